@@ -1,0 +1,97 @@
+"""Score modifications that add a bias which depends on where query and key stand: ALiBi and T5's relative bias."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+RELATIVE_BUCKETS = 32
+RELATIVE_MAX_DISTANCE = 128
+
+
+def alibi_slopes(heads: int) -> NDArray[np.float64]:
+    """Slope of each head, shape ``(heads,)``.
+
+    Press, Smith and Lewis, "Train Short, Test Long" (ICLR 2022), section 3: a geometric sequence that starts at
+    ``2^(-8/heads)``. Where ``heads`` is no power of two, the authors' code takes the sequence of the power below and
+    fills up with every other slope of the power above; so do we.
+    """
+
+    def powers(n: int) -> list[float]:
+        return [2.0 ** (-8.0 * (h + 1) / n) for h in range(n)]
+
+    below = 2 ** int(math.log2(heads))
+    return np.array(powers(below) + powers(2 * below)[0::2][: heads - below])
+
+
+def relative_buckets(relative_position: NDArray[np.int64], *, bidirectional: bool) -> NDArray[np.int64]:
+    """T5's bucket for each ``key position - query position``; same shape as the argument, values 0 to 31.
+
+    Raffel et al., "Exploring the Limits of Transfer Learning" (JMLR 2020), section 2.1: half of the buckets are
+    exact distances, the other half widens logarithmically up to 128, beyond which all share the last one.
+    """
+    buckets = RELATIVE_BUCKETS
+    result = np.zeros_like(relative_position)
+    if bidirectional:
+        buckets //= 2
+        result += (relative_position > 0) * buckets
+        distance = np.abs(relative_position)
+    else:
+        distance = np.maximum(-relative_position, 0)
+    exact = buckets // 2
+    # float32, and truncation, as in the model's code: the bucket edges are part of the trained weights' meaning.
+    ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact)) / np.float32(
+        math.log(RELATIVE_MAX_DISTANCE / exact)
+    )
+    wide = exact + (ratio * np.float32(buckets - exact)).astype(np.int64)
+    return result + np.where(distance < exact, distance, np.minimum(wide, buckets - 1))
+
+
+def is_bidirectional(case: Case) -> bool:
+    """Whether a query of this case may look ahead; T5 gives both directions their own buckets then."""
+    ahead = case.mask == "sliding_window" and bool(case.window_right)
+    return ahead or case.mask in ("none", "key_padding", "prefix_lm") or (
+        case.mask == "document" and not case.document_causal
+    )
+
+
+def score_bias(
+    case: Case, head: int, rows: NDArray[np.int64], columns: NDArray[np.int64], table: NDArray[np.float64] | None
+) -> NDArray[np.float64] | None:
+    """What the score modification adds to the scaled scores of one head.
+
+    Args:
+        case: the problem.
+        head: index of the query head.
+        rows: query indices, shape ``(r,)``.
+        columns: key indices, shape ``(c,)``.
+        table: the relative bias of shape ``(heads_q, 32)``, where the case has one.
+
+    Returns:
+        Shape ``(r, c)``, or ``None`` where nothing is added.
+    """
+    if case.score_mod not in ("alibi", "relative_bias"):
+        return None
+    relative = columns[None, :] - (rows[:, None] + case.diagonal_offset)
+    if case.score_mod == "alibi":
+        return -alibi_slopes(case.heads_q)[head] * np.abs(relative)
+    if table is None:
+        raise ValueError("score_mod = 'relative_bias' needs its table")
+    bias: NDArray[np.float64] = table[head][relative_buckets(relative, bidirectional=is_bidirectional(case))]
+    return bias
+
+
+def dense_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """The whole bias, shape ``(1, heads_q, seqlen_q, seqlen_kv)``, or ``None`` where the case has none."""
+    rows, columns = np.arange(case.seqlen_q), np.arange(case.seqlen_kv)
+    planes = [score_bias(case, head, rows, columns, table) for head in range(case.heads_q)]
+    if planes[0] is None:
+        return None
+    return np.stack([plane for plane in planes if plane is not None])[None]

@@ -1,0 +1,77 @@
+"""What a case must cost at least: floating-point operations and bytes moved.
+
+Operations count the query-key pairs that the mask lets through, exactly, and two per multiply-add of the matrix
+products; the softmax, biases and caps are not counted. Bytes count each tensor read or written once. Both are
+properties of the problem, not of the way in which an implementation solves it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import DTYPE_BYTES
+from attnbench.cases.masks import visible_pairs
+
+if TYPE_CHECKING:
+    from attnbench.cases.case import Case
+
+
+def flops(case: Case) -> int:
+    """Floating-point operations of one call.
+
+    Forward: the scores and the weighted sum, ``2 H P (D + Dv)``; backward: the scores again, dP, dQ, dK and dV,
+    ``2 H P (3 D + 2 Dv)``; P is the number of visible pairs over the batch.
+    """
+    pairs = visible_pairs(case)
+    forward = 2 * case.heads_q * pairs * (case.head_dim + case.head_dim_v)
+    backward = 2 * case.heads_q * pairs * (3 * case.head_dim + 2 * case.head_dim_v)
+    if case.operator == "multi_head_attention":
+        projections = _projection_flops(case)
+        forward += projections
+        backward += projections  # towards the inputs only; gradients of the weights are not asked for
+    return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[case.mode]
+
+
+def _projection_flops(case: Case) -> int:
+    width = case.embed_dim
+    from_queries = case.seqlen_q * (case.heads_q * case.head_dim + case.heads_q * case.head_dim_v)
+    from_keys = case.seqlen_kv * case.heads_kv * (case.head_dim + case.head_dim_v)
+    return 2 * case.batch * width * (from_queries + from_keys)
+
+
+def tensor_elements(case: Case) -> dict[str, int]:
+    """Number of elements of each tensor of the case, by name."""
+    b = case.batch
+    if case.operator == "multi_head_attention":
+        width = case.embed_dim
+        return {
+            "q": b * case.seqlen_q * width,
+            "k": b * case.seqlen_kv * width,
+            "v": b * case.seqlen_kv * width,
+            "weights": width * (case.heads_q + case.heads_kv) * (case.head_dim + case.head_dim_v),
+            "out": b * case.seqlen_q * width,
+        }
+    return {
+        "q": b * case.heads_q * case.seqlen_q * case.head_dim,
+        "k": b * case.heads_kv * case.seqlen_kv * case.head_dim,
+        "v": b * case.heads_kv * case.seqlen_kv * case.head_dim_v,
+        "out": b * case.heads_q * case.seqlen_q * case.head_dim_v,
+    }
+
+
+def minimum_bytes(case: Case) -> int:
+    """Bytes that one call must move: each input read once, each output written once.
+
+    Forward reads Q, K, V and writes O; backward reads Q, K, V, O, dO and the LSE (4 bytes for each row) and writes
+    dQ, dK, dV; both together read Q, K, V, dO and write O, dQ, dK, dV.
+    """
+    count = tensor_elements(case)
+    inputs = count["q"] + count["k"] + count["v"]
+    weights = count.get("weights", 0)
+    size, size_out = DTYPE_BYTES[case.dtype], DTYPE_BYTES[case.output_dtype]
+    lse = 4 * case.batch * case.heads_q * case.seqlen_q
+    if case.mode == "forward":
+        return (inputs + weights) * size + count["out"] * size_out
+    if case.mode == "backward":
+        return (2 * inputs + weights + 2 * count["out"]) * size + lse
+    return (2 * inputs + weights + 2 * count["out"]) * size

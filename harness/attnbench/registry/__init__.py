@@ -1,0 +1,1 @@
+"""The registry: how an implementation declares itself and how declarations are found."""

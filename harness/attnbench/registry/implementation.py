@@ -1,0 +1,247 @@
+"""What an implementation says of itself, and the decorator with which it says it.
+
+The decorator fills no registry: it only turns the function into an :class:`Implementation`. Whoever looks for
+implementations looks into modules (:mod:`attnbench.registry.discover`), so importing one has no side effect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from attnbench.cases.case import CHOICES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from attnbench.cases.case import Case
+    from attnbench.registry.operands import Operands
+
+Framework = Literal["torch", "numpy", "jax"]
+Layout = Literal["bhsd", "bshd", "packed"]
+Memory = Literal["O(1)", "O(sqrt n)", "O(n)", "O(n^2)"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*/[a-z0-9][a-z0-9_.-]*")
+_DEVICES = ("cpu", "cuda")
+
+
+class DeclarationError(ValueError):
+    """An implementation declares something that attnbench does not know."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """The data that an implementation declares; JSON-ready, so that a listing needs no code of a plug-in.
+
+    Whatever is not declared is not fed: the defaults are the smallest honest claim.
+    """
+
+    name: str
+    """``family/variant`` in lower case."""
+    summary: str
+    """First line of the function's docstring."""
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    masks: tuple[str, ...]
+    modes: tuple[str, ...]
+    operators: tuple[str, ...]
+    score_mods: tuple[str, ...]
+    alignments: tuple[str, ...]
+    """Where the diagonal may lie when ``seqlen_q != seqlen_kv``; none declared means equal lengths only."""
+    kv_caches: tuple[str, ...]
+    strides: tuple[str, ...]
+    gqa: bool
+    """Whether ``heads_kv < heads_q`` is understood."""
+    unequal_head_dims: bool
+    """Whether ``head_dim_v != head_dim`` is understood."""
+    layout: Layout
+    framework: Framework
+    requires: tuple[str, ...]
+    """Distributions that must be installed, such as ``xformers>=0.0.35``."""
+    returns_lse: bool
+    """Whether a call returns ``(out, lse)``; ``lse`` has shape (batch, heads_q, seqlen_q)."""
+    memory: Memory | None
+    """Extra memory that the implementation claims to need, as a law in the sequence length."""
+    agreement_only: tuple[str, ...]
+    """Devices on which it is checked but never timed, such as an interpreter's."""
+    untested: bool
+    """Written from documentation and never run by its authors."""
+    interpreter: str | None
+    """A Python interpreter of its own, where the dependencies conflict with others'."""
+
+    def refuses(self, case: Case, device: str) -> str | None:
+        """Why this case is outside of what is declared, or ``None``."""
+        for wanted, said, noun in (
+            (device, self.devices, "device"),
+            (case.operator, self.operators, "operator"),
+            (case.mode, self.modes, "mode"),
+            (case.dtype, self.dtypes, "dtype"),
+            (case.mask, self.masks, "mask"),
+            (case.score_mod, self.score_mods, "score_mod"),
+            (case.kv_cache, self.kv_caches, "kv_cache"),
+            (case.strides, self.strides, "strides"),
+        ):
+            if wanted not in said:
+                return f"{noun} {wanted!r} is not declared (only {', '.join(said)})"
+        if case.heads_q != case.heads_kv and not self.gqa:
+            return f"heads_kv = {case.heads_kv} != heads_q = {case.heads_q}, and gqa is not declared"
+        if case.head_dim_v != case.head_dim and not self.unequal_head_dims:
+            return f"head_dim_v = {case.head_dim_v} != head_dim = {case.head_dim}, and unequal_head_dims is not declared"
+        on_diagonal = case.mask in ("causal", "sliding_window", "prefix_lm") or case.score_mod in ("alibi", "relative_bias")
+        if on_diagonal and case.seqlen_q != case.seqlen_kv and case.alignment not in self.alignments:
+            said_so = f"only {', '.join(self.alignments)}" if self.alignments else "none is"
+            return f"alignment {case.alignment!r} at seqlen_q != seqlen_kv is not declared ({said_so})"
+        if self.layout == "packed" and case.seqlen_q != case.seqlen_kv:
+            return "layout 'packed' has one list of tokens for queries and keys: the lengths must be equal"
+        return None
+
+
+class Implementation:
+    """A way to compute attention: its declaration, its call and its hooks.
+
+    The call is ``f(q, k, v, case)``, or ``f(q, k, v, case, plan)`` where a plan was prepared, and returns the output,
+    or ``(output, lse)``. Tensors come in the declared layout:
+
+    - ``bhsd``: (batch, heads, seqlen, head_dim)
+    - ``bshd``: (batch, seqlen, heads, head_dim)
+    - ``packed``: (batch * seqlen, heads, head_dim)
+
+    Hooks are attached with decorators, each optional:
+
+    - ``@f.supports``: ``(case, device) -> str | None``, a reason beyond the declaration. Runs in the worker.
+    - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
+    - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``; without it torch's autograd is used.
+    - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
+    - ``@f.backend``: ``(q, k, v, case, plan) -> str``, what really runs: the back end chosen, the kernel's name.
+    """
+
+    def __init__(self, declaration: Declaration, call: Callable[..., Any]) -> None:
+        self.declaration = declaration
+        self.call = call
+        self.takes_plan = len(inspect.signature(call).parameters) >= 5
+        self.supports_hook: Callable[[Case, str], str | None] | None = None
+        self.prepare_hook: Callable[[Case, Operands], Any] | None = None
+        self.backward_hook: Callable[..., Any] | None = None
+        self.available_hook: Callable[[], str | None] | None = None
+        self.backend_hook: Callable[..., str] | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the function as it was written, so that it can be used and tested by itself."""
+        return self.call(*args)
+
+    def supports(self, hook: Callable[[Case, str], str | None]) -> Callable[[Case, str], str | None]:
+        """Attach a reason for not supporting a case."""
+        self.supports_hook = hook
+        return hook
+
+    def prepare(self, hook: Callable[[Case, Operands], Any]) -> Callable[[Case, Operands], Any]:
+        """Attach what is done once before many calls."""
+        self.prepare_hook = hook
+        return hook
+
+    def backward(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Attach an explicit backward pass."""
+        self.backward_hook = hook
+        return hook
+
+    def available(self, hook: Callable[[], str | None]) -> Callable[[], str | None]:
+        """Attach a reason for not being available on this machine."""
+        self.available_hook = hook
+        return hook
+
+    def backend(self, hook: Callable[..., str]) -> Callable[..., str]:
+        """Attach evidence of what really ran."""
+        self.backend_hook = hook
+        return hook
+
+
+def attention(
+    name: str,
+    *,
+    device: str | Sequence[str] = "cpu",
+    dtypes: Sequence[str] = ("float32",),
+    masks: Sequence[str] = ("none",),
+    modes: Sequence[str] = ("forward",),
+    operators: Sequence[str] = ("attention", "multi_head_attention"),
+    score_mods: Sequence[str] = ("none",),
+    alignments: Sequence[str] = (),
+    kv_caches: Sequence[str] = ("dense",),
+    strides: Sequence[str] = ("contiguous",),
+    gqa: bool = False,
+    unequal_head_dims: bool = False,
+    layout: Layout = "bhsd",
+    framework: Framework = "torch",
+    requires: Sequence[str] = (),
+    returns_lse: bool = False,
+    memory: Memory | None = None,
+    agreement_only: Sequence[str] = (),
+    untested: bool = False,
+    interpreter: str | None = None,
+) -> Callable[[Callable[..., Any]], Implementation]:
+    """Declare a function to be an implementation of attention. The arguments are :class:`Declaration`'s fields.
+
+    A core implementation (operator ``attention``) serves ``multi_head_attention`` too: the harness puts the
+    projections around it.
+
+    Raises:
+        DeclarationError: when the name is malformed or a declared value is unknown.
+    """
+
+    def declare(call: Callable[..., Any]) -> Implementation:
+        declaration = Declaration(
+            name=name,
+            summary=(inspect.getdoc(call) or "").partition("\n")[0],
+            devices=(device,) if isinstance(device, str) else tuple(device),
+            dtypes=tuple(dtypes),
+            masks=tuple(masks),
+            modes=tuple(modes),
+            operators=tuple(operators),
+            score_mods=tuple(score_mods),
+            alignments=tuple(alignments),
+            kv_caches=tuple(kv_caches),
+            strides=tuple(strides),
+            gqa=gqa,
+            unequal_head_dims=unequal_head_dims,
+            layout=layout,
+            framework=framework,
+            requires=tuple(requires),
+            returns_lse=returns_lse,
+            memory=memory,
+            agreement_only=tuple(agreement_only),
+            untested=untested,
+            interpreter=interpreter,
+        )
+        _check(declaration, call)
+        return Implementation(declaration, call)
+
+    return declare
+
+
+def _check(said: Declaration, call: Callable[..., Any]) -> None:
+    """Refuse a declaration that could never be matched, such as a misspelt dtype."""
+    problems = []
+    if not _NAME.fullmatch(said.name):
+        problems.append(f"the name must be family/variant in lower case, not {said.name!r}")
+    for noun, values, known in (
+        ("device", said.devices, _DEVICES),
+        ("agreement_only", said.agreement_only, _DEVICES),
+        ("dtypes", said.dtypes, CHOICES["dtype"]),
+        ("masks", said.masks, CHOICES["mask"]),
+        ("modes", said.modes, CHOICES["mode"]),
+        ("operators", said.operators, CHOICES["operator"]),
+        ("score_mods", said.score_mods, CHOICES["score_mod"]),
+        ("alignments", said.alignments, CHOICES["alignment"]),
+        ("kv_caches", said.kv_caches, CHOICES["kv_cache"]),
+        ("strides", said.strides, CHOICES["strides"]),
+        ("layout", (said.layout,), get_args(Layout)),
+        ("framework", (said.framework,), get_args(Framework)),
+        ("memory", (said.memory,) if said.memory else (), get_args(Memory)),
+    ):
+        problems += [f"{noun}: {value!r} is none of {', '.join(known)}" for value in values if value not in known]
+    count = len(inspect.signature(call).parameters)
+    if count not in (4, 5):
+        problems.append(f"the function must take (q, k, v, case) or (q, k, v, case, plan), not {count} parameters")
+    if problems:
+        raise DeclarationError(f"{said.name}: " + "; ".join(problems))

@@ -1,0 +1,30 @@
+"""The tensors that a call is given, in the framework, layout and strides that the implementation declared."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operands:
+    """All inputs of a case. Absent ones are ``None``; shapes are those of the declared layout.
+
+    ``q``, ``k`` and ``v`` are rewritten in place between calls, so a plan may keep references to them but never to
+    values which it computed from them. With ``kv_cache = "paged"``, ``k`` and ``v`` are pages of shape
+    (pages, page_size, heads_kv, dim) and ``block_table`` (batch, pages of one sequence), int32, says which are whose.
+    """
+
+    q: Any
+    k: Any
+    v: Any
+    dout: Any | None = None
+    relative_bias: Any | None = None
+    """(heads_q, 32), float32 (float64 for float64 cases), whatever the case's dtype."""
+    sinks: Any | None = None
+    """(heads_q,), float32 (float64 for float64 cases): one logit for each head that takes weight but has no value."""
+    block_table: Any | None = None
+    w_q: Any | None = None
+    w_k: Any | None = None
+    w_v: Any | None = None
+    w_o: Any | None = None
