@@ -1,0 +1,1 @@
+"""Scenarios: named sweeps, one TOML file each."""
