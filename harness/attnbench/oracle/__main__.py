@@ -1,0 +1,73 @@
+"""The oracle's loop: ``python -m attnbench.oracle READ_FD WRITE_FD``."""
+
+from __future__ import annotations
+
+import collections
+import sys
+from pathlib import Path
+from time import perf_counter_ns
+
+from attnbench.cases.case import Case, make_case
+from attnbench.oracle.judge import Truth, find_truth, judge
+from attnbench.oracle.selection import Selection, requests, select
+from attnbench.worker.limits import die_with_parent
+from attnbench.worker.protocol import Channel, Message
+
+_REMEMBERED_BYTES = 512 * 2**20
+
+
+class Memory:
+    """The truths found so far, the latest used last; old ones are forgotten beyond half a GiB."""
+
+    def __init__(self) -> None:
+        self._truths: collections.OrderedDict[tuple[str, int], Truth] = collections.OrderedDict()
+
+    def truth(self, case: Case, selection: Selection, repetition: int) -> Truth:
+        """The truth of a case, computed once."""
+        key = (case.case_id, repetition)
+        if key not in self._truths:
+            self._truths[key] = find_truth(case, selection, repetition)
+        self._truths.move_to_end(key)
+        while len(self._truths) > 1 and sum(truth.nbytes for truth in self._truths.values()) > _REMEMBERED_BYTES:
+            self._truths.popitem(last=False)
+        return self._truths[key]
+
+
+def answer(memory: Memory, request: Message) -> Message:
+    """``start`` loads torch; ``select`` says what to show; ``think`` computes ahead; ``judge`` gives the verdict."""
+    start = perf_counter_ns()
+    if request["do"] == "start":
+        import torch
+
+        torch.set_num_threads(request["threads"])
+        return {"status": "ok", "oracle_ns": perf_counter_ns() - start}
+    case = make_case(**request["case"])
+    selection = select(case)
+    if request["do"] == "select":
+        return {"status": "ok", "selection": requests(case, selection)}
+    truth = memory.truth(case, selection, request["repetition"])
+    if request["do"] == "think":
+        return {"status": "ok", "oracle_ns": perf_counter_ns() - start}
+    judgement = judge(case, selection, truth, request["outputs"], Path(request["folder"]))
+    return {
+        "status": "ok",
+        "fields": judgement.fields,
+        "problem": judgement.problem,
+        "oracle_ns": perf_counter_ns() - start,
+    }
+
+
+def main() -> None:
+    """Serve until the parent hangs up."""
+    die_with_parent()
+    channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
+    memory = Memory()
+    while (request := channel.receive()) is not None:
+        try:
+            channel.send(answer(memory, request))
+        except Exception as error:  # noqa: BLE001 - a question that it cannot answer must not end the oracle
+            channel.send({"status": "error", "reason": f"the oracle failed: {type(error).__name__}: {error}"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Attention written out once, carried out in two arithmetics.
+
+*Exact* is float64 throughout. *Honest* is what an ordinary unfused computation in the tested dtype does: matrix
+products accumulate in float32, and every tensor that such a computation stores is rounded to the dtype. The distance
+between the two on the same inputs is the yardstick for everybody else's error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """How numbers are multiplied and stored."""
+
+    dtype: str | None
+    """The dtype that stored tensors are rounded to; ``None`` is exact."""
+
+    def load(self, tensor: Tensor) -> Tensor:
+        """An input, which already has the dtype's values, in the type that this arithmetic computes in."""
+        return tensor.double() if self.dtype in (None, "float64") else tensor.float()
+
+    def store(self, tensor: Tensor) -> Tensor:
+        """Round as storing does."""
+        import torch
+
+        if self.dtype in (None, "float64", "float32"):
+            return tensor
+        kept = "bfloat16" if self.dtype == "float8_e4m3fn" else self.dtype
+        return tensor.to(getattr(torch, kept)).to(tensor.dtype)
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """A matrix product, stored."""
+        if self.dtype == "float64":  # nothing is coarser here: the other order of summation is the honest difference
+            return a.flip(-1) @ b.flip(-2)
+        return self.store(a @ b)
+
+
+EXACT = Arithmetic(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """Some query rows of one head, with all the keys that they may see. Tensors are in the arithmetic's type."""
+
+    q: Tensor  # (rows, head_dim)
+    k: Tensor  # (seqlen_kv, head_dim)
+    v: Tensor  # (seqlen_kv, head_dim_v)
+    hidden: Tensor | None  # (rows, seqlen_kv), True where the mask hides the key; None hides nothing
+    bias: Tensor | None  # (rows, seqlen_kv)
+    sink: float | None
+    dout: Tensor | None  # (rows, head_dim_v)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What attention gives for a plane. ``dk`` and ``dv`` are this plane's contribution only."""
+
+    out: Tensor  # (rows, head_dim_v)
+    lse: Tensor  # (rows,)
+    dq: Tensor | None = None  # (rows, head_dim)
+    dk: Tensor | None = None  # (seqlen_kv, head_dim)
+    dv: Tensor | None = None  # (seqlen_kv, head_dim_v)
+
+
+def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
+    """Attention of one plane, forward and (where there is a ``dout``) backward.
+
+    Scores are scaled, capped, biased, masked, in this order; a sink takes part in the softmax and has no value. A row
+    that sees no key gives 0, an LSE of -inf (with a sink: the sink) and gradients of 0.
+    """
+    import torch
+
+    scores = arithmetic.store(arithmetic.matmul(plane.q, plane.k.T) * case.scale)
+    slope = None
+    if case.softcap is not None:
+        capped = torch.tanh(scores / case.softcap)
+        slope = 1 - capped * capped
+        scores = arithmetic.store(case.softcap * capped)
+    if plane.bias is not None:
+        scores = arithmetic.store(scores + plane.bias)
+    if plane.hidden is not None:
+        scores = scores.masked_fill(plane.hidden, -torch.inf)
+    top = scores.amax(-1, keepdim=True)
+    if plane.sink is not None:
+        top = top.clamp_min(plane.sink)
+    top = torch.where(torch.isneginf(top), 0.0, top)
+    weights = torch.exp(scores - top)
+    total = weights.sum(-1, keepdim=True)
+    if plane.sink is not None:
+        total = total + torch.exp(plane.sink - top)
+    lse = (top + torch.log(total)).squeeze(-1)
+    weights = arithmetic.store(weights / torch.where(total == 0, 1.0, total))
+    out = arithmetic.matmul(weights, plane.v)
+    if plane.dout is None:
+        return Answer(out, lse)
+    upstream = arithmetic.matmul(plane.dout, plane.v.T)
+    delta = (plane.dout * out).sum(-1, keepdim=True)
+    dscores = weights * (upstream - delta)
+    if slope is not None:
+        dscores = dscores * slope
+    dscores = arithmetic.store(dscores)
+    return Answer(
+        out,
+        lse,
+        dq=arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale),
+        dk=(dscores.T @ plane.q) * case.scale,
+        dv=weights.T @ plane.dout,
+    )

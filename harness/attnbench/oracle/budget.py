@@ -1,0 +1,90 @@
+"""How wrong an honest implementation may be: derived from the dtype and the inputs, never tuned by hand.
+
+Errors are measured against the float64 answer, in two scale-free ways: the RMS of the difference over the RMS of the
+answer, and the largest error of a row over that row's norm. The budget of either is twice what the honest
+computation in the same dtype gets wrong on the same inputs (twice, because both differ from the truth and from each
+other), plus a rounding term: one rounding of the result to its dtype, and the growth of accumulated rounding errors
+with the square root of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error
+Analysis", SIAM J. Sci. Comput. 2019).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+
+_HONEST_FACTOR = 2.0
+_ACCUMULATED = 2.0
+"""Of the accumulated term: a product and an addition are rounded for each term of a sum."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Error:
+    """How far a tensor is from the answer."""
+
+    rel: float
+    """RMS of the difference over the RMS of the answer."""
+    max: float
+    """Largest norm of a row's difference over the row's norm (or the RMS norm of all rows, where that is larger)."""
+    worst: tuple[int, ...]
+    """Index of the worst element within the judged tensor: the worst row's largest difference."""
+
+
+def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
+    """Error of a tensor (..., rows, columns) in float64, over the places where both are finite.
+
+    Args:
+        got: what came out.
+        answer: what ought to.
+        per_value: whether each value is a row of its own with an absolute scale of at least 1, as for an LSE.
+    """
+    import torch
+
+    finite = torch.isfinite(answer) & torch.isfinite(got)  # the honest computation may overflow where the answer does not
+    difference = torch.where(finite, got - answer, 0.0)
+    answer = torch.where(finite, answer, 0.0)
+    if per_value:
+        scale = answer.abs().clamp_min(1.0)
+        relative = difference.abs() / scale
+        rel = float((relative.square().mean()).sqrt())
+        worst = int(relative.argmax())
+        return Error(rel, float(relative.max()), _unravel(worst, answer.shape))
+    norm = float(answer.square().sum().sqrt())
+    rel = float(difference.square().sum().sqrt()) / norm if norm else float(difference.abs().max() > 0)
+    norms = answer.square().sum(-1).sqrt()
+    typical = norms.square().mean().sqrt()
+    rows = difference.square().sum(-1).sqrt() / torch.maximum(norms, typical).clamp_min(torch.finfo(norms.dtype).tiny)
+    worst_row = _unravel(int(rows.argmax()), rows.shape)
+    return Error(rel, float(rows.max()), (*worst_row, int(difference[worst_row].abs().argmax())))
+
+
+def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    result: list[int] = []
+    for size in reversed(shape):
+        index, rest = divmod(index, size)
+        result.append(rest)
+    return tuple(reversed(result))
+
+
+def budget(case: Case, name: str, honest: Error) -> tuple[float, float]:
+    """What ``rel`` and ``max`` of a tensor may be, given what the honest computation got wrong."""
+    import torch
+
+    stored = torch.finfo(torch.float32 if name == "lse" and case.dtype != "float64" else getattr(torch, case.output_dtype))
+    summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
+    rounding = stored.eps / 2 + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
+    return _HONEST_FACTOR * honest.rel + rounding, _HONEST_FACTOR * honest.max + 2 * rounding
+
+
+def _reduction_length(case: Case, name: str) -> int:
+    """How many terms were summed for one element, the scores' own sum included."""
+    length = case.seqlen_kv + case.head_dim
+    if name in ("dk", "dv"):
+        length = case.seqlen_q * (case.heads_q // case.heads_kv) + case.head_dim
+    return length + (2 * case.embed_dim if case.operator == "multi_head_attention" else 0)

@@ -1,0 +1,160 @@
+"""The verdict: does what a call returned agree with the answer?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from attnbench.oracle.arithmetic import EXACT, Arithmetic
+from attnbench.oracle.budget import Error, budget, measure
+from attnbench.oracle.reference import reference
+from attnbench.oracle.selection import requests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.selection import Selection
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What a case's outputs ought to be, and how far an honest computation is from that."""
+
+    answers: dict[str, Tensor]
+    honest: dict[str, Error]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the answers take."""
+        return sum(tensor.nbytes for tensor in self.answers.values())
+
+
+def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
+    """Compute the answer, and the honest computation's errors on the same inputs."""
+    answers = reference(case, selection, repetition, EXACT)
+    honest = reference(case, selection, repetition, Arithmetic(case.dtype))
+    return Truth(answers, {name: measure(honest[name], answers[name], per_value=name == "lse") for name in answers})
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """``fields`` go into the record; ``problem`` is a sentence where the output disagrees."""
+
+    fields: dict[str, Any]
+    problem: str | None
+
+
+def judge(case: Case, selection: Selection, truth: Truth, described: dict[str, Any], folder: Path) -> Judgement:
+    """Judge the tensors that a worker wrote.
+
+    Args:
+        case: the problem.
+        selection: what was asked for.
+        truth: what it ought to be.
+        described: for each tensor that the call returned its ``shape`` and ``dtype``.
+        folder: where ``NAME.bin`` lie.
+    """
+    wanted = requests(case, selection)
+    fields: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, answer in truth.answers.items():
+        if name not in described:
+            if name != "lse":
+                problems.append(f"{name} was not returned")
+            continue
+        shape, dtype = described[name]["shape"], described[name]["dtype"]
+        problem = _malformed(case, name, shape, dtype, wanted[name]["shape"])
+        if problem:
+            problems.append(problem)
+            continue
+        got = _read(folder / f"{name}.bin", dtype, answer.shape)
+        problem = _wrong_non_finite(name, got, answer, wanted[name])
+        if problem:
+            problems.append(problem)
+            continue
+        problem = _judge_values(case, name, got, truth, wanted[name], fields)
+        if problem:
+            problems.append(problem)
+    fields["rows_checked"] = selection.rows_checked(case)
+    fields["rows_total"] = case.batch * case.seqlen_q * (1 if case.operator == "multi_head_attention" else case.heads_q)
+    return Judgement(fields, "; ".join(problems) or None)
+
+
+def _malformed(case: Case, name: str, shape: list[int], dtype: str, expected: list[int]) -> str | None:
+    if shape != expected:
+        return f"{name} has shape {tuple(shape)}, not {tuple(expected)}"
+    allowed = {"float32", "float64"} if name == "lse" else {case.output_dtype}
+    if dtype not in allowed:
+        return f"{name} has dtype {dtype}, not {' or '.join(sorted(allowed))}"
+    return None
+
+
+def _read(path: Path, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    import torch
+
+    data = bytearray(path.read_bytes())
+    return torch.frombuffer(data, dtype=getattr(torch, dtype)).reshape(shape).double()
+
+
+def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: dict[str, Any]) -> str | None:
+    """NaN and infinities must stand exactly where they ought to."""
+    import torch
+
+    differs = ~torch.isfinite(got) & ~torch.isfinite(answer) & ~((got == answer) | (got.isnan() & answer.isnan()))
+    differs |= torch.isfinite(got) != torch.isfinite(answer)
+    if not bool(differs.any()):
+        return None
+    first = tuple(int(i) for i in torch.nonzero(differs)[0])
+    return (
+        f"{name} is {_number(float(got[first]))} where {_number(float(answer[first]))} is right, at "
+        f"{describe_index(locate(first, wanted))}, and in {int(differs.sum())} of {differs.numel()} judged elements"
+    )
+
+
+def _judge_values(
+    case: Case, name: str, got: Tensor, truth: Truth, wanted: dict[str, Any], fields: dict[str, Any]
+) -> str | None:
+    answer = truth.answers[name]
+    error = measure(got, answer, per_value=name == "lse")
+    allowed_rel, allowed_max = budget(case, name, truth.honest[name])
+    ratio = max(error.rel / allowed_rel, error.max / allowed_max)
+    where = locate(error.worst, wanted)
+    fields[f"{name}_error_rel"] = error.rel
+    fields[f"{name}_error_max"] = error.max
+    fields[f"{name}_error_budget"] = allowed_rel
+    fields[f"{name}_error_ratio"] = ratio
+    fields[f"{name}_error_worst"] = list(where)
+    if ratio <= 1:
+        return None
+    beyond, allowed = (
+        (error.rel, allowed_rel) if error.rel / allowed_rel >= error.max / allowed_max else (error.max, allowed_max)
+    )
+    kind = "error" if beyond == error.rel else "error of its worst row"
+    return (
+        f"{name}: {kind} {beyond:.2e} is {_times(ratio)} its budget {allowed:.2e}; worst at {describe_index(where)} "
+        f"({_number(float(got[error.worst]))} instead of {_number(float(answer[error.worst]))})"
+    )
+
+
+def locate(index: tuple[int, ...], wanted: dict[str, Any]) -> tuple[int, ...]:
+    """From an index within the judged part to (batch, head, row, column) of the whole tensor."""
+    batch_index, head = wanted["heads"][index[0]]
+    row = index[1] if wanted["rows"] is None else wanted["rows"][index[1]]
+    return (batch_index, head, row, *index[2:])
+
+
+def describe_index(where: tuple[int, ...]) -> str:
+    """``batch 0, head 3, row 127, column 5``."""
+    return ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row", "column"), where, strict=False))
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.3g} times" if math.isfinite(ratio) else "infinitely many times"
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"

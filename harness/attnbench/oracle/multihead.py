@@ -1,0 +1,72 @@
+"""The answer behind projections: operator ``multi_head_attention``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.cases.operands import operand
+from attnbench.oracle.reference import one_head, rounded, sum_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.arithmetic import Answer, Arithmetic
+    from attnbench.oracle.selection import Selection
+
+
+def multi_head_reference(
+    case: Case, selection: Selection, repetition: int, arithmetic: Arithmetic
+) -> dict[str, Tensor]:
+    """Project, attend head by head, concatenate, project (Vaswani et al. 2017, section 3.2.2).
+
+    Returns:
+        Float64 tensors by name: ``out``, ``dq`` (batch elements, rows, embed_dim), ``dk``, ``dv`` (batch elements,
+        seqlen_kv, embed_dim), gradients being those of the three inputs.
+    """
+    import torch
+
+    load, matmul = arithmetic.load, arithmetic.matmul
+    w_q, w_k, w_v, w_o = (load(rounded(case, operand(case, name))) for name in ("w_q", "w_k", "w_v", "w_o"))
+    inputs = {name: rounded(case, operand(case, name, repetition)) for name in ("q", "k", "v")}
+    upstream = rounded(case, operand(case, "dout", repetition)) if case.needs_gradients else None
+    size = case.heads_q // case.heads_kv
+    parts: dict[str, list[Tensor]] = {"out": [], "dq": [], "dk": [], "dv": []}
+    for batch_index, _ in selection.groups:
+        x_q, x_k, x_v = (load(inputs[name][batch_index]) for name in ("q", "k", "v"))
+        q = _heads(matmul(x_q, w_q), case.heads_q)
+        k = _heads(matmul(x_k, w_k), case.heads_kv)
+        v = _heads(matmul(x_v, w_v), case.heads_kv)
+        dconcat = None
+        if upstream is not None:
+            dconcat = _heads(matmul(load(upstream[batch_index]), w_o.T), case.heads_q)
+        heads: list[Answer] = [
+            one_head(
+                case,
+                arithmetic,
+                (batch_index, head),
+                selection.rows,
+                q[head],
+                k[head // size],
+                v[head // size],
+                None if dconcat is None else dconcat[head],
+            )
+            for head in range(case.heads_q)
+        ]
+        parts["out"].append(matmul(torch.cat([answer.out for answer in heads], -1), w_o))
+        if dconcat is None:
+            continue
+        dq = torch.cat([answer.dq for answer in heads if answer.dq is not None], -1)
+        parts["dq"].append(matmul(dq, w_q.T))
+        if selection.gradients_of_keys:
+            groups = [heads[g * size : (g + 1) * size] for g in range(case.heads_kv)]
+            dk = torch.cat([arithmetic.store(sum_of([a.dk for a in group])) for group in groups], -1)
+            dv = torch.cat([arithmetic.store(sum_of([a.dv for a in group])) for group in groups], -1)
+            parts["dk"].append(matmul(dk, w_k.T))
+            parts["dv"].append(matmul(dv, w_v.T))
+    return {name: torch.stack(tensors).double() for name, tensors in parts.items() if tensors}
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """(seqlen, heads * dim) to (heads, seqlen, dim)."""
+    return x.reshape(x.shape[0], heads, -1).swapaxes(0, 1)

@@ -1,0 +1,118 @@
+"""Which parts of an output are judged: all of a small case, a sample of a long one.
+
+Chosen by the oracle after the call was made. Rows at the edges of masks and of common tile sizes are always among
+them, because that is where kernels go wrong; the rest is random.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import TYPE_CHECKING, Any
+
+from attnbench.cases.operands import output_shape
+
+if TYPE_CHECKING:
+    from attnbench.cases.case import Case
+
+FULL_PAIRS = 2**22
+"""Up to this many query-key pairs, everything is judged."""
+SAMPLED_PAIRS = 2**26
+"""A sample of rows holds at most this many pairs."""
+GRADIENT_PAIRS = 2**28
+"""dK and dV need all rows of a head; beyond this many pairs in a group of heads they are not judged."""
+MIN_ROWS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What is judged of a case."""
+
+    groups: tuple[tuple[int, int], ...]
+    """(batch element, KV head); all query heads of the group belong to it. KV head 0 stands for all behind projections."""
+    rows: tuple[int, ...] | None
+    """Query rows of ``out``, ``lse`` and ``dq``; ``None`` is all."""
+    gradients_of_keys: bool
+    """Whether ``dk`` and ``dv`` are judged (then ``rows`` is ``None``)."""
+
+    def query_heads(self, case: Case) -> list[tuple[int, int]]:
+        """(batch element, query head) of all judged rows, group by group."""
+        if case.operator == "multi_head_attention":
+            return list(self.groups)
+        size = case.heads_q // case.heads_kv
+        return [(b, g * size + h) for b, g in self.groups for h in range(size)]
+
+    def rows_checked(self, case: Case) -> int:
+        """How many rows of the output are judged."""
+        return len(self.query_heads(case)) * (case.seqlen_q if self.rows is None else len(self.rows))
+
+
+def select(case: Case) -> Selection:
+    """Choose what is judged, within a bounded amount of float64 work."""
+    generator = random.Random(case.case_id)
+    behind_projections = case.operator == "multi_head_attention"
+    group_size = case.heads_q if behind_projections else case.heads_q // case.heads_kv
+    groups = [(b, g) for b in range(case.batch) for g in range(1 if behind_projections else case.heads_kv)]
+    pairs_of_group = group_size * case.seqlen_q * case.seqlen_kv
+    if len(groups) * pairs_of_group <= FULL_PAIRS:
+        return Selection(tuple(groups), None, gradients_of_keys=case.needs_gradients)
+    if case.needs_gradients and pairs_of_group <= GRADIENT_PAIRS:
+        few = max(1, 4 * FULL_PAIRS // pairs_of_group)
+        return Selection(_some(groups, few, generator), None, gradients_of_keys=True)
+    pairs_of_row = group_size * case.seqlen_kv
+    few = max(1, SAMPLED_PAIRS // (MIN_ROWS * pairs_of_row))
+    chosen = _some(groups, few, generator)
+    count = max(MIN_ROWS, FULL_PAIRS // (len(chosen) * pairs_of_row))
+    return Selection(chosen, _some_rows(case, count, generator), gradients_of_keys=False)
+
+
+def _some(groups: list[tuple[int, int]], count: int, generator: random.Random) -> tuple[tuple[int, int], ...]:
+    """First, last and random groups, in order."""
+    if count >= len(groups):
+        return tuple(groups)
+    ends = [groups[-1], groups[0]][-count:] if count < 2 else [groups[0], groups[-1]]
+    rest = [group for group in groups if group not in ends]
+    return tuple(sorted([*ends, *generator.sample(rest, max(0, count - len(ends)))]))
+
+
+def _some_rows(case: Case, count: int, generator: random.Random) -> tuple[int, ...] | None:
+    if count >= case.seqlen_q:
+        return None
+    last = case.seqlen_q - 1
+    edges = {0, 1, 63, 64, 65, 127, 128, 129, last - 1, last, last // 2, 65535, 65536, 65537}
+    marks = (case.prefix_len, case.seqlen_kv - case.diagonal_offset, -case.diagonal_offset, case.window_left)
+    edges |= {mark + step for mark in marks if mark is not None for step in (-1, 0, 1)}
+    rows = sorted(row for row in edges if 0 <= row <= last)[:count]
+    missing = count - len(rows)
+    taken = set(rows)
+    while missing > 0:
+        row = generator.randrange(case.seqlen_q)
+        if row not in taken:
+            taken.add(row)
+            missing -= 1
+    return tuple(sorted(taken))
+
+
+def requests(case: Case, selection: Selection) -> dict[str, Any]:
+    """What the worker is asked to write: for each tensor its expected shape, the heads and the rows."""
+    heads = [list(pair) for pair in selection.query_heads(case)]
+    rows = None if selection.rows is None else list(selection.rows)
+    shape_out = list(output_shape(case))
+    if case.operator == "multi_head_attention":
+        shape_q = [case.batch, case.seqlen_q, case.embed_dim]
+        shape_k = shape_v = [case.batch, case.seqlen_kv, case.embed_dim]
+    else:
+        shape_q = [case.batch, case.heads_q, case.seqlen_q, case.head_dim]
+        shape_k = [case.batch, case.heads_kv, case.seqlen_kv, case.head_dim]
+        shape_v = [case.batch, case.heads_kv, case.seqlen_kv, case.head_dim_v]
+    wanted: dict[str, Any] = {
+        "out": {"shape": shape_out, "heads": heads, "rows": rows},
+        "lse": {"shape": [case.batch, case.heads_q, case.seqlen_q], "heads": heads, "rows": rows},
+    }
+    if case.needs_gradients:
+        wanted["dq"] = {"shape": shape_q, "heads": heads, "rows": rows}
+        if selection.gradients_of_keys:
+            groups = [list(group) for group in selection.groups]
+            wanted["dk"] = {"shape": shape_k, "heads": groups, "rows": None}
+            wanted["dv"] = {"shape": shape_v, "heads": groups, "rows": None}
+    return wanted

@@ -1,0 +1,286 @@
+"""Where implementations come from: bundled modules, entry points, files of the user's own.
+
+Bundled modules are light and are imported here. A plug-in is somebody else's code, so the process that plans a run
+never imports one: a probe process does, and hands back declarations, which are data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attnbench.registry.implementation import Declaration, DeclarationError, Implementation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import ModuleType
+
+ENTRY_POINT_GROUP = "attnbench.implementations"
+_BUNDLED = "attnbench.implementations"
+_PROBE_TIMEOUT_S = 120.0
+
+
+class RegistryError(ValueError):
+    """The set of implementations is not usable as asked for: a usage error, exit code 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """How a worker gets at an implementation."""
+
+    kind: Literal["module", "file", "entry_point"]
+    target: str
+    """Module name, path of a file, or ``module:attribute``."""
+
+    def __str__(self) -> str:
+        """What a person calls this place."""
+        return {"module": "module ", "file": "file ", "entry_point": "entry point "}[self.kind] + self.target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """An implementation as the registry knows it: all data, no code."""
+
+    name: str
+    origin: Origin
+    declaration: Declaration | None
+    """``None`` where it could not be had (``unavailable`` says why), or was not asked for in a mere listing."""
+    version: str | None
+    source_hash: str | None
+    unavailable: str | None
+    """Why it cannot run on this machine, or ``None``."""
+
+
+def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list[Found]:
+    """All implementations, sorted by name.
+
+    Args:
+        plugins: ``file.py`` or ``file.py:family/variant``, as on the command line.
+        load_entry_points: whether installed plug-ins are probed, or only named.
+
+    Raises:
+        RegistryError: when two sources give the same name, or a plug-in file cannot be read or defines nothing.
+    """
+    found = [*bundled(), *_installed(load=load_entry_points)]
+    for plugin in plugins:
+        found += from_file(plugin)
+    sources: dict[str, Origin] = {}
+    for one in found:
+        if one.name in sources:
+            raise RegistryError(f"{one.name!r} is registered twice: by {sources[one.name]} and by {one.origin}")
+        sources[one.name] = one.origin
+    return sorted(found, key=lambda one: one.name)
+
+
+def bundled() -> list[Found]:
+    """The implementations that come with attnbench."""
+    package = importlib.import_module(_BUNDLED)
+    found = []
+    for info in pkgutil.iter_modules(package.__path__):
+        origin = Origin("module", f"{_BUNDLED}.{info.name}")
+        found += describe(origin, load_module(origin))
+    return found
+
+
+def from_file(plugin: str) -> list[Found]:
+    """The implementations of ``file.py``, or the one of ``file.py:family/variant``.
+
+    A file that raises while it is imported gives one entry that is unavailable, with what it raised.
+
+    Raises:
+        RegistryError: when the file cannot be read, is not Python, or does not define what is asked for.
+    """
+    path_text, _, only = plugin.partition(":")
+    path = Path(path_text).resolve()
+    try:
+        compile(path.read_bytes(), str(path), "exec")
+    except OSError as error:
+        raise RegistryError(f"plug-in {path_text} cannot be read: {error.strerror or error}") from error
+    except (SyntaxError, ValueError) as error:
+        raise RegistryError(f"plug-in {path_text} is not Python: {error}") from error
+    origin = Origin("file", str(path))
+    found = _probe(origin, only or f"unknown/{path.stem.lower().replace('_', '-')}")
+    if not found:
+        raise RegistryError(f"plug-in {path_text} defines no implementation: decorate a function with @attention(...)")
+    if only and not [one for one in found if one.name == only]:
+        names = ", ".join(one.name for one in found)
+        raise RegistryError(f"plug-in {path_text} does not define {only!r}; it defines {names}")
+    return [one for one in found if not only or one.name == only]
+
+
+def _installed(*, load: bool) -> list[Found]:
+    found = []
+    for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        origin = Origin("entry_point", entry.value)
+        if load:
+            found += _probe(origin, entry.name)
+        else:
+            version = entry.dist.version if entry.dist else None
+            found.append(
+                Found(name=entry.name, origin=origin, declaration=None, version=version, source_hash=None, unavailable=None)
+            )
+    return found
+
+
+def load_module(origin: Origin) -> ModuleType:
+    """Import the module behind an origin. Runs third-party code: only a worker or a probe does this for plug-ins."""
+    if origin.kind != "file":
+        return importlib.import_module(origin.target.partition(":")[0])
+    # A name of its own, so that a plug-in called torch.py shadows nothing.
+    name = "attnbench_plugin_" + hashlib.sha256(origin.target.encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(name, origin.target)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{origin.target} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def implementations_of(module: ModuleType) -> list[Implementation]:
+    """Every implementation that a module defines, in the order of definition; imported twice counts once."""
+    unique = {id(value): value for value in vars(module).values() if isinstance(value, Implementation)}
+    return list(unique.values())
+
+
+def describe(origin: Origin, module: ModuleType) -> list[Found]:
+    """What a module that has been imported declares."""
+    attribute = origin.target.partition(":")[2] if origin.kind == "entry_point" else ""
+    source_hash = _hash(module.__file__)
+    return [
+        Found(
+            name=one.declaration.name,
+            origin=origin,
+            declaration=one.declaration,
+            version=_version(origin),
+            source_hash=source_hash,
+            unavailable=_unavailable(one),
+        )
+        for one in implementations_of(module)
+        if not attribute or one is getattr(module, attribute, None)
+    ]
+
+
+def _hash(file: str | None) -> str | None:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else None
+
+
+def _version(origin: Origin) -> str | None:
+    if origin.kind == "file":
+        return None
+    distributions = metadata.packages_distributions() if origin.kind == "entry_point" else {}
+    package = origin.target.partition(".")[0].partition(":")[0]
+    names = distributions.get(package, [package])
+    try:
+        return metadata.version(names[0])
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _unavailable(one: Implementation) -> str | None:
+    """What is missing on this machine, asked without importing it."""
+    from attnbench.machine.devices import device_unavailable
+
+    reasons = [device_unavailable(device) for device in one.declaration.devices]
+    if reasons and all(reasons):
+        return reasons[0]
+    missing = unmet(one.declaration.requires)
+    if missing:
+        return missing
+    return one.available_hook() if one.available_hook else None
+
+
+def unmet(requires: Iterable[str]) -> str | None:
+    """The first requirement that the installed distributions do not meet, as a sentence, or ``None``."""
+    from packaging.requirements import Requirement
+
+    for text in requires:
+        requirement = Requirement(text)
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            return f"{requirement.name} is not installed (it needs {text})"
+        if not requirement.specifier.contains(version, prereleases=True):
+            return f"{requirement.name} {version} is installed, but it needs {text}"
+    return None
+
+
+def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
+    """Describe a plug-in in a process of its own; what it does there is its own affair."""
+
+    def broken(reason: str) -> list[Found]:
+        return [
+            Found(
+                name=name_if_broken, origin=origin, declaration=None, version=None, source_hash=None, unavailable=reason
+            )
+        ]
+
+    read_fd, write_fd = os.pipe()
+    command = [sys.executable, "-m", "attnbench.registry.probe", str(write_fd), origin.kind, origin.target]
+    process = subprocess.Popen(
+        command,
+        pass_fds=[write_fd],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.close(write_fd)
+    with os.fdopen(read_fd) as answers:
+        try:
+            code = process.wait(_PROBE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return broken(f"importing it took more than {_PROBE_TIMEOUT_S:.0f} s")
+        text = answers.readline()
+    if code < 0:
+        return broken(f"importing it crashed with {signal.Signals(-code).name}")
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return broken(f"importing it ended the process with exit code {code}")
+    if answer.get("declaration_error"):
+        raise RegistryError(f"{origin}: {answer['declaration_error']}")
+    if "raised" in answer:
+        return broken(f"importing it raised {answer['raised']}")
+    return [_from_json(one, origin) for one in answer["found"]]
+
+
+def to_json(found: Found) -> dict[str, object]:
+    """JSON-ready form of a description, for the probe's answer and a run's header."""
+    return dataclasses.asdict(found)
+
+
+def _from_json(values: dict[str, object], origin: Origin) -> Found:
+    said = values["declaration"]
+    assert isinstance(said, dict)
+    declaration = Declaration(**{key: tuple(v) if isinstance(v, list) else v for key, v in said.items()})
+    return Found(**{**values, "origin": origin, "declaration": declaration})  # type: ignore[arg-type]  # written by to_json
+
+
+__all__ = [
+    "DeclarationError",
+    "Found",
+    "Origin",
+    "RegistryError",
+    "bundled",
+    "describe",
+    "find",
+    "from_file",
+    "implementations_of",
+    "load_module",
+    "to_json",
+    "unmet",
+]

@@ -1,0 +1,33 @@
+"""The probe process: imports one plug-in and says what it declares, as a JSON line on a pipe of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import cast
+
+from attnbench.registry.discover import Origin, describe, load_module, to_json
+from attnbench.registry.implementation import DeclarationError
+
+
+def main() -> None:
+    """``python -m attnbench.registry.probe FD KIND TARGET``."""
+    fd, kind, target = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    os.set_inheritable(fd, False)  # a child of the plug-in must not hold the pipe open
+    origin = Origin(cast("object", kind), target)  # type: ignore[arg-type]  # written by discover
+    answer: dict[str, object]
+    try:
+        answer = {"found": [to_json(one) for one in describe(origin, load_module(origin))]}
+    except DeclarationError as error:
+        answer = {"declaration_error": str(error)}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises, SystemExit included, is its answer
+        answer = {"raised": f"{type(error).__name__}: {error}"}
+    with os.fdopen(fd, "w") as pipe:
+        pipe.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

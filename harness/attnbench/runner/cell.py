@@ -1,0 +1,175 @@
+"""One cell, from its first stage to its record's fields.
+
+The stages are asked of the worker one by one, so that whatever happens is known to have happened in one of them:
+prepare, call, agreement, time, agreement again (on an output that was timed), memory, back end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from attnbench.runner.child import Child, ChildGoneError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from attnbench.cases.case import Case
+
+_ORACLE_TIMEOUT_S = 900.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellLimits:
+    """What a cell may take."""
+
+    time_s: float
+    memory_bytes: int
+    sampling: dict[str, int]
+    """The worker's stop rule: min_samples, max_samples, sampling_ns."""
+    cache: str
+    timed: bool
+    weighed: bool
+
+
+class CellEndedError(Exception):
+    """The cell ended before its last stage, with a status other than ok."""
+
+    def __init__(self, stage: str, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage, self.status, self.reason = stage, status, reason
+
+
+@dataclasses.dataclass
+class Spent:
+    """Where a cell's time went, in nanoseconds."""
+
+    calls: float = 0
+    """Inside the implementation: prepare, calls that are checked, warm-up, samples, calls whose memory is measured."""
+    oracle: float = 0
+
+
+class CellRun:
+    """A cell on its way through the stages. ``fields`` grows with what each one measured."""
+
+    def __init__(self, worker: Child, oracle: Child, case: Case, device: str, limits: CellLimits, folder: Path) -> None:
+        self.worker, self.oracle, self.case, self.device = worker, oracle, case, device
+        self.limits, self.folder = limits, folder
+        self.fields: dict[str, Any] = {}
+        self.spent = Spent()
+        self.worker_died = False
+        self._deadline = time.monotonic() + limits.time_s
+        self._resident_limit = worker.resident_bytes() + limits.memory_bytes
+
+    def run(self) -> dict[str, Any]:
+        """Go through the stages.
+
+        Returns:
+            The record's fields for outcome, agreement, time and memory; always with a ``status``.
+        """
+        try:
+            self._prepare()
+            self._call()
+            self._agree(repetition=0)
+            if self.limits.timed:
+                self._time()
+                self._agree(repetition=1)
+            if self.limits.weighed:
+                self._memory()
+            self._backend()
+        except CellEndedError as end:
+            measured = {name: v for name, v in self.fields.items() if not name.startswith(("time_", "memory_"))}
+            return {**measured, "status": end.status, "stage": end.stage, "reason": end.reason}
+        finally:
+            self._close()
+        return {**self.fields, "status": "ok"}
+
+    def _prepare(self) -> None:
+        answer = self._ask(
+            "prepare",
+            do="prepare",
+            case=self.case.to_dict(),
+            device=self.device,
+            memory_bytes=self.limits.memory_bytes,
+        )
+        self.fields["prepare_ns"] = answer["prepare_ns"]
+        self.spent.calls += answer["prepare_ns"]
+
+    def _call(self) -> None:
+        answer = self._ask("call", do="call")
+        self.fields["first_call_ns"] = answer["first_call_ns"]
+        self.fields["deterministic"] = answer["deterministic"]
+        self.spent.calls += answer["first_call_ns"] + answer["second_call_ns"]
+
+    def _agree(self, repetition: int) -> None:
+        """Show the oracle what it asks to see of the last output; disagreement ends the cell."""
+        about = {"case": self.case.to_dict(), "repetition": repetition}
+        wanted = self._ask_oracle({"do": "select", **about})
+        shown = self._ask("agreement", do="dump", selection=wanted["selection"], folder=str(self.folder))
+        asked = time.monotonic()
+        verdict = self._ask_oracle(
+            {"do": "judge", **about, "outputs": shown["outputs"], "folder": str(self.folder)}
+        )
+        self._deadline += time.monotonic() - asked  # the oracle's time is not the implementation's
+        self.spent.oracle += verdict["oracle_ns"]
+        self._keep_worse(verdict["fields"])
+        if verdict["problem"]:
+            inputs = "" if repetition == 0 else " (on fresh inputs, timed)"
+            raise CellEndedError("agreement", "wrong", verdict["problem"] + inputs)
+
+    def _keep_worse(self, fields: dict[str, Any]) -> None:
+        """Of two checks the record tells the one with the larger ratio, tensor by tensor."""
+        for name, value in fields.items():
+            ratio = f"{name.partition('_')[0]}_error_ratio"
+            if ratio in fields and self.fields.get(ratio) is not None and self.fields[ratio] > fields[ratio]:
+                continue
+            self.fields[name] = value
+
+    def _time(self) -> None:
+        answer = self._ask("time", do="time", limits=self.limits.sampling, cache=self.limits.cache)
+        self.spent.calls += answer["warmup_ns"] + sum(answer["time_samples_ns"]) * answer["calls_per_sample"]
+        for name in ("warmup_ns", "refresh_ns"):
+            del answer[name]
+        self.fields |= {**answer, "cache_state": self.limits.cache, "time_method": "perf_counter_ns"}
+
+    def _memory(self) -> None:
+        answer = self._ask("memory", do="memory")
+        if "memory_refused" in answer:
+            self.fields["reason"] = f"memory was not measured: {answer['memory_refused']}"
+            return
+        self.spent.calls += answer.pop("memory_ns")
+        self.fields |= answer
+
+    def _backend(self) -> None:
+        self.fields |= self._ask("backend", do="backend")
+
+    def _close(self) -> None:
+        if not self.worker_died:
+            try:
+                self._ask("memory", do="close")
+            except CellEndedError:
+                self.worker_died = True
+
+    def _ask(self, stage: str, **request: Any) -> dict[str, Any]:
+        """Ask the worker; anything but an ok ends the cell."""
+        left = max(0.001, self._deadline - time.monotonic())
+        try:
+            answer = self.worker.ask(request, left, self._resident_limit)
+        except ChildGoneError as gone:
+            self.worker_died = True
+            reason = gone.reason
+            if gone.status == "timeout":
+                reason = f"the cell took more than its {self.limits.time_s:.3g} s; its worker was killed"
+            raise CellEndedError(stage, gone.status, reason) from gone
+        status = answer.pop("status")
+        if status != "ok":
+            raise CellEndedError(stage, status, answer["reason"])
+        return answer
+
+    def _ask_oracle(self, request: dict[str, Any]) -> dict[str, Any]:
+        answer = self.oracle.ask(request, _ORACLE_TIMEOUT_S)
+        if answer.pop("status") != "ok":
+            raise CellEndedError("agreement", "error", answer["reason"])
+        return answer
+

@@ -1,0 +1,165 @@
+"""From a scenario and the registry to the list of cells, with what is known of each before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import DTYPE_BYTES
+from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
+from attnbench.machine.devices import device_unavailable
+from attnbench.runner.repro import repro_command
+from attnbench.sweep.expand import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.cases.case import Case
+    from attnbench.registry.discover import Found
+    from attnbench.sweep.model import Scenario
+
+
+class PlanError(ValueError):
+    """What was asked for leaves nothing to run: a usage error, exit code 2."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """case × implementation × device, in one replicate."""
+
+    case: Case
+    tags: tuple[str, ...]
+    found: Found
+    device: str
+    replicate: int
+    foregone: tuple[str, str] | None
+    """(status, reason) where the cell need not run to know how it ends."""
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What makes a cell the same one in a resumed run."""
+        return (self.case.case_id, self.found.name, self.device, self.replicate)
+
+    @property
+    def repro(self) -> str:
+        """The shortest command that shows this cell again."""
+        return repro_command(self.case, self.found, self.device)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selectors:
+    """Which implementations, by regular expressions: any of ``include`` (all where empty), none of ``exclude``."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def chooses(self, name: str) -> bool:
+        """Whether an implementation of this name is chosen."""
+        included = not self.include or any(re.search(pattern, name) for pattern in self.include)
+        return included and not any(re.search(pattern, name) for pattern in self.exclude)
+
+    def mistakes(self) -> list[str]:
+        """A sentence for each expression that is none."""
+        problems = []
+        for pattern in (*self.include, *self.exclude):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                problems.append(f"{pattern!r} is not a regular expression: {error}")
+        return problems
+
+
+def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[Found]:
+    """The implementations that both the scenario and the command line choose.
+
+    Raises:
+        PlanError: when an expression is malformed, or one of the command line's matches nothing.
+    """
+    problems = line.mistakes()
+    if problems:
+        raise PlanError("; ".join(problems))
+    names = [one.name for one in found]
+    for pattern in line.include:
+        if not any(re.search(pattern, name) for name in names):
+            raise PlanError(f"no implementation matches {pattern!r}; there are: {', '.join(names)}")
+    of_scenario = Selectors(include=tuple(scenario.implementations), exclude=tuple(scenario.exclude_implementations))
+    # A plug-in that was named on the command line is wanted, whatever the scenario's own list says.
+    chosen = [
+        one for one in found if line.chooses(one.name) and (of_scenario.chooses(one.name) or one.origin.kind == "file")
+    ]
+    if not chosen:
+        raise PlanError("no implementation is left: the scenario and the command line choose none in common")
+    return chosen
+
+
+def plan(
+    scenario: Scenario,
+    overrides: Mapping[str, list[str]],
+    found: Sequence[Found],
+    devices: Sequence[str],
+    *,
+    replicates: int,
+    seed: int,
+    memory_bytes: int,
+) -> list[Cell]:
+    """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed."""
+    cells = []
+    for replicate in range(replicates):
+        turn = [
+            Cell(
+                case=planned.case,
+                tags=planned.tags,
+                found=one,
+                device=device,
+                replicate=replicate,
+                foregone=_foregone(planned.case, one, device, memory_bytes),
+            )
+            for device in devices
+            for planned in expand(scenario, overrides)
+            for one in found
+            if scenario.excluded(planned.case, device=device, implementation=one.name) is None
+        ]
+        random.Random(f"{seed}/{replicate}").shuffle(turn)
+        cells += turn
+    return cells
+
+
+def _foregone(case: Case, one: Found, device: str, memory_bytes: int) -> tuple[str, str] | None:
+    if one.unavailable is not None:
+        return ("unavailable", one.unavailable)
+    if one.declaration is None:
+        return ("unavailable", "it was not loaded")
+    refusal = one.declaration.refuses(case, device)
+    if refusal is not None:
+        return ("unsupported", refusal)
+    missing = device_unavailable(device)
+    if missing is not None:
+        return ("unavailable", missing)
+    needed = least_memory(case)
+    if needed > memory_bytes:
+        return (
+            "skipped",
+            f"inputs and outputs alone take {needed / 2**30:.3g} GiB, the limit is {memory_bytes / 2**30:.3g} GiB",
+        )
+    return None
+
+
+def least_memory(case: Case) -> int:
+    """Bytes of inputs and outputs, which any implementation must hold."""
+    elements = sum(tensor_elements(case).values()) * (2 if case.needs_gradients else 1)
+    return elements * DTYPE_BYTES[case.dtype]
+
+
+def estimate_s(cell: Cell, sampling_s: float) -> float:
+    """A rough guess of a cell's time, for ``--dry-run`` and the progress bar.
+
+    It presumes 20 GFLOP/s and 5 GB/s on a CPU, 50 TFLOP/s and 1 TB/s on a GPU, twenty calls at least beside the
+    time that is spent on sampling.
+    """
+    if cell.foregone is not None:
+        return 0.0
+    rate, bandwidth = (2e10, 5e9) if cell.device == "cpu" else (5e13, 1e12)
+    call = flops(cell.case) / rate + minimum_bytes(cell.case) / bandwidth
+    return 0.3 + sampling_s + 12 * call

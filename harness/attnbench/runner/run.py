@@ -1,0 +1,186 @@
+"""A run: cells through workers into a run file."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attnbench.runner.cell import CellLimits, CellRun
+from attnbench.runner.child import Child, ChildGoneError, start_oracle
+from attnbench.runner.measured import complete
+from attnbench.runner.shares import Shares
+from attnbench.runner.workers import LoadFailedError, Workers
+from attnbench.store.record import FAILED, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.runner.plan import Cell
+    from attnbench.store.writer import RunWriter
+
+
+class Observer(Protocol):
+    """Who is told how a run goes."""
+
+    def begins(self, cell: Cell) -> None:
+        """A cell is about to run."""
+
+    def ended(self, cell: Cell, record: Record) -> None:
+        """A cell has its record."""
+
+    def says(self, sentence: str) -> None:
+        """Something that a person should know."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a run needs to know beside its cells."""
+
+    run_id: str
+    threads: int
+    environment: Mapping[str, str]
+    """Environment variables of workers and oracle."""
+    limits: CellLimits
+    peaks: Mapping[str, Mapping[str, Any]]
+    """Measured peaks by device."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Outcome:
+    """How a run went."""
+
+    counts: collections.Counter[str]
+    shares: Shares
+    interrupted: bool = False
+    unsaved: int = 0
+    oracle_lost: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 ok, 1 disagreement, 3 not everything could be stored, 4 cells broke, 5 nothing measured, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        if self.unsaved or self.oracle_lost:
+            return 3
+        if self.counts["wrong"]:
+            return 1
+        if any(self.counts[status] for status in FAILED):
+            return 4
+        return 0 if self.counts["ok"] else 5
+
+
+def execute(
+    cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: Observer, shares: Shares | None = None
+) -> Outcome:
+    """Run the cells in their order and append a record for each.
+
+    Ctrl-C ends the run after what is stored; nothing that was measured is lost.
+    """
+    outcome = Outcome(counts=collections.Counter(), shares=shares or Shares())
+    started_at = time.monotonic()
+    workers = Workers(setting.threads, setting.environment)
+    folder = Path(tempfile.mkdtemp(prefix="attnbench-"))
+    oracle = start_oracle(setting.environment)
+    try:
+        oracle.send({"do": "start", "threads": setting.threads})
+        for replicate in sorted({cell.replicate for cell in cells}):
+            turn = [cell for cell in cells if cell.replicate == replicate]
+            workers.begin(turn)
+            if replicate == min(cell.replicate for cell in cells):
+                oracle.receive(timeout_s=300)
+            for cell in turn:
+                observer.begins(cell)
+                record = _run_cell(cell, setting, workers, oracle, folder, outcome.shares)
+                outcome.counts[record.status] += 1
+                writer.append({"kind": "record", **record.model_dump(mode="json")})
+                observer.ended(cell, record)
+                if writer.problem:
+                    observer.says(f"{writer.problem}; {len(writer.pending)} records wait in memory")
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    except ChildGoneError as gone:
+        outcome.oracle_lost = f"the oracle is gone: {gone.reason}"
+    finally:
+        workers.close()
+        oracle.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        outcome.shares.imports_s += workers.imports_s
+        outcome.shares.wall_s += time.monotonic() - started_at
+    writer.append(_footer(outcome))
+    outcome.unsaved = len(writer.pending)
+    return outcome
+
+
+def _run_cell(
+    cell: Cell, setting: Setting, workers: Workers, oracle: Child, folder: Path, shares: Shares
+) -> Record:
+    """One cell to its record, whatever happens to it."""
+    began = time.monotonic()
+    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    if cell.foregone is not None:
+        status, reason = cell.foregone
+        fields: dict[str, Any] = {"status": status, "stage": "plan", "reason": reason}
+    else:
+        fields = _measure(cell, setting, workers, oracle, folder, shares)
+    fields = complete(fields, cell.case, cell.device, setting.peaks.get(cell.device))
+    if cell.foregone is None:
+        fields["wall_s"] = round(time.monotonic() - began, 6)
+    return Record(
+        run_id=setting.run_id,
+        record_id=uuid.uuid4().hex,
+        case_id=cell.case.case_id,
+        implementation=cell.found.name,
+        implementation_version=cell.found.version,
+        source_hash=cell.found.source_hash,
+        replicate=cell.replicate,
+        repro=cell.repro,
+        layout=cell.found.declaration.layout if cell.found.declaration else None,
+        device=cell.device,
+        threads=setting.threads if cell.device == "cpu" else None,
+        cell_tags=cell.tags,
+        started_at=started_at,
+        **cell.case.to_dict(),
+        **fields,
+    )
+
+
+def _measure(
+    cell: Cell, setting: Setting, workers: Workers, oracle: Child, folder: Path, shares: Shares
+) -> dict[str, Any]:
+    try:
+        worker = workers.get(cell.found, cell.device)
+    except LoadFailedError as failed:
+        workers.done(cell.found, cell.device, keep=False)
+        return {"status": failed.status, "stage": "load", "reason": failed.reason}
+    said = cell.found.declaration
+    only_checked = said is not None and cell.device in said.agreement_only
+    limits = dataclasses.replace(
+        setting.limits,
+        timed=setting.limits.timed and not only_checked,
+        weighed=setting.limits.weighed and not only_checked,
+    )
+    run = CellRun(worker, oracle, cell.case, cell.device, limits, folder)
+    fields = run.run()
+    if only_checked and fields["status"] == "ok" and setting.limits.timed:
+        fields["reason"] = f"agreement only: what runs on {cell.device} here is not what runs in earnest"
+    workers.done(cell.found, cell.device, keep=fields["status"] in ("ok", "unsupported") and not run.worker_died)
+    shares.calls_s += run.spent.calls / 1e9
+    shares.oracle_s += run.spent.oracle / 1e9
+    return fields
+
+
+def _footer(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "kind": "footer",
+        "wall_s": round(outcome.shares.wall_s, 3),
+        "shares": outcome.shares.to_dict(),
+        "counts": dict(outcome.counts),
+        "interrupted": outcome.interrupted,
+    }

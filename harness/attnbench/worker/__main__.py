@@ -1,0 +1,146 @@
+"""The worker's loop: one request, one answer, until the parent hangs up.
+
+``python -m attnbench.worker READ_FD WRITE_FD THREADS``. Every stage answers with data, or with a status and a
+sentence; what cannot answer (a crash, a hang) is the parent's to notice.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import traceback
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, cast
+
+from attnbench.cases.case import CaseError, make_case
+from attnbench.machine.pinning import pin
+from attnbench.registry.discover import Origin, implementations_of, load_module
+from attnbench.worker.limits import allow, die_with_parent
+from attnbench.worker.protocol import Channel, Message
+from attnbench.worker.session import Session, UnsupportedError
+from attnbench.worker.timing import Limits
+
+if TYPE_CHECKING:
+    from attnbench.registry.implementation import Implementation
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Unable to allocate", "std::bad_alloc", "Cannot allocate memory")
+
+
+class Loop:
+    """What the worker remembers between requests: its implementation and the cell at hand."""
+
+    def __init__(self) -> None:
+        self.implementation: Implementation | None = None
+        self.session: Session | None = None
+
+    def load(self, request: Message) -> Message:
+        """Import the implementation and the framework that it works on."""
+        start = perf_counter_ns()
+        origin = Origin(cast("Any", request["kind"]), request["target"])
+        module = load_module(origin)
+        named = [one for one in implementations_of(module) if one.declaration.name == request["implementation"]]
+        if not named:
+            raise LookupError(f"{origin} does not define {request['implementation']!r}")
+        self.implementation = named[0]
+        if self.implementation.declaration.framework == "torch":
+            import torch
+
+            torch.set_num_threads(request["threads"])
+        return {"load_ns": perf_counter_ns() - start}
+
+    def prepare(self, request: Message) -> Message:
+        """Begin a cell."""
+        if self.implementation is None:
+            raise RuntimeError("no implementation was loaded")
+        self.session = Session(self.implementation, make_case(**request["case"]), request["device"])
+        allow(request["memory_bytes"])
+        return self.session.prepare()
+
+    def call(self, request: Message) -> Message:
+        """First and second call."""
+        del request
+        return self._cell().first_call()
+
+    def time(self, request: Message) -> Message:
+        """Timed calls."""
+        return self._cell().time(Limits(**request["limits"]), request["cache"])
+
+    def dump(self, request: Message) -> Message:
+        """Show outputs to the oracle."""
+        return self._cell().dump(request["selection"], Path(request["folder"]))
+
+    def memory(self, request: Message) -> Message:
+        """Memory of one call."""
+        del request
+        return self._cell().memory()
+
+    def backend(self, request: Message) -> Message:
+        """What really ran."""
+        del request
+        return self._cell().backend()
+
+    def close(self, request: Message) -> Message:
+        """End the cell."""
+        del request
+        if self.session is not None:
+            self.session.close()
+        self.session = None
+        allow(None)
+        return {}
+
+    def _cell(self) -> Session:
+        if self.session is None:
+            raise RuntimeError("no cell was begun")
+        return self.session
+
+
+def answer(loop: Loop, request: Message) -> Message:
+    """Handle one request; whatever it raises becomes a status and a sentence."""
+    handler = {
+        "load": loop.load,
+        "prepare": loop.prepare,
+        "call": loop.call,
+        "time": loop.time,
+        "dump": loop.dump,
+        "memory": loop.memory,
+        "backend": loop.backend,
+        "close": loop.close,
+    }[request["do"]]
+    try:
+        return {"status": "ok", **handler(request)}
+    except UnsupportedError as refusal:
+        return {"status": "unsupported", "reason": str(refusal)}
+    except CaseError as error:
+        return {"status": "error", "reason": str(error)}
+    except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer
+        return {"status": _status(request, error), "reason": _sentence(error)}
+
+
+def _status(request: Message, error: Exception) -> str:
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+        return "out_of_memory"
+    return "unavailable" if request["do"] == "load" else "error"
+
+
+def _sentence(error: Exception) -> str:
+    """Type and first line of the message, and where it was raised."""
+    message = str(error).strip().partition("\n")[0][:400]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+
+
+def main() -> None:
+    """Serve until the parent hangs up."""
+    die_with_parent()
+    faulthandler.enable()
+    channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
+    pin(int(sys.argv[3]))
+    loop = Loop()
+    while (request := channel.receive()) is not None:
+        channel.send(answer(loop, request))
+
+
+if __name__ == "__main__":
+    main()

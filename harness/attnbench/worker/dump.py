@@ -1,0 +1,83 @@
+"""What a call returned: compared bit by bit, weighed, and shown in part to the oracle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench.worker.placing import canonical
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from attnbench.cases.case import Case
+
+Outputs = dict[str, Any]
+
+_BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def dump(case: Case, layout: str, outputs: Outputs, selection: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write the selected rows of each output as raw bytes.
+
+    Args:
+        case: the problem.
+        layout: the implementation's.
+        outputs: by name.
+        selection: for each name, ``heads`` ([batch, head] pairs; for what lies behind projections [batch, 0]) and
+            ``rows``; all of either where ``None``.
+        folder: where the files ``NAME.bin`` go.
+
+    Returns:
+        For each name the whole tensor's ``shape`` (canonical: batch, heads, rows, columns) and ``dtype``.
+    """
+    described: dict[str, Any] = {}
+    for name, tensor in outputs.items():
+        if not hasattr(tensor, "shape"):
+            raise TypeError(f"the call returned {type(tensor).__name__} as {name}, not a tensor")
+        view = tensor if name == "lse" else canonical(case, layout, tensor)
+        shape, dtype = [int(n) for n in view.shape], str(view.dtype).removeprefix("torch.")
+        described[name] = {"shape": shape, "dtype": dtype}
+        wanted = selection.get(name)
+        if wanted is None or shape != wanted["shape"]:
+            continue  # the oracle says what is wrong with a shape that it did not expect
+        parts = [_part(view, b, h, wanted["rows"], grouped=len(shape) == (3 if name == "lse" else 4)) for b, h in wanted["heads"]]
+        (folder / f"{name}.bin").write_bytes(b"".join(parts))
+    return {"outputs": described}
+
+
+def _part(view: Any, batch_index: int, head: int, rows: list[int] | None, *, grouped: bool) -> bytes:
+    plane = view[batch_index][head] if grouped else view[batch_index]
+    chosen = plane if rows is None else plane[rows]
+    return _bits(chosen).tobytes()
+
+
+def _bits(tensor: Any) -> np.ndarray[Any, Any]:
+    """The tensor's memory as unsigned integers on the host: bfloat16 and float8 have no NumPy type."""
+    if isinstance(tensor, np.ndarray):
+        contiguous = np.ascontiguousarray(tensor)
+        return contiguous.view(_BITS[contiguous.itemsize])
+    if hasattr(tensor, "detach"):
+        import torch
+
+        host = tensor.detach().cpu().contiguous()
+        integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[host.element_size()]
+        array: np.ndarray[Any, Any] = host.view(integers).numpy()
+        return array.view(_BITS[array.itemsize])
+    host = np.asarray(tensor)  # jax
+    return host.view(_BITS[host.itemsize])
+
+
+def equal_bits(one: Outputs, other: Outputs) -> bool:
+    """Whether two calls returned the same bits."""
+    return one.keys() == other.keys() and all(
+        hasattr(one[name], "shape") and tuple(one[name].shape) == tuple(other[name].shape)
+        and np.array_equal(_bits(one[name]), _bits(other[name]))
+        for name in one
+    )
+
+
+def nbytes(outputs: Outputs) -> int:
+    """Bytes of all outputs together."""
+    return sum(int(np.prod(t.shape, dtype=np.int64)) * _bits(t[:0]).itemsize for t in outputs.values())

@@ -1,0 +1,44 @@
+"""The memory limit of a cell, set by the worker on itself: the kernel then refuses what goes beyond."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when the parent dies, however it dies. Linux only; elsewhere the pipe's end tells."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() == 1:  # it died before this line
+            os._exit(1)
+
+
+def allow(extra_bytes: int | None) -> None:
+    """Limit what this process may allocate above what it holds now; ``None`` lifts the limit.
+
+    RLIMIT_DATA counts private writable memory, mapped or on the heap, and not what is only reserved, so that it
+    bounds what libraries really take (setrlimit(2)). Only on Linux; elsewhere the parent watches the resident size.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = hard if extra_bytes is None else _data_bytes() + extra_bytes
+    if hard != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > hard):
+        soft = hard
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int:
+    """Private writable memory of this process (VmData), in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmData")

@@ -1,0 +1,183 @@
+"""Puts a case's values into tensors of the framework, layout and strides that an implementation asked for.
+
+Done before anything is timed, so that no transpose or copy is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench.cases.operands import operand, operand_shapes
+from attnbench.registry.operands import Operands
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+    from attnbench.registry.implementation import Declaration
+
+_ROTATED = ("q", "k", "v", "dout")
+_PER_MODEL = ("relative_bias", "sinks")  # small, and kept in float32 at least
+
+
+def place(case: Case, said: Declaration, device: str) -> Operands:
+    """All operands of a case (repetition 0), where and how the implementation wants them."""
+    placed: dict[str, Any] = {}
+    for name in operand_shapes(case):
+        values = operand(case, name)
+        if name in _PER_MODEL:
+            placed[name] = _to_framework(values, None, said.framework, device)
+        elif name in _ROTATED and case.operator == "attention" and case.kv_cache == "dense":
+            placed[name] = _lay_out(case, said, name, values, device)
+        else:
+            placed[name] = _to_framework(values, case.dtype, said.framework, device)
+    if case.kv_cache == "paged":
+        placed |= _pages(case, said, device, placed)
+    return Operands(**placed)
+
+
+def refresh(case: Case, said: Declaration, operands: Operands, repetition: int) -> Operands:
+    """Give q, k, v and dout the values of another repetition, in place where the framework has in-place writes."""
+    fresh: dict[str, Any] = {}
+    for name in _ROTATED:
+        tensor = getattr(operands, name)
+        if tensor is None:
+            continue
+        values = operand(case, name, repetition)
+        if case.kv_cache == "paged" and name in ("k", "v"):
+            values = _paged_values(case, values)
+        elif case.operator == "attention":
+            values = _shaped(values, said.layout)
+        fresh[name] = _overwrite(tensor, values, case, said.framework)
+    return dataclasses.replace(operands, **fresh)
+
+
+def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
+    """From (batch, heads, seqlen, dim) to the layout, without a copy."""
+    if layout == "bhsd":
+        return values
+    tokens_first = values.transpose(0, 2, 1, 3)
+    return tokens_first if layout == "bshd" else tokens_first.reshape(-1, *tokens_first.shape[2:])
+
+
+def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floating], device: str) -> Any:
+    """A tensor of the declared layout whose memory lies as ``case.strides`` says."""
+    shaped = np.ascontiguousarray(_shaped(values, said.layout))
+    if case.strides == "contiguous" or name == "dout":
+        return _to_framework(shaped, case.dtype, said.framework, device)
+    axis = {"bhsd": 2, "bshd": 1, "packed": 0}[said.layout]  # of the tokens
+    heads_axis = 1 if said.layout in ("bhsd", "packed") else 2
+    if case.strides == "transposed":
+        # The memory order of the other common layout: heads and tokens swapped.
+        base = np.ascontiguousarray(np.swapaxes(shaped, axis, heads_axis))
+        return _swap(_to_framework(base, case.dtype, said.framework, device), axis, heads_axis)
+    if case.strides == "qkv_slice":
+        # As cut out of the one buffer that a fused projection writes: q, k and v side by side in the last axis.
+        base = np.repeat(shaped, 3, axis=-1)
+        position = _ROTATED.index(name) * shaped.shape[-1]
+        whole = _to_framework(base, case.dtype, said.framework, device)
+        part = whole[..., position : position + shaped.shape[-1]]
+        return _write(part, shaped, case, said.framework)
+    if case.strides == "sliced":
+        # The first tokens of a longer buffer, as in a cache with room to grow.
+        base = np.concatenate([shaped, shaped], axis=axis)
+        whole = _to_framework(base, case.dtype, said.framework, device)
+        return whole[(slice(None),) * axis + (slice(0, shaped.shape[axis]),)]
+    if name == "q":
+        return _to_framework(shaped, case.dtype, said.framework, device)
+    one = np.ascontiguousarray(np.take(shaped, [0], axis=heads_axis))
+    placed = _to_framework(one, case.dtype, said.framework, device)
+    return np.broadcast_to(placed, shaped.shape) if said.framework == "numpy" else placed.expand(shaped.shape)
+
+
+def _swap(tensor: Any, a: int, b: int) -> Any:
+    return np.swapaxes(tensor, a, b) if isinstance(tensor, np.ndarray) else tensor.transpose(a, b)
+
+
+def _to_framework(values: NDArray[np.floating], dtype: str | None, framework: str, device: str) -> Any:
+    if framework == "torch":
+        import torch
+
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        wanted = getattr(torch, dtype) if dtype else tensor.dtype
+        return tensor.to(device=device, dtype=wanted, copy=True)
+    if framework == "jax":
+        import jax.numpy as jnp
+
+        return jnp.asarray(values, dtype or values.dtype)
+    return np.array(values, dtype=np.dtype(dtype) if dtype else values.dtype)
+
+
+def _write(tensor: Any, values: NDArray[np.floating], case: Case, framework: str) -> Any:
+    """Overwrite a tensor's values; its memory stays where it is."""
+    if framework == "torch":
+        tensor.copy_(_to_framework(values, case.dtype, framework, str(tensor.device)))
+    else:
+        tensor[...] = values
+    return tensor
+
+
+def _overwrite(tensor: Any, values: NDArray[np.floating], case: Case, framework: str) -> Any:
+    if framework == "jax":  # jax arrays are immutable: fresh values are a fresh array
+        return _to_framework(values, case.dtype, framework, "cpu")
+    if case.strides == "expanded_kv" and 0 in _strides(tensor):
+        # All heads are one head's memory: write that one.
+        axis = _strides(tensor).index(0)
+        first = (slice(None),) * axis + (slice(0, 1),)
+        if isinstance(tensor, np.ndarray):
+            np.lib.stride_tricks.as_strided(tensor, tensor[first].shape, tensor.strides, writeable=True)[...] = values[first]
+        else:
+            _write(tensor[first], values[first], case, framework)
+        return tensor
+    return _write(tensor.detach() if framework == "torch" else tensor, values, case, framework)
+
+
+def _strides(tensor: Any) -> tuple[int, ...]:
+    strides: tuple[int, ...] = tensor.strides if isinstance(tensor, np.ndarray) else tensor.stride()
+    return strides
+
+
+def _pages(case: Case, said: Declaration, device: str, placed: dict[str, Any]) -> dict[str, Any]:
+    """K and V cut into pages that lie in a shuffled order, and the table that says which page is whose."""
+    del placed
+    pages = {
+        name: _to_framework(_paged_values(case, operand(case, name)), case.dtype, said.framework, device)
+        for name in ("k", "v")
+    }
+    table = _to_framework(_page_order(case).astype(np.float32), None, said.framework, device)
+    if said.framework == "torch":
+        import torch
+
+        return {**pages, "block_table": table.to(torch.int32)}
+    return {**pages, "block_table": table.astype(np.int32)}
+
+
+def _page_order(case: Case) -> NDArray[np.int64]:
+    """Where each page of each sequence lies, shape (batch, pages of one sequence)."""
+    assert case.page_size is not None
+    each = -(-case.seqlen_kv // case.page_size)
+    return np.random.default_rng(case.seed).permutation(case.batch * each).reshape(case.batch, each)
+
+
+def _paged_values(case: Case, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """From (batch, heads, seqlen, dim) to (pages, page_size, heads, dim); room beyond the sequence holds NaN."""
+    assert case.page_size is not None
+    order = _page_order(case)
+    batch, heads, seqlen, dim = values.shape
+    padded = np.full((batch, order.shape[1] * case.page_size, heads, dim), np.nan, values.dtype)
+    padded[:, :seqlen] = values.transpose(0, 2, 1, 3)
+    pages = np.empty((order.size, case.page_size, heads, dim), values.dtype)
+    pages[order.reshape(-1)] = padded.reshape(order.size, case.page_size, heads, dim)
+    return pages
+
+
+def canonical(case: Case, layout: str, tensor: Any) -> Any:
+    """A call's ``out`` (or a gradient) seen as (batch, heads, seqlen, dim); what comes behind projections stays."""
+    if case.operator == "multi_head_attention" or layout == "bhsd":
+        return tensor
+    if layout == "packed":
+        tensor = tensor.reshape(case.batch, -1, *tensor.shape[1:])
+    return _swap(tensor, 1, 2)

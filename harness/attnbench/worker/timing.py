@@ -1,0 +1,133 @@
+"""Timing of one call: warm-up, inner loops, stop rule. The clock and the call are given, so tests are exact.
+
+The protocol is that of docs/methodology.md. Every raw sample is kept, in order; none is dropped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import TYPE_CHECKING
+
+from attnbench.worker.median import median_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Clock = Callable[[], int]
+
+MIN_WARMUP_CALLS = 3
+MIN_WARMUP_NS = 100_000_000
+MAX_WARMUP_CALLS = 50
+MAX_WARMUP_NS = 2_000_000_000
+WINDOW = 5
+WINDOW_AGREEMENT = 0.02
+MIN_SAMPLE_NS = 1_000_000
+TARGET_HALF_WIDTH = 0.01
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When sampling stops: when the interval of the median is narrow enough, or at the first of these."""
+
+    min_samples: int = 10
+    max_samples: int = 200
+    sampling_ns: int = 1_000_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """How the warm-up went."""
+
+    calls: int
+    converged: bool
+    call_ns: float
+    """Median of the last window: what one call takes, about."""
+
+
+def warm_up(call: Callable[[], object], clock: Clock, *, set_up: Callable[[], object] | None = None) -> Warmup:
+    """Call until two successive windows of five calls have medians within 2 %, or the cap is reached.
+
+    At least 3 calls and 100 ms (a processor takes that long to raise its clock); at most 50 calls or 2 s.
+    """
+    times: list[int] = []
+    busy = 0
+    while True:
+        elapsed = _timed(call, clock, set_up)
+        times.append(elapsed)
+        busy += elapsed
+        settled = _settled(times)
+        if busy >= MAX_WARMUP_NS or (
+            busy >= MIN_WARMUP_NS and (len(times) >= MAX_WARMUP_CALLS or (settled and len(times) >= MIN_WARMUP_CALLS))
+        ):
+            return Warmup(calls=len(times), converged=settled, call_ns=statistics.median(times[-WINDOW:]))
+
+
+def _settled(times: list[int]) -> bool:
+    if len(times) < 2 * WINDOW:
+        return False
+    before = statistics.median(times[-2 * WINDOW : -WINDOW])
+    after = statistics.median(times[-WINDOW:])
+    return abs(after - before) <= WINDOW_AGREEMENT * before
+
+
+def calls_per_sample(call_ns: float, clock_resolution_ns: float) -> int:
+    """How many calls one sample holds, so that it lasts at least 1 ms and 1000 ticks of the clock."""
+    shortest = max(MIN_SAMPLE_NS, 1000 * clock_resolution_ns)
+    return max(1, -(-int(shortest) // max(1, int(call_ns))))
+
+
+def sample(
+    call: Callable[[], object],
+    clock: Clock,
+    limits: Limits,
+    *,
+    calls: int = 1,
+    set_up: Callable[[], object] | None = None,
+) -> tuple[list[float], object]:
+    """Take samples until the 95 % interval of the median is within 1 % on either side, or a limit is reached.
+
+    Args:
+        call: what is timed.
+        clock: nanoseconds.
+        limits: when to stop; ``min_samples`` yields to the time limit once three samples are there.
+        calls: how many calls make one sample; must be 1 with ``set_up``.
+        set_up: done before each sample, not timed.
+
+    Returns:
+        Nanoseconds of one call for each sample, in order, and what the last call returned.
+    """
+    samples: list[float] = []
+    result: object = None
+    spent = 0
+    while len(samples) < limits.max_samples:
+        result = None  # the output of the last call is freed outside of the timed region
+        if set_up is not None:
+            set_up()
+        start = clock()
+        for _ in range(calls):
+            result = call()
+        elapsed = clock() - start
+        samples.append(elapsed / calls)
+        spent += elapsed
+        if len(samples) >= limits.min_samples and _narrow(samples):
+            break
+        if spent >= limits.sampling_ns and len(samples) >= min(3, limits.min_samples):
+            break
+    return samples, result
+
+
+def _narrow(samples: list[float]) -> bool:
+    interval = median_interval(samples)
+    if interval is None:
+        return False
+    low, high = interval
+    return (high - low) / 2 <= TARGET_HALF_WIDTH * statistics.median(samples)
+
+
+def _timed(call: Callable[[], object], clock: Clock, set_up: Callable[[], object] | None) -> int:
+    if set_up is not None:
+        set_up()
+    start = clock()
+    call()
+    return clock() - start
