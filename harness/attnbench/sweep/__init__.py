@@ -1,1 +1,1 @@
-"""."""
+"""Scenarios: named sweeps, read from TOML files and expanded to cases."""

@@ -1,0 +1,31 @@
+# Two commands do everything, the set-up included: `make bench` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: bench test lint clean
+
+bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
+	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
+	if [ -n "$$run" ]; then echo "report: $$($(BIN)/attnbench report $$run)"; fi ; exit $$code
+
+test: $(STAMP) lint  ## everything that CI runs
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The environment is made again when what it is made from changes.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "attnbench needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

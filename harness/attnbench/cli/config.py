@@ -1,0 +1,69 @@
+"""Defaults from ``[tool.attnbench]`` of the nearest ``pyproject.toml``; the command line goes before them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from pathlib import Path
+
+from attnbench.cli.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the file says; absent is ``None`` or empty."""
+
+    path: Path | None = None
+    plugins: tuple[str, ...] = ()
+    """``file.py`` or ``file.py:family/variant``, relative to the file that names them."""
+    threads: int | None = None
+    replicates: int | None = None
+    seed: int | None = None
+    devices: tuple[str, ...] = ()
+
+
+_TYPES: dict[str, type] = {"plugins": list, "threads": int, "replicates": int, "seed": int, "devices": list}
+
+
+def read_config(start: Path | None = None) -> Config:
+    """Look upward from a folder (the current one) for a ``pyproject.toml`` with a table ``[tool.attnbench]``.
+
+    Raises:
+        UsageError: when that table is malformed.
+    """
+    folder = (start or Path.cwd()).resolve()
+    for candidate in (folder, *folder.parents):
+        path = candidate / "pyproject.toml"
+        if not path.is_file():
+            continue
+        try:
+            table = tomllib.loads(path.read_text()).get("tool", {}).get("attnbench")
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"{path}: {error}") from error
+        if table is not None:
+            return _checked(path, table)
+    return Config()
+
+
+def _checked(path: Path, table: dict[str, object]) -> Config:
+    problems = []
+    for key, value in table.items():
+        if key not in _TYPES:
+            close = difflib.get_close_matches(key, _TYPES, 1)
+            problems.append(f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        elif not isinstance(value, _TYPES[key]) or isinstance(value, bool):
+            problems.append(f"{key} must be {_TYPES[key].__name__}, not {value!r}")
+        elif isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            problems.append(f"{key} must be a list of strings")
+    if problems:
+        raise UsageError(f"{path}, [tool.attnbench]: " + "; ".join(problems))
+    plugins, devices = table.get("plugins", []), table.get("devices", [])
+    assert isinstance(plugins, list)
+    assert isinstance(devices, list)
+    return Config(
+        path=path,
+        plugins=tuple(str(path.parent / plugin) for plugin in plugins),
+        devices=tuple(devices),
+        **{key: value for key, value in table.items() if key in ("threads", "replicates", "seed")},  # type: ignore[arg-type]  # checked above
+    )

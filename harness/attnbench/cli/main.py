@@ -1,0 +1,68 @@
+"""The command ``attnbench``: its verbs, and what its exit codes mean.
+
+0 ok · 1 regression or disagreement · 2 usage or configuration · 3 internal error · 4 cells crashed, timed out, ran out
+of memory or raised · 5 nothing measured · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from cyclopts import App, CycloptsError
+
+import attnbench
+from attnbench.cli.errors import UsageError, usage_errors
+
+EXIT_USAGE = 2
+EXIT_INTERNAL = 3
+EXIT_INTERRUPTED = 130
+
+app = App(
+    name="attnbench",
+    help="Benchmark and profile implementations of attention: checked against a float64 oracle, timed and weighed.",
+    version=attnbench.__version__,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+# By name: a verb's module is imported when the verb is used.
+app.command("attnbench.cli.run:run")
+app.command("attnbench.cli.run:check")
+app.command("attnbench.cli.listing:app", name="list")
+app.command("attnbench.cli.show:show")
+app.command("attnbench.cli.compare:compare")
+app.command("attnbench.cli.report:report")
+app.command("attnbench.cli.doctor:doctor")
+app.command("attnbench.cli.schema:schema")
+
+
+def main(tokens: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(exit_code(tokens))
+
+
+def exit_code(tokens: list[str] | None = None) -> int:
+    """Run the command line; mistakes of the user become one message and exit code 2."""
+    try:
+        result = app(tokens, exit_on_error=False)
+    except CycloptsError:
+        return EXIT_USAGE  # cyclopts has printed what is wrong
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has seen enough
+        return 0
+    except UsageError as error:
+        return _say(str(error))
+    except Exception as error:  # noqa: BLE001 - the last frame: it must end in an exit code that tells
+        if isinstance(error, usage_errors()):
+            return _say(str(error))
+        traceback.print_exc()
+        sys.stderr.write("attnbench: internal error; the lines above belong into a bug report\n")
+        return EXIT_INTERNAL
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str) -> int:
+    sys.stderr.write(f"attnbench: {message}\n")
+    return EXIT_USAGE

@@ -1,0 +1,79 @@
+"""What a person sees on stderr while a run goes on: what is running, counts by status, time left."""
+
+from __future__ import annotations
+
+import collections
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from attnbench.runner.plan import estimate_s
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.runner.plan import Cell
+    from attnbench.store.record import Record
+
+_QUIET = ("ok", "unsupported", "unavailable", "skipped")
+
+
+class Progress:
+    """A bar on a terminal; elsewhere one line for each cell that did not go well, and one now and then."""
+
+    def __init__(self, cells: Sequence[Cell], sampling_s: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self._sampling_s = sampling_s
+        self._left = sum(estimate_s(cell, sampling_s) for cell in cells)
+        self._spent = self._done = 0.0
+        self._began = time.monotonic()
+        self._counts: collections.Counter[str] = collections.Counter()
+        self.console = Console(stderr=True)
+        self._bar = Bar(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}  {task.fields[counts]}  [dim]{task.description}[/]"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+            auto_refresh=False,  # a thread that repaints would wake up beside measured code
+        )
+        self._task = self._bar.add_task("starting workers", total=len(cells), left="", counts="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        self._bar.refresh()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begins(self, cell: Cell) -> None:
+        """Show what is running."""
+        if cell.foregone is None:
+            self._bar.update(self._task, description=f"{cell.found.name}: {cell.case.label()}")
+            self._bar.refresh()
+
+    def ended(self, cell: Cell, record: Record) -> None:
+        """Count, and tell of anything that a person should look at."""
+        self._counts[record.status] += 1
+        guess = estimate_s(cell, self._sampling_s)
+        self._left -= guess
+        self._done += guess
+        spent = time.monotonic() - self._began
+        pace = spent / self._done if self._done else 1.0
+        counts = " ".join(f"{count} {status}" for status, count in sorted(self._counts.items()))
+        left = f"{max(0.0, self._left) * pace:.0f} s left" if self._done else ""
+        self._bar.update(self._task, advance=1, counts=counts, left=left)
+        if record.status not in _QUIET:
+            self.says(f"{record.status}: {record.implementation}, {cell.case.label()}: {record.reason}")
+
+    def says(self, sentence: str) -> None:
+        """A line for the person, above the bar."""
+        if self.console.is_terminal:
+            self.console.print(sentence, highlight=False, markup=False)
+        else:
+            sys.stderr.write(sentence + "\n")

@@ -1,0 +1,29 @@
+"""``attnbench schema``: the file formats as JSON Schemas."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Literal
+
+
+def schema(what: Literal["scenario", "record", "header"], /) -> int:
+    """Print the JSON Schema of a file format.
+
+    Args:
+        what: scenario (the .toml files), record or header (the lines of a run file).
+    """
+    if what == "scenario":
+        from attnbench.sweep.load import scenario_schema
+
+        described = scenario_schema()
+    elif what == "record":
+        from attnbench.store.record import Record
+
+        described = Record.model_json_schema()
+    else:
+        from attnbench.store.header import Header
+
+        described = Header.model_json_schema()
+    sys.stdout.write(json.dumps(described, indent=2) + "\n")
+    return 0

@@ -1,0 +1,58 @@
+"""The first line of a run file: what was asked for, on which machine."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import attnbench
+from attnbench.registry.discover import to_json
+from attnbench.store.record import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.runner.plan import Cell
+    from attnbench.runner.request import Request
+
+
+def measure_header(
+    request: Request, cells: Sequence[Cell], run_id: str, quick_peaks: bool | None, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Look at the machine, measure its peaks, and write down what was asked for.
+
+    Args:
+        request: what was asked for.
+        cells: the plan.
+        run_id: names the run.
+        quick_peaks: how long to measure peaks; ``None`` not at all.
+        arguments: of the command line.
+    """
+    from attnbench.machine.environment import environment, libraries, machine_key
+    from attnbench.machine.peaks import measure_peaks
+
+    here = environment()
+    running = {cell.device for cell in cells if cell.foregone is None}
+    peaks = {}
+    if quick_peaks is not None:
+        peaks = {device: measure_peaks(device, request.threads, quick=quick_peaks) for device in sorted(running)}
+    return {
+        "kind": "header",
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "attnbench_version": attnbench.__version__,
+        "command": ["attnbench", *arguments],
+        "request": request.to_dict(),
+        "scenario": request.scenario.to_dict(),
+        "environment": here,
+        "libraries": libraries(request.threads),
+        "peaks": peaks,
+        "machine_key": machine_key(here),
+        "seed": request.seed,
+        "devices": list(request.devices),
+        "threads": request.threads,
+        "replicates": request.replicates,
+        "implementations": {cell.found.name: to_json(cell.found) for cell in cells},
+        "cells_planned": len(cells),
+    }

@@ -1,0 +1,113 @@
+"""What a user asked for, as data that a run's header keeps and ``--resume`` reads back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from attnbench.machine.pinning import worker_environment
+from attnbench.registry.discover import find
+from attnbench.runner.cell import CellLimits
+from attnbench.runner.plan import PlanError, Selectors, choose, plan
+from attnbench.runner.run import Setting
+from attnbench.sweep.model import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from attnbench.registry.discover import Found
+    from attnbench.runner.plan import Cell
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """A scenario and what the command line made of it."""
+
+    scenario: Scenario
+    overrides: dict[str, list[str]]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    plugins: tuple[str, ...]
+    devices: tuple[str, ...]
+    threads: int
+    replicates: int
+    seed: int
+    cache: str
+    stages: tuple[str, ...]
+
+    @property
+    def sampling_s(self) -> float:
+        """Seconds of sampling for each cell; 0 where nothing is timed."""
+        return self.scenario.limits.sampling_s if "time" in self.stages else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; :func:`request_from` turns it back."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**fields, "scenario": self.scenario.to_dict()}
+
+
+def request_from(stored: Mapping[str, Any]) -> Request:
+    """The request that a run's header keeps."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Request(**{**values, "scenario": Scenario.from_dict(stored["scenario"])})
+
+
+def found_of(request: Request) -> list[Found]:
+    """The implementations that the request chooses."""
+    everything = find(request.plugins)
+    return choose(everything, request.scenario, Selectors(include=request.include, exclude=request.exclude))
+
+
+def memory_limit(request: Request) -> int:
+    """Bytes that a worker may take for a cell: the scenario's, or four fifths of what the machine has left."""
+    if request.scenario.limits.memory_gib is not None:
+        return int(request.scenario.limits.memory_gib * 2**30)
+    import psutil
+
+    return int(0.8 * psutil.virtual_memory().available)
+
+
+def plan_request(request: Request) -> list[Cell]:
+    """All cells of the request.
+
+    Raises:
+        PlanError: when there is none.
+    """
+    overrides = dict(request.overrides)
+    if request.seed and "seed" not in overrides:
+        overrides["seed"] = [str(request.seed)]
+    cells = plan(
+        request.scenario,
+        overrides,
+        found_of(request),
+        request.devices,
+        replicates=request.replicates,
+        seed=request.seed,
+        memory_bytes=memory_limit(request),
+    )
+    if not cells:
+        raise PlanError("the scenario's exclusions leave no cell to run")
+    return cells
+
+
+def setting_of(request: Request, header: Mapping[str, Any]) -> Setting:
+    """What the runner needs beside the cells."""
+    limits = request.scenario.limits
+    return Setting(
+        run_id=header["run_id"],
+        threads=request.threads,
+        environment=worker_environment(request.threads),
+        limits=CellLimits(
+            time_s=limits.time_s,
+            memory_bytes=memory_limit(request),
+            sampling={
+                "min_samples": limits.min_samples,
+                "max_samples": limits.max_samples,
+                "sampling_ns": int(limits.sampling_s * 1e9),
+            },
+            cache=request.cache,
+            timed="time" in request.stages,
+            weighed="memory" in request.stages,
+        ),
+        peaks=header["peaks"],
+    )

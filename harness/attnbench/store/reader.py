@@ -1,0 +1,226 @@
+"""Reads run files: strictly, but for a torn last line, which a run that was killed while writing leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import sys
+import types
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ValidationError
+
+from attnbench.store.header import Footer, Header
+from attnbench.store.record import SCHEMA_VERSION, Record, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+STDIN = "-"
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""How a line of schema n becomes one of schema n + 1. Schema 1 is the first, so there is no step yet."""
+
+_STATUSES = frozenset(get_args(Status))
+_REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())
+_BLANK: dict[str, Any] = {
+    name: None if field.is_required() else field.default for name, field in Record.model_fields.items()
+}
+"""All fields in their order. Records are filled into copies of it, so that they share one set of keys in memory."""
+
+
+class RunFileError(ValueError):
+    """A run file cannot be used. One sentence that names the file and, where there is one, the line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFile:
+    """A run as it was written."""
+
+    path: str
+    """Where it was read from; ``-`` is standard input."""
+    header: Header
+    records: list[dict[str, Any]]
+    """Every field of :class:`attnbench.store.record.Record`, in the order of running; absent ones are ``None``."""
+    footers: list[Footer]
+    """One for each sitting that came to its end."""
+    warnings: list[str]
+    """What a person should know of the file: a torn line that was dropped, records that are missing. One sentence each."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned cell has its record."""
+        return len(self.records) >= self.header.cells_planned
+
+    @property
+    def footer(self) -> Footer | None:
+        """The last sitting's end, or ``None`` where no sitting came to its end."""
+        return self.footers[-1] if self.footers else None
+
+
+def read_run(path: str | Path) -> RunFile:
+    """Read a run file; ``-`` is standard input.
+
+    Raises:
+        RunFileError: when it cannot be read, is no run file, is damaged before its last line, or is of a newer schema.
+    """
+    name = str(path)
+    texts, said = _whole_lines(name, _read(name))
+    if not texts:
+        raise RunFileError(f"{name} is not a run file: it has no complete line")
+    header = _header(name, texts[0])
+    records: list[dict[str, Any]] = []
+    footers: list[Footer] = []
+    for number, text in enumerate(texts[1:], start=2):
+        line = upgrade(_parse(name, number, text), name, number)
+        kind = line.get("kind")
+        if kind == "record":
+            records.append(_record(name, number, line))
+        elif kind == "footer":
+            footers.append(_footer(name, number, line))
+        elif kind == "header":
+            _refuse(name, number, "is a second header: give runs one by one instead of joined into one file")
+        else:
+            _refuse(name, number, f"is neither a record nor a footer (its kind is {kind!r})")
+    run = RunFile(name, header, records, footers, said)
+    if not run.is_complete:
+        said.append(f"{name} is incomplete: {len(records)} of {header.cells_planned} planned records are there")
+    return run
+
+
+def upgrade(line: dict[str, Any], name: str, number: int) -> dict[str, Any]:
+    """Bring a header or a record of an older schema up to this one; footers have no version and stay as they are.
+
+    Raises:
+        RunFileError: when the line is of a newer schema, or of one that never was.
+    """
+    version = line.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        _refuse(name, number, f"has the schema_version {version!r}, which never was")
+    if version > SCHEMA_VERSION:
+        raise RunFileError(
+            f"{name} was written by a newer attnbench (schema {version}; this one reads up to {SCHEMA_VERSION})"
+        )
+    for step in range(version, SCHEMA_VERSION):
+        line = {**UPGRADES[step](line), "schema_version": step + 1}
+    return line
+
+
+def load(*paths: str | Path) -> pd.DataFrame:
+    """Records of one or several run files as a table: a row for each record, a column for each field, and ``path``.
+
+    Types never depend on what a run happened to hold: numbers that may be absent are ``Int64``, ``boolean`` or
+    ``float64``, texts ``string``, lists stay lists. What a person should know of a file (records are missing, say)
+    comes as a Python warning.
+
+    Raises:
+        RunFileError: as :func:`read_run`.
+    """
+    import pandas as pd
+
+    runs = [read_run(path) for path in paths]
+    for sentence in (sentence for run in runs for sentence in run.warnings):
+        warnings.warn(sentence, stacklevel=3)  # the caller of attnbench.load
+    records = [record for run in runs for record in run.records]
+    columns = {
+        name: pd.Series([record[name] for record in records], dtype=dtype) for name, dtype in _column_types().items()
+    }
+    columns["path"] = pd.Series([run.path for run in runs for _ in run.records], dtype="string")
+    return pd.DataFrame(columns)
+
+
+def _read(name: str) -> bytes:
+    if name == STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise RunFileError(f"{name} cannot be read: {error.strerror}") from error
+
+
+def _whole_lines(name: str, data: bytes) -> tuple[list[bytes], list[str]]:
+    """Lines that end in a newline. A last one that does not is torn: ``--resume`` cuts it off as well."""
+    *lines, rest = data.split(b"\n")
+    said = [f"{name}: the last line is torn and was dropped ({len(rest)} bytes)"] if rest else []
+    return lines, said
+
+
+def _parse(name: str, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        _refuse(name, number, f"is not JSON: {error}", error)
+    if not isinstance(line, dict):
+        _refuse(name, number, "is not a JSON object")
+    return line
+
+
+def _no_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _header(name: str, text: bytes) -> Header:
+    line = _parse(name, 1, text)
+    if line.get("kind") != "header":
+        raise RunFileError(f"{name} is not a run file: its first line is no header")
+    try:
+        return Header.model_validate(upgrade(line, name, 1))
+    except ValidationError as error:
+        _refuse(name, 1, f"is no header: {_first_mistake(error)}", error)
+
+
+def _footer(name: str, number: int, line: dict[str, Any]) -> Footer:
+    try:
+        return Footer.model_validate(line)
+    except ValidationError as error:
+        _refuse(name, number, f"is no footer: {_first_mistake(error)}", error)
+
+
+def _record(name: str, number: int, line: dict[str, Any]) -> dict[str, Any]:
+    """Check names and status; to validate every value would take longer than all the rest of reading."""
+    fields = {field: value for field, value in line.items() if field != "kind"}
+    missing = sorted(_REQUIRED - fields.keys())
+    if missing:
+        _refuse(name, number, f"is a record without {', '.join(missing)}")
+    unknown = sorted(fields.keys() - _BLANK.keys())
+    if unknown:
+        _refuse(name, number, f"is a record with fields that schema {SCHEMA_VERSION} has not: {', '.join(unknown)}")
+    if fields["status"] not in _STATUSES:
+        _refuse(name, number, f"is a record with the unknown status {fields['status']!r}")
+    if fields["status"] != "ok" and fields.get("time_median_ns") is not None:
+        _refuse(name, number, f"is a record with status {fields['status']!r} and yet a time")
+    return {**_BLANK, **fields}
+
+
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _refuse(name: str, number: int, what: str, cause: Exception | None = None) -> NoReturn:
+    raise RunFileError(f"{name}, line {number}, {what}") from cause
+
+
+@functools.cache
+def _column_types() -> dict[str, str]:
+    """The pandas dtype of each field of a record, in their order."""
+    hints = get_type_hints(Record)
+    return {name: _pandas_dtype(hints[name]) for name in Record.model_fields}
+
+
+def _pandas_dtype(hint: Any) -> str:
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    optional = type(None) in members
+    (kind,) = (member for member in members if member is not type(None))
+    if kind is int:
+        return "Int64" if optional else "int64"
+    if kind is bool:
+        return "boolean" if optional else "bool"
+    if kind is float:
+        return "float64"
+    return "object" if get_origin(kind) is tuple else "string"

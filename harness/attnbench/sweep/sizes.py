@@ -1,0 +1,35 @@
+"""Sizes as people write them: 128, 1k, 128k, 1m, and ranges of doublings such as 128..16k."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"": 1, "k": 1024, "m": 1024**2}
+_SIZE = re.compile(r"(\d+)([km]?)", re.IGNORECASE)
+_RANGE = re.compile(r"(\d+[km]?)\.\.(\d+[km]?)", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int | None:
+    """``1k`` is 1024, ``1m`` 1048576; ``None`` where the text is no size."""
+    match = _SIZE.fullmatch(text.strip())
+    return int(match[1]) * _UNITS[match[2].lower()] if match else None
+
+
+def parse_range(text: str) -> list[int] | None:
+    """``128..1k`` is 128, 256, 512, 1024; ``None`` where the text is no range.
+
+    Raises:
+        ValueError: when the last size is not reached by doubling the first.
+    """
+    match = _RANGE.fullmatch(text.strip())
+    if match is None:
+        return None
+    first, last = parse_size(match[1]), parse_size(match[2])
+    assert first is not None
+    assert last is not None
+    sizes = [first]
+    while 0 < sizes[-1] < last:
+        sizes.append(2 * sizes[-1])
+    if sizes[-1] != last:
+        raise ValueError(f"{text!r}: doubling {match[1]} does not reach {match[2]}")
+    return sizes

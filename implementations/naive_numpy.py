@@ -1,0 +1,193 @@
+"""Attention in three steps, in plain NumPy, to be read first.
+
+Self-attention relates the positions of one sequence to each other: it lets every token collect what it needs from all
+the others, however far away they stand. Each token has three vectors, all of them learned projections of it:
+
+- a **query**: what this token is looking for,
+- a **key**: what it can be found by,
+- a **value**: what it has to give.
+
+Then, for each query:
+
+1. **scores** say how well each key answers it: dot products, divided by sqrt(head_dim). Without the division they would
+   grow with the number of dimensions, and the softmax would saturate, where its gradients vanish;
+2. **softmax** turns the scores into weights that are positive and sum to one;
+3. the **weighted sum** of the values is the output: the token, in the light of its context.
+
+Every query meets every key, so time and memory grow with the square of the sequence length: the price of seeing
+everything, and the reason why the other implementations in this folder exist.
+
+One head learns one way of relating tokens. **Multi-head attention** gives each of several heads its own projections of
+the input, lets each attend by itself, puts their outputs side by side and projects them once more (Vaswani et al.,
+"Attention Is All You Need", 2017, section 3.2). :func:`multi_head_attention` at the end of this file is that, in full.
+
+The matrix of scores is updated in place, so that the peak memory of a forward call is one such matrix,
+``batch * heads_q * seqlen_q * seqlen_kv`` elements, plus the output and O(seqlen).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench import attention, dense_bias, dense_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench import Case, Operands
+
+    Array = NDArray[Any]
+
+EVERYTHING = {
+    "dtypes": ("float32", "float64"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "modes": ("forward", "backward", "forward_backward"),
+    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
+    "alignments": ("top_left", "bottom_right"),
+    "gqa": True,
+    "unequal_head_dims": True,
+    "framework": "numpy",
+    "memory": "O(n^2)",
+}
+
+
+@attention(
+    "naive/numpy",
+    **EVERYTHING,
+    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    returns_lse=True,
+)
+def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
+    """The three steps of attention, in plain NumPy."""
+    # q (batch, heads_q, seqlen_q, head_dim) · k, v (batch, heads_kv, seqlen_kv, dim)
+
+    # 1. Scores: each query against each key, scaled.
+    scores = group(q, case) @ k[:, :, None].swapaxes(-1, -2)  # (batch, heads_kv, group, seqlen_q, seqlen_kv)
+    scores = ungroup(scores)  # (batch, heads_q, seqlen_q, seqlen_kv)
+    scores *= case.scale
+    plan.modify(scores)
+
+    # 2. Softmax: subtracting each row's largest score changes nothing but keeps exp from overflowing.
+    top = row_maximum(scores, plan.sinks)  # (batch, heads_q, seqlen_q, 1)
+    scores -= top
+    weights = np.exp(scores, out=scores)
+    total = weights.sum(-1, keepdims=True)  # (batch, heads_q, seqlen_q, 1)
+    if plan.sinks is not None:
+        total += np.exp(plan.sinks - top)
+    weights /= np.where(total == 0, 1, total)  # a row that sees nothing weighs nothing
+
+    # 3. Weighted sum of the values.
+    out = ungroup(group(weights, case) @ v[:, :, None])  # (batch, heads_q, seqlen_q, head_dim_v)
+    with np.errstate(divide="ignore"):
+        lse = (top + np.log(total))[..., 0]  # (batch, heads_q, seqlen_q); -inf where nothing is seen
+    return out, lse
+
+
+class Plan:
+    """What does not depend on Q, K and V, made once: the mask, the bias, the sinks."""
+
+    def __init__(self, case: Case, operands: Operands) -> None:
+        self.softcap = case.softcap
+        self.hidden = None if case.mask == "none" else ~dense_mask(case)  # (batch or 1, 1, seqlen_q, seqlen_kv)
+        dtype = np.dtype(case.dtype)
+        table = operands.relative_bias
+        bias = dense_bias(case, None if table is None else table.astype(np.float64))
+        self.bias = None if bias is None else bias.astype(dtype)  # (1, heads_q, seqlen_q, seqlen_kv)
+        sinks = operands.sinks
+        self.sinks = None if sinks is None else sinks.astype(dtype)[:, None, None]  # (heads_q, 1, 1)
+
+    def modify(self, scores: Array) -> None:
+        """Cap, bias and mask the scaled scores, in place: (batch, heads_q, seqlen_q, seqlen_kv)."""
+        if self.softcap is not None:
+            scores /= self.softcap
+            np.tanh(scores, out=scores)
+            scores *= self.softcap
+        if self.bias is not None:
+            scores += self.bias
+        if self.hidden is not None:
+            np.copyto(scores, -np.inf, where=self.hidden)
+
+
+naive.prepare(Plan)
+
+
+def group(x: Array, case: Case) -> Array:
+    """(batch, heads_q, ...) to (batch, heads_kv, heads of one group, ...): query heads that share a key head."""
+    return x.reshape(case.batch, case.heads_kv, case.heads_q // case.heads_kv, *x.shape[2:])
+
+
+def ungroup(x: Array) -> Array:
+    """(batch, heads_kv, heads of one group, ...) back to (batch, heads_q, ...)."""
+    return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+
+def row_maximum(scores: Array, sinks: Array | None) -> Array:
+    """Largest score of each row, the sink's included; 0 for a row that sees nothing: (batch, heads_q, seqlen_q, 1)."""
+    top = scores.max(-1, keepdims=True)
+    if sinks is not None:
+        top = np.maximum(top, sinks)
+    return np.where(np.isneginf(top), 0, top).astype(scores.dtype)
+
+
+@naive.backward
+def naive_backward(
+    dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, case: Case, plan: Plan
+) -> tuple[Array, Array, Array]:
+    """Gradients of Q, K and V. Everything follows from weights P = exp(S - LSE) and from O = P V.
+
+    dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
+    """
+    scores = ungroup(group(q, case) @ k[:, :, None].swapaxes(-1, -2)) * q.dtype.type(case.scale)
+    slope = None  # of the cap: 1 - tanh^2
+    if case.softcap is not None:
+        slope = 1 - np.tanh(scores / q.dtype.type(case.softcap)) ** 2
+    plan.modify(scores)
+    finite = np.where(np.isneginf(lse), 0, lse)[..., None].astype(q.dtype)
+    weights = np.exp(scores - finite)  # (batch, heads_q, seqlen_q, seqlen_kv)
+
+    dv = (group(weights, case).swapaxes(-1, -2) @ group(dout, case)).sum(2)  # the heads of a group share V
+    dweights = ungroup(group(dout, case) @ v[:, :, None].swapaxes(-1, -2))
+    dscores = weights * (dweights - (dout * out).sum(-1, keepdims=True))
+    if slope is not None:
+        dscores *= slope
+    dscores *= q.dtype.type(case.scale)
+    dq = ungroup(group(dscores, case) @ k[:, :, None])
+    dk = (group(dscores, case).swapaxes(-1, -2) @ group(q, case)).sum(2)
+    return dq, dk, dv
+
+
+@attention("naive/numpy-multi-head", **{**EVERYTHING, "modes": ("forward",)}, operators=("multi_head_attention",))
+def multi_head_attention(x_q: Array, x_k: Array, x_v: Array, case: Case, plan: tuple[Plan, Operands]) -> Array:
+    """Multi-head attention in plain NumPy: project, split into heads, attend, concatenate, project.
+
+    Inputs (batch, seqlen, embed_dim); for self-attention all three are the same sequence.
+    """
+    core, weights = plan
+    # Queries, keys and values: learned projections of the inputs.
+    q = split_heads(x_q @ weights.w_q, case.heads_q)  # (batch, heads_q, seqlen_q, head_dim)
+    k = split_heads(x_k @ weights.w_k, case.heads_kv)  # (batch, heads_kv, seqlen_kv, head_dim)
+    v = split_heads(x_v @ weights.w_v, case.heads_kv)  # (batch, heads_kv, seqlen_kv, head_dim_v)
+    # Each head attends by itself, all of them at once.
+    out, _ = naive(q, k, v, case, core)  # (batch, heads_q, seqlen_q, head_dim_v)
+    # The heads' outputs side by side, mixed by one more projection.
+    return concatenate_heads(out) @ weights.w_o  # (batch, seqlen_q, embed_dim)
+
+
+@multi_head_attention.prepare
+def with_weights(case: Case, operands: Operands) -> tuple[Plan, Operands]:
+    """The core's plan, and the weights of the projections."""
+    return Plan(case, operands), operands
+
+
+def split_heads(x: Array, heads: int) -> Array:
+    """(batch, seqlen, heads * dim) to (batch, heads, seqlen, dim)."""
+    batch, seqlen, width = x.shape
+    return x.reshape(batch, seqlen, heads, width // heads).swapaxes(1, 2)
+
+
+def concatenate_heads(x: Array) -> Array:
+    """(batch, heads, seqlen, dim) to (batch, seqlen, heads * dim)."""
+    batch, heads, seqlen, dim = x.shape
+    return x.swapaxes(1, 2).reshape(batch, seqlen, heads * dim)

@@ -1,0 +1,113 @@
+"""Attention in torch as one would write it down: every matrix is materialised, in the dtype of the inputs.
+
+This is what fused kernels are measured against, and what they save: the scores take O(seqlen^2) memory, and are
+written and read several times. ``naive/torch-compile`` is the same function, compiled by torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from attnbench import attention, dense_bias, dense_mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+EVERYTHING = {
+    "device": ("cpu", "cuda"),
+    "dtypes": ("float64", "float32", "float16", "bfloat16"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "modes": ("forward", "backward", "forward_backward"),
+    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
+    "alignments": ("top_left", "bottom_right"),
+    "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    "gqa": True,
+    "unequal_head_dims": True,
+    "returns_lse": True,
+    "memory": "O(n^2)",
+}
+
+
+class Plan:
+    """What does not depend on Q, K and V: the mask, the bias, the sinks, and where pages lie."""
+
+    def __init__(self, case: Case, operands: Operands) -> None:
+        import torch
+
+        device, dtype = operands.q.device, operands.q.dtype
+        self.hidden = None if case.mask == "none" else ~torch.from_numpy(dense_mask(case)).to(device)
+        table = operands.relative_bias
+        bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
+        self.bias = None if bias is None else torch.from_numpy(bias).to(device, dtype)  # (1, heads_q, seqlen_q, seqlen_kv)
+        sinks = operands.sinks
+        # (1, heads_q, 1, 1); in float32 at least, as the LSE
+        self.sinks = None if sinks is None else sinks[None, :, None, None]
+        self.block_table = operands.block_table
+
+
+@attention("naive/torch", **EVERYTHING, kv_caches=("dense", "paged"))
+def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Scores, softmax, weighted sum, each a whole matrix in torch."""
+    if plan.block_table is not None:
+        k, v = gather(k, plan.block_table, case), gather(v, plan.block_table, case)
+    return attend(q, k, v, case, plan)
+
+
+naive.prepare(Plan)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+    """(batch, heads_q, seqlen_q, head_dim_v) and the LSE, (batch, heads_q, seqlen_q)."""
+    import torch
+
+    # Query heads of one group share a key head: (batch, heads_kv, group, seqlen_q, head_dim) against one more axis.
+    grouped = q.unflatten(1, (case.heads_kv, -1))
+    scores = (grouped @ k[:, :, None].transpose(-1, -2)).flatten(1, 2) * case.scale
+    if case.softcap is not None:
+        scores = case.softcap * torch.tanh(scores / case.softcap)
+    if plan.bias is not None:
+        scores = scores + plan.bias
+    if plan.hidden is not None:
+        scores = scores.masked_fill(plan.hidden, -torch.inf)  # (batch, heads_q, seqlen_q, seqlen_kv)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    lse = torch.logsumexp(scores, -1, keepdim=True) if q.dtype == wide else torch.logsumexp(scores.to(wide), -1, keepdim=True)
+    if plan.sinks is not None:
+        lse = torch.logaddexp(lse, plan.sinks)
+    # A row that sees nothing has LSE = -inf, and -inf - -inf would be NaN: such a row weighs nothing.
+    finite = lse.masked_fill(torch.isneginf(lse), 0)
+    weights = torch.exp(scores - finite).to(q.dtype)
+    out = (weights.unflatten(1, (case.heads_kv, -1)) @ v[:, :, None]).flatten(1, 2)
+    return out, lse[..., 0]
+
+
+def gather(pages: Tensor, block_table: Tensor, case: Case) -> Tensor:
+    """Pages (pages, page_size, heads_kv, dim) to (batch, heads_kv, seqlen_kv, dim)."""
+    return pages[block_table].flatten(1, 2)[:, : case.seqlen_kv].transpose(1, 2)
+
+
+@attention("naive/torch-compile", **EVERYTHING)
+def compiled(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: tuple[Plan, Any]) -> tuple[Tensor, Tensor]:
+    """The same three steps, fused as far as torch.compile fuses them."""
+    core, function = plan
+    result: tuple[Tensor, Tensor] = function(q, k, v, case, core)
+    return result
+
+
+@compiled.prepare
+def compile_attend(case: Case, operands: Operands) -> tuple[Plan, Any]:
+    """A function of its own for each case: shapes are constants in it. It is compiled at the first call."""
+    import torch
+
+    torch.compiler.reset()
+    return Plan(case, operands), torch.compile(attend, dynamic=False)
+
+
+@compiled.available
+def needs_compiler() -> str | None:
+    """On a CPU, torch.compile writes C++."""
+    if shutil.which("g++") or shutil.which("clang++") or shutil.which("c++"):
+        return None
+    return "torch.compile needs a C++ compiler, and none is on the PATH (g++ or clang++)"
