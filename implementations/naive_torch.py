@@ -1,7 +1,8 @@
 """Attention in torch as one would write it down: every matrix is materialised, in the dtype of the inputs.
 
 This is what fused kernels are measured against, and what they save: the scores take O(seqlen^2) memory, and are
-written and read several times. ``naive/torch-compile`` is the same function, compiled by torch.
+written and read several times. In float32, without a mask, the peak of a forward call is two such matrices (scores and
+weights) plus the output. ``naive/torch-compile`` is the same function, compiled by torch.
 """
 
 from __future__ import annotations
@@ -63,24 +64,32 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
     """(batch, heads_q, seqlen_q, head_dim_v) and the LSE, (batch, heads_q, seqlen_q)."""
     import torch
 
-    # Query heads of one group share a key head: (batch, heads_kv, group, seqlen_q, head_dim) against one more axis.
-    grouped = q.unflatten(1, (case.heads_kv, -1))
-    scores = (grouped @ k[:, :, None].transpose(-1, -2)).flatten(1, 2) * case.scale
+    # The query heads of a group share a key head, so their rows can stand below each other in one product.
+    scores = stack(q * case.scale, case) @ k.transpose(-1, -2)  # (batch, heads_kv, group * seqlen_q, seqlen_kv)
+    scores = unstack(scores, case)  # (batch, heads_q, seqlen_q, seqlen_kv)
     if case.softcap is not None:
         scores = case.softcap * torch.tanh(scores / case.softcap)
     if plan.bias is not None:
         scores = scores + plan.bias
     if plan.hidden is not None:
-        scores = scores.masked_fill(plan.hidden, -torch.inf)  # (batch, heads_q, seqlen_q, seqlen_kv)
-    wide = torch.promote_types(q.dtype, torch.float32)
-    lse = torch.logsumexp(scores, -1, keepdim=True) if q.dtype == wide else torch.logsumexp(scores.to(wide), -1, keepdim=True)
+        scores = scores.masked_fill(plan.hidden, -torch.inf)
+    lse = torch.logsumexp(scores.to(torch.promote_types(q.dtype, torch.float32)), -1, keepdim=True)
     if plan.sinks is not None:
         lse = torch.logaddexp(lse, plan.sinks)
     # A row that sees nothing has LSE = -inf, and -inf - -inf would be NaN: such a row weighs nothing.
-    finite = lse.masked_fill(torch.isneginf(lse), 0)
-    weights = torch.exp(scores - finite).to(q.dtype)
-    out = (weights.unflatten(1, (case.heads_kv, -1)) @ v[:, :, None]).flatten(1, 2)
+    weights = (scores - lse.masked_fill(torch.isneginf(lse), 0)).exp_().to(q.dtype)
+    out = unstack(stack(weights, case) @ v, case)  # (batch, heads_q, seqlen_q, head_dim_v)
     return out, lse[..., 0]
+
+
+def stack(x: Tensor, case: Case) -> Tensor:
+    """(batch, heads_q, seqlen_q, n) to (batch, heads_kv, heads of a group * seqlen_q, n)."""
+    return x.reshape(case.batch, case.heads_kv, -1, x.shape[-1])
+
+
+def unstack(x: Tensor, case: Case) -> Tensor:
+    """(batch, heads_kv, heads of a group * seqlen_q, n) back to (batch, heads_q, seqlen_q, n)."""
+    return x.reshape(case.batch, case.heads_q, -1, x.shape[-1])
 
 
 def gather(pages: Tensor, block_table: Tensor, case: Case) -> Tensor:

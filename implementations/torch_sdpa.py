@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from attnbench import attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from attnbench import Case, Implementation, Operands
+    from attnbench import Case, Operands
 
 SUPPORTED = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
@@ -85,21 +88,21 @@ def refusal(backend: str, case: Case, device: str) -> str | None:
     return None
 
 
-def evidence(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> str:
-    """The operator that torch's profiler saw, which names the back end that really ran."""
-    return operator_of(lambda: call(q, k, v, case, plan))
+def operators_of(run: Callable[[], object]) -> str:
+    """The attention operators that torch dispatches to during a call: they name the back end that really runs."""
+    from torch.utils._python_dispatch import TorchDispatchMode
 
+    seen: dict[str, None] = {}
 
-def operator_of(function: Any) -> str:
-    """Name of the attention operator that runs inside of a call."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
+    class Spy(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if "attention" in func.name():
+                seen.setdefault(func.name())
+            return func(*args, **(kwargs or {}))
 
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiler:
-        function()
-    names = [event.key for event in profiler.key_averages()]
-    fused = [name for name in names if "attention" in name and not name.endswith("::scaled_dot_product_attention")]
-    return ", ".join(sorted(fused)) or "unknown"
+    with Spy():
+        run()
+    return ", ".join(seen) or "unfused: no attention operator was dispatched"
 
 
 @attention("torch/sdpa", device=("cpu", "cuda"), unequal_head_dims=True, **SUPPORTED)
@@ -132,17 +135,6 @@ def cudnn(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     return call_with("CUDNN_ATTENTION", q, k, v, case, plan)
 
 
-def _attach(implementation: Implementation, backend: str | None) -> None:
-    implementation.prepare(Plan)
-    implementation.backend(
-        evidence
-        if backend is None
-        else lambda q, k, v, case, plan: operator_of(lambda: call_with(backend, q, k, v, case, plan))
-    )
-    if backend is not None:
-        implementation.supports(lambda case, device: refusal(backend, case, device))
-
-
 for _implementation, _backend in (
     (sdpa, None),
     (math, "MATH"),
@@ -150,4 +142,7 @@ for _implementation, _backend in (
     (efficient, "EFFICIENT_ATTENTION"),
     (cudnn, "CUDNN_ATTENTION"),
 ):
-    _attach(_implementation, _backend)
+    _implementation.prepare(Plan)
+    _implementation.backend(operators_of)
+    if _backend is not None:
+        _implementation.supports(functools.partial(refusal, _backend))

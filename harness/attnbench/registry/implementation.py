@@ -114,7 +114,7 @@ class Implementation:
     - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
     - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``; without it torch's autograd is used.
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
-    - ``@f.backend``: ``(q, k, v, case, plan) -> str``, what really runs: the back end chosen, the kernel's name.
+    - ``@f.backend``: ``(run) -> str``, what really runs (the back end chosen, the kernel's name) when ``run()`` makes a call.
     """
 
     def __init__(self, declaration: Declaration, call: Callable[..., Any]) -> None:

@@ -17,6 +17,7 @@ from attnbench.cases.case import CaseError, make_case
 from attnbench.machine.pinning import pin
 from attnbench.registry.discover import Origin, implementations_of, load_module
 from attnbench.worker.limits import allow, die_with_parent
+from attnbench.worker.memory import settle_allocator
 from attnbench.worker.protocol import Channel, Message
 from attnbench.worker.session import Session, UnsupportedError
 from attnbench.worker.timing import Limits
@@ -137,6 +138,7 @@ def main() -> None:
     faulthandler.enable()
     channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
     pin(int(sys.argv[3]))
+    settle_allocator()
     loop = Loop()
     while (request := channel.receive()) is not None:
         channel.send(answer(loop, request))

@@ -69,10 +69,6 @@ class Call(ABC):
         """Take operands with fresh values; nothing that was prepared is prepared again."""
         self.operands = operands
 
-    def arguments(self) -> tuple[Any, ...]:
-        """What the implementation's hooks on a call are given: (q, k, v, case, plan)."""
-        return self.operands.q, self.operands.k, self.operands.v, self.case, self.plan
-
     def set_up(self) -> None:  # noqa: B027 - most modes have nothing to set up
         """What must precede a call without being part of it."""
 

@@ -3,23 +3,33 @@
 Method: free what the heap holds back (``malloc_trim``), read the resident size, reset the high-water mark by writing
 ``5`` to ``/proc/self/clear_refs``, call, read ``VmHWM``. The peak is the difference. Samplers miss short peaks and
 tracemalloc is blind to native allocations; this mark is neither. Only on Linux.
+
+While the peak is measured, two habits of the allocator are off, so that the mark shows what is alive: glibc keeps
+freed blocks of up to 32 MiB for itself, and the kernel rounds up to huge pages of 2 MiB. Timed calls have both.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import ctypes
 import dataclasses
 import gc
+import os
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 METHOD = "high-water mark of the resident set, reset before the call"
 _PR_SET_THP_DISABLE = 41
-_READINGS = 3
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_GIVEN_BACK_AT_ONCE = 64 * 2**10
+_SETTLED_THRESHOLD = 32 * 2**20
+_READINGS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,20 +52,69 @@ def unsupported() -> str | None:
 
 
 def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] | None = None) -> Peak:
-    """Measure the peak of one call: the least of three readings, because whatever else happens only adds.
+    """Measure the peak of one call: the larger of two readings, because the kernel's counter lags behind.
 
     The result of a call is held until its peak is read. ``set_up`` runs before each reading and is not counted.
     """
+    # In a thread of its own, whose heap is new: the main heap has holes, left by timed calls, which would be filled
+    # and then not given back.
+    with _on_one_processor(), concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(_readings, call, set_up).result()
+
+
+@contextlib.contextmanager
+def _on_one_processor() -> Iterator[None]:
+    """Keep all threads of this process on one processor: the kernel's counter lags behind on each one by itself."""
+    usable = os.sched_getaffinity(0)
+    _move_threads({min(usable)})
+    try:
+        yield
+    finally:
+        _move_threads(usable)
+
+
+def _move_threads(processors: set[int]) -> None:
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.sched_setaffinity(int(task.name), processors)
+
+
+def _readings(call: Callable[[], object], set_up: Callable[[], object] | None) -> Peak:
     libc = ctypes.CDLL(None)
-    # Transparent huge pages would round every buffer up to 2 MiB; off for these calls, and on again for timed ones.
     libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    _keep_freed_blocks_below(_GIVEN_BACK_AT_ONCE, libc)
     try:
         _reading(lambda: None, libc, None)  # the reading's own objects exist from here on
+        _reading(call, libc, set_up)  # and so does what libraries set up for a new thread
         resolution = max(_reading(lambda: None, libc, None) for _ in range(_READINGS))
-        peak = min(_reading(call, libc, set_up) for _ in range(_READINGS))
+        peak = max(_reading(call, libc, set_up) for _ in range(_READINGS))
     finally:
         libc.prctl(_PR_SET_THP_DISABLE, 0, 0, 0, 0)
-    return Peak(peak_bytes=peak, resolution_bytes=resolution)
+        _keep_freed_blocks_below(_SETTLED_THRESHOLD, libc)
+    return Peak(peak_bytes=peak, resolution_bytes=max(resolution, _counter_lag_bytes()))
+
+
+def _counter_lag_bytes() -> int:
+    """How far the kernel's count of resident pages may lag behind on one processor.
+
+    Linux adds a processor's own count to the shared one in batches of 32 pages, or two for each processor
+    (lib/percpu_counter.c, compute_batch_value).
+    """
+    return max(32, 2 * (os.cpu_count() or 1)) * resource.getpagesize()
+
+
+def settle_allocator() -> None:
+    """Put glibc at once into the state that it reaches by itself when large blocks are freed (mallopt(3)).
+
+    Otherwise a call's time would depend on how large the cells were that the same worker ran before.
+    """
+    _keep_freed_blocks_below(_SETTLED_THRESHOLD, ctypes.CDLL(None))
+
+
+def _keep_freed_blocks_below(size: int, libc: ctypes.CDLL) -> None:
+    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):  # glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, size)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * size)
 
 
 def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object] | None) -> int:
@@ -65,9 +124,9 @@ def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[],
     if hasattr(libc, "malloc_trim"):  # glibc; others give memory back by themselves
         libc.malloc_trim(0)
     _reset_high_water_mark()
-    before = _status("VmRSS")
+    before = _resident_bytes()
     result = call()
-    peak = _status("VmHWM")
+    peak = _high_water_mark_bytes()
     del result
     return max(0, peak - before)
 
@@ -76,9 +135,17 @@ def _reset_high_water_mark() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _status(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+def _resident_bytes() -> int:
+    """Resident size as the kernel keeps it at hand (proc(5), stat, field 24: rss).
+
+    Not VmRSS: newer kernels add up all processors' own counts for that, and not for the mark.
+    """
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[21]) * resource.getpagesize()
+
+
+def _high_water_mark_bytes() -> int:
+    """The mark, as the kernel keeps it at hand (getrusage(2)); at most VmHWM, for the former outlives exec."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return min([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, *marks]) * 1024

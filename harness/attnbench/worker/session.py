@@ -140,7 +140,9 @@ class Session:
         hook = self.implementation.backend_hook
         if hook is None:
             return {"backend": None}
-        return {"backend": hook(*self._call().arguments())}
+        call = self._call()
+        call.set_up()
+        return {"backend": hook(call.run)}
 
     def close(self) -> dict[str, Any]:
         """Let go of everything, so that the next cell starts with what this one found."""
