@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+# Taken before any plug-in is imported: one that replaces numpy's functions changes nothing here.
+from numpy import array_equal, ascontiguousarray
 
 from attnbench.worker.placing import canonical
 
@@ -56,7 +60,7 @@ def _part(view: Any, batch_index: int, head: int, rows: list[int] | None, *, gro
 def _bits(tensor: Any) -> np.ndarray[Any, Any]:
     """The tensor's memory as unsigned integers on the host: bfloat16 and float8 have no NumPy type."""
     if isinstance(tensor, np.ndarray):
-        contiguous = np.ascontiguousarray(tensor)
+        contiguous = ascontiguousarray(tensor)
         return contiguous.view(_BITS[contiguous.itemsize])
     if hasattr(tensor, "detach"):
         import torch
@@ -73,11 +77,11 @@ def equal_bits(one: Outputs, other: Outputs) -> bool:
     """Whether two calls returned the same bits."""
     return one.keys() == other.keys() and all(
         hasattr(one[name], "shape") and tuple(one[name].shape) == tuple(other[name].shape)
-        and np.array_equal(_bits(one[name]), _bits(other[name]))
+        and array_equal(_bits(one[name]), _bits(other[name]))
         for name in one
     )
 
 
 def nbytes(outputs: Outputs) -> int:
     """Bytes of all outputs together."""
-    return sum(int(np.prod(t.shape, dtype=np.int64)) * _bits(t[:0]).itemsize for t in outputs.values())
+    return sum(math.prod(t.shape) * _bits(t[:0]).itemsize for t in outputs.values())

@@ -9,6 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy import ascontiguousarray  # taken before any plug-in can replace it
 
 from attnbench.cases.operands import operand, operand_shapes
 from attnbench.registry.operands import Operands
@@ -65,14 +66,14 @@ def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
 
 def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floating], device: str) -> Any:
     """A tensor of the declared layout whose memory lies as ``case.strides`` says."""
-    shaped = np.ascontiguousarray(_shaped(values, said.layout))
+    shaped = ascontiguousarray(_shaped(values, said.layout))
     if case.strides == "contiguous" or name == "dout":
         return _to_framework(shaped, case.dtype, said.framework, device)
     axis = {"bhsd": 2, "bshd": 1, "packed": 0}[said.layout]  # of the tokens
     heads_axis = 1 if said.layout in ("bhsd", "packed") else 2
     if case.strides == "transposed":
         # The memory order of the other common layout: heads and tokens swapped.
-        base = np.ascontiguousarray(np.swapaxes(shaped, axis, heads_axis))
+        base = ascontiguousarray(np.swapaxes(shaped, axis, heads_axis))
         return _swap(_to_framework(base, case.dtype, said.framework, device), axis, heads_axis)
     if case.strides == "qkv_slice":
         # As cut out of the one buffer that a fused projection writes: q, k and v side by side in the last axis.
@@ -88,7 +89,7 @@ def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floati
         return whole[(slice(None),) * axis + (slice(0, shaped.shape[axis]),)]
     if name == "q":
         return _to_framework(shaped, case.dtype, said.framework, device)
-    one = np.ascontiguousarray(np.take(shaped, [0], axis=heads_axis))
+    one = ascontiguousarray(np.take(shaped, [0], axis=heads_axis))
     placed = _to_framework(one, case.dtype, said.framework, device)
     return np.broadcast_to(placed, shaped.shape) if said.framework == "numpy" else placed.expand(shaped.shape)
 
@@ -101,7 +102,7 @@ def _to_framework(values: NDArray[np.floating], dtype: str | None, framework: st
     if framework == "torch":
         import torch
 
-        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        tensor = torch.from_numpy(ascontiguousarray(values))
         wanted = getattr(torch, dtype) if dtype else tensor.dtype
         return tensor.to(device=device, dtype=wanted, copy=True)
     if framework == "jax":

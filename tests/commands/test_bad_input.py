@@ -1,0 +1,104 @@
+"""Bad input: one clear message, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PLUGINS, Command
+
+
+def refused(attnbench: Command, *arguments: str | Path) -> str:
+    """Run a command that must be refused; returns what it says."""
+    before = sorted(attnbench.folder.rglob("*"))
+    finished = attnbench(*arguments)
+    assert finished.code == 2, finished.err
+    assert finished.out == ""
+    assert sorted(attnbench.folder.rglob("*")) == before, "nothing is written"
+    assert "Traceback" not in finished.err
+    return finished.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quik"], "did you mean 'quick'?"),
+        (["run", "quick", "-a", "seqln=128"], "did you mean 'seqlen'?"),
+        (["run", "quick", "-a", "dtype=bfloat61"], "did you mean 'bfloat16'?"),
+        (["run", "-a", "seqlen"], "NAME=VALUE"),
+        (["run", "-a", "heads_q=8", "-a", "heads_kv=3"], "heads_q = 8 is not a multiple of heads_kv = 3"),
+        (["run", "-a", "seqlen=0"], "seqlen_q"),
+        (["run", "-i", "no/such"], "no implementation matches 'no/such'"),
+        (["run", "-i", "("], "is not a regular expression"),
+        (["run", "-x", "."], "no implementation is left"),
+        (["run", "--device", "tpu"], "unknown device 'tpu'"),
+        (["run", "--threads", "0"], "threads must be at least 1"),
+        (["run", "-p", "missing.py"], "missing.py cannot be read: No such file or directory"),
+        (["run", "missing.toml"], "missing.toml"),
+        (["run", "--resume", "missing.jsonl"], "missing.jsonl cannot be read"),
+        (["show", "missing.jsonl"], "missing.jsonl cannot be read"),
+        (["report", "missing.jsonl"], "missing.jsonl cannot be read"),
+        (["compare", "missing.jsonl"], "missing.jsonl cannot be read"),
+        (["run", "--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_mistakes_on_the_command_line(attnbench: Command, arguments: list[str], message: str) -> None:
+    assert message in refused(attnbench, *arguments)
+
+
+def test_all_mistakes_of_a_scenario_are_told_at_once(attnbench: Command) -> None:
+    (attnbench.folder / "bad.toml").write_text(
+        'descripton = "x"\n[axes]\ndtype = ["float32", "bfloat61"]\nseqln = [128]\n[limits]\ntime = 3\n'
+    )
+    said = refused(attnbench, "run", "bad.toml")
+    for words in ("descripton", "'bfloat61'", "did you mean 'seqlen'?", "did you mean 'time_s'?"):
+        assert words in said
+
+
+def test_malformed_toml_names_line_and_column(attnbench: Command) -> None:
+    (attnbench.folder / "torn.toml").write_text("[axes]\nseqlen = [128,\n")
+    assert "line" in refused(attnbench, "run", "torn.toml")
+
+
+def test_a_name_registered_twice_names_both_sources(attnbench: Command) -> None:
+    other = attnbench.folder / "other.py"
+    other.write_text((PLUGINS / "mine.py").read_text())
+    said = refused(attnbench, "run", "-p", PLUGINS / "mine.py", "-p", other)
+    assert "'mine/three-lines' is registered twice" in said
+    assert "mine.py" in said
+    assert "other.py" in said
+
+
+def test_a_plugin_that_is_not_python(attnbench: Command) -> None:
+    (attnbench.folder / "broken.py").write_text("def (:\n")
+    assert "is not Python" in refused(attnbench, "run", "-p", "broken.py")
+
+
+def test_a_plugin_without_implementations(attnbench: Command) -> None:
+    (attnbench.folder / "empty.py").write_text("x = 1\n")
+    assert "defines no implementation" in refused(attnbench, "run", "-p", "empty.py")
+
+
+def test_a_declaration_with_an_unknown_dtype(attnbench: Command) -> None:
+    (attnbench.folder / "odd.py").write_text(
+        "from attnbench import attention\n@attention('my/odd', dtypes=['float23'])\ndef f(q, k, v, case): return q\n"
+    )
+    assert "'float23' is none of" in refused(attnbench, "run", "-p", "odd.py")
+
+
+def test_a_run_file_of_a_newer_schema(attnbench: Command) -> None:
+    (attnbench.folder / "new.jsonl").write_text(json.dumps({"kind": "header", "schema_version": 99}) + "\n")
+    assert "newer attnbench" in refused(attnbench, "show", "new.jsonl")
+
+
+def test_an_existing_run_file_is_not_overwritten(attnbench: Command) -> None:
+    (attnbench.folder / "kept.jsonl").write_text("kept\n")
+    assert "--force" in refused(attnbench, "run", "-i", "^naive/numpy$", "--out", "kept.jsonl")
+    assert (attnbench.folder / "kept.jsonl").read_text() == "kept\n"
+
+
+def test_a_malformed_configuration(attnbench: Command) -> None:
+    (attnbench.folder / "pyproject.toml").write_text("[tool.attnbench]\nthread = 2\n")
+    assert "did you mean 'threads'?" in refused(attnbench, "run", "quick")
