@@ -134,9 +134,12 @@ def _request(
 
     config = read_config()
     loaded = load_scenario(scenario) if scenario else adhoc()
-    given = {"threads": threads or config.threads or default_threads(), "replicates": replicates or config.replicates or 1}
-    for name, value in given.items():
-        if value < 1:
+    given = {
+        "threads": _first(threads, config.threads) or default_threads(),
+        "replicates": _first(replicates, config.replicates, 1),
+    }
+    for name, value in (("threads", _first(threads, config.threads)), ("replicates", given["replicates"])):
+        if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
     devices = tuple(device or config.devices or loaded.devices)
     for one in devices:
@@ -149,11 +152,16 @@ def _request(
         exclude=tuple(exclude or ()),
         plugins=(*config.plugins, *(plugin or ())),
         devices=devices,
-        seed=next((value for value in (seed, config.seed) if value is not None), 0),
+        seed=_first(seed, config.seed, 0),
         cache=cache,
         stages=("agreement",) if only_agreement else tuple(loaded.stages),
         **given,
     )
+
+
+def _first(*values: int | None) -> int | None:
+    """The first value that was given: the command line's, the configuration's, the default."""
+    return next((value for value in values if value is not None), None)
 
 
 def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_run: bool) -> int:

@@ -8,6 +8,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.cpu import cpu
+from attnbench.machine.devices import device_unavailable
 from attnbench.machine.gpu import gpus
 from attnbench.machine.memory import memory
 from attnbench.machine.probe import ask_probe
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KEY_VERSION = "v1"
-_IDENTITY = ("cpu_model", "cpu_architecture", "cpu_family", "cpu_model_number", "cpu_stepping", "cpu_instructions",
-             "cpu_physical", "cpu_logical", "cpu_hypervisor", "cpu_caches", "memory_total_bytes")  # fmt: skip
+_IDENTITY = (
+    *("cpu_model", "cpu_architecture", "cpu_family", "cpu_model_number", "cpu_stepping", "cpu_instructions"),
+    *("cpu_physical", "cpu_logical", "cpu_hypervisor", "cpu_cache_bytes"),
+)
 
 
 def environment() -> dict[str, Any]:
@@ -29,20 +32,30 @@ def environment() -> dict[str, Any]:
         **cpu(),
         **memory(),
         "gpus": gpus(),
+        "cuda_unavailable": device_unavailable("cuda"),
     }
 
 
 def libraries(threads: int) -> dict[str, Any]:
-    """BLAS, OpenMP and torch's build, as a process with a worker's settings sees them."""
-    return ask_probe("libraries", threads)
+    """BLAS, OpenMP and torch's build, as a process with a worker's settings sees them; or ``failed``, a sentence."""
+    return {"failed": None, **ask_probe("libraries", threads)}
 
 
 def machine_key(here: Mapping[str, Any]) -> str:
-    """Names the hardware: equal keys mean that times may be compared. No frequencies, no load, no free memory."""
+    """Names the hardware that :func:`environment` described: equal keys mean that times may be compared.
+
+    What changes while the hardware stays is left out: frequencies, load, free memory, the kernel, the host's name.
+    """
     identity = {name: here.get(name) for name in _IDENTITY}
-    # The kernel reserves a varying bit of the memory: whole GiB are what the machine was sold with.
-    if identity["memory_total_bytes"] is not None:
-        identity["memory_total_bytes"] = round(identity["memory_total_bytes"] / 2**30)
-    identity["gpus"] = [gpu.get("name") for gpu in here.get("gpus") or []]
+    identity["memory_gib"] = _gib(here.get("memory_total_bytes"))
+    identity["gpus"] = [
+        [gpu.get("name"), _gib(gpu.get("memory_total_bytes")), str(gpu.get("driver")).partition(".")[0]]
+        for gpu in here.get("gpus") or []
+    ]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     return f"{KEY_VERSION}-{digest}"
+
+
+def _gib(size: int | None) -> int | None:
+    """The kernel and the driver reserve a varying bit of the memory; whole GiB stay the same."""
+    return None if size is None else round(size / 2**30)

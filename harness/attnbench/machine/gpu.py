@@ -4,44 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from attnbench.machine.devices import NoGPUError, nvml
+from attnbench.machine.devices import NoGPUError, nvml, text_of, visible_gpus
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Name, memory, driver, clocks and power limit of each GPU; empty without one."""
+    """Each GPU that CUDA can see, JSON-ready; what a card does not tell is ``None``.
+
+    ``processes`` counts the processes that compute on it, whoever's they are.
+    """
     try:
         with nvml() as library:
-            driver = _text(library.nvmlSystemGetDriverVersion())
-            return [_describe(library, index, driver) for index in range(library.nvmlDeviceGetCount())]
+            driver = text_of(library.nvmlSystemGetDriverVersion())
+            return [_describe(library, index, handle, driver) for index, handle in enumerate(visible_gpus(library))]
     except NoGPUError:
-        return []
+        return []  # device_unavailable("cuda") says why
 
 
-def _describe(library: Any, index: int, driver: str) -> dict[str, Any]:
-    handle = library.nvmlDeviceGetHandleByIndex(index)
+def _describe(library: Any, index: int, handle: Any, driver: str) -> dict[str, Any]:
+    def ask(question: str, *arguments: Any) -> Any | None:
+        """Cards differ in what they tell."""
+        try:
+            return getattr(library, question)(handle, *arguments)
+        except library.NVMLError:
+            return None
+
+    memory = ask("nvmlDeviceGetMemoryInfo")
+    capability = ask("nvmlDeviceGetCudaComputeCapability")
+    power_limit = ask("nvmlDeviceGetPowerManagementLimit")
+    processes = ask("nvmlDeviceGetComputeRunningProcesses")
     return {
         "index": index,
-        "name": _text(library.nvmlDeviceGetName(handle)),
+        "name": text_of(library.nvmlDeviceGetName(handle)),
         "driver": driver,
-        "memory_total_bytes": int(library.nvmlDeviceGetMemoryInfo(handle).total),
-        "sm_clock_mhz": _or_none(library, library.nvmlDeviceGetClockInfo, handle, 1),
-        "sm_clock_max_mhz": _or_none(library, library.nvmlDeviceGetMaxClockInfo, handle, 1),
-        "memory_clock_mhz": _or_none(library, library.nvmlDeviceGetClockInfo, handle, 2),
-        "power_limit_w": _watts(_or_none(library, library.nvmlDeviceGetPowerManagementLimit, handle)),
+        "compute_capability": None if capability is None else "{}.{}".format(*capability),
+        "memory_total_bytes": None if memory is None else int(memory.total),
+        "memory_used_bytes": None if memory is None else int(memory.used),
+        "sm_clock_mhz": ask("nvmlDeviceGetClockInfo", library.NVML_CLOCK_SM),
+        "sm_clock_max_mhz": ask("nvmlDeviceGetMaxClockInfo", library.NVML_CLOCK_SM),
+        "memory_clock_mhz": ask("nvmlDeviceGetClockInfo", library.NVML_CLOCK_MEM),
+        "power_limit_w": None if power_limit is None else power_limit / 1000,
+        "temperature_c": ask("nvmlDeviceGetTemperature", library.NVML_TEMPERATURE_GPU),
+        "processes": None if processes is None else len(processes),
     }
-
-
-def _or_none(library: Any, ask: Any, *arguments: Any) -> int | None:
-    """Cards differ in what they tell."""
-    try:
-        return int(ask(*arguments))
-    except library.NVMLError:
-        return None
-
-
-def _watts(milliwatts: int | None) -> float | None:
-    return None if milliwatts is None else milliwatts / 1000
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from attnbench.machine.cgroup import memory_limit_bytes
+from attnbench.machine.sysfile import read
+
 
 def memory(root: Path = Path("/")) -> dict[str, Any]:
     """Total, available and swapped memory in bytes, limits, huge pages; ``None`` where the system does not tell."""
@@ -14,19 +17,22 @@ def memory(root: Path = Path("/")) -> dict[str, Any]:
     return {
         "memory_total_bytes": virtual.total,
         "memory_available_bytes": virtual.available,
+        "memory_limit_bytes": memory_limit_bytes(root),
+        "swap_total_bytes": swap.total,
         "swap_used_bytes": swap.used,
-        "memory_limit": _text(root / "sys/fs/cgroup/memory.max"),
-        "huge_pages": _chosen(_text(root / "sys/kernel/mm/transparent_hugepage/enabled")),
+        "huge_pages": _chosen(read(root / "sys/kernel/mm/transparent_hugepage/enabled")),
     }
+
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """Bytes that new processes can have without swapping, and never more than a container's limit."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    limit = memory_limit_bytes(root)
+    return available if limit is None else min(available, limit)
 
 
 def _chosen(text: str | None) -> str | None:
     """``always [madvise] never`` to ``madvise``."""
     return text.partition("[")[2].partition("]")[0] or None if text else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None

@@ -1,69 +1,142 @@
 """What this machine can do at most, measured: matrix products per dtype, and copying memory.
 
 Tables of data sheets rot, and power caps and neighbours lower what they promise; so percent of peak is percent of
-what the same machine did in the same run, on random data (zeros run faster than data do).
+what the same machine did in the same run, on random data (zeros need less power and run faster than data do).
+
+The CUDA half was written from documentation; where there is no GPU only a stand-in for its events tests it.
 """
 
 from __future__ import annotations
 
-import statistics
-from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from attnbench.machine.cpu import last_level_cache_bytes
+from attnbench.machine.devices import device_unavailable
+from attnbench.machine.memory import available_bytes
 from attnbench.machine.probe import ask_probe
+from attnbench.machine.stopwatch import median_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-_METHOD = "best median of {rounds} rounds of square matrix products and of copies through torch, random data"
-_MIN_PRODUCT_NS = 10_000_000
-_MAX_SIZE = {"cpu": 4096, "cuda": 8192}
+_ROUNDS = 3
+_SMALLEST = 128
+_LARGEST = {"cpu": 8192, "cuda": 16384}
+_LEAST_COPY_BYTES = 2**28
 
 
-def measure_peaks(device: str, threads: int, *, quick: bool) -> dict[str, Any]:
-    """Peaks of a device, from a process of their own.
+class Found(TypedDict):
+    """What :func:`find_peaks` finds."""
 
-    Returns:
-        ``tflops`` by dtype and ``gbytes_per_s`` (bytes read and written), with ``method``; or ``failed``, a sentence.
+    tflops: dict[str, float]
+    """By dtype, those that could be measured."""
+    not_measured: dict[str, str]
+    """Why the other dtypes were not."""
+    gbytes_per_s: float | None
+    """Copy bandwidth, bytes read and bytes written; a GB is 10^9 bytes."""
+    method: str | None
+
+
+class Peaks(Found):
+    """What :func:`measure_peaks` answers; with ``failed`` set nothing was measured."""
+
+    device: str
+    threads: int
+    failed: str | None
+
+
+def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
+    """Peaks of ``cpu`` or ``cuda`` with this many threads, from a pinned process of their own.
+
+    Takes a few seconds, about half as many when ``quick``; torch's import is one or two of them. A probe that fails
+    answers with a sentence in ``failed``.
     """
-    answer = ask_probe("quick-peaks" if quick else "peaks", threads, device)
-    return {"device": device, "threads": threads, "failed": None, **answer}
+    failed = device_unavailable(device)
+    question = "quick-peaks" if quick else "peaks"
+    answer: dict[str, Any] = {"failed": failed} if failed else ask_probe(question, threads, device)
+    return {
+        "device": device,
+        "threads": threads,
+        "failed": answer.get("failed"),
+        "tflops": answer.get("tflops", {}),
+        "not_measured": answer.get("not_measured", {}),
+        "gbytes_per_s": answer.get("gbytes_per_s"),
+        "method": answer.get("method"),
+    }
 
 
-def find_peaks(device: str, *, quick: bool) -> dict[str, Any]:
-    """Measure in this process; one round when ``quick``, three otherwise."""
-    rounds = 1 if quick else 3
-    sizes = {dtype: product_size(device, dtype) for dtype in DTYPES}
+def find_peaks(device: str, *, quick: bool) -> Found:
+    """Measure in this process, less and on smaller products when ``quick``."""
+    repeats, target_ns, most_bytes = (3, 10e6, 2**29) if quick else (5, 25e6, 2**30)
+    products, not_measured = _products(device, target_ns)
+    cache = last_level_cache_bytes() if device == "cpu" else None
+    size = copy_bytes(cache, available_bytes(), most_bytes) if device == "cpu" else most_bytes
+    copy = _copy(device, size)
+    tflops = dict.fromkeys(products, 0.0)
+    gbytes_per_s = 0.0
     # Alternating rounds: a neighbour that steals time for a second does not hit all of one kind.
-    tflops: dict[str, float] = {}
-    gbytes = 0.0
-    for _ in range(rounds):
-        for dtype, size in sizes.items():
-            if size is not None:
-                tflops[dtype] = max(product_tflops(device, dtype, size), tflops.get(dtype, 0.0))
-        gbytes = max(gbytes, copy_gbytes_per_s(device))
-    return {"tflops": tflops, "gbytes_per_s": gbytes, "method": _METHOD.format(rounds=rounds)}
+    for _ in range(_ROUNDS):
+        for dtype, (side, product) in products.items():
+            rate = 2 * side**3 / median_ns(product, device, repeats) / 1e3
+            tflops[dtype] = max(rate, tflops[dtype])
+        gbytes_per_s = max(2 * size / median_ns(copy, device, repeats), gbytes_per_s)
+    sides = ", ".join(f"{dtype} {side}" for dtype, (side, _) in products.items())
+    return {
+        "tflops": tflops,
+        "not_measured": not_measured,
+        "gbytes_per_s": gbytes_per_s,
+        "method": (
+            f"best of {_ROUNDS} medians of {repeats} square torch matrix products of random data ({sides}), "
+            f"and of copies of {size // 2**20} MiB, bytes read and written"
+        ),
+    }
 
 
-def product_size(device: str, dtype: str) -> int | None:
-    """A size at which a square matrix product takes 10 ms at least; ``None`` where torch has no such product."""
-    size = 512
-    while size < _MAX_SIZE[device]:
-        try:
-            taken = _median_ns(_product(device, dtype, size), device, repeats=1)
-        except RuntimeError:
-            return None  # not implemented for this dtype on this device
-        if taken >= _MIN_PRODUCT_NS:
-            break
-        # The work grows with the cube: four times too quick is one doubling away.
-        size *= 4 if taken < _MIN_PRODUCT_NS / 64 and 4 * size <= _MAX_SIZE[device] else 2
+def size_for(target_ns: float, time_of: Callable[[int], float], largest: int) -> int:
+    """A size at which a square matrix product takes ``target_ns``, or little more, found from below.
+
+    Small first: where a dtype has no instructions of its own, a product can be a thousand times slower.
+
+    Args:
+        target_ns: how long a product shall take at least.
+        time_of: time in ns of a product of a size.
+        largest: no size beyond.
+    """
+    size = _SMALLEST
+    while (taken := time_of(size)) < target_ns and size < largest:
+        # Work grows with the cube of the size, and the rate grows too: the guess is low, never high by much.
+        growth = min(4.0, (1.1 * target_ns / taken) ** (1 / 3))
+        size = min(largest, max(size + _SMALLEST, round(size * growth / _SMALLEST) * _SMALLEST))
     return size
 
 
-def product_tflops(device: str, dtype: str, size: int) -> float:
-    """Rate of a square matrix product, median of five."""
-    return 2 * size**3 / _median_ns(_product(device, dtype, size), device, repeats=5) / 1e3
+def copy_bytes(cache_bytes: int | None, available: int, most: int) -> int:
+    """Size of the buffer to copy, in whole MiB.
+
+    Source and target together are four last-level caches, so that neither is found in one; at least 256 MiB each and
+    at most ``most``, and never more than an eighth of the memory that is free.
+    """
+    wanted = min(max(2 * (cache_bytes or 0), _LEAST_COPY_BYTES), most)
+    return max(2**20, min(wanted, available // 8) // 2**20 * 2**20)
+
+
+def _products(device: str, target_ns: float) -> tuple[dict[str, tuple[int, Callable[[], object]]], dict[str, str]]:
+    """For each dtype a size and its product; and why not, for dtypes that torch cannot multiply there."""
+    found, not_measured = {}, {}
+    for dtype in DTYPES:
+
+        def time_of(size: int, dtype: str = dtype) -> float:
+            product = _product(device, dtype, size)
+            # The quicker of two: one disturbed call must not pass for a slow dtype.
+            return min(median_ns(product, device, repeats=1) for _ in range(2))
+
+        try:
+            size = size_for(target_ns, time_of, _LARGEST[device])
+            found[dtype] = (size, _product(device, dtype, size))
+        except RuntimeError as error:  # not implemented for this dtype there, or out of the device's memory
+            not_measured[dtype] = f"torch says: {str(error).splitlines()[0]}"
+    return found, not_measured
 
 
 def _product(device: str, dtype: str, size: int) -> Callable[[], object]:
@@ -75,39 +148,9 @@ def _product(device: str, dtype: str, size: int) -> Callable[[], object]:
     return lambda: a @ b
 
 
-def copy_gbytes_per_s(device: str) -> float:
-    """Bandwidth of copying 512 MiB, counting bytes read and bytes written."""
+def _copy(device: str, size: int) -> Callable[[], object]:
     import torch
 
-    source = torch.randint(0, 256, (2**20,), dtype=torch.uint8, device=device).repeat(512)
+    source = torch.randint(0, 256, (2**20,), dtype=torch.uint8, device=device).repeat(size // 2**20)
     target = torch.empty_like(source)
-    taken = _median_ns(lambda: target.copy_(source), device, repeats=5)
-    return 2 * source.numel() / taken
-
-
-def _median_ns(call: Callable[[], object], device: str, repeats: int) -> float:
-    """Median time of a call, after one that warms up."""
-    call()
-    if device == "cuda":
-        return _median_device_ns(call, repeats)
-    times = []
-    for _ in range(repeats):
-        start = perf_counter_ns()
-        call()
-        times.append(perf_counter_ns() - start)
-    return statistics.median(times)
-
-
-def _median_device_ns(call: Callable[[], object], repeats: int) -> float:
-    """As above, between two events on the device."""
-    import torch
-
-    times = []
-    for _ in range(repeats):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) * 1e6)
-    return statistics.median(times)
+    return lambda: target.copy_(source)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+from attnbench.machine.cgroup import processor_limit
+from attnbench.machine.sysfile import read, read_integer
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
+    "BLIS_NUM_THREADS",
     "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
 
@@ -16,13 +22,21 @@ _THREAD_VARIABLES = (
 def worker_environment(threads: int) -> dict[str, str]:
     """Environment variables of a worker: this process's own, with the threads set for every library that asks.
 
-    Idle OpenMP threads sleep instead of spinning: other workers wait beside the measured one. A parallel region
-    then begins a few microseconds later than with spinning threads, equally for every implementation.
+    Idle OpenMP threads sleep instead of spinning (passive waiting): other workers stand by beside the measured one,
+    and a spinning team would burn the processors that it is measured on. The price is that a parallel region begins
+    some microseconds later, because its threads must be woken. Every implementation and the measured peaks pay it
+    alike for each region, so an implementation of many small parallel regions pays more than it would while spinning.
+
+    CUDA counts devices in the order of their bus addresses, as NVML does, unless the user says otherwise.
     """
     return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **os.environ,
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         "OMP_WAIT_POLICY": "passive",
+        # The runtimes' own variables would win over the policy where a user has set them.
+        "KMP_BLOCKTIME": "0",
+        "GOMP_SPINCOUNT": "0",
         "OMP_DYNAMIC": "false",
         "MKL_DYNAMIC": "false",
         "PYTHONHASHSEED": "0",
@@ -38,18 +52,54 @@ def usable_processors() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def default_threads() -> int:
-    """One thread for each physical core that this process may use."""
-    usable = len(usable_processors())
+def cores_first(processors: list[int], root: Path = Path("/")) -> list[int]:
+    """The same processors in the order in which threads should get them.
+
+    First one processor of each physical core, then their hyper-threads; within these one package after the other, so
+    that few threads share a cache and a memory controller. Where the system does not tell, the order stays.
+    """
+    taken: dict[str, int] = {}
+    places = []
+    for processor in processors:
+        core = _core(processor, root) or str(processor)
+        taken[core] = taken.get(core, -1) + 1
+        package = read_integer(_topology(processor, root) / "physical_package_id") or 0
+        places.append((taken[core], package, processor))
+    return [processor for _, _, processor in sorted(places)]
+
+
+def default_threads(root: Path = Path("/")) -> int:
+    """One thread for each physical core that this process may use, and no more than a container's quota of time."""
+    cores = _usable_cores(usable_processors(), root)
+    quota = processor_limit(root)
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def pin(threads: int) -> None:
+    """Keep this process on ``threads`` of the usable processors, each on a core of its own while there are enough.
+
+    Only Linux lets a process choose; elsewhere nothing happens.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores_first(usable_processors())[:threads])
+
+
+def _usable_cores(processors: list[int], root: Path) -> int:
+    cores = [_core(processor, root) for processor in processors]
+    if all(cores):
+        return len(set(cores))
     import psutil
 
     physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count(logical=True)
     if not physical or not logical:
-        return usable
-    return max(1, min(physical, usable * physical // logical))
+        return len(processors)
+    return max(1, min(physical, len(processors) * physical // logical))
 
 
-def pin(threads: int) -> None:
-    """Keep this process on the first ``threads`` usable processors; where the system cannot, nothing happens."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, usable_processors()[:threads])
+def _core(processor: int, root: Path) -> str | None:
+    """Names the physical core of a processor by the list of its hyper-threads."""
+    return read(_topology(processor, root) / "thread_siblings_list")
+
+
+def _topology(processor: int, root: Path) -> Path:
+    return root / f"sys/devices/system/cpu/cpu{processor}/topology"

@@ -1,72 +1,102 @@
 """A process of its own for questions that need torch: the process that plans a run never imports it.
 
-``python -m attnbench.machine.probe QUESTION THREADS`` prints one JSON object; the questions are ``libraries``,
-``peaks`` and ``quick-peaks``, the latter two with a device.
+``python -m attnbench.machine.probe QUESTION THREADS [DEVICE]`` prints one JSON object; the questions are
+``libraries``, and ``peaks`` and ``quick-peaks`` with a device.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.pinning import pin, worker_environment
 
-_TIMEOUT_S = 180.0
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_TIMEOUT_S = 90.0
 
 
 def ask_probe(question: str, threads: int, *arguments: str) -> dict[str, Any]:
-    """Ask in a pinned process; one that fails answers ``{"failed": sentence}``."""
-    command = [sys.executable, "-m", "attnbench.machine.probe", question, str(threads), *arguments]
+    """Ask in a process with a worker's settings; one that fails answers ``{"failed": sentence}``."""
+    # -P: a file called statistics.py in the user's folder is not Python's own.
+    command = [sys.executable, "-P", "-m", "attnbench.machine.probe", question, str(threads), *arguments]
+    return answer_of(command, worker_environment(threads), _TIMEOUT_S)
+
+
+def answer_of(command: Sequence[str], variables: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
+    """The JSON object that is the last line of a command's output, or ``{"failed": sentence}``."""
     try:
         done = subprocess.run(
-            command, env=worker_environment(threads), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            list(command),
+            env=dict(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"the probe took more than {_TIMEOUT_S:.0f} s"}
+        return {"failed": f"the probe took more than {timeout_s:.0f} s"}
+    except OSError as error:
+        return {"failed": f"the probe could not be started: {error}"}
+    lines = done.stdout.splitlines()
     try:
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        words = done.stderr.strip().splitlines()
-        return {"failed": f"the probe ended with exit code {done.returncode}: {words[-1] if words else 'no message'}"}
-    return answer
+        answer = json.loads(lines[-1]) if lines and done.returncode == 0 else None
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict):
+        return answer
+    ended = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"ended with {done.returncode}"
+    words = done.stderr.strip().splitlines()
+    return {"failed": f"the probe {ended}: {words[-1] if words else 'it left no message'}"}
 
 
 def describe_libraries() -> dict[str, Any]:
     """BLAS and OpenMP libraries with their threads, and how torch was built."""
+    import numpy as np
     import torch
     from threadpoolctl import threadpool_info
 
+    # A product makes lazily loaded libraries appear.
+    np.ones((2, 2)) @ np.ones((2, 2))
     pools = [
         {key: pool.get(key) for key in ("user_api", "internal_api", "version", "num_threads", "architecture")}
         for pool in threadpool_info()
     ]
+    built = dict(re.findall(r"(BLAS_INFO|LAPACK_INFO)=(\w+)", torch.__config__.show()))
     return {
         "thread_pools": pools,
+        "numpy_blas": np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("name"),
         "torch_threads": torch.get_num_threads(),
+        "torch_interop_threads": torch.get_num_interop_threads(),
         "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch_blas": "mkl" if torch.backends.mkl.is_available() else "other",
-        "torch_onednn": torch.backends.mkldnn.is_available(),
+        "torch_blas": built.get("BLAS_INFO"),
+        "torch_lapack": built.get("LAPACK_INFO"),
+        "torch_onednn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]  # torch's own lack
+        "torch_openmp": torch.backends.openmp.is_available(),  # type: ignore[no-untyped-call]  # torch's own lack
         "torch_cuda": torch.version.cuda,
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> dict[str, Any]:
     """Answer one question."""
-    question, threads = sys.argv[1], int(sys.argv[2])
+    question, threads = arguments[0], int(arguments[1])
     pin(threads)
     import torch
 
     torch.set_num_threads(threads)
     if question == "libraries":
-        answer = describe_libraries()
-    else:
+        return describe_libraries()
+    if question in ("peaks", "quick-peaks"):
         from attnbench.machine.peaks import find_peaks
 
-        answer = find_peaks(sys.argv[3], quick=question == "quick-peaks")
-    sys.stdout.write(json.dumps(answer) + "\n")
+        return {**find_peaks(arguments[2], quick=question == "quick-peaks")}
+    raise ValueError(f"the probe knows no question {question!r}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(json.dumps(main(sys.argv[1:])) + "\n")

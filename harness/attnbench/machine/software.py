@@ -1,67 +1,82 @@
-"""Versions, environment variables and the state of the checkout, without importing what they describe."""
+"""Operating system, Python, versions and variables, without importing what they describe."""
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
+import shutil
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from attnbench.machine.git import git_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DISTRIBUTIONS = (
-    "attnbench", "torch", "numpy", "numba", "llvmlite", "scipy", "pandas", "xformers", "triton", "jax", "jaxlib",
-    "flash-attn", "flash-attn-4", "flashinfer-python", "onnxruntime", "openvino",
-)  # fmt: skip
-_VARIABLES = (
-    "OMP_", "MKL_", "OPENBLAS_", "NUMBA_", "KMP_", "GOMP_", "TORCH_", "TRITON_", "XFORMERS_", "MALLOC_", "CUDA_VISIBLE_DEVICES",
-    "PYTHONHASHSEED", "LD_PRELOAD", "CI",
-)  # fmt: skip
-_WHOLE = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "LD_PRELOAD", "CI")
+    *("attnbench", "torch", "numpy", "numba", "llvmlite", "scipy", "pandas", "xformers", "triton", "jax", "jaxlib"),
+    *("flash-attn", "flash-attn-4", "flashinfer-python", "onnxruntime", "openvino", "nvidia-cudnn-cu12", "tbb"),
+)
+# What can change a measurement, and nothing that could be a secret.
+_PREFIXES = (
+    *("OMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMBA_", "KMP_", "GOMP_", "GOTO_", "DNNL_", "ONEDNN_"),
+    *("TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "ATEN_", "TRITON_", "XFORMERS_", "MALLOC_"),
+)
+_NAMES = (
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING"),
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS"),
+    *("PYTHONHASHSEED", "PYTHONMALLOC", "PYTHONOPTIMIZE", "CI"),
+)
+_COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def software() -> dict[str, Any]:
-    """Operating system, Python, versions of the distributions that matter; ``None`` for what is not installed."""
+    """Operating system, Python, compiler, versions of distributions; ``None`` for what is not installed."""
     return {
         "os": platform.system(),
         "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()).strip() or None,
         "python": platform.python_version(),
         "python_implementation": platform.python_implementation(),
-        "versions": {name: _version(name) for name in _DISTRIBUTIONS},
-        "variables": {name: value for name, value in sorted(os.environ.items()) if _recorded(name)},
-        "command_line": Path(sys.argv[0]).name,
+        "cxx_compiler": next((name for name in _COMPILERS if shutil.which(name)), None),
+        "versions": {name: version_of(name) for name in _DISTRIBUTIONS},
+        "variables": recorded_variables(os.environ),
         "git": git_state(Path.cwd()),
     }
 
 
-def _version(name: str) -> str | None:
+def version_of(distribution: str) -> str | None:
+    """Version of an installed distribution, or ``None``."""
     try:
-        return metadata.version(name)
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _recorded(name: str) -> bool:
-    """Whether a variable is on the whitelist: what can change a measurement, and nothing that could be a secret."""
-    return name in _WHOLE or any(name.startswith(prefix) for prefix in _VARIABLES if prefix not in _WHOLE)
+def recorded_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those environment variables that can change a measurement, by a whitelist."""
+    return {name: value for name, value in sorted(variables.items()) if name in _NAMES or name.startswith(_PREFIXES)}
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Revision of the checkout that a folder is in and whether it has changes; ``None`` outside of one."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    if revision is None:
-        return None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {"revision": revision, "dirty": bool(changes)}
+def extras(distribution: str = "attnbench") -> dict[str, dict[str, str | None]]:
+    """Versions of what each extra of a distribution asks for on this system, ``None`` for what is not installed.
 
+    Returns:
+        For example ``{"report": {"altair": "6.0.0", "jinja2": None}}``; empty when the distribution is not installed.
+    """
+    from packaging.requirements import Requirement
 
-def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None  # no git here, or it does not answer: the state is unknown
-    return done.stdout.strip() if done.returncode == 0 else None
+        about = metadata.metadata(distribution)
+    except metadata.PackageNotFoundError:
+        return {}
+    wanted = [Requirement(text) for text in about.get_all("Requires-Dist") or ()]
+    return {
+        extra: {
+            one.name: version_of(one.name)
+            for one in wanted
+            if one.marker and one.marker.evaluate({"extra": extra}) and not one.marker.evaluate({"extra": ""})
+        }
+        for extra in about.get_all("Provides-Extra") or ()
+    }

@@ -50,7 +50,7 @@ class RunFile:
     footers: list[Footer]
     """One for each sitting that came to its end."""
     warnings: list[str]
-    """What a person should know of the file: a torn line that was dropped, records that are missing. One sentence each."""
+    """Sentences that a person should read: a torn line was dropped, records are missing."""
 
     @property
     def is_complete(self) -> bool:

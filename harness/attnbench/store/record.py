@@ -132,6 +132,7 @@ class Record(BaseModel):
     time_wall_ns: float | None = None
     involuntary_switches: int | None = Field(None, description="Context switches forced on the timed window.")
     major_faults: int | None = Field(None, description="Page faults that went to disk in the timed window.")
+    steal_share: float | None = Field(None, description="Share of the timed window that the hypervisor gave to others.")
 
     # memory
     memory_peak_bytes: int | None = Field(None, description="Highest footprint of one call above what was there.")

@@ -6,14 +6,24 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import Case, CaseError, make_case
-from attnbench.sweep.fields import SHORTHANDS, expand_shorthand, parse_value, parse_values, unknown_field
+from attnbench.cases.case import DEFAULTS, FILE_INPUTS, Case, CaseError, make_case
+from attnbench.sweep.fields import (
+    NAMES,
+    SHORTHANDS,
+    did_you_mean,
+    expand_shorthands,
+    fields_of,
+    parse_value,
+    parse_values,
+)
 from attnbench.sweep.model import Scenario, ScenarioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-Partial = dict[str, object]
+Fields = dict[str, object]
+
+_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +32,14 @@ class PlannedCase:
 
     case: Case
     tags: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """One value of a factor of the product: the fields it sets, and its tag."""
+
+    fields: Fields
+    tags: tuple[str, ...] = ()
 
 
 def adhoc() -> Scenario:
@@ -39,11 +57,13 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
     problems = []
     for text in texts:
         name, separator, values = text.partition("=")
-        problem = unknown_field(name) if separator else f"{text!r} is not of the form NAME=VALUE"
-        if problem:
-            problems.append(problem)
+        if not separator:
+            problems.append(f"{text!r} is not of the form NAME=VALUE[,VALUE...]")
             continue
-        parts = [values] if values.startswith("file:") else values.split(",")
+        if name not in NAMES:
+            problems.append(f"{name}: unknown field{did_you_mean(name, NAMES)}")
+            continue
+        parts = [values] if values.startswith(FILE_INPUTS) else values.split(",")
         for part in parts:
             try:
                 parse_values(name, part)
@@ -51,12 +71,12 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
                 problems.append(f"{name}: {error}")
         overrides.setdefault(name, []).extend(parts)
     if problems:
-        raise ScenarioError("axis", problems)
+        raise ScenarioError("--axis", problems)
     return overrides
 
 
 def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[PlannedCase]:
-    """All cases of a scenario, each once, in the order of its axes.
+    """All cases of a scenario, each once, in the order of its shapes, groups and axes.
 
     Args:
         scenario: the sweep.
@@ -66,60 +86,72 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
         ScenarioError: when a combination that no rule excludes makes no possible case.
     """
     planned: dict[str, PlannedCase] = {}
-    problems: dict[str, None] = {}
+    impossible: dict[str, list[Fields]] = {}
     for fields, tags in _combinations(scenario, overrides):
         try:
             case = make_case(**fields)
         except CaseError as error:
-            shown = ", ".join(f"{name}={value}" for name, value in fields.items())
-            for problem in error.problems:
-                problems.setdefault(f"{problem} (in {shown})")
+            if scenario.excluded_fields(_filled(fields)) is None:
+                for problem in error.problems:
+                    impossible.setdefault(problem, []).append(fields)
             continue
         if scenario.excluded(case) is None:
             before = planned.get(case.case_id)
             all_tags = tuple(dict.fromkeys((*(before.tags if before else ()), *tags)))
             planned[case.case_id] = PlannedCase(case, all_tags)
-    if problems:
-        shown_problems = list(problems)
-        rest = [f"and {len(problems) - 10} more of this kind"] if len(problems) > 10 else []
-        raise ScenarioError(f"scenario {scenario.name!r}", shown_problems[:10] + rest)
+    if impossible:
+        raise ScenarioError(f"scenario {scenario.name!r}", _described(impossible))
     return list(planned.values())
 
 
-def _combinations(scenario: Scenario, overrides: Mapping[str, list[str]]) -> Iterator[tuple[Partial, tuple[str, ...]]]:
+def _combinations(scenario: Scenario, overrides: Mapping[str, list[str]]) -> Iterator[tuple[Fields, tuple[str, ...]]]:
     """Every combination of shapes, groups and axes, the defaults below and the overrides on top."""
-    replaced = {field for name in overrides for field in SHORTHANDS.get(name, (name,))}
-    factors: list[list[tuple[Partial, tuple[str, ...]]]] = [
-        [(_fixed(shape, replaced), (name,)) for name, shape in scenario.shapes.items()] or [({}, ())]
-    ]
+    replaced = {field for name in overrides for field in fields_of(name)}
+
+    def kept(table: Mapping[str, object]) -> Fields:
+        parsed = {name: parse_value(name, value) for name, value in table.items()}
+        return {name: value for name, value in expand_shorthands(parsed).items() if name not in replaced}
+
+    factors: list[list[_Part]] = []
+    if scenario.shapes:
+        factors.append([_Part(kept(shape), (name,)) for name, shape in scenario.shapes.items()])
     for group in scenario.zip:
-        rows = [dict(zip(group, values, strict=True)) for values in zip(*group.values(), strict=True)]
-        factors.append([(_fixed(row, replaced), ()) for row in rows])
-    for name, values in scenario.axes.items():
-        if set(SHORTHANDS.get(name, (name,))) <= replaced:
-            continue
-        factors.append([(_without(expand_shorthand(name, value), replaced), ()) for value in _axis(name, values)])
-    for name, texts in overrides.items():
-        factors.append([(expand_shorthand(name, value), ()) for value in _axis(name, texts)])
-    base = _fixed(scenario.defaults, replaced)
+        rows = zip(*group.values(), strict=True)
+        factors.append([_Part(kept(dict(zip(group, row, strict=True)))) for row in rows])
+    factors += [[_Part(kept({name: value})) for value in _axis(name, values)] for name, values in scenario.axes.items()]
+    # Shorthands first, so that heads=8 and heads_kv=2 mean the same in either order.
+    for name in sorted(overrides, key=lambda name: name not in SHORTHANDS):
+        factors.append([_Part(expand_shorthands({name: value})) for value in _axis(name, overrides[name])])
+    base = kept(scenario.defaults)
     for combination in itertools.product(*factors):
         fields = dict(base)
-        for part, _ in combination:
-            fields |= part
-        yield fields, tuple(tag for _, tags in combination for tag in tags)
+        for part in combination:
+            fields |= part.fields
+        yield fields, tuple(tag for part in combination for tag in part.tags)
 
 
 def _axis(name: str, values: Any) -> list[object]:
-    return [parsed for value in (values if isinstance(values, list) else [values]) for parsed in parse_values(name, value)]
+    return [
+        parsed for value in (values if isinstance(values, list) else [values]) for parsed in parse_values(name, value)
+    ]
 
 
-def _fixed(table: Mapping[str, Any], replaced: set[str]) -> Partial:
-    """A table of single values, its shorthands expanded, without what the command line replaces."""
-    fields: Partial = {}
-    for name, value in table.items():
-        fields |= expand_shorthand(name, parse_value(name, value))
-    return _without(fields, replaced)
+def _filled(fields: Fields) -> Fields:
+    """Fields that make no case, with those defaults which a rule may ask for."""
+    filled = DEFAULTS | fields
+    for name, other in (("heads_kv", "heads_q"), ("seqlen_kv", "seqlen_q"), ("head_dim_v", "head_dim")):
+        filled[name] = filled[other] if filled[name] is None else filled[name]
+    return filled
 
 
-def _without(fields: Partial, replaced: set[str]) -> Partial:
-    return {name: value for name, value in fields.items() if name not in replaced}
+def _described(impossible: Mapping[str, list[Fields]]) -> list[str]:
+    """A sentence for each mistake, with the first combination that makes it."""
+    described = []
+    for problem, combinations in list(impossible.items())[:_SHOWN]:
+        shown = ", ".join(f"{name}={value}" for name, value in combinations[0].items())
+        more = len(combinations) - 1
+        also = f"; {more} more combination{'s' if more > 1 else ''} too" if more else ""
+        described.append(f"{problem} (in {shown or 'the default case'}{also})")
+    if len(impossible) > _SHOWN:
+        described.append(f"and {len(impossible) - _SHOWN} more mistakes of this kind")
+    return described

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES
-from attnbench.sweep.sizes import parse_range, parse_size
+from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 SHORTHANDS: dict[str, tuple[str, ...]] = {"seqlen": ("seqlen_q", "seqlen_kv"), "heads": ("heads_q", "heads_kv")}
 NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
 
-_FLOATS = ("softcap", "scale")
+_NUMBERS = ("softcap", "scale")
 _LISTS = ("document_lengths", "kv_lengths")
+_FROM_ZERO = ("window_left", "window_right", "prefix_len", "kv_lengths", "seed")
+_FLAGS = ("document_causal",)
 _TEXTS = ("inputs",)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` where something is close, else nothing."""
-    close = difflib.get_close_matches(word, list(known), 1)
+    close = difflib.get_close_matches(word, list(known), 1, cutoff=0.7)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def unknown_field(name: str) -> str | None:
-    """Why ``name`` is not a field, or ``None``."""
-    return None if name in NAMES else f"unknown field {name!r}{did_you_mean(name, NAMES)}"
+def is_quantity(name: str) -> bool:
+    """Whether values of this field have an order, so that a rule may compare them."""
+    return name in NAMES and name not in (*CHOICES, *_LISTS, *_FLAGS, *_TEXTS)
 
 
-def expand_shorthand(name: str, value: object) -> dict[str, object]:
-    """``seqlen = 128`` as ``{"seqlen_q": 128, "seqlen_kv": 128}``; other fields as they are."""
-    return dict.fromkeys(SHORTHANDS.get(name, (name,)), value)
+def fields_of(name: str) -> tuple[str, ...]:
+    """The fields of a case that a name stands for: those of a shorthand, else itself."""
+    return SHORTHANDS.get(name, (name,))
+
+
+def expand_shorthands(table: Mapping[str, object]) -> dict[str, object]:
+    """A table whose keys are fields of a case: ``seqlen = 128`` sets both lengths, ``seqlen_q`` beside it wins."""
+    fields = {field: value for name, value in table.items() if name in SHORTHANDS for field in SHORTHANDS[name]}
+    return fields | {name: value for name, value in table.items() if name not in SHORTHANDS}
 
 
 def parse_value(name: str, value: object) -> object:
@@ -42,64 +51,87 @@ def parse_value(name: str, value: object) -> object:
         ValueError: with a sentence, when it is no value of this field.
     """
     if name in CHOICES:
-        return _choice(name, value, CHOICES[name])
+        return _choice(value, CHOICES[name])
     if name in _TEXTS:
         if isinstance(value, str) and value.startswith(FILE_INPUTS):
             return value
-        return _choice(name, value, INPUT_FAMILIES)
-    if name == "document_causal":
-        return _boolean(name, value)
-    if name in _FLOATS:
-        return _float(name, value)
+        return _choice(value, INPUT_FAMILIES)
+    if name in _FLAGS:
+        return _boolean(value)
+    if name in _NUMBERS:
+        return _number(value)
     if name in _LISTS:
         return _list(name, value)
     return _integer(name, value)
 
 
 def parse_values(name: str, value: object) -> list[object]:
-    """As :func:`parse_value`; a range of doublings gives several values."""
-    if isinstance(value, str) and name not in CHOICES and name not in _TEXTS:
+    """As :func:`parse_value`; a range of doublings such as ``128..16k`` gives several values."""
+    if isinstance(value, str) and is_quantity(name) and name not in _NUMBERS:
         sizes = parse_range(value)
         if sizes is not None:
-            return list(sizes)
+            return [_integer(name, size) for size in sizes]
     return [parse_value(name, value)]
 
 
-def _choice(name: str, value: object, known: tuple[str, ...]) -> str:
+def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
+    """What :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`), as a JSON Schema."""
+    if name in CHOICES:
+        return {"enum": list(CHOICES[name])}
+    if name in _TEXTS:
+        return {"anyOf": [{"enum": list(INPUT_FAMILIES)}, {"type": "string", "pattern": f"^{FILE_INPUTS}"}]}
+    if name in _FLAGS:
+        return {"type": "boolean"}
+    if name in _NUMBERS:
+        return {"type": "number", "exclusiveMinimum": 0}
+    size: dict[str, Any] = {
+        "anyOf": [
+            {"type": "integer", "minimum": _least(name)},
+            {"type": "string", "pattern": f"^({SIZE}|{RANGE})$" if ranges else f"^{SIZE}$"},
+        ]
+    }
+    return {"type": "array", "items": size, "minItems": 1} if name in _LISTS else size
+
+
+def _least(name: str) -> int:
+    return 0 if name in _FROM_ZERO else 1
+
+
+def _choice(value: object, known: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in known:
         return value
     hint = did_you_mean(value, known) if isinstance(value, str) else ""
-    raise ValueError(f"{value!r} is no {name}{hint} (there are {', '.join(known)})")
+    raise ValueError(f"{value!r} is none of {', '.join(known)}{hint}")
 
 
-def _boolean(name: str, value: object) -> bool:
+def _boolean(value: object) -> bool:
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
         return value == "true"
-    raise ValueError(f"{value!r} is no value of {name}: true or false")
+    raise ValueError(f"{value!r} is not true or false")
 
 
-def _float(name: str, value: object) -> float:
+def _number(value: object) -> float:
     try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        return float(value)
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except ValueError:
-        raise ValueError(f"{value!r} is no value of {name}: a number") from None
+        number = math.nan
+    if not math.isfinite(number) or number <= 0:
+        raise ValueError(f"{value!r} is not a number > 0")
+    return number
 
 
 def _integer(name: str, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    size = parse_size(value) if isinstance(value, str) else None
-    if size is None:
-        raise ValueError(f"{value!r} is no value of {name}: an integer, or a size such as 16k")
+    size = parse_size(value) if isinstance(value, str) else value
+    least = _least(name)
+    if not isinstance(size, int) or isinstance(size, bool) or size < least:
+        raise ValueError(f"{value!r} is not an integer >= {least}, or a size such as 16k")
     return size
 
 
 def _list(name: str, value: object) -> list[int]:
     items = value.split("+") if isinstance(value, str) else value
     if not isinstance(items, list) or not items:
-        raise ValueError(f"{value!r} is no value of {name}: a list of lengths (3+5 on the command line)")
+        raise ValueError(f"{value!r} is not a list of lengths, such as [3, 5] (3+5 on the command line)")
     return [_integer(name, item) for item in items]

@@ -7,24 +7,24 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.sweep.fields import did_you_mean
-from attnbench.sweep.model import Scenario, ScenarioError
+from attnbench.sweep.fields import did_you_mean, fields_of
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
+    from attnbench.sweep.model import Scenario
 
 _PACKAGE = "attnbench.scenarios"
+_SUFFIX = ".toml"
 
 
 def bundled_scenarios() -> dict[str, str]:
     """Name and description of every scenario that comes with attnbench, sorted by name."""
     found = {}
     for entry in resources.files(_PACKAGE).iterdir():
-        if entry.name.endswith(".toml"):
-            found[entry.name.removesuffix(".toml")] = str(tomllib.loads(entry.read_text()).get("description", ""))
+        if entry.name.endswith(_SUFFIX):
+            table = tomllib.loads(entry.read_text(encoding="utf-8"))
+            found[entry.name.removesuffix(_SUFFIX)] = str(table.get("description", ""))
     return dict(sorted(found.items()))
 
 
@@ -34,39 +34,55 @@ def load_scenario(name_or_path: str) -> Scenario:
     Raises:
         ScenarioError: with every mistake and its place.
     """
-    where, table = _read(name_or_path)
+    from attnbench.sweep.model import ScenarioError
+
+    where, table = _where(name_or_path), _read(name_or_path)
     base = table.get("extends")
     if isinstance(base, str):
-        base_where, base_table = _read(base, beside=Path(name_or_path) if name_or_path.endswith(".toml") else None)
+        if base.endswith(_SUFFIX) and name_or_path.endswith(_SUFFIX):
+            base = str(Path(name_or_path).parent / base)
+        try:
+            base_table = _read(base)
+        except ScenarioError as error:
+            raise ScenarioError(where, [f"extends: {error}"]) from error
         if "extends" in base_table:
-            raise ScenarioError(where, [f"extends: {base!r} extends {base_table['extends']!r} itself; one level is allowed"])
-        _validate(base_where, base, base_table)
+            sentence = f"extends: {base!r} extends {base_table['extends']!r} itself; one level is allowed"
+            raise ScenarioError(where, [sentence])
+        _validate(base, base_table)
         table = _inherit(base_table, table)
-    return _validate(where, Path(name_or_path).stem if name_or_path.endswith(".toml") else name_or_path, table)
+    return _validate(name_or_path, table)
 
 
 def scenario_schema() -> dict[str, Any]:
     """The JSON Schema of a scenario file."""
+    from attnbench.sweep.model import Scenario
+
     schema = Scenario.model_json_schema()
-    schema["required"] = []  # the name defaults to the file's
+    del schema["required"]  # the name defaults to the file's
     return schema
 
 
-def _read(name_or_path: str, beside: Path | None = None) -> tuple[str, dict[str, Any]]:
-    """Where a scenario lies and what its file says."""
-    path: Path | Traversable
-    if name_or_path.endswith(".toml"):
-        path = (beside.parent if beside else Path()) / name_or_path
-        where = str(path)
-    else:
-        path = resources.files(_PACKAGE) / f"{name_or_path}.toml"
-        where = f"scenario {name_or_path!r}"
-        if not path.is_file():
-            known = bundled_scenarios()
+def _where(name_or_path: str) -> str:
+    return name_or_path if name_or_path.endswith(_SUFFIX) else f"scenario {name_or_path!r}"
+
+
+def _read(name_or_path: str) -> dict[str, Any]:
+    """What a scenario's file says."""
+    from attnbench.sweep.model import ScenarioError
+
+    where = _where(name_or_path)
+    path: Path | Traversable = Path(name_or_path)
+    if not name_or_path.endswith(_SUFFIX):
+        known = bundled_scenarios()
+        if name_or_path not in known:
             hint = did_you_mean(name_or_path, known)
-            raise ScenarioError(where, [f"there is none of this name{hint} (there are {', '.join(known)})"])
+            sentence = (
+                f"there is none of this name{hint} (there are {', '.join(known)}; or give the path of a .toml file)"
+            )
+            raise ScenarioError(where, [sentence])
+        path = resources.files(_PACKAGE) / f"{name_or_path}{_SUFFIX}"
     try:
-        return where, tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise ScenarioError(where, [f"it cannot be read: {error.strerror}"]) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -74,39 +90,41 @@ def _read(name_or_path: str, beside: Path | None = None) -> tuple[str, dict[str,
 
 
 def _inherit(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The base's entries where this scenario has none; of tables, entry by entry."""
-    merged = dict(base)
+    """The base's entries where this scenario has none; of tables, entry by entry.
+
+    A field that this scenario sets for all its cases replaces the base's, in whichever table the base sets it.
+    """
+    groups = own.get("zip", [])
+    setting = [own.get("defaults"), own.get("axes"), *(groups if isinstance(groups, list) else [])]
+    replaced = {field for table in setting if isinstance(table, dict) for name in table for field in fields_of(name)}
+    merged = {key: value for key, value in base.items() if key != "name"}
+    for key in ("defaults", "axes"):
+        merged[key] = _without(base.get(key, {}), replaced)
+    merged["zip"] = [group for group in (_without(group, replaced) for group in base.get("zip", [])) if group]
+    merged["shapes"] = {name: _without(shape, replaced) for name, shape in base.get("shapes", {}).items()}
     for key, value in own.items():
-        both_tables = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = {**base[key], **value} if both_tables else value
+        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both_tables else value
     return merged
 
 
-def _validate(where: str, name: str, table: dict[str, Any]) -> Scenario:
+def _without(table: dict[str, Any], replaced: set[str]) -> dict[str, Any]:
+    """A table without the replaced fields; of ``seqlen``, ``seqlen_kv`` is left where ``seqlen_q`` is replaced."""
+    kept: dict[str, Any] = {}
+    for name, value in table.items():
+        left = [field for field in fields_of(name) if field not in replaced]
+        kept |= {name: value} if len(left) == len(fields_of(name)) else dict.fromkeys(left, value)
+    return kept
+
+
+def _validate(name_or_path: str, table: dict[str, Any]) -> Scenario:
     from pydantic import ValidationError
 
+    from attnbench.sweep.mistakes import sentences
+    from attnbench.sweep.model import Scenario, ScenarioError
+
+    name = Path(name_or_path).stem if name_or_path.endswith(_SUFFIX) else name_or_path
     try:
         return Scenario.model_validate({"name": name, **table})
     except ValidationError as error:
-        raise ScenarioError(where, _sentences(error)) from error
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    return [_sentence(detail) for detail in error.errors()]
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    place = ""
-    for step in detail["loc"]:
-        place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else str(step)
-    if detail["type"] == "extra_forbidden":
-        known = Scenario.model_fields if len(detail["loc"]) == 1 else ()
-        if detail["loc"][0] == "limits":
-            from attnbench.sweep.model import Limits
-
-            known = Limits.model_fields
-        return f"{place}: unknown key{did_you_mean(str(detail['loc'][-1]), known)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "literal_error":
-        message = f"{detail['input']!r} is none of {detail.get('ctx', {}).get('expected')}"
-    return f"{place}: {message}"
+        raise ScenarioError(_where(name_or_path), sentences(error, Scenario)) from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+SIZE = "[0-9]+[kKmM]?"
+RANGE = rf"{SIZE}\.\.{SIZE}"
+
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
-_SIZE = re.compile(r"(\d+)([km]?)", re.IGNORECASE)
-_RANGE = re.compile(r"(\d+[km]?)\.\.(\d+[km]?)", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+)([kKmM]?)")
+_RANGE = re.compile(rf"({SIZE})\.\.({SIZE})")
 
 
 def parse_size(text: str) -> int | None:
@@ -31,5 +34,5 @@ def parse_range(text: str) -> list[int] | None:
     while 0 < sizes[-1] < last:
         sizes.append(2 * sizes[-1])
     if sizes[-1] != last:
-        raise ValueError(f"{text!r}: doubling {match[1]} does not reach {match[2]}")
+        raise ValueError(f"{text!r} is no range: doubling {match[1]} does not reach {match[2]}")
     return sizes

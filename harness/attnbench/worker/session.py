@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnbench.machine.disturbance import disturbance, read_counters
 from attnbench.worker import memory
 from attnbench.worker.call import Call, bind, no_gradients
-from attnbench.worker.disturbed import watched
 from attnbench.worker.dump import Outputs, dump, equal_bits, nbytes
 from attnbench.worker.placing import place, refresh
 from attnbench.worker.timing import Limits, calls_per_sample, sample, warm_up
@@ -96,8 +96,9 @@ class Session:
         gc.collect()
         gc.disable()
         try:
-            with watched() as disturbance:
-                samples, result = sample(call.run, _CLOCK, limits, calls=calls, set_up=set_up)
+            before = read_counters()
+            samples, result = sample(call.run, _CLOCK, limits, calls=calls, set_up=set_up)
+            disturbed = disturbance(before, read_counters())
         finally:
             gc.enable()
         self.outputs = call.outputs(result)
@@ -108,7 +109,9 @@ class Session:
             "warmup_ns": warmed.calls * warmed.call_ns,
             "calls_per_sample": calls,
             "refresh_ns": refreshed,
-            **disturbance,
+            "involuntary_switches": disturbed.involuntary_switches,
+            "major_faults": disturbed.major_faults,
+            "steal_share": disturbed.steal_share,
         }
 
     def dump(self, selection: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""``attnbench doctor``: this machine, what can run on it, and what to do about what cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from attnbench.cli.config import read_config
+from attnbench.cli.output import Json
+
+
+def doctor(
+    *,
+    plugin: Annotated[list[str] | None, Parameter(name=["--plugin", "-p"], negative="")] = None,
+    peaks: Annotated[bool, Parameter(negative="")] = False,
+    threads: int | None = None,
+    as_json: Json = False,
+) -> int:
+    """Look at this machine: what it is, which implementations can run, what is missing and how to get it.
+
+    Args:
+        plugin: a file with implementations of your own; repeatable.
+        peaks: measure matrix products and copying, too (some seconds).
+        threads: threads to measure with.
+        as_json: print as JSON.
+    """
+    from attnbench.machine.doctor import diagnose, render_doctor, to_json
+    from attnbench.machine.environment import environment, libraries
+    from attnbench.machine.peaks import measure_peaks
+    from attnbench.machine.pinning import default_threads
+    from attnbench.machine.software import extras
+    from attnbench.registry.discover import find
+    from attnbench.worker.memory import unsupported
+
+    config = read_config()
+    count = threads or config.threads or default_threads()
+    found = find((*config.plugins, *(plugin or ())))
+    report = diagnose(
+        environment(),
+        libraries(count),
+        [(one.name, one.unavailable) for one in found],
+        extras=extras(),
+        abilities=[("peak memory of a call on the CPU", unsupported())],
+        peaks=measure_peaks("cpu", count, quick=False) if peaks else None,
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(to_json(report), indent=2) + "\n")
+    else:
+        sys.stdout.write(render_doctor(report))
+        sys.stdout.write(f"\nConfiguration: {config.path or 'none'}\n")
+    return 0

@@ -1,0 +1,30 @@
+"""Prints a view in the form that was asked for."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from attnbench.views.document import View
+
+Format = Literal["terminal", "markdown", "csv", "json"]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def print_view(view: View, form: Format) -> None:
+    """Write a view to stdout. A terminal gets colours; a pipe gets the same text without, as wide as it needs."""
+    from attnbench.views import document
+
+    if form == "terminal":
+        from rich.console import Console
+
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=max(console.width, 160))
+        console.print(document.terminal(view))
+        return
+    written = {"markdown": document.markdown, "csv": document.as_csv, "json": document.as_json}[form](view)
+    sys.stdout.write(written if written.endswith("\n") else written + "\n")

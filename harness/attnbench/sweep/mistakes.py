@@ -1,0 +1,104 @@
+"""Mistakes in a scenario: where each one is, and the sentence that says it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from attnbench.sweep.fields import did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Place = tuple[str | int, ...]
+
+_NEEDED = {
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "string_type": "a text in quotes",
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+}
+
+
+class ScenarioError(ValueError):
+    """A scenario is not usable. ``problems`` holds one sentence for each mistake, with its place."""
+
+    def __init__(self, where: str, problems: list[str]) -> None:
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(
+            f"{where}: {problems[0]}" if len(problems) == 1 else f"{where} has {len(problems)} mistakes:{lines}"
+        )
+        self.problems = problems
+
+
+class Mistakes:
+    """Collects the mistakes of one table, so that they are reported together and each with its place."""
+
+    def __init__(self) -> None:
+        self._found: list[InitErrorDetails] = []
+
+    def add(self, place: Place, sentence: str) -> None:
+        """Note one mistake; the place is relative to the table."""
+        kind = PydanticCustomError("mistake", "{sentence}", {"sentence": sentence})
+        self._found.append(InitErrorDetails(type=kind, loc=place, input=None))
+
+    def report(self) -> None:
+        """Do nothing where there is no mistake.
+
+        Raises:
+            ValidationError: with all of them; pydantic puts the table's own place in front.
+        """
+        if self._found:
+            raise ValidationError.from_exception_data("scenario", self._found)
+
+
+def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One sentence for each mistake that pydantic or :class:`Mistakes` found, with its place in the file."""
+    return [_sentence(detail, model) for detail in error.errors()]
+
+
+def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    place, kind = detail["loc"], detail["type"]
+    if kind == "extra_forbidden":
+        text = f"unknown key{did_you_mean(str(place[-1]), _keys(model, place[:-1]))}"
+    elif kind == "literal_error":
+        choices = re.findall(r"'(\w+)'", detail["ctx"]["expected"])
+        text = f"{detail['input']!r} is none of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
+    elif kind == "tuple_type" and isinstance(detail["input"], dict):
+        text = f"write [[{place[-1]}]] with two brackets: there may be several"
+    elif kind in _NEEDED:
+        text = f"{detail['input']!r} is not {_NEEDED[kind]}"
+    elif kind == "mistake":
+        text = detail["msg"]
+    else:
+        said = detail["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
+        text = f"{detail['input']!r}: {said}"
+    return f"{written(place)}: {text}" if place else text
+
+
+def written(place: Place) -> str:
+    """A place as people write it: ``("exclude", 0, "seqlen")`` is ``exclude[0].seqlen``."""
+    text = ""
+    for step in place:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _keys(model: type[BaseModel], place: Place) -> list[str]:
+    """The keys that the table at this place may have."""
+    for step in place:
+        inner = model.model_fields[str(step)].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,90 @@
+"""Tables of fields within a scenario: single values, axes, and groups that vary together."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, WithJsonSchema
+
+from attnbench.sweep.fields import NAMES, did_you_mean, parse_value, parse_values, value_schema
+from attnbench.sweep.mistakes import Mistakes
+
+Table = dict[str, Any]
+
+
+def _single_values(table: Table) -> Table:
+    """Each field has one value."""
+    mistakes = Mistakes()
+    for name in _known(table, mistakes):
+        try:
+            parse_value(name, table[name])
+        except ValueError as error:
+            mistakes.add((name,), str(error))
+    mistakes.report()
+    return table
+
+
+def _axes(table: Table) -> Table:
+    """Each field has a list of values, or one value, which may be a range."""
+    mistakes = Mistakes()
+    for name in _known(table, mistakes):
+        values = table[name]
+        if values == []:
+            mistakes.add((name,), "an axis without values leaves no case")
+        for index, value in enumerate(values if isinstance(values, list) else [values]):
+            try:
+                parse_values(name, value)
+            except ValueError as error:
+                mistakes.add((name, index) if isinstance(values, list) else (name,), str(error))
+    mistakes.report()
+    return table
+
+
+def _zip(table: Table) -> Table:
+    """Every field has a list of values, all equally long."""
+    mistakes = Mistakes()
+    lengths = {}
+    for name in _known(table, mistakes):
+        values = table[name]
+        if not isinstance(values, list):
+            mistakes.add((name,), f"{values!r} is not a list: fields that vary together have one value for each step")
+            continue
+        lengths[name] = len(values)
+        for index, value in enumerate(values):
+            try:
+                parse_value(name, value)
+            except ValueError as error:
+                mistakes.add((name, index), str(error))
+    if len(set(lengths.values())) > 1:
+        counted = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        mistakes.add((), f"lists that vary together must be equally long: {counted}")
+    elif not table or set(lengths.values()) == {0}:
+        mistakes.add((), "a group without values leaves no case")
+    mistakes.report()
+    return table
+
+
+def _known(table: Table, mistakes: Mistakes) -> list[str]:
+    """The keys that are fields; the others are noted."""
+    for name in table:
+        if name not in NAMES:
+            mistakes.add((name,), f"unknown field{did_you_mean(name, NAMES)}")
+    return [name for name in table if name in NAMES]
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _axis_schema(name: str) -> dict[str, Any]:
+    one = value_schema(name, ranges=True)
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+Fixed = Annotated[Table, AfterValidator(_single_values), WithJsonSchema(_object({n: value_schema(n) for n in NAMES}))]
+Axes = Annotated[Table, AfterValidator(_axes), WithJsonSchema(_object({n: _axis_schema(n) for n in NAMES}))]
+Zip = Annotated[
+    Table,
+    AfterValidator(_zip),
+    WithJsonSchema(_object({n: {"type": "array", "items": value_schema(n), "minItems": 1} for n in NAMES})),
+]

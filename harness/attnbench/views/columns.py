@@ -1,0 +1,80 @@
+"""Columns and words that several views share."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from attnbench.views.document import Column, Row, Table
+from attnbench.views.format import count, duration, duration_interval, length, listing, number, size, times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from attnbench.views.cells import CellResult
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def length_column(axis: str) -> Column:
+    """Sequence lengths, from the field of that name."""
+    return Column(title=axis, text=lambda row: length(row["length"]), is_number=True)
+
+
+IMPLEMENTATION = Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True)
+STATUS = Column(title="status", text=lambda row: str(row["status"]), is_status=True)
+TIME = Column(title="median", text=lambda row: duration(row["time_median_ns"]), is_number=True)
+INTERVAL = Column(
+    title="95 % interval",
+    text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + _footmark(row),
+    is_number=True,
+)
+MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True)
+ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True)
+
+
+def _footmark(row: Row) -> str:
+    """A star where the interval is not one of 95 %, but the range of few samples."""
+    return "*" if "range" in (row["time_ci_method"] or "") else ""
+
+
+RANGE_NOTE = "* The range of the samples, which are too few for an interval of 95 %."
+
+
+def speedup_column(baseline: str) -> Column:
+    """Speed-ups, with their baseline's name."""
+    return Column(title=f"speed-up over {baseline}", text=lambda row: times(row["speedup"]), is_number=True)
+
+
+def reasons(cells: Iterable[CellResult]) -> Table:
+    """Why cells are not ok. Equal reasons are one line, whoever gave them; so are such as differ in numbers alone."""
+    alike: dict[tuple[str, str, str], list[CellResult]] = {}
+    for cell in cells:
+        if cell.status != "ok":
+            alike.setdefault((cell.status, cell.stage or "", _NUMBER.sub("#", cell.reason or "")), []).append(cell)
+    rows = [
+        {
+            "status": status,
+            "stage": stage,
+            "cells": len(found),
+            "implementations": sorted({cell.implementation for cell in found}),
+            "reason": found[0].reason,
+            "alike": len({cell.reason for cell in found}) - 1,
+        }
+        for (status, stage, _), found in sorted(alike.items(), key=lambda item: (item[0][0], -len(item[1])))
+    ]
+    return Table(
+        columns=[
+            STATUS,
+            Column(title="cells", text=lambda row: f"{row['cells']:,}", is_number=True),
+            Column(title="implementations", text=lambda row: listing(row["implementations"])),
+            Column(title="stage", text=lambda row: str(row["stage"])),
+            Column(title="reason", text=_reason),
+        ],
+        rows=rows,
+    )
+
+
+def _reason(row: Row) -> str:
+    others = f" (and {count(row['alike'], 'reason')} with other numbers)" if row["alike"] else ""
+    return f"{row['reason']}{others}"

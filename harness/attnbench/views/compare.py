@@ -1,0 +1,264 @@
+"""Speed-ups: of a run's implementations over one of them, or of one run over another. The reference is always named."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+from attnbench.views.cells import cells_of
+from attnbench.views.estimates import FEW, Estimate, clearly_faster, ratio
+from attnbench.views.format import count, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from attnbench.store.header import Header
+    from attnbench.store.reader import RunFile
+    from attnbench.views.cells import CellResult
+
+_VOLATILE = frozenset(
+    {"load_average", "memory_available_bytes", "swap_used_bytes", "cpu_mhz", "command_line", "variables"}
+)
+"""Facts of an environment that differ between any two runs, or that the header says elsewhere."""
+
+
+class CompareError(ValueError):
+    """What was asked to be compared is not there; one sentence."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The same case on both sides, both with a time."""
+
+    reference: CellResult
+    subject: CellResult
+
+    @functools.cached_property
+    def speedup(self) -> Estimate:
+        """Reference time over subject time: above 1 the subject is faster."""
+        assert self.reference.timing is not None
+        assert self.subject.timing is not None
+        return ratio(self.reference.timing, self.subject.timing)
+
+    @property
+    def difference(self) -> str:
+        """``faster``, ``slower`` or ``within noise``, as the subject is."""
+        assert self.reference.timing is not None
+        assert self.subject.timing is not None
+        if clearly_faster(self.subject.timing, self.reference.timing):
+            return "faster"
+        return "slower" if clearly_faster(self.reference.timing, self.subject.timing) else "within noise"
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Subject's peak memory over the reference's."""
+        if self.subject.memory_bytes is None or not self.reference.memory_bytes:
+            return None
+        return self.subject.memory_bytes / self.reference.memory_bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A cell that has no speed-up, and why."""
+
+    cell: CellResult
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Geometric mean of the speed-ups of one implementation, and over how many of its cells."""
+
+    implementation: str
+    value: float | None
+    pairs: int
+    cells: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All speed-ups over one reference."""
+
+    title: str
+    reference: str
+    """The baseline implementation, or the reference run."""
+    pairs: tuple[Pair, ...]
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...]
+    """What a reader must know before trusting a number; one sentence each."""
+
+    @property
+    def means(self) -> tuple[Mean, ...]:
+        """One for each implementation, over those of its cells which both sides timed."""
+        names = sorted(
+            {one.subject.implementation for one in self.pairs} | {m.cell.implementation for m in self.missing}
+        )
+        return tuple(self._mean(name) for name in names)
+
+    def _mean(self, implementation: str) -> Mean:
+        speedups = [one.speedup.value for one in self.pairs if one.subject.implementation == implementation]
+        left_out = sum(1 for one in self.missing if one.cell.implementation == implementation)
+        return Mean(
+            implementation=implementation,
+            value=geometric_mean(speedups),
+            pairs=len(speedups),
+            cells=len(speedups) + left_out,
+        )
+
+
+def geometric_mean(ratios: Sequence[float]) -> float | None:
+    """The mean that is fair to ratios; ``None`` of none."""
+    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
+
+
+def baseline_of(header: Header, cells: Iterable[CellResult], named: str | None = None) -> str | None:
+    """The baseline that was named, else the scenario's where the run has it, else ``None``.
+
+    Raises:
+        CompareError: when the run has no implementation of the name.
+    """
+    present = {cell.implementation for cell in cells}
+    if named is not None and named not in present:
+        raise CompareError(f"the run has no implementation {named!r}; there are: {listing(sorted(present), most=30)}")
+    chosen = named if named is not None else header.baseline
+    return chosen if chosen in present else None
+
+
+def compare_implementations(run: RunFile, baseline: str | None = None) -> Comparison:
+    """Speed-ups of a run's implementations over one of them.
+
+    Args:
+        run: the run.
+        baseline: an implementation of it; default the scenario's.
+
+    Raises:
+        CompareError: when there is no such implementation, or neither a name nor a baseline in the scenario.
+    """
+    cells = cells_of(run)
+    chosen = baseline_of(run.header, cells, baseline)
+    if chosen is None:
+        said = f"its baseline {run.header.baseline!r} was not run" if run.header.baseline else "it names no baseline"
+        raise CompareError(f"scenario {run.header.scenario_name!r}: {said}; name one of the run's implementations")
+    references = {(cell.case_id, cell.device): cell for cell in cells if cell.implementation == chosen}
+    pairs, missing = [], []
+    for cell in cells:
+        if cell.implementation == chosen:
+            continue
+        reference = references.get((cell.case_id, cell.device))
+        why = _why_untimed(cell, "") or (
+            _why_untimed(reference, f"the baseline {chosen} ") if reference else f"the baseline {chosen} has no record"
+        )
+        if why is None and reference is not None:
+            pairs.append(Pair(reference=reference, subject=cell))
+        else:
+            missing.append(Missing(cell=cell, why=why or ""))
+    return Comparison(
+        title=f"{run.header.scenario_name}: speed-up over {chosen}",
+        reference=chosen,
+        pairs=tuple(pairs),
+        missing=tuple(missing),
+        notes=(*run.warnings, *_unlike_means(pairs), *_methods(pairs)),
+    )
+
+
+def compare_runs(reference: RunFile, subject: RunFile) -> Comparison:
+    """Speed-ups of the same cells (case, implementation, device) in one run over another."""
+    before = {cell.key: cell for cell in cells_of(reference)}
+    after = {cell.key: cell for cell in cells_of(subject)}
+    pairs, missing = [], []
+    for key, cell in {**before, **after}.items():
+        why = _why_absent(before.get(key), reference.path) or _why_absent(after.get(key), subject.path)
+        if why is None:
+            pairs.append(Pair(reference=before[key], subject=after[key]))
+        else:
+            missing.append(Missing(cell=cell, why=why))
+    return Comparison(
+        title=f"speed-up of {subject.path} over {reference.path}",
+        reference=reference.path,
+        pairs=tuple(pairs),
+        missing=tuple(missing),
+        notes=(
+            *reference.warnings,
+            *subject.warnings,
+            *_unlike_machines(reference.header, subject.header),
+            *_unlike_sources(reference.header, subject.header),
+            *_methods(pairs),
+        ),
+    )
+
+
+def _why_untimed(cell: CellResult, who: str) -> str | None:
+    """Why a cell has no time, or ``None`` where it has one."""
+    if cell.timing is not None:
+        return None
+    return f"{who}is {cell.status}: {cell.reason}" if cell.status != "ok" else f"{who}was not timed"
+
+
+def _why_absent(cell: CellResult | None, path: str) -> str | None:
+    if cell is None:
+        return f"no record in {path}"
+    why = _why_untimed(cell, "")
+    return None if why is None else f"in {path} it {why}"
+
+
+def _unlike_means(pairs: Sequence[Pair]) -> list[str]:
+    cases: dict[str, set[tuple[str, str]]] = {}
+    for pair in pairs:
+        cases.setdefault(pair.subject.implementation, set()).add((pair.subject.case_id, pair.subject.device))
+    if len({frozenset(ids) for ids in cases.values()}) <= 1:
+        return []
+    return ["The geometric means stand over different cases for different implementations: do not rank by them."]
+
+
+def _methods(pairs: Sequence[Pair]) -> list[str]:
+    methods: dict[str, int] = {}
+    for pair in pairs:
+        name = pair.speedup.method
+        methods[name] = methods.get(name, 0) + 1
+    if not pairs:
+        return []
+    counted = [f"{name} ({count(n, 'cell')})" for name, n in methods.items()]
+    said = [f"Intervals of speed-ups: {listing(counted)}."]
+    if any(cell.timing and cell.timing.processes < FEW for pair in pairs for cell in (pair.reference, pair.subject)):
+        said.append("No interval from fewer than three processes sees how processes differ; --replicates 3 does.")
+    return said
+
+
+def _unlike_machines(one: Header, other: Header) -> list[str]:
+    notes = []
+    if one.machine_key != other.machine_key:
+        names = [f"{h.environment.get('cpu_model') or 'unknown CPU'} ({h.machine_key})" for h in (one, other)]
+        notes.append(f"Not the same machine: {names[0]} and {names[1]}. Times differ for that reason alone.")
+    if one.threads != other.threads:
+        notes.append(f"Not the same number of threads: {one.threads} and {other.threads}.")
+    differing = list(_differences(one.environment, other.environment))
+    if differing:
+        notes.append(f"The environments differ in {listing(differing, most=12)}.")
+    return notes
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for name in sorted(one.keys() | other.keys() - _VOLATILE):
+        before, after = one.get(name), other.get(name)
+        if name in _VOLATILE or before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name} ({_short(before)}, {_short(after)})"
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _unlike_sources(one: Header, other: Header) -> list[str]:
+    changed = [
+        name
+        for name in sorted(one.implementations.keys() & other.implementations.keys())
+        if one.implementations[name].get("source_hash") != other.implementations[name].get("source_hash")
+    ]
+    return [f"The source of {listing(changed, most=12)} differs between the runs."] if changed else []

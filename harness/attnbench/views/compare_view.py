@@ -1,0 +1,129 @@
+"""A comparison for people and programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.views import columns
+from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
+from attnbench.views.format import TIMES, count, duration, listing, times, times_interval
+from attnbench.views.groups import group_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.views.cells import CellKey
+    from attnbench.views.compare import Comparison, Pair
+
+REFERENCE = Column(title="reference", text=lambda row: duration(row["reference_time_median_ns"]), is_number=True)
+SPEEDUP = Column(title="speed-up", text=lambda row: times(row["speedup"]), is_number=True)
+SPEEDUP_INTERVAL = Column(
+    title="interval", text=lambda row: times_interval(row["speedup_low"], row["speedup_high"]), is_number=True
+)
+DIFFERENCE = Column(title="difference", text=lambda row: str(row["difference"]))
+MEMORY_RATIO = Column(title=f"memory {TIMES}", text=lambda row: times(row["memory_ratio"]), is_number=True)
+
+
+def view_of(comparison: Comparison) -> View:
+    """Means first, then what is missing, then the speed-ups case by case."""
+    rows = {pair.subject.key: _row(pair) for pair in comparison.pairs}
+    blocks: list[Block] = [
+        Heading(text=comparison.title, level=1),
+        *(Paragraph(text=note) for note in comparison.notes),
+        Paragraph(text=f"Above 1 is faster than {comparison.reference}."),
+        _means(comparison),
+    ]
+    missing = _missing(comparison)
+    if missing.rows:
+        blocks += [Heading(text=f"{count(len(comparison.missing), 'cell')} without a speed-up"), missing]
+    blocks += _cases(comparison.pairs, rows)
+    facts = {
+        "kind": "compare",
+        "reference": comparison.reference,
+        "notes": list(comparison.notes),
+        "means": _means(comparison).rows,
+        "missing": missing.rows,
+    }
+    return View(blocks=blocks, rows=list(rows.values()), facts=facts)
+
+
+def _row(pair: Pair) -> Row:
+    gain = pair.speedup
+    return {
+        **pair.subject.numbers(),
+        "reference_implementation": pair.reference.implementation,
+        "reference_time_median_ns": pair.reference.time_ns,
+        "reference_memory_peak_bytes": pair.reference.memory_bytes,
+        "speedup": gain.value,
+        "speedup_low": gain.low,
+        "speedup_high": gain.high,
+        "speedup_method": gain.method,
+        "difference": pair.difference,
+        "memory_ratio": pair.memory_ratio,
+    }
+
+
+def _means(comparison: Comparison) -> Table:
+    rows = [
+        {"implementation": mean.implementation, "geometric_mean": mean.value, "pairs": mean.pairs, "cells": mean.cells}
+        for mean in comparison.means
+    ]
+    return Table(
+        columns=[
+            columns.IMPLEMENTATION,
+            Column(title="geometric mean", text=lambda row: times(row["geometric_mean"]), is_number=True),
+            Column(title="over", text=lambda row: f"{row['pairs']:,} of {count(row['cells'], 'cell')}"),
+        ],
+        rows=rows,
+    )
+
+
+def _missing(comparison: Comparison) -> Table:
+    """Which cells are missing from the means; equal reasons of one implementation are one line."""
+    grouping = group_cells(one.cell for one in comparison.missing)
+    labels: dict[CellKey, str] = {}
+    for group in grouping.groups:
+        labels |= {cell.key: group.case_label(cell.case.seqlen_kv) for cell in group.cells}
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in comparison.missing:
+        alike.setdefault((one.cell.implementation, one.why), []).append(labels[one.cell.key])
+    rows = [
+        {"implementation": implementation, "cells": len(cases), "why": why, "cases": cases}
+        for (implementation, why), cases in sorted(alike.items())
+    ]
+    return Table(
+        columns=[
+            columns.IMPLEMENTATION,
+            Column(title="cells", text=lambda row: f"{row['cells']:,}", is_number=True),
+            Column(title="why", text=lambda row: str(row["why"])),
+            Column(title="cases", text=lambda row: listing(row["cases"], most=2)),
+        ],
+        rows=rows,
+    )
+
+
+def _cases(pairs: Sequence[Pair], rows: dict[CellKey, Row]) -> list[Block]:
+    grouping = group_cells(pair.subject for pair in pairs)
+    blocks: list[Block] = [Paragraph(text=f"All cases: {grouping.common}")] if grouping.common else []
+    for group in grouping.groups:
+        shown = [{**rows[cell.key], "length": cell.case.seqlen_kv} for cell in group.cells]
+        shown.sort(key=lambda row: (row["length"], -row["speedup"]))
+        blocks += [Heading(text=group.label)] if group.label else []
+        blocks.append(
+            Table(
+                columns=[
+                    columns.length_column(group.axis),
+                    columns.IMPLEMENTATION,
+                    Column(
+                        title="reference", text=lambda row: duration(row["reference_time_median_ns"]), is_number=True
+                    ),
+                    columns.TIME,
+                    SPEEDUP,
+                    SPEEDUP_INTERVAL,
+                    DIFFERENCE,
+                    MEMORY_RATIO,
+                ],
+                rows=shown,
+            )
+        )
+    return blocks

@@ -1,0 +1,157 @@
+"""What a view says, as data: blocks that read the same in a terminal, in Markdown and on a page."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rich.console import RenderableType
+
+Row = dict[str, Any]
+"""Raw values of one line of a table, units in the names."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heading:
+    """A title; level 1 is the whole view's."""
+
+    text: str
+    level: int = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paragraph:
+    """Plain sentences."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """How a table shows its rows to people."""
+
+    title: str
+    text: Callable[[Row], str]
+    is_number: bool = False
+    is_code: bool = False
+    is_implementation: bool = False
+    is_status: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of raw values, and the columns that show them."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    title: str = ""
+
+
+Block = Heading | Paragraph | Table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """A whole answer: blocks for people, rows for spreadsheets, facts for programs."""
+
+    blocks: Sequence[Block]
+    rows: Sequence[Row]
+    """One flat row for each cell; what CSV holds."""
+    facts: Mapping[str, Any]
+    """JSON-ready; what JSON holds beside the rows."""
+
+
+_STATUS_STYLES = {"ok": "green", "wrong": "bold red", "crashed": "red", "timeout": "red", "error": "red"}
+
+
+def terminal(view: View) -> RenderableType:
+    """For rich's console: ``console.print(terminal(view))``."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for block in view.blocks:
+        if isinstance(block, Heading):
+            parts.append(Padding(Text(block.text, style="bold"), (1 if parts else 0, 0, 0, 0)))
+        elif isinstance(block, Paragraph):
+            parts.append(Text(block.text))
+        else:
+            parts.append(_rich_table(block))
+    return Group(*parts)
+
+
+def _rich_table(table: Table) -> RenderableType:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=table.title or None, title_justify="left")
+    for column in table.columns:
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        title = column.title.replace(" over ", "\nover ")  # a baseline's name is longer than its numbers
+        whole = column.is_number or column.is_implementation
+        drawn.add_column(Text(title), justify=justify, no_wrap=whole, overflow="fold")
+    for row in table.rows:
+        texts = [(column, column.text(row)) for column in table.columns]
+        drawn.add_row(*(Text(text, style=_STATUS_STYLES.get(text, "") if c.is_status else "") for c, text in texts))
+    return drawn
+
+
+def markdown(view: View) -> str:
+    """GitHub's Markdown; tables need nothing else."""
+    return "\n".join(markdown_block(block) for block in view.blocks)
+
+
+def markdown_block(block: Block) -> str:
+    """One block in Markdown, with a newline at its end."""
+    if isinstance(block, Heading):
+        return f"{'#' * block.level} {_plain(block.text)}\n"
+    if isinstance(block, Paragraph):
+        return f"{_plain(block.text)}\n"
+    lines = [f"{_plain(block.title)}\n"] if block.title else []
+    lines.append(_line([_plain(column.title) for column in block.columns]))
+    lines.append(_line(["---:" if column.is_number else "---" for column in block.columns]))
+    lines += [_line([_cell(column, row) for column in block.columns]) for row in block.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(column: Column, row: Row) -> str:
+    text = column.text(row)
+    if column.is_code:
+        fence = "``" if "`" in text else "`"
+        return f"{fence}{text}{fence}".replace("|", r"\|") if text else ""
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    """The text as it is: none of its characters is Markdown or HTML, and a line break would end a table's row."""
+    for character in r"\`*_[]<>|":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split("\n"))
+
+
+def as_csv(view: View) -> str:
+    """The rows as CSV; absent is empty, lists are JSON."""
+    out = io.StringIO()
+    names = list(dict.fromkeys(name for row in view.rows for name in row))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    for row in view.rows:
+        writer.writerow({name: json.dumps(v) if isinstance(v, list) else v for name, v in row.items()})
+    return out.getvalue()
+
+
+def as_json(view: View) -> str:
+    """Facts and rows as one JSON object."""
+    return json.dumps({**view.facts, "rows": list(view.rows)}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

@@ -1,0 +1,97 @@
+"""Numbers with units, for people. What is absent reads as a dash."""
+
+from __future__ import annotations
+
+import math
+
+ABSENT = "—"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+_TIME = ((1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
+_BYTES = ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB"))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, thousands in groups, never in scientific notation above 1e-4."""
+    if value is None:
+        return ABSENT
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, decimals)
+    if rounded and math.floor(math.log10(abs(rounded))) > math.floor(math.log10(abs(value))):
+        decimals -= 1  # 9.996 has become 10.00: one decimal too many
+    return f"{rounded:,.{max(0, decimals)}f}"
+
+
+def duration(ns: float | None, digits: int = 3) -> str:
+    """Nanoseconds as ns, µs, ms or s."""
+    if ns is None:
+        return ABSENT
+    size, unit = _scale(ns, _TIME)
+    return f"{number(ns / size, digits)} {unit}"
+
+
+def duration_interval(low_ns: float | None, high_ns: float | None) -> str:
+    """Both ends in the unit of the upper one, with a digit more than a duration has: intervals are narrow."""
+    if low_ns is None or high_ns is None:
+        return ABSENT
+    size, unit = _scale(high_ns, _TIME)
+    return f"{number(low_ns / size, 4)} … {number(high_ns / size, 4)} {unit}"
+
+
+def size(count: float | None) -> str:
+    """Bytes as B, KiB, MiB, GiB or TiB."""
+    if count is None:
+        return ABSENT
+    one, unit = _scale(count, _BYTES)
+    return f"{number(count / one)} {unit}"
+
+
+def rate(tflops: float | None) -> str:
+    """TFLOP/s, or GFLOP/s below 0.1 of them."""
+    if tflops is None:
+        return ABSENT
+    return f"{number(tflops)} TFLOP/s" if tflops >= 0.1 else f"{number(tflops * 1e3)} GFLOP/s"
+
+
+def times(ratio: float | None) -> str:
+    """A ratio, as so many times."""
+    return ABSENT if ratio is None else f"{number(ratio)}{TIMES}"
+
+
+def times_interval(low: float | None, high: float | None) -> str:
+    """Both ends of a ratio's interval."""
+    if low is None or high is None:
+        return ABSENT
+    return f"{number(low, 4)} … {number(high, 4)}"
+
+
+def length(tokens: int) -> str:
+    """A sequence length: whole multiples of 1024 as k, from 1k on; others with thousands in groups."""
+    if tokens >= 2**20 and tokens % 2**20 == 0:
+        return f"{tokens // 2**20}M"
+    return f"{tokens // 1024}k" if tokens >= 1024 and tokens % 1024 == 0 else f"{tokens:,}"
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """``1 cell``, ``12 cells``, ``2 processes``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def listing(items: list[str], most: int = 4) -> str:
+    """Items with commas; of many, the first ones and how many more there are."""
+    if len(items) <= most:
+        return ", ".join(items)
+    return f"{', '.join(items[:most])} and {len(items) - most:,} more"
+
+
+def _scale(value: float, units: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    """The largest unit of which the value, rounded for reading, still makes at least one."""
+    chosen = units[0]
+    for one, name in units:
+        if abs(value) >= 0.9995 * one:
+            chosen = (one, name)
+    return chosen

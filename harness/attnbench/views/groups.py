@@ -1,0 +1,209 @@
+"""Cases that differ in their sequence length alone belong together: one curve's points, one table's rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import CHOICES
+from attnbench.views.format import length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.cases.case import Case
+    from attnbench.views.cells import CellResult
+
+_QUIET = {
+    "operator": "attention",
+    "alignment": "top_left",
+    "score_mod": "no score_mod",
+    "scale": "default scale",
+    "kv_cache": "dense",
+    "strides": "contiguous",
+    "inputs": "normal inputs",
+    "seed": "seed 0",
+}
+"""Not worth a word where all cases have it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Cells whose cases differ in sequence length alone, on one device."""
+
+    label: str
+    """What sets it apart from the other groups; empty where it is the only one."""
+    device: str
+    seqlen_q: int | None
+    """Where queries stay this many and only the keys grow in number (decoding); ``None`` where both grow."""
+    cells: tuple[CellResult, ...]
+    """By length, then by implementation."""
+
+    @property
+    def axis(self) -> str:
+        """What the length is the length of."""
+        return "seqlen" if self.seqlen_q is None else "seqlen_kv"
+
+    @property
+    def lengths(self) -> list[int]:
+        """The lengths of its cases, rising."""
+        return sorted({cell.case.seqlen_kv for cell in self.cells})
+
+    def at(self, tokens: int) -> list[CellResult]:
+        """The cells of one length."""
+        return [cell for cell in self.cells if cell.case.seqlen_kv == tokens]
+
+    def case_label(self, tokens: int) -> str:
+        """One of its cases in words."""
+        return " · ".join(part for part in (self.label, f"{self.axis} {length(tokens)}") if part)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grouping:
+    """All cells in groups, and what they have in common."""
+
+    common: str
+    groups: tuple[Group, ...]
+
+
+def group_cells(cells: Iterable[CellResult]) -> Grouping:
+    """Put cells into groups and name these by what differs between them."""
+    parts = [part for family in _families(cells) for part in _told_apart(family)]
+    parts.sort(key=lambda part: _order(part.cells))
+    words_of = [{**_words(part.cells[0]), "lengths": part.word} for part in parts]
+    varying = {name for words in words_of for name in words if words[name] != words_of[0][name]}
+    common = [
+        word
+        for name, word in (words_of[0] if words_of else {}).items()
+        if name not in varying and word and word != _QUIET.get(name)
+    ]
+    groups = tuple(
+        Group(
+            label=label,
+            device=part.cells[0].device,
+            seqlen_q=_fixed_queries(part.cells),
+            cells=tuple(sorted(part.cells, key=lambda cell: (cell.case.seqlen_kv, cell.implementation))),
+        )
+        for part, label in zip(parts, _labels(parts, words_of, varying), strict=True)
+    )
+    return Grouping(common=" · ".join(common), groups=groups)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Cells of one group, and what sets them apart within their family."""
+
+    word: str
+    cells: list[CellResult]
+
+
+def _families(cells: Iterable[CellResult]) -> list[list[CellResult]]:
+    """Cells by everything but their lengths; where queries and keys differ in number, by the number of queries too."""
+    alike: dict[tuple[str, ...], list[CellResult]] = {}
+    for cell in cells:
+        alike.setdefault(tuple(_words(cell, with_queries=False).values()), []).append(cell)
+    families: dict[tuple[object, ...], list[CellResult]] = {}
+    for words, found in alike.items():
+        few_queries = {cell.case.seqlen_q for cell in found if cell.case.seqlen_q != cell.case.seqlen_kv}
+        square = {cell.case.seqlen_q for cell in found if cell.case.seqlen_q == cell.case.seqlen_kv}
+        # A single square case among those with as many queries is where their keys begin, not a sweep of its own.
+        joins = square if len(square) == 1 and square <= few_queries else set()
+        for cell in found:
+            apart = cell.case.seqlen_q != cell.case.seqlen_kv or cell.case.seqlen_q in joins
+            families.setdefault((words, cell.case.seqlen_q if apart else None), []).append(cell)
+    return list(families.values())
+
+
+def _told_apart(cells: list[CellResult]) -> list[_Part]:
+    """Split where a length would hold two cases, which then differ in what usually follows from the length."""
+    cases: dict[int, set[str]] = {}
+    for cell in cells:
+        cases.setdefault(cell.case.seqlen_kv, set()).add(cell.case_id)
+    if all(len(ids) == 1 for ids in cases.values()):
+        return [_Part(word="", cells=cells)]
+    parts: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        parts.setdefault(_lengths_within(cell.case), []).append(cell)
+    return [_Part(word=word, cells=part) for word, part in parts.items()]
+
+
+def _lengths_within(case: Case) -> str:
+    said = {"prefix_len": (case.prefix_len,), "document_lengths": case.document_lengths, "kv_lengths": case.kv_lengths}
+    return " ".join(
+        f"{name} {'+'.join(map(str, value))}" for name, value in said.items() if value and None not in value
+    )
+
+
+def _words(cell: CellResult, *, with_queries: bool = True) -> dict[str, str]:
+    """What each field reads as, in the order of a label's words. The lengths are the axis."""
+    case = cell.case
+    scaled = not math.isclose(case.scale, 1 / math.sqrt(case.head_dim))
+    fixed_queries = with_queries and case.seqlen_q != case.seqlen_kv
+    return {
+        "operator": case.operator,
+        "mode": case.mode,
+        "dtype": case.dtype,
+        "mask": _mask(case),
+        "alignment": case.alignment,
+        "score_mod": _score_mod(case),
+        "batch": f"batch {case.batch}",
+        "heads": f"heads {_pair(case.heads_q, case.heads_kv)}",
+        "head_dim": f"head_dim {_pair(case.head_dim, case.head_dim_v)}",
+        "seqlen_q": f"seqlen_q {length(case.seqlen_q)}" if fixed_queries else "",
+        "scale": f"scale {case.scale:.4g}" if scaled else "default scale",
+        "kv_cache": case.kv_cache if case.page_size is None else f"{case.kv_cache} (page_size {case.page_size})",
+        "strides": case.strides,
+        "inputs": f"{case.inputs} inputs",
+        "seed": f"seed {case.seed}",
+        "device": cell.device,
+    }
+
+
+def _pair(one: int, other: int) -> str:
+    return str(one) if one == other else f"{one}:{other}"
+
+
+def _labels(parts: Sequence[_Part], words_of: Sequence[dict[str, str]], varying: set[str]) -> list[str]:
+    """Names that the scenario gives to all cases of a group, then what sets the group apart."""
+
+    def labels(quiet: dict[str, str]) -> list[str]:
+        return [
+            _label(part.cells, [w for name, w in words.items() if name in varying and w and w != quiet.get(name)])
+            for part, words in zip(parts, words_of, strict=True)
+        ]
+
+    short = labels(_QUIET)
+    return short if len(set(short)) == len(short) and (len(short) == 1 or "" not in short) else labels({})
+
+
+def _label(cells: list[CellResult], words: list[str]) -> str:
+    names = [tag for tag in cells[0].tags if all(tag in cell.tags for cell in cells)]
+    return ": ".join(part for part in (", ".join(names), " · ".join(words)) if part)
+
+
+def _fixed_queries(cells: list[CellResult]) -> int | None:
+    apart = {cell.case.seqlen_q for cell in cells if cell.case.seqlen_q != cell.case.seqlen_kv}
+    return next(iter(apart)) if apart else None
+
+
+def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
+    case = cells[0].case
+    names = ("operator", "mode", "dtype", "mask", "score_mod")
+    chosen = tuple(CHOICES[name].index(getattr(case, name)) for name in names)
+    sizes = (case.batch, case.heads_q, case.heads_kv, case.head_dim, case.head_dim_v, case.seqlen_q, case.seqlen_kv)
+    return (cells[0].device, *chosen, *sizes, case.strides, case.inputs, case.seed, cells[0].case_id)
+
+
+def _mask(case: Case) -> str:
+    if case.mask == "sliding_window":
+        return f"sliding_window {case.window_left}+{case.window_right}"
+    if case.mask == "document" and case.document_causal:
+        return "document, causal"
+    return "no mask" if case.mask == "none" else case.mask
+
+
+def _score_mod(case: Case) -> str:
+    if case.score_mod == "softcap":
+        return f"softcap {case.softcap:g}"
+    return "no score_mod" if case.score_mod == "none" else case.score_mod

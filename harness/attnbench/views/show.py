@@ -1,0 +1,139 @@
+"""One run: what was asked, what came out, case by case, and why the rest is missing."""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING
+
+from attnbench.views import columns
+from attnbench.views.cells import NEVER_RAN, cells_of
+from attnbench.views.compare import Pair, baseline_of
+from attnbench.views.document import Block, Heading, Paragraph, Row, Table, View
+from attnbench.views.format import count, length, listing
+from attnbench.views.groups import group_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.store.reader import RunFile
+    from attnbench.views.cells import CellResult
+    from attnbench.views.groups import Group
+
+
+def show(run: RunFile, baseline: str | None = None) -> View:
+    """One run for people and programs.
+
+    Args:
+        run: the run.
+        baseline: what speed-ups are relative to; default the scenario's, and no speed-ups where it has none.
+
+    Raises:
+        CompareError: when the run has no implementation of the baseline's name.
+    """
+    cells = cells_of(run)
+    chosen = baseline_of(run.header, cells, baseline)
+    rows = cell_rows(cells, chosen)
+    by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
+    grouping = group_cells(cells)
+    blocks: list[Block] = [
+        Heading(text=f"{run.header.scenario_name}, run {run.header.run_id}", level=1),
+        *(Paragraph(text=line) for line in summary_lines(run, cells)),
+    ]
+    if grouping.common:
+        blocks.append(Paragraph(text=f"All cases: {grouping.common}"))
+    for group in grouping.groups:
+        blocks += _group_blocks(group, [by_key[cell.key] for cell in group.cells], chosen)
+    failures = columns.reasons(cells)
+    if failures.rows:
+        blocks += [Heading(text="Why cells are not ok"), failures]
+    return View(blocks=blocks, rows=rows, facts=_facts(run, cells, chosen, failures.rows))
+
+
+def cell_rows(cells: Iterable[CellResult], baseline: str | None) -> list[Row]:
+    """Flat numbers of each cell with its speed-up over the baseline, where both have a time."""
+    every = list(cells)
+    references = {(cell.case_id, cell.device): cell for cell in every if cell.implementation == baseline}
+    rows = []
+    for cell in every:
+        reference = references.get((cell.case_id, cell.device))
+        gain = None
+        if reference is not None and reference.timing and cell.timing and cell is not reference:
+            gain = Pair(reference=reference, subject=cell).speedup
+        rows.append(
+            {
+                **cell.numbers(),
+                "baseline": baseline,
+                "speedup": gain and gain.value,
+                "speedup_low": gain and gain.low,
+                "speedup_high": gain and gain.high,
+            }
+        )
+    return rows
+
+
+def summary_lines(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
+    """What was run, where and how it ended; one sentence each."""
+    header = run.header
+    machine = header.environment.get("cpu_model") or "unknown CPU"
+    gpus = [str(gpu.get("name")) for gpu in header.environment.get("gpus") or [] if isinstance(gpu, dict)]
+    where = f"{', '.join([str(machine), *gpus])}; devices {', '.join(header.devices)}"
+    processes = count(header.replicates, "process", "processes")
+    return [
+        f"{header.created_at}, attnbench {header.attnbench_version}: {' '.join(header.command)}",
+        f"{where}; {count(header.threads, 'thread')}, {processes} for each cell",
+        f"{count(len(cells), 'cell')}: {status_counts(cells)}",
+        *run.warnings,
+    ]
+
+
+def status_counts(cells: Iterable[CellResult]) -> str:
+    """How many cells have each status, ok first, then the most frequent."""
+    counts = collections.Counter(cell.status for cell in cells)
+    ordered = sorted(counts.items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
+    return ", ".join(f"{n:,} {status}" for status, n in ordered) or "none"
+
+
+def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Block]:
+    """The cells that ran as a table, fastest first at each length; one line for those which never did."""
+    blocks: list[Block] = [Heading(text=group.label)] if group.label else []
+    ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
+    ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
+    shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
+    shown += [columns.speedup_column(baseline)] if baseline else []
+    shown += [columns.MEMORY, columns.ERROR]
+    if ran:
+        blocks.append(Table(columns=shown, rows=ran))
+    if any("range" in (row["time_ci_method"] or "") for row in ran):
+        blocks.append(Paragraph(text=columns.RANGE_NOTE))
+    left_out: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        if row["status"] in NEVER_RAN:
+            left_out.setdefault((row["implementation"], row["status"]), []).append(row["seqlen_kv"])
+    if left_out:
+        blocks.append(Paragraph(text=f"Not run: {'; '.join(_left_out(group, *item) for item in left_out.items())}."))
+    return blocks
+
+
+def _left_out(group: Group, who: tuple[str, str], lengths: list[int]) -> str:
+    implementation, status = who
+    where = "" if len(lengths) == len(group.lengths) else f" at {listing([length(n) for n in lengths])}"
+    return f"{implementation} ({status}{where})"
+
+
+def _facts(
+    run: RunFile, cells: Sequence[CellResult], baseline: str | None, failures: Sequence[Row]
+) -> dict[str, object]:
+    header = run.header
+    return {
+        "kind": "show",
+        "path": run.path,
+        "run_id": header.run_id,
+        "scenario": header.scenario_name,
+        "created_at": header.created_at,
+        "machine_key": header.machine_key,
+        "baseline": baseline,
+        "cells_planned": header.cells_planned,
+        "counts": dict(collections.Counter(cell.status for cell in cells)),
+        "not_ok": list(failures),
+        "warnings": run.warnings,
+    }
