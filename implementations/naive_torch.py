@@ -42,7 +42,9 @@ class Plan:
         self.hidden = None if case.mask == "none" else ~torch.from_numpy(dense_mask(case)).to(device)
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
-        self.bias = None if bias is None else torch.from_numpy(bias).to(device, dtype)  # (1, heads_q, seqlen_q, seqlen_kv)
+        self.bias = (
+            None if bias is None else torch.from_numpy(bias).to(device, dtype)
+        )  # (1, heads_q, seqlen_q, seqlen_kv)
         sinks = operands.sinks
         # (1, heads_q, 1, 1); in float32 at least, as the LSE
         self.sinks = None if sinks is None else sinks[None, :, None, None]

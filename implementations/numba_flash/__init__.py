@@ -1,9 +1,10 @@
 """Attention in blocks with an online softmax, compiled for the CPU by Numba.
 
-What a fused GPU kernel does, written in Python: a block of queries stays in the cache while blocks of keys and values are
-streamed past it, and the running softmax is corrected whenever a larger score turns up. No matrix of scores ever
-exists. FlashAttention-2 (Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning", 2023);
-the online softmax is Milakov and Gimelshein's (2018). The kernels are in ``kernels.py``.
+What a fused GPU kernel does, written in Python: a block of queries stays in the cache while blocks of keys and values
+are streamed past it, and the running softmax is corrected whenever a larger score turns up. No matrix of scores ever
+exists. Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning" (2023); the online
+softmax is from Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018). The kernels themselves are
+in ``kernels.py``.
 
 Extra memory of a forward call: the LSE and a few tiles for each thread; for float16 and bfloat16, which are converted
 as a whole, float32 copies of Q, K, V and the output as well.
@@ -12,6 +13,7 @@ as a whole, float32 copies of Q, K, V and the output as well.
 from __future__ import annotations
 
 import functools
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +48,7 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v, dtype=plan.computed)
     lse = q.new_empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.computed)
     arrays = [tensor.to(plan.computed).numpy() for tensor in (q, k, v)]
-    plan.forward(*arrays, out.numpy(), lse.numpy(), plan.low, plan.high, plan.bias, plan.sinks, plan.scale, plan.softcap)
+    plan.forward(*arrays, out.numpy(), lse.numpy(), *plan.rules)
     return out.to(q.dtype), lse
 
 
@@ -59,14 +61,11 @@ class Plan:
         self.computed = torch.float64 if case.dtype == "float64" else torch.float32
         number = np.float64 if case.dtype == "float64" else np.float32
         bounds = [row_bounds(case, b) for b in range(case.batch)]
-        self.low = np.stack([low for low, _ in bounds])  # (batch, seqlen_q)
-        self.high = np.stack([high for _, high in bounds])  # (batch, seqlen_q)
+        low, high = np.stack([low for low, _ in bounds]), np.stack([high for _, high in bounds])  # (batch, seqlen_q)
         table = None if operands.relative_bias is None else operands.relative_bias.double().numpy()
-        self.bias = diagonal_bias(case, table).astype(number)  # (heads_q, seqlen_q + seqlen_kv - 1), or (heads_q, 0)
-        sinks = operands.sinks
-        self.sinks = np.full(case.heads_q, -np.inf, number) if sinks is None else sinks.numpy().astype(number)
-        self.scale = number(case.scale)
-        self.softcap = number(case.softcap or 0)
+        bias = diagonal_bias(case, table).astype(number)
+        sinks = np.full(case.heads_q, -np.inf) if operands.sinks is None else operands.sinks.numpy()
+        self.rules = (low, high, bias, sinks.astype(number), number(case.scale), number(case.softcap or 0))
         self.forward = compiled("forward", number.__name__)
         self.backward = compiled("backward", number.__name__) if case.needs_gradients else None
 
@@ -78,13 +77,14 @@ def diagonal_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.f
     """What is added to scores: it hangs on the distance of key and query only, so one row holds all of a head's.
 
     Returns:
-        (heads_q, seqlen_q + seqlen_kv - 1), by key index - query index + seqlen_q - 1; (heads_q, 0) where none is added.
+        (heads_q, seqlen_q + seqlen_kv - 1), by key index - query index + seqlen_q - 1; (heads_q, 0) where nothing is
+        added.
     """
     distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - case.diagonal_offset
     if case.score_mod == "alibi":
         return -alibi_slopes(case.heads_q)[:, None] * np.abs(distance)
     if table is not None:
-        return table[:, relative_buckets(distance, bidirectional=is_bidirectional(case))]
+        return np.ascontiguousarray(table[:, relative_buckets(distance, bidirectional=is_bidirectional(case))])
     return np.empty((case.heads_q, 0))
 
 
@@ -93,8 +93,7 @@ def compiled(kernel: str, number: str) -> Callable[..., None]:
     """A kernel for float32 or float64. Numba keeps what it compiled on disk, for the next process."""
     from numba import types
 
-    from . import kernels
-
+    kernels = import_module(f"{__name__}.kernels")
     function: Callable[..., None] = kernels.compile_for(getattr(kernels, kernel), getattr(types, number))
     return function
 
@@ -111,6 +110,6 @@ def flash_backward(
     delta = torch.empty_like(lse)
     arrays = [tensor.numpy() for tensor in (*given, delta, *found)]
     assert plan.backward is not None
-    plan.backward(*arrays, plan.low, plan.high, plan.bias, plan.scale, plan.softcap)
+    plan.backward(*arrays, *plan.rules)
     dq, dk, dv = (gradient.to(q.dtype) for gradient in found)
     return dq, dk, dv

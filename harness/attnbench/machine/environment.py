@@ -25,7 +25,7 @@ _IDENTITY = (
 
 
 def environment() -> dict[str, Any]:
-    """The machine and its software, JSON-ready; imports neither torch nor numpy."""
+    """The machine and its software, JSON-ready; imports neither torch nor numba."""
     return {
         "host": hashlib.sha256(platform.node().encode()).hexdigest()[:12],
         **software(),

@@ -3,6 +3,9 @@
 *Exact* is float64 throughout. *Honest* is what an ordinary unfused computation in the tested dtype does: matrix
 products accumulate in float32, and every tensor that such a computation stores is rounded to the dtype. The distance
 between the two on the same inputs is the yardstick for everybody else's error.
+
+There are two honest ways, and each has its own rounding errors: to scale the scores and divide by the softmax's sum, or
+to scale the queries and subtract the LSE, which is stored in float32, as every backward pass of a fused kernel does.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ class Arithmetic:
 
     dtype: str | None
     """The dtype that stored tensors are rounded to; ``None`` is exact."""
+    through_lse: bool = False
+    """Whether queries are scaled and weights are ``exp(score - LSE)``."""
 
     def load(self, tensor: Tensor) -> Tensor:
         """An input, which already has the dtype's values, in the type that this arithmetic computes in."""
@@ -78,7 +83,10 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     """
     import torch
 
-    scores = arithmetic.store(arithmetic.matmul(plane.q, plane.k.T) * case.scale)
+    if arithmetic.through_lse:
+        scores = arithmetic.matmul(arithmetic.store(plane.q * case.scale), plane.k.T)
+    else:
+        scores = arithmetic.store(arithmetic.matmul(plane.q, plane.k.T) * case.scale)
     slope = None
     if case.softcap is not None:
         capped = torch.tanh(scores / case.softcap)
@@ -97,7 +105,10 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     if plane.sink is not None:
         total = total + torch.exp(plane.sink - top)
     lse = (top + torch.log(total)).squeeze(-1)
-    weights = arithmetic.store(weights / torch.where(total == 0, 1.0, total))
+    if arithmetic.through_lse:
+        weights = arithmetic.store(torch.exp(scores - torch.where(torch.isneginf(lse), 0.0, lse)[:, None]))
+    else:
+        weights = arithmetic.store(weights / torch.where(total == 0, 1.0, total))
     out = arithmetic.matmul(weights, plane.v)
     if plane.dout is None:
         return Answer(out, lse)

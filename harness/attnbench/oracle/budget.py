@@ -1,9 +1,8 @@
 """How wrong an honest implementation may be: derived from the dtype and the inputs, never tuned by hand.
 
 Errors are measured against the float64 answer, in two scale-free ways: the RMS of the difference over the RMS of the
-answer, and the largest error of a row over that row's norm. The budget of either is twice what the honest
-computation in the same dtype gets wrong on the same inputs (twice, because both differ from the truth and from each
-other), plus a rounding term: one rounding of the result to its dtype, and the growth of accumulated rounding errors
+answer, and the largest error of a row over that row's norm. The budget of either is twice what honest computations in
+the same dtype get wrong on the same inputs (twice, because both differ from the truth and from each other), plus a rounding term: one rounding of the result to its dtype, and the growth of accumulated rounding errors
 with the square root of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error
 Analysis", SIAM J. Sci. Comput. 2019).
 """
@@ -34,6 +33,12 @@ class Error:
     """Largest norm of a row's difference over the row's norm (or the RMS norm of all rows, where that is larger)."""
     worst: tuple[int, ...]
     """Index of the worst element within the judged tensor: the worst row's largest difference."""
+
+    def or_worse(self, other: Error | None) -> Error:
+        """The larger of either measure, of two honest computations."""
+        if other is None:
+            return self
+        return Error(max(self.rel, other.rel), max(self.max, other.max), self.worst)
 
 
 def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:

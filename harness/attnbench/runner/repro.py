@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import DEFAULTS, make_case
+from attnbench.cases.case import DEFAULTS, CaseError, make_case
 
 if TYPE_CHECKING:
     from attnbench.cases.case import Case
@@ -30,9 +30,16 @@ def needed_fields(case: Case) -> dict[str, str]:
     fields = {name: value for name, value in case.to_dict().items() if value is not None and value != DEFAULTS[name]}
     for name in list(fields):
         rest = {other: value for other, value in fields.items() if other != name}
-        if make_case(**rest) == case:
+        if _makes(case, rest):
             fields = rest
     return {name: _written(value) for name, value in fields.items()}
+
+
+def _makes(case: Case, fields: dict[str, object]) -> bool:
+    try:
+        return make_case(**fields) == case
+    except CaseError:
+        return False
 
 
 def _written(value: object) -> str:

@@ -28,6 +28,12 @@ def _with_agreement(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
     return tuple(stage for stage in STAGES if stage in stages or stage == "agreement")
 
 
+def _at_least_one(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    if not devices:
+        raise ValueError("without a device nothing would run")
+    return devices
+
+
 class Limits(BaseModel):
     """What one cell may take."""
 
@@ -66,11 +72,13 @@ class Scenario(BaseModel):
         default=None, description="Where the shapes come from; a scenario tagged 'model' must say it."
     )
     extends: str | None = Field(default=None, description="A scenario whose entries stand where this one says nothing.")
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] = Field(default=(), description="Words to find it by; 'model' asks for a source.")
     implementations: tuple[Pattern, ...] = Field(default=(), description="Regular expressions; empty is all.")
     exclude_implementations: tuple[Pattern, ...] = Field(default=(), description="Regular expressions.")
     baseline: str | None = Field(default=None, description="The implementation that speed-ups are relative to.")
-    devices: tuple[Device, ...] = Field(default=("cpu",), min_length=1)
+    devices: Annotated[tuple[Device, ...], AfterValidator(_at_least_one)] = Field(
+        default=("cpu",), description="Where cells run, unless the command line says otherwise."
+    )
     stages: Annotated[tuple[StageName, ...], AfterValidator(_with_agreement)] = Field(
         default=STAGES, description="What is measured; agreement always is."
     )

@@ -26,16 +26,16 @@ STATUS = Column(title="status", text=lambda row: str(row["status"]), is_status=T
 TIME = Column(title="median", text=lambda row: duration(row["time_median_ns"]), is_number=True)
 INTERVAL = Column(
     title="95 % interval",
-    text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + _footmark(row),
+    text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + ("*" if is_range(row) else ""),
     is_number=True,
 )
 MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True)
 ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True)
 
 
-def _footmark(row: Row) -> str:
-    """A star where the interval is not one of 95 %, but the range of few samples."""
-    return "*" if "range" in (row["time_ci_method"] or "") else ""
+def is_range(row: Row) -> bool:
+    """Whether a row's interval is not one of 95 %, but the range of few samples."""
+    return "range" in (row["time_ci_method"] or "")
 
 
 RANGE_NOTE = "* The range of the samples, which are too few for an interval of 95 %."

@@ -31,7 +31,7 @@ def view_of(comparison: Comparison) -> View:
         Heading(text=comparison.title, level=1),
         *(Paragraph(text=note) for note in comparison.notes),
         Paragraph(text=f"Above 1 is faster than {comparison.reference}."),
-        _means(comparison),
+        means_table(comparison),
     ]
     missing = _missing(comparison)
     if missing.rows:
@@ -41,7 +41,7 @@ def view_of(comparison: Comparison) -> View:
         "kind": "compare",
         "reference": comparison.reference,
         "notes": list(comparison.notes),
-        "means": _means(comparison).rows,
+        "means": means_table(comparison).rows,
         "missing": missing.rows,
     }
     return View(blocks=blocks, rows=list(rows.values()), facts=facts)

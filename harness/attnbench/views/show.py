@@ -103,7 +103,7 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
     shown += [columns.MEMORY, columns.ERROR]
     if ran:
         blocks.append(Table(columns=shown, rows=ran))
-    if any("range" in (row["time_ci_method"] or "") for row in ran):
+    if any(columns.is_range(row) for row in ran):
         blocks.append(Paragraph(text=columns.RANGE_NOTE))
     left_out: dict[tuple[str, str], list[int]] = {}
     for row in rows:

@@ -22,6 +22,10 @@ WIDTH = 380
 _PLOT_HEIGHT = 240
 _LEGEND_LINE = 18
 _DOT_LINE = 24
+_WIDER = 1.2
+"""Pixels by which a letter may be wider in the page's font than in the one that Vega measures with."""
+_BELOW = 1.6
+"""How far the guide lines lie below the least memory of the shortest case."""
 
 _TIME_LABEL = (
     "datum.value >= 1e9 ? format(datum.value / 1e9, '~g') + ' s' : datum.value >= 1e6 ? format(datum.value / 1e6, '~g')"
@@ -33,7 +37,7 @@ _BYTES_LABEL = (
     " format(datum.value, '~g') + ' B'"
 )
 _LENGTH_LABEL = "datum.value % 1024 == 0 ? datum.value / 1024 + 'k' : format(datum.value, ',')"
-_PLAIN_LABEL = "format(datum.value, '~g')"
+_RATIO_LABEL = "datum.value == 1 ? '1 (budget)' : format(datum.value, '~g')"
 
 
 def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> str:
@@ -46,7 +50,7 @@ def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) ->
     """
     ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
     low, high = padded(min(ends), max(ends))
-    y = _value("time of one call", _log(low, high), _axis(decimal_ticks(low, high), _TIME_LABEL))
+    y = {"title": "time of one call", "scale": _log(low, high), "axis": _axis(decimal_ticks(low, high), _TIME_LABEL)}
     return _by_length(rows, axis, marks, y, [])
 
 
@@ -59,8 +63,12 @@ def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) 
         marks: colour and shape of each implementation.
     """
     values = [row["value"] for row in rows]
-    low, high = padded(min(values), max(values), 1.6)
-    y = _value("peak memory of one call", _log(low, high), _axis(binary_ticks(low, high), _BYTES_LABEL))
+    low, high = padded(min(values) / _BELOW, max(values), 1.4)
+    y = {
+        "title": "peak memory of one call",
+        "scale": _log(low, high),
+        "axis": _axis(binary_ticks(low, high), _BYTES_LABEL),
+    }
     return _by_length(rows, axis, marks, y, _guides(rows, high))
 
 
@@ -89,7 +97,7 @@ def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> st
         base.mark_point(filled=True, size=60, opacity=1).encode(x=x),
         beside.encode(x=x, text="text:N", color=alt.value(LIGHT["chart-text"])),
     ]
-    return _svg(alt.layer(*layers), 56 + _DOT_LINE * len(names))
+    return _svg(alt.layer(*layers), 56 + _DOT_LINE * len(names), left=_WIDER * max(map(len, names)))
 
 
 def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> str:
@@ -105,39 +113,32 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> str:
     low, high = padded(min(*values, 0.1), max(*values, 1.0), 1.5)
     names = sorted({row["implementation"] for row in rows})
     scale = _log(low, high)
-    axis = _axis(decimal_ticks(low, high), _PLAIN_LABEL)
+    axis = _axis(decimal_ticks(low, high), _RATIO_LABEL)
     base = alt.Chart(_data(rows)).encode(y=_names(names), **_marked(marks, names, legend=False))
     budget = alt.Chart(_data([{"value": 1.0}])).encode(x=alt.X("value:Q", scale=scale))
     layers = [
         budget.mark_rule(color=LIGHT["chart-guide"], strokeDash=[5, 4]),
-        budget.mark_text(text="budget", align="right", baseline="top", dx=-5, color=LIGHT["chart-text"]).encode(
-            y=alt.value(4)
-        ),
         base.mark_point(filled=True, size=48, opacity=0.75).encode(
             x=alt.X("value:Q", title="error / budget", scale=scale, axis=axis)
         ),
     ]
-    return _svg(alt.layer(*layers), 72 + _DOT_LINE * len(names))
+    return _svg(alt.layer(*layers), 56 + _DOT_LINE * len(names), left=_WIDER * max(map(len, names)))
 
 
-def _value(title: str, scale: Any, axis: Any) -> Any:
-    import altair as alt
-
-    return alt.Y("value:Q", title=title, scale=scale, axis=axis)
-
-
-def _by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], y: Any, guides: list[Row]) -> str:
+def _by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], vertical: Row, guides: list[Row]) -> str:
     import altair as alt
 
     names = sorted({row["implementation"] for row in rows})
     lengths = sorted({row["length"] for row in rows})
     left, right = padded(lengths[0], lengths[-1], 1.15)
+    right *= (right / left) ** 0.1 if guides else 1  # room for the guides' names
     x = alt.X("length:Q", title=axis, scale=_log(left, right), axis=_axis(length_ticks(lengths), _LENGTH_LABEL))
+    y = alt.Y("value:Q", **vertical)
     base = alt.Chart(_data(rows)).encode(x=x, **_marked(marks, names, legend=True))
     layers = [
         *_guide_layers(guides, x, y),
         base.mark_line(strokeWidth=1.75).encode(y=y),
-        _ends(base, rows).encode(y=alt.Y("low:Q", title=y.title, scale=y.scale), y2="high:Q"),
+        _ends(base, rows).encode(y=alt.Y("low:Q", **vertical), y2="high:Q"),
         base.mark_point(filled=True, size=48, opacity=1).encode(y=y),
     ]
     legend_lines = -(-len(names) // 2)
@@ -145,9 +146,9 @@ def _by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], y: Any
 
 
 def _guides(rows: Sequence[Row], ceiling: float) -> list[Row]:
-    """End points of the guide lines: from the shortest case's least memory to the plot's right or upper edge."""
+    """End points of the guide lines, which start below the curves and end at the last length or the upper edge."""
     first, last = min(row["length"] for row in rows), max(row["length"] for row in rows)
-    start = min(row["value"] for row in rows if row["length"] == first)
+    start = min(row["value"] for row in rows if row["length"] == first) / _BELOW
     found = []
     for power, law in ((1, "O(n)"), (2, "O(n²)")):
         end = min(float(last), first * (ceiling / start) ** (1 / power))
@@ -166,7 +167,7 @@ def _guide_layers(guides: list[Row], x: Any, y: Any) -> list[Any]:
     base = alt.Chart(_data(guides)).encode(x=x, y=y, detail="law:N")
     return [
         base.mark_line(strokeDash=[3, 4], strokeWidth=1, color=LIGHT["chart-guide"]),
-        base.mark_text(align="right", dx=-5, dy=4, fontSize=10.5, color=LIGHT["chart-text"]).encode(text="text:N"),
+        base.mark_text(align="left", dx=7, fontSize=11, color=LIGHT["chart-text"]).encode(text="text:N"),
     ]
 
 
@@ -204,7 +205,8 @@ def _marked(marks: Mapping[str, Mark], names: Sequence[str], *, legend: bool) ->
     """Colour and shape channels; both have one legend, in two columns below the plot."""
     import altair as alt
 
-    drawn = alt.Legend(orient="bottom", columns=2, title=None, symbolOpacity=1) if legend else None
+    wider = 12 + _WIDER * max(map(len, names))
+    drawn = alt.Legend(orient="bottom", columns=2, columnPadding=wider, title=None) if legend else None
     colours = alt.Scale(domain=list(names), range=[marks[name].colour for name in names])
     shapes = alt.Scale(domain=list(names), range=[marks[name].shape for name in names])
     return {
@@ -213,14 +215,14 @@ def _marked(marks: Mapping[str, Mark], names: Sequence[str], *, legend: bool) ->
     }
 
 
-def _svg(chart: Any, height: int) -> str:
-    """The chart's SVG, of so many pixels with everything."""
+def _svg(chart: Any, height: int, left: float = 0) -> str:
+    """The chart's SVG, of so many pixels with everything; ``left`` of them kept free."""
     out = io.StringIO()
     plain = {"labelFont": FONT, "titleFont": FONT, "labelColor": LIGHT["chart-text"], "titleColor": LIGHT["chart-text"]}
     chart.properties(
         width=WIDTH,
         height=height,
-        padding=4,
+        padding={"left": 4 + left, "right": 4, "top": 4, "bottom": 4},
         background="transparent",
         autosize={"type": "fit", "contains": "padding"},
     ).configure(font=FONT, aria=False).configure_view(stroke=None).configure_axis(
@@ -234,7 +236,7 @@ def _svg(chart: Any, height: int) -> str:
         tickColor=LIGHT["chart-axis"],
         tickSize=4,
     ).configure_legend(
-        **plain, labelFontSize=11, labelLimit=165, symbolSize=60, rowPadding=3, columnPadding=12, offset=8
+        **plain, labelFontSize=11, labelLimit=165, symbolSize=60, rowPadding=3, offset=8, symbolOpacity=1
     ).save(out, format="svg")
     # Inside of an image nothing has a role; the page names the whole.
     return re.sub(r' (?:aria-[a-z]+|role|pointer-events)="[^"]*"', "", out.getvalue())
