@@ -1,1 +1,1 @@
-"""Implementations of attention, one module (or package) for each family; the registry finds them by listing this folder."""
+"""Implementations of attention, one module or package for each family; the registry lists this folder to find them."""

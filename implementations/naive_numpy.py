@@ -19,10 +19,14 @@ everything, and the reason why the other implementations in this folder exist.
 
 One head learns one way of relating tokens. **Multi-head attention** gives each of several heads its own projections of
 the input, lets each attend by itself, puts their outputs side by side and projects them once more (Vaswani et al.,
-"Attention Is All You Need", 2017, section 3.2). :func:`multi_head_attention` at the end of this file is that, in full.
+"Attention Is All You Need", 2017, section 3.2).
 
-The matrix of scores is updated in place, so that the peak memory of a forward call is one such matrix,
-``batch * heads_q * seqlen_q * seqlen_kv`` elements, plus the output and O(seqlen).
+Read :func:`attend` first: it is the three steps for one head, and nothing else. :func:`naive` is the same for batches
+and heads, masks and score modifications, which is what can be compared with all others; :func:`naive_backward` is its
+gradient; :func:`multi_head_attention` at the end puts the projections around it.
+
+Peak memory of a forward call: the matrix of scores, which becomes the matrix of weights in place, has
+``batch * heads_q * seqlen_q * seqlen_kv`` elements; beside it there are only the output and a few numbers for each row.
 """
 
 from __future__ import annotations
@@ -40,7 +44,23 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-EVERYTHING = {
+
+def attend(q: Array, k: Array, v: Array) -> Array:
+    """Attention of one head: q (seqlen_q, head_dim), k (seqlen_kv, head_dim), v (seqlen_kv, head_dim_v)."""
+    scores = q @ k.T / np.sqrt(q.shape[-1])  # (seqlen_q, seqlen_kv): how well each key answers each query
+    weights = softmax(scores)  # (seqlen_q, seqlen_kv): each row positive, with sum 1
+    out: Array = weights @ v  # (seqlen_q, head_dim_v): for each query the average of all values, so weighted
+    return out
+
+
+def softmax(scores: Array) -> Array:
+    """Along the last axis. Subtracting each row's largest score changes nothing but keeps exp from overflowing."""
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    weights: Array = powers / powers.sum(-1, keepdims=True)
+    return weights
+
+
+EVERYTHING: dict[str, Any] = {
     "dtypes": ("float32", "float64"),
     "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
     "modes": ("forward", "backward", "forward_backward"),
@@ -69,7 +89,7 @@ def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, 
     scores *= case.scale
     plan.modify(scores)
 
-    # 2. Softmax: subtracting each row's largest score changes nothing but keeps exp from overflowing.
+    # 2. Softmax, in the memory of the scores.
     top = row_maximum(scores, plan.sinks)  # (batch, heads_q, seqlen_q, 1)
     scores -= top
     weights = np.exp(scores, out=scores)
@@ -135,7 +155,7 @@ def row_maximum(scores: Array, sinks: Array | None) -> Array:
 def naive_backward(
     dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, case: Case, plan: Plan
 ) -> tuple[Array, Array, Array]:
-    """Gradients of Q, K and V. Everything follows from weights P = exp(S - LSE) and from O = P V.
+    """Gradients of Q, K and V. Everything follows from the weights P = exp(S - LSE) and from O = P V.
 
     dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
     """
@@ -172,7 +192,8 @@ def multi_head_attention(x_q: Array, x_k: Array, x_v: Array, case: Case, plan: t
     # Each head attends by itself, all of them at once.
     out, _ = naive(q, k, v, case, core)  # (batch, heads_q, seqlen_q, head_dim_v)
     # The heads' outputs side by side, mixed by one more projection.
-    return concatenate_heads(out) @ weights.w_o  # (batch, seqlen_q, embed_dim)
+    mixed: Array = concatenate_heads(out) @ weights.w_o  # (batch, seqlen_q, embed_dim)
+    return mixed
 
 
 @multi_head_attention.prepare

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from attnbench import Case, Operands
 
-EVERYTHING = {
+EVERYTHING: dict[str, Any] = {
     "device": ("cpu", "cuda"),
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
     "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),

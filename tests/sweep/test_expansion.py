@@ -169,3 +169,8 @@ class TestOverrides:
             "mode: 'backwards' is none of forward, backward, forward_backward; did you mean 'backward'?",
             "scale: '-1' is not a number > 0",
         ]
+
+
+def test_agreement_is_always_measured_and_stages_keep_their_order(scenario: Load) -> None:
+    assert scenario('stages = ["memory", "time"]').stages == ("agreement", "time", "memory")
+    assert scenario("stages = []").stages == ("agreement",)

@@ -57,8 +57,10 @@ def relative_buckets(relative_position: NDArray[np.int64], *, bidirectional: boo
 def is_bidirectional(case: Case) -> bool:
     """Whether a query of this case may look ahead; T5 gives both directions their own buckets then."""
     ahead = case.mask == "sliding_window" and bool(case.window_right)
-    return ahead or case.mask in ("none", "key_padding", "prefix_lm") or (
-        case.mask == "document" and not case.document_causal
+    return (
+        ahead
+        or case.mask in ("none", "key_padding", "prefix_lm")
+        or (case.mask == "document" and not case.document_causal)
     )
 
 
@@ -80,11 +82,13 @@ def score_bias(
     if case.score_mod not in ("alibi", "relative_bias"):
         return None
     relative = columns[None, :] - (rows[:, None] + case.diagonal_offset)
+    bias: NDArray[np.float64]
     if case.score_mod == "alibi":
-        return -alibi_slopes(case.heads_q)[head] * np.abs(relative)
+        bias = -alibi_slopes(case.heads_q)[head] * np.abs(relative)
+        return bias
     if table is None:
         raise ValueError("score_mod = 'relative_bias' needs its table")
-    bias: NDArray[np.float64] = table[head][relative_buckets(relative, bidirectional=is_bidirectional(case))]
+    bias = table[head][relative_buckets(relative, bidirectional=is_bidirectional(case))]
     return bias
 
 

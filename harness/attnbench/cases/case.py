@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Literal, get_args
@@ -175,6 +176,8 @@ DEFAULTS: dict[str, object] = {
 }
 
 FIELDS: tuple[str, ...] = tuple(DEFAULTS)
+FOLLOWS: dict[str, str] = {"heads_kv": "heads_q", "seqlen_kv": "seqlen_q", "head_dim_v": "head_dim"}
+"""Fields whose default is the value of another."""
 _SIZES = ("batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_kv", "head_dim", "head_dim_v")
 
 
@@ -186,12 +189,11 @@ def make_case(**given: object) -> Case:
     """
     problems = [f"unknown field {name!r}" for name in given if name not in DEFAULTS]
     fields = {**DEFAULTS, **{name: value for name, value in given.items() if name in DEFAULTS}}
-    for name, other in (("heads_kv", "heads_q"), ("seqlen_kv", "seqlen_q"), ("head_dim_v", "head_dim")):
-        if fields[name] is None:
-            fields[name] = fields[other]
     problems += _wrong_choices(fields) + _wrong_numbers(fields)
     if problems:
         raise CaseError(problems)
+    for name, other in FOLLOWS.items():
+        fields[name] = fields[other] if fields[name] is None else fields[name]
     _resolve(fields)
     problems = _contradictions(fields)
     if problems:
@@ -219,7 +221,7 @@ def _wrong_numbers(fields: Mapping[str, object]) -> list[str]:
     problems: list[str] = []
     for name in (*_SIZES, "page_size"):
         value = fields[name]
-        if value is None and name == "page_size":
+        if value is None and (name in FOLLOWS or name == "page_size"):
             continue
         if not _is_int(value) or value < 1:  # type: ignore[operator]
             problems.append(f"{name} = {value!r} is not a positive integer")
@@ -280,7 +282,7 @@ def _resolve(fields: dict[str, object]) -> None:
 def _packed(seqlen: int) -> tuple[int, ...]:
     """Four documents of unlike lengths, about 1 : 2 : 3 : 4 (fewer where the sequence is shorter than that)."""
     edges = sorted({0, seqlen // 10, 3 * seqlen // 10, 6 * seqlen // 10, seqlen})
-    return tuple(b - a for a, b in zip(edges, edges[1:], strict=False))
+    return tuple(b - a for a, b in itertools.pairwise(edges))
 
 
 def _padded(batch: int, seqlen_kv: int) -> tuple[int, ...]:
@@ -298,13 +300,22 @@ def _contradictions(fields: Mapping[str, object]) -> list[str]:
         problems.append(f"heads_q = {case.heads_q} is not a multiple of heads_kv = {case.heads_kv}")
     if case.mask == "document":
         if case.seqlen_q != case.seqlen_kv:
-            problems.append(f"mask = 'document' packs one sequence: seqlen_q = {case.seqlen_q} must equal seqlen_kv = {case.seqlen_kv}")
+            problems.append(
+                f"mask = 'document' packs one sequence: seqlen_q = {case.seqlen_q} "
+                f"must equal seqlen_kv = {case.seqlen_kv}"
+            )
         elif sum(case.document_lengths or ()) != case.seqlen_q or min(case.document_lengths or (0,)) < 1:
-            problems.append(f"document_lengths = {list(case.document_lengths or ())} must be positive and sum to seqlen_q = {case.seqlen_q}")
+            problems.append(
+                f"document_lengths = {list(case.document_lengths or ())} must be positive "
+                f"and sum to seqlen_q = {case.seqlen_q}"
+            )
     if case.kv_lengths is not None and (
         len(case.kv_lengths) != case.batch or min(case.kv_lengths) < 0 or max(case.kv_lengths) > case.seqlen_kv
     ):
-        problems.append(f"kv_lengths = {list(case.kv_lengths)} must be {case.batch} (batch) lengths of 0 to {case.seqlen_kv} (seqlen_kv)")
+        problems.append(
+            f"kv_lengths = {list(case.kv_lengths)} must be {case.batch} (batch) lengths "
+            f"of 0 to {case.seqlen_kv} (seqlen_kv)"
+        )
     if case.prefix_len is not None and case.prefix_len > case.seqlen_kv:
         problems.append(f"prefix_len = {case.prefix_len} is beyond seqlen_kv = {case.seqlen_kv}")
     if case.dtype == "float8_e4m3fn" and case.mode != "forward":
@@ -314,5 +325,7 @@ def _contradictions(fields: Mapping[str, object]) -> list[str]:
     if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
         problems.append(f"strides = {case.strides!r} needs operator = 'attention' and kv_cache = 'dense'")
     if case.strides == "qkv_slice" and not (case.seqlen_q == case.seqlen_kv and case.head_dim == case.head_dim_v):
-        problems.append("strides = 'qkv_slice' cuts Q, K and V out of one buffer: it needs equal lengths and equal head dims")
+        problems.append(
+            "strides = 'qkv_slice' cuts Q, K and V out of one buffer: it needs equal lengths and equal head dims"
+        )
     return problems

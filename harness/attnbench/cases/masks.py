@@ -40,9 +40,10 @@ def row_bounds(case: Case, batch_index: int) -> tuple[NDArray[np.int64], NDArray
         high = np.maximum(diagonal + 1, case.prefix_len)
     elif case.mask == "document":
         assert case.document_lengths is not None
-        ends = np.cumsum(case.document_lengths)
+        lengths = np.array(case.document_lengths, np.int64)
+        ends = np.cumsum(lengths)
         document = np.searchsorted(ends, np.arange(n_q), side="right")
-        low = (ends - case.document_lengths)[document]
+        low = (ends - lengths)[document]
         high = diagonal + 1 if case.document_causal else ends[document]
     elif case.mask == "key_padding":
         assert case.kv_lengths is not None

@@ -129,14 +129,23 @@ def _parameter(case: Case, name: str, shape: tuple[int, ...], repetition: int) -
 def _from_file(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
     path = Path(case.inputs.removeprefix(FILE_INPUTS))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values = np.asarray(arrays[name], _host_dtype(case))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        values = _array_of(path, name).astype(_host_dtype(case), copy=False)
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise CaseError([f"inputs = {case.inputs!r}: no array {name!r} could be read: {error}"]) from error
     if values.shape != shape:
         raise CaseError([f"inputs = {case.inputs!r}: {name} has shape {values.shape}, the case says {shape}"])
     # Another repetition must have other values: turning the sign of V turns the sign of the output.
     return -values if name == "v" and repetition % 2 else values
+
+
+def _array_of(path: Path, name: str) -> NDArray[np.generic]:
+    # The file is opened here: numpy leaves it open where the archive is broken.
+    with path.open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise TypeError("it holds a single array without a name; numpy.savez writes several")
+        array: NDArray[np.generic] = arrays[name]
+        return array
 
 
 def _normal(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from attnbench.runner.plan import Cell
     from attnbench.runner.request import Request
+    from attnbench.runner.shares import Shares
     from attnbench.store.writer import RunWriter
 
 Strings = Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)]
@@ -177,22 +179,26 @@ def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_r
     path = out or _default_path(request.scenario.name)
     writer = _open(path, force=force)
     from attnbench.runner.header import measure_header
+    from attnbench.runner.shares import Shares
 
     if peaks == "auto":
         peaks = "quick" if estimate < 600 else "full"
     run_id = uuid.uuid4().hex[:12]
+    began = time.monotonic()
     header = measure_header(request, cells, run_id, None if peaks == "none" else peaks == "quick", sys.argv[1:])
     writer.append(header)
     if writer.problem:
         writer.close()
         path.unlink(missing_ok=True)
         raise UsageError(writer.problem)
-    return _execute(request, cells, header, writer)
+    looked_s = time.monotonic() - began
+    return _execute(request, cells, header, writer, Shares(machine_s=looked_s, wall_s=looked_s))
 
 
 def _resume(path: Path) -> int:
     """Run the cells of a run file's plan which have no record yet."""
     from attnbench.runner.request import plan_request, request_from
+    from attnbench.runner.shares import Shares
     from attnbench.store.reader import read_run
     from attnbench.store.writer import RunWriter
 
@@ -206,17 +212,19 @@ def _resume(path: Path) -> int:
         sys.stderr.write(f"attnbench: {path} is complete: nothing to resume\n")
         sys.stdout.write(f"{path}\n")
         return 0
-    return _execute(request, cells, run_file.header.model_dump(mode="json"), RunWriter.resume(path))
+    return _execute(request, cells, run_file.header.model_dump(mode="json"), RunWriter.resume(path), Shares())
 
 
-def _execute(request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter) -> int:
+def _execute(
+    request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter, shares: Shares
+) -> int:
     """Run cells into an open run file, show how it goes, and say where the time went."""
     from attnbench.cli.progress import Progress
     from attnbench.runner.request import setting_of
     from attnbench.runner.run import execute
 
     with Progress(cells, request.sampling_s) as progress:
-        outcome = execute(cells, setting_of(request, header), writer, progress)
+        outcome = execute(cells, setting_of(request, header), writer, progress, shares)
     writer.close()
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
     sys.stderr.write(f"{counts or 'no cell was run'}\n{outcome.shares.sentence()}\n")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from attnbench.machine.pinning import pin, worker_environment
+from attnbench.machine.pinning import pin, usable_processors, worker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ def answer_of(command: Sequence[str], variables: Mapping[str, str], timeout_s: f
 
 
 def describe_libraries() -> dict[str, Any]:
-    """BLAS and OpenMP libraries with their threads, and how torch was built."""
+    """BLAS and OpenMP libraries with their threads, how torch was built, and on which processors this process runs."""
     import numpy as np
     import torch
     from threadpoolctl import threadpool_info
@@ -69,6 +69,7 @@ def describe_libraries() -> dict[str, Any]:
     ]
     built = dict(re.findall(r"(BLAS_INFO|LAPACK_INFO)=(\w+)", torch.__config__.show()))
     return {
+        "processors": usable_processors(),
         "thread_pools": pools,
         "numpy_blas": np.show_config(mode="dicts")["Build Dependencies"]["blas"].get("name"),
         "torch_threads": torch.get_num_threads(),

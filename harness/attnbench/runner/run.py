@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attnbench.runner.cell import CellLimits, CellRun
 from attnbench.runner.child import Child, ChildGoneError, start_oracle
 from attnbench.runner.measured import complete
-from attnbench.runner.shares import Shares
 from attnbench.runner.workers import LoadFailedError, Workers
 from attnbench.store.record import FAILED, Record
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.runner.plan import Cell
+    from attnbench.runner.shares import Shares
     from attnbench.store.writer import RunWriter
 
 
@@ -77,13 +77,13 @@ class Outcome:
 
 
 def execute(
-    cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: Observer, shares: Shares | None = None
+    cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: Observer, shares: Shares
 ) -> Outcome:
     """Run the cells in their order and append a record for each.
 
     Ctrl-C ends the run after what is stored; nothing that was measured is lost.
     """
-    outcome = Outcome(counts=collections.Counter(), shares=shares or Shares())
+    outcome = Outcome(counts=collections.Counter(), shares=shares)
     started_at = time.monotonic()
     workers = Workers(setting.threads, setting.environment)
     folder = Path(tempfile.mkdtemp(prefix="attnbench-"))

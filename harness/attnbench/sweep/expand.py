@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import DEFAULTS, FILE_INPUTS, Case, CaseError, make_case
+from attnbench.cases.case import DEFAULTS, FILE_INPUTS, FOLLOWS, Case, CaseError, make_case
 from attnbench.sweep.fields import (
     NAMES,
     SHORTHANDS,
@@ -139,7 +139,7 @@ def _axis(name: str, values: Any) -> list[object]:
 def _filled(fields: Fields) -> Fields:
     """Fields that make no case, with those defaults which a rule may ask for."""
     filled = DEFAULTS | fields
-    for name, other in (("heads_kv", "heads_q"), ("seqlen_kv", "seqlen_q"), ("head_dim_v", "head_dim")):
+    for name, other in FOLLOWS.items():
         filled[name] = filled[other] if filled[name] is None else filled[name]
     return filled
 

@@ -26,19 +26,22 @@ STATUS = Column(title="status", text=lambda row: str(row["status"]), is_status=T
 TIME = Column(title="median", text=lambda row: duration(row["time_median_ns"]), is_number=True)
 INTERVAL = Column(
     title="95 % interval",
-    text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + ("*" if is_range(row) else ""),
+    text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + ("*" if _is_range(row) else ""),
     is_number=True,
 )
 MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True)
 ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True)
 
 
-def is_range(row: Row) -> bool:
+def _is_range(row: Row) -> bool:
     """Whether a row's interval is not one of 95 %, but the range of few samples."""
     return "range" in (row["time_ci_method"] or "")
 
 
-RANGE_NOTE = "* The range of the samples, which are too few for an interval of 95 %."
+def interval_note(rows: Iterable[Row]) -> str:
+    """What the star means, where a row has one."""
+    starred = any(_is_range(row) for row in rows)
+    return "* The range of the samples, which are too few for an interval of 95 %." if starred else ""
 
 
 def speedup_column(baseline: str) -> Column:

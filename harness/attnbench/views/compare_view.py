@@ -63,7 +63,8 @@ def _row(pair: Pair) -> Row:
     }
 
 
-def _means(comparison: Comparison) -> Table:
+def means_table(comparison: Comparison) -> Table:
+    """Geometric mean of each implementation's speed-ups, and over how many of its cells."""
     rows = [
         {"implementation": mean.implementation, "geometric_mean": mean.value, "pairs": mean.pairs, "cells": mean.cells}
         for mean in comparison.means

@@ -51,6 +51,8 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Row]
     title: str = ""
+    note: str = ""
+    """What a mark in the cells means."""
 
 
 Block = Heading | Paragraph | Table
@@ -84,6 +86,7 @@ def terminal(view: View) -> RenderableType:
             parts.append(Text(block.text))
         else:
             parts.append(_rich_table(block))
+            parts += [Text(block.note)] if block.note else []
     return Group(*parts)
 
 
@@ -119,6 +122,7 @@ def markdown_block(block: Block) -> str:
     lines.append(_line([_plain(column.title) for column in block.columns]))
     lines.append(_line(["---:" if column.is_number else "---" for column in block.columns]))
     lines += [_line([_cell(column, row) for column in block.columns]) for row in block.rows]
+    lines += ["", _plain(block.note)] if block.note else []
     return "\n".join(lines) + "\n"
 
 

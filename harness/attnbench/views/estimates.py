@@ -18,7 +18,7 @@ FEW = 3
 EXACT = 6
 """The range of fewer processes than this holds their median with less than 95 % confidence (2 / 2**n > 5 %)."""
 UNSEEN = 1.02
-"""How much two processes of the same code may differ, which no interval from within one process can see."""
+"""How much two processes of the same code may differ, which no interval from within a process can see."""
 RESAMPLES = 2000
 NO_INTERVAL = "too few samples for an interval"
 
@@ -118,11 +118,11 @@ def ratio(numerator: Timing, denominator: Timing) -> Estimate:
 def clearly_faster(one: Timing, other: Timing) -> bool:
     """Whether ``one`` is faster beyond noise: the interval of the ratio lies above 1.
 
-    With fewer than three processes on a side it must lie above 1.02, because processes of the same code differ.
-    A ratio without an interval is never clear.
+    With fewer than six processes on a side it must lie above 1.02, because processes of the same code differ, and so
+    few do not tell by how much. A ratio without an interval is never clear.
     """
     gain = ratio(other, one)
-    seen = min(one.processes, other.processes) >= FEW
+    seen = min(one.processes, other.processes) >= EXACT
     return gain.low is not None and gain.low > (1.0 if seen else UNSEEN)
 
 

@@ -35,6 +35,7 @@ class Loop:
     def __init__(self) -> None:
         self.implementation: Implementation | None = None
         self.session: Session | None = None
+        self._frozen = False
 
     def load(self, request: Message) -> Message:
         """Import the implementation and the framework that it works on."""
@@ -49,7 +50,6 @@ class Loop:
             import torch
 
             torch.set_num_threads(request["threads"])
-        gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
         return {"load_ns": perf_counter_ns() - start}
 
     def prepare(self, request: Message) -> Message:
@@ -89,6 +89,9 @@ class Loop:
         if self.session is not None:
             self.session.close()
         self.session = None
+        if not self._frozen:
+            gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
+            self._frozen = True
         allow(None)
         return {}
 

@@ -83,7 +83,7 @@ def answer_table(groups: Iterable[tuple[str, Group]]) -> Table:
     return Table(
         columns=[
             Column(title="cases", text=lambda row: str(row["cases"])),
-            Column(title="length", text=_lengths, is_number=True),
+            Column(title="seqlen", text=_lengths, is_number=True),
             Column(title="fastest", text=lambda row: str(row["fastest"]), is_implementation=True),
             Column(title="within noise of it", text=lambda row: listing(row["within_noise"]) or ""),
             Column(title="time", text=lambda row: _span([duration(ns) for ns in row["times_ns"]]), is_number=True),
@@ -121,7 +121,8 @@ def _row(name: str, group: Group, stretch: Sequence[Winner]) -> Row:
 
 
 def _lengths(row: Row) -> str:
-    return f"{row['axis']} {_span([length(tokens) for tokens in row['lengths']])}"
+    span = _span([length(tokens) for tokens in row["lengths"]])
+    return span if row["axis"] == "seqlen" else f"{span} keys"
 
 
 def _span(texts: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ WIDTH = 380
 _PLOT_HEIGHT = 240
 _LEGEND_LINE = 18
 _DOT_LINE = 24
+_MOST_ACROSS = 5
 _WIDER = 1.2
 """Pixels by which a letter may be wider in the page's font than in the one that Vega measures with."""
 _BELOW = 1.6
@@ -84,18 +85,18 @@ def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> st
 
     ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
     low, high = padded(min(ends), max(ends), 1.4)
-    ticks = decimal_ticks(low, high) if is_time else binary_ticks(low, high)
+    ticks = decimal_ticks(low, high, _MOST_ACROSS) if is_time else binary_ticks(low, high, _MOST_ACROSS)
     title, label = ("time of one call", _TIME_LABEL) if is_time else ("peak memory of one call", _BYTES_LABEL)
     names = [row["implementation"] for row in sorted(rows, key=lambda row: (row["value"], row["implementation"]))]
     # The texts stand to the right of the dots: the slowest one's must not leave the plot.
     scale = _log(low, high * (high / low) ** 0.35)
     x = alt.X("value:Q", title=title, scale=scale, axis=_axis(ticks, label))
-    base = alt.Chart(_data(rows)).encode(y=_names(names), **_marked(marks, names, legend=False))
-    beside = base.mark_text(align="left", dx=9, fontSize=11)
+    base = alt.Chart(_data(rows)).encode(y=_names(names), color=_colour(marks, names, None))
+    beside = base.mark_text(align="left", dx=9, fontSize=11).transform_calculate(end="max(datum.value, datum.high)")
     layers = [
         _ends(base, rows).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q"),
-        base.mark_point(filled=True, size=60, opacity=1).encode(x=x),
-        beside.encode(x=x, text="text:N", color=alt.value(LIGHT["chart-text"])),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=_shape(marks, names, None)),
+        beside.encode(x=alt.X("end:Q", scale=scale), text="text:N", color=alt.value(LIGHT["chart-text"])),
     ]
     return _svg(alt.layer(*layers), 56 + _DOT_LINE * len(names), left=_WIDER * max(map(len, names)))
 
@@ -113,13 +114,13 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> str:
     low, high = padded(min(*values, 0.1), max(*values, 1.0), 1.5)
     names = sorted({row["implementation"] for row in rows})
     scale = _log(low, high)
-    axis = _axis(decimal_ticks(low, high), _RATIO_LABEL)
-    base = alt.Chart(_data(rows)).encode(y=_names(names), **_marked(marks, names, legend=False))
+    axis = _axis(decimal_ticks(low, high, _MOST_ACROSS), _RATIO_LABEL)
+    base = alt.Chart(_data(rows)).encode(y=_names(names), color=_colour(marks, names, None))
     budget = alt.Chart(_data([{"value": 1.0}])).encode(x=alt.X("value:Q", scale=scale))
     layers = [
         budget.mark_rule(color=LIGHT["chart-guide"], strokeDash=[5, 4]),
         base.mark_point(filled=True, size=48, opacity=0.75).encode(
-            x=alt.X("value:Q", title="error / budget", scale=scale, axis=axis)
+            x=alt.X("value:Q", title="error / budget", scale=scale, axis=axis), shape=_shape(marks, names, None)
         ),
     ]
     return _svg(alt.layer(*layers), 56 + _DOT_LINE * len(names), left=_WIDER * max(map(len, names)))
@@ -134,12 +135,14 @@ def _by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], vertic
     right *= (right / left) ** 0.1 if guides else 1  # room for the guides' names
     x = alt.X("length:Q", title=axis, scale=_log(left, right), axis=_axis(length_ticks(lengths), _LENGTH_LABEL))
     y = alt.Y("value:Q", **vertical)
-    base = alt.Chart(_data(rows)).encode(x=x, **_marked(marks, names, legend=True))
+    # Both channels have one legend, in two columns below the plot.
+    legend = alt.Legend(orient="bottom", columns=2, columnPadding=12 + _WIDER * max(map(len, names)), title=None)
+    base = alt.Chart(_data(rows)).encode(x=x, color=_colour(marks, names, legend))
     layers = [
         *_guide_layers(guides, x, y),
         base.mark_line(strokeWidth=1.75).encode(y=y),
         _ends(base, rows).encode(y=alt.Y("low:Q", **vertical), y2="high:Q"),
-        base.mark_point(filled=True, size=48, opacity=1).encode(y=y),
+        base.mark_point(filled=True, size=48, opacity=1).encode(y=y, shape=_shape(marks, names, legend)),
     ]
     legend_lines = -(-len(names) // 2)
     return _svg(alt.layer(*layers), _PLOT_HEIGHT + _LEGEND_LINE * legend_lines)
@@ -201,18 +204,19 @@ def _names(names: Sequence[str]) -> Any:
     )
 
 
-def _marked(marks: Mapping[str, Mark], names: Sequence[str], *, legend: bool) -> dict[str, Any]:
-    """Colour and shape channels; both have one legend, in two columns below the plot."""
+def _colour(marks: Mapping[str, Mark], names: Sequence[str], legend: Any) -> Any:
     import altair as alt
 
-    wider = 12 + _WIDER * max(map(len, names))
-    drawn = alt.Legend(orient="bottom", columns=2, columnPadding=wider, title=None) if legend else None
-    colours = alt.Scale(domain=list(names), range=[marks[name].colour for name in names])
-    shapes = alt.Scale(domain=list(names), range=[marks[name].shape for name in names])
-    return {
-        "color": alt.Color("implementation:N", scale=colours, legend=drawn),
-        "shape": alt.Shape("implementation:N", scale=shapes, legend=drawn),
-    }
+    scale = alt.Scale(domain=list(names), range=[marks[name].colour for name in names])
+    return alt.Color("implementation:N", scale=scale, legend=legend)
+
+
+def _shape(marks: Mapping[str, Mark], names: Sequence[str], legend: Any) -> Any:
+    """For points alone: Vega puts a point on every line that has a shape."""
+    import altair as alt
+
+    scale = alt.Scale(domain=list(names), range=[marks[name].shape for name in names])
+    return alt.Shape("implementation:N", scale=scale, legend=legend)
 
 
 def _svg(chart: Any, height: int, left: float = 0) -> str:

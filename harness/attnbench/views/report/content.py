@@ -91,7 +91,8 @@ def report_of(runs: Sequence[RunFile]) -> Report:
     """Everything that the report of these runs says."""
     sources = _sources(runs)
     names = list(dict.fromkeys(run.header.scenario_name for run in runs))
-    marks = marks_of(cell.implementation for source in sources for cell in source.cells)
+    measured = [cell for source in sources for cell in source.cells if cell.timing or cell.error_ratio is not None]
+    marks = marks_of(cell.implementation for cell in measured)
     return Report(
         title=" and ".join(names),
         subtitle=f"Attention benchmark, {', '.join(dict.fromkeys(run.header.created_at[:10] for run in runs))}",
@@ -139,7 +140,7 @@ def _answer(sources: Sequence[Source]) -> list[Block]:
         blocks.append(answer_table(groups))
         blocks.append(
             Paragraph(
-                text="Within noise: the interval of the ratio of the two times holds 1, or, with fewer than three "
+                text="Within noise: the interval of the ratio of the two times holds 1, or, with fewer than six "
                 "processes for each cell, a lead of less than 2 %."
             )
         )
@@ -177,11 +178,8 @@ def _charts(
             elif drawn >= MOST_CHARTS:
                 left_out.append(name)
     if left_out:
-        blocks.append(
-            Paragraph(
-                text=f"{count(len(left_out), 'more group')} of cases are not drawn here; attnbench show lists all of them."
-            )
-        )
+        more = count(len(left_out), "more group")
+        blocks.append(Paragraph(text=f"{more} of cases are not drawn here; attnbench show lists all of them."))
     return blocks or [Paragraph(text=f"No {noun} was measured: either the run was not asked to, or no cell is ok.")]
 
 
@@ -195,7 +193,8 @@ def _agreement(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Blo
     judged = sum(row["judged"] for row in table.rows)
     said = f"Of {count(judged, 'judged cell')}, {wrong or 'none'} {'is' if wrong == 1 else 'are'} wrong."
     if worst is not None:
-        said += f" The worst error is {number(worst['worst'])} of its budget: {worst['implementation']} in {worst['dtype']}."
+        where = f"{worst['implementation']} in {worst['dtype']}"
+        said += f" The worst error is {number(worst['worst'])} of its budget: {where}."
     blocks: list[Block] = [
         Lead(text=said),
         Paragraph(

@@ -70,23 +70,22 @@ def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapp
     for cell in cells:
         if cell.error_ratio is not None:
             found.setdefault(cell.implementation, []).append(cell.error_ratio)
-    rows = [{"implementation": name, "value": r} for name, all_of in found.items() for r in _spread(all_of) if r > 0]
+    rows: list[Row] = [
+        {"implementation": name, "value": r} for name, all_of in found.items() for r in _spread(all_of) if r
+    ]
     if not rows:
         return None
-    table = error_table(cells)
     worst = max(rows, key=lambda row: row["value"])
+    judged = count(sum(map(len, found.values())), "judged cell")
+    exact = any(ratio == 0 for all_of in found.values() for ratio in all_of)
     return Figure(
         stem=stem,
         title=dtype,
-        alt=(
-            f"Error over budget of {count(sum(map(len, found.values())), 'judged cell')} in {dtype}, by implementation. "
-            f"The largest is {number(worst['value'])}, of {worst['implementation']}; above 1 is wrong."
-        ),
+        alt=f"Error over budget of {judged} in {dtype}, by implementation. The largest is {number(worst['value'])}, "
+        f"of {worst['implementation']}; above 1 is wrong.",
         svg=charts.errors(rows, marks),
-        table=table,
-        note="An error of exactly 0 cannot be drawn on a logarithmic axis."
-        if any(ratio == 0 for all_of in found.values() for ratio in all_of)
-        else "",
+        table=error_table(cells),
+        note="Errors of exactly 0 cannot be drawn on a logarithmic axis." if exact else "",
     )
 
 
@@ -168,8 +167,11 @@ def _figure(
         title=f"{name} · {group.axis} {length(lengths[0])}" if len(lengths) == 1 else name,
         alt=f"{noun} {where}, {name}. At {length(lengths[-1])}: {at_end}.",
         svg=svg,
-        table=Table(columns=[columns.length_column(group.axis), columns.IMPLEMENTATION, *shown], rows=rows),
-        note=columns.RANGE_NOTE if what == "time" and any(columns.is_range(row) for row in rows) else "",
+        table=Table(
+            columns=[columns.length_column(group.axis), columns.IMPLEMENTATION, *shown],
+            rows=rows,
+            note=columns.interval_note(rows) if what == "time" else "",
+        ),
     )
 
 

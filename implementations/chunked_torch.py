@@ -1,0 +1,198 @@
+"""Attention in chunks, in plain torch: exact, with O(sqrt n) extra memory instead of O(n^2).
+
+Rabe and Staats, "Self-attention Does Not Need O(n^2) Memory" (2021), section 3: a chunk of queries of constant size
+meets one chunk of about sqrt(seqlen_kv) keys after another. What has been seen so far is kept as a running maximum, a
+running sum of weights and a running weighted sum of values; whenever the maximum grows, the two sums are scaled down to
+it. The backward pass keeps no weights either: it recomputes those of one pair of chunks at a time from the LSE, once
+for dQ and once more for dK and dV, so that no gradient has to wait in a wider dtype than its own.
+
+Beside what is returned, a call holds a few matrices of ``batch * heads_q * 256 * max(64, sqrt(seqlen_kv))`` numbers.
+Numbers are float32 throughout, float64 for float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+QUERY_CHUNK = 256
+SMALLEST_KEY_CHUNK = 64
+
+
+@attention(
+    "chunked/torch",
+    device=("cpu", "cuda"),
+    dtypes=("float64", "float32", "float16", "bfloat16"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    modes=("forward", "backward", "forward_backward"),
+    score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
+    alignments=("top_left", "bottom_right"),
+    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    gqa=True,
+    unequal_head_dims=True,
+    returns_lse=True,
+    memory="O(sqrt n)",
+)
+def chunked(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Chunks of keys past chunks of queries with a running softmax, after Rabe and Staats, in torch."""
+    import torch
+
+    out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
+    lse = q.new_empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.wide)
+    for rows, seen in plan.query_chunks:
+        size = (case.batch, case.heads_q, rows.stop - rows.start)
+        # A sink is a key that was met before all others and has no value.
+        maximum = plan.sinks.expand(size)
+        weight = torch.isfinite(maximum).to(plan.wide)
+        total = weight.new_zeros(*size, case.head_dim_v)
+        for keys in seen:
+            scores = plan.scores(q, k, rows, keys)  # (batch, heads_q, rows, keys)
+            highest = torch.maximum(maximum, scores.amax(-1))
+            finite = highest.masked_fill(torch.isneginf(highest), 0)  # -inf - -inf would be NaN
+            powers = scores.sub_(finite[..., None]).exp_()
+            decay = (maximum - finite).exp()
+            weight = weight * decay + powers.sum(-1)
+            total = total * decay[..., None] + plan.matmul(powers, v[:, :, keys])
+            maximum = highest
+        out[:, :, rows] = total / weight.masked_fill(weight == 0, 1)[..., None]
+        lse[:, :, rows] = maximum + weight.log()
+    return out, lse
+
+
+@chunked.backward
+def chunked_backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients, one pair of chunks at a time: dQ = scale * dS K, dK = scale * dS^T Q, dV = P^T dO."""
+    import torch
+
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    for rows, seen in plan.query_chunks:
+        dq_rows = torch.zeros_like(q[:, :, rows], dtype=plan.wide)
+        for keys in seen:
+            _, dscores = plan.weights_and_gradients(dout, q, k, v, out, lse, rows, keys)
+            dq_rows += plan.matmul(dscores, k[:, :, keys])
+        dq[:, :, rows] = dq_rows.mul_(case.scale)
+    for keys in plan.key_chunks:
+        dk_keys = torch.zeros_like(k[:, :, keys], dtype=plan.wide)
+        dv_keys = torch.zeros_like(v[:, :, keys], dtype=plan.wide)
+        for rows, seen in plan.query_chunks:
+            if keys not in seen:
+                continue
+            weights, dscores = plan.weights_and_gradients(dout, q, k, v, out, lse, rows, keys)
+            # The rows of a group's heads stand below each other: their product sums over the group.
+            dv_keys += plan.stack(weights).mT @ plan.stack(dout[:, :, rows].to(plan.wide))
+            dk_keys += plan.stack(dscores).mT @ plan.stack(q[:, :, rows].to(plan.wide))
+        dk[:, :, keys] = dk_keys.mul_(case.scale)
+        dv[:, :, keys] = dv_keys
+    return dq, dk, dv
+
+
+class Plan:
+    """The chunks, and what does not depend on Q, K and V; it holds O(seqlen) numbers."""
+
+    def __init__(self, case: Case, operands: Operands) -> None:
+        import torch
+
+        self.case = case
+        device = operands.q.device
+        self.wide = torch.float64 if case.dtype == "float64" else torch.float32
+        bounds = np.array([row_bounds(case, b) for b in range(case.batch)])  # (batch, 2, seqlen_q)
+        self.low, self.high = torch.from_numpy(bounds).to(device).unbind(1)  # (batch, seqlen_q) each
+        self.key_index = torch.arange(case.seqlen_kv, device=device)
+        self.row_index = torch.arange(case.seqlen_q, device=device)
+        bias = bias_by_distance(case, operands)
+        self.bias = None if bias is None else bias.to(device, self.wide)
+        self.sinks = torch.full((case.heads_q, 1), -torch.inf, dtype=self.wide, device=device)
+        if operands.sinks is not None:
+            self.sinks = operands.sinks[:, None].to(self.wide)
+        key_chunk = max(SMALLEST_KEY_CHUNK, math.isqrt(case.seqlen_kv - 1) + 1)
+        self.key_chunks = list(slices(case.seqlen_kv, key_chunk))
+        # Each chunk of queries, and the chunks of keys that it meets.
+        self.query_chunks = [
+            (rows, [keys for keys in self.key_chunks if any_visible(bounds[:, :, rows], keys)])
+            for rows in slices(case.seqlen_q, QUERY_CHUNK)
+        ]
+
+    def scores(self, q: Tensor, k: Tensor, rows: slice, keys: slice) -> Tensor:
+        """Scores of a pair of chunks, scaled, capped, biased and masked: (batch, heads_q, rows, keys)."""
+        import torch
+
+        queries = q[:, :, rows].to(self.wide) * self.case.scale
+        scores = self.matmul(queries, k[:, :, keys].mT)
+        if self.case.softcap is not None:
+            scores = scores.div_(self.case.softcap).tanh_().mul_(self.case.softcap)
+        if self.bias is not None:
+            distance = self.key_index[keys] - self.row_index[rows, None] + (self.case.seqlen_q - 1)
+            scores += self.bias[:, distance]
+        if self.case.mask != "none":
+            low, high = self.low[:, None, rows, None], self.high[:, None, rows, None]
+            scores.masked_fill_((self.key_index[keys] < low) | (self.key_index[keys] >= high), -torch.inf)
+        return scores
+
+    def weights_and_gradients(
+        self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: slice, keys: slice
+    ) -> tuple[Tensor, Tensor]:
+        """P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O)) of a pair of chunks; through the cap, if any."""
+        import torch
+
+        scores = self.scores(q, k, rows, keys)
+        finite = lse[:, :, rows].masked_fill(torch.isneginf(lse[:, :, rows]), 0)
+        weights = (scores - finite[..., None]).exp_()
+        upstream = dout[:, :, rows].to(self.wide)
+        delta = (upstream * out[:, :, rows]).sum(-1, keepdim=True)
+        dscores = self.matmul(upstream, v[:, :, keys].mT).sub_(delta).mul_(weights)
+        if self.case.softcap is not None:
+            hidden = torch.isneginf(scores)
+            dscores *= 1 - (scores.masked_fill_(hidden, 0) / self.case.softcap).square_()
+        return weights, dscores
+
+    def stack(self, x: Tensor) -> Tensor:
+        """(batch, heads_q, rows, n) to (batch, heads_kv, heads of a group * rows, n)."""
+        return x.reshape(self.case.batch, self.case.heads_kv, -1, x.shape[-1])
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """(batch, heads_q, rows, n) times (batch, heads_kv, n, m): the heads of a group share their right-hand side."""
+        product = self.stack(a) @ b.to(self.wide)
+        return product.reshape(self.case.batch, self.case.heads_q, -1, b.shape[-1])
+
+
+def slices(length: int, step: int) -> Iterator[slice]:
+    """A range cut into slices of ``step``, the last one as long as is left."""
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
+def any_visible(bounds: NDArray[np.int64], keys: slice) -> bool:
+    """Whether any of the rows, whose bounds are (batch, 2, rows), sees any of the keys."""
+    low, high = bounds[:, 0], bounds[:, 1]
+    return bool((np.maximum(low, keys.start) < np.minimum(high, keys.stop)).any())
+
+
+def bias_by_distance(case: Case, operands: Operands) -> Tensor | None:
+    """What is added to scores, (heads_q, seqlen_q + seqlen_kv - 1): it hangs on key index - query index only."""
+    import torch
+
+    distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - case.diagonal_offset
+    if case.score_mod == "alibi":
+        return torch.from_numpy(-alibi_slopes(case.heads_q)[:, None] * np.abs(distance))
+    if operands.relative_bias is not None:
+        buckets = torch.from_numpy(relative_buckets(distance, bidirectional=is_bidirectional(case)))
+        table: Tensor = operands.relative_bias
+        return table[:, buckets.to(table.device)]
+    return None
+
+
+chunked.prepare(Plan)

@@ -1,0 +1,62 @@
+"""Cases of all kinds, drawn at random."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, make_case
+
+
+@st.composite
+def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
+    """Fields that make a case, small enough to count its pairs one by one."""
+    length = st.integers(1, 24)
+    mask = draw(st.sampled_from(CHOICES["mask"]))
+    seqlen_q, seqlen_kv, batch = draw(length), draw(length), draw(st.integers(1, 3))
+    if mask == "document":
+        seqlen_kv = seqlen_q
+    heads_kv, head_dim = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    fields: dict[str, Any] = {
+        "batch": batch,
+        "heads_q": heads_kv * draw(st.integers(1, 3)),
+        "heads_kv": heads_kv,
+        "seqlen_q": seqlen_q,
+        "seqlen_kv": seqlen_kv,
+        "head_dim": head_dim,
+        "head_dim_v": draw(st.sampled_from([head_dim, 5])),
+        "mask": mask,
+        "alignment": draw(st.sampled_from(CHOICES["alignment"])),
+        "window_left": draw(st.integers(0, 30)),
+        "window_right": draw(st.integers(0, 30)),
+        "mode": draw(st.sampled_from(CHOICES["mode"])),
+        "dtype": draw(st.sampled_from(["float64", "float32", "float16", "bfloat16"])),
+        "operator": draw(st.sampled_from(CHOICES["operator"])),
+        "score_mod": draw(st.sampled_from(CHOICES["score_mod"])),
+        "inputs": draw(st.sampled_from(INPUT_FAMILIES)),
+        "document_causal": draw(st.booleans()),
+        "seed": draw(st.integers(0, 3)),
+    }
+    if draw(st.booleans()):
+        fields["scale"] = draw(st.floats(0.01, 4))
+        fields["prefix_len"] = draw(st.integers(0, seqlen_kv))
+        fields["kv_lengths"] = draw(st.lists(st.integers(0, seqlen_kv), min_size=batch, max_size=batch))
+        cuts = draw(st.sets(st.integers(1, seqlen_q - 1))) if seqlen_q > 1 else set()
+        edges = [0, *sorted(cuts), seqlen_q]
+        fields["document_lengths"] = [b - a for a, b in itertools.pairwise(edges)]
+    return fields
+
+
+@pytest.fixture(scope="session")
+def any_fields() -> st.SearchStrategy[dict[str, Any]]:
+    """Fields of any valid case."""
+    return fields_of_a_case()
+
+
+@pytest.fixture(scope="session")
+def any_case(any_fields: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Case]:
+    """Any valid case."""
+    return any_fields.map(lambda fields: make_case(**fields))

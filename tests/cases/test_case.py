@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnbench.cases.case import Case, CaseError, make_case
+
+
+@given(data=st.data())
+def test_making_a_case_of_a_cases_fields_gives_the_same_case(
+    data: st.DataObject, any_case: st.SearchStrategy[Case]
+) -> None:
+    case = data.draw(any_case)
+    assert make_case(**case.to_dict()) == case
+
+
+@given(data=st.data())
+def test_a_case_survives_json(data: st.DataObject, any_case: st.SearchStrategy[Case]) -> None:
+    case = data.draw(any_case)
+    back = make_case(**json.loads(json.dumps(case.to_dict())))
+    assert back == case
+    assert back.case_id == case.case_id
+    assert hash(back) == hash(case)
+
+
+@given(data=st.data())
+def test_cases_are_equal_exactly_when_their_ids_are(data: st.DataObject, any_case: st.SearchStrategy[Case]) -> None:
+    one, other = data.draw(any_case), data.draw(any_case)
+    assert (one == other) == (one.case_id == other.case_id)
+
+
+def test_ids_never_change() -> None:
+    # Committed runs and baselines are found again by these. A change here orphans them all.
+    assert make_case().case_id == "2968d72f2952"
+    full = make_case(
+        operator="attention", mode="backward", batch=2, heads_q=6, heads_kv=2, seqlen_q=10, seqlen_kv=10, head_dim=8,
+        head_dim_v=4, dtype="bfloat16", mask="document", document_lengths=[3, 7], document_causal=True,
+        score_mod="softcap", softcap=30, scale=0.5, strides="transposed", inputs="outlier", seed=7,
+    )  # fmt: skip
+    assert full.case_id == "05de2591fe1f"
+
+
+@pytest.mark.parametrize(
+    "irrelevant",
+    [
+        {"window_left": 7},
+        {"window_right": 7},
+        {"prefix_len": 3},
+        {"document_lengths": [3]},
+        {"document_causal": True},
+        {"kv_lengths": [3]},
+        {"softcap": 3.0},
+        {"page_size": 8},
+        {"alignment": "bottom_right"},
+        {"heads_kv": 8},
+        {"seqlen_kv": 1024},
+        {"head_dim_v": 64},
+        {"scale": 0.125},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_a_problem_does_not_use_or_has_by_default_makes_no_difference(irrelevant: dict[str, Any]) -> None:
+    assert make_case(**irrelevant) == make_case()
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ({"mask": "sliding_window"}, {"window_left": 7}),
+        ({"mask": "sliding_window"}, {"window_right": 7}),
+        ({"mask": "prefix_lm"}, {"prefix_len": 3}),
+        ({"mask": "prefix_lm"}, {"prefix_len": 0}),
+        ({"mask": "document"}, {"document_lengths": [24, 1000]}),
+        ({"mask": "document"}, {"document_causal": True}),
+        ({"mask": "key_padding"}, {"kv_lengths": [3]}),
+        ({"score_mod": "softcap"}, {"softcap": 3.0}),
+        ({"kv_cache": "paged"}, {"page_size": 8}),
+        ({"mask": "causal", "seqlen_q": 7}, {"alignment": "bottom_right"}),
+        ({"score_mod": "alibi", "seqlen_q": 7}, {"alignment": "bottom_right"}),
+        ({"score_mod": "relative_bias", "seqlen_q": 7}, {"alignment": "bottom_right"}),
+        ({}, {"seed": 1}),
+        ({}, {"inputs": "constant"}),
+        ({}, {"strides": "transposed"}),
+    ],
+)
+def test_what_a_problem_uses_makes_a_difference(base: dict[str, Any], change: dict[str, Any]) -> None:
+    defaults = {"seqlen_kv": 1024}
+    assert make_case(**defaults, **base, **change) != make_case(**defaults, **base)
+
+
+def test_defaults_follow_from_the_other_fields() -> None:
+    case = make_case(heads_q=6, seqlen_q=40, head_dim=16, batch=3, mask="key_padding")
+    assert (case.heads_kv, case.seqlen_kv, case.head_dim_v) == (6, 40, 16)
+    assert case.scale == 1 / math.sqrt(16)
+    assert case.kv_lengths == (40, 30, 20)
+    assert make_case(seqlen_q=40, mask="prefix_lm").prefix_len == 10
+    assert make_case(seqlen_q=40, mask="document").document_lengths == (4, 8, 12, 16)
+
+
+@pytest.mark.parametrize("seqlen", range(1, 12))
+def test_default_documents_fit_to_any_length(seqlen: int) -> None:
+    lengths = make_case(seqlen_q=seqlen, mask="document").document_lengths
+    assert lengths is not None
+    assert sum(lengths) == seqlen
+    assert min(lengths) >= 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentences"),
+    [
+        ({"heads": 8}, ["unknown field 'heads'"]),
+        ({"mask": "full"}, ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding"]),
+        ({"inputs": "x"}, ["inputs = 'x' is none of normal, outlier, large_logits, constant, nor file:PATH"]),
+        ({"batch": 0}, ["batch = 0 is not a positive integer"]),
+        ({"batch": True}, ["batch = True is not a positive integer"]),
+        ({"seqlen_q": 1.0}, ["seqlen_q = 1.0 is not a positive integer"]),
+        ({"seed": -1}, ["seed = -1 is not an integer >= 0"]),
+        ({"scale": 0}, ["scale = 0 is not a finite number > 0"]),
+        ({"scale": math.inf}, ["scale = inf is not a finite number > 0"]),
+        ({"kv_lengths": 3}, ["kv_lengths = 3 is not a list of integers"]),
+        ({"document_causal": 1}, ["document_causal = 1 is not true or false"]),
+        ({"heads_kv": 3}, ["heads_q = 8 is not a multiple of heads_kv = 3"]),
+        (
+            {"mask": "document", "seqlen_kv": 7},
+            ["mask = 'document' packs one sequence: seqlen_q = 1024 must equal seqlen_kv = 7"],
+        ),
+        (
+            {"mask": "document", "seqlen_q": 8, "document_lengths": [3, 4]},
+            ["document_lengths = [3, 4] must be positive and sum to seqlen_q = 8"],
+        ),
+        (
+            {"mask": "key_padding", "seqlen_q": 8, "kv_lengths": [3, 9]},
+            ["kv_lengths = [3, 9] must be 1 (batch) lengths of 0 to 8 (seqlen_kv)"],
+        ),
+        (
+            {"mask": "key_padding", "seqlen_q": 8, "kv_lengths": [9]},
+            ["kv_lengths = [9] must be 1 (batch) lengths of 0 to 8 (seqlen_kv)"],
+        ),
+        ({"mask": "prefix_lm", "seqlen_q": 8, "prefix_len": 9}, ["prefix_len = 9 is beyond seqlen_kv = 8"]),
+        (
+            {"dtype": "float8_e4m3fn", "mode": "backward"},
+            ["dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'"],
+        ),
+        (
+            {"kv_cache": "paged", "mode": "backward"},
+            ["kv_cache = 'paged' is for inference: mode must be 'forward' and operator 'attention'"],
+        ),
+        (
+            {"strides": "sliced", "operator": "multi_head_attention"},
+            ["strides = 'sliced' needs operator = 'attention' and kv_cache = 'dense'"],
+        ),
+        (
+            {"strides": "qkv_slice", "seqlen_kv": 7},
+            [
+                "strides = 'qkv_slice' cuts Q, K and V out of one buffer: it needs equal lengths and equal head dims",
+            ],
+        ),
+        (
+            {"batch": 0, "heads_q": -1},
+            ["batch = 0 is not a positive integer", "heads_q = -1 is not a positive integer"],
+        ),
+    ],
+)
+def test_fields_that_make_no_case_are_refused_with_a_sentence_for_each_mistake(
+    fields: dict[str, Any], sentences: list[str]
+) -> None:
+    with pytest.raises(CaseError) as caught:
+        make_case(**fields)
+    assert caught.value.problems == sentences
+
+
+def test_the_label_says_what_differs_from_the_ordinary() -> None:
+    assert make_case().label() == "forward b1 h8 s1024 d64 float32"
+    case = make_case(
+        operator="multi_head_attention", heads_kv=2, seqlen_q=128, seqlen_kv=256, head_dim_v=32, inputs="outlier",
+        mask="sliding_window", alignment="bottom_right", score_mod="sink",
+    )  # fmt: skip
+    assert case.label() == (
+        "multi_head_attention forward b1 h8:2 s128x256 d64:32 float32 sliding_window w256+0 bottom_right sink outlier"
+    )

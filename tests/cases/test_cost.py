@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnbench.cases.case import DTYPE_BYTES, Case, make_case
+from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
+from attnbench.cases.masks import dense_mask
+from attnbench.cases.operands import operand_shapes, output_shape
+
+
+def counted_flops(case: Case) -> int:
+    """Two operations for each multiply-add of each matrix product, counted over the pairs and the projections."""
+    forward = backward = 0
+    planes = dense_mask(case)[:, 0]
+    for batch_index in range(case.batch):
+        pairs = int(planes[batch_index % len(planes)].sum())
+        for _ in range(case.heads_q):
+            scores = weighted = pairs
+            forward += 2 * scores * case.head_dim + 2 * weighted * case.head_dim_v
+            backward += 2 * pairs * case.head_dim  # the scores again
+            backward += 2 * pairs * case.head_dim_v  # dP = dO V'
+            backward += 2 * pairs * case.head_dim_v  # dV = P' dO
+            backward += 2 * pairs * case.head_dim  # dQ = dS K
+            backward += 2 * pairs * case.head_dim  # dK = dS' Q
+    if case.operator == "multi_head_attention":
+        shapes = operand_shapes(case)
+        rows = {"w_q": case.seqlen_q, "w_k": case.seqlen_kv, "w_v": case.seqlen_kv, "w_o": case.seqlen_q}
+        projections = sum(2 * case.batch * rows[name] * math.prod(shapes[name]) for name in rows)
+        forward += projections
+        backward += projections
+    return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[case.mode]
+
+
+@given(data=st.data())
+def test_flops_are_those_that_one_can_count(data: st.DataObject, any_case: st.SearchStrategy[Case]) -> None:
+    case = data.draw(any_case)
+    assert flops(case) == counted_flops(case)
+
+
+def counted_bytes(case: Case) -> int:
+    """Each tensor that must be read or written, once."""
+    shapes, size = operand_shapes(case), DTYPE_BYTES[case.dtype]
+    inputs = [math.prod(shapes[name]) * size for name in ("q", "k", "v")]
+    weights = [math.prod(shape) * size for name, shape in shapes.items() if name.startswith("w_")]
+    output = math.prod(output_shape(case)) * size
+    lse = case.batch * case.heads_q * case.seqlen_q * 4
+    gradients = inputs
+    return {
+        "forward": sum(inputs) + sum(weights) + output,
+        "backward": sum(inputs) + sum(weights) + output + output + lse + sum(gradients),
+        "forward_backward": sum(inputs) + sum(weights) + output + output + sum(gradients),
+    }[case.mode]
+
+
+@given(data=st.data())
+def test_bytes_are_each_tensor_once(data: st.DataObject, any_case: st.SearchStrategy[Case]) -> None:
+    case = data.draw(any_case)
+    assert minimum_bytes(case) == counted_bytes(case)
+
+
+@given(data=st.data())
+def test_elements_are_those_of_the_tensors(data: st.DataObject, any_case: st.SearchStrategy[Case]) -> None:
+    case = data.draw(any_case)
+    shapes, count = operand_shapes(case), tensor_elements(case)
+    assert {name: count[name] for name in ("q", "k", "v")} == {n: math.prod(shapes[n]) for n in ("q", "k", "v")}
+    assert count["out"] == math.prod(output_shape(case))
+    assert count.get("weights", 0) == sum(math.prod(s) for name, s in shapes.items() if name.startswith("w_"))
+
+
+def test_the_output_of_float8_is_twice_as_wide() -> None:
+    case = make_case(dtype="float8_e4m3fn", heads_q=1, seqlen_q=10, head_dim=16)
+    assert minimum_bytes(case) == 3 * 160 * 1 + 160 * 2
+
+
+@pytest.mark.parametrize(("mode", "products"), [("forward", 4), ("backward", 10), ("forward_backward", 14)])
+def test_full_attention_costs_what_the_literature_says(mode: str, products: int) -> None:
+    # Dao, "FlashAttention-2" (2023), section 4.1: 4 N^2 d h forward, 2.5 times as much backward.
+    case = make_case(mode=mode, heads_q=3, seqlen_q=50, head_dim=16)
+    assert flops(case) == products * 50**2 * 16 * 3
+
+
+def test_grouped_heads_cost_the_same_flops_and_fewer_bytes() -> None:
+    mha, mqa = make_case(heads_q=8), make_case(heads_q=8, heads_kv=1)
+    assert flops(mqa) == flops(mha)
+    assert minimum_bytes(mqa) == minimum_bytes(mha) * (1 + 1 / 8) / 2

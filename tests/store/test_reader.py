@@ -1,0 +1,219 @@
+"""A run file is read strictly, but for a last line that a killed run has left torn."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+
+import attnbench
+from attnbench.store import reader
+from attnbench.store.reader import RunFileError, read_run
+from attnbench.store.record import SCHEMA_VERSION, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GOLDEN = Path(__file__).parent / "golden"
+LINES = (GOLDEN / "v1.jsonl").read_bytes().splitlines(keepends=True)
+
+Write = Callable[..., Path] if TYPE_CHECKING else Any
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Write:
+    """Writes lines, which are bytes or JSON objects, as they are."""
+
+    def write(*lines: bytes | dict[str, Any]) -> Path:
+        path = tmp_path / "run.jsonl"
+        path.write_bytes(b"".join(x if isinstance(x, bytes) else json.dumps(x).encode() + b"\n" for x in lines))
+        return path
+
+    return write
+
+
+def changed(line: bytes, **fields: Any) -> dict[str, Any]:
+    """A line with some fields changed; ``None`` is a value, too."""
+    return {**json.loads(line), **fields}
+
+
+def without(line: bytes, name: str) -> dict[str, Any]:
+    """A line that lacks a field."""
+    return {key: value for key, value in json.loads(line).items() if key != name}
+
+
+def refusal(path: Path) -> str:
+    """The sentence with which the file is refused."""
+    with pytest.raises(RunFileError) as refused:
+        read_run(path)
+    return str(refused.value).replace(f"{path}", "FILE")
+
+
+def test_every_schema_version_has_a_golden_file_that_can_still_be_read() -> None:
+    versions = sorted(GOLDEN.glob("v*.jsonl"))
+    assert [path.stem for path in versions] == [f"v{version}" for version in range(1, SCHEMA_VERSION + 1)]
+    for path in versions:
+        assert read_run(path).is_complete
+        for record in read_run(path).records:
+            Record.model_validate(record)
+
+
+def test_a_run_file_of_version_1_reads_as_it_was_written() -> None:
+    run = read_run(GOLDEN / "v1.jsonl")
+    assert run.header.scenario_name == "golden"
+    assert run.header.baseline == "naive/numpy"
+    assert [record["status"] for record in run.records] == ["ok", "wrong", "unsupported"]
+    assert run.records[0]["time_median_ns"] == 125_000
+    assert run.records[0]["dq_error_worst"] == [1, 3, 17, 5]
+    assert run.records[1]["out_error_ratio"] == 3.2
+    assert run.footer is not None
+    assert run.footer.wall_s == 12.5
+    assert run.warnings == []
+
+
+def test_records_have_every_field_in_the_order_of_the_format_and_absent_ones_are_none(file: Write) -> None:
+    run = read_run(file(LINES[0], without(LINES[1], "backend"), *LINES[2:]))
+    assert all(list(record) == list(Record.model_fields) for record in run.records)
+    assert run.records[0]["backend"] is None
+
+
+def test_a_torn_last_line_is_dropped_and_said(file: Write) -> None:
+    run = read_run(file(*LINES[:3], LINES[3][:100]))
+    assert [record["status"] for record in run.records] == ["ok", "wrong"]
+    assert run.warnings[0].endswith("run.jsonl: the last line is torn and was dropped (100 bytes)")
+
+
+def test_a_last_line_without_its_newline_is_torn_because_resume_cuts_it_off(file: Write) -> None:
+    assert len(read_run(file(*LINES[:3], LINES[3].rstrip(b"\n"))).records) == 2
+
+
+def test_a_run_that_was_killed_says_what_is_missing(file: Write) -> None:
+    run = read_run(file(*LINES[:3]))
+    assert not run.is_complete
+    assert run.footer is None
+    assert run.warnings == [f"{run.path} is incomplete: 2 of 3 planned records are there"]
+
+
+def test_a_resumed_run_has_a_footer_for_each_sitting(file: Write) -> None:
+    interrupted = changed(LINES[-1], interrupted=True, wall_s=2.0)
+    run = read_run(file(LINES[0], LINES[1], interrupted, LINES[2], LINES[3], LINES[-1]))
+    assert [footer.wall_s for footer in run.footers] == [2.0, 12.5]
+    assert run.footer is not None
+    assert not run.footer.interrupted
+    assert run.is_complete
+
+
+def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"".join(LINES))))
+    assert len(read_run("-").records) == 3
+
+
+def test_a_file_of_a_newer_attnbench_is_refused_in_one_sentence(file: Write) -> None:
+    path = file(changed(LINES[0], schema_version=2, something_new=1), *LINES[1:])
+    assert refusal(path) == "FILE was written by a newer attnbench (schema 2; this one reads up to 1)"
+
+
+def test_a_record_of_a_newer_attnbench_behind_an_older_header_is_refused_too(file: Write) -> None:
+    path = file(LINES[0], changed(LINES[1], schema_version=7))
+    assert refusal(path) == "FILE was written by a newer attnbench (schema 7; this one reads up to 1)"
+
+
+def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def to_2(line: dict[str, Any]) -> dict[str, Any]:
+        return {**line, "seed": line["seed"] + 1}
+
+    def to_3(line: dict[str, Any]) -> dict[str, Any]:
+        return {**line, "seed": line["seed"] * 10}
+
+    monkeypatch.setattr(reader, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(reader, "UPGRADES", {1: to_2, 2: to_3})
+    run = read_run(
+        file(changed(LINES[0], seed=4), changed(LINES[1], seed=0), changed(LINES[2], schema_version=2, seed=5))
+    )
+    assert run.header.seed == 50
+    assert [record["seed"] for record in run.records] == [10, 50]
+    assert {record["schema_version"] for record in run.records} == {3}
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ([b""], "FILE is not a run file: it has no complete line"),
+        ([b'{"kind": "hea'], "FILE is not a run file: it has no complete line"),
+        ([LINES[1]], "FILE is not a run file: its first line is no header"),
+        ([b"[1, 2]\n"], "FILE, line 1, is not a JSON object"),
+        ([changed(LINES[0], colour="red")], "FILE, line 1, is no header: colour: Extra inputs are not permitted"),
+        ([without(LINES[0], "machine_key")], "FILE, line 1, is no header: machine_key: Field required"),
+        ([changed(LINES[0], schema_version=0)], "FILE, line 1, has the schema_version 0, which never was"),
+        (
+            [LINES[0], LINES[0]],
+            "FILE, line 2, is a second header: give runs one by one instead of joined into one file",
+        ),
+        ([LINES[0], {"kind": "note"}], "FILE, line 2, is neither a record nor a footer (its kind is 'note')"),
+        ([LINES[0], without(LINES[1], "repro")], "FILE, line 2, is a record without repro"),
+        (
+            [LINES[0], changed(LINES[1], colour="red")],
+            "FILE, line 2, is a record with fields that schema 1 has not: colour",
+        ),
+        ([LINES[0], changed(LINES[1], status="fine")], "FILE, line 2, is a record with the unknown status 'fine'"),
+        (
+            [LINES[0], changed(LINES[2], time_median_ns=1.0)],
+            "FILE, line 2, is a record with status 'wrong' and yet a time",
+        ),
+        ([LINES[0], without(LINES[-1], "wall_s")], "FILE, line 2, is no footer: wall_s: Field required"),
+    ],
+)
+def test_what_is_no_run_file_is_refused_with_its_line(file: Write, lines: list[Any], sentence: str) -> None:
+    assert refusal(file(*lines)) == sentence
+
+
+def test_damage_before_the_last_line_is_refused(file: Write) -> None:
+    sentence = refusal(file(LINES[0], LINES[1][:100] + b"\n", LINES[2]))
+    assert sentence.startswith("FILE, line 2, is not JSON: Unterminated string")
+
+
+def test_not_a_number_is_no_number(file: Write) -> None:
+    line = LINES[1].replace(b'"wall_s": 0.75', b'"wall_s": NaN')
+    assert line != LINES[1]
+    assert refusal(file(LINES[0], line)) == "FILE, line 2, is not JSON: NaN is no JSON number"
+
+
+def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.jsonl") == "FILE cannot be read: No such file or directory"
+
+
+def test_a_table_has_a_column_for_each_field_and_one_for_the_path() -> None:
+    table = attnbench.load(GOLDEN / "v1.jsonl", GOLDEN / "v1.jsonl")
+    assert list(table.columns) == [*Record.model_fields, "path"]
+    assert len(table) == 6
+    assert set(table["path"]) == {str(GOLDEN / "v1.jsonl")}
+
+
+def test_in_a_table_numbers_are_numbers_lists_stay_lists_and_absent_is_na() -> None:
+    table = attnbench.load(GOLDEN / "v1.jsonl")
+    assert table.loc[0, "memory_peak_bytes"] == 40_960
+    assert table.loc[0, "kv_lengths"] == [64, 32]
+    assert table.loc[0, "deterministic"]
+    for name in ("memory_peak_bytes", "time_median_ns", "deterministic", "reason", "softcap"):
+        assert table[name].isna().any(), name
+    assert pd.api.types.is_float_dtype(table["time_median_ns"])
+    assert table["memory_peak_bytes"].dtype == "Int64"
+
+
+def test_a_column_has_the_same_type_whatever_a_run_happens_to_hold(file: Write) -> None:
+    whole = attnbench.load(GOLDEN / "v1.jsonl")
+    only_failures = attnbench.load(file(changed(LINES[0], cells_planned=2), *LINES[2:]))
+    nothing = attnbench.load(file(changed(LINES[0], cells_planned=0)))
+    assert list(only_failures.dtypes) == list(whole.dtypes)
+    assert list(nothing.dtypes) == list(whole.dtypes)
+
+
+def test_loading_a_torn_file_warns(file: Write) -> None:
+    with pytest.warns(UserWarning, match="torn") as warned:
+        attnbench.load(file(changed(LINES[0], cells_planned=1), LINES[1], b'{"ki'))
+    assert warned[0].filename == __file__

@@ -1,0 +1,98 @@
+"""A run file grows line by line; nothing that was stored is ever damaged."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attnbench.store.writer import RunWriter
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 100 bytes: the system answers a write as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_line_is_on_the_disk_at_once(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run.jsonl")
+    for n in range(3):
+        writer.append({"n": n})
+        assert lines(writer.path) == [{"n": m} for m in range(n + 1)]
+
+
+def test_an_existing_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.jsonl").write_text("kept")
+    with pytest.raises(FileExistsError):
+        RunWriter.create(tmp_path / "run.jsonl")
+    assert (tmp_path / "run.jsonl").read_text() == "kept"
+
+
+def test_force_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "run.jsonl").write_text("old")
+    RunWriter.create(tmp_path / "run.jsonl", force=True).append({"new": 1})
+    assert lines(tmp_path / "run.jsonl") == [{"new": 1}]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_on_a_full_disk_earlier_lines_stay_whole_and_the_rest_waits(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run.jsonl")
+    for n in range(9):
+        writer.append({"n": n, "filler": "x" * 20})
+    assert lines(writer.path) == [{"n": n, "filler": "x" * 20} for n in range(2)]
+    assert len(writer.pending) == 7
+    assert writer.problem is not None
+    assert "cannot be written" in writer.problem
+
+
+def test_what_waited_is_stored_when_there_is_room_again(tmp_path: Path, full_disk: None) -> None:
+    del full_disk
+    writer = RunWriter.create(tmp_path / "run.jsonl")
+    for n in range(5):
+        writer.append({"n": n, "filler": "x" * 40})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    writer.append({"n": 5})
+    assert [line["n"] for line in lines(writer.path)] == list(range(6))
+    assert writer.pending == []
+    assert writer.problem is None
+
+
+def test_resuming_cuts_a_torn_line_off_and_keeps_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text('{"n":0}\n{"n":1}\n{"n":2,"torn":')
+    writer = RunWriter.resume(path)
+    writer.append({"n": 3})
+    assert [line["n"] for line in lines(path)] == [0, 1, 3]
+
+
+def test_nan_never_reaches_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        RunWriter.create(tmp_path / "run.jsonl").append({"time": float("nan")})
+
+
+def test_a_writer_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from attnbench.store.writer import RunWriter\n"
+        "writer = RunWriter.create(Path(sys.argv[1]))\n"
+        "for n in range(50): writer.append({'n': n})\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "run.jsonl"], check=False)
+    assert done.returncode == -9
+    assert [line["n"] for line in lines(tmp_path / "run.jsonl")] == list(range(50))

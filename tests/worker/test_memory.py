@@ -1,0 +1,79 @@
+"""The peak of a call is what was alive at once, whoever allocated it."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from attnbench.worker.memory import peak_of
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark can be reset on Linux only")
+
+MIB = 2**20
+TOLERANCE = 256 * 2**10
+
+
+def touched(size: int) -> np.ndarray:
+    return np.ones(size, np.uint8)
+
+
+@pytest.mark.parametrize("size", [MIB // 2, MIB, 5 * MIB, 100 * MIB])
+def test_what_a_call_returns_is_counted(size: int) -> None:
+    assert peak_of(lambda: touched(size)).peak_bytes == pytest.approx(size, abs=TOLERANCE)
+
+
+def test_what_is_freed_before_the_call_ends_is_counted() -> None:
+    def call() -> np.ndarray:
+        touched(40 * MIB)
+        return touched(2 * MIB)
+
+    assert peak_of(call).peak_bytes == pytest.approx(40 * MIB, abs=TOLERANCE)
+
+
+def test_what_is_not_alive_at_once_is_not_added_up() -> None:
+    def call() -> None:
+        for _ in range(5):
+            touched(10 * MIB)
+
+    assert peak_of(call).peak_bytes == pytest.approx(10 * MIB, abs=TOLERANCE)
+
+
+def test_memory_that_the_heap_held_back_before_is_counted_all_the_same() -> None:
+    touched(30 * MIB)  # freed at once, and kept by the allocator
+    assert peak_of(lambda: touched(30 * MIB)).peak_bytes == pytest.approx(30 * MIB, abs=TOLERANCE)
+
+
+def test_native_allocations_are_counted() -> None:
+    import torch
+
+    peak = peak_of(lambda: torch.ones(25 * MIB, dtype=torch.uint8))
+    assert peak.peak_bytes == pytest.approx(25 * MIB, abs=TOLERANCE)
+
+
+def test_memory_that_is_reserved_but_never_touched_is_not_counted() -> None:
+    assert peak_of(lambda: np.empty(64 * MIB, np.uint8)).peak_bytes < TOLERANCE
+
+
+def test_an_empty_call_needs_nothing_and_the_resolution_is_told() -> None:
+    peak = peak_of(lambda: None)
+    assert peak.peak_bytes <= peak.resolution_bytes
+    assert 0 < peak.resolution_bytes <= MIB
+
+
+def test_the_set_up_is_not_counted() -> None:
+    held: list[np.ndarray] = []
+
+    def set_up() -> None:
+        held[:] = [touched(50 * MIB)]
+
+    assert peak_of(lambda: touched(3 * MIB), set_up=set_up).peak_bytes == pytest.approx(3 * MIB, abs=TOLERANCE)
+
+
+def test_an_error_of_the_call_is_the_callers_to_see() -> None:
+    def call() -> None:
+        raise ValueError("from the call")
+
+    with pytest.raises(ValueError, match="from the call"):
+        peak_of(call)

@@ -1,0 +1,150 @@
+"""Warm-up and stop rule against a clock that tells what the test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+
+from attnbench.worker.timing import Limits, calls_per_sample, sample, warm_up
+
+MS = 1_000_000
+
+
+class FakeClock:
+    """Time passes only in calls, as long as the test says; the last duration goes on for ever."""
+
+    def __init__(self, durations_ns: Iterable[int]) -> None:
+        self.now = 0
+        self.calls = 0
+        self._durations: Iterator[int] = iter(durations_ns)
+        self._last = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+    def call(self) -> int:
+        self.calls += 1
+        self._last = next(self._durations, self._last)
+        self.now += self._last
+        return self.calls
+
+
+def test_warm_up_takes_at_least_100_ms() -> None:
+    clock = FakeClock([MS])
+    assert warm_up(clock.call, clock).calls == 100
+
+
+def test_warm_up_goes_on_until_two_windows_agree() -> None:
+    # Each window of five is 10 % faster than the one before, until it settles.
+    falling = [int(40 * MS * 0.9 ** (n // 5)) for n in range(20)]
+    clock = FakeClock(falling)
+    warmed = warm_up(clock.call, clock)
+    assert warmed.converged
+    assert warmed.calls > 20
+    assert warmed.call_ns == falling[-1]
+
+
+def test_warm_up_gives_up_after_2_s_and_says_so() -> None:
+    clock = FakeClock(3 * MS + n * MS for n in range(10_000))  # slower and slower
+    warmed = warm_up(clock.call, clock)
+    assert not warmed.converged
+    assert clock.now < 2_100 * MS
+
+
+def test_a_call_that_takes_minutes_is_warmed_up_once() -> None:
+    clock = FakeClock([120_000 * MS])
+    assert warm_up(clock.call, clock).calls == 1
+
+
+def test_warm_up_does_not_time_the_set_up() -> None:
+    clock = FakeClock([20 * MS])
+
+    def set_up() -> None:
+        clock.now += 1_000 * MS
+
+    assert warm_up(clock.call, clock, set_up=set_up).calls == 10
+
+
+@pytest.mark.parametrize(("call_ns", "calls"), [(10 * MS, 1), (MS, 1), (MS // 2, 2), (300_000, 4), (1_000, 1_000), (0, 1_000_000)])
+def test_a_sample_lasts_a_millisecond(call_ns: int, calls: int) -> None:
+    assert calls_per_sample(call_ns, clock_resolution_ns=1) == calls
+
+
+def test_a_coarse_clock_needs_longer_samples() -> None:
+    assert calls_per_sample(MS, clock_resolution_ns=10_000) == 10
+
+
+def test_sampling_stops_at_ten_samples_when_they_agree() -> None:
+    clock = FakeClock([5 * MS])
+    samples, result = sample(clock.call, clock, Limits())
+    assert samples == [5 * MS] * 10
+    assert result == 10, "the result is that of the last timed call"
+
+
+def test_sampling_goes_on_while_the_interval_is_wide() -> None:
+    clock = FakeClock(MS * (1 + n % 2) for n in range(1_000))  # 1, 2, 1, 2, ...
+    samples, _ = sample(clock.call, clock, Limits())
+    assert len(samples) == 200
+
+
+def test_sampling_stops_when_its_time_is_over() -> None:
+    clock = FakeClock(100 * MS * (1 + n % 2) for n in range(1_000))
+    samples, _ = sample(clock.call, clock, Limits(sampling_ns=1_000 * MS))
+    assert sum(samples) == pytest.approx(1_000 * MS, rel=0.2)
+
+
+def test_a_call_that_takes_minutes_still_gets_three_samples() -> None:
+    clock = FakeClock([60_000 * MS])
+    samples, _ = sample(clock.call, clock, Limits())
+    assert len(samples) == 3
+
+
+def test_no_sample_is_dropped_and_the_order_is_kept() -> None:
+    durations = [MS, 50 * MS, MS, 2 * MS] + [MS] * 100
+    clock = FakeClock(durations)
+    samples, _ = sample(clock.call, clock, Limits())
+    assert samples == durations[: len(samples)]
+
+
+def test_samples_are_per_call() -> None:
+    clock = FakeClock([MS])
+    samples, result = sample(clock.call, clock, Limits(), calls=8)
+    assert samples == [MS] * 10
+    assert result == 80
+
+
+def test_the_set_up_before_each_sample_is_not_timed() -> None:
+    clock = FakeClock([5 * MS])
+    set_ups = []
+
+    def set_up() -> None:
+        set_ups.append(clock.now)
+        clock.now += 77 * MS
+
+    samples, _ = sample(clock.call, clock, Limits(), set_up=set_up)
+    assert samples == [5 * MS] * 10
+    assert len(set_ups) == 10
+
+
+def test_the_previous_output_is_freed_before_the_next_sample() -> None:
+    alive: list[int] = []
+
+    class Output:
+        def __init__(self) -> None:
+            alive.append(id(self))
+
+        def __del__(self) -> None:
+            alive.remove(id(self))
+
+    clock = FakeClock([5 * MS])
+    most: list[int] = []
+
+    def call() -> Output:
+        most.append(len(alive))
+        clock.call()
+        return Output()
+
+    typed: Callable[[], object] = call
+    sample(typed, clock, Limits())
+    assert max(most) == 0
