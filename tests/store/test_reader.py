@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,13 +17,10 @@ from attnbench.store import reader
 from attnbench.store.reader import RunFileError, read_run
 from attnbench.store.record import SCHEMA_VERSION, Record
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 GOLDEN = Path(__file__).parent / "golden"
 LINES = (GOLDEN / "v1.jsonl").read_bytes().splitlines(keepends=True)
 
-Write = Callable[..., Path] if TYPE_CHECKING else Any
+Write = Callable[..., Path]
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ _IDENTITY = (
     *("cpu_model", "cpu_architecture", "cpu_family", "cpu_model_number", "cpu_stepping", "cpu_instructions"),
     *("cpu_physical", "cpu_logical", "cpu_hypervisor", "cpu_cache_bytes"),
 )
+_PASSING = ("cpu_mhz", "load_average", "runnable", "cpu_steal_share", "memory_available_bytes", "swap_used_bytes")
+_PASSING_OF_A_GPU = ("memory_used_bytes", "sm_clock_mhz", "memory_clock_mhz", "temperature_c", "processes")
 
 
 def environment() -> dict[str, Any]:
@@ -34,6 +36,14 @@ def environment() -> dict[str, Any]:
         "gpus": gpus(),
         "cuda_unavailable": device_unavailable("cuda"),
     }
+
+
+def lasting(here: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`environment` described, without what changes from minute to minute, for comparing two of them."""
+    gpus_then = [
+        {name: value for name, value in gpu.items() if name not in _PASSING_OF_A_GPU} for gpu in here.get("gpus") or []
+    ]
+    return {**{name: value for name, value in here.items() if name not in _PASSING}, "gpus": gpus_then}
 
 
 def libraries(threads: int) -> dict[str, Any]:

@@ -8,13 +8,15 @@ The CUDA half was written from documentation; where there is no GPU only a stand
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from attnbench.machine.cpu import last_level_cache_bytes
 from attnbench.machine.devices import device_unavailable
+from attnbench.machine.disturbance import disturbance, read_counters
 from attnbench.machine.memory import available_bytes
 from attnbench.machine.probe import ask_probe
-from attnbench.machine.stopwatch import median_ns
+from attnbench.machine.stopwatch import fastest_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,8 @@ class Found(TypedDict):
     gbytes_per_s: float | None
     """Copy bandwidth, bytes read and bytes written; a GB is 10^9 bytes."""
     method: str | None
+    disturbance: dict[str, Any]
+    """Of :class:`attnbench.machine.disturbance.Disturbance`; many switches mean that the peaks may be too low."""
 
 
 class Peaks(Found):
@@ -63,12 +67,14 @@ def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
         "not_measured": answer.get("not_measured", {}),
         "gbytes_per_s": answer.get("gbytes_per_s"),
         "method": answer.get("method"),
+        "disturbance": answer.get("disturbance", {}),
     }
 
 
 def find_peaks(device: str, *, quick: bool) -> Found:
     """Measure in this process, less and on smaller products when ``quick``."""
     repeats, target_ns, most_bytes = (3, 10e6, 2**29) if quick else (5, 25e6, 2**30)
+    before = read_counters()
     products, not_measured = _products(device, target_ns)
     cache = last_level_cache_bytes() if device == "cpu" else None
     size = copy_bytes(cache, available_bytes(), most_bytes) if device == "cpu" else most_bytes
@@ -78,18 +84,19 @@ def find_peaks(device: str, *, quick: bool) -> Found:
     # Alternating rounds: a neighbour that steals time for a second does not hit all of one kind.
     for _ in range(_ROUNDS):
         for dtype, (side, product) in products.items():
-            rate = 2 * side**3 / median_ns(product, device, repeats) / 1e3
+            rate = 2 * side**3 / fastest_ns(product, device, repeats) / 1e3
             tflops[dtype] = max(rate, tflops[dtype])
-        gbytes_per_s = max(2 * size / median_ns(copy, device, repeats), gbytes_per_s)
+        gbytes_per_s = max(2 * size / fastest_ns(copy, device, repeats), gbytes_per_s)
     sides = ", ".join(f"{dtype} {side}" for dtype, (side, _) in products.items())
     return {
         "tflops": tflops,
         "not_measured": not_measured,
         "gbytes_per_s": gbytes_per_s,
         "method": (
-            f"best of {_ROUNDS} medians of {repeats} square torch matrix products of random data ({sides}), "
+            f"fastest of {_ROUNDS * repeats} square torch matrix products of random data ({sides}), "
             f"and of copies of {size // 2**20} MiB, bytes read and written"
         ),
+        "disturbance": dataclasses.asdict(disturbance(before, read_counters())),
     }
 
 
@@ -127,9 +134,8 @@ def _products(device: str, target_ns: float) -> tuple[dict[str, tuple[int, Calla
     for dtype in DTYPES:
 
         def time_of(size: int, dtype: str = dtype) -> float:
-            product = _product(device, dtype, size)
-            # The quicker of two: one disturbed call must not pass for a slow dtype.
-            return min(median_ns(product, device, repeats=1) for _ in range(2))
+            # More than one call: a disturbed one must not pass for a slow dtype.
+            return fastest_ns(_product(device, dtype, size), device, repeats=3)
 
         try:
             size = size_for(target_ns, time_of, _LARGEST[device])

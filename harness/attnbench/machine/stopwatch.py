@@ -1,11 +1,11 @@
-"""Median time of a call in the probe: by the clock on the CPU, by events on a CUDA device.
+"""Time of a call in the probe: by the clock on the CPU, by events on a CUDA device.
 
-The workers have their own, more careful way; a peak only needs calls that take milliseconds.
+The fastest of several calls counts, as in STREAM (McCalpin 1995): a peak is what the machine can do at most, and
+whatever disturbs a call only makes it slower. The workers have their own, more careful way.
 """
 
 from __future__ import annotations
 
-import statistics
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,17 @@ _BUSY_NS = 50_000_000
 """How long a GPU must be busy before its clocks have risen."""
 
 
-def median_ns(call: Callable[[], object], device: str, repeats: int) -> float:
-    """Median time of a call on ``cpu`` or ``cuda``, after warming up."""
+def fastest_ns(call: Callable[[], object], device: str, repeats: int) -> float:
+    """Time in ns of the fastest of several calls on ``cpu`` or ``cuda``, after warming up."""
     if device == "cpu":
-        return _median_on_host(call, repeats)
+        return _fastest_on_host(call, repeats)
     import torch
 
-    return median_on_device(call, repeats, torch.cuda)
+    return fastest_on_device(call, repeats, torch.cuda)
 
 
-def median_on_device(call: Callable[[], object], repeats: int, cuda: Any) -> float:
-    """Median time between two events around a call.
+def fastest_on_device(call: Callable[[], object], repeats: int, cuda: Any) -> float:
+    """Shortest time in ns between two events around a call.
 
     Args:
         call: puts work on the current stream.
@@ -44,14 +44,14 @@ def median_on_device(call: Callable[[], object], repeats: int, cuda: Any) -> flo
         end.record()
     cuda.synchronize()
     milliseconds: list[float] = [start.elapsed_time(end) for start, end in events]
-    return statistics.median(milliseconds) * 1e6
+    return min(milliseconds) * 1e6
 
 
-def _median_on_host(call: Callable[[], object], repeats: int) -> float:
+def _fastest_on_host(call: Callable[[], object], repeats: int) -> float:
     call()
     times = []
     for _ in range(repeats):
         start = perf_counter_ns()
         call()
         times.append(perf_counter_ns() - start)
-    return statistics.median(times)
+    return min(times)

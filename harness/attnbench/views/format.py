@@ -12,18 +12,18 @@ _BYTES = ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits, thousands in groups, never in scientific notation above 1e-4."""
+    """A number with so many significant digits (more where its whole part has more), thousands in groups."""
     if value is None:
         return ABSENT
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     if abs(value) < 1e-4:
         return f"{value:.{digits - 1}e}"
-    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     rounded = round(value, decimals)
     if rounded and math.floor(math.log10(abs(rounded))) > math.floor(math.log10(abs(value))):
-        decimals -= 1  # 9.996 has become 10.00: one decimal too many
-    return f"{rounded:,.{max(0, decimals)}f}"
+        decimals = max(0, decimals - 1)  # 9.996 has become 10.00: one decimal too many
+    return f"{rounded:,.{decimals}f}"
 
 
 def duration(ns: float | None, digits: int = 3) -> str:
@@ -47,6 +47,8 @@ def size(count: float | None) -> str:
     if count is None:
         return ABSENT
     one, unit = _scale(count, _BYTES)
+    if unit == "B":
+        return f"{count:,.0f} B"
     return f"{number(count / one)} {unit}"
 
 

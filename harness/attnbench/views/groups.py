@@ -19,6 +19,7 @@ _QUIET = {
     "operator": "attention",
     "alignment": "top_left",
     "score_mod": "no score_mod",
+    "seqlen_q": "seqlen_q = seqlen_kv",
     "scale": "default scale",
     "kv_cache": "dense",
     "strides": "contiguous",
@@ -71,7 +72,7 @@ def group_cells(cells: Iterable[CellResult]) -> Grouping:
     """Put cells into groups and name these by what differs between them."""
     parts = [part for family in _families(cells) for part in _told_apart(family)]
     parts.sort(key=lambda part: _order(part.cells))
-    words_of = [{**_words(part.cells[0]), "lengths": part.word} for part in parts]
+    words_of = [{**_words(part.cells[0], _fixed_queries(part.cells)), "lengths": part.word} for part in parts]
     varying = {name for words in words_of for name in words if words[name] != words_of[0][name]}
     common = [
         word
@@ -102,7 +103,7 @@ def _families(cells: Iterable[CellResult]) -> list[list[CellResult]]:
     """Cells by everything but their lengths; where queries and keys differ in number, by the number of queries too."""
     alike: dict[tuple[str, ...], list[CellResult]] = {}
     for cell in cells:
-        alike.setdefault(tuple(_words(cell, with_queries=False).values()), []).append(cell)
+        alike.setdefault(tuple(_words(cell, None).values()), []).append(cell)
     families: dict[tuple[object, ...], list[CellResult]] = {}
     for words, found in alike.items():
         few_queries = {cell.case.seqlen_q for cell in found if cell.case.seqlen_q != cell.case.seqlen_kv}
@@ -135,11 +136,10 @@ def _lengths_within(case: Case) -> str:
     )
 
 
-def _words(cell: CellResult, *, with_queries: bool = True) -> dict[str, str]:
-    """What each field reads as, in the order of a label's words. The lengths are the axis."""
+def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
+    """What each field reads as, in the order of a label's words. The lengths are the axis, but for fixed queries."""
     case = cell.case
     scaled = not math.isclose(case.scale, 1 / math.sqrt(case.head_dim))
-    fixed_queries = with_queries and case.seqlen_q != case.seqlen_kv
     return {
         "operator": case.operator,
         "mode": case.mode,
@@ -150,7 +150,7 @@ def _words(cell: CellResult, *, with_queries: bool = True) -> dict[str, str]:
         "batch": f"batch {case.batch}",
         "heads": f"heads {_pair(case.heads_q, case.heads_kv)}",
         "head_dim": f"head_dim {_pair(case.head_dim, case.head_dim_v)}",
-        "seqlen_q": f"seqlen_q {length(case.seqlen_q)}" if fixed_queries else "",
+        "seqlen_q": "seqlen_q = seqlen_kv" if queries is None else f"seqlen_q {length(queries)}",
         "scale": f"scale {case.scale:.4g}" if scaled else "default scale",
         "kv_cache": case.kv_cache if case.page_size is None else f"{case.kv_cache} (page_size {case.page_size})",
         "strides": case.strides,

@@ -1,0 +1,167 @@
+"""PyTorch's flex_attention: the mask and the score modification are small functions that become part of one kernel.
+
+Dong et al., "Flex Attention: A Programming Model for Generating Optimized Attention Kernels" (2024). Which blocks of the
+mask are empty, full or mixed is found while preparing (torch materialises the mask for that); the kernel is compiled at
+the first call. On a CPU torch generates C++, for the forward pass only.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+    MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@attention(
+    "torch/flex",
+    device=("cpu", "cuda"),
+    dtypes=("float32", "float16", "bfloat16"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    modes=("forward", "backward", "forward_backward"),
+    score_mods=("none", "softcap", "alibi", "relative_bias"),
+    alignments=("top_left", "bottom_right"),
+    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    gqa=True,
+    unequal_head_dims=True,
+    memory="O(n)",
+)
+def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
+    """PyTorch's flex_attention, compiled, with the mask and the score modification as functions."""
+    out: Tensor = plan.function(
+        q,
+        k,
+        v,
+        score_mod=plan.score_mod,
+        block_mask=plan.block_mask,
+        scale=case.scale,
+        enable_gqa=case.heads_q != case.heads_kv,
+    )
+    return out
+
+
+@flex.supports
+def refusal(case: Case, device: str) -> str | None:
+    """What torch compiles for a CPU has no gradients."""
+    if device == "cpu" and case.needs_gradients:
+        return "flex_attention is for inference only on the CPU: it has no backward pass there"
+    return None
+
+
+@flex.available
+def needs_compiler() -> str | None:
+    """On a CPU, torch.compile writes C++."""
+    if shutil.which("g++") or shutil.which("clang++") or shutil.which("c++"):
+        return None
+    return "torch.compile needs a C++ compiler, and none is on the PATH (g++ or clang++)"
+
+
+class Plan:
+    """The mask by blocks, the score modification, and the function to be compiled."""
+
+    def __init__(self, case: Case, operands: Operands) -> None:
+        import torch
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+        device = operands.q.device
+        self.score_mod = score_mod_of(case, operands)
+        mask_mod = mask_mod_of(case, device)
+        batch = case.batch if case.mask == "key_padding" else None  # all others are the same for a whole batch
+        self.block_mask = (
+            create_block_mask(mask_mod, batch, None, case.seqlen_q, case.seqlen_kv, device=str(device))
+            if mask_mod
+            else None
+        )
+        torch.compiler.reset()  # each case has a kernel of its own, and torch gives up recompiling after a few
+        self.function: Any = torch.compile(flex_attention, dynamic=False)
+
+
+flex.prepare(Plan)
+
+
+def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
+    """Whether query i sees key j, both tensors of indices; ``None`` where every query sees every key."""
+    import torch
+
+    offset = case.diagonal_offset
+    left, right, prefix = case.window_left or 0, case.window_right or 0, case.prefix_len or 0
+
+    def causal(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return j <= i + offset
+
+    def sliding_window(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (j >= i + offset - left) & (j <= i + offset + right)
+
+    def prefix_lm(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (j < prefix) | (j <= i + offset)
+
+    if case.mask == "document":
+        assert case.document_lengths is not None
+        document = torch.repeat_interleave(torch.tensor(case.document_lengths)).to(device)  # (seqlen,)
+
+        def same_document(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return document[i] == document[j]
+
+        def earlier_in_document(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return (document[i] == document[j]) & (j <= i)
+
+        return earlier_in_document if case.document_causal else same_document
+
+    if case.mask == "key_padding":
+        lengths = torch.tensor(case.kv_lengths, device=device)  # (batch,)
+
+        def is_real(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return j < lengths[b]
+
+        return is_real
+
+    return {"none": None, "causal": causal, "sliding_window": sliding_window, "prefix_lm": prefix_lm}[case.mask]
+
+
+def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
+    """What is done to a scaled score; ``None`` where nothing is."""
+    import torch
+
+    offset, cap = case.diagonal_offset, case.softcap or 0.0
+    device = operands.q.device
+
+    if case.score_mod == "softcap":
+
+        def softcap(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return cap * torch.tanh(score / cap)
+
+        return softcap
+
+    if case.score_mod == "alibi":
+        slopes = torch.from_numpy(alibi_slopes(case.heads_q)).to(device, torch.float32)  # (heads_q,)
+
+        def alibi(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return score - slopes[h] * torch.abs(j - i - offset)
+
+        return alibi
+
+    if case.score_mod == "relative_bias":
+        assert operands.relative_bias is not None
+        distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - offset
+        buckets = torch.from_numpy(relative_buckets(distance, bidirectional=is_bidirectional(case))).to(device)
+        bias: Tensor = operands.relative_bias[:, buckets].contiguous()  # (heads_q, seqlen_q + seqlen_kv - 1)
+        zero = case.seqlen_q - 1
+
+        def relative_bias(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return score + bias[h, j - i + zero]
+
+        return relative_bias
+
+    return None

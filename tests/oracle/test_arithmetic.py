@@ -1,0 +1,114 @@
+"""The oracle's attention against the definition, written with loops over single numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attnbench import Case, make_case
+from attnbench.cases.bias import score_bias
+from attnbench.cases.masks import row_bounds
+from attnbench.cases.operands import operand
+from attnbench.oracle.arithmetic import EXACT, Arithmetic
+from attnbench.oracle.reference import reference
+from attnbench.oracle.selection import select
+
+
+def by_definition(case: Case, b: int, h: int) -> tuple[np.ndarray, np.ndarray]:
+    """Output (seqlen_q, head_dim_v) and LSE (seqlen_q,) of one head: sums of Python floats."""
+    g = h // (case.heads_q // case.heads_kv)
+    q, k, v = (operand(case, name).astype(np.float64) for name in ("q", "k", "v"))
+    table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
+    sink = float(operand(case, "sinks")[h]) if case.score_mod == "sink" else None
+    low, high = row_bounds(case, b)
+    out, lse = np.zeros((case.seqlen_q, case.head_dim_v)), np.full(case.seqlen_q, -math.inf)
+    for i in range(case.seqlen_q):
+        scores = {}
+        for j in range(low[i], high[i]):
+            s = case.scale * sum(q[b, h, i, d] * k[b, g, j, d] for d in range(case.head_dim))
+            if case.softcap is not None:
+                s = case.softcap * math.tanh(s / case.softcap)
+            bias = score_bias(case, h, np.array([i]), np.array([j]), table)
+            scores[j] = s + (0.0 if bias is None else float(bias[0, 0]))
+        total = sum(math.exp(s) for s in scores.values()) + (0.0 if sink is None else math.exp(sink))
+        if total == 0:
+            continue
+        lse[i] = math.log(total)
+        for j, s in scores.items():
+            out[i] += math.exp(s) / total * v[b, g, j]
+    return out, lse
+
+
+CASES = [
+    {},
+    {"mask": "causal"},
+    {"mask": "causal", "seqlen_q": 7, "seqlen_kv": 4, "alignment": "bottom_right"},
+    {"mask": "sliding_window", "window_left": 2, "window_right": 1},
+    {"mask": "prefix_lm", "prefix_len": 3},
+    {"mask": "document", "document_lengths": [2, 1, 3]},
+    {"mask": "key_padding", "kv_lengths": [5, 0]},
+    {"score_mod": "softcap", "softcap": 0.7},
+    {"score_mod": "alibi", "mask": "causal"},
+    {"score_mod": "relative_bias", "scale": 1.0},
+    {"score_mod": "sink", "mask": "key_padding", "kv_lengths": [0, 4]},
+    {"heads_q": 4, "heads_kv": 2, "head_dim_v": 5},
+]
+
+
+@pytest.mark.parametrize("fields", CASES, ids=lambda f: " ".join(map(str, f.values())) or "plain")
+def test_the_exact_answer_is_the_definition(fields: dict[str, object]) -> None:
+    case = make_case(**{"batch": 2, "heads_q": 2, "seqlen_q": 6, "head_dim": 4, **fields})
+    selection = select(case)
+    answer = reference(case, selection, 0, EXACT)
+    for index, (b, h) in enumerate(selection.query_heads(case)):
+        out, lse = by_definition(case, b, h)
+        np.testing.assert_allclose(answer["out"][index], out, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(answer["lse"][index], lse, rtol=1e-12)
+
+
+@pytest.mark.parametrize("fields", CASES, ids=lambda f: " ".join(map(str, f.values())) or "plain")
+def test_the_exact_gradients_are_those_of_finite_differences(fields: dict[str, object]) -> None:
+    sizes = {"batch": 2, "heads_q": 2, "seqlen_q": 6, "head_dim": 4, "dtype": "float64", "mode": "backward"}
+    case = make_case(**{**sizes, **fields})
+    selection = select(case)
+    answer = reference(case, selection, 0, EXACT)
+    dout = torch.from_numpy(operand(case, "dout"))
+
+    def loss(name: str, index: tuple[int, ...], step: float) -> float:
+        """<dout, out> with one input moved by a step."""
+        moved = {n: operand(case, n).copy() for n in ("q", "k", "v")}
+        moved[name][index] += step
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("attnbench.oracle.reference.operand_head", lambda c, n, b, h, r: (moved | {"dout": dout.numpy()})[n][b, h])
+            out = reference(case, selection, 0, EXACT)["out"]
+        heads = selection.query_heads(case)
+        return sum(float((dout[b, h] * out[i]).sum()) for i, (b, h) in enumerate(heads))
+
+    for name, places in (("q", (1, 0, 2, 3)), ("k", (0, 1, 1, 0)), ("v", (1, 1, 0, 2))):
+        index = tuple(min(place, size - 1) for place, size in zip(places, operand(case, name).shape, strict=True))
+        slope = (loss(name, index, 1e-5) - loss(name, index, -1e-5)) / 2e-5
+        owners = selection.query_heads(case) if name == "q" else list(selection.groups)
+        got = answer[f"d{name}"][owners.index(index[:2])][index[2:]]
+        assert float(got) == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+def test_an_honest_float32_computation_is_as_wrong_as_float32_is() -> None:
+    case = make_case(heads_q=2, seqlen_q=64)
+    selection = select(case)
+    exact = reference(case, selection, 0, EXACT)["out"]
+    for through_lse in (False, True):
+        honest = reference(case, selection, 0, Arithmetic("float32", through_lse))["out"]
+        error = float((honest - exact).norm() / exact.norm())
+        assert 1e-8 < error < 2e-6
+
+
+def test_blocks_of_rows_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(heads_q=2, seqlen_q=33, mode="backward", mask="causal")
+    whole = reference(case, select(case), 0, EXACT)
+    monkeypatch.setattr("attnbench.oracle.reference.BLOCK_PAIRS", 5 * 33)
+    blocks = reference(case, select(case), 0, EXACT)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(blocks[name], tensor, rtol=1e-13, atol=1e-14)

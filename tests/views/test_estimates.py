@@ -1,0 +1,110 @@
+"""A cell's value is the median of its processes' medians; intervals say where they come from."""
+
+from __future__ import annotations
+
+import pytest
+
+from attnbench.views.estimates import NO_INTERVAL, Interval, Timing, clearly_faster, ratio, sample_interval
+
+
+def timing(*medians: float, spread: float | None = 0.01) -> Timing:
+    """Processes with these medians, each with an interval of ``spread`` to both sides."""
+    intervals = [
+        None if spread is None else Interval(low=m * (1 - spread), high=m * (1 + spread), method="own") for m in medians
+    ]
+    return Timing(medians=medians, intervals=tuple(intervals))
+
+
+def test_the_value_is_the_median_of_the_processes_medians() -> None:
+    assert timing(10, 30, 11).value == 11
+    assert timing(10, 30).value == 20
+
+
+def test_one_process_has_the_interval_of_its_samples() -> None:
+    estimate = timing(100).estimate
+    assert (estimate.low, estimate.high, estimate.method) == (99, 101, "own")
+
+
+def test_two_processes_have_the_hull_of_their_intervals() -> None:
+    estimate = timing(100, 200).estimate
+    assert (estimate.low, estimate.high) == (99, 202)
+    assert estimate.method == "own, hull over 2 processes"
+
+
+def test_from_three_processes_on_the_spread_between_them_counts_and_not_that_within() -> None:
+    estimate = timing(100, 110, 120, spread=0.5).estimate
+    assert (estimate.low, estimate.high) == (100, 120)
+    assert estimate.method == "bootstrap over 3 processes (so few: nearer to their range than to 95 %)"
+    assert timing(*range(100, 110)).estimate.method == "bootstrap over 10 processes"
+
+
+def test_the_bootstrap_of_many_processes_is_narrower_than_their_range() -> None:
+    medians = [100 + i for i in range(21)]
+    estimate = timing(*medians).estimate
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert 100 < estimate.low < estimate.value < estimate.high < 120
+
+
+def test_the_same_numbers_give_the_same_interval_every_time() -> None:
+    assert timing(1, 2, 3, 4, 5, 6, 7).estimate == timing(1, 2, 3, 4, 5, 6, 7).estimate
+
+
+def test_without_an_interval_in_one_of_the_processes_there_is_none_at_all() -> None:
+    known = Interval(low=9, high=11, method="own")
+    estimate = Timing(medians=(10, 10), intervals=(known, None)).estimate
+    assert (estimate.low, estimate.high, estimate.method) == (None, None, NO_INTERVAL)
+
+
+def test_few_samples_have_their_range_for_an_interval_and_say_so() -> None:
+    assert sample_interval([5.0, 3.0, 4.0], None, None) == Interval(low=3, high=5, method="range of 3 samples")
+    assert sample_interval([5.0, 3.0], None, None) is None
+    assert sample_interval(None, None, None) is None
+    assert sample_interval([5.0, 3.0, 4.0], 3.5, 4.5) == Interval(
+        low=3.5, high=4.5, method="95 % interval within the process"
+    )
+
+
+def test_a_ratio_of_single_processes_reaches_from_one_intervals_end_to_the_others_opposite_end() -> None:
+    estimate = ratio(timing(200), timing(100))
+    assert estimate.value == 2
+    assert estimate.low == pytest.approx(198 / 101)
+    assert estimate.high == pytest.approx(202 / 99)
+    assert estimate.method == "from the intervals of both medians"
+
+
+def test_a_ratio_of_three_processes_and_more_is_bootstrapped_over_them() -> None:
+    estimate = ratio(timing(200, 202, 204, 206, 208, 210), timing(100, 101, 102, 103, 104, 105))
+    assert estimate.method == "bootstrap over 6 processes"
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert 200 / 105 < estimate.low < 2 < estimate.high < 210 / 100
+
+
+def test_a_ratio_of_which_one_side_has_few_processes_falls_back_to_intervals() -> None:
+    assert ratio(timing(200, 201, 202), timing(100)).method == "from the intervals of both medians"
+
+
+def test_a_ratio_has_no_interval_where_a_side_has_none() -> None:
+    estimate = ratio(timing(200, spread=None), timing(100))
+    assert (estimate.value, estimate.low, estimate.high, estimate.method) == (2, None, None, NO_INTERVAL)
+
+
+def test_overlapping_intervals_are_within_noise() -> None:
+    assert not clearly_faster(timing(100, spread=0.05), timing(106, spread=0.05))
+    assert clearly_faster(timing(100, spread=0.05), timing(120, spread=0.05))
+    assert not clearly_faster(timing(120, spread=0.05), timing(100, spread=0.05))
+
+
+def test_a_small_difference_of_few_processes_is_within_noise_however_narrow_their_intervals() -> None:
+    assert not clearly_faster(timing(100, spread=1e-6), timing(101.9, spread=1e-6))
+    assert clearly_faster(timing(100, spread=1e-6), timing(102.1, spread=1e-6))
+    assert not clearly_faster(timing(*[100] * 5), timing(*[101.9] * 5))
+
+
+def test_a_small_difference_of_many_processes_counts() -> None:
+    assert clearly_faster(timing(*[100] * 6), timing(*[101] * 6))
+
+
+def test_a_difference_without_an_interval_is_never_clear() -> None:
+    assert not clearly_faster(timing(100, spread=None), timing(900, spread=None))
