@@ -102,6 +102,14 @@ def test_defaults_follow_from_the_other_fields() -> None:
     assert make_case(seqlen_q=40, mask="document").document_lengths == (4, 8, 12, 16)
 
 
+def test_defaults_of_what_only_some_problems_have() -> None:
+    window = make_case(mask="sliding_window")
+    assert (window.window_left, window.window_right) == (256, 0)
+    assert make_case(mask="document").document_causal is False
+    assert make_case(score_mod="softcap").softcap == 50
+    assert make_case(kv_cache="paged").page_size == 16
+
+
 @pytest.mark.parametrize("seqlen", range(1, 12))
 def test_default_documents_fit_to_any_length(seqlen: int) -> None:
     lengths = make_case(seqlen_q=seqlen, mask="document").document_lengths

@@ -161,7 +161,7 @@ class TestFamilies:
         assert not np.array_equal(operand_head(case, "k", 0, 1)[0], k[0])
 
     def test_weights_keep_the_variance(self) -> None:
-        case = make_case(operator="multi_head_attention", heads_q=8, head_dim=32, seqlen_q=64)
+        case = make_case(operator="multi_head_attention", heads_q=8, heads_kv=2, head_dim=32, seqlen_q=64)
         for weight in ("w_q", "w_k", "w_v"):
             projected = operand(case, "q") @ operand(case, weight)
             assert 0.9 < projected.std() < 1.1

@@ -109,6 +109,12 @@ def test_an_impossible_combination_is_a_mistake_with_the_combination(scenario: L
     ]
 
 
+def test_a_combination_that_the_command_line_makes_twice_is_reported_once(scenario: Load) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        expand(scenario("axes.heads_kv = [2, 4]"), {"heads_kv": ["3"]})
+    assert caught.value.problems == ["heads_q = 8 is not a multiple of heads_kv = 3 (in heads_kv=3)"]
+
+
 def test_many_kinds_of_impossible_combinations_are_cut_short(scenario: Load) -> None:
     loaded = scenario("defaults.heads_q = 2\naxes.heads_kv = [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]")
     with pytest.raises(ScenarioError) as caught:

@@ -51,6 +51,11 @@ def test_the_name_is_the_files_own(derived: Callable[[str], Scenario]) -> None:
     assert derived("").name == "derived"
 
 
+def test_the_name_of_the_base_is_not_inherited(write: Write) -> None:
+    write('name = "first"', "base.toml")
+    assert load_scenario(write('extends = "base.toml"', "second.toml")).name == "second"
+
+
 def test_tables_are_merged_entry_by_entry_and_lists_replaced(derived: Callable[[str], Scenario]) -> None:
     loaded = derived("exclude = [{seqlen = 64}]\ndefaults.head_dim = 16\nlimits.time_s = 9\naxes.seqlen = [64, 96]")
     assert (loaded.limits.time_s, loaded.limits.min_samples) == (9, 3)

@@ -9,10 +9,11 @@ from attnbench.views.estimates import NO_INTERVAL, Interval, Timing, clearly_fas
 
 def timing(*medians: float, spread: float | None = 0.01) -> Timing:
     """Processes with these medians, each with an interval of ``spread`` to both sides."""
-    intervals = [
-        None if spread is None else Interval(low=m * (1 - spread), high=m * (1 + spread), method="own") for m in medians
-    ]
-    return Timing(medians=medians, intervals=tuple(intervals))
+    return Timing(medians=medians, intervals=tuple(None if spread is None else around(m, spread) for m in medians))
+
+
+def around(median: float, spread: float) -> Interval:
+    return Interval(low=median * (1 - spread), high=median * (1 + spread), method="own")
 
 
 def test_the_value_is_the_median_of_the_processes_medians() -> None:

@@ -20,7 +20,7 @@ from attnbench.views import format as fmt
         (6_018_788, "6.02 ms"),
         (232_025_630, "232 ms"),
         (61_000_000_000, "61.0 s"),
-        (7_261_000_000_000, "7,260 s"),
+        (7_261_000_000_000, "7,261 s"),
         (None, "—"),
     ],
 )
@@ -35,7 +35,15 @@ def test_both_ends_of_an_interval_have_the_unit_of_the_upper_one() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (1023, "1.00 KiB"), (1022, "1,020 B"), (4096, "4.00 KiB"), (3 * 2**30, "3.00 GiB"), (None, "—")],
+    [
+        (0, "0 B"),
+        (1000, "1,000 B"),
+        (1023, "1,023 B"),
+        (1024, "1.00 KiB"),
+        (4096, "4.00 KiB"),
+        (3 * 2**30, "3.00 GiB"),
+        (None, "—"),
+    ],
 )
 def test_bytes_are_counted_in_powers_of_1024(count: int | None, text: str) -> None:
     assert fmt.size(count) == text
@@ -60,6 +68,7 @@ def test_small_rates_are_gigaflops() -> None:
         (0.09996, "0.100"),
         (0, "0"),
         (3e-6, "3.00e-06"),
+        (10_417.3, "10,417"),
     ],
 )
 def test_a_number_keeps_three_significant_digits_when_it_is_rounded_up(value: float, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,14 +44,8 @@ def test_lengths_alone_make_one_group_without_a_name(grouped: Callable[..., Grou
 
 
 def test_groups_are_named_by_what_differs_and_the_rest_is_said_once(grouped: Callable[..., Grouping]) -> None:
-    grouping = grouped(
-        *(
-            {"seqlen_q": n, "dtype": d, "mask": m}
-            for n in (64, 128)
-            for d in ("float32", "bfloat16")
-            for m in ("none", "causal")
-        )
-    )
+    kinds = itertools.product((64, 128), ("float32", "bfloat16"), ("none", "causal"))
+    grouping = grouped(*({"seqlen_q": tokens, "dtype": dtype, "mask": mask} for tokens, dtype, mask in kinds))
     assert shape(grouping) == [
         ("float32 · no mask", [64, 128]),
         ("float32 · causal", [64, 128]),

@@ -102,7 +102,7 @@ def _holds(name: str, wanted: object, value: object) -> bool:
     match = _COMPARISON.fullmatch(wanted) if isinstance(wanted, str) else None
     if match is None:
         parsed = parse_value(name, wanted)
-        return value is not None and (list(value) if isinstance(value, tuple) else value) == parsed
+        return value is not None and value == parsed
     if not is_quantity(name):
         raise ValueError(f"{wanted!r} compares, and {name} has no order")
     bound = parse_value(name, match[2])

@@ -12,7 +12,6 @@ from attnbench.sweep.fields import (
     SHORTHANDS,
     did_you_mean,
     expand_shorthands,
-    fields_of,
     parse_value,
     parse_values,
 )
@@ -93,7 +92,9 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
         except CaseError as error:
             if scenario.excluded_fields(_filled(fields)) is None:
                 for problem in error.problems:
-                    impossible.setdefault(problem, []).append(fields)
+                    found = impossible.setdefault(problem, [])
+                    if fields not in found:
+                        found.append(fields)
             continue
         if scenario.excluded(case) is None:
             before = planned.get(case.case_id)
@@ -106,28 +107,29 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
 
 def _combinations(scenario: Scenario, overrides: Mapping[str, list[str]]) -> Iterator[tuple[Fields, tuple[str, ...]]]:
     """Every combination of shapes, groups and axes, the defaults below and the overrides on top."""
-    replaced = {field for name in overrides for field in fields_of(name)}
-
-    def kept(table: Mapping[str, object]) -> Fields:
-        parsed = {name: parse_value(name, value) for name, value in table.items()}
-        return {name: value for name, value in expand_shorthands(parsed).items() if name not in replaced}
-
     factors: list[list[_Part]] = []
     if scenario.shapes:
-        factors.append([_Part(kept(shape), (name,)) for name, shape in scenario.shapes.items()])
+        factors.append([_Part(_fields(shape), (name,)) for name, shape in scenario.shapes.items()])
     for group in scenario.zip:
         rows = zip(*group.values(), strict=True)
-        factors.append([_Part(kept(dict(zip(group, row, strict=True)))) for row in rows])
-    factors += [[_Part(kept({name: value})) for value in _axis(name, values)] for name, values in scenario.axes.items()]
+        factors.append([_Part(_fields(dict(zip(group, row, strict=True)))) for row in rows])
+    factors += [
+        [_Part(_fields({name: value})) for value in _axis(name, values)] for name, values in scenario.axes.items()
+    ]
     # Shorthands first, so that heads=8 and heads_kv=2 mean the same in either order.
     for name in sorted(overrides, key=lambda name: name not in SHORTHANDS):
         factors.append([_Part(expand_shorthands({name: value})) for value in _axis(name, overrides[name])])
-    base = kept(scenario.defaults)
+    base = _fields(scenario.defaults)
     for combination in itertools.product(*factors):
         fields = dict(base)
         for part in combination:
             fields |= part.fields
         yield fields, tuple(tag for part in combination for tag in part.tags)
+
+
+def _fields(table: Mapping[str, object]) -> Fields:
+    """A table of single values as fields of a case."""
+    return expand_shorthands({name: parse_value(name, value) for name, value in table.items()})
 
 
 def _axis(name: str, values: Any) -> list[object]:

@@ -28,20 +28,16 @@ INTERVAL = Column(
     title="95 % interval",
     text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + ("*" if _is_range(row) else ""),
     is_number=True,
+    footnote="* The range of the samples, which are too few for an interval of 95 %.",
+    spare=3,
 )
-MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True)
-ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True)
+MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True, spare=1)
+ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True, spare=2)
 
 
 def _is_range(row: Row) -> bool:
     """Whether a row's interval is not one of 95 %, but the range of few samples."""
     return "range" in (row["time_ci_method"] or "")
-
-
-def interval_note(rows: Iterable[Row]) -> str:
-    """What the star means, where a row has one."""
-    starred = any(_is_range(row) for row in rows)
-    return "* The range of the samples, which are too few for an interval of 95 %." if starred else ""
 
 
 def speedup_column(baseline: str) -> Column:

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellKey
     from attnbench.views.compare import Comparison, Pair
 
-REFERENCE = Column(title="reference", text=lambda row: duration(row["reference_time_median_ns"]), is_number=True)
+REFERENCE = Column(
+    title="reference", text=lambda row: duration(row["reference_time_median_ns"]), is_number=True, spare=2
+)
 SPEEDUP = Column(title="speed-up", text=lambda row: times(row["speedup"]), is_number=True)
 SPEEDUP_INTERVAL = Column(
-    title="interval", text=lambda row: times_interval(row["speedup_low"], row["speedup_high"]), is_number=True
+    title="interval", text=lambda row: times_interval(row["speedup_low"], row["speedup_high"]), is_number=True, spare=1
 )
 DIFFERENCE = Column(title="difference", text=lambda row: str(row["difference"]))
-MEMORY_RATIO = Column(title=f"memory {TIMES}", text=lambda row: times(row["memory_ratio"]), is_number=True)
+MEMORY_RATIO = Column(title=f"memory {TIMES}", text=lambda row: times(row["memory_ratio"]), is_number=True, spare=3)
 
 
 def view_of(comparison: Comparison) -> View:

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +42,10 @@ class Column:
     is_code: bool = False
     is_implementation: bool = False
     is_status: bool = False
+    footnote: str = ""
+    """What a star at the end of a cell means."""
+    spare: int = 0
+    """Where a terminal is too narrow for all columns, those above 0 are left out, the highest first, and named."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +55,18 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Row]
     title: str = ""
-    note: str = ""
-    """What a mark in the cells means."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the stars in its cells mean."""
+        return footnotes(self.columns, self.rows)
+
+
+def footnotes(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+    """Footnotes of those columns that have a star in one of the rows."""
+    return [
+        column.footnote for column in columns if column.footnote and any(column.text(row).endswith("*") for row in rows)
+    ]
 
 
 Block = Heading | Paragraph | Table
@@ -69,42 +83,21 @@ class View:
     """JSON-ready; what JSON holds beside the rows."""
 
 
-_STATUS_STYLES = {"ok": "green", "wrong": "bold red", "crashed": "red", "timeout": "red", "error": "red"}
-
-
 def terminal(view: View) -> RenderableType:
     """For rich's console: ``console.print(terminal(view))``."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
 
+    from attnbench.views.fitted import Fitted
+
     parts: list[RenderableType] = []
     for block in view.blocks:
         if isinstance(block, Heading):
             parts.append(Padding(Text(block.text, style="bold"), (1 if parts else 0, 0, 0, 0)))
-        elif isinstance(block, Paragraph):
-            parts.append(Text(block.text))
         else:
-            parts.append(_rich_table(block))
-            parts += [Text(block.note)] if block.note else []
+            parts.append(Text(block.text) if isinstance(block, Paragraph) else Fitted(block))
     return Group(*parts)
-
-
-def _rich_table(table: Table) -> RenderableType:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=table.title or None, title_justify="left")
-    for column in table.columns:
-        justify: Literal["left", "right"] = "right" if column.is_number else "left"
-        title = column.title.replace(" over ", "\nover ")  # a baseline's name is longer than its numbers
-        whole = column.is_number or column.is_implementation
-        drawn.add_column(Text(title), justify=justify, no_wrap=whole, overflow="fold")
-    for row in table.rows:
-        texts = [(column, column.text(row)) for column in table.columns]
-        drawn.add_row(*(Text(text, style=_STATUS_STYLES.get(text, "") if c.is_status else "") for c, text in texts))
-    return drawn
 
 
 def markdown(view: View) -> str:
@@ -122,7 +115,7 @@ def markdown_block(block: Block) -> str:
     lines.append(_line([_plain(column.title) for column in block.columns]))
     lines.append(_line(["---:" if column.is_number else "---" for column in block.columns]))
     lines += [_line([_cell(column, row) for column in block.columns]) for row in block.rows]
-    lines += ["", _plain(block.note)] if block.note else []
+    lines += [f"\n{_plain(note)}" for note in block.notes]
     return "\n".join(lines) + "\n"
 
 

@@ -102,7 +102,7 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
     shown += [columns.speedup_column(baseline)] if baseline else []
     shown += [columns.MEMORY, columns.ERROR]
     if ran:
-        blocks.append(Table(columns=shown, rows=ran, note=columns.interval_note(ran)))
+        blocks.append(Table(columns=shown, rows=ran))
     left_out: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         if row["status"] in NEVER_RAN:

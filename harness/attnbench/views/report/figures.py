@@ -170,7 +170,6 @@ def _figure(
         table=Table(
             columns=[columns.length_column(group.axis), columns.IMPLEMENTATION, *shown],
             rows=rows,
-            note=columns.interval_note(rows) if what == "time" else "",
         ),
     )
 

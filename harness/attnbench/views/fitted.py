@@ -1,0 +1,83 @@
+"""A table in a terminal: no number is ever broken or cut off, however narrow it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from typing import TYPE_CHECKING
+
+from attnbench.views.document import footnotes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table as RichTable
+
+    from attnbench.views.document import Column, Table
+
+_STATUS_STYLES = {
+    "ok": "green",
+    "wrong": "bold red",
+    "out_of_memory": "red",
+    "timeout": "red",
+    "crashed": "red",
+    "error": "red",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A table that leaves out its spare columns where the terminal is too narrow for them, and names them."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        columns, left_out = list(self.table.columns), []
+        wide = options.update(max_width=10_000)
+        while Measurement.get(console, wide, _drawn(self.table, columns)).minimum > options.max_width:
+            spare = max(columns, key=lambda column: column.spare)
+            if spare.spare == 0:
+                break
+            columns.remove(spare)
+            left_out.append(spare.title)
+        yield _drawn(self.table, columns)
+        yield from (Text(note) for note in footnotes(columns, self.table.rows))
+        if left_out:
+            yield Text(f"Not shown in {options.max_width} columns: {', '.join(left_out)}.", style="dim")
+
+
+def _drawn(table: Table, columns: Sequence[Column]) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=table.title or None, title_justify="left"
+    )
+    for column in columns:
+        texts = [column.text(row) for row in table.rows]
+        whole = column.is_number or column.is_implementation
+        width = _width(column.title, texts)
+        drawn.add_column(
+            Text("\n".join(textwrap.wrap(column.title, width)) if whole else column.title),
+            justify="right" if column.is_number else "left",
+            no_wrap=whole,
+            overflow="fold",
+            min_width=width if whole else None,
+        )
+    for row in table.rows:
+        texts = [column.text(row) for column in columns]
+        styles = [_STATUS_STYLES.get(text, "") if c.is_status else "" for c, text in zip(columns, texts, strict=True)]
+        drawn.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+    return drawn
+
+
+def _width(title: str, texts: Sequence[str]) -> int:
+    """Of the widest cell, and of the title's longest word: a title may take several lines."""
+    from rich.cells import cell_len
+
+    return max(cell_len(text) for text in (*texts, *title.split()))

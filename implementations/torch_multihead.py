@@ -1,0 +1,75 @@
+"""PyTorch's nn.MultiheadAttention: multi-head attention with its projections, as one module.
+
+Without bias vectors, in evaluation mode, and without returning the weights, so that it may use fused attention. The
+gradients are those of its three inputs; its weights are frozen.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from attnbench import attention, dense_mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+
+@attention(
+    "torch/multihead-attention",
+    device=("cpu", "cuda"),
+    dtypes=("float64", "float32", "float16", "bfloat16"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    modes=("forward", "backward", "forward_backward"),
+    operators=("multi_head_attention",),
+    alignments=("top_left", "bottom_right"),
+)
+def multi_head(x_q: Tensor, x_k: Tensor, x_v: Tensor, case: Case, plan: Plan) -> Tensor:
+    """PyTorch's nn.MultiheadAttention, projections included."""
+    out, _ = plan.module(x_q, x_k, x_v, need_weights=False, **plan.mask)
+    result: Tensor = out
+    return result
+
+
+@multi_head.supports
+def refusal(case: Case, device: str) -> str | None:
+    """The module has no argument for the scale."""
+    del device
+    if not math.isclose(case.scale, 1 / math.sqrt(case.head_dim), rel_tol=1e-12):
+        return f"nn.MultiheadAttention always scales by 1 / sqrt(head_dim); the case asks for {case.scale:g}"
+    return None
+
+
+class Plan:
+    """The module with the case's weights, and the arguments that are the mask."""
+
+    def __init__(self, case: Case, operands: Operands) -> None:
+        import torch
+
+        like: dict[str, Any] = {"device": operands.q.device, "dtype": operands.q.dtype}
+        module = torch.nn.MultiheadAttention(case.embed_dim, case.heads_q, bias=False, batch_first=True, **like)
+        module.eval().requires_grad_(requires_grad=False)
+        # The module multiplies by transposed weights, as nn.Linear does; those of Q, K and V lie below each other.
+        projections = [operands.w_q.T, operands.w_k.T, operands.w_v.T]  # (embed_dim, embed_dim) each
+        module.in_proj_weight.copy_(torch.cat(projections))
+        module.out_proj.weight.copy_(operands.w_o.T)
+        self.module = module
+        self.mask = mask_arguments(case, operands.q.device)
+
+
+multi_head.prepare(Plan)
+
+
+def mask_arguments(case: Case, device: Any) -> dict[str, Any]:
+    """The mask as the module wants it: ``True`` where a key is hidden."""
+    import torch
+
+    if case.mask == "none":
+        return {}
+    hidden = ~torch.from_numpy(dense_mask(case)).to(device)  # (batch or 1, 1, seqlen_q, seqlen_kv)
+    if case.mask == "key_padding":
+        return {"key_padding_mask": hidden[:, 0, 0]}  # (batch, seqlen_kv)
+    # The flag is a promise about the mask beside it: top-left causal, which fused attention knows without reading it.
+    return {"attn_mask": hidden[0, 0], "is_causal": case.mask == "causal" and case.alignment == "top_left"}

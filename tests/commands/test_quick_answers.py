@@ -1,0 +1,79 @@
+"""Commands that only look things up load nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from tests.conftest import REPOSITORY, Command
+
+HEAVY = {"torch", "numba", "pandas", "scipy", "xformers", "triton", "altair", "jax"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "implementations"], ["list", "scenarios"], ["run", "--help"],
+                                       ["run", "quick", "--dry-run"], ["schema", "record"]], ids=" ".join)  # fmt: skip
+def test_no_heavy_library_is_imported(arguments: list[str]) -> None:
+    program = (
+        "import sys; from attnbench.cli.main import exit_code\n"
+        "try: code = exit_code(sys.argv[1:])\n"
+        "except SystemExit as end: code = end.code\n"
+        "sys.stderr.write('\\n' + ' '.join(sorted({name.partition('.')[0] for name in sys.modules})))\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not HEAVY & set(done.stderr.splitlines()[-1].split())
+
+
+def test_listing_tells_why_something_is_unavailable(attnbench: Command) -> None:
+    lines = {line.split()[0]: line for line in attnbench("list", "implementations").out.splitlines()}
+    assert "The three steps of attention" in lines["naive/numpy"]
+    cudnn = lines["torch/sdpa-cudnn"]
+    assert "unavailable: no CUDA device" in cudnn or "cuDNN" in cudnn
+
+
+def test_listing_as_json_holds_the_declarations(attnbench: Command) -> None:
+    found = {one["name"]: one for one in json.loads(attnbench("list", "implementations", "--json").out)}
+    assert found["naive/numpy"]["declaration"]["framework"] == "numpy"
+    assert len(found["naive/numpy"]["source_hash"]) == 12
+
+
+def test_every_bundled_scenario_is_listed_with_a_sentence(attnbench: Command) -> None:
+    listed = json.loads(attnbench("list", "scenarios", "--json").out)
+    assert set(listed) == {path.stem for path in (REPOSITORY / "scenarios").glob("*.toml")}
+    assert all(description.endswith(".") for description in listed.values())
+
+
+@pytest.mark.parametrize("what", ["scenario", "record", "header"])
+def test_schemas_are_valid_json_schemas(attnbench: Command, what: str) -> None:
+    schema = json.loads(attnbench("schema", what).out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_what_a_run_writes_follows_its_own_schemas(attnbench: Command) -> None:
+    attnbench("run", "-i", "^naive/numpy$", "-a", "seqlen=16", "-a", "dtype=float32,bfloat16", "--out", "run.jsonl")
+    record, header = (json.loads(attnbench("schema", what).out) for what in ("record", "header"))
+    for text in (attnbench.folder / "run.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        if line["kind"] == "header":
+            jsonschema.validate(line, header)
+        if line.pop("kind") == "record":
+            jsonschema.validate(line, record)
+
+
+def test_devices_begin_with_the_cpu(attnbench: Command) -> None:
+    assert json.loads(attnbench("list", "devices", "--json").out)[0]["name"] == "cpu"
+
+
+def test_doctor_tells_what_to_do(attnbench: Command) -> None:
+    finished = attnbench("doctor")
+    assert finished.code == 0, finished.err
+    assert "naive/numpy" in finished.out
+
+
+def test_version(attnbench: Command) -> None:
+    assert attnbench("--version").out.strip().startswith("0.")

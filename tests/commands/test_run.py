@@ -1,0 +1,199 @@
+"""``run`` and ``check`` as scripts see them: stdout, exit codes, files, interruption and resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import attnbench as library
+from tests.conftest import PLUGINS, Command, records_of
+
+FEW = ("-i", "^naive/numpy$", "-a", "head_dim=8", "-a", "heads=2")
+
+
+def test_run_prints_the_path_of_the_run_file_and_nothing_else(attnbench: Command) -> None:
+    finished = attnbench("run", *FEW, "-a", "seqlen=32", "--peaks", "none")
+    assert finished.code == 0, finished.err
+    (path,) = (attnbench.folder / "results" / "runs").glob("*-case.jsonl")
+    assert finished.out == f"{path.relative_to(attnbench.folder)}\n"
+    assert "1 ok" in finished.err
+    assert "times calls and imports" in finished.err
+
+
+def test_a_record_holds_what_was_measured(attnbench: Command) -> None:
+    attnbench("run", *FEW, "-a", "seqlen=64", "-a", "mode=forward_backward", "--out", "run.jsonl", "--threads", "1")
+    (record,) = records_of(attnbench.folder / "run.jsonl")
+    assert record["status"] == "ok"
+    assert record["repro"].startswith("attnbench run -i '^naive/numpy$' ")
+    assert record["time_ci_low_ns"] <= record["time_median_ns"] <= record["time_ci_high_ns"]
+    assert len(record["time_samples_ns"]) >= 10
+    assert record["first_call_ns"] > 0
+    assert record["threads"] == 1
+    for tensor in ("out", "lse", "dq", "dk", "dv"):
+        assert 0 <= record[f"{tensor}_error_ratio"] <= 1
+        assert len(record[f"{tensor}_error_worst"]) == (3 if tensor == "lse" else 4)
+    assert record["rows_checked"] == record["rows_total"] == 2 * 64
+    assert record["deterministic"] is True
+    assert record["memory_peak_bytes"] >= record["memory_output_bytes"] == 4 * (4 * 2 * 64 * 8 + 2 * 64)
+    assert record["percent_of_peak"] > 0
+    assert record["bound"] in ("compute", "memory")
+
+
+def test_the_table_has_the_same_columns(attnbench: Command) -> None:
+    attnbench("run", *FEW, "-a", "seqlen=16,32", "--peaks", "none", "--out", "run.jsonl")
+    table = library.load(attnbench.folder / "run.jsonl")
+    assert len(table) == 2
+    records = records_of(attnbench.folder / "run.jsonl")
+    assert set(records[0]) - {"kind"} <= set(table.columns)
+    assert sorted(table["seqlen_q"]) == [16, 32]
+    assert list(table["time_median_ns"]) == [record["time_median_ns"] for record in records]
+
+
+def test_check_measures_agreement_only(attnbench: Command) -> None:
+    finished = attnbench("check", *FEW, "-a", "seqlen=33", "--out", "run.jsonl")
+    assert finished.code == 0
+    (record,) = records_of(attnbench.folder / "run.jsonl")
+    assert record["status"] == "ok"
+    assert record["out_error_ratio"] <= 1
+    assert record["time_median_ns"] is record["memory_peak_bytes"] is None
+
+
+def test_a_kernel_of_ones_own(attnbench: Command) -> None:
+    finished = attnbench(
+        "run", "-p", PLUGINS / "mine.py", "-i", "mine", "-a", "seqlen=64", "-a", "mask=none,causal,document",
+        "-a", "mode=forward", "--peaks", "none", "--out", "run.jsonl",
+    )  # fmt: skip
+    assert finished.code == 0, finished.err
+    statuses = {record["mask"]: record["status"] for record in records_of(attnbench.folder / "run.jsonl")}
+    assert statuses == {"none": "ok", "causal": "ok", "document": "unsupported"}
+
+
+def test_one_implementation_of_a_file_by_name(attnbench: Command) -> None:
+    finished = attnbench("check", "-p", f"{PLUGINS / 'faults.py'}:faults/garbage", "-a", "seqlen=16", "--out", "run.jsonl",
+                         "-i", "faults")  # fmt: skip
+    assert finished.code == 0, finished.err
+    assert [r["implementation"] for r in records_of(attnbench.folder / "run.jsonl")] == ["faults/garbage"]
+
+
+def test_plugins_and_threads_come_from_the_configuration(attnbench: Command) -> None:
+    (attnbench.folder / "kernels.py").write_text((PLUGINS / "mine.py").read_text())
+    (attnbench.folder / "pyproject.toml").write_text('[tool.attnbench]\nplugins = ["kernels.py"]\nthreads = 1\n')
+    assert "mine/three-lines" in attnbench("list", "implementations").out
+    attnbench("check", "-i", "mine", "-a", "seqlen=16", "--out", "run.jsonl")
+    (record,) = records_of(attnbench.folder / "run.jsonl")
+    assert (record["status"], record["threads"]) == ("ok", 1)
+
+
+def test_dry_run_lists_the_cells_and_writes_nothing(attnbench: Command) -> None:
+    finished = attnbench("run", *FEW, "-a", "seqlen=128,256", "--dry-run")
+    assert finished.code == 0
+    assert len(finished.out.splitlines()) == 2
+    assert "naive/numpy" in finished.out
+    assert "2 cells to run of 2" in finished.err
+    assert list(attnbench.folder.iterdir()) == []
+
+
+def test_replicates_are_fresh_processes(attnbench: Command) -> None:
+    attnbench("check", *FEW, "-a", "seqlen=16", "--out", "a.jsonl")
+    attnbench("run", *FEW, "-a", "seqlen=16", "--replicates", "3", "--peaks", "none", "--out", "b.jsonl")
+    assert [record["replicate"] for record in records_of(attnbench.folder / "b.jsonl")] == [0, 1, 2]
+
+
+def test_ctrl_c_keeps_what_was_measured_and_the_printed_line_resumes_it(attnbench: Command) -> None:
+    command = [sys.executable, "-m", "attnbench", "run", *FEW, "-a", "seqlen=16,17,18,19,20,21,22,23", "--peaks", "none",
+               "--replicates", "4", "--out", "run.jsonl"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=attnbench.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    path = attnbench.folder / "run.jsonl"
+    wait_for(lambda: path.exists() and path.read_text().count('"kind":"record"') >= 3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    before = records_of(path)
+    assert 3 <= len(before) < 32
+    assert f"attnbench run --resume {path.name}" in said
+
+    finished = attnbench("run", "--resume", "run.jsonl")
+    assert finished.code == 0, finished.err
+    after = records_of(path)
+    assert after[: len(before)] == before
+    cells = [(record["case_id"], record["replicate"]) for record in after]
+    assert len(cells) == len(set(cells)) == 32
+    assert "nothing to resume" in attnbench("run", "--resume", "run.jsonl").err
+
+
+def test_a_run_that_was_killed_is_resumed_behind_its_torn_line(attnbench: Command) -> None:
+    attnbench("check", *FEW, "-a", "seqlen=16,17,18", "--out", "run.jsonl")
+    path = attnbench.folder / "run.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2]) + lines[2][:100])
+    finished = attnbench("run", "--resume", "run.jsonl")
+    assert finished.code == 0, finished.err
+    assert "torn" in finished.err
+    assert len({record["case_id"] for record in records_of(path)}) == 3
+
+
+def test_on_a_full_disk_the_run_ends_with_its_earlier_records_whole(attnbench: Command) -> None:
+    """A limit on the size of files stands for the disk: the system answers alike."""
+    limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)); from attnbench.cli.main import main; main(sys.argv[1:])"  # noqa: E501 - one program
+    axes = ["-a", "seqlen=" + ",".join(map(str, range(16, 40)))]
+    done = subprocess.run(
+        [sys.executable, "-c", limit, "check", *FEW, *axes, "--out", "run.jsonl"],
+        cwd=attnbench.folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    stored = records_of(attnbench.folder / "run.jsonl")
+    assert 0 < len(stored) < 24
+    assert "cannot be written" in done.stderr
+    assert "--resume run.jsonl" in done.stderr
+    finished = attnbench("run", "--resume", "run.jsonl")
+    assert finished.code == 0
+    assert len(records_of(attnbench.folder / "run.jsonl")) == 24
+
+
+def test_workers_die_with_a_run_that_is_killed(attnbench: Command) -> None:
+    hang = ("-p", str(PLUGINS / "faults.py"), "-i", "faults/hang", "-a", "seqlen=64", "-a", "head_dim=8")
+    process = subprocess.Popen([sys.executable, "-m", "attnbench", "check", *hang], cwd=attnbench.folder)
+    wait_for(lambda: len(children(process.pid)) >= 2)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists() and not is_zombie(pid)])
+
+
+def wait_for(condition: object, timeout_s: float = 60) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_run_needs_no_home_and_no_git(attnbench: Command) -> None:
+    finished = attnbench("check", *FEW, "-a", "seqlen=16", "--out", "run.jsonl", HOME="/nonexistent", PATH=os.defpath)
+    assert finished.code == 0, finished.err
+    header = json.loads((attnbench.folder / "run.jsonl").read_text().splitlines()[0])
+    assert header["environment"]["git"] is None
+
+
+@pytest.mark.parametrize("seed", ["0", "7"])
+def test_the_seed_makes_the_values(attnbench: Command, seed: str) -> None:
+    attnbench("check", *FEW, "-a", "seqlen=16", "--seed", seed, "--out", "run.jsonl")
+    assert records_of(attnbench.folder / "run.jsonl")[0]["seed"] == int(seed)

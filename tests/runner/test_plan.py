@@ -1,0 +1,124 @@
+"""Which cells there are, in which order, and how one is shown again."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attnbench.cases.case import CaseError, make_case
+from attnbench.registry.discover import Found, Origin, bundled
+from attnbench.runner.plan import Cell, PlanError, Selectors, choose, plan
+from attnbench.runner.repro import repro_command
+from attnbench.sweep.expand import adhoc, expand, parse_overrides
+
+GIB = 2**30
+
+
+def planned(axes: list[str], *, replicates: int = 1, seed: int = 0, memory_bytes: int = GIB) -> list[Cell]:
+    found = [one for one in bundled() if one.name in ("naive/numpy", "naive/torch")]
+    overrides = parse_overrides(axes)
+    return plan(
+        adhoc(), overrides, found, ["cpu"], replicates=replicates, seed=seed, memory_bytes=memory_bytes
+    )
+
+
+def test_each_implementation_meets_each_case_in_each_replicate() -> None:
+    cells = planned(["seqlen=16,32,64"], replicates=2)
+    assert len({cell.key for cell in cells}) == len(cells) == 2 * 3 * 2
+
+
+def test_replicates_follow_each_other_and_each_has_an_order_of_its_own() -> None:
+    cells = planned(["seqlen=1..1k"], replicates=2)
+    half = len(cells) // 2
+    assert [cell.replicate for cell in cells] == [0] * half + [1] * half
+    orders = [[cell.key[:3] for cell in part] for part in (cells[:half], cells[half:])]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_the_seed_fixes_the_order() -> None:
+    assert [c.key for c in planned(["seqlen=1..1k"])] == [c.key for c in planned(["seqlen=1..1k"])]
+    assert [c.key for c in planned(["seqlen=1..1k"])] != [c.key for c in planned(["seqlen=1..1k"], seed=1)]
+
+
+def test_what_is_not_declared_is_unsupported_before_anything_runs() -> None:
+    cells = planned(["dtype=bfloat16"])
+    (numpy,) = [cell for cell in cells if cell.found.name == "naive/numpy"]
+    assert numpy.foregone == ("unsupported", "dtype 'bfloat16' is not declared (only float32, float64)")
+
+
+def test_a_case_that_cannot_fit_is_skipped_with_its_size() -> None:
+    cells = planned(["seqlen=1m", "heads=8", "dtype=float64"])
+    assert all(
+        cell.foregone == ("skipped", "inputs and outputs alone take 16 GiB, the limit is 1 GiB") for cell in cells
+    )
+
+
+def test_a_device_that_is_not_there_is_unavailable() -> None:
+    (found,) = [one for one in bundled() if one.name == "torch/sdpa-cudnn"]
+    if found.unavailable is None:
+        pytest.skip("this machine has a CUDA device")
+    cells = plan(adhoc(), {}, [found], ["cuda"], replicates=1, seed=0, memory_bytes=GIB)
+    assert cells[0].foregone is not None
+    assert cells[0].foregone[0] == "unavailable"
+
+
+def test_choosing_by_regular_expressions() -> None:
+    found = bundled()
+    names = [one.name for one in choose(found, adhoc(), Selectors(include=("^naive/",), exclude=("compile",)))]
+    assert names == ["naive/numpy", "naive/numpy-multi-head", "naive/torch"]
+
+
+def test_a_chosen_name_that_does_not_exist_is_a_mistake() -> None:
+    with pytest.raises(PlanError, match="no implementation matches 'nope'"):
+        choose(bundled(), adhoc(), Selectors(include=("naive", "nope")))
+
+
+FOUND = Found(
+    name="naive/torch",
+    origin=Origin("module", "attnbench.implementations.naive_torch"),
+    declaration=None,
+    version=None,
+    source_hash=None,
+    unavailable=None,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "batch": st.integers(1, 3),
+            "heads_q": st.sampled_from([1, 4, 8]),
+            "heads_kv": st.sampled_from([1, 4]),
+            "seqlen_q": st.integers(1, 300),
+            "seqlen_kv": st.integers(1, 300),
+            "head_dim": st.sampled_from([8, 64, 80]),
+            "head_dim_v": st.sampled_from([8, 64]),
+            "dtype": st.sampled_from(["float32", "bfloat16"]),
+            "mask": st.sampled_from(["none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"]),
+            "alignment": st.sampled_from(["top_left", "bottom_right"]),
+            "document_causal": st.booleans(),
+            "score_mod": st.sampled_from(["none", "softcap", "alibi"]),
+            "mode": st.sampled_from(["forward", "backward"]),
+            "seed": st.integers(0, 3),
+        },
+    )
+)
+def test_the_command_that_shows_a_cell_again_makes_the_same_case(fields: dict[str, object]) -> None:
+    try:
+        case = make_case(**fields)
+    except CaseError:
+        return
+    words = shlex.split(repro_command(case, FOUND, "cpu"))
+    axes = [value for flag, value in zip(words, words[1:], strict=False) if flag == "-a"]
+    assert [one.case for one in expand(adhoc(), parse_overrides(axes))] == [case]
+
+
+def test_the_command_says_no_more_than_it_must() -> None:
+    case = make_case(seqlen_q=128, mask="causal")
+    assert repro_command(case, FOUND, "cpu") == "attnbench run -i '^naive/torch$' -a seqlen_q=128 -a mask=causal"

@@ -1,0 +1,157 @@
+"""One run, in a terminal, in Markdown, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+from tests.views.conftest import failed, timed
+
+from attnbench.cases.case import make_case
+from attnbench.views.compare import CompareError
+from attnbench.views.document import View, as_csv, as_json, markdown, terminal
+from attnbench.views.show import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.store.reader import RunFile
+
+SHORT, LONG = make_case(seqlen_q=128), make_case(seqlen_q=1024)
+REASON = "mask 'document' is not declared (only none)"
+
+
+@pytest.fixture
+def run(run_of: Callable[..., RunFile]) -> RunFile:
+    """Two lengths; one implementation is fast, one is wrong at one of them, one is not there."""
+    return run_of(
+        [
+            timed(SHORT, "slow/plain", 2e6),
+            timed(LONG, "slow/plain", 9e7),
+            timed(SHORT, "fast/fused", 5e5),
+            failed(LONG, "fast/fused", "wrong", "out is 3.2 budgets away", stage="agreement", out_error_ratio=3.2),
+            failed(SHORT, "gone/library", "unavailable", "libgone is not installed", stage="plan"),
+            failed(LONG, "gone/library", "unavailable", "libgone is not installed", stage="plan"),
+        ]
+    )
+
+
+MARKDOWN = """\
+# scaling, run f00dfeed0001
+
+2026-11-24T08:00:00+00:00, attnbench 0.1.0: attnbench run scaling
+
+Imaginary 9000; devices cpu; 2 threads, 1 process for each cell
+
+6 cells: 3 ok, 2 unavailable, 1 wrong
+
+All cases: forward · float32 · no mask · batch 1 · heads 8 · head\\_dim 64 · cpu
+
+| seqlen | implementation | status | median | 95 % interval | speed-up over slow/plain | peak memory | error / budget |
+| ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |
+| 128 | fast/fused | ok | 500 µs | 495.0 … 505.0 µs | 4.00× | 64.0 KiB | 0.200 |
+| 128 | slow/plain | ok | 2.00 ms | 1.980 … 2.020 ms | — | 64.0 KiB | 0.200 |
+| 1k | slow/plain | ok | 90.0 ms | 89.10 … 90.90 ms | — | 512 KiB | 0.200 |
+| 1k | fast/fused | wrong | — | — | — | — | 3.20 |
+
+Not run: gone/library (unavailable).
+
+## Why cells are not ok
+
+| status | cells | implementations | stage | reason |
+| --- | ---: | --- | --- | --- |
+| unavailable | 2 | gone/library | plan | libgone is not installed |
+| wrong | 1 | fast/fused | agreement | out is 3.2 budgets away |
+"""  # noqa: RUF001 - the multiplication sign is meant
+
+
+def test_a_run_reads_like_this(run: RunFile) -> None:
+    assert markdown(show(run)) == MARKDOWN
+
+
+def printed(view: View) -> str:
+    console = Console(width=140, file=io.StringIO(), force_terminal=False)
+    console.print(terminal(view))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_terminal_says_the_same_and_never_takes_brackets_for_colours(run_of: Callable[..., RunFile]) -> None:
+    text = printed(show(run_of([failed(SHORT, "a/a", "error", "ValueError: [red]oops[/red] at q[0, 1]")])))
+    assert "ValueError: [red]oops[/red] at q[0, 1]" in text
+    assert "\x1b" not in text
+
+
+def test_numbers_in_the_terminal_are_never_broken_over_two_lines(run: RunFile) -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+    console.print(terminal(show(run)))
+    assert isinstance(console.file, io.StringIO)
+    for number in ("500 µs", "495.0 … 505.0 µs", "fast/fused", "64.0 KiB"):
+        assert number in console.file.getvalue()
+
+
+def test_forty_equal_reasons_are_one_line(run_of: Callable[..., RunFile]) -> None:
+    lines = [
+        failed(make_case(seqlen_q=8 + i), name, "unsupported", REASON, stage="plan")
+        for i in range(20)
+        for name in ("a/a", "b/b")
+    ]
+    text = markdown(show(run_of(lines)))
+    assert text.count(REASON) == 1
+    assert "| unsupported | 40 | a/a, b/b | plan |" in text
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one_line_that_says_so(run_of: Callable[..., RunFile]) -> None:
+    lines = [failed(make_case(seqlen_q=8 + i), "a/a", "wrong", f"out is {i}.5 budgets away") for i in range(5)]
+    assert "| wrong | 5 | a/a | call | out is 0.5 budgets away (and 4 reasons with other numbers) |" in markdown(
+        show(run_of(lines))
+    )
+
+
+def test_without_a_baseline_there_is_no_speed_up(run_of: Callable[..., RunFile]) -> None:
+    run = run_of([timed(SHORT, "a/a", 1e6), timed(SHORT, "b/b", 2e6)], scenario={"name": "s"})
+    assert "speed-up" not in markdown(show(run))
+    assert "speed-up over b/b" in markdown(show(run, baseline="b/b"))
+
+
+def test_a_baseline_that_was_not_run_is_refused(run: RunFile) -> None:
+    with pytest.raises(CompareError, match="no implementation 'fast'; there are: fast/fused, gone/library, slow/plain"):
+        show(run, baseline="fast")
+
+
+def test_few_samples_are_marked_and_the_mark_is_explained(run_of: Callable[..., RunFile]) -> None:
+    few = {"time_samples_ns": [1e6, 1.2e6, 1.1e6], "time_ci_low_ns": None, "time_ci_high_ns": None}
+    text = markdown(show(run_of([timed(SHORT, "a/a", 1.1e6, **few)])))
+    assert "| 1.10 ms | 1.000 … 1.200 ms\\* |" in text
+    assert "\\* The range of the samples, which are too few for an interval of 95 %." in text
+
+
+def test_csv_holds_every_cell_with_raw_numbers(run: RunFile) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(show(run)))))
+    assert len(rows) == 6
+    fused = next(row for row in rows if row["implementation"] == "fast/fused" and row["seqlen_q"] == "128")
+    assert fused["time_median_ns"] == "500000.0"
+    assert fused["speedup"] == "4.0"
+    assert fused["baseline"] == "slow/plain"
+    assert fused["reason"] == ""
+
+
+def test_json_holds_the_cells_the_counts_and_the_reasons(run: RunFile) -> None:
+    facts = json.loads(as_json(show(run)))
+    assert facts["counts"] == {"ok": 3, "wrong": 1, "unavailable": 2}
+    assert [(line["status"], line["cells"]) for line in facts["not_ok"]] == [("unavailable", 2), ("wrong", 1)]
+    assert len(facts["rows"]) == 6
+    assert facts["rows"][3]["time_median_ns"] is None
+
+
+def test_what_is_missing_from_a_run_is_said(run_of: Callable[..., RunFile]) -> None:
+    run = run_of([timed(SHORT, "a/a", 1e6)], cells_planned=9, footer=False)
+    assert "is incomplete: 1 of 9 planned records are there" in printed(show(run)).replace("\n", " ")
+
+
+def test_an_empty_run_is_shown_as_empty(run_of: Callable[..., RunFile]) -> None:
+    assert "0 cells: none" in markdown(show(run_of([])))
