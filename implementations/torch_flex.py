@@ -1,8 +1,8 @@
 """PyTorch's flex_attention: the mask and the score modification are small functions that become part of one kernel.
 
-Dong et al., "Flex Attention: A Programming Model for Generating Optimized Attention Kernels" (2024). Which blocks of the
-mask are empty, full or mixed is found while preparing (torch materialises the mask for that); the kernel is compiled at
-the first call. On a CPU torch generates C++, for the forward pass only.
+Dong et al., "Flex Attention: A Programming Model for Generating Optimized Attention Kernels" (2024). Which blocks of
+the mask are empty, full or mixed is found while preparing (torch materialises the mask for that); the kernel is
+compiled at the first call. On a CPU torch generates C++, for the forward pass only.
 """
 
 from __future__ import annotations

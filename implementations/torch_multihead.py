@@ -52,9 +52,10 @@ class Plan:
         module = torch.nn.MultiheadAttention(case.embed_dim, case.heads_q, bias=False, batch_first=True, **like)
         module.eval().requires_grad_(requires_grad=False)
         # The module multiplies by transposed weights, as nn.Linear does; those of Q, K and V lie below each other.
-        projections = [operands.w_q.T, operands.w_k.T, operands.w_v.T]  # (embed_dim, embed_dim) each
+        weights: tuple[Any, ...] = (operands.w_q, operands.w_k, operands.w_v, operands.w_o)
+        *projections, last = (weight.T for weight in weights)  # (embed_dim, embed_dim) each
         module.in_proj_weight.copy_(torch.cat(projections))
-        module.out_proj.weight.copy_(operands.w_o.T)
+        module.out_proj.weight.copy_(last)
         self.module = module
         self.mask = mask_arguments(case, operands.q.device)
 

@@ -1,8 +1,8 @@
 """PyTorch's scaled_dot_product_attention: its own choice of a back end, and each back end by name.
 
 Where the case's mask is what torch means by ``is_causal`` (the diagonal starts in the top left corner) the flag is
-given; every other mask, and every bias, becomes one additive mask, made while preparing. It has the inputs' dtype: torch
-would turn a boolean one into that at every call.
+given; every other mask, and every bias, becomes one additive mask, made while preparing. It has the inputs' dtype:
+torch would turn a boolean one into that at every call.
 """
 
 from __future__ import annotations

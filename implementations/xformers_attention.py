@@ -1,8 +1,9 @@
 """Attention of xformers: its own choice of an operator, and each operator by name.
 
-Lefaudeux et al., "xFormers: A modular and hackable Transformer modelling library" (2022). Its operators run on CUDA only.
-Where xformers has a class for the case's mask, and the operator takes it, that is used; every other mask, and every
-bias, becomes a dense tensor. Documents and padded keys are put to xformers as one long sequence, as its classes want.
+Lefaudeux et al., "xFormers: A modular and hackable Transformer modelling library" (2022). Its operators run on CUDA
+only. Where xformers has a class for the case's mask, and the operators take it, that is used; every other mask, and
+every bias, becomes a dense tensor. Documents and padded keys are put to xformers as one long sequence, as its classes
+want.
 
 ``supports`` asks xformers and passes its reasons on.
 """
@@ -100,7 +101,7 @@ def arranged(q: Tensor, k: Tensor, v: Tensor, case: Case, *, one_sequence: bool)
     """
     if case.heads_q != case.heads_kv:
         group = case.heads_q // case.heads_kv
-        q = q.unflatten(2, (case.heads_kv, group))
+        q = q.view(case.batch, case.seqlen_q, case.heads_kv, group, case.head_dim)
         k, v = (x[:, :, :, None].expand(-1, -1, -1, group, -1) for x in (k, v))
     if one_sequence:
         q, k, v = (x.flatten(0, 1)[None] for x in (q, k, v))
@@ -133,8 +134,8 @@ def mask_object(case: Case, chosen: tuple[Any, Any] | None) -> Any | None:
         mask = masks.BlockDiagonalPaddedKeysMask.from_seqlens(
             q_seqlen=[case.seqlen_q] * case.batch, kv_padding=case.seqlen_kv, kv_seqlen=list(case.kv_lengths)
         )
-    wanted = [one for one in chosen or () if one is not None and (case.needs_gradients or one is chosen[0])]  # type: ignore[index]  # not empty, so not None
-    return mask if all(type(mask) in one.SUPPORTED_ATTN_BIAS_TYPES for one in wanted) else None
+    takers = (chosen or ()) if case.needs_gradients else (chosen or ())[:1]
+    return mask if all(type(mask) in taker.SUPPORTED_ATTN_BIAS_TYPES for taker in takers) else None
 
 
 def needs_dense(case: Case) -> bool:
@@ -185,19 +186,21 @@ def refusal(name: str, case: Case, device: str) -> str | None:
     q, k, v = arranged(q, k, v, case, one_sequence=one_sequence)
     bias = unfilled(case, device) if mask is None and needs_dense(case) else mask
     inputs = fmha.Inputs(query=q, key=k, value=v, attn_bias=bias, scale=case.scale)
-    backward = fmha.ALL_BW_OPS if chosen is None else chosen[1:]
-    passes = [fmha.ALL_FW_OPS if chosen is None else chosen[:1], *([backward] if case.needs_gradients else [])]
-    for candidates in passes:
-        reasons = {one.NAME: one.not_supported_reasons(inputs) for one in candidates}
+    eligible = [chosen] if chosen else [(one.FwOp, one.BwOp) for one in (fmha.flash3, fmha.flash, fmha.cutlass)]
+    forward, backward = zip(*eligible, strict=True)
+    for candidates in (forward, backward) if case.needs_gradients else (forward,):
+        reasons = {candidate.NAME: candidate.not_supported_reasons(inputs) for candidate in candidates}
         if all(reasons.values()):
-            told = "; ".join(f"{operator}: {', '.join(words)}" for operator, words in reasons.items())
-            return shortened(f"xformers {xformers.__version__}: {told}")
+            return f"xformers {xformers.__version__}: {told(reasons)}"
     return None
 
 
-def shortened(text: str, limit: int = 300) -> str:
-    """The text, or as much of it as makes a sentence or two."""
-    return text if len(text) <= limit else text[:limit].rpartition(" ")[0] + " ..."
+def told(reasons: dict[str, list[str]]) -> str:
+    """What keeps every one of the operators from running it, or else what keeps each."""
+    common = [reason for reason in next(iter(reasons.values())) if all(reason in others for others in reasons.values())]
+    if common:
+        return f"{', '.join(common)} ({', '.join(reasons)})"
+    return "; ".join(f"{', '.join(words)} ({name})" for name, words in reasons.items())
 
 
 def operators_of(run: Callable[[], object]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.views.conftest import failed, timed
 
 from attnbench.cases.case import make_case
-from attnbench.views.compare import Comparison, CompareError, compare_implementations, compare_runs, geometric_mean
+from attnbench.views.compare import CompareError, Comparison, compare_implementations, compare_runs, geometric_mean
 from attnbench.views.compare_view import view_of
 from attnbench.views.document import as_json, markdown
 

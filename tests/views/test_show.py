@@ -73,8 +73,9 @@ def test_a_run_reads_like_this(run: RunFile) -> None:
     assert markdown(show(run)) == MARKDOWN
 
 
-def printed(view: View) -> str:
-    console = Console(width=140, file=io.StringIO(), force_terminal=False)
+def printed(view: View, width: int = 140) -> str:
+    """What a terminal of that width, without colours, shows."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
     console.print(terminal(view))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -86,12 +87,18 @@ def test_the_terminal_says_the_same_and_never_takes_brackets_for_colours(run_of:
     assert "\x1b" not in text
 
 
-def test_numbers_in_the_terminal_are_never_broken_over_two_lines(run: RunFile) -> None:
-    console = Console(width=80, file=io.StringIO(), force_terminal=False)
-    console.print(terminal(show(run)))
-    assert isinstance(console.file, io.StringIO)
-    for number in ("500 µs", "495.0 … 505.0 µs", "fast/fused", "64.0 KiB"):
-        assert number in console.file.getvalue()
+def test_a_narrow_terminal_leaves_columns_out_and_says_which_but_never_breaks_a_number(run: RunFile) -> None:
+    text = printed(show(run), width=70)
+    for whole in ("500 µs", "90.0 ms", "fast/fused", "4.00", "512 KiB"):
+        assert whole in text
+    assert "Not shown in 70 columns: 95 % interval, error / budget." in text
+    assert max(map(len, text.splitlines())) <= 70
+
+
+def test_a_wide_terminal_shows_every_column(run: RunFile) -> None:
+    text = printed(show(run), width=120)
+    assert "495.0 … 505.0 µs" in text
+    assert "Not shown" not in text
 
 
 def test_forty_equal_reasons_are_one_line(run_of: Callable[..., RunFile]) -> None:
@@ -125,9 +132,16 @@ def test_a_baseline_that_was_not_run_is_refused(run: RunFile) -> None:
 
 def test_few_samples_are_marked_and_the_mark_is_explained(run_of: Callable[..., RunFile]) -> None:
     few = {"time_samples_ns": [1e6, 1.2e6, 1.1e6], "time_ci_low_ns": None, "time_ci_high_ns": None}
-    text = markdown(show(run_of([timed(SHORT, "a/a", 1.1e6, **few)])))
-    assert "| 1.10 ms | 1.000 … 1.200 ms\\* |" in text
-    assert "\\* The range of the samples, which are too few for an interval of 95 %." in text
+    view = show(run_of([timed(SHORT, "a/a", 1.1e6, **few)]))
+    explained = "* The range of the samples, which are too few for an interval of 95 %."
+    assert "| 1.10 ms | 1.000 … 1.200 ms\\* |" in markdown(view)
+    assert f"\\{explained}" in markdown(view)
+    assert explained in printed(view)
+    assert explained not in printed(view, width=60), "the column with the star is left out"
+
+
+def test_nothing_is_explained_that_is_not_there(run: RunFile) -> None:
+    assert "The range of the samples" not in markdown(show(run))
 
 
 def test_csv_holds_every_cell_with_raw_numbers(run: RunFile) -> None:

@@ -117,9 +117,7 @@ def _cases(pairs: Sequence[Pair], rows: dict[CellKey, Row]) -> list[Block]:
                 columns=[
                     columns.length_column(group.axis),
                     columns.IMPLEMENTATION,
-                    Column(
-                        title="reference", text=lambda row: duration(row["reference_time_median_ns"]), is_number=True
-                    ),
+                    REFERENCE,
                     columns.TIME,
                     SPEEDUP,
                     SPEEDUP_INTERVAL,
