@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.conftest import PLUGINS, Command, Finished, records_of
 
 SCENARIO = """
@@ -107,7 +106,9 @@ def test_what_is_no_tensor_is_an_error(run: Any) -> None:
 def test_a_plugin_that_raises_at_import_is_unavailable_with_its_words(run: Any) -> None:
     records = of(run, "unknown/raises-at-import")
     assert len(records) == 3
-    assert all(r["status"] == "unavailable" and "No module named 'no_such_library_anywhere'" in r["reason"] for r in records)
+    assert all(
+        r["status"] == "unavailable" and "No module named 'no_such_library_anywhere'" in r["reason"] for r in records
+    )
 
 
 def test_a_plugin_that_crashes_at_import_is_unavailable_with_the_signal(run: Any) -> None:
@@ -127,7 +128,9 @@ def test_every_cell_has_its_record(run: Any) -> None:
 
 
 def test_crashes_alone_are_exit_code_4(attnbench: Command) -> None:
-    finished = attnbench("check", "-p", PLUGINS / "faults.py", "-i", "faults/exit", "-a", "seqlen=32", "-a", "head_dim=8")
+    finished = attnbench(
+        "check", "-p", PLUGINS / "faults.py", "-i", "faults/exit", "-a", "seqlen=32", "-a", "head_dim=8"
+    )
     assert finished.code == 4
 
 

@@ -8,14 +8,15 @@ import sys
 
 import jsonschema
 import pytest
-
 from tests.conftest import REPOSITORY, Command
 
 HEAVY = {"torch", "numba", "pandas", "scipy", "xformers", "triton", "altair", "jax"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "implementations"], ["list", "scenarios"], ["run", "--help"],
-                                       ["run", "quick", "--dry-run"], ["schema", "record"]], ids=" ".join)  # fmt: skip
+LOOKING = ("--help", "list implementations", "list scenarios", "run --help", "run quick --dry-run", "schema record")
+
+
+@pytest.mark.parametrize("arguments", map(str.split, LOOKING), ids=LOOKING)
 def test_no_heavy_library_is_imported(arguments: list[str]) -> None:
     program = (
         "import sys; from attnbench.cli.main import exit_code\n"

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.conftest import PLUGINS, Command, records_of
 
 import attnbench as library
-from tests.conftest import PLUGINS, Command, records_of
 
 FEW = ("-i", "^naive/numpy$", "-a", "head_dim=8", "-a", "heads=2")
 
@@ -76,8 +76,8 @@ def test_a_kernel_of_ones_own(attnbench: Command) -> None:
 
 
 def test_one_implementation_of_a_file_by_name(attnbench: Command) -> None:
-    finished = attnbench("check", "-p", f"{PLUGINS / 'faults.py'}:faults/garbage", "-a", "seqlen=16", "--out", "run.jsonl",
-                         "-i", "faults")  # fmt: skip
+    plugin = f"{PLUGINS / 'faults.py'}:faults/garbage"
+    finished = attnbench("check", "-p", plugin, "-i", "faults", "-a", "seqlen=16", "--out", "run.jsonl")
     assert finished.code == 0, finished.err
     assert [r["implementation"] for r in records_of(attnbench.folder / "run.jsonl")] == ["faults/garbage"]
 
@@ -107,8 +107,8 @@ def test_replicates_are_fresh_processes(attnbench: Command) -> None:
 
 
 def test_ctrl_c_keeps_what_was_measured_and_the_printed_line_resumes_it(attnbench: Command) -> None:
-    command = [sys.executable, "-m", "attnbench", "run", *FEW, "-a", "seqlen=16,17,18,19,20,21,22,23", "--peaks", "none",
-               "--replicates", "4", "--out", "run.jsonl"]  # fmt: skip
+    many = ("-a", "seqlen=16,17,18,19,20,21,22,23", "--replicates", "4")
+    command = [sys.executable, "-m", "attnbench", "run", *FEW, *many, "--peaks", "none", "--out", "run.jsonl"]
     process = subprocess.Popen(command, cwd=attnbench.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     path = attnbench.folder / "run.jsonl"
     wait_for(lambda: path.exists() and path.read_text().count('"kind":"record"') >= 3)

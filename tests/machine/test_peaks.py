@@ -28,7 +28,7 @@ def test_the_cpus_peaks_are_measured_in_a_process_of_their_own(quick: Peaks) -> 
     assert quick["tflops"].keys() | quick["not_measured"].keys() == {"float64", "float32", "bfloat16", "float16"}
     assert "float32" in quick["tflops"]
     assert quick["method"]
-    assert quick["disturbance"]["load_before"] is None or quick["disturbance"]["load_before"] >= 0
+    assert quick["disturbance"].keys() >= {"involuntary_switches", "steal_share", "load_before"}
     assert json.loads(json.dumps(quick, allow_nan=False)) == quick
 
 

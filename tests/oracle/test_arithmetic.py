@@ -82,7 +82,10 @@ def test_the_exact_gradients_are_those_of_finite_differences(fields: dict[str, o
         moved = {n: operand(case, n).copy() for n in ("q", "k", "v")}
         moved[name][index] += step
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("attnbench.oracle.reference.operand_head", lambda c, n, b, h, r: (moved | {"dout": dout.numpy()})[n][b, h])
+            patch.setattr(
+                "attnbench.oracle.reference.operand_head",
+                lambda c, n, b, h, r: (moved | {"dout": dout.numpy()})[n][b, h],
+            )
             out = reference(case, selection, 0, EXACT)["out"]
         heads = selection.query_heads(case)
         return sum(float((dout[b, h] * out[i]).sum()) for i, (b, h) in enumerate(heads))

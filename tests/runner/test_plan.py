@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 
 import pytest
@@ -20,9 +21,7 @@ GIB = 2**30
 def planned(axes: list[str], *, replicates: int = 1, seed: int = 0, memory_bytes: int = GIB) -> list[Cell]:
     found = [one for one in bundled() if one.name in ("naive/numpy", "naive/torch")]
     overrides = parse_overrides(axes)
-    return plan(
-        adhoc(), overrides, found, ["cpu"], replicates=replicates, seed=seed, memory_bytes=memory_bytes
-    )
+    return plan(adhoc(), overrides, found, ["cpu"], replicates=replicates, seed=seed, memory_bytes=memory_bytes)
 
 
 def test_each_implementation_meets_each_case_in_each_replicate() -> None:
@@ -115,7 +114,7 @@ def test_the_command_that_shows_a_cell_again_makes_the_same_case(fields: dict[st
     except CaseError:
         return
     words = shlex.split(repro_command(case, FOUND, "cpu"))
-    axes = [value for flag, value in zip(words, words[1:], strict=False) if flag == "-a"]
+    axes = [value for flag, value in itertools.pairwise(words) if flag == "-a"]
     assert [one.case for one in expand(adhoc(), parse_overrides(axes))] == [case]
 
 

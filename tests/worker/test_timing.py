@@ -66,7 +66,9 @@ def test_warm_up_does_not_time_the_set_up() -> None:
     assert warm_up(clock.call, clock, set_up=set_up).calls == 10
 
 
-@pytest.mark.parametrize(("call_ns", "calls"), [(10 * MS, 1), (MS, 1), (MS // 2, 2), (300_000, 4), (1_000, 1_000), (0, 1_000_000)])
+@pytest.mark.parametrize(
+    ("call_ns", "calls"), [(10 * MS, 1), (MS, 1), (MS // 2, 2), (300_000, 4), (1_000, 1_000), (0, 1_000_000)]
+)
 def test_a_sample_lasts_a_millisecond(call_ns: int, calls: int) -> None:
     assert calls_per_sample(call_ns, clock_resolution_ns=1) == calls
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from attnbench.cli.config import read_config
-from attnbench.cli.output import Json
+from attnbench.cli.output import Json  # noqa: TC001 - cyclopts reads the annotations
 
 
 def doctor(

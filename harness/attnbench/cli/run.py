@@ -137,11 +137,11 @@ def _request(
     config = read_config()
     loaded = load_scenario(scenario) if scenario else adhoc()
     given = {
-        "threads": _first(threads, config.threads) or default_threads(),
+        "threads": _first(threads, config.threads, default_threads()),
         "replicates": _first(replicates, config.replicates, 1),
     }
-    for name, value in (("threads", _first(threads, config.threads)), ("replicates", given["replicates"])):
-        if value is not None and value < 1:
+    for name, value in given.items():
+        if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
     devices = tuple(device or config.devices or loaded.devices)
     for one in devices:
@@ -161,9 +161,9 @@ def _request(
     )
 
 
-def _first(*values: int | None) -> int | None:
-    """The first value that was given: the command line's, the configuration's, the default."""
-    return next((value for value in values if value is not None), None)
+def _first(line: int | None, configured: int | None, default: int) -> int:
+    """The command line's value, else the configuration's, else the default."""
+    return next(value for value in (line, configured, default) if value is not None)
 
 
 def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_run: bool) -> int:
@@ -215,9 +215,7 @@ def _resume(path: Path) -> int:
     return _execute(request, cells, run_file.header.model_dump(mode="json"), RunWriter.resume(path), Shares())
 
 
-def _execute(
-    request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter, shares: Shares
-) -> int:
+def _execute(request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter, shares: Shares) -> int:
     """Run cells into an open run file, show how it goes, and say where the time went."""
     from attnbench.cli.progress import Progress
     from attnbench.runner.request import setting_of
@@ -231,7 +229,10 @@ def _execute(
     if outcome.oracle_lost:
         sys.stderr.write(f"attnbench: {outcome.oracle_lost}; attnbench run --resume {writer.path}\n")
     if outcome.unsaved:
-        sys.stderr.write(f"attnbench: {writer.problem}; {outcome.unsaved} lines are not stored; make room, then attnbench run --resume {writer.path}\n")
+        sys.stderr.write(
+            f"attnbench: {writer.problem}; {outcome.unsaved} lines are not stored; make room, then\n"
+            f"attnbench run --resume {writer.path}\n"
+        )
     if outcome.interrupted:
         sys.stderr.write(f"interrupted; to go on: attnbench run --resume {writer.path}\n")
     sys.stdout.write(f"{writer.path}\n")

@@ -2,9 +2,10 @@
 
 Errors are measured against the float64 answer, in two scale-free ways: the RMS of the difference over the RMS of the
 answer, and the largest error of a row over that row's norm. The budget of either is twice what honest computations in
-the same dtype get wrong on the same inputs (twice, because both differ from the truth and from each other), plus a rounding term: one rounding of the result to its dtype, and the growth of accumulated rounding errors
-with the square root of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error
-Analysis", SIAM J. Sci. Comput. 2019).
+the same dtype get wrong on the same inputs (twice, because both differ from the truth and from each other), plus a
+rounding term: one rounding of the result to its dtype, and the growth of accumulated rounding errors with the square
+root of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci.
+Comput. 2019).
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
     """
     import torch
 
-    finite = torch.isfinite(answer) & torch.isfinite(got)  # the honest computation may overflow where the answer does not
+    finite = torch.isfinite(answer) & torch.isfinite(
+        got
+    )  # the honest computation may overflow where the answer does not
     difference = torch.where(finite, got - answer, 0.0)
     answer = torch.where(finite, answer, 0.0)
     if per_value:
@@ -81,7 +84,9 @@ def budget(case: Case, name: str, honest: Error) -> tuple[float, float]:
     """What ``rel`` and ``max`` of a tensor may be, given what the honest computation got wrong."""
     import torch
 
-    stored = torch.finfo(torch.float32 if name == "lse" and case.dtype != "float64" else getattr(torch, case.output_dtype))
+    stored = torch.finfo(
+        torch.float32 if name == "lse" and case.dtype != "float64" else getattr(torch, case.output_dtype)
+    )
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
     rounding = stored.eps / 2 + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
     return _HONEST_FACTOR * honest.rel + rounding, _HONEST_FACTOR * honest.max + 2 * rounding

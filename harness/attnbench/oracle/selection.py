@@ -29,7 +29,7 @@ class Selection:
     """What is judged of a case."""
 
     groups: tuple[tuple[int, int], ...]
-    """(batch element, KV head); all query heads of the group belong to it. KV head 0 stands for all behind projections."""
+    """(batch element, KV head), with all query heads of the group. Behind projections KV head 0 stands for all."""
     rows: tuple[int, ...] | None
     """Query rows of ``out``, ``lse`` and ``dq``; ``None`` is all."""
     gradients_of_keys: bool

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench.registry.implementation import Declaration, DeclarationError, Implementation
 
@@ -128,7 +128,14 @@ def _installed(*, load: bool) -> list[Found]:
         else:
             version = entry.dist.version if entry.dist else None
             found.append(
-                Found(name=entry.name, origin=origin, declaration=None, version=version, source_hash=None, unavailable=None)
+                Found(
+                    name=entry.name,
+                    origin=origin,
+                    declaration=None,
+                    version=version,
+                    source_hash=None,
+                    unavailable=None,
+                )
             )
     return found
 
@@ -266,8 +273,9 @@ def to_json(found: Found) -> dict[str, object]:
 def _from_json(values: dict[str, object], origin: Origin) -> Found:
     said = values["declaration"]
     assert isinstance(said, dict)
-    declaration = Declaration(**{key: tuple(v) if isinstance(v, list) else v for key, v in said.items()})
-    return Found(**{**values, "origin": origin, "declaration": declaration})  # type: ignore[arg-type]  # written by to_json
+    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in said.items()}
+    found: dict[str, Any] = {**values, "origin": origin, "declaration": Declaration(**fields)}
+    return Found(**found)
 
 
 __all__ = [

@@ -88,8 +88,13 @@ class Declaration:
         if case.heads_q != case.heads_kv and not self.gqa:
             return f"heads_kv = {case.heads_kv} != heads_q = {case.heads_q}, and gqa is not declared"
         if case.head_dim_v != case.head_dim and not self.unequal_head_dims:
-            return f"head_dim_v = {case.head_dim_v} != head_dim = {case.head_dim}, and unequal_head_dims is not declared"
-        on_diagonal = case.mask in ("causal", "sliding_window", "prefix_lm") or case.score_mod in ("alibi", "relative_bias")
+            return (
+                f"head_dim_v = {case.head_dim_v} != head_dim = {case.head_dim}, and unequal_head_dims is not declared"
+            )
+        on_diagonal = case.mask in ("causal", "sliding_window", "prefix_lm") or case.score_mod in (
+            "alibi",
+            "relative_bias",
+        )
         if on_diagonal and case.seqlen_q != case.seqlen_kv and case.alignment not in self.alignments:
             said_so = f"only {', '.join(self.alignments)}" if self.alignments else "none is"
             return f"alignment {case.alignment!r} at seqlen_q != seqlen_kv is not declared ({said_so})"
@@ -114,7 +119,7 @@ class Implementation:
     - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
     - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``; without it torch's autograd is used.
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
-    - ``@f.backend``: ``(run) -> str``, what really runs (the back end chosen, the kernel's name) when ``run()`` makes a call.
+    - ``@f.backend``: ``(run) -> str``, what really runs (back end, name of the kernel) when ``run()`` makes a call.
     """
 
     def __init__(self, declaration: Declaration, call: Callable[..., Any]) -> None:

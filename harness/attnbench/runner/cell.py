@@ -108,9 +108,7 @@ class CellRun:
         wanted = self._ask_oracle({"do": "select", **about})
         shown = self._ask("agreement", do="dump", selection=wanted["selection"], folder=str(self.folder))
         asked = time.monotonic()
-        verdict = self._ask_oracle(
-            {"do": "judge", **about, "outputs": shown["outputs"], "folder": str(self.folder)}
-        )
+        verdict = self._ask_oracle({"do": "judge", **about, "outputs": shown["outputs"], "folder": str(self.folder)})
         self._deadline += time.monotonic() - asked  # the oracle's time is not the implementation's
         self.spent.oracle += verdict["oracle_ns"]
         self._keep_worse(verdict["fields"])
@@ -172,4 +170,3 @@ class CellRun:
         if answer.pop("status") != "ok":
             raise CellEndedError("agreement", "error", answer["reason"])
         return answer
-

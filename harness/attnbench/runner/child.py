@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _LOG_TAIL_BYTES = 4000
-_FAULT_HANDLER = ('File "', "Fatal Python error", "Thread 0x", "Current thread", "Extension modules", "<no Python frame>")
+_FAULT_HANDLER = (
+    'File "',
+    "Fatal Python error",
+    "Thread 0x",
+    "Current thread",
+    "Extension modules",
+    "<no Python frame>",
+)
 _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "Cannot allocate memory", "can't allocate memory", "MemoryError")
 
 

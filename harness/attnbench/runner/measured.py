@@ -66,8 +66,8 @@ def impossible(fields: Mapping[str, Any], device: str) -> str | None:
     if percent is None or percent <= 100 * POSSIBLE[device]:
         return None
     return (
-        f"{fields['tflops']:.3g} TFLOP/s is {percent:.0f} % of the peak of {fields['peak_tflops']:.3g} that was measured "
-        "on this machine: work was skipped, or not waited for"
+        f"{fields['tflops']:.3g} TFLOP/s is {percent:.0f} % of the peak of {fields['peak_tflops']:.3g} that was "
+        "measured on this machine: work was skipped, or not waited for"
     )
 
 

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 def repro_command(case: Case, found: Found, device: str) -> str:
     """``attnbench run`` without a scenario: the axes that differ from the defaults, and one implementation."""
-    parts = ["attnbench", "run", "-i", f"^{re.escape(found.name).replace(chr(92) + '/', '/').replace(chr(92) + '-', '-')}$"]
+    parts = [
+        "attnbench",
+        "run",
+        "-i",
+        f"^{re.escape(found.name).replace(chr(92) + '/', '/').replace(chr(92) + '-', '-')}$",
+    ]
     if found.origin.kind == "file":
         parts += ["--plugin", found.origin.target]
     if device != "cpu":

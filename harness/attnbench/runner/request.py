@@ -48,8 +48,9 @@ class Request:
 
 def request_from(stored: Mapping[str, Any]) -> Request:
     """The request that a run's header keeps."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    return Request(**{**values, "scenario": Scenario.from_dict(stored["scenario"])})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    values["scenario"] = Scenario.from_dict(stored["scenario"])
+    return Request(**values)
 
 
 def found_of(request: Request) -> list[Found]:

@@ -64,7 +64,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 ok, 1 disagreement, 3 not everything could be stored, 4 cells broke, 5 nothing measured, 130 interrupted."""
+        """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, 130 interrupted."""
         if self.interrupted:
             return 130
         if self.unsaved or self.oracle_lost:
@@ -76,9 +76,7 @@ class Outcome:
         return 0 if self.counts["ok"] else 5
 
 
-def execute(
-    cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: Observer, shares: Shares
-) -> Outcome:
+def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: Observer, shares: Shares) -> Outcome:
     """Run the cells in their order and append a record for each.
 
     Ctrl-C ends the run after what is stored; nothing that was measured is lost.
@@ -118,9 +116,7 @@ def execute(
     return outcome
 
 
-def _run_cell(
-    cell: Cell, setting: Setting, workers: Workers, oracle: Child, folder: Path, shares: Shares
-) -> Record:
+def _run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Child, folder: Path, shares: Shares) -> Record:
     """One cell to its record, whatever happens to it."""
     began = time.monotonic()
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -132,22 +128,24 @@ def _run_cell(
     fields = complete(fields, cell.case, cell.device, setting.peaks.get(cell.device))
     if cell.foregone is None:
         fields["wall_s"] = round(time.monotonic() - began, 6)
-    return Record(
-        run_id=setting.run_id,
-        record_id=uuid.uuid4().hex,
-        case_id=cell.case.case_id,
-        implementation=cell.found.name,
-        implementation_version=cell.found.version,
-        source_hash=cell.found.source_hash,
-        replicate=cell.replicate,
-        repro=cell.repro,
-        layout=cell.found.declaration.layout if cell.found.declaration else None,
-        device=cell.device,
-        threads=setting.threads if cell.device == "cpu" else None,
-        cell_tags=cell.tags,
-        started_at=started_at,
-        **cell.case.to_dict(),
-        **fields,
+    return Record.model_validate(
+        {
+            "run_id": setting.run_id,
+            "record_id": uuid.uuid4().hex,
+            "case_id": cell.case.case_id,
+            "implementation": cell.found.name,
+            "implementation_version": cell.found.version,
+            "source_hash": cell.found.source_hash,
+            "replicate": cell.replicate,
+            "repro": cell.repro,
+            "layout": cell.found.declaration.layout if cell.found.declaration else None,
+            "device": cell.device,
+            "threads": setting.threads if cell.device == "cpu" else None,
+            "cell_tags": cell.tags,
+            "started_at": started_at,
+            **cell.case.to_dict(),
+            **fields,
+        }
     )
 
 
@@ -159,21 +157,28 @@ def _measure(
     except LoadFailedError as failed:
         workers.done(cell.found, cell.device, keep=False)
         return {"status": failed.status, "stage": "load", "reason": failed.reason}
-    said = cell.found.declaration
-    only_checked = said is not None and cell.device in said.agreement_only
-    limits = dataclasses.replace(
-        setting.limits,
-        timed=setting.limits.timed and not only_checked,
-        weighed=setting.limits.weighed and not only_checked,
-    )
+    untimed = _why_untimed(cell)
+    limits = setting.limits
+    if untimed is not None:
+        limits = dataclasses.replace(limits, timed=False, weighed=False)
     run = CellRun(worker, oracle, cell.case, cell.device, limits, folder)
     fields = run.run()
-    if only_checked and fields["status"] == "ok" and setting.limits.timed:
-        fields["reason"] = f"agreement only: what runs on {cell.device} here is not what runs in earnest"
+    if untimed is not None and fields["status"] == "ok" and setting.limits.timed:
+        fields["reason"] = untimed
     workers.done(cell.found, cell.device, keep=fields["status"] in ("ok", "unsupported") and not run.worker_died)
     shares.calls_s += run.spent.calls / 1e9
     shares.oracle_s += run.spent.oracle / 1e9
     return fields
+
+
+def _why_untimed(cell: Cell) -> str | None:
+    """Why a cell is checked but neither timed nor weighed, or ``None``."""
+    said = cell.found.declaration
+    if said is not None and cell.device in said.agreement_only:
+        return f"agreement only: what runs on {cell.device} here is not what runs in earnest"
+    if cell.device != "cpu":
+        return f"agreement only: this version measures no time and no memory on {cell.device}"
+    return None
 
 
 def _footer(outcome: Outcome) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The workers of a run: one for each implementation and device, kept from cell to cell, started afresh after a bad one."""
+"""The workers of a run: one for each implementation and device, kept from cell to cell, fresh after a bad one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,13 @@ from attnbench.worker.timing import Limits
 if TYPE_CHECKING:
     from attnbench.registry.implementation import Implementation
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Unable to allocate", "std::bad_alloc", "Cannot allocate memory")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Unable to allocate",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+)
 
 
 class Loop:

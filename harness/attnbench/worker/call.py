@@ -159,4 +159,6 @@ class AutogradBackward(Call):
         """``dq``, ``dk``, ``dv``, and the forward pass's results."""
         forward, gradients = result if self.case.mode == "forward_backward" else (self._result, result)
         named = self._named(forward)
-        return {name: t.detach() for name, t in {**named, **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}.items()}
+        return {
+            name: t.detach() for name, t in {**named, **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}.items()
+        }

@@ -46,7 +46,10 @@ def dump(case: Case, layout: str, outputs: Outputs, selection: dict[str, Any], f
         wanted = selection.get(name)
         if wanted is None or shape != wanted["shape"]:
             continue  # the oracle says what is wrong with a shape that it did not expect
-        parts = [_part(view, b, h, wanted["rows"], grouped=len(shape) == (3 if name == "lse" else 4)) for b, h in wanted["heads"]]
+        parts = [
+            _part(view, b, h, wanted["rows"], grouped=len(shape) == (3 if name == "lse" else 4))
+            for b, h in wanted["heads"]
+        ]
         (folder / f"{name}.bin").write_bytes(b"".join(parts))
     return {"outputs": described}
 
@@ -76,7 +79,8 @@ def _bits(tensor: Any) -> np.ndarray[Any, Any]:
 def equal_bits(one: Outputs, other: Outputs) -> bool:
     """Whether two calls returned the same bits."""
     return one.keys() == other.keys() and all(
-        hasattr(one[name], "shape") and tuple(one[name].shape) == tuple(other[name].shape)
+        hasattr(one[name], "shape")
+        and tuple(one[name].shape) == tuple(other[name].shape)
         and array_equal(_bits(one[name]), _bits(other[name]))
         for name in one
     )

@@ -129,7 +129,9 @@ def _overwrite(tensor: Any, values: NDArray[np.floating], case: Case, framework:
         axis = _strides(tensor).index(0)
         first = (slice(None),) * axis + (slice(0, 1),)
         if isinstance(tensor, np.ndarray):
-            np.lib.stride_tricks.as_strided(tensor, tensor[first].shape, tensor.strides, writeable=True)[...] = values[first]
+            np.lib.stride_tricks.as_strided(tensor, tensor[first].shape, tensor.strides, writeable=True)[...] = values[
+                first
+            ]
         else:
             _write(tensor[first], values[first], case, framework)
         return tensor

@@ -1,0 +1,128 @@
+"""Charts show every point, with its interval, on axes that can be read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnbench.views.report import charts
+from attnbench.views.report.style import marks_of
+from attnbench.views.report.ticks import binary_ticks, decimal_ticks, length_ticks, padded
+
+NAMES = ("a/a", "b/b")
+MARKS = marks_of(NAMES)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def rows(*lengths: int, power: float = 2.0) -> list[dict[str, Any]]:
+    return [
+        {
+            "implementation": name,
+            "length": n,
+            "value": (i + 1) * 1e3 * n**power,
+            "low": (i + 1) * 0.9e3 * n**power,
+            "high": (i + 1) * 1.2e3 * n**power,
+            "text": f"{n} units",
+        }
+        for i, name in enumerate(NAMES)
+        for n in lengths
+    ]
+
+
+def marks_in(svg: str, kind: str) -> list[ET.Element]:
+    """The marks of a kind, in the plot itself: not those of axes and legends."""
+    groups = [
+        g for g in ET.fromstring(svg).iter(f"{SVG}g") if g.attrib.get("class", "").startswith(f"mark-{kind} role-mark")
+    ]  # noqa: S314
+    return [mark for group in groups for mark in group]
+
+
+def texts(svg: str) -> list[str]:
+    return [text.text or "" for text in ET.fromstring(svg).iter(f"{SVG}text")]  # noqa: S314
+
+
+def test_every_point_is_drawn_and_every_interval() -> None:
+    svg = charts.time_by_length(rows(128, 256, 1024), "seqlen", MARKS)
+    assert len(marks_in(svg, "symbol")) == 6
+    assert len(marks_in(svg, "rule")) == 6
+    assert len(marks_in(svg, "line")) == 2
+
+
+def test_a_point_without_an_interval_is_drawn_without_one() -> None:
+    points = rows(128, 256)
+    points[0]["low"] = points[0]["high"] = None
+    svg = charts.time_by_length(points, "seqlen", MARKS)
+    assert (len(marks_in(svg, "symbol")), len(marks_in(svg, "rule"))) == (4, 3)
+
+
+def test_a_law_is_a_straight_line() -> None:
+    svg = charts.time_by_length(rows(128, 256, 512, 1024), "seqlen", MARKS)
+    for line in marks_in(svg, "line"):
+        corners = [tuple(map(float, point.split(","))) for point in line.attrib["d"].lstrip("M").split("L")]
+        slopes = {round((y1 - y0) / (x1 - x0), 2) for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False)}
+        assert len(slopes) == 1
+
+
+def test_a_curve_names_its_axes_its_lengths_and_its_implementations() -> None:
+    found = texts(charts.time_by_length(rows(128, 256, 1024), "seqlen_kv", MARKS))
+    assert {"seqlen_kv", "time of one call", "128", "256", "1k", "a/a", "b/b"} <= set(found)
+
+
+def test_memory_has_guide_lines_of_the_two_laws() -> None:
+    svg = charts.memory_by_length(rows(128, 256, 512, power=1.0), "seqlen", MARKS)
+    assert {"O(n)", "O(n²)", "peak memory of one call"} <= set(texts(svg))
+    dashed = [line for line in marks_in(svg, "line") if "stroke-dasharray" in line.attrib]
+    assert len(dashed) == 2
+
+
+def test_guide_lines_stay_in_the_plot() -> None:
+    svg = charts.memory_by_length(rows(128, 65_536, power=0.1), "seqlen", MARKS)
+    height = float(ET.fromstring(svg).attrib["height"])  # noqa: S314
+    ends = [float(text.attrib["transform"].split(",")[1].rstrip(")")) for text in marks_in(svg, "text")]
+    assert all(0 <= end <= height for end in ends)
+
+
+def test_dots_stand_with_the_least_first_and_carry_their_value() -> None:
+    svg = charts.dots(rows(128), MARKS, is_time=True)
+    assert texts(svg).count("128 units") == 2
+    assert len(marks_in(svg, "symbol")) == 2
+
+
+def test_a_single_dot_is_a_chart_too() -> None:
+    (point, *_) = rows(128)
+    svg = charts.dots([{**point, "low": None, "high": None}], MARKS, is_time=False)
+    assert len(marks_in(svg, "symbol")) == 1
+
+
+def test_errors_stand_against_the_budget() -> None:
+    points = [{"implementation": name, "value": value} for name in NAMES for value in (0.02, 0.5, 7.0)]
+    svg = charts.errors(points, MARKS)
+    assert len(marks_in(svg, "symbol")) == 6
+    assert "1 (budget)" in texts(svg)
+
+
+@pytest.mark.parametrize("draw", [decimal_ticks, binary_ticks])
+@given(low=st.floats(1e-2, 1e12), factor=st.floats(1.5, 1e9))
+def test_ticks_lie_on_the_axis_rise_and_are_few(draw: Any, low: float, factor: float) -> None:
+    ticks = draw(low, low * factor)
+    assert all(low <= tick <= low * factor for tick in ticks)
+    assert ticks == sorted(set(ticks))
+    assert 2 <= len(ticks) <= 8
+
+
+def test_ticks_are_the_plainest_that_are_enough() -> None:
+    assert decimal_ticks(5e3, 2e7) == [1e4, 1e5, 1e6, 1e7]
+    assert decimal_ticks(1.5e3, 7e4) == [3e3, 1e4, 3e4]
+    assert binary_ticks(1000, 3e6) == [4096, 65536, 2**20]
+    assert length_ticks([2**i for i in range(4, 21)]) == [2**i for i in range(4, 21, 3)]
+
+
+def test_a_single_value_gets_room_on_both_sides() -> None:
+    low, high = padded(100, 100)
+    assert low < 100 < high
+    assert math.isclose(low * high, 100 * 100)

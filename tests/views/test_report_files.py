@@ -1,0 +1,126 @@
+"""A report's folder is written whole or not at all, and never over something else."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+from tests.views.conftest import timed
+
+from attnbench.cases.case import make_case
+from attnbench.views.report import ReportError, write, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from attnbench.store.reader import RunFile
+
+
+@pytest.fixture
+def run(run_of: Callable[..., RunFile]) -> RunFile:
+    """One implementation at two lengths."""
+    return run_of([timed(make_case(seqlen_q=n), "a/a", 1e3 * n) for n in (128, 256)])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_report_is_a_page_a_markdown_twin_and_its_charts(run: RunFile, tmp_path: Path) -> None:
+    out = tmp_path / "reports" / "mine"
+    assert write_report([run], out) == out / "index.html"
+    assert names(out) == ["agreement-1.svg", "index.html", "memory-1.svg", "report.md", "time-1.svg"]
+    assert names(out.parent) == ["mine"], "nothing is left beside it"
+    named = re.findall(r"\(([\w-]+\.svg)\)", (out / "report.md").read_text())
+    assert sorted(named) == ["agreement-1.svg", "memory-1.svg", "time-1.svg"]
+
+
+def test_a_chart_by_itself_has_a_ground_and_a_title(run: RunFile, tmp_path: Path) -> None:
+    write_report([run], tmp_path / "out")
+    chart = ET.parse(tmp_path / "out" / "time-1.svg").getroot()  # noqa: S314 - a file of our own
+    title, ground = list(chart)[:2]
+    assert title.text is not None
+    assert title.text.startswith("Time of one call against seqlen, 128 to 256")
+    assert ground.attrib["fill"] == "#fcfcfa"
+
+
+def test_an_existing_folder_is_refused(run: RunFile, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ReportError, match=r"out exists already; --force replaces it$"):
+        write_report([run], tmp_path / "out")
+
+
+def test_force_replaces_a_report_whole(run: RunFile, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_report([run], out)
+    (out / "time-99.svg").write_text("of an older report")
+    write_report([run], out, force=True)
+    assert names(out) == ["agreement-1.svg", "index.html", "memory-1.svg", "report.md", "time-1.svg"]
+    assert names(tmp_path) == ["out", "run.jsonl"]
+
+
+def test_force_never_replaces_what_is_no_report(run: RunFile, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("years of work")
+    with pytest.raises(ReportError, match="is not a report, so it is not replaced"):
+        write_report([run], home, force=True)
+    with pytest.raises(ReportError, match="is not a report, so it is not replaced"):
+        write_report([run], home / "thesis.tex", force=True)
+    assert names(home) == ["thesis.tex"]
+
+
+def test_a_report_that_fails_leaves_the_old_one_and_nothing_else(
+    run: RunFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    write_report([run], out)
+    before = (out / "index.html").read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(write, "_write_files", full_disk)
+    with pytest.raises(ReportError, match=r"out cannot be written: No space left on device$"):
+        write_report([run], out, force=True)
+    assert (out / "index.html").read_bytes() == before
+    assert names(tmp_path) == ["out", "run.jsonl"]
+
+
+def test_a_report_that_cannot_be_moved_into_place_leaves_the_old_one_there(
+    run: RunFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    write_report([run], out)
+    rename = type(out).rename
+
+    def stubborn(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(out), "rename", stubborn)
+    with pytest.raises(ReportError, match="Permission denied"):
+        write_report([run], out, force=True)
+    assert "index.html" in names(out)
+
+
+def test_a_missing_library_is_one_sentence_with_its_cure(
+    run: RunFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "altair" else find_spec(name))
+    with pytest.raises(ReportError) as refused:
+        write_report([run], tmp_path / "out")
+    assert str(refused.value) == "reports need altair: pip install 'attnbench[report]'"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="at least one run"):
+        write_report([], tmp_path / "out")

@@ -1,0 +1,304 @@
+"""The page: it answers first, opens offline, can be read without its charts, and never shows an empty one."""
+
+from __future__ import annotations
+
+import dataclasses
+import html.parser
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.views.conftest import LENGTHS, failed, timed
+
+from attnbench.cases.case import make_case
+from attnbench.views.report import content
+from attnbench.views.report.content import report_of
+from attnbench.views.report.page import html_page, markdown_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.store.reader import RunFile
+
+SECTIONS = ["answer", "run", "time", "memory", "speedup", "agreement", "failures", "provenance", "repeat"]
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+@dataclasses.dataclass
+class Element:
+    """A tag with what is in it."""
+
+    tag: str
+    attributes: dict[str, str]
+    children: list[Element] = dataclasses.field(default_factory=list)
+    text: str = ""
+
+    def all(self, tag: str = "") -> list[Element]:
+        """Itself and everything below it, of that tag."""
+        found = [self] if tag in ("", self.tag) else []
+        return [*found, *(inner for child in self.children for inner in child.all(tag))]
+
+    def words(self) -> str:
+        """Its text and that of everything below."""
+        return " ".join([self.text, *(child.words() for child in self.children)])
+
+
+class Page(html.parser.HTMLParser):
+    """Parses a page; a tag that is not closed, or closed out of turn, is an error."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.root = Element("", {})
+        self._open = [self.root]
+        self.feed(source)
+        assert len(self._open) == 1, f"not closed: {self._open[-1].tag}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self._open[-1].children.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open[-1].children.append(Element(tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop().tag == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        self._open[-1].text += data
+
+
+def page_of(*runs: RunFile) -> Element:
+    return Page(html_page(report_of(runs))).root
+
+
+@pytest.fixture(scope="module")
+def source(scaling_run: RunFile) -> str:
+    return html_page(report_of([scaling_run]))
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> Element:
+    return Page(source).root
+
+
+def section(page: Element, anchor: str) -> Element:
+    (found,) = [one for one in page.all("section") if one.attributes["id"] == anchor]
+    return found
+
+
+def figures(page: Element, anchor: str) -> list[Element]:
+    return section(page, anchor).all("figure")
+
+
+def test_the_sections_keep_their_anchors_and_the_answer_comes_first(page: Element) -> None:
+    assert [one.attributes["id"] for one in page.all("section")] == SECTIONS
+
+
+def test_every_link_leads_to_a_place_on_the_page_and_no_place_is_there_twice(page: Element) -> None:
+    places = [one.attributes["id"] for one in page.all() if "id" in one.attributes]
+    links = [one.attributes["href"] for one in page.all("a")]
+    assert len(places) == len(set(places))
+    assert {link.removeprefix("#") for link in links} <= set(places)
+    assert set(SECTIONS) <= {link.removeprefix("#") for link in links}
+
+
+def test_nothing_is_loaded_from_anywhere_and_nothing_is_executed(source: str, page: Element) -> None:
+    assert {one.tag for one in page.all()}.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base"})
+    for element in page.all():
+        assert not any(name.startswith("on") or name in ("src", "srcset") for name in element.attributes), element
+    without_namespaces = re.sub(r' xmlns(:\w+)?="[^"]*"', "", source)
+    assert "://" not in without_namespaces
+    assert not re.search(r"@import|url\(", source)
+
+
+def test_every_chart_says_what_it_shows_and_has_its_numbers_beside_it(page: Element) -> None:
+    found = page.all("figure")
+    assert len(found) == 4 + 4 + 2
+    for figure in found:
+        (chart,) = [child for child in figure.children if child.tag == "svg"]
+        assert chart.attributes["role"] == "img"
+        assert len(chart.attributes["aria-label"]) > 40
+        (table,) = figure.all("details")[0].all("table")
+        assert len(table.all("tr")) > 2
+
+
+def test_the_answer_says_who_is_fastest_and_how_often(page: Element) -> None:
+    (lead,) = [one for one in section(page, "answer").all("p") if one.attributes.get("class") == "lead"]
+    assert lead.text == (
+        "Of 24 cases, the fastest is fast/fused in 16, slow/plain in 4; in 4 the fastest are within noise of each other."
+    )
+    assert "4 wrong" in section(page, "answer").words()
+
+
+def test_wrong_cells_have_no_time_and_are_no_winners(run_of: Callable[..., RunFile]) -> None:
+    case = make_case(seqlen_q=128)
+    page = page_of(run_of([timed(case, "a/a", 1e6), failed(case, "b/b", "wrong", "off", out_error_ratio=9.0)]))
+    assert "fastest is a/a in 1" in section(page, "answer").words()
+    (figure,) = figures(page, "time")
+    assert "b/b" not in figure.words()
+    assert "b/b" in figures(page, "agreement")[0].words()
+
+
+def test_failures_are_listed_by_reason(page: Element) -> None:
+    rows = [[cell.words().split() for cell in row.all("td")] for row in section(page, "failures").all("tr")[1:]]
+    assert [" ".join(row[0]) for row in rows] == [
+        "crashed",
+        "out_of_memory",
+        "timeout",
+        "unavailable",
+        "unsupported",
+        "wrong",
+    ]
+
+
+def test_speed_ups_name_their_baseline_and_count_what_they_are_over(page: Element) -> None:
+    words = section(page, "speedup").words()
+    assert "Speed-ups are over slow/plain, the scenario's baseline." in words
+    assert "12 of 24 cells" in words
+    assert "unsupported" in words
+
+
+def test_without_a_baseline_in_the_scenario_the_most_complete_implementation_stands_in_and_it_is_said(
+    run_of: Callable[..., RunFile],
+) -> None:
+    short, long = make_case(seqlen_q=128), make_case(seqlen_q=256)
+    lines = [timed(short, "a/a", 1e6), timed(short, "b/b", 2e6), timed(long, "b/b", 4e6)]
+    words = section(page_of(run_of(lines, scenario={"name": "mine"})), "speedup").words()
+    assert "Speed-ups are over b/b, which has a time in the most cases" in words
+
+
+def test_commands_repeat_every_cell_that_can_be_had_here(page: Element) -> None:
+    commands = [code.text for code in section(page, "repeat").all("code")]
+    assert "attnbench run -i '^fast/fused$' -a seqlen_q=128" in commands
+    assert not any("gone/library" in command for command in commands)
+
+
+def test_provenance_tells_machine_versions_command_and_seed(page: Element) -> None:
+    words = section(page, "provenance").words()
+    for fact in (
+        "Imaginary 9000",
+        "versions.torch",
+        "2.13.0",
+        "attnbench run scaling",
+        "v1-aaaa",
+        "408 of 408 planned",
+    ):
+        assert fact in words, fact
+
+
+def test_a_single_length_is_drawn_as_dots_and_not_as_a_curve(run_of: Callable[..., RunFile]) -> None:
+    case = make_case(seqlen_q=512)
+    page = page_of(run_of([timed(case, name, 1e6 * n) for n, name in enumerate(("a/a", "b/b", "c/c"), start=1)]))
+    (figure,) = figures(page, "time")
+    labels = [text.text for text in figure.all("text")]
+    assert {"a/a", "b/b", "c/c", "1.00 ms", "3.00 ms", "time of one call"} <= set(labels)
+    assert "seqlen" not in labels
+    assert "seqlen 512" in figure.all("figcaption")[0].words()
+
+
+def test_a_group_in_which_nothing_was_measured_has_no_chart(run_of: Callable[..., RunFile]) -> None:
+    plain, causal = make_case(seqlen_q=128), make_case(seqlen_q=128, mask="causal")
+    page = page_of(run_of([timed(plain, "a/a", 1e6), failed(causal, "a/a", "error", "oops")]))
+    assert [figure.all("figcaption")[0].words().strip() for figure in figures(page, "time")] == ["no mask · seqlen 128"]
+
+
+def test_a_run_without_a_single_time_is_still_a_report(run_of: Callable[..., RunFile]) -> None:
+    page = page_of(run_of([failed(make_case(seqlen_q=n), "a/a", "error", "oops") for n in (128, 256)]))
+    assert figures(page, "time") == figures(page, "memory") == figures(page, "agreement") == []
+    assert "Nothing was timed" in section(page, "answer").words()
+    assert "No time was measured" in section(page, "time").words()
+    assert "No output was judged" in section(page, "agreement").words()
+
+
+def test_a_run_without_any_record_is_still_a_report(run_of: Callable[..., RunFile]) -> None:
+    assert "Nothing was timed" in section(page_of(run_of([])), "answer").words()
+
+
+def test_memory_of_zero_cannot_be_drawn_and_is_counted(run_of: Callable[..., RunFile]) -> None:
+    cases = [make_case(seqlen_q=n) for n in (128, 256, 512)]
+    lines = [timed(case, "a/a", 1e6, memory_peak_bytes=peak) for case, peak in zip(cases, (0, 0, 4096), strict=True)]
+    (figure,) = figures(page_of(run_of(lines)), "memory")
+    assert "2 readings of 0 B cannot be drawn on a logarithmic axis." in figure.words()
+
+
+def test_what_is_missing_from_a_run_is_said_beside_the_answer(run_of: Callable[..., RunFile]) -> None:
+    run = run_of([timed(make_case(seqlen_q=128), "a/a", 1e6)], cells_planned=5)
+    assert "is incomplete: 1 of 5 planned records are there." in section(page_of(run), "answer").words()
+
+
+def test_names_and_reasons_are_text_and_never_markup(run_of: Callable[..., RunFile]) -> None:
+    evil = "<script>alert(1)</script>"
+    case = make_case(seqlen_q=128)
+    lines = [timed(case, "a/<b>", 1e6), timed(case, "b/&amp;", 2e6), failed(case, "c/c", "error", evil)]
+    run = run_of(lines, scenario={"name": evil, "baseline": "a/<b>"})
+    page = page_of(run)
+    assert not page.all("script")
+    assert not page.all("b")
+    assert evil in section(page, "failures").words()
+    assert page.all("h1")[0].text == evil
+    assert "a/<b>" in [text.text for text in figures(page, "time")[0].all("text")]
+    assert "<script>" not in markdown_page(report_of([run]))
+
+
+def test_an_implementation_has_the_same_colour_and_shape_wherever_it_is_drawn(
+    page: Element, scaling_run: RunFile
+) -> None:
+    marks = report_of([scaling_run]).marks
+    assert len({(mark.colour, mark.shape) for mark in marks.values()}) == len(marks)
+    for figure in [*figures(page, "time"), *figures(page, "memory")]:
+        colours = {path.attributes.get("stroke") for path in figure.all("path")} - {None}
+        assert marks["fast/fused"].colour in colours
+
+
+def test_implementations_that_nothing_is_drawn_of_take_no_colour_from_the_others(scaling_run: RunFile) -> None:
+    assert "gone/library" not in report_of([scaling_run]).marks
+
+
+def test_of_a_large_sweep_some_charts_are_left_out_and_it_is_said(
+    run_of: Callable[..., RunFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "MOST_CHARTS", 2)
+    lines = [timed(make_case(seqlen_q=128, head_dim=d), "a/a", 1e6) for d in (16, 32, 64, 128, 256)]
+    page = page_of(run_of(lines))
+    assert len(figures(page, "time")) == 2
+    assert "3 more groups of cases are not drawn here" in section(page, "time").words()
+
+
+def test_several_runs_are_told_apart_by_their_files_names(run_of: Callable[..., RunFile]) -> None:
+    case = make_case(seqlen_q=128)
+    one = run_of([timed(case, "a/a", 1e6)], name="before.jsonl")
+    other = run_of([timed(case, "a/a", 2e6)], name="after.jsonl", scenario={"name": "other"})
+    page = page_of(one, other)
+    assert page.all("h1")[0].text == "scaling and other"
+    captions = [figure.all("figcaption")[0].words() for figure in figures(page, "time")]
+    assert [caption.split(":")[0].strip() for caption in captions] == ["before", "after"]
+
+
+def test_markdown_has_the_same_sections_and_a_file_for_each_chart(scaling_run: RunFile) -> None:
+    text = markdown_page(report_of([scaling_run]))
+    assert re.findall(r'<a id="(\w+)"></a>', text) == SECTIONS
+    images = re.findall(r"!\[([^\]]+)\]\(([\w-]+)\.svg\)", text)
+    assert [stem for _, stem in images] == [
+        *(f"time-{i}" for i in range(1, 5)),
+        *(f"memory-{i}" for i in range(1, 5)),
+        "agreement-1",
+        "agreement-2",
+    ]
+    assert all(len(alt) > 40 for alt, _ in images)
+    assert text.count("<details>") == text.count("</details>")
+
+
+def test_the_numbers_of_a_chart_are_those_of_the_run(page: Element, scaling_run: RunFile) -> None:
+    table = figures(page, "time")[0].all("table")[0]
+    rows = [[cell.words().strip() for cell in row.all("td")] for row in table.all("tr")[1:]]
+    assert len(rows) == 4 * len(LENGTHS)
+    medians: list[Any] = sorted(
+        record["time_median_ns"]
+        for record in scaling_run.records
+        if (record["implementation"], record["seqlen_q"], record["dtype"], record["mask"])
+        == ("fast/fused", 4096, "float32", "none")
+    )
+    (shown,) = [row[2] for row in rows if row[:2] == ["4k", "fast/fused"]]
+    assert shown == f"{medians[1] / 1e6:.2f} ms"

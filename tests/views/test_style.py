@@ -1,0 +1,83 @@
+"""Colours that can be read: by everyone, in both themes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from attnbench.views.report.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, SHAPES, marks_of
+
+THEMES = [pytest.param(LIGHT, SERIES_LIGHT, id="light"), pytest.param(DARK, SERIES_DARK, id="dark")]
+
+# Machado, Oliveira and Fernandes, IEEE TVCG 15 (2009), severity 1
+SIGHTS = {
+    "normal": np.eye(3),
+    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+}  # fmt: skip
+
+
+def linear(colour: str) -> NDArray[np.float64]:
+    """Linear RGB of ``#rrggbb``."""
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast ratio."""
+    low, high = sorted(float(linear(colour) @ [0.2126, 0.7152, 0.0722]) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CIELAB of linear RGB, white D65."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize(("theme", "series"), THEMES)
+def test_text_has_a_contrast_of_at_least_four_and_a_half(theme: dict[str, str], series: tuple[str, ...]) -> None:
+    for role in ("ink", "muted", "link", "mark", "chart-text"):
+        assert contrast(theme[role], theme["page"]) >= 4.5, role
+
+
+@pytest.mark.parametrize(("theme", "series"), THEMES)
+def test_curves_and_guides_have_a_contrast_of_at_least_three(theme: dict[str, str], series: tuple[str, ...]) -> None:
+    for colour in (*series, theme["chart-guide"]):
+        assert contrast(colour, theme["page"]) >= 3, colour
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize(("theme", "series"), THEMES)
+def test_curves_are_told_apart_by_every_kind_of_sight(
+    theme: dict[str, str], series: tuple[str, ...], sight: str
+) -> None:
+    seen = [lab(SIGHTS[sight] @ linear(colour)) for colour in series]
+    assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2)) > 15
+
+
+def test_both_themes_have_every_role_and_every_series() -> None:
+    assert LIGHT.keys() == DARK.keys()
+    assert len(SERIES_LIGHT) == len(SERIES_DARK) == 8
+
+
+def test_no_two_colours_of_a_chart_are_equal_because_rules_find_them_by_value() -> None:
+    used = [colour for role, colour in LIGHT.items() if role.startswith("chart-")] + list(SERIES_LIGHT)
+    assert len(set(used)) == len(used)
+
+
+def test_even_sixty_four_implementations_have_marks_of_their_own() -> None:
+    marks = marks_of(f"family/{i:02}" for i in range(64))
+    assert len({(mark.series, mark.shape) for mark in marks.values()}) == 64
+    assert {mark.shape for mark in marks.values()} == set(SHAPES)
+
+
+def test_of_eight_implementations_no_two_share_a_colour_or_a_shape() -> None:
+    marks = marks_of(f"family/{i}" for i in range(8)).values()
+    assert len({mark.series for mark in marks}) == len({mark.shape for mark in marks}) == 8
