@@ -38,7 +38,7 @@ class Plan:
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
 
-        device, dtype = operands.q.device, operands.q.dtype
+        device, dtype = operands.q.device, getattr(torch, case.output_dtype)
         self.hidden = None if case.mask == "none" else ~torch.from_numpy(dense_mask(case)).to(device)
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
@@ -51,9 +51,13 @@ class Plan:
         self.block_table = operands.block_table
 
 
-@attention("naive/torch", **EVERYTHING, kv_caches=("dense", "paged"))
+@attention(
+    "naive/torch", **{**EVERYTHING, "dtypes": (*EVERYTHING["dtypes"], "float8_e4m3fn")}, kv_caches=("dense", "paged")
+)
 def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
     """Scores, softmax, weighted sum, each a whole matrix in torch."""
+    if case.dtype == "float8_e4m3fn":  # nothing is computed in float8 itself
+        q, k, v = q.bfloat16(), k.bfloat16(), v.bfloat16()
     if plan.block_table is not None:
         k, v = gather(k, plan.block_table, case), gather(v, plan.block_table, case)
     return attend(q, k, v, case, plan)

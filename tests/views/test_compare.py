@@ -203,7 +203,7 @@ All cases: forward · float32 · no mask · batch 1 · heads 8 · head\\_dim 64 
 | seqlen | implementation | reference | median | speed-up | interval | difference | memory × |
 | ---: | --- | ---: | ---: | ---: | ---: | --- | ---: |
 | 128 | fast/fused | 8.00 ms | 2.00 ms | 4.00× | 3.921 … 4.081 | faster | 1.00× |
-"""  # noqa: RUF001 - the multiplication sign is meant
+"""
 
 
 def test_json_names_the_reference_and_counts_what_is_missing(run_of: Callable[..., RunFile]) -> None:

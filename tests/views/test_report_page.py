@@ -127,7 +127,8 @@ def test_every_chart_says_what_it_shows_and_has_its_numbers_beside_it(page: Elem
 def test_the_answer_says_who_is_fastest_and_how_often(page: Element) -> None:
     (lead,) = [one for one in section(page, "answer").all("p") if one.attributes.get("class") == "lead"]
     assert lead.text == (
-        "Of 24 cases, the fastest is fast/fused in 16, slow/plain in 4; in 4 the fastest are within noise of each other."
+        "Of 24 cases, the fastest is fast/fused in 16, slow/plain in 4; "
+        "in 4 the fastest are within noise of each other."
     )
     assert "4 wrong" in section(page, "answer").words()
 
@@ -177,14 +178,8 @@ def test_commands_repeat_every_cell_that_can_be_had_here(page: Element) -> None:
 
 def test_provenance_tells_machine_versions_command_and_seed(page: Element) -> None:
     words = section(page, "provenance").words()
-    for fact in (
-        "Imaginary 9000",
-        "versions.torch",
-        "2.13.0",
-        "attnbench run scaling",
-        "v1-aaaa",
-        "408 of 408 planned",
-    ):
+    facts = ("Imaginary 9000", "versions.torch", "2.13.0", "attnbench run scaling", "v1-aaaa", "408 of 408 planned")
+    for fact in facts:
         assert fact in words, fact
 
 
@@ -242,9 +237,7 @@ def test_names_and_reasons_are_text_and_never_markup(run_of: Callable[..., RunFi
     assert "<script>" not in markdown_page(report_of([run]))
 
 
-def test_an_implementation_has_the_same_colour_and_shape_wherever_it_is_drawn(
-    page: Element, scaling_run: RunFile
-) -> None:
+def test_an_implementation_has_the_same_colour_wherever_it_is_drawn(page: Element, scaling_run: RunFile) -> None:
     marks = report_of([scaling_run]).marks
     assert len({(mark.colour, mark.shape) for mark in marks.values()}) == len(marks)
     for figure in [*figures(page, "time"), *figures(page, "memory")]:

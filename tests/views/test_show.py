@@ -66,7 +66,7 @@ Not run: gone/library (unavailable).
 | --- | ---: | --- | --- | --- |
 | unavailable | 2 | gone/library | plan | libgone is not installed |
 | wrong | 1 | fast/fused | agreement | out is 3.2 budgets away |
-"""  # noqa: RUF001 - the multiplication sign is meant
+"""
 
 
 def test_a_run_reads_like_this(run: RunFile) -> None:

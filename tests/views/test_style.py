@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from attnbench.views.report.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, SHAPES, marks_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 THEMES = [pytest.param(LIGHT, SERIES_LIGHT, id="light"), pytest.param(DARK, SERIES_DARK, id="dark")]
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 15 (2009), severity 1
 SIGHTS = {
     "normal": np.eye(3),
-    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
-    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
-}  # fmt: skip
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
 
 
 def linear(colour: str) -> NDArray[np.float64]:
@@ -55,9 +64,7 @@ def test_curves_and_guides_have_a_contrast_of_at_least_three(theme: dict[str, st
 
 @pytest.mark.parametrize("sight", SIGHTS)
 @pytest.mark.parametrize(("theme", "series"), THEMES)
-def test_curves_are_told_apart_by_every_kind_of_sight(
-    theme: dict[str, str], series: tuple[str, ...], sight: str
-) -> None:
+def test_every_kind_of_sight_tells_curves_apart(theme: dict[str, str], series: tuple[str, ...], sight: str) -> None:
     seen = [lab(SIGHTS[sight] @ linear(colour)) for colour in series]
     assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2)) > 15
 

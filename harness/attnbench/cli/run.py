@@ -143,10 +143,11 @@ def _request(
     for name, value in given.items():
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
-    devices = tuple(device or config.devices or loaded.devices)
-    for one in devices:
+    named = tuple(device or config.devices)
+    for one in named:
         if one not in ("cpu", "cuda"):
             raise UsageError(f"unknown device {one!r}: there are cpu and cuda")
+    devices = named or _present(loaded.devices)
     return Request(
         scenario=loaded,
         overrides=parse_overrides(list(axis or [])),
@@ -164,6 +165,18 @@ def _request(
 def _first(line: int | None, configured: int | None, default: int) -> int:
     """The command line's value, else the configuration's, else the default."""
     return next(value for value in (line, configured, default) if value is not None)
+
+
+def _present(devices: Sequence[str]) -> tuple[str, ...]:
+    """A scenario's devices, without those that this machine lacks (all of them where it lacks all)."""
+    from attnbench.machine.devices import device_unavailable
+
+    missing = {one: reason for one in devices if (reason := device_unavailable(one))}
+    if len(missing) == len(devices):
+        return tuple(devices)
+    for one, reason in missing.items():
+        sys.stderr.write(f"left out: {one}, which the scenario names; {reason}\n")
+    return tuple(one for one in devices if one not in missing)
 
 
 def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_run: bool) -> int:

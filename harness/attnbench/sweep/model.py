@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from attnbench.sweep.exclude import Device, Exclude, Pattern  # noqa: TC001  pydantic evaluates the annotations
+from attnbench.sweep.exclude import Device, Exclude, Pattern
 from attnbench.sweep.fields import fields_of
 from attnbench.sweep.mistakes import Mistakes, ScenarioError, written
-from attnbench.sweep.tables import Axes, Fixed, Zip  # noqa: TC001  pydantic evaluates the annotations
+from attnbench.sweep.tables import Axes, Fixed, Zip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

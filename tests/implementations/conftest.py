@@ -1,0 +1,170 @@
+"""Inputs for a direct call of an implementation, and the verdict on what it returned."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tests.implementations.definition import Answer, Inputs, attention_by_definition
+
+from attnbench import Case, Implementation, Operands
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Largest error over the largest value of the answer. A few roundings for the wide types; for the narrow ones the
+# weights are rounded, too.
+ALLOWED = {"float64": 1e-14, "float32": 4e-6, "float16": 4e-3, "bfloat16": 3e-2, "float8_e4m3fn": 3e-2}
+
+
+def implementation(module: str, name: str) -> Implementation:
+    """A bundled implementation, by its module and its name."""
+    values = vars(importlib.import_module(f"attnbench.implementations.{module}")).values()
+    return next(one for one in values if isinstance(one, Implementation) and one.declaration.name == name)
+
+
+@functools.cache
+def inputs_of(case: Case) -> Inputs:
+    """Standard normal values, rounded to the case's dtype."""
+    generator = np.random.default_rng(1)
+    b, hq, hkv = case.batch, case.heads_q, case.heads_kv
+
+    def normal(*shape: int) -> NDArray[np.float64]:
+        return rounded(generator.standard_normal(shape), case.dtype)
+
+    return Inputs(
+        q=normal(b, hq, case.seqlen_q, case.head_dim),
+        k=normal(b, hkv, case.seqlen_kv, case.head_dim),
+        v=normal(b, hkv, case.seqlen_kv, case.head_dim_v),
+        dout=normal(b, hq, case.seqlen_q, case.head_dim_v),
+        relative_bias=normal(hq, 32),
+        sinks=normal(hq),
+    )
+
+
+def rounded(values: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
+    """To the nearest numbers that the dtype has."""
+    result: NDArray[np.float64] = torch.from_numpy(values).to(getattr(torch, dtype)).double().numpy()
+    return result
+
+
+@functools.cache
+def answer_of(case: Case) -> Answer:
+    """The answer for those inputs; computed once for all implementations."""
+    inputs = inputs_of(case)
+    if case.strides == "expanded_kv":
+        inputs = Inputs(**{**vars(inputs), "k": first_head(inputs.k), "v": first_head(inputs.v)})
+    return attention_by_definition(case, inputs)
+
+
+def first_head(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The first head in place of every head, (batch, heads, seqlen, dim)."""
+    return np.repeat(x[:, :1], x.shape[1], axis=1)
+
+
+def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -> Operands:
+    """The same inputs as tensors of the case's dtype, in a layout, with the case's strides."""
+    inputs = inputs_of(case)
+    wide = "float64" if case.dtype == "float64" else "float32"
+    placed: dict[str, Any] = {name: tensor(getattr(inputs, name), case.dtype) for name in ("q", "k", "v", "dout")}
+    for name in ("q", "k", "v"):
+        placed[name] = laid_out(placed[name], case.strides, expanded=name != "q")
+    if layout == "bshd":
+        placed = {name: value.transpose(1, 2).contiguous() for name, value in placed.items()}
+    if case.kv_cache == "paged":
+        placed |= pages(case, placed)
+    if case.score_mod == "relative_bias":
+        placed["relative_bias"] = tensor(inputs.relative_bias, wide)
+    if case.score_mod == "sink":
+        placed["sinks"] = tensor(inputs.sinks, wide)
+    if framework == "numpy":
+        placed = {name: value.numpy() for name, value in placed.items()}
+    return Operands(**placed)
+
+
+def tensor(values: NDArray[np.float64], dtype: str) -> torch.Tensor:
+    """A torch tensor with memory of its own."""
+    return torch.from_numpy(values.copy()).to(getattr(torch, dtype))
+
+
+def laid_out(x: torch.Tensor, strides: str, *, expanded: bool) -> torch.Tensor:
+    """The same values (batch, heads, seqlen, dim) where they lie otherwise in memory; gaps hold NaN."""
+    batch, heads, seqlen, dim = x.shape
+    if strides == "transposed":
+        return x.transpose(1, 2).contiguous().transpose(1, 2)
+    if strides == "qkv_slice":
+        return torch.full((batch, heads, seqlen, 3 * dim), torch.nan, dtype=x.dtype)[..., dim : 2 * dim].copy_(x)
+    if strides == "sliced":
+        return torch.full((batch, heads, 2 * seqlen, dim), torch.nan, dtype=x.dtype)[:, :, :seqlen].copy_(x)
+    if strides == "expanded_kv" and expanded:
+        return x[:, :1].clone().expand(x.shape)
+    return x
+
+
+def pages(case: Case, placed: dict[str, Any]) -> dict[str, Any]:
+    """K and V in pages that lie in reverse order, NaN behind the last key, and the table that finds them."""
+    assert case.page_size is not None
+    each = -(-case.seqlen_kv // case.page_size)
+    table = torch.arange(case.batch * each - 1, -1, -1, dtype=torch.int32).reshape(case.batch, each)
+    result: dict[str, Any] = {"block_table": table}
+    for name in ("k", "v"):
+        x = placed[name].transpose(1, 2)  # (batch, seqlen_kv, heads_kv, dim)
+        room = torch.full((case.batch, each * case.page_size, *x.shape[2:]), torch.nan).to(x.dtype)
+        room[:, : case.seqlen_kv] = x
+        result[name] = room.reshape(case.batch * each, case.page_size, *x.shape[2:]).flip(0)
+    return result
+
+
+def results_of(one: Implementation, case: Case) -> dict[str, NDArray[np.float64]]:
+    """Call it as the harness does: what it returned, by name, in float64 and in the order (batch, heads, seqlen, dim)."""
+    said = one.declaration
+    operands = operands_of(case, framework=said.framework, layout=said.layout)
+    plan = one.prepare_hook(case, operands) if one.prepare_hook else None
+    arguments = [operands.q, operands.k, operands.v]
+    by_autograd = case.needs_gradients and one.backward_hook is None
+    if by_autograd:
+        arguments = [x.detach().requires_grad_() for x in arguments]
+    result = one.call(*arguments, case, plan) if one.takes_plan else one.call(*arguments, case)
+    out, lse = result if said.returns_lse else (result, None)
+    found: dict[str, Any] = {"out": out} if lse is None else {"out": out, "lse": lse}
+    if by_autograd:
+        found |= dict(zip(("dq", "dk", "dv"), torch.autograd.grad(out, arguments, operands.dout), strict=True))
+    elif case.needs_gradients:
+        assert one.backward_hook is not None
+        found |= dict(
+            zip(("dq", "dk", "dv"), one.backward_hook(operands.dout, *arguments, out, lse, case, plan), strict=True)
+        )
+    check_dtypes(case, found)
+    return {name: as_array(value, said.layout) for name, value in found.items()}
+
+
+def check_dtypes(case: Case, found: dict[str, Any]) -> None:
+    """Outputs and gradients come in the case's dtype, the LSE in float32 or wider."""
+    for name, value in found.items():
+        dtype = str(value.dtype).removeprefix("torch.")
+        allowed = {"float32", "float64"} if name == "lse" and case.dtype != "float64" else {case.output_dtype}
+        assert dtype in allowed, f"{name} is {dtype}"
+
+
+def as_array(value: Any, layout: str) -> NDArray[np.float64]:
+    """In float64, heads before tokens."""
+    array = value.detach().double().numpy() if isinstance(value, torch.Tensor) else value.astype(np.float64)
+    return array.swapaxes(1, 2) if layout == "bshd" and array.ndim == 4 else array
+
+
+def disagreement(case: Case, found: dict[str, NDArray[np.float64]], answer: Any) -> str | None:
+    """What is wrong with it, as a sentence, or ``None``."""
+    for name, got in found.items():
+        wanted = getattr(answer, name)
+        if got.shape != wanted.shape:
+            return f"{name} has shape {got.shape}, not {wanted.shape}"
+        if not np.array_equal(np.isfinite(got), np.isfinite(wanted)):
+            return f"{name} is not finite in {(~np.isfinite(got)).sum()} places, {(~np.isfinite(wanted)).sum()} are right"
+        finite = np.isfinite(wanted)
+        error = np.abs(got[finite] - wanted[finite]).max(initial=0.0) / np.abs(wanted[finite]).max(initial=1.0)
+        if error > ALLOWED[case.dtype]:
+            return f"{name} is wrong by {error:.1e} of its largest value; {ALLOWED[case.dtype]:.0e} is allowed"
+    return None

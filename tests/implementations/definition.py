@@ -1,0 +1,149 @@
+"""Attention by its definition, row by row in float64: what the implementations are compared with.
+
+Nothing here is shared with attnbench but the description of a case: masks, biases and gradients are written out from
+their definitions, one query at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench import Case
+
+    Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass
+class Inputs:
+    """Arrays in float64, whose values are exact in the case's dtype."""
+
+    q: Array  # (batch, heads_q, seqlen_q, head_dim)
+    k: Array  # (batch, heads_kv, seqlen_kv, head_dim)
+    v: Array  # (batch, heads_kv, seqlen_kv, head_dim_v)
+    dout: Array  # (batch, heads_q, seqlen_q, head_dim_v)
+    relative_bias: Array  # (heads_q, 32)
+    sinks: Array  # (heads_q,)
+
+
+@dataclasses.dataclass
+class Answer:
+    """What ought to come out, in float64."""
+
+    out: Array  # (batch, heads_q, seqlen_q, head_dim_v)
+    lse: Array  # (batch, heads_q, seqlen_q)
+    dq: Array
+    dk: Array
+    dv: Array
+
+
+def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
+    """Output, LSE and gradients, one query at a time."""
+    group = case.heads_q // case.heads_kv
+    answer = Answer(
+        out=np.zeros((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)),
+        lse=np.full((case.batch, case.heads_q, case.seqlen_q), -np.inf),
+        dq=np.zeros_like(inputs.q),
+        dk=np.zeros_like(inputs.k),
+        dv=np.zeros_like(inputs.v),
+    )
+    for b in range(case.batch):
+        for i in range(case.seqlen_q):
+            keys = [j for j in range(case.seqlen_kv) if sees(case, b, i, j)]
+            for h in range(case.heads_q):
+                one_row(case, inputs, answer, (b, h, h // group, i), keys)
+    return answer
+
+
+def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, int, int], keys: list[int]) -> None:
+    """Fill in what one query of one head gives."""
+    b, h, g, i = where
+    q, k, v = inputs.q[b, h, i], inputs.k[b, g, keys], inputs.v[b, g, keys]
+    scores = case.scale * (k @ q)
+    slope = np.ones(len(keys))
+    if case.score_mod == "softcap":
+        assert case.softcap is not None
+        slope = 1 - np.tanh(scores / case.softcap) ** 2
+        scores = case.softcap * np.tanh(scores / case.softcap)
+    scores = scores + np.array([added(case, inputs, h, i, j) for j in keys])
+    competitors = [*scores, inputs.sinks[h]] if case.score_mod == "sink" else [*scores]
+    if not competitors:
+        return
+    top = max(competitors)
+    lse = top + math.log(sum(math.exp(score - top) for score in competitors))
+    weights = np.exp(scores - lse)
+    dout = inputs.dout[b, h, i]
+    dweights = v @ dout
+    dscores = weights * (dweights - np.sum(weights * dweights)) * slope * case.scale
+    answer.lse[b, h, i] = lse
+    answer.out[b, h, i] = weights @ v
+    answer.dq[b, h, i] = dscores @ k
+    answer.dk[b, g, keys] += np.outer(dscores, q)
+    answer.dv[b, g, keys] += np.outer(weights, dout)
+
+
+def position(case: Case, i: int) -> int:
+    """Which key stands where query i stands."""
+    return i + (case.seqlen_kv - case.seqlen_q if case.alignment == "bottom_right" else 0)
+
+
+def sees(case: Case, b: int, i: int, j: int) -> bool:
+    """Whether query i sees key j in batch element b."""
+    p = position(case, i)
+    if case.mask == "causal":
+        return j <= p
+    if case.mask == "sliding_window":
+        assert case.window_left is not None
+        assert case.window_right is not None
+        return p - case.window_left <= j <= p + case.window_right
+    if case.mask == "prefix_lm":
+        assert case.prefix_len is not None
+        return j < case.prefix_len or j <= p
+    if case.mask == "document":
+        assert case.document_lengths is not None
+        owner = [n for n, length in enumerate(case.document_lengths) for _ in range(length)]
+        return owner[i] == owner[j] and (j <= i or not case.document_causal)
+    if case.mask == "key_padding":
+        assert case.kv_lengths is not None
+        return j < case.kv_lengths[b]
+    return True
+
+
+def added(case: Case, inputs: Inputs, h: int, i: int, j: int) -> float:
+    """What is added to the score of query i and key j in head h."""
+    distance = j - position(case, i)
+    if case.score_mod == "alibi":
+        return -alibi_slope(h, case.heads_q) * abs(distance)
+    if case.score_mod == "relative_bias":
+        ahead = case.mask in ("none", "prefix_lm", "key_padding")
+        ahead = ahead or (case.mask == "sliding_window" and case.window_right != 0)
+        ahead = ahead or (case.mask == "document" and not case.document_causal)
+        return float(inputs.relative_bias[h, t5_bucket(distance, both_ways=ahead)])
+    return 0.0
+
+
+def alibi_slope(h: int, heads: int) -> float:
+    """Slopes of the paper, for numbers of heads that are powers of two."""
+    assert heads & (heads - 1) == 0
+    return 2.0 ** (-8 * (h + 1) / heads)
+
+
+def t5_bucket(distance: int, *, both_ways: bool) -> int:
+    """The bucket of key position - query position, among 32, with exact ones up to half of those of one direction."""
+    buckets, bucket = 32, 0
+    if both_ways:
+        buckets = 16
+        bucket = 16 if distance > 0 else 0
+        steps = abs(distance)
+    else:
+        steps = max(-distance, 0)
+    exact = buckets // 2
+    if steps < exact:
+        return bucket + steps
+    return bucket + min(buckets - 1, exact + int(math.log(steps / exact) / math.log(128 / exact) * (buckets - exact)))

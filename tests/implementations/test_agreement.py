@@ -1,0 +1,163 @@
+"""Each implementation that runs on a CPU, called directly, on everything that it declares, against the definition."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
+
+from attnbench import Case, Implementation, make_case
+
+# What is left out runs in a process of its own (Triton's interpreter), has other inputs (multi-head attention), or
+# runs on CUDA only.
+IMPLEMENTATIONS = [
+    implementation("naive_numpy", "naive/numpy"),
+    implementation("naive_torch", "naive/torch"),
+    implementation("naive_torch", "naive/torch-compile"),
+    implementation("chunked_torch", "chunked/torch"),
+    implementation("numba_flash", "numba/flash"),
+    implementation("torch_sdpa", "torch/sdpa"),
+    implementation("torch_sdpa", "torch/sdpa-math"),
+    implementation("torch_sdpa", "torch/sdpa-flash"),
+    implementation("torch_flex", "torch/flex"),
+]
+NAMES = [one.declaration.name for one in IMPLEMENTATIONS]
+
+MASKS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "causal": {"mask": "causal"},
+    "sliding_window": {"mask": "sliding_window", "window_left": 20, "window_right": 0},
+    "sliding_window_ahead": {"mask": "sliding_window", "window_left": 9, "window_right": 5},
+    "prefix_lm": {"mask": "prefix_lm", "prefix_len": 30},
+    "document": {"mask": "document", "document_lengths": (1, 29, 40)},
+    "document_causal": {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
+    "key_padding": {"mask": "key_padding", "kv_lengths": (0, 67)},
+}
+SCORE_MODS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "softcap": {"score_mod": "softcap", "softcap": 1.5},
+    "alibi": {"score_mod": "alibi"},
+    "relative_bias": {"score_mod": "relative_bias"},
+    "sink": {"score_mod": "sink"},
+}
+# 70 and 131 are no multiples of any block, and more than one block of all.
+ON_DIAGONAL = [MASKS["causal"], MASKS["sliding_window_ahead"], MASKS["prefix_lm"], SCORE_MODS["alibi"]]
+LENGTHS = [{"seqlen_q": 70, "seqlen_kv": 131}, {"seqlen_q": 131, "seqlen_kv": 70}]
+ALIGNMENTS = [{"alignment": "top_left"}, {"alignment": "bottom_right"}]
+SHAPES: list[dict[str, Any]] = [
+    {"heads_kv": 4},
+    {"heads_kv": 1},
+    {"heads_q": 1, "heads_kv": 1, "batch": 1},
+    {"head_dim_v": 40},
+    {"head_dim": 33, "head_dim_v": 7},
+    {"seqlen_q": 1, "seqlen_kv": 1},
+    {"seqlen_q": 1, "seqlen_kv": 131, "mask": "causal", "alignment": "bottom_right"},
+    {"seqlen_q": 65, "seqlen_kv": 64},
+    {"scale": 0.7},
+]
+DTYPES = [{"dtype": dtype} for dtype in ("float64", "float16", "bfloat16", "float8_e4m3fn")]
+STRIDES = [{"strides": strides} for strides in ("transposed", "qkv_slice", "sliced", "expanded_kv")]
+PAGES = [{"kv_cache": "paged", "page_size": size} for size in (16, 131)]
+MODES = [{"mode": mode} for mode in ("forward", "backward")]
+
+DIFFERENCES: list[dict[str, Any]] = [
+    *({**mask, **score_mod} for mask, score_mod in itertools.product(MASKS.values(), SCORE_MODS.values())),
+    *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
+    *SHAPES,
+    *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
+    *({**MASKS["causal"], **strides} for strides in STRIDES),
+    *({**MASKS["key_padding"], "seqlen_kv": 131, **pages, **dtype} for pages in PAGES for dtype in ({}, *DTYPES)),
+    *({**MASKS["causal"], **mode} for mode in MODES),
+]
+
+
+def case_of(one: Implementation, difference: dict[str, Any]) -> Case | None:
+    """A case that differs from the usual one, with gradients where it declares any; ``None`` if it is not declared."""
+    usual = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 70, "head_dim": 24, "mode": "forward_backward"}
+    for mode in ("forward_backward", "forward"):
+        fields = {**usual, "mode": mode, **difference}
+        if fields.get("kv_cache") == "paged" or fields.get("dtype") == "float8_e4m3fn":
+            fields["mode"] = "forward"
+        case = make_case(**fields)
+        hook = one.supports_hook
+        if one.declaration.refuses(case, "cpu") is None and (hook is None or hook(case, "cpu") is None):
+            return case
+    return None
+
+
+CASES = [
+    pytest.param(one, case, id=f"{one.declaration.name}-{case.label().replace(' ', '-')}-{case.case_id[:4]}")
+    for one in IMPLEMENTATIONS
+    for case in dict.fromkeys(case_of(one, difference) for difference in DIFFERENCES)
+    if case is not None
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks that are smaller than the cases, so that there are several."""
+    monkeypatch.setattr("attnbench.implementations.chunked_torch.QUERY_CHUNK", 32)
+    monkeypatch.setattr("attnbench.implementations.chunked_torch.SMALLEST_KEY_CHUNK", 16)
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled() -> Any:
+    """What would be compiled is run as it is written; ``test_compiled.py`` compiles some of it."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(("one", "case"), CASES)
+def test_it_agrees_with_the_definition(one: Implementation, case: Case) -> None:
+    assert disagreement(case, results_of(one, case), answer_of(case)) is None
+
+
+@pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=NAMES)
+def test_every_declared_value_is_tried(one: Implementation) -> None:
+    tried = [parameters.values[1] for parameters in CASES if parameters.values[0] is one]
+    said = one.declaration
+    for noun, declared in (
+        ("dtype", said.dtypes),
+        ("mask", said.masks),
+        ("score_mod", said.score_mods),
+        ("strides", said.strides),
+        ("kv_cache", said.kv_caches),
+        ("alignment", said.alignments),
+    ):
+        assert {getattr(case, noun) for case in tried} >= set(declared), noun
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=NAMES)
+def test_scores_far_beyond_the_range_of_exp_do_not_overflow(one: Implementation) -> None:
+    case = make_case(batch=1, heads_q=2, seqlen_q=70, head_dim=24, mask="causal")
+    operands = operands_of(case, framework=one.declaration.framework)
+    operands.q[...] = 40
+    operands.k[...] = 40  # every score is 40 * 40 * sqrt(24): all weights are equal
+    assert one.prepare_hook is not None
+    result = one.call(operands.q, operands.k, operands.v, case, one.prepare_hook(case, operands))
+    out = np.asarray(result[0] if one.declaration.returns_lse else result)
+    means = np.cumsum(np.asarray(operands.v, np.float64), axis=2) / np.arange(1, 71)[:, None]
+    np.testing.assert_allclose(out, means, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=NAMES)
+def test_a_plan_follows_inputs_that_are_rewritten_in_place(one: Implementation) -> None:
+    case = make_case(batch=1, heads_q=2, seqlen_q=70, head_dim=24, mask="causal")
+    operands = operands_of(case, framework=one.declaration.framework)
+    assert one.prepare_hook is not None
+    plan = one.prepare_hook(case, operands)
+    before = one.call(operands.q, operands.k, operands.v, case, plan)
+    operands.v[...] *= -2
+    after = one.call(operands.q, operands.k, operands.v, case, plan)
+    if one.declaration.returns_lse:
+        before, after = before[0], after[0]
+    np.testing.assert_allclose(np.asarray(after), -2 * np.asarray(before), rtol=1e-6)
