@@ -1,8 +1,8 @@
 """Attention in torch as one would write it down: every matrix is materialised, in the dtype of the inputs.
 
 This is what fused kernels are measured against, and what they save: the scores take O(seqlen^2) memory, and are
-written and read several times. In float32, without a mask, the peak of a forward call is two such matrices (scores and
-weights) plus the output. ``naive/torch-compile`` is the same function, compiled by torch.
+written and read several times. In float32, without a mask, the peak of a forward call is two such matrices, one before
+and one behind each step, plus the output. ``naive/torch-compile`` is the same function, compiled by torch.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ class Plan:
         self.hidden = None if case.mask == "none" else ~torch.from_numpy(dense_mask(case)).to(device)
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
-        self.bias = (
-            None if bias is None else torch.from_numpy(bias).to(device, dtype)
-        )  # (1, heads_q, seqlen_q, seqlen_kv)
+        # (1, heads_q, seqlen_q, seqlen_kv)
+        self.bias = None if bias is None else torch.from_numpy(bias).to(device, dtype)
         sinks = operands.sinks
         # (1, heads_q, 1, 1); in float32 at least, as the LSE
         self.sinks = None if sinks is None else sinks[None, :, None, None]
@@ -79,11 +78,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
         scores = scores + plan.bias
     if plan.hidden is not None:
         scores = scores.masked_fill(plan.hidden, -torch.inf)
-    lse = torch.logsumexp(scores.to(torch.promote_types(q.dtype, torch.float32)), -1, keepdim=True)
+    # The softmax, in float32 at least. A row that sees nothing has the maximum -inf; it weighs nothing.
+    top = scores.detach().amax(-1, keepdim=True).to(torch.promote_types(q.dtype, torch.float32))
     if plan.sinks is not None:
-        lse = torch.logaddexp(lse, plan.sinks)
-    # A row that sees nothing has LSE = -inf, and -inf - -inf would be NaN: such a row weighs nothing.
-    weights = (scores - lse.masked_fill(torch.isneginf(lse), 0)).exp_().to(q.dtype)
+        top = torch.maximum(top, plan.sinks)
+    finite = top.masked_fill(torch.isneginf(top), 0)
+    scores = (scores - finite).exp_()
+    total = scores.sum(-1, keepdim=True)
+    if plan.sinks is not None:
+        total = total + torch.exp(plan.sinks - finite)
+    weights = (scores / total.masked_fill(total == 0, 1)).to(q.dtype)
+    lse = top + total.log()
     out = unstack(stack(weights, case) @ v, case)  # (batch, heads_q, seqlen_q, head_dim_v)
     return out, lse[..., 0]
 

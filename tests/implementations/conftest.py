@@ -7,17 +7,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import torch
 from tests.implementations.definition import Answer, Inputs, attention_by_definition
 
 from attnbench import Case, Implementation, Operands
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 # Largest error over the largest value of the answer. A few roundings for the wide types; for the narrow ones the
 # weights are rounded, too.
 ALLOWED = {"float64": 1e-14, "float32": 4e-6, "float16": 4e-3, "bfloat16": 3e-2, "float8_e4m3fn": 3e-2}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Problems this small only wait for each other's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def implementation(module: str, name: str) -> Implementation:

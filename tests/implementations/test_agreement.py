@@ -13,12 +13,11 @@ from tests.implementations.conftest import answer_of, disagreement, implementati
 
 from attnbench import Case, Implementation, make_case
 
-# What is left out runs in a process of its own (Triton's interpreter), has other inputs (multi-head attention), or
-# runs on CUDA only.
+# What is left out has a test of its own (multi-head attention, Triton's interpreter, naive/torch-compile), or runs on CUDA
+# only.
 IMPLEMENTATIONS = [
     implementation("naive_numpy", "naive/numpy"),
     implementation("naive_torch", "naive/torch"),
-    implementation("naive_torch", "naive/torch-compile"),
     implementation("chunked_torch", "chunked/torch"),
     implementation("numba_flash", "numba/flash"),
     implementation("torch_sdpa", "torch/sdpa"),
@@ -101,8 +100,14 @@ CASES = [
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that are smaller than the cases, so that there are several."""
-    monkeypatch.setattr("attnbench.implementations.chunked_torch.QUERY_CHUNK", 32)
-    monkeypatch.setattr("attnbench.implementations.chunked_torch.SMALLEST_KEY_CHUNK", 16)
+    monkeypatch.setattr("attnbench.implementations.chunked_torch.QUERY_CHUNK", 40)
+    monkeypatch.setattr("attnbench.implementations.chunked_torch.SMALLEST_KEY_CHUNK", 30)
+
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),  # in torch itself
+    pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +118,6 @@ def _uncompiled() -> Any:
         yield
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize(("one", "case"), CASES)
 def test_it_agrees_with_the_definition(one: Implementation, case: Case) -> None:
     assert disagreement(case, results_of(one, case), answer_of(case)) is None
@@ -134,7 +138,6 @@ def test_every_declared_value_is_tried(one: Implementation) -> None:
         assert {getattr(case, noun) for case in tried} >= set(declared), noun
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=NAMES)
 def test_scores_far_beyond_the_range_of_exp_do_not_overflow(one: Implementation) -> None:
     case = make_case(batch=1, heads_q=2, seqlen_q=70, head_dim=24, mask="causal")
@@ -148,7 +151,6 @@ def test_scores_far_beyond_the_range_of_exp_do_not_overflow(one: Implementation)
     np.testing.assert_allclose(out, means, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=NAMES)
 def test_a_plan_follows_inputs_that_are_rewritten_in_place(one: Implementation) -> None:
     case = make_case(batch=1, heads_q=2, seqlen_q=70, head_dim=24, mask="causal")

@@ -201,6 +201,7 @@ def test_in_a_table_numbers_are_numbers_lists_stay_lists_and_absent_is_na() -> N
         assert table[name].isna().any(), name
     assert pd.api.types.is_float_dtype(table["time_median_ns"])
     assert table["memory_peak_bytes"].dtype == "Int64"
+    assert table["seqlen_q"].dtype == "int64", "what is never absent is plain"
 
 
 def test_a_column_has_the_same_type_whatever_a_run_happens_to_hold(file: Write) -> None:

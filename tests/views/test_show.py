@@ -82,8 +82,10 @@ def printed(view: View, width: int = 140) -> str:
 
 
 def test_the_terminal_says_the_same_and_never_takes_brackets_for_colours(run_of: Callable[..., RunFile]) -> None:
-    text = printed(show(run_of([failed(SHORT, "a/a", "error", "ValueError: [red]oops[/red] at q[0, 1]")])))
-    assert "ValueError: [red]oops[/red] at q[0, 1]" in text
+    broken = failed(SHORT, "a/a", "error", "ValueError: [red]oops[/red] at q[0, 1]")
+    text = printed(show(run_of([broken], command=["attnbench", "run", "[bold]"], scenario={"name": "[dim]"})))
+    for plain in ("ValueError: [red]oops[/red] at q[0, 1]", "attnbench run [bold]", "[dim], run f00dfeed0001"):
+        assert plain in text
     assert "\x1b" not in text
 
 
@@ -93,6 +95,14 @@ def test_a_narrow_terminal_leaves_columns_out_and_says_which_but_never_breaks_a_
         assert whole in text
     assert "Not shown in 70 columns: 95 % interval, error / budget." in text
     assert max(map(len, text.splitlines())) <= 70
+
+
+def test_at_no_width_is_a_number_cut_off(run: RunFile) -> None:
+    for width in range(45, 130):
+        text = printed(show(run), width)
+        for whole in ("fast/fused", "500 µs", "2.00 ms", "90.0 ms"):
+            assert whole in text, f"{whole} in {width} columns"
+        assert ("4.00×" in text) or ("Not shown" in text and "speed-up over slow/plain" in text)
 
 
 def test_a_wide_terminal_shows_every_column(run: RunFile) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from attnbench.cases.case import Case, make_case
+from attnbench.machine.settle import settle_torch
 from attnbench.oracle.judge import Truth, find_truth, judge
 from attnbench.oracle.selection import Selection, requests, select
 from attnbench.worker.limits import die_with_parent
@@ -37,9 +38,7 @@ def answer(memory: Memory, request: Message) -> Message:
     """``start`` loads torch; ``select`` says what to show; ``think`` computes ahead; ``judge`` gives the verdict."""
     start = perf_counter_ns()
     if request["do"] == "start":
-        import torch
-
-        torch.set_num_threads(request["threads"])
+        settle_torch(request["threads"])
         return {"status": "ok", "oracle_ns": perf_counter_ns() - start}
     case = make_case(**request["case"])
     selection = select(case)

@@ -151,6 +151,7 @@ def load_module(origin: Origin) -> ModuleType:
         raise ImportError(f"{origin.target} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    sys.path.append(str(Path(origin.target).parent))  # its neighbours can be imported, and shadow nothing
     spec.loader.exec_module(module)
     return module
 
@@ -234,7 +235,7 @@ def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
         ]
 
     read_fd, write_fd = os.pipe()
-    command = [sys.executable, "-m", "attnbench.registry.probe", str(write_fd), origin.kind, origin.target]
+    command = [sys.executable, "-P", "-m", "attnbench.registry.probe", str(write_fd), origin.kind, origin.target]
     process = subprocess.Popen(
         command,
         pass_fds=[write_fd],

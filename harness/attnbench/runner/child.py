@@ -175,11 +175,14 @@ def _short_frame(line: str) -> str:
 
 
 def start_worker(threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Child:
-    """A worker process; ``interpreter`` is the implementation's own Python where it has one."""
+    """A worker process; ``interpreter`` is the implementation's own Python where it has one.
+
+    ``-P`` keeps the current folder off the import path: a ``statistics.py`` there would shadow the library's.
+    """
     python = interpreter or sys.executable
-    return Child([python, "-m", "attnbench.worker", "{read}", "{write}", str(threads)], environment)
+    return Child([python, "-P", "-m", "attnbench.worker", "{read}", "{write}", str(threads)], environment)
 
 
 def start_oracle(environment: Mapping[str, str]) -> Child:
     """The oracle's process."""
-    return Child([sys.executable, "-m", "attnbench.oracle", "{read}", "{write}"], environment)
+    return Child([sys.executable, "-P", "-m", "attnbench.oracle", "{read}", "{write}"], environment)

@@ -63,9 +63,9 @@ def memory_limit(request: Request) -> int:
     """Bytes that a worker may take for a cell: the scenario's, or four fifths of what the machine has left."""
     if request.scenario.limits.memory_gib is not None:
         return int(request.scenario.limits.memory_gib * 2**30)
-    import psutil
+    from attnbench.machine.memory import available_bytes
 
-    return int(0.8 * psutil.virtual_memory().available)
+    return int(0.8 * available_bytes())
 
 
 def plan_request(request: Request) -> list[Cell]:

@@ -22,17 +22,17 @@ def length_column(axis: str) -> Column:
 
 
 IMPLEMENTATION = Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True)
-STATUS = Column(title="status", text=lambda row: str(row["status"]), is_status=True)
+STATUS = Column(title="status", text=lambda row: str(row["status"]), is_status=True, spare=1)
 TIME = Column(title="median", text=lambda row: duration(row["time_median_ns"]), is_number=True)
 INTERVAL = Column(
     title="95 % interval",
     text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + ("*" if _is_range(row) else ""),
     is_number=True,
     footnote="* The range of the samples, which are too few for an interval of 95 %.",
-    spare=3,
+    spare=5,
 )
-MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True, spare=1)
-ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True, spare=2)
+MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True, spare=3)
+ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True, spare=4)
 
 
 def _is_range(row: Row) -> bool:
@@ -42,7 +42,7 @@ def _is_range(row: Row) -> bool:
 
 def speedup_column(baseline: str) -> Column:
     """Speed-ups, with their baseline's name."""
-    return Column(title=f"speed-up over {baseline}", text=lambda row: times(row["speedup"]), is_number=True)
+    return Column(title=f"speed-up over {baseline}", text=lambda row: times(row["speedup"]), is_number=True, spare=2)
 
 
 def reasons(cells: Iterable[CellResult]) -> Table:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.machine.pinning import pin
+from attnbench.machine.settle import settle_torch
 from attnbench.registry.discover import Origin, implementations_of, load_module
 from attnbench.worker.limits import allow, die_with_parent
 from attnbench.worker.memory import settle_allocator
@@ -53,9 +54,7 @@ class Loop:
             raise LookupError(f"{origin} does not define {request['implementation']!r}")
         self.implementation = named[0]
         if self.implementation.declaration.framework == "torch":
-            import torch
-
-            torch.set_num_threads(request["threads"])
+            settle_torch(request["threads"])
         return {"load_ns": perf_counter_ns() - start}
 
     def prepare(self, request: Message) -> Message:
