@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def reasons(cells: Iterable[CellResult]) -> Table:
     ]
     return Table(
         columns=[
-            STATUS,
+            dataclasses.replace(STATUS, spare=0),
             Column(title="cells", text=lambda row: f"{row['cells']:,}", is_number=True),
             Column(title="implementations", text=lambda row: listing(row["implementations"])),
             Column(title="stage", text=lambda row: str(row["stage"])),
