@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.conftest import PLUGINS, Command, Finished, records_of
 
 SCENARIO = """

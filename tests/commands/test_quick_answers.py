@@ -8,6 +8,7 @@ import sys
 
 import jsonschema
 import pytest
+
 from tests.conftest import REPOSITORY, Command
 
 HEAVY = {"torch", "numba", "pandas", "scipy", "xformers", "triton", "altair", "jax"}

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import PLUGINS, Command, records_of
 
 import attnbench as library
+from tests.conftest import PLUGINS, Command, records_of
 
 FEW = ("-i", "^naive/numpy$", "-a", "head_dim=8", "-a", "heads=2")
 

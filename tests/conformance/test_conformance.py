@@ -8,9 +8,9 @@ from __future__ import annotations
 import collections
 
 import pytest
-from tests.conftest import Command, records_of
 
 from attnbench.registry.discover import Found, bundled
+from tests.conftest import Command, records_of
 
 AVAILABLE = [
     one

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tests.implementations.definition import Answer, Inputs, attention_by_definition
 
 from attnbench import Case, Implementation, Operands
+from tests.implementations.definition import Answer, Inputs, attention_by_definition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def pages(case: Case, placed: dict[str, Any]) -> dict[str, Any]:
 
 
 def results_of(one: Implementation, case: Case) -> dict[str, NDArray[np.float64]]:
-    """Call it as the harness does: what it returned, by name, in float64 and in the order (batch, heads, seqlen, dim)."""
+    """Call it as the harness does: what it returned, by name, in float64 and as (batch, heads, seqlen, dim)."""
     said = one.declaration
     operands = operands_of(case, framework=said.framework, layout=said.layout)
     plan = one.prepare_hook(case, operands) if one.prepare_hook else None
@@ -174,7 +174,9 @@ def disagreement(case: Case, found: dict[str, NDArray[np.float64]], answer: Any)
         if got.shape != wanted.shape:
             return f"{name} has shape {got.shape}, not {wanted.shape}"
         if not np.array_equal(np.isfinite(got), np.isfinite(wanted)):
-            return f"{name} is not finite in {(~np.isfinite(got)).sum()} places, {(~np.isfinite(wanted)).sum()} are right"
+            return (
+                f"{name} is not finite in {(~np.isfinite(got)).sum()} places, {(~np.isfinite(wanted)).sum()} are right"
+            )
         finite = np.isfinite(wanted)
         error = np.abs(got[finite] - wanted[finite]).max(initial=0.0) / np.abs(wanted[finite]).max(initial=1.0)
         if error > ALLOWED[case.dtype]:

@@ -131,7 +131,7 @@ def added(case: Case, inputs: Inputs, h: int, i: int, j: int) -> float:
 def alibi_slope(h: int, heads: int) -> float:
     """Slopes of the paper, for numbers of heads that are powers of two."""
     assert heads & (heads - 1) == 0
-    return 2.0 ** (-8 * (h + 1) / heads)
+    return math.pow(2, -8 * (h + 1) / heads)
 
 
 def t5_bucket(distance: int, *, both_ways: bool) -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tests.implementations.conftest import implementation, results_of
 
 from attnbench import make_case
+from tests.implementations.conftest import implementation, results_of
 
 
 def main(cases: Path, outputs: Path) -> None:
@@ -20,7 +21,8 @@ def main(cases: Path, outputs: Path) -> None:
     one = implementation("triton_flash", "triton/flash")
     for fields in json.loads(cases.read_text()):
         case = make_case(**fields)
-        np.savez(outputs / f"{case.case_id}.npz", **results_of(one, case))
+        arrays: dict[str, Any] = results_of(one, case)
+        np.savez(outputs / f"{case.case_id}.npz", **arrays)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
 
 from attnbench import Case, Implementation, make_case
+from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
 
-# What is left out has a test of its own (multi-head attention, Triton's interpreter, naive/torch-compile), or runs on CUDA
-# only.
+# What is left out has tests of its own (multi-head attention, Triton's interpreter, naive/torch-compile), or runs on
+# CUDA only.
 IMPLEMENTATIONS = [
     implementation("naive_numpy", "naive/numpy"),
     implementation("naive_torch", "naive/torch"),

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
 
 from attnbench import make_case
+from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tests.implementations.conftest import ALLOWED, check_dtypes, implementation, rounded, tensor
-from tests.implementations.definition import Answer, Inputs, attention_by_definition
 
 from attnbench import Case, Implementation, Operands, make_case
+from tests.implementations.conftest import ALLOWED, check_dtypes, implementation, rounded, tensor
+from tests.implementations.definition import Answer, Inputs, attention_by_definition
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,14 @@ def cases_of(one: Implementation) -> list[Any]:
     """Those which it declares."""
     result = []
     for difference in DIFFERENCES:
-        fields = {"batch": 2, "heads_q": 4, "seqlen_q": 13, "head_dim": 8, "mode": one.declaration.modes[-1], **difference}
+        fields = {
+            "batch": 2,
+            "heads_q": 4,
+            "seqlen_q": 13,
+            "head_dim": 8,
+            "mode": one.declaration.modes[-1],
+            **difference,
+        }
         case = make_case(operator="multi_head_attention", **fields)
         if one.declaration.refuses(case, "cpu") is None:
             result.append(pytest.param(one, case, id=f"{one.declaration.name}-{case.label().replace(' ', '-')}"))
@@ -69,7 +76,9 @@ def weights_and_inputs(case: Case) -> dict[str, NDArray[np.float64]]:
         "sinks": (case.heads_q,),
     }
     scales = {name: 1 / np.sqrt(shape[0]) if name.startswith("w_") else 1.0 for name, shape in shapes.items()}
-    return {name: rounded(generator.standard_normal(shape) * scales[name], case.dtype) for name, shape in shapes.items()}
+    return {
+        name: rounded(generator.standard_normal(shape) * scales[name], case.dtype) for name, shape in shapes.items()
+    }
 
 
 def by_definition(case: Case, given: dict[str, NDArray[np.float64]]) -> Answer:

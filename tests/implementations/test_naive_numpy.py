@@ -6,9 +6,9 @@ import importlib
 import tracemalloc
 
 import numpy as np
-from tests.implementations.conftest import implementation, operands_of
 
 from attnbench import make_case
+from tests.implementations.conftest import implementation, operands_of
 
 TUTORIAL = importlib.import_module("attnbench.implementations.naive_numpy")
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import REPOSITORY
-from tests.implementations.conftest import answer_of, disagreement, implementation
 
 from attnbench import Case, make_case
+from tests.conftest import REPOSITORY
+from tests.implementations.conftest import answer_of, disagreement, implementation
 
 USUAL = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 70, "head_dim": 24}
 MASKS: list[dict[str, Any]] = [
@@ -50,7 +50,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the outputs of all cases."""
     folder = tmp_path_factory.mktemp("interpreted")
     (folder / "cases.json").write_text(json.dumps([case.to_dict() for case in CASES]))
-    command = [sys.executable, "-m", "tests.implementations.interpreted", folder / "cases.json", folder]
+    command = [sys.executable, "-m", "tests.implementations.interpreted", str(folder / "cases.json"), str(folder)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder

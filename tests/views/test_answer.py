@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.views.conftest import timed
-
 from attnbench.cases.case import make_case
 from attnbench.views.cells import cells_of
 from attnbench.views.groups import group_cells
 from attnbench.views.report.answer import Winner, answer_sentence, answer_table, winners_of
+from tests.views.conftest import timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

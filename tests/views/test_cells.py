@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.views.conftest import failed, timed
-
 from attnbench.cases.case import make_case
 from attnbench.views.cells import cells_of
+from tests.views.conftest import failed, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

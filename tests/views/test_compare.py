@@ -7,12 +7,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.views.conftest import failed, timed
 
 from attnbench.cases.case import make_case
 from attnbench.views.compare import CompareError, Comparison, compare_implementations, compare_runs, geometric_mean
 from attnbench.views.compare_view import view_of
 from attnbench.views.document import as_json, markdown
+from tests.views.conftest import failed, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,11 +6,11 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.views.conftest import timed
 
 from attnbench.cases.case import make_case
 from attnbench.views.cells import cells_of
 from attnbench.views.groups import Grouping, group_cells
+from tests.views.conftest import timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

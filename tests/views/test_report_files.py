@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.views.conftest import timed
 
 from attnbench.cases.case import make_case
 from attnbench.views.report import ReportError, write, write_report
+from tests.views.conftest import timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

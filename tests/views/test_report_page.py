@@ -8,19 +8,19 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.views.conftest import LENGTHS, failed, timed
 
 from attnbench.cases.case import make_case
 from attnbench.views.report import content
 from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page, markdown_page
+from tests.views.conftest import LENGTHS, failed, record, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attnbench.store.reader import RunFile
 
-SECTIONS = ["answer", "run", "time", "memory", "speedup", "agreement", "failures", "provenance", "repeat"]
+SECTIONS = ["answer", "run", "agreement", "time", "memory", "speedup", "failures", "provenance", "repeat"]
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -207,6 +207,13 @@ def test_a_run_without_a_single_time_is_still_a_report(run_of: Callable[..., Run
     assert "No output was judged" in section(page, "agreement").words()
 
 
+def test_a_run_that_only_checked_says_in_its_answer_whether_all_agree(run_of: Callable[..., RunFile]) -> None:
+    case = make_case(seqlen_q=128)
+    page = page_of(run_of([record(case, "a/a", out_error_ratio=0.25), record(case, "b/b", out_error_ratio=0.5)]))
+    words = section(page, "answer").words()
+    assert "Of 2 judged cells, none is wrong. The worst error is 0.500 of its budget: b/b in float32." in words
+
+
 def test_a_run_without_any_record_is_still_a_report(run_of: Callable[..., RunFile]) -> None:
     assert "Nothing was timed" in section(page_of(run_of([])), "answer").words()
 
@@ -274,10 +281,10 @@ def test_markdown_has_the_same_sections_and_a_file_for_each_chart(scaling_run: R
     assert re.findall(r'<a id="(\w+)"></a>', text) == SECTIONS
     images = re.findall(r"!\[([^\]]+)\]\(([\w-]+)\.svg\)", text)
     assert [stem for _, stem in images] == [
-        *(f"time-{i}" for i in range(1, 5)),
-        *(f"memory-{i}" for i in range(1, 5)),
         "agreement-1",
         "agreement-2",
+        *(f"time-{i}" for i in range(1, 5)),
+        *(f"memory-{i}" for i in range(1, 5)),
     ]
     assert all(len(alt) > 40 for alt, _ in images)
     assert text.count("<details>") == text.count("</details>")
@@ -288,9 +295,9 @@ def test_the_numbers_of_a_chart_are_those_of_the_run(page: Element, scaling_run:
     rows = [[cell.words().strip() for cell in row.all("td")] for row in table.all("tr")[1:]]
     assert len(rows) == 4 * len(LENGTHS)
     medians: list[Any] = sorted(
-        record["time_median_ns"]
-        for record in scaling_run.records
-        if (record["implementation"], record["seqlen_q"], record["dtype"], record["mask"])
+        line["time_median_ns"]
+        for line in scaling_run.records
+        if (line["implementation"], line["seqlen_q"], line["dtype"], line["mask"])
         == ("fast/fused", 4096, "float32", "none")
     )
     (shown,) = [row[2] for row in rows if row[:2] == ["4k", "fast/fused"]]

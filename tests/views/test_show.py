@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
-from tests.views.conftest import failed, timed
 
 from attnbench.cases.case import make_case
 from attnbench.views.compare import CompareError
 from attnbench.views.document import View, as_csv, as_json, markdown, terminal
 from attnbench.views.show import show
+from tests.views.conftest import failed, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

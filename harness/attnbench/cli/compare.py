@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from attnbench.cli.errors import UsageError
-from attnbench.cli.output import Format, Json, print_view
+from attnbench.cli.output import Format, Json, RunPath, print_view
 
 EXIT_NOT_COMPARABLE = 6
 
 
 def compare(
-    run: str,
-    other: str | None = None,
+    run: RunPath,
+    other: RunPath | None = None,
     /,
     *,
     baseline: str | None = None,
@@ -40,9 +39,6 @@ def compare(
     if other is not None and baseline is not None:
         raise UsageError("--baseline is for one run; of two runs the first is the baseline")
     runs = [read_run(path) for path in (run, other) if path is not None]
-    for run_file in runs:
-        for warning in run_file.warnings:
-            sys.stderr.write(f"attnbench: {warning}\n")
     comparison = compare_runs(runs[0], runs[1]) if other is not None else compare_implementations(runs[0], baseline)
     print_view(view_of(comparison), "json" if as_json else form)
     return 0 if comparison.pairs else EXIT_NOT_COMPARABLE

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from attnbench.views.document import View
 
 Format = Literal["terminal", "markdown", "csv", "json"]
+RunPath = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 

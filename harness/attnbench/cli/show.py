@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from attnbench.cli.output import Format, Json, print_view
+from attnbench.cli.output import Format, Json, RunPath, print_view
 
 
 def show(
-    run: str,
+    run: RunPath,
     /,
     *,
     baseline: str | None = None,
@@ -29,8 +28,5 @@ def show(
     from attnbench.store.reader import read_run
     from attnbench.views.show import show as view_of_run
 
-    run_file = read_run(run)
-    for warning in run_file.warnings:
-        sys.stderr.write(f"attnbench: {warning}\n")
-    print_view(view_of_run(run_file, baseline), "json" if as_json else form)
+    print_view(view_of_run(read_run(run), baseline), "json" if as_json else form)
     return 0

@@ -121,6 +121,8 @@ def clearly_faster(one: Timing, other: Timing) -> bool:
     With fewer than six processes on a side it must lie above 1.02, because processes of the same code differ, and so
     few do not tell by how much. A ratio without an interval is never clear.
     """
+    if one.value >= other.value:
+        return False
     gain = ratio(other, one)
     seen = min(one.processes, other.processes) >= EXACT
     return gain.low is not None and gain.low > (1.0 if seen else UNSEEN)
@@ -131,7 +133,9 @@ def _bootstrap_name(processes: int) -> str:
     return name if processes >= EXACT else f"{name} (so few: nearer to their range than to 95 %)"
 
 
+@functools.lru_cache(maxsize=1024)
 def _medians_resampled(values: tuple[float, ...], *, seed: int) -> NDArray[np.float64]:
+    """Medians of all resamples. A view compares one cell with many others, so the last ones are kept."""
     import numpy as np
 
     resampled: NDArray[np.float64] = np.median(np.asarray(values)[_draws(len(values), seed)], axis=1)

@@ -100,10 +100,10 @@ def report_of(runs: Sequence[RunFile]) -> Report:
         sections=[
             Section(anchor="answer", title="Which is fastest", blocks=_answer(sources)),
             Section(anchor="run", title="What was run", blocks=_what_was_run(sources)),
+            Section(anchor="agreement", title="Agreement", blocks=_agreement(sources, marks)),
             Section(anchor="time", title="Time", blocks=_charts(sources, marks, "time", time_figure)),
             Section(anchor="memory", title="Memory", blocks=_charts(sources, marks, "memory", memory_figure)),
             Section(anchor="speedup", title="Speed-up", blocks=_speedups(sources)),
-            Section(anchor="agreement", title="Agreement", blocks=_agreement(sources, marks)),
             Section(anchor="failures", title="Failures and refusals", blocks=_failures(sources)),
             Section(anchor="provenance", title="Provenance", blocks=_provenance(sources)),
             Section(anchor="repeat", title="How to repeat a cell", blocks=_repeat(sources)),
@@ -131,6 +131,9 @@ def _answer(sources: Sequence[Source]) -> list[Block]:
     winners = [winner for source in sources for group in source.grouping.groups for winner in winners_of(group)]
     groups = [(source.title(group), group) for source in sources for group in source.grouping.groups]
     blocks: list[Block] = [Lead(text=answer_sentence(winners))]
+    judged = error_table(cell for source in sources for cell in source.cells)
+    if not winners and judged.rows:
+        blocks.append(Lead(text=_agreement_sentence(judged)))
     not_ok = [cell for source in sources for cell in source.cells if cell.status != "ok"]
     if not_ok:
         total = sum(len(source.cells) for source in sources)
@@ -188,15 +191,8 @@ def _agreement(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Blo
     table = error_table(cells)
     if not table.rows:
         return [Paragraph(text="No output was judged.")]
-    worst = max((row for row in table.rows if row["worst"] is not None), key=lambda row: row["worst"], default=None)
-    wrong = sum(row["wrong"] for row in table.rows)
-    judged = sum(row["judged"] for row in table.rows)
-    said = f"Of {count(judged, 'judged cell')}, {wrong or 'none'} {'is' if wrong == 1 else 'are'} wrong."
-    if worst is not None:
-        where = f"{worst['implementation']} in {worst['dtype']}"
-        said += f" The worst error is {number(worst['worst'])} of its budget: {where}."
     blocks: list[Block] = [
-        Lead(text=said),
+        Lead(text=_agreement_sentence(table)),
         Paragraph(
             text="Outputs are judged against an answer in float64. The budget follows from the dtype; "
             "up to 1 an error is what rounding explains, above 1 the cell is wrong and its time does not count."
@@ -207,6 +203,18 @@ def _agreement(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Blo
         figure = error_figure(f"agreement-{index + 1}", dtype, [c for c in cells if c.case.dtype == dtype], marks)
         blocks += [figure] if figure else []
     return blocks
+
+
+def _agreement_sentence(table: Table) -> str:
+    """How many cells are wrong, and the worst error of all."""
+    wrong, judged = sum(row["wrong"] for row in table.rows), sum(row["judged"] for row in table.rows)
+    said = f"Of {count(judged, 'judged cell')}, {wrong or 'none'} {'are' if wrong > 1 else 'is'} wrong."
+    known = [row for row in table.rows if row["worst"] is not None]
+    if not known:
+        return said
+    worst = max(known, key=lambda row: row["worst"])
+    where = f"{worst['implementation']} in {worst['dtype']}"
+    return f"{said} The worst error is {number(worst['worst'])} of its budget: {where}."
 
 
 def _speedups(sources: Sequence[Source]) -> list[Block]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from attnbench.cases.case import CHOICES
 from attnbench.views import columns
 from attnbench.views.document import Column, Row, Table
-from attnbench.views.format import count, duration, length, number, size
+from attnbench.views.format import count, duration, length, number, rate, size
 from attnbench.views.report import charts
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def memory_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark])
     ]
     if not rows:
         return None
-    figure = _figure(stem, name, group, rows, marks, what="memory", shown=[columns.MEMORY, _DECLARED])
+    figure = _figure(stem, name, group, rows, marks, what="memory", shown=[columns.MEMORY, _PER_TOKEN])
     zeros = len(weighed) - len(rows)
     note = f"{count(zeros, 'reading')} of 0 B cannot be drawn on a logarithmic axis." if zeros else ""
     return dataclasses.replace(figure, note=note)
@@ -122,9 +122,9 @@ def _error_row(implementation: str, dtype: str, cells: Sequence[CellResult]) -> 
     }
 
 
-_RATE = Column(title="TFLOP/s", text=lambda row: number(row["tflops"]), is_number=True)
+_RATE = Column(title="rate", text=lambda row: rate(row["tflops"]), is_number=True)
 _PEAK = Column(title="% of peak", text=lambda row: number(row["percent_of_peak"]), is_number=True)
-_DECLARED = Column(title="per token of length", text=lambda row: size(row["value"] / row["length"]), is_number=True)
+_PER_TOKEN = Column(title="per token", text=lambda row: size(row["value"] / row["length"]), is_number=True)
 
 
 def _point(cell: CellResult, value: float | None, low: float | None, high: float | None, text: str) -> Row:
