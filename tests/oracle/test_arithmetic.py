@@ -111,7 +111,7 @@ def test_an_honest_float32_computation_is_as_wrong_as_float32_is() -> None:
 def test_blocks_of_rows_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     case = make_case(heads_q=2, seqlen_q=33, mode="backward", mask="causal")
     whole = reference(case, select(case), 0, EXACT)
-    monkeypatch.setattr("attnbench.oracle.reference.BLOCK_PAIRS", 5 * 33)
+    monkeypatch.setattr("attnbench.oracle.heads.BLOCK_PAIRS", 5 * 33)
     blocks = reference(case, select(case), 0, EXACT)
     for name, tensor in whole.items():
         torch.testing.assert_close(blocks[name], tensor, rtol=1e-13, atol=1e-14)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand
-from attnbench.oracle.reference import one_head, rounded, sum_of
+from attnbench.oracle.heads import one_head, rounded, sum_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,25 +1,19 @@
-"""The answer of a case, head by head and in blocks of rows, so that memory stays bounded."""
+"""The answer of a case, head by head."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from attnbench.cases.bias import score_bias
-from attnbench.cases.masks import row_bounds
-from attnbench.cases.operands import operand, operand_head
-from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, attend
+from attnbench.cases.operands import operand_head
+from attnbench.oracle.heads import one_head, rounded, sum_of
+from attnbench.oracle.multihead import multi_head_reference
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from attnbench.cases.case import Case
+    from attnbench.oracle.arithmetic import Answer, Arithmetic
     from attnbench.oracle.selection import Selection
-
-BLOCK_PAIRS = 2**22
-"""Query-key pairs that are held at once: 32 MiB for each float64 matrix."""
 
 
 def reference(case: Case, selection: Selection, repetition: int, arithmetic: Arithmetic) -> dict[str, Tensor]:
@@ -31,8 +25,6 @@ def reference(case: Case, selection: Selection, repetition: int, arithmetic: Ari
         the first axis is the batch element.
     """
     if case.operator == "multi_head_attention":
-        from attnbench.oracle.multihead import multi_head_reference
-
         return multi_head_reference(case, selection, repetition, arithmetic)
     import torch
 
@@ -56,82 +48,3 @@ def reference(case: Case, selection: Selection, repetition: int, arithmetic: Ari
             parts["dk"].append(arithmetic.store(sum_of([a.dk for a in group])))
             parts["dv"].append(arithmetic.store(sum_of([a.dv for a in group])))
     return {name: torch.stack(tensors).double() for name, tensors in parts.items() if tensors}
-
-
-def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
-    """Input values as the tested implementation sees them: rounded to the case's dtype."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype))
-
-
-def sum_of(tensors: list[Tensor | None]) -> Tensor:
-    """The sum of gradients that are all there."""
-    present = [tensor for tensor in tensors if tensor is not None]
-    total = present[0]
-    for tensor in present[1:]:
-        total = total + tensor
-    return total
-
-
-def one_head(
-    case: Case,
-    arithmetic: Arithmetic,
-    where: tuple[int, int],
-    rows: tuple[int, ...] | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    dout: Tensor | None,
-) -> Answer:
-    """One query head of one batch element (``where``), its selected rows, block by block."""
-    import torch
-
-    batch_index, head = where
-    wanted = np.arange(case.seqlen_q) if rows is None else np.asarray(rows)
-    low, high = row_bounds(case, batch_index)
-    step = max(1, BLOCK_PAIRS // case.seqlen_kv)
-    answers = []
-    for start in range(0, len(wanted), step):
-        block = wanted[start : start + step]
-        index = torch.from_numpy(block)
-        answers.append(
-            attend(
-                arithmetic,
-                case,
-                Plane(
-                    q=q[index],
-                    k=k,
-                    v=v,
-                    hidden=_hidden(case, low[block], high[block]),
-                    bias=_bias(case, arithmetic, head, block),
-                    sink=float(operand(case, "sinks")[head]) if case.score_mod == "sink" else None,
-                    dout=None if dout is None else dout[index],
-                ),
-            )
-        )
-    gradients = dout is not None
-    return Answer(
-        torch.cat([a.out for a in answers]),
-        torch.cat([a.lse for a in answers]),
-        torch.cat([a.dq for a in answers if a.dq is not None]) if gradients else None,
-        sum_of([a.dk for a in answers]) if gradients else None,
-        sum_of([a.dv for a in answers]) if gradients else None,
-    )
-
-
-def _hidden(case: Case, low: NDArray[np.int64], high: NDArray[np.int64]) -> Tensor | None:
-    import torch
-
-    if case.mask == "none":
-        return None
-    keys = torch.arange(case.seqlen_kv)
-    return (keys < torch.from_numpy(low)[:, None]) | (keys >= torch.from_numpy(high)[:, None])
-
-
-def _bias(case: Case, arithmetic: Arithmetic, head: int, rows: NDArray[np.int64]) -> Tensor | None:
-    import torch
-
-    table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
-    bias = score_bias(case, head, rows, np.arange(case.seqlen_kv), table)
-    return None if bias is None else arithmetic.store(arithmetic.load(torch.from_numpy(bias)))

@@ -1,0 +1,136 @@
+"""Where implementations are found, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from attnbench.registry.discover import Origin, RegistryError, bundled, find, from_file, unmet
+from attnbench.registry.implementation import DeclarationError, attention
+from tests.conftest import PLUGINS, Command, records_of
+
+KERNEL = """
+import heavy_library_of_theirs
+from attnbench import attention
+
+@attention("theirs/kernel", framework="numpy")
+def kernel(q, k, v, case):
+    import numpy as np
+    s = q @ k.swapaxes(-1, -2) * q.dtype.type(case.scale)
+    w = np.exp(s - s.max(-1, keepdims=True))
+    return w / w.sum(-1, keepdims=True) @ v
+
+@attention("theirs/other", framework="numpy")
+def other(q, k, v, case):
+    return q
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder that looks like site-packages with somebody's plug-in in it."""
+    folder = tmp_path / "site"
+    (folder / "theirs-1.2.dist-info").mkdir(parents=True)
+    (folder / "theirs.py").write_text(KERNEL)
+    (folder / "heavy_library_of_theirs.py").write_text("import sys; sys.stderr.write('heavy library imported\\n')\n")
+    (folder / "theirs-1.2.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.2\n")
+    (folder / "theirs-1.2.dist-info" / "top_level.txt").write_text("theirs\n")
+    (folder / "theirs-1.2.dist-info" / "entry_points.txt").write_text(
+        "[attnbench.implementations]\ntheirs/kernel = theirs:kernel\n"
+    )
+    return folder
+
+
+def test_an_installed_package_is_listed_without_being_imported(attnbench: Command, installed: Path) -> None:
+    finished = attnbench("list", "implementations", PYTHONPATH=str(installed))
+    (line,) = [line for line in finished.out.splitlines() if line.startswith("theirs/kernel")]
+    assert "entry point theirs:kernel, not loaded for a listing" in line
+    assert "heavy library imported" not in finished.err
+
+
+def test_an_installed_package_runs_with_its_version_recorded(attnbench: Command, installed: Path) -> None:
+    finished = attnbench("check", "-i", "^theirs", "-a", "seqlen=16", "--out", "run.jsonl", PYTHONPATH=str(installed))
+    assert finished.code == 0, finished.err
+    (record,) = records_of(attnbench.folder / "run.jsonl")
+    assert (record["implementation"], record["status"]) == ("theirs/kernel", "ok")
+    assert record["implementation_version"] == "1.2"
+
+
+def test_an_installed_package_that_is_broken_breaks_nothing_else(attnbench: Command, installed: Path) -> None:
+    (installed / "heavy_library_of_theirs.py").unlink()
+    finished = attnbench(
+        "check", "-i", "^theirs", "-i", "^naive/numpy$", "-a", "seqlen=16", "--out", "run.jsonl",
+        PYTHONPATH=str(installed),
+    )  # fmt: skip
+    statuses = {r["implementation"]: (r["status"], r["reason"]) for r in records_of(attnbench.folder / "run.jsonl")}
+    assert statuses["naive/numpy"] == ("ok", None)
+    status, reason = statuses["theirs/kernel"]
+    assert status == "unavailable"
+    assert "No module named 'heavy_library_of_theirs'" in reason
+    assert finished.code == 0
+
+
+def test_a_name_of_a_plugin_must_not_be_taken(tmp_path: Path) -> None:
+    (tmp_path / "copy.py").write_text(KERNEL.replace("theirs/kernel", "naive/torch").replace("import heavy", "# heavy"))
+    with pytest.raises(RegistryError, match=r"'naive/torch' is registered twice: by module .* and by file .*copy.py"):
+        find([str(tmp_path / "copy.py")])
+
+
+def test_a_plugin_can_import_its_neighbours_and_shadows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tiles.py").write_text("SIZE = 64\n")
+    (tmp_path / "statistics.py").write_text("raise RuntimeError('not the library')\n")
+    (tmp_path / "kernel.py").write_text("import statistics, tiles\n" + KERNEL.replace("import heavy", "# heavy"))
+    assert [one.name for one in from_file(str(tmp_path / "kernel.py"))] == ["theirs/kernel", "theirs/other"]
+    assert all(one.unavailable is None for one in from_file(str(tmp_path / "kernel.py")))
+
+
+def test_one_of_several_by_name() -> None:
+    (one,) = from_file(f"{PLUGINS / 'faults.py'}:faults/hang")
+    assert one.name == "faults/hang"
+    with pytest.raises(RegistryError, match="does not define 'faults/none'; it defines faults/segfault"):
+        from_file(f"{PLUGINS / 'faults.py'}:faults/none")
+
+
+def test_origins_read_as_sentences() -> None:
+    assert str(Origin("file", "/a/b.py")) == "file /a/b.py"
+
+
+def test_requirements_are_asked_of_the_distributions() -> None:
+    assert unmet(["numpy>=1"]) is None
+    assert unmet(["numpy>=999"]) is not None
+    assert unmet(["no-such-thing>=1"]) == "no-such-thing is not installed (it needs no-such-thing>=1)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "Mine"}, "the name must be family/variant in lower case, not 'Mine'"),
+        ({"name": "my/kernel", "masks": ["casual"]}, "masks: 'casual' is none of none, causal"),
+        ({"name": "my/kernel", "layout": "bhds"}, "layout: 'bhds' is none of bhsd, bshd, packed"),
+        ({"name": "my/kernel", "device": "gpu"}, "device: 'gpu' is none of cpu, cuda"),
+    ],
+)
+def test_a_misspelt_declaration_is_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        attention(**arguments)(lambda q, k, v, case: q)  # type: ignore[arg-type]  # that is what is tested
+
+
+def test_a_function_of_the_wrong_shape_is_refused() -> None:
+    with pytest.raises(DeclarationError, match="must take"):
+        attention("my/kernel")(lambda q, k, v: q)
+
+
+def test_a_decorated_function_can_still_be_called() -> None:
+    @attention("my/kernel")
+    def kernel(q: int, k: int, v: int, case: None) -> int:
+        return q + k + v
+
+    assert kernel(1, 2, 3, None) == 6
+
+
+def test_declarations_survive_json() -> None:
+    for one in bundled():
+        assert one.declaration is not None
+        assert json.loads(json.dumps(one.declaration.__dict__))["name"] == one.name
