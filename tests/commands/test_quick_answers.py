@@ -17,7 +17,7 @@ HEAVY = {"torch", "numba", "pandas", "scipy", "xformers", "triton", "altair", "j
 LOOKING = ("--help", "list implementations", "list scenarios", "run --help", "run quick --dry-run", "schema record")
 
 
-@pytest.mark.parametrize("arguments", map(str.split, LOOKING), ids=LOOKING)
+@pytest.mark.parametrize("arguments", [words.split() for words in LOOKING], ids=LOOKING)
 def test_no_heavy_library_is_imported(arguments: list[str]) -> None:
     program = (
         "import sys; from attnbench.cli.main import exit_code\n"
