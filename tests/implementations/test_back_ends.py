@@ -92,6 +92,16 @@ def test_flex_attention_has_no_gradients_on_a_cpu_and_says_so() -> None:
     assert "inference only" in reason
 
 
+def test_flex_attention_is_given_blocks_on_a_cpu_even_where_the_mask_hides_nothing() -> None:
+    """Without them its kernel holds all scores at once."""
+    one = implementation("torch_flex", "torch/flex")
+    case = make_case(**{**SMALL, "seqlen_q": 300})
+    assert one.prepare_hook is not None
+    blocks = one.prepare_hook(case, operands_of(case)).block_mask
+    assert blocks.BLOCK_SIZE == (128, 128)
+    assert blocks.sparsity() == 0
+
+
 @pytest.mark.parametrize(("module", "name"), [("naive_torch", "naive/torch-compile"), ("torch_flex", "torch/flex")])
 def test_without_a_compiler_what_must_be_compiled_is_unavailable(
     module: str, name: str, monkeypatch: pytest.MonkeyPatch

@@ -127,6 +127,19 @@ def test_rows_that_see_nothing_must_be_zero(tmp_path: Path) -> None:
     assert judged(case, tmp_path, change).problem is not None
 
 
+def test_an_answer_that_is_zero_throughout_is_judged_all_the_same(tmp_path: Path) -> None:
+    case = make_case(heads_q=1, seqlen_q=4, mask="key_padding", kv_lengths=[0], mode="backward")
+
+    def change(outputs: dict[str, torch.Tensor]) -> None:
+        outputs["dk"][0, 1, 2] = 0.5
+
+    assert judged(case, tmp_path).problem is None
+    judgement = judged(case, tmp_path, change)
+    assert judgement.problem is not None
+    assert judgement.fields["dk_error_max"] == 0.5
+    assert judgement.fields["dk_error_worst"] == [0, 0, 1, 2]
+
+
 def test_an_output_in_another_dtype_is_wrong(tmp_path: Path) -> None:
     problem = judged(make_case(dtype="bfloat16"), tmp_path, dtype="float32").problem
     assert problem == "out has dtype float32, not bfloat16"

@@ -67,7 +67,9 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
     rel = float(difference.square().sum().sqrt()) / norm if norm else float(difference.abs().max() > 0)
     norms = answer.square().sum(-1).sqrt()
     typical = norms.square().mean().sqrt()
-    rows = difference.square().sum(-1).sqrt() / torch.maximum(norms, typical).clamp_min(torch.finfo(norms.dtype).tiny)
+    scale = torch.maximum(norms, typical)
+    scale = torch.where(scale == 0, 1.0, scale)  # where the whole answer is zero, errors count as they are
+    rows = difference.square().sum(-1).sqrt() / scale
     worst_row = _unravel(int(rows.argmax()), rows.shape)
     return Error(rel, float(rows.max()), (*worst_row, int(difference[worst_row].abs().argmax())))
 
