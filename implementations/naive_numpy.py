@@ -159,10 +159,10 @@ def naive_backward(
 
     dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
     """
-    scores = ungroup(group(q, case) @ k[:, :, None].swapaxes(-1, -2)) * q.dtype.type(case.scale)
+    scores = ungroup(group(q, case) @ k[:, :, None].swapaxes(-1, -2)) * case.scale
     slope = None  # of the cap: 1 - tanh^2
     if case.softcap is not None:
-        slope = 1 - np.tanh(scores / q.dtype.type(case.softcap)) ** 2
+        slope = 1 - np.tanh(scores / case.softcap) ** 2
     plan.modify(scores)
     finite = np.where(np.isneginf(lse), 0, lse)[..., None].astype(q.dtype)
     weights = np.exp(scores - finite)  # (batch, heads_q, seqlen_q, seqlen_kv)
@@ -172,7 +172,7 @@ def naive_backward(
     dscores = weights * (dweights - (dout * out).sum(-1, keepdims=True))
     if slope is not None:
         dscores *= slope
-    dscores *= q.dtype.type(case.scale)
+    dscores *= case.scale
     dq = ungroup(group(dscores, case) @ k[:, :, None])
     dk = (group(dscores, case).swapaxes(-1, -2) @ group(q, case)).sum(2)
     return dq, dk, dv

@@ -45,7 +45,7 @@ BLOCK_M = 64
     requires=("triton>=3.6",),
 )
 def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Blocks of keys streamed past blocks of queries with an online softmax, in Triton."""
+    """Blocks of keys streamed past blocks of queries with an online softmax, in Triton (never run on a GPU yet)."""
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
     lse = plan.low.new_empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.float32)
     plan.kernel[plan.grid](

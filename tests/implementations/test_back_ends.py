@@ -11,6 +11,8 @@ import torch
 from attnbench import make_case
 from tests.implementations.conftest import implementation, operands_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+
 SMALL = {"heads_q": 2, "seqlen_q": 20, "head_dim": 8}
 
 
