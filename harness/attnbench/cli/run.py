@@ -239,8 +239,8 @@ def _execute(request: Request, cells: list[Cell], header: dict[str, object], wri
     writer.close()
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
     sys.stderr.write(f"{counts or 'no cell was run'}\n{outcome.shares.sentence()}\n")
-    if outcome.oracle_lost:
-        sys.stderr.write(f"attnbench: {outcome.oracle_lost}; attnbench run --resume {writer.path}\n")
+    if outcome.broken:
+        sys.stderr.write(f"attnbench: {outcome.broken}; attnbench run --resume {writer.path}\n")
     if outcome.unsaved:
         sys.stderr.write(
             f"attnbench: {writer.problem}; {outcome.unsaved} lines are not stored; make room, then\n"

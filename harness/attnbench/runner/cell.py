@@ -11,13 +11,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from attnbench.runner.child import Child, ChildGoneError
+from attnbench.runner.oracle import OracleGoneError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.cases.case import Case
-
-_ORACLE_TIMEOUT_S = 900.0
+    from attnbench.runner.oracle import Oracle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,9 @@ class Spent:
 class CellRun:
     """A cell on its way through the stages. ``fields`` grows with what each one measured."""
 
-    def __init__(self, worker: Child, oracle: Child, case: Case, device: str, limits: CellLimits, folder: Path) -> None:
+    def __init__(
+        self, worker: Child, oracle: Oracle, case: Case, device: str, limits: CellLimits, folder: Path
+    ) -> None:
         self.worker, self.oracle, self.case, self.device = worker, oracle, case, device
         self.limits, self.folder = limits, folder
         self.fields: dict[str, Any] = {}
@@ -166,7 +168,10 @@ class CellRun:
         return answer
 
     def _ask_oracle(self, request: dict[str, Any]) -> dict[str, Any]:
-        answer = self.oracle.ask(request, _ORACLE_TIMEOUT_S)
+        try:
+            answer = self.oracle.ask(request)
+        except OracleGoneError as gone:
+            raise CellEndedError("agreement", "error", str(gone)) from gone
         if answer.pop("status") != "ok":
             raise CellEndedError("agreement", "error", answer["reason"])
         return answer

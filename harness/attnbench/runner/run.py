@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.runner.cell import CellLimits, CellRun
-from attnbench.runner.child import Child, ChildGoneError, start_oracle
 from attnbench.runner.measured import complete
+from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.runner.workers import LoadFailedError, Workers
 from attnbench.store.record import FAILED, Record
 
@@ -60,14 +60,15 @@ class Outcome:
     shares: Shares
     interrupted: bool = False
     unsaved: int = 0
-    oracle_lost: str | None = None
+    broken: str | None = None
+    """Why the run could not go on, where the harness itself is at fault."""
 
     @property
     def exit_code(self) -> int:
         """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, 130 interrupted."""
         if self.interrupted:
             return 130
-        if self.unsaved or self.oracle_lost:
+        if self.unsaved or self.broken:
             return 3
         if self.counts["wrong"]:
             return 1
@@ -85,14 +86,13 @@ def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer
     started_at = time.monotonic()
     workers = Workers(setting.threads, setting.environment)
     folder = Path(tempfile.mkdtemp(prefix="attnbench-"))
-    oracle = start_oracle(setting.environment)
+    oracle = Oracle(setting.threads, setting.environment)
     try:
-        oracle.send({"do": "start", "threads": setting.threads})
+        oracle.start()
         for replicate in sorted({cell.replicate for cell in cells}):
             turn = [cell for cell in cells if cell.replicate == replicate]
             workers.begin(turn)
-            if replicate == min(cell.replicate for cell in cells):
-                oracle.receive(timeout_s=300)
+            oracle.wait()
             for cell in turn:
                 observer.begins(cell)
                 record = _run_cell(cell, setting, workers, oracle, folder, outcome.shares)
@@ -103,8 +103,8 @@ def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer
                     observer.says(f"{writer.problem}; {len(writer.pending)} records wait in memory")
     except KeyboardInterrupt:
         outcome.interrupted = True
-    except ChildGoneError as gone:
-        outcome.oracle_lost = f"the oracle is gone: {gone.reason}"
+    except OracleGoneError as gone:
+        outcome.broken = str(gone)
     finally:
         workers.close()
         oracle.close()
@@ -116,7 +116,7 @@ def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer
     return outcome
 
 
-def _run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Child, folder: Path, shares: Shares) -> Record:
+def _run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares) -> Record:
     """One cell to its record, whatever happens to it."""
     began = time.monotonic()
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
@@ -150,7 +150,7 @@ def _run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Child, fol
 
 
 def _measure(
-    cell: Cell, setting: Setting, workers: Workers, oracle: Child, folder: Path, shares: Shares
+    cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares
 ) -> dict[str, Any]:
     try:
         worker = workers.get(cell.found, cell.device)

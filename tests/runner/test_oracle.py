@@ -1,0 +1,48 @@
+"""An oracle that dies costs one cell, not the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attnbench import make_case
+from attnbench.machine.pinning import worker_environment
+from attnbench.runner.oracle import Oracle, OracleGoneError
+
+QUESTION = {"do": "select", "case": make_case(seqlen_q=16).to_dict(), "repetition": 0}
+
+
+@pytest.fixture
+def oracle() -> Iterator[Oracle]:
+    oracle = Oracle(1, worker_environment(1))
+    yield oracle
+    oracle.close()
+
+
+def kill_oracle() -> None:
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    for child in children:
+        if "attnbench.oracle" in Path(f"/proc/{child}/cmdline").read_text():
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_it_answers(oracle: Oracle) -> None:
+    assert oracle.ask(QUESTION)["selection"]["out"]["shape"] == [1, 8, 16, 64]
+
+
+def test_a_question_that_it_cannot_answer_is_an_answer(oracle: Oracle) -> None:
+    answer = oracle.ask({"do": "judge", "case": {"dtype": "float23"}, "repetition": 0})
+    assert answer["status"] == "error"
+    assert "float23" in answer["reason"]
+
+
+def test_when_it_dies_the_next_question_finds_a_fresh_one(oracle: Oracle) -> None:
+    oracle.ask(QUESTION)
+    kill_oracle()
+    with pytest.raises(OracleGoneError, match="the oracle could not judge it: it was ended by SIGKILL"):
+        oracle.ask(QUESTION)
+    assert oracle.ask(QUESTION)["status"] == "ok"
