@@ -46,6 +46,12 @@ def test_a_record_holds_what_was_measured(attnbench: Command) -> None:
     assert record["bound"] in ("compute", "memory")
 
 
+def test_the_output_of_a_backward_pass_is_its_gradients(attnbench: Command) -> None:
+    attnbench("run", *FEW, "-a", "seqlen=64", "-a", "mode=backward", "--peaks", "none", "--out", "run.jsonl")
+    (record,) = records_of(attnbench.folder / "run.jsonl")
+    assert record["memory_output_bytes"] == 4 * 3 * 2 * 64 * 8
+
+
 def test_the_table_has_the_same_columns(attnbench: Command) -> None:
     attnbench("run", *FEW, "-a", "seqlen=16,32", "--peaks", "none", "--out", "run.jsonl")
     table = library.load(attnbench.folder / "run.jsonl")

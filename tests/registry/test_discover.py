@@ -97,6 +97,17 @@ def test_origins_read_as_sentences() -> None:
     assert str(Origin("file", "/a/b.py")) == "file /a/b.py"
 
 
+def test_the_hash_of_a_package_is_that_of_all_its_files(tmp_path: Path) -> None:
+    package = tmp_path / "kernels"
+    package.mkdir()
+    (package / "__init__.py").write_text(KERNEL.replace("import heavy", "# heavy"))
+    (package / "tiles.py").write_text("SIZE = 64\n")
+    (before, *_) = from_file(str(package / "__init__.py"))
+    (package / "tiles.py").write_text("SIZE = 128\n")
+    (after, *_) = from_file(str(package / "__init__.py"))
+    assert before.source_hash != after.source_hash
+
+
 def test_requirements_are_asked_of_the_distributions() -> None:
     assert unmet(["numpy>=1"]) is None
     assert unmet(["numpy>=999"]) is not None

@@ -181,7 +181,12 @@ def describe(origin: Origin, module: ModuleType) -> list[Found]:
 
 
 def _hash(file: str | None) -> str | None:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else None
+    """SHA-256 of a module's source, or of all sources of a package; twelve digits."""
+    if file is None:
+        return None
+    path = Path(file)
+    sources = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
 def _version(origin: Origin) -> str | None:

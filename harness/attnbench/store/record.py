@@ -38,7 +38,9 @@ class Record(BaseModel):
     case_id: str = Field(description="Names the case: equal cases have equal ids, on every machine.")
     implementation: str
     implementation_version: str | None = Field(None, description="Version of the distribution that it comes from.")
-    source_hash: str | None = Field(None, description="SHA-256 of the implementation's source file, 12 digits.")
+    source_hash: str | None = Field(
+        None, description="SHA-256 of the implementation's source file, or of its package's, 12 digits."
+    )
     replicate: int = Field(0, description="Which fresh worker process, from 0.")
     repro: str = Field(description="The shortest command that shows this cell again.")
 

@@ -80,6 +80,12 @@ class Call(ABC):
     def outputs(self, result: Any) -> Outputs:
         """The tensors that a call returned, by name: out, lse, dq, dk, dv."""
 
+    def returned(self, outputs: Outputs) -> Outputs:
+        """Those outputs that a call itself brings into being: not the forward pass's where only backward is called."""
+        if self.case.mode != "backward":
+            return outputs
+        return {name: tensor for name, tensor in outputs.items() if name in ("dq", "dk", "dv")}
+
     def _named(self, result: Any) -> Outputs:
         if self.core.declaration.returns_lse and self.case.operator == "attention":
             out, lse = result

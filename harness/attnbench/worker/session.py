@@ -126,7 +126,7 @@ class Session:
         if refusal:
             return {"memory_refused": refusal}
         call = self._call()
-        output = nbytes(self.outputs) if self.outputs is not None else None
+        output = nbytes(call.returned(self.outputs)) if self.outputs is not None else None
         self.outputs = None
         start = _CLOCK()
         peak = memory.peak_of(call.run, set_up=call.set_up if call.needs_set_up else None)
