@@ -63,3 +63,8 @@ def test_a_rate_that_cannot_be_true_makes_the_cell_invalid(device: str, percent:
 def test_workspace_is_the_peak_less_the_output() -> None:
     fields = complete({"memory_peak_bytes": 100, "memory_output_bytes": 30}, make_case(), "cpu", None)
     assert fields["memory_workspace_bytes"] == 70
+
+
+def test_the_peak_is_at_least_what_the_call_returned() -> None:
+    fields = complete({"memory_peak_bytes": 0, "memory_output_bytes": 65536}, make_case(), "cpu", None)
+    assert (fields["memory_peak_bytes"], fields["memory_workspace_bytes"]) == (65536, 0)

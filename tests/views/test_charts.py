@@ -106,7 +106,7 @@ def test_errors_stand_against_the_budget() -> None:
     points = [{"implementation": name, "value": value} for name in NAMES for value in (0.02, 0.5, 7.0)]
     svg = charts.errors(points, MARKS)
     assert len(marks_in(svg, "symbol")) == 6
-    assert "1 (budget)" in texts(svg)
+    assert "error / budget (dashed: the budget)" in texts(svg)
 
 
 @pytest.mark.parametrize("draw", [decimal_ticks, binary_ticks])

@@ -76,8 +76,11 @@ def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str
     samples = fields.get("time_samples_ns")
     statistics_of_time = time_statistics(samples) if samples else {}
     modelled = model(case, statistics_of_time.get("time_median_ns"), peaks)
-    if fields.get("memory_peak_bytes") is not None and fields.get("memory_output_bytes") is not None:
-        fields["memory_workspace_bytes"] = max(0, fields["memory_peak_bytes"] - fields["memory_output_bytes"])
+    output = fields.get("memory_output_bytes")
+    if fields.get("memory_peak_bytes") is not None and output is not None:
+        # What a call returns was alive at its end; below the resolution the counter may not have seen it.
+        peak = max(fields["memory_peak_bytes"], output)
+        fields |= {"memory_peak_bytes": peak, "memory_workspace_bytes": peak - output}
     why_not = impossible(modelled, device)
     if why_not:
         kept = {name: value for name, value in fields.items() if not name.startswith(("time_", "memory_"))}
