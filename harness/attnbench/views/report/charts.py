@@ -120,7 +120,8 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> str:
     layers = [
         budget.mark_rule(color=LIGHT["chart-guide"], strokeDash=[5, 4]),
         base.mark_point(filled=True, size=48, opacity=0.75).encode(
-            x=alt.X("value:Q", title="error / budget (dashed: the budget)", scale=scale, axis=axis), shape=_shape(marks, names, None)
+            x=alt.X("value:Q", title="error / budget (dashed: the budget)", scale=scale, axis=axis),
+            shape=_shape(marks, names, None),
         ),
     ]
     return _svg(alt.layer(*layers), 56 + _DOT_LINE * len(names), left=_WIDER * max(map(len, names)))
