@@ -6,6 +6,7 @@ never imports one: a probe process does, and hands back declarations, which are 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attnbench.registry.implementation import Declaration, DeclarationError, Implementation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import ModuleType
 
 ENTRY_POINT_GROUP = "attnbench.implementations"
@@ -152,8 +153,20 @@ def load_module(origin: Origin) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.append(str(Path(origin.target).parent))  # its neighbours can be imported, and shadow nothing
-    spec.loader.exec_module(module)
+    with _writing_no_bytecode():
+        spec.loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def _writing_no_bytecode() -> Iterator[None]:
+    """Leave no ``__pycache__`` in the folders of users."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def implementations_of(module: ModuleType) -> list[Implementation]:
