@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +12,30 @@ import pytest
 from attnbench.store.writer import RunWriter
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file may grow beyond 100 bytes: the system answers a write as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+ON_A_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from attnbench.store.writer import RunWriter
+
+# No file may grow beyond 100 bytes: the system answers a write as it does on a full disk.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+writer = RunWriter.create(Path(sys.argv[1]))
+for n in range(9):
+    writer.append({"n": n, "filler": "x" * 20})
+print(len(writer.pending), writer.problem)
+if sys.argv[2] == "room again":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    writer.append({"n": 9})
+    print(len(writer.pending), writer.problem)
+"""
+
+
+def on_a_full_disk(path: Path, then: str) -> str:
+    """Write nine lines in a process of its own, whose files are limited; what it printed."""
+    command = [sys.executable, "-c", ON_A_FULL_DISK, path, then]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -50,27 +62,16 @@ def test_force_begins_anew(tmp_path: Path) -> None:
     assert lines(tmp_path / "run.jsonl") == [{"new": 1}]
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_on_a_full_disk_earlier_lines_stay_whole_and_the_rest_waits(tmp_path: Path) -> None:
-    writer = RunWriter.create(tmp_path / "run.jsonl")
-    for n in range(9):
-        writer.append({"n": n, "filler": "x" * 20})
-    assert lines(writer.path) == [{"n": n, "filler": "x" * 20} for n in range(2)]
-    assert len(writer.pending) == 7
-    assert writer.problem is not None
-    assert "cannot be written" in writer.problem
+    said = on_a_full_disk(tmp_path / "run.jsonl", "nothing")
+    assert lines(tmp_path / "run.jsonl") == [{"n": n, "filler": "x" * 20} for n in range(2)]
+    assert said == f"7 {tmp_path / 'run.jsonl'} cannot be written: File too large\n"
 
 
-def test_what_waited_is_stored_when_there_is_room_again(tmp_path: Path, full_disk: None) -> None:
-    del full_disk
-    writer = RunWriter.create(tmp_path / "run.jsonl")
-    for n in range(5):
-        writer.append({"n": n, "filler": "x" * 40})
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    writer.append({"n": 5})
-    assert [line["n"] for line in lines(writer.path)] == list(range(6))
-    assert writer.pending == []
-    assert writer.problem is None
+def test_what_waited_is_stored_when_there_is_room_again(tmp_path: Path) -> None:
+    said = on_a_full_disk(tmp_path / "run.jsonl", "room again")
+    assert [line["n"] for line in lines(tmp_path / "run.jsonl")] == list(range(10))
+    assert said.splitlines()[1] == "0 None"
 
 
 def test_resuming_cuts_a_torn_line_off_and_keeps_the_rest(tmp_path: Path) -> None:
