@@ -11,7 +11,6 @@ import pytest
 
 from attnbench.store.writer import RunWriter
 
-
 ON_A_FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
