@@ -44,4 +44,4 @@ def test_memory_efficient_attention_grows_no_faster_than_its_length(
 def test_workspace_is_what_the_output_is_not(peaks: dict[tuple[str, int], dict[str, Any]]) -> None:
     for record in peaks.values():
         assert record["memory_workspace_bytes"] == record["memory_peak_bytes"] - record["memory_output_bytes"]
-        assert record["memory_resolution_bytes"] <= 256 * KIB
+        assert record["memory_resolution_bytes"] < 1024 * KIB, "a fraction of a MiB; what an empty call reads is noise"
