@@ -76,7 +76,7 @@ EVERYTHING: dict[str, Any] = {
 @attention(
     "naive/numpy",
     **EVERYTHING,
-    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     returns_lse=True,
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ SUPPORTED: dict[str, Any] = {
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "alibi", "relative_bias"),
     "alignments": ("top_left", "bottom_right"),
-    "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "gqa": True,
 }
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),
-    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     gqa=True,
     unequal_head_dims=True,
     returns_lse=True,

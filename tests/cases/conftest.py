@@ -40,6 +40,8 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         "document_causal": draw(st.booleans()),
         "seed": draw(st.integers(0, 3)),
     }
+    if fields["operator"] != "attention":
+        fields["inputs"] = "normal"  # families are of queries, keys and values
     if draw(st.booleans()):
         fields["scale"] = draw(st.floats(0.01, 4))
         fields["prefix_len"] = draw(st.integers(0, seqlen_kv))

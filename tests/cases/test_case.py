@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.cases.case import Case, CaseError, make_case
+from attnbench.cases.case import INPUT_FAMILIES, Case, CaseError, make_case
 
 
 @given(data=st.data())
@@ -123,7 +123,10 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
     [
         ({"heads": 8}, ["unknown field 'heads'"]),
         ({"mask": "full"}, ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding"]),
-        ({"inputs": "x"}, ["inputs = 'x' is none of normal, outlier, large_logits, constant, nor file:PATH"]),
+        (
+            {"inputs": "x"},
+            [f"inputs = 'x' is none of {', '.join(INPUT_FAMILIES)}, nor file:PATH"],
+        ),
         ({"batch": 0}, ["batch = 0 is not a positive integer"]),
         ({"batch": True}, ["batch = True is not a positive integer"]),
         ({"seqlen_q": 1.0}, ["seqlen_q = 1.0 is not a positive integer"]),
@@ -185,9 +188,10 @@ def test_fields_that_make_no_case_are_refused_with_a_sentence_for_each_mistake(
 def test_the_label_says_what_differs_from_the_ordinary() -> None:
     assert make_case().label() == "forward b1 h8 s1024 d64 float32"
     case = make_case(
-        operator="multi_head_attention", heads_kv=2, seqlen_q=128, seqlen_kv=256, head_dim_v=32, inputs="outlier",
+        operator="multi_head_attention", heads_kv=2, seqlen_q=128, seqlen_kv=256, head_dim_v=32, inputs="file:a.npz",
         mask="sliding_window", alignment="bottom_right", score_mod="sink",
     )  # fmt: skip
     assert case.label() == (
-        "multi_head_attention forward b1 h8:2 s128x256 d64:32 float32 sliding_window w256+0 bottom_right sink outlier"
+        "multi_head_attention forward b1 h8:2 s128x256 d64:32 float32 sliding_window w256+0 bottom_right sink "
+        "file:a.npz"
     )

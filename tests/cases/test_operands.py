@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnbench.cases.case import Case, CaseError, make_case
+from attnbench.cases.case import INPUT_FAMILIES, Case, CaseError, make_case
 from attnbench.cases.operands import operand, operand_head, operand_shapes, output_shape
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ CASES = [
 def test_values_are_the_same_in_another_process() -> None:
     script = """
 import hashlib, json, sys
-from attnbench.cases.case import make_case
+from attnbench.cases.case import INPUT_FAMILIES, Case, CaseError, make_case
 from attnbench.cases.operands import operand, operand_shapes
 cases = [make_case(**fields) for fields in json.loads(sys.argv[1])]
 digest = lambda case, name: hashlib.sha256(operand(case, name, 3).tobytes()).hexdigest()
@@ -84,7 +84,7 @@ def test_shapes_of_a_whole_layer() -> None:
     assert output_shape(case) == (2, 6, 32)
 
 
-@pytest.mark.parametrize("inputs", ["normal", "outlier", "large_logits", "constant"])
+@pytest.mark.parametrize("inputs", INPUT_FAMILIES)
 @pytest.mark.parametrize("strides", ["contiguous", "expanded_kv"])
 def test_a_head_is_that_part_of_the_whole_tensor(inputs: str, strides: str) -> None:
     case = make_case(**SMALL, mode="backward", inputs=inputs, strides=strides)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from attnbench.cases.case import INPUT_FAMILIES
 from attnbench.sweep.load import load_scenario
 from attnbench.sweep.model import ScenarioError
 
@@ -26,7 +27,7 @@ MISTAKES = {
     ),
     'axes.mode = "f"': "axes.mode: 'f' is none of forward, backward, forward_backward",
     'shapes.a.inputs = "norml"': (
-        "shapes.a.inputs: 'norml' is none of normal, outlier, large_logits, constant; did you mean 'normal'?"
+        f"shapes.a.inputs: 'norml' is none of {', '.join(INPUT_FAMILIES)}; did you mean 'normal'?"
     ),
     "axes.seqlen = [128, 0]": "axes.seqlen[1]: 0 is not an integer >= 1, or a size such as 16k",
     "axes.seqlen = [true]": "axes.seqlen[0]: True is not an integer >= 1, or a size such as 16k",

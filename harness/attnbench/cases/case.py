@@ -23,8 +23,19 @@ Mask = Literal["none", "causal", "sliding_window", "prefix_lm", "document", "key
 Alignment = Literal["top_left", "bottom_right"]
 ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink"]
 KVCache = Literal["dense", "paged"]
-Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"]
-InputFamily = Literal["normal", "outlier", "large_logits", "constant"]
+Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"]
+InputFamily = Literal[
+    "normal",
+    "needle",
+    "retrieval",
+    "outlier",
+    "large_logits",
+    "negative_logits",
+    "constant",
+    "ties",
+    "tiny",
+    "huge",
+]
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "operator": get_args(Operator),
@@ -88,7 +99,8 @@ class Case:
     kv_cache: KVCache
     page_size: int | None
     strides: Strides
-    """How the inputs lie in memory, relative to the layout that the implementation declares."""
+    """How the inputs lie in memory, relative to the layout that the implementation declares. ``transposed`` is the
+    upstream gradient too; ``summed`` is it alone: a single one, expanded, which is the gradient of ``.sum()``."""
     inputs: str
     """An input family, or ``file:PATH`` of an ``.npz`` with arrays ``q``, ``k``, ``v`` (and ``dout``)."""
     seed: int
@@ -324,6 +336,12 @@ def _contradictions(fields: Mapping[str, object]) -> list[str]:
         problems.append("kv_cache = 'paged' is for inference: mode must be 'forward' and operator 'attention'")
     if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
         problems.append(f"strides = {case.strides!r} needs operator = 'attention' and kv_cache = 'dense'")
+    if case.operator != "attention" and case.inputs in INPUT_FAMILIES and case.inputs != "normal":
+        problems.append(
+            f"inputs = {case.inputs!r} is a family of queries, keys and values: it needs operator = 'attention'"
+        )
+    if case.strides == "summed" and not case.needs_gradients:
+        problems.append("strides = 'summed' is about the upstream gradient: mode must not be 'forward'")
     if case.strides == "qkv_slice" and not (case.seqlen_q == case.seqlen_kv and case.head_dim == case.head_dim_v):
         problems.append(
             "strides = 'qkv_slice' cuts Q, K and V out of one buffer: it needs equal lengths and equal head dims"

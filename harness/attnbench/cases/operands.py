@@ -15,10 +15,10 @@ import numpy as np
 
 from attnbench.cases.bias import RELATIVE_BUCKETS
 from attnbench.cases.case import FILE_INPUTS, CaseError
+from attnbench.cases.families import Head, values
+from attnbench.cases.sampling import upstream_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
@@ -81,32 +81,55 @@ def operand(case: Case, name: str, repetition: int = 0) -> NDArray[np.floating]:
     Raises:
         CaseError: where the inputs come from a file which does not hold them.
     """
-    shape = operand_shapes(case)[name]
+    whole = _operand(case, name, operand_shapes(case)[name], repetition)
+    rows = upstream_rows(case, repetition) if name == "dout" else None
+    return whole if rows is None else _only_rows(whole, rows)
+
+
+def _operand(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
+    if name == "dout" and case.strides == "summed":
+        return np.ones(shape, _host_dtype(case))
     if case.inputs.startswith(FILE_INPUTS) and name in ("q", "k", "v", "dout"):
         return _from_file(case, name, shape, repetition)
     if name not in ("q", "k", "v", "dout") or case.operator == "multi_head_attention":
         return _parameter(case, name, shape, repetition)
     if case.strides == "expanded_kv" and name in ("k", "v"):
-        one = np.stack([operand_head(case, name, b, 0, repetition) for b in range(shape[0])])
+        one = np.stack([_head(case, name, b, 0, repetition) for b in range(shape[0])])
         return np.repeat(one[:, None], shape[1], axis=1)
-    values = np.empty(shape, _host_dtype(case))
+    whole = np.empty(shape, _host_dtype(case))
     for b in range(shape[0]):
         for head in range(shape[1]):
-            values[b, head] = operand_head(case, name, b, head, repetition)
-    return values
+            whole[b, head] = _head(case, name, b, head, repetition)
+    return whole
 
 
 def operand_head(case: Case, name: str, batch_index: int, head: int, repetition: int = 0) -> NDArray[np.floating]:
     """One head of ``q``, ``k``, ``v`` or ``dout`` of an ``attention`` case, shape ``(seqlen, dim)``."""
+    one = _head(case, name, batch_index, head, repetition)
+    rows = upstream_rows(case, repetition) if name == "dout" else None
+    return one if rows is None else _only_rows(one, rows)
+
+
+def _head(case: Case, name: str, batch_index: int, head: int, repetition: int) -> NDArray[np.floating]:
     shape = operand_shapes(case)[name]
+    if name == "dout" and case.strides == "summed":
+        return np.ones(shape[2:], _host_dtype(case))
     if case.inputs.startswith(FILE_INPUTS):
         head_of_file: NDArray[np.floating] = _from_file(case, name, shape, repetition)[batch_index, head]
         return head_of_file
     if case.strides == "expanded_kv" and name in ("k", "v"):
         head = 0  # every head is the same memory
+    key_head = head // (case.heads_q // case.heads_kv)
+    place = Head(case, batch_index, head, keys=lambda: _head(case, "k", batch_index, key_head, repetition))
     generator = _stream(case, name, repetition, batch_index, head)
-    values = _FAMILIES[case.inputs](generator, name, shape[2:])
-    return values.astype(_host_dtype(case), copy=False)
+    return values(place, name, (shape[2], shape[3]), generator).astype(_host_dtype(case), copy=False)
+
+
+def _only_rows(whole: NDArray[np.floating], rows: tuple[int, ...]) -> NDArray[np.floating]:
+    """Zero but for some tokens, which are the second axis from the end."""
+    sparse = np.zeros_like(whole)
+    sparse[..., rows, :] = whole[..., rows, :]
+    return sparse
 
 
 def _host_dtype(case: Case) -> type[np.floating]:
@@ -120,22 +143,22 @@ def _stream(case: Case, name: str, repetition: int, *index: int) -> np.random.Ge
 
 
 def _parameter(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
-    values = _stream(case, name, repetition).standard_normal(shape, np.float32)
+    drawn = _stream(case, name, repetition).standard_normal(shape, np.float32)
     if name.startswith("w_"):
-        values /= np.float32(np.sqrt(shape[0]))  # keeps the projections' outputs at unit variance
-    return values.astype(_host_dtype(case), copy=False)
+        drawn /= np.float32(np.sqrt(shape[0]))  # keeps the projections' outputs at unit variance
+    return drawn.astype(_host_dtype(case), copy=False)
 
 
 def _from_file(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
     path = Path(case.inputs.removeprefix(FILE_INPUTS))
     try:
-        values = _array_of(path, name).astype(_host_dtype(case), copy=False)
+        array = _array_of(path, name).astype(_host_dtype(case), copy=False)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise CaseError([f"inputs = {case.inputs!r}: no array {name!r} could be read: {error}"]) from error
-    if values.shape != shape:
-        raise CaseError([f"inputs = {case.inputs!r}: {name} has shape {values.shape}, the case says {shape}"])
+    if array.shape != shape:
+        raise CaseError([f"inputs = {case.inputs!r}: {name} has shape {array.shape}, the case says {shape}"])
     # Another repetition must have other values: turning the sign of V turns the sign of the output.
-    return -values if name == "v" and repetition % 2 else values
+    return -array if name == "v" and repetition % 2 else array
 
 
 def _array_of(path: Path, name: str) -> NDArray[np.generic]:
@@ -146,35 +169,3 @@ def _array_of(path: Path, name: str) -> NDArray[np.generic]:
             raise TypeError("it holds a single array without a name; numpy.savez writes several")
         array: NDArray[np.generic] = arrays[name]
         return array
-
-
-def _normal(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Standard normal. Never uniform: a flat softmax hides kernels that ignore Q and K."""
-    del name
-    return generator.standard_normal(shape, np.float32)
-
-
-def _outlier(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """N(0,1) + N(0,100) * Bernoulli(0.001), as FlashAttention-3 (Shah et al. 2024, section 4.3) tests low precision."""
-    values = _normal(generator, name, shape)
-    return values + np.float32(10) * _normal(generator, name, shape) * (generator.random(shape, np.float32) < 0.001)
-
-
-def _large_logits(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Scores far beyond the range of exp: a softmax that does not subtract the row's maximum overflows."""
-    values = _normal(generator, name, shape)
-    return values * np.float32(16) if name in ("q", "k") else values
-
-
-def _constant(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Every key the same, so all scores of a row tie and the answer is the mean of the visible values."""
-    values = _normal(generator, name, shape)
-    return np.broadcast_to(values[:1], shape) if name == "k" else values
-
-
-_FAMILIES: dict[str, Callable[[np.random.Generator, str, tuple[int, ...]], NDArray[np.float32]]] = {
-    "normal": _normal,
-    "outlier": _outlier,
-    "large_logits": _large_logits,
-    "constant": _constant,
-}

@@ -13,6 +13,8 @@ from cyclopts import Parameter
 
 from attnbench.cli.config import read_config
 from attnbench.cli.errors import UsageError
+from attnbench.cli.output import Json  # noqa: TC001 - cyclopts reads it
+from attnbench.cli.sensitivity import print_sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +93,8 @@ def check(
     out: Path | None = None,
     force: Switch = False,
     dry_run: Switch = False,
+    sensitivity: Switch = False,
+    as_json: Json = False,
 ) -> int:
     """Check agreement only: as ``run``, without time and memory; the scenario defaults to edge-shapes.
 
@@ -106,11 +110,17 @@ def check(
         out: path of the run file.
         force: overwrite the run file.
         dry_run: list the cells, and run nothing.
+        sensitivity: instead of implementations, try known-wrong ones: which does the scenario catch?
+        as_json: with --sensitivity, print JSON.
     """
     name = scenario or (None if axis else "edge-shapes")
     request = _request(
         name, include, exclude, axis, plugin, device, threads, None, seed, cache="warm", only_agreement=True
     )
+    if sensitivity:
+        return print_sensitivity(request, "json" if as_json else "terminal")
+    if as_json:
+        raise UsageError("--json is for --sensitivity; a check writes a run file, which attnbench show --json prints")
     return _begin(request, "none", out, force=force, dry_run=dry_run)
 
 

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 from attnbench.cases.case import Case, make_case
 from attnbench.machine.settle import settle_torch
-from attnbench.oracle.judge import Truth, find_truth, judge
+from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.selection import Selection, requests, select
 from attnbench.worker.limits import die_with_parent
 from attnbench.worker.protocol import Channel, Message
@@ -35,25 +35,33 @@ class Memory:
 
 
 def answer(memory: Memory, request: Message) -> Message:
-    """``start`` loads torch; ``select`` says what to show; ``think`` computes ahead; ``judge`` gives the verdict."""
+    """``start`` loads torch; ``select`` says what to show; ``judge`` gives the verdict."""
     start = perf_counter_ns()
     if request["do"] == "start":
         settle_torch(request["threads"])
         return {"status": "ok", "oracle_ns": perf_counter_ns() - start}
     case = make_case(**request["case"])
-    selection = select(case)
+    selection = select(case, request["repetition"])
     if request["do"] == "select":
         return {"status": "ok", "selection": requests(case, selection)}
     truth = memory.truth(case, selection, request["repetition"])
-    if request["do"] == "think":
-        return {"status": "ok", "oracle_ns": perf_counter_ns() - start}
-    judgement = judge(case, selection, truth, request["outputs"], Path(request["folder"]))
+    judgement = judge(case, selection, truth, request["outputs"], Path(request["folder"]), turn=request["turn"])
     return {
         "status": "ok",
         "fields": judgement.fields,
         "problem": judgement.problem,
+        "cause": _cause(case, selection, truth, judgement, request["repetition"]),
         "oracle_ns": perf_counter_ns() - start,
     }
+
+
+def _cause(case: Case, selection: Selection, truth: Truth, judgement: Judgement, repetition: int) -> str | None:
+    """A guess at why values disagree."""
+    if not judgement.wrong:
+        return None
+    from attnbench.oracle.diagnosis import guess  # most runs never need it
+
+    return guess(case, selection, truth, judgement.seen, judgement.wrong, repetition)
 
 
 def main() -> None:

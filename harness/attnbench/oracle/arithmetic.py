@@ -62,6 +62,7 @@ class Plane:
     bias: Tensor | None  # (rows, seqlen_kv)
     sink: float | None
     dout: Tensor | None  # (rows, head_dim_v)
+    keys: Tensor | None = None  # (n,), those whose gradients are wanted; None is all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +72,10 @@ class Answer:
     out: Tensor  # (rows, head_dim_v)
     lse: Tensor  # (rows,)
     dq: Tensor | None = None  # (rows, head_dim)
-    dk: Tensor | None = None  # (seqlen_kv, head_dim)
-    dv: Tensor | None = None  # (seqlen_kv, head_dim_v)
+    dk: Tensor | None = None  # (keys, head_dim)
+    dv: Tensor | None = None  # (keys, head_dim_v)
+    dq_terms: Tensor | None = None  # (rows,), see term_sizes
+    dk_terms: Tensor | None = None  # (keys,)
 
 
 def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
@@ -118,10 +121,44 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     if slope is not None:
         dscores = dscores * slope
     dscores = arithmetic.store(dscores)
+    dq = arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale)
+    dq_terms, dk_terms = None, None
+    if arithmetic is EXACT:
+        dq_terms, dk_terms = term_sizes(case, plane, Answer(out, lse), weights, upstream)
+    if plane.keys is not None:
+        dscores, weights = dscores[:, plane.keys], weights[:, plane.keys]
     return Answer(
         out,
         lse,
-        dq=arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale),
+        dq=dq,
         dk=(dscores.T @ plane.q) * case.scale,
         dv=weights.T @ plane.dout,
+        dq_terms=dq_terms,
+        dk_terms=dk_terms,
     )
+
+
+def term_sizes(case: Case, plane: Plane, answer: Answer, weights: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    """How large the rounding errors of each row of dQ and dK may be, in unit roundoffs of the accumulator.
+
+    ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly zero, and what is
+    computed is nothing but the rounding errors of both. So errors of dQ and dK are to be compared with these too, not
+    with the result alone. ``upstream`` and ``delta`` are each stored once, and each is a sum of ``head_dim_v`` products
+    of random signs, whose accumulated error is about that of the product of the two vectors' norms.
+
+    Returns:
+        Norms of the errors of dQ's rows, shape (rows,), and of this plane's part of dK's, shape (keys,).
+    """
+    import torch
+
+    assert plane.dout is not None
+    stored = torch.finfo(getattr(torch, case.output_dtype)).eps
+    summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32).eps
+    norm_dout = plane.dout.norm(dim=-1, keepdim=True)
+    delta = (plane.dout * answer.out).sum(-1, keepdim=True)
+    accumulated = norm_dout * (plane.v.norm(dim=-1) + answer.out.norm(dim=-1, keepdim=True))
+    sizes = (weights * (stored / summed * (upstream.abs() + delta.abs()) + accumulated)).square()
+    dq = (sizes @ plane.k.square().sum(-1)).sqrt() * case.scale
+    if plane.keys is not None:
+        sizes = sizes[:, plane.keys]
+    return dq, (sizes.T @ plane.q.square().sum(-1)).sqrt() * case.scale

@@ -3,9 +3,9 @@
 Errors are measured against the float64 answer, in two scale-free ways: the RMS of the difference over the RMS of the
 answer, and the largest error of a row over that row's norm. The budget of either is twice what honest computations in
 the same dtype get wrong on the same inputs (twice, because both differ from the truth and from each other), plus a
-rounding term: one rounding of the result to its dtype, and the growth of accumulated rounding errors with the square
-root of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci.
-Comput. 2019).
+rounding term: one rounding of the result to its dtype, the growth of accumulated rounding errors with the square root
+of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput.
+2019), and, for dQ and dK, the rounding errors of the terms that cancel in them.
 """
 
 from __future__ import annotations
@@ -63,15 +63,35 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
         rel = float((relative.square().mean()).sqrt())
         worst = int(relative.argmax())
         return Error(rel, float(relative.max()), _unravel(worst, answer.shape))
-    norm = float(answer.square().sum().sqrt())
-    rel = float(difference.square().sum().sqrt()) / norm if norm else float(difference.abs().max() > 0)
+    whole, scale = _scales(answer)
+    norms = difference.square().sum(-1).sqrt()
+    rows = norms / scale
+    worst_row = _unravel(int(rows.argmax()), rows.shape)
+    rel = float(norms.square().sum().sqrt()) / whole
+    return Error(rel, float(rows.max()), (*worst_row, int(difference[worst_row].abs().argmax())))
+
+
+def relative_size(answer: Tensor, norms: Tensor) -> Error:
+    """Norms of rows' errors, shape (..., rows), on the scales by which errors of the answer are measured."""
+    whole, scale = _scales(answer)
+    rows = norms / scale
+    return Error(
+        float(norms.square().sum().sqrt()) / whole, float(rows.max()), _unravel(int(rows.argmax()), rows.shape)
+    )
+
+
+def _scales(answer: Tensor) -> tuple[float, Tensor]:
+    """The norm of the answer, and for each row its norm or the RMS of all rows' norms, whichever is larger.
+
+    Where the whole answer is zero, errors count as they are: the scale of a row is 1.
+    """
+    import torch
+
     norms = answer.square().sum(-1).sqrt()
     typical = norms.square().mean().sqrt()
-    scale = torch.maximum(norms, typical)
-    scale = torch.where(scale == 0, 1.0, scale)  # where the whole answer is zero, errors count as they are
-    rows = difference.square().sum(-1).sqrt() / scale
-    worst_row = _unravel(int(rows.argmax()), rows.shape)
-    return Error(rel, float(rows.max()), (*worst_row, int(difference[worst_row].abs().argmax())))
+    if float(typical) == 0:
+        return math.sqrt(norms.numel()), torch.ones_like(norms)
+    return float(norms.square().sum().sqrt()), torch.maximum(norms, typical)
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -82,21 +102,35 @@ def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(result))
 
 
-def budget(case: Case, name: str, honest: Error) -> tuple[float, float]:
-    """What ``rel`` and ``max`` of a tensor may be, given what the honest computation got wrong."""
+def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[float, float]:
+    """What ``rel`` and ``max`` of a tensor may be.
+
+    Args:
+        case: the problem.
+        name: of the tensor.
+        honest: what honest computations got wrong.
+        terms: for a tensor whose terms cancel, the size of their rounding errors in unit roundoffs of the accumulator.
+    """
     import torch
 
     stored = torch.finfo(
         torch.float32 if name == "lse" and case.dtype != "float64" else getattr(torch, case.output_dtype)
     )
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
-    rounding = stored.eps / 2 + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
-    return _HONEST_FACTOR * honest.rel + rounding, _HONEST_FACTOR * honest.max + 2 * rounding
+    once = stored.eps / 2
+    rounding = once + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
+    cancelled_rel, cancelled_max = (0.0, 0.0)
+    if terms is not None:
+        cancelled_rel, cancelled_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max
+    return (
+        _HONEST_FACTOR * honest.rel + rounding + cancelled_rel,
+        _HONEST_FACTOR * honest.max + 2 * (rounding + cancelled_max),
+    )
 
 
 def _reduction_length(case: Case, name: str) -> int:
-    """How many terms were summed for one element, the scores' own sum included."""
+    """How many terms were summed for one element, those of the scores and of the softmax's sum included."""
     length = case.seqlen_kv + case.head_dim
     if name in ("dk", "dv"):
-        length = case.seqlen_q * (case.heads_q // case.heads_kv) + case.head_dim
+        length += case.seqlen_q * (case.heads_q // case.heads_kv)
     return length + (2 * case.embed_dim if case.operator == "multi_head_attention" else 0)

@@ -9,13 +9,14 @@ import numpy as np
 from attnbench.cases.bias import score_bias
 from attnbench.cases.masks import row_bounds
 from attnbench.cases.operands import operand
-from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, attend
+from attnbench.oracle.arithmetic import EXACT, Answer, Arithmetic, Plane, attend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from attnbench.cases.case import Case
+    from attnbench.oracle.selection import Selection
 
 BLOCK_PAIRS = 2**22
 """Query-key pairs that are held at once: 32 MiB for each float64 matrix."""
@@ -37,11 +38,16 @@ def sum_of(tensors: list[Tensor | None]) -> Tensor:
     return total
 
 
+def root_of_squares(norms: list[Tensor | None]) -> Tensor:
+    """The norm of a sum of independent errors."""
+    return sum_of([None if norm is None else norm.square() for norm in norms]).sqrt()
+
+
 def one_head(
     case: Case,
     arithmetic: Arithmetic,
     where: tuple[int, int],
-    rows: tuple[int, ...] | None,
+    selection: Selection,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -51,7 +57,10 @@ def one_head(
     import torch
 
     batch_index, head = where
-    wanted = np.arange(case.seqlen_q) if rows is None else np.asarray(rows)
+    wanted = np.arange(case.seqlen_q) if selection.rows is None else np.asarray(selection.rows)
+    keys = None if selection.keys is None else torch.tensor(selection.keys)
+    if not selection.gradients_of_keys:
+        keys = torch.empty(0, dtype=torch.int64)
     low, high = row_bounds(case, batch_index)
     step = max(1, BLOCK_PAIRS // case.seqlen_kv)
     answers = []
@@ -70,16 +79,20 @@ def one_head(
                     bias=_bias(case, arithmetic, head, block),
                     sink=float(operand(case, "sinks")[head]) if case.score_mod == "sink" else None,
                     dout=None if dout is None else dout[index],
+                    keys=keys,
                 ),
             )
         )
     gradients = dout is not None
+    exact = gradients and arithmetic is EXACT
     return Answer(
         torch.cat([a.out for a in answers]),
         torch.cat([a.lse for a in answers]),
         torch.cat([a.dq for a in answers if a.dq is not None]) if gradients else None,
         sum_of([a.dk for a in answers]) if gradients else None,
         sum_of([a.dv for a in answers]) if gradients else None,
+        torch.cat([a.dq_terms for a in answers if a.dq_terms is not None]) if exact else None,
+        root_of_squares([a.dk_terms for a in answers]) if exact else None,
     )
 
 

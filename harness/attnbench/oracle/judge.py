@@ -6,8 +6,9 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.turns import value_signs
 from attnbench.oracle.arithmetic import EXACT, Arithmetic
-from attnbench.oracle.budget import Error, budget, measure
+from attnbench.oracle.budget import Error, budget, measure, relative_size
 from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests
 
@@ -26,47 +27,89 @@ class Truth:
 
     answers: dict[str, Tensor]
     honest: dict[str, Error]
+    terms: dict[str, Error]
+    """For ``dq`` and ``dk``: rounding errors of their terms, in unit roundoffs, on the scales of an error."""
 
     @property
     def nbytes(self) -> int:
         """Memory that the answers take."""
         return sum(tensor.nbytes for tensor in self.answers.values())
 
+    def turned(self, case: Case, selection: Selection, turn: int) -> Truth:
+        """The truth after V's signs have turned (:mod:`attnbench.cases.turns`); the errors' sizes stay."""
+        return dataclasses.replace(self, answers=turned(case, selection, self.answers, turn))
+
+
+def turned(case: Case, selection: Selection, tensors: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
+    """Turn the sign of what follows the sign of V: ``out``, ``dq`` and ``dk``, head by head."""
+    import torch
+
+    if turn == 0:
+        return tensors
+    signs = value_signs(case, turn)
+    of_groups = torch.tensor([int(signs[b, g]) for b, g in selection.groups], dtype=torch.float64)
+    of_heads = of_groups.repeat_interleave(len(selection.query_heads(case)) // len(selection.groups))
+    by_name = {"out": of_heads, "dq": of_heads, "dk": of_groups}
+    return {
+        name: tensor * by_name[name][:, None, None] if name in by_name else tensor for name, tensor in tensors.items()
+    }
+
 
 def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
-    """Compute the answer, and the honest computation's errors on the same inputs."""
+    """Compute the answer, and what honest computations get wrong on the same inputs."""
     answers = reference(case, selection, repetition, EXACT)
+    terms: dict[str, Error] = {
+        name: relative_size(answers[name], answers.pop(f"{name}_terms")) for name in ("dq", "dk") if name in answers
+    }
     honest: dict[str, Error] = {}
     for through_lse in (False, True):
         computed = reference(case, selection, repetition, Arithmetic(case.dtype, through_lse))
         for name, answer in answers.items():
             error = measure(computed[name], answer, per_value=name == "lse")
             honest[name] = error.or_worse(honest.get(name))
-    return Truth(answers, honest)
+    return Truth(answers, honest, terms)
 
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """``fields`` go into the record; ``problem`` is a sentence where the output disagrees."""
+    """What is to be said of the outputs of a call."""
 
     fields: dict[str, Any]
+    """For the record."""
     problem: str | None
+    """A sentence, where they disagree."""
+    wrong: tuple[str, ...]
+    """Tensors whose values disagree."""
+    seen: dict[str, Tensor]
+    """The judged tensors in float64, turned back to turn 0."""
 
 
-def judge(case: Case, selection: Selection, truth: Truth, described: dict[str, Any], folder: Path) -> Judgement:
+def judge(
+    case: Case,
+    selection: Selection,
+    truth: Truth,
+    described: dict[str, Any],
+    folder: Path,
+    *,
+    turn: int = 0,
+) -> Judgement:
     """Judge the tensors that a worker wrote.
 
     Args:
         case: the problem.
         selection: what was asked for.
-        truth: what it ought to be.
+        truth: what it ought to be, before any turn.
         described: for each tensor that the call returned its ``shape`` and ``dtype``.
         folder: where ``NAME.bin`` lie.
+        turn: how often the signs of V had turned.
     """
     wanted = requests(case, selection)
+    due = truth.turned(case, selection, turn)
     fields: dict[str, Any] = {}
     problems: list[str] = []
-    for name, answer in truth.answers.items():
+    wrong: list[str] = []
+    seen: dict[str, Tensor] = {}
+    for name, answer in due.answers.items():
         if name not in described:
             if name != "lse":
                 problems.append(f"{name} was not returned")
@@ -76,17 +119,16 @@ def judge(case: Case, selection: Selection, truth: Truth, described: dict[str, A
         if problem:
             problems.append(problem)
             continue
-        got = _read(folder / f"{name}.bin", dtype, answer.shape)
-        problem = _wrong_non_finite(name, got, answer, wanted[name])
+        got = seen[name] = _read(folder / f"{name}.bin", dtype, answer.shape)
+        problem = _wrong_non_finite(name, got, answer, wanted[name]) or _judge_values(
+            case, name, got, due, wanted[name], fields
+        )
         if problem:
             problems.append(problem)
-            continue
-        problem = _judge_values(case, name, got, truth, wanted[name], fields)
-        if problem:
-            problems.append(problem)
+            wrong.append(name)
     fields["rows_checked"] = selection.rows_checked(case)
     fields["rows_total"] = case.batch * case.seqlen_q * (1 if case.operator == "multi_head_attention" else case.heads_q)
-    return Judgement(fields, "; ".join(problems) or None)
+    return Judgement(fields, "; ".join(problems) or None, tuple(wrong), turned(case, selection, seen, turn))
 
 
 def _malformed(case: Case, name: str, shape: list[int], dtype: str, expected: list[int]) -> str | None:
@@ -125,7 +167,7 @@ def _judge_values(
 ) -> str | None:
     answer = truth.answers[name]
     error = measure(got, answer, per_value=name == "lse")
-    allowed_rel, allowed_max = budget(case, name, truth.honest[name])
+    allowed_rel, allowed_max = budget(case, name, truth.honest[name], truth.terms.get(name))
     ratio = max(error.rel / allowed_rel, error.max / allowed_max)
     where = locate(error.worst, wanted)
     fields[f"{name}_error_rel"] = error.rel

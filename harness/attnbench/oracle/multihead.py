@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand
-from attnbench.oracle.heads import one_head, rounded, sum_of
+from attnbench.oracle.arithmetic import EXACT
+from attnbench.oracle.heads import one_head, root_of_squares, rounded, sum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,7 @@ def multi_head_reference(
 
     Returns:
         Float64 tensors by name: ``out``, ``dq`` (batch elements, rows, embed_dim), ``dk``, ``dv`` (batch elements,
-        seqlen_kv, embed_dim), gradients being those of the three inputs.
+        keys, embed_dim), gradients being those of the three inputs; ``dq_terms`` and ``dk_terms`` without columns.
     """
     import torch
 
@@ -31,7 +32,7 @@ def multi_head_reference(
     inputs = {name: rounded(case, operand(case, name, repetition)) for name in ("q", "k", "v")}
     upstream = rounded(case, operand(case, "dout", repetition)) if case.needs_gradients else None
     size = case.heads_q // case.heads_kv
-    parts: dict[str, list[Tensor]] = {"out": [], "dq": [], "dk": [], "dv": []}
+    parts: dict[str, list[Tensor]] = {name: [] for name in ("out", "dq", "dk", "dv", "dq_terms", "dk_terms")}
     for batch_index, _ in selection.groups:
         x_q, x_k, x_v = (load(inputs[name][batch_index]) for name in ("q", "k", "v"))
         q = _heads(matmul(x_q, w_q), case.heads_q)
@@ -45,7 +46,7 @@ def multi_head_reference(
                 case,
                 arithmetic,
                 (batch_index, head),
-                selection.rows,
+                selection,
                 q[head],
                 k[head // size],
                 v[head // size],
@@ -58,12 +59,17 @@ def multi_head_reference(
             continue
         dq = torch.cat([answer.dq for answer in heads if answer.dq is not None], -1)
         parts["dq"].append(matmul(dq, w_q.T))
+        # The projections' weights have unit variance per output, so they keep the size of independent errors.
+        if arithmetic is EXACT:
+            parts["dq_terms"].append(root_of_squares([answer.dq_terms for answer in heads]))
         if selection.gradients_of_keys:
             groups = [heads[g * size : (g + 1) * size] for g in range(case.heads_kv)]
             dk = torch.cat([arithmetic.store(sum_of([a.dk for a in group])) for group in groups], -1)
             dv = torch.cat([arithmetic.store(sum_of([a.dv for a in group])) for group in groups], -1)
             parts["dk"].append(matmul(dk, w_k.T))
             parts["dv"].append(matmul(dv, w_v.T))
+            if arithmetic is EXACT:
+                parts["dk_terms"].append(root_of_squares([answer.dk_terms for answer in heads]))
     return {name: torch.stack(tensors).double() for name, tensors in parts.items() if tensors}
 
 

@@ -1,7 +1,7 @@
 """Which parts of an output are judged: all of a small case, a sample of a long one.
 
 Chosen by the oracle after the call was made. Rows at the edges of masks and of common tile sizes are always among
-them, because that is where kernels go wrong; the rest is random.
+them, because that is where kernels go wrong; the rest is spread evenly, each from a stretch of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.operands import output_shape
+from attnbench.cases.sampling import SPARSE_PAIRS, group_pairs, key_edges, query_edges, spread, upstream_rows
 
 if TYPE_CHECKING:
     from attnbench.cases.case import Case
@@ -19,9 +20,9 @@ FULL_PAIRS = 2**22
 """Up to this many query-key pairs, everything is judged."""
 SAMPLED_PAIRS = 2**26
 """A sample of rows holds at most this many pairs."""
-GRADIENT_PAIRS = 2**28
-"""dK and dV need all rows of a head; beyond this many pairs in a group of heads they are not judged."""
 MIN_ROWS = 64
+MAX_KEYS = 4096
+"""So many keys of a long sequence have their gradients judged: one of each 256 at a million keys."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Selection:
     rows: tuple[int, ...] | None
     """Query rows of ``out``, ``lse`` and ``dq``; ``None`` is all."""
     gradients_of_keys: bool
-    """Whether ``dk`` and ``dv`` are judged (then ``rows`` is ``None``)."""
+    """Whether ``dk`` and ``dv`` are judged: then no other row than ``rows`` has an upstream gradient."""
+    keys: tuple[int, ...] | None = None
+    """Keys of ``dk`` and ``dv``; ``None`` is all."""
 
     def query_heads(self, case: Case) -> list[tuple[int, int]]:
         """(batch element, query head) of all judged rows, group by group."""
@@ -47,23 +50,25 @@ class Selection:
         return len(self.query_heads(case)) * (case.seqlen_q if self.rows is None else len(self.rows))
 
 
-def select(case: Case) -> Selection:
+def select(case: Case, repetition: int = 0) -> Selection:
     """Choose what is judged, within a bounded amount of float64 work."""
-    generator = random.Random(case.case_id)
+    generator = random.Random(f"{case.case_id}/{repetition}")
     behind_projections = case.operator == "multi_head_attention"
-    group_size = case.heads_q if behind_projections else case.heads_q // case.heads_kv
     groups = [(b, g) for b in range(case.batch) for g in range(1 if behind_projections else case.heads_kv)]
-    pairs_of_group = group_size * case.seqlen_q * case.seqlen_kv
-    if len(groups) * pairs_of_group <= FULL_PAIRS:
+    pairs = group_pairs(case)
+    if len(groups) * pairs <= FULL_PAIRS:
         return Selection(tuple(groups), None, gradients_of_keys=case.needs_gradients)
-    if case.needs_gradients and pairs_of_group <= GRADIENT_PAIRS:
-        few = max(1, 4 * FULL_PAIRS // pairs_of_group)
-        return Selection(_some(groups, few, generator), None, gradients_of_keys=True)
-    pairs_of_row = group_size * case.seqlen_kv
-    few = max(1, SAMPLED_PAIRS // (MIN_ROWS * pairs_of_row))
-    chosen = _some(groups, few, generator)
+    if case.needs_gradients and pairs <= SPARSE_PAIRS:
+        return Selection(_some(groups, max(1, 4 * FULL_PAIRS // pairs), generator), None, gradients_of_keys=True)
+    pairs_of_row = pairs // case.seqlen_q
+    chosen = _some(groups, max(1, SAMPLED_PAIRS // (MIN_ROWS * pairs_of_row)), generator)
+    sparse = upstream_rows(case, repetition)
+    if sparse is not None:
+        keys = spread(case.seqlen_kv, MAX_KEYS, key_edges(case), generator)
+        return Selection(chosen, sparse, gradients_of_keys=True, keys=keys)
     count = max(MIN_ROWS, FULL_PAIRS // (len(chosen) * pairs_of_row))
-    return Selection(chosen, _some_rows(case, count, generator), gradients_of_keys=False)
+    rows = spread(case.seqlen_q, count, query_edges(case), generator)
+    return Selection(chosen, rows, gradients_of_keys=False)
 
 
 def _some(groups: list[tuple[int, int]], count: int, generator: random.Random) -> tuple[tuple[int, int], ...]:
@@ -73,24 +78,6 @@ def _some(groups: list[tuple[int, int]], count: int, generator: random.Random) -
     ends = [groups[-1], groups[0]][-count:] if count < 2 else [groups[0], groups[-1]]
     rest = [group for group in groups if group not in ends]
     return tuple(sorted([*ends, *generator.sample(rest, max(0, count - len(ends)))]))
-
-
-def _some_rows(case: Case, count: int, generator: random.Random) -> tuple[int, ...] | None:
-    if count >= case.seqlen_q:
-        return None
-    last = case.seqlen_q - 1
-    edges = {0, 1, 63, 64, 65, 127, 128, 129, last - 1, last, last // 2, 65535, 65536, 65537}
-    marks = (case.prefix_len, case.seqlen_kv - case.diagonal_offset, -case.diagonal_offset, case.window_left)
-    edges |= {mark + step for mark in marks if mark is not None for step in (-1, 0, 1)}
-    rows = sorted(row for row in edges if 0 <= row <= last)[:count]
-    missing = count - len(rows)
-    taken = set(rows)
-    while missing > 0:
-        row = generator.randrange(case.seqlen_q)
-        if row not in taken:
-            taken.add(row)
-            missing -= 1
-    return tuple(sorted(taken))
 
 
 def requests(case: Case, selection: Selection) -> dict[str, Any]:
@@ -113,6 +100,7 @@ def requests(case: Case, selection: Selection) -> dict[str, Any]:
         wanted["dq"] = {"shape": shape_q, "heads": heads, "rows": rows}
         if selection.gradients_of_keys:
             groups = [list(group) for group in selection.groups]
-            wanted["dk"] = {"shape": shape_k, "heads": groups, "rows": None}
-            wanted["dv"] = {"shape": shape_v, "heads": groups, "rows": None}
+            keys = None if selection.keys is None else list(selection.keys)
+            wanted["dk"] = {"shape": shape_k, "heads": groups, "rows": keys}
+            wanted["dv"] = {"shape": shape_v, "heads": groups, "rows": keys}
     return wanted

@@ -73,9 +73,10 @@ class CellRun:
         try:
             self._prepare()
             self._call()
-            self._agree(repetition=0)
             if self.limits.timed:
-                self._time()
+                self._agree(repetition=1, turn=self._time())
+            else:
+                self._fresh_call()
                 self._agree(repetition=1)
             if self.limits.weighed:
                 self._memory()
@@ -100,23 +101,35 @@ class CellRun:
 
     def _call(self) -> None:
         answer = self._ask("call", do="call")
-        self.fields["first_call_ns"] = answer["first_call_ns"]
-        self.fields["deterministic"] = answer["deterministic"]
-        self.spent.calls += answer["first_call_ns"] + answer["second_call_ns"]
+        self.spent.calls += answer["first_call_ns"] + answer.pop("later_calls_ns")
+        results = answer.pop("results")
+        self.fields |= answer
+        for result in range(results):
+            self._agree(repetition=0, result=result)
 
-    def _agree(self, repetition: int) -> None:
-        """Show the oracle what it asks to see of the last output; disagreement ends the cell."""
-        about = {"case": self.case.to_dict(), "repetition": repetition}
+    def _fresh_call(self) -> None:
+        """Where nothing is timed, a call on inputs that are new to the implementation."""
+        self.spent.calls += self._ask("call", do="fresh_call")["fresh_call_ns"]
+
+    def _agree(self, repetition: int, turn: int = 0, result: int = 0) -> None:
+        """Show the oracle what it asks to see of a result; disagreement ends the cell."""
+        about = {"case": self.case.to_dict(), "repetition": repetition, "turn": turn}
         wanted = self._ask_oracle({"do": "select", **about})
-        shown = self._ask("agreement", do="dump", selection=wanted["selection"], folder=str(self.folder))
+        shown = self._ask("agreement", do="dump", selection=wanted["selection"], folder=str(self.folder), result=result)
         asked = time.monotonic()
         verdict = self._ask_oracle({"do": "judge", **about, "outputs": shown["outputs"], "folder": str(self.folder)})
         self._deadline += time.monotonic() - asked  # the oracle's time is not the implementation's
         self.spent.oracle += verdict["oracle_ns"]
         self._keep_worse(verdict["fields"])
         if verdict["problem"]:
-            inputs = "" if repetition == 0 else " (on fresh inputs, timed)"
-            raise CellEndedError("agreement", "wrong", verdict["problem"] + inputs)
+            guess = f"; a guess at the cause: {verdict['cause']}" if verdict["cause"] else ""
+            raise CellEndedError("agreement", "wrong", verdict["problem"] + self._which(repetition, result) + guess)
+
+    def _which(self, repetition: int, result: int) -> str:
+        """Which call it was, where it was not the first one."""
+        if repetition:
+            return " (on fresh inputs, timed)" if self.limits.timed else " (on fresh inputs)"
+        return " (a repeated call, with NaN in fresh memory or by chance)" if result else ""
 
     def _keep_worse(self, fields: dict[str, Any]) -> None:
         """Of two checks the record tells the one with the larger ratio, tensor by tensor."""
@@ -126,12 +139,15 @@ class CellRun:
                 continue
             self.fields[name] = value
 
-    def _time(self) -> None:
+    def _time(self) -> int:
+        """Take samples; how often the inputs had turned when the last one was taken."""
         answer = self._ask("time", do="time", limits=self.limits.sampling, cache=self.limits.cache)
         self.spent.calls += answer["warmup_ns"] + sum(answer["time_samples_ns"]) * answer["calls_per_sample"]
+        turn: int = answer.pop("turn")
         for name in ("warmup_ns", "refresh_ns"):
             del answer[name]
         self.fields |= {**answer, "cache_state": self.limits.cache, "time_method": "perf_counter_ns"}
+        return turn
 
     def _memory(self) -> None:
         answer = self._ask("memory", do="memory")

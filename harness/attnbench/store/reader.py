@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""How a line of schema n becomes one of schema n + 1. Schema 1 is the first, so there is no step yet."""
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda line: line,  # spread_rel is absent: it was not measured
+}
+"""How a line of schema n becomes one of schema n + 1."""
 
 _STATUSES = frozenset(get_args(Status))
 _REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())

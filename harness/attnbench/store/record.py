@@ -10,10 +10,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
+2 (2026-11): spread_rel.
 """
 
 Status = Literal[
@@ -112,7 +113,10 @@ class Record(BaseModel):
     dv_error_worst: tuple[int, ...] | None = None
     rows_checked: int | None = Field(None, description="Rows of the output that were judged.")
     rows_total: int | None = Field(None, description="Rows that the output has.")
-    deterministic: bool | None = Field(None, description="Two calls on equal inputs gave bitwise equal outputs.")
+    deterministic: bool | None = Field(None, description="All calls on equal inputs gave bitwise equal outputs.")
+    spread_rel: float | None = Field(
+        None, description="RMS of the difference of two calls on equal inputs over RMS, the largest seen; 0 if equal."
+    )
 
     # time
     time_samples_ns: tuple[float, ...] | None = Field(None, description="Raw samples in order, per call.")

@@ -18,6 +18,7 @@ from attnbench.cases.case import CaseError, make_case
 from attnbench.machine.pinning import pin
 from attnbench.machine.settle import settle_torch
 from attnbench.registry.discover import Origin, implementations_of, load_module
+from attnbench.worker.conduct import MisconductError
 from attnbench.worker.limits import allow, die_with_parent
 from attnbench.worker.memory import settle_allocator
 from attnbench.worker.protocol import Channel, Message
@@ -70,13 +71,18 @@ class Loop:
         del request
         return self._cell().first_call()
 
+    def fresh_call(self, request: Message) -> Message:
+        """A call on inputs that were not seen before."""
+        del request
+        return self._cell().fresh_call()
+
     def time(self, request: Message) -> Message:
         """Timed calls."""
         return self._cell().time(Limits(**request["limits"]), request["cache"])
 
     def dump(self, request: Message) -> Message:
         """Show outputs to the oracle."""
-        return self._cell().dump(request["selection"], Path(request["folder"]))
+        return self._cell().dump(request["selection"], Path(request["folder"]), request["result"])
 
     def memory(self, request: Message) -> Message:
         """Memory of one call."""
@@ -112,6 +118,7 @@ def answer(loop: Loop, request: Message) -> Message:
         "load": loop.load,
         "prepare": loop.prepare,
         "call": loop.call,
+        "fresh_call": loop.fresh_call,
         "time": loop.time,
         "dump": loop.dump,
         "memory": loop.memory,
@@ -122,6 +129,8 @@ def answer(loop: Loop, request: Message) -> Message:
         return {"status": "ok", **handler(request)}
     except UnsupportedError as refusal:
         return {"status": "unsupported", "reason": str(refusal)}
+    except MisconductError as error:
+        return {"status": "wrong", "reason": str(error)}
     except CaseError as error:
         return {"status": "error", "reason": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer

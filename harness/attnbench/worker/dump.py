@@ -86,6 +86,34 @@ def equal_bits(one: Outputs, other: Outputs) -> bool:
     )
 
 
+def copies(outputs: Outputs) -> Outputs:
+    """The outputs as they are now."""
+    return {name: tensor.clone() if hasattr(tensor, "clone") else np.array(tensor) for name, tensor in outputs.items()}
+
+
+def spread(one: Outputs, other: Outputs) -> float:
+    """RMS of the difference of two calls' outputs over the RMS of the first, of the tensor where it is largest.
+
+    Infinite where one of them is not finite and the other is.
+    """
+    largest = 0.0
+    for name, first in one.items():
+        a, b = _numbers(first), _numbers(other[name])
+        both = np.isfinite(a) & np.isfinite(b)
+        if bool((np.isfinite(a) != np.isfinite(b)).any()):
+            return math.inf
+        difference, size = np.linalg.norm(np.where(both, a - b, 0.0)), np.linalg.norm(np.where(both, a, 0.0))
+        largest = max(largest, float(difference / size) if size else float(difference > 0))
+    return largest
+
+
+def _numbers(tensor: Any) -> np.ndarray[Any, Any]:
+    if hasattr(tensor, "detach"):
+        array: np.ndarray[Any, Any] = tensor.detach().double().cpu().numpy()
+        return array
+    return np.asarray(tensor, np.float64)
+
+
 def nbytes(outputs: Outputs) -> int:
     """Bytes of all outputs together."""
     return sum(math.prod(t.shape) * _bits(t[:0]).itemsize for t in outputs.values())

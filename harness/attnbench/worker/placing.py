@@ -12,6 +12,7 @@ import numpy as np
 from numpy import ascontiguousarray  # taken before any plug-in can replace it
 
 from attnbench.cases.operands import operand, operand_shapes
+from attnbench.cases.turns import value_signs
 from attnbench.registry.operands import Operands
 
 if TYPE_CHECKING:
@@ -56,6 +57,47 @@ def refresh(case: Case, said: Declaration, operands: Operands, repetition: int) 
     return dataclasses.replace(operands, **fresh)
 
 
+def turn(case: Case, said: Declaration, operands: Operands, number: int) -> Operands:
+    """From turn ``number - 1`` to turn ``number``: the signs of V's heads change (:mod:`attnbench.cases.turns`).
+
+    In place, where the framework has in-place writes.
+    """
+    change = value_signs(case, number) != value_signs(case, number - 1)
+    if said.framework == "jax":
+        signs = np.where(change, -1.0, 1.0)[..., None, None]
+        whole = np.broadcast_to(signs, (*change.shape, case.seqlen_kv, 1))
+        factor = signs[:, 0] if case.operator != "attention" else _shaped(whole, said.layout)
+        return dataclasses.replace(operands, v=operands.v * factor.astype(operands.v.dtype))
+    for batch_index, heads in enumerate(change):
+        all_are_one = case.operator != "attention" or case.strides == "expanded_kv"
+        for head in np.flatnonzero(heads[:1] if all_are_one else heads):
+            _negate_all(_values_of(case, said.layout, operands.v, batch_index, int(head)))
+    return operands
+
+
+def _values_of(case: Case, layout: str, v: Any, batch_index: int, head: int) -> list[Any]:
+    """V of one head, as views."""
+    if case.operator != "attention":
+        return [v[batch_index]]
+    if case.kv_cache == "paged":
+        return [v[page, :, head] for page in _page_order(case)[batch_index].tolist()]
+    if layout == "packed":
+        return [v[batch_index * case.seqlen_kv : (batch_index + 1) * case.seqlen_kv, head]]
+    return [v[batch_index, head] if layout == "bhsd" else v[batch_index, :, head]]
+
+
+def _negate_all(parts: list[Any]) -> None:
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            np.negative(part, out=part)
+        elif part.element_size() == 1:  # float8: torch cannot negate it, so turn the sign bit
+            import torch
+
+            part.view(torch.uint8).bitwise_xor_(0x80)
+        else:
+            part.neg_()
+
+
 def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
     """From (batch, heads, seqlen, dim) to the layout, without a copy."""
     if layout == "bhsd":
@@ -67,7 +109,10 @@ def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
 def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floating], device: str) -> Any:
     """A tensor of the declared layout whose memory lies as ``case.strides`` says."""
     shaped = ascontiguousarray(_shaped(values, said.layout))
-    if case.strides == "contiguous" or name == "dout":
+    if name == "dout" and case.strides == "summed":
+        one = _to_framework(shaped.reshape(-1)[:1].reshape((1,) * shaped.ndim), case.dtype, said.framework, device)
+        return _expanded(one, shaped.shape) if said.framework == "numpy" else one.expand(shaped.shape)
+    if case.strides in ("contiguous", "summed") or (name == "dout" and case.strides != "transposed"):
         return _to_framework(shaped, case.dtype, said.framework, device)
     axis = {"bhsd": 2, "bshd": 1, "packed": 0}[said.layout]  # of the tokens
     heads_axis = 1 if said.layout in ("bhsd", "packed") else 2
@@ -76,22 +121,29 @@ def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floati
         base = ascontiguousarray(np.swapaxes(shaped, axis, heads_axis))
         return _swap(_to_framework(base, case.dtype, said.framework, device), axis, heads_axis)
     if case.strides == "qkv_slice":
-        # As cut out of the one buffer that a fused projection writes: q, k and v side by side in the last axis.
-        base = np.repeat(shaped, 3, axis=-1)
+        # As cut out of the one buffer that a fused projection writes: q, k and v side by side in the last axis. The
+        # others' places hold NaN, which shows when a kernel reads them.
+        base = np.full((*shaped.shape[:-1], 3 * shaped.shape[-1]), np.nan, shaped.dtype)
         position = _ROTATED.index(name) * shaped.shape[-1]
         whole = _to_framework(base, case.dtype, said.framework, device)
         part = whole[..., position : position + shaped.shape[-1]]
         return _write(part, shaped, case, said.framework)
     if case.strides == "sliced":
-        # The first tokens of a longer buffer, as in a cache with room to grow.
-        base = np.concatenate([shaped, shaped], axis=axis)
+        # The first tokens of a longer buffer, as in a cache with room to grow; the room holds NaN.
+        base = np.concatenate([shaped, np.full_like(shaped, np.nan)], axis=axis)
         whole = _to_framework(base, case.dtype, said.framework, device)
         return whole[(slice(None),) * axis + (slice(0, shaped.shape[axis]),)]
     if name == "q":
         return _to_framework(shaped, case.dtype, said.framework, device)
     one = ascontiguousarray(np.take(shaped, [0], axis=heads_axis))
     placed = _to_framework(one, case.dtype, said.framework, device)
-    return np.broadcast_to(placed, shaped.shape) if said.framework == "numpy" else placed.expand(shaped.shape)
+    return _expanded(placed, shaped.shape) if said.framework == "numpy" else placed.expand(shaped.shape)
+
+
+def _expanded(one: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """As ``numpy.broadcast_to``, but writable: the harness changes the values between calls."""
+    strides = np.broadcast_to(one, shape).strides
+    return np.lib.stride_tricks.as_strided(one, shape, strides, writeable=True)
 
 
 def _swap(tensor: Any, a: int, b: int) -> Any:
@@ -124,16 +176,13 @@ def _write(tensor: Any, values: NDArray[np.floating], case: Case, framework: str
 def _overwrite(tensor: Any, values: NDArray[np.floating], case: Case, framework: str) -> Any:
     if framework == "jax":  # jax arrays are immutable: fresh values are a fresh array
         return _to_framework(values, case.dtype, framework, "cpu")
+    if case.strides == "summed" and 0 in _strides(tensor):
+        return tensor  # it is one, always
     if case.strides == "expanded_kv" and 0 in _strides(tensor):
         # All heads are one head's memory: write that one.
         axis = _strides(tensor).index(0)
         first = (slice(None),) * axis + (slice(0, 1),)
-        if isinstance(tensor, np.ndarray):
-            np.lib.stride_tricks.as_strided(tensor, tensor[first].shape, tensor.strides, writeable=True)[...] = values[
-                first
-            ]
-        else:
-            _write(tensor[first], values[first], case, framework)
+        _write(tensor[first], values[first], case, framework)
         return tensor
     return _write(tensor.detach() if framework == "torch" else tensor, values, case, framework)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 from time import get_clock_info, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,17 @@ import numpy as np
 from attnbench.machine.disturbance import disturbance, read_counters
 from attnbench.worker import memory
 from attnbench.worker.call import Call, bind, no_gradients
-from attnbench.worker.dump import Outputs, dump, equal_bits, nbytes
-from attnbench.worker.placing import place, refresh
+from attnbench.worker.conduct import (
+    MisconductError,
+    checksums,
+    require_own_memory,
+    require_tensors,
+    require_unchanged,
+    tensors_of,
+)
+from attnbench.worker.dump import Outputs, copies, dump, equal_bits, nbytes, spread
+from attnbench.worker.placing import place, refresh, turn
+from attnbench.worker.poison import poisoned_memory
 from attnbench.worker.timing import Limits, calls_per_sample, sample, warm_up
 
 if TYPE_CHECKING:
@@ -29,10 +39,27 @@ if TYPE_CHECKING:
 # Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
 _CLOCK = perf_counter_ns
 _JUNK_BYTES = 256 * 2**20
+_REPEAT_NS = 10_000_000
+_MAX_CALLS = 6
 
 
 class UnsupportedError(Exception):
     """The implementation gives a reason for not supporting the case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Observed:
+    """One call: its outputs where they are, and a copy that was made the moment that it returned."""
+
+    live: Outputs
+    kept: Outputs
+    elapsed_ns: int
+
+    def require_finished(self) -> None:
+        if not equal_bits(self.live, self.kept):
+            raise MisconductError(
+                "what a call returned was changed afterwards: it goes on after it returned, or reuses its output"
+            )
 
 
 @dataclasses.dataclass
@@ -44,7 +71,10 @@ class Session:
     device: str
     operands: Operands | None = None
     call: Call | None = None
-    outputs: Outputs | None = None
+    results: list[Outputs] = dataclasses.field(default_factory=list)
+    """Copies of what the last calls returned, made the moment that they returned: what the oracle is shown."""
+    repeat_ns: int = _REPEAT_NS
+    """Quick calls are repeated for so long, to see whether they always return the same."""
 
     def prepare(self) -> dict[str, Any]:
         """Ask whether the case is supported, make its tensors, and prepare; only the last is timed."""
@@ -61,32 +91,60 @@ class Session:
         return {"place_ns": placed - start, "prepare_ns": self.call.prepare_ns}
 
     def first_call(self) -> dict[str, Any]:
-        """The first call of all, with whatever it compiles or sets up; then a second one on the same inputs.
+        """The first call of all, with whatever it compiles or sets up; then more on the same inputs.
 
-        The outputs of the two are compared bit by bit; the first one's stay to be judged.
+        The second one finds NaN in fresh memory; quick ones are repeated. Results that differ in any bit stay to be
+        judged, the first and the one that is farthest from it.
+
+        Raises:
+            MisconductError: when a call writes into its inputs, hands them or an earlier result out, or goes on
+                after it has returned.
         """
-        call = self._call()
-        call.set_up()
-        start = _CLOCK()
-        result = call.run()
-        first = _CLOCK() - start
-        self.outputs = call.outputs(result)
-        call.set_up()
-        start = _CLOCK()
-        again = call.outputs(call.run())
-        second = _CLOCK() - start
-        return {"first_call_ns": first, "second_call_ns": second, "deterministic": equal_bits(self.outputs, again)}
+        assert self.operands is not None
+        inputs = checksums(self.operands)
+        one = self._one_call()
+        with poisoned_memory():
+            two = self._one_call()
+        calls = [one, two]
+        repeated_ns = one.elapsed_ns + two.elapsed_ns
+        while repeated_ns < self.repeat_ns and len(calls) < _MAX_CALLS:
+            calls.append(self._one_call())
+            repeated_ns += calls[-1].elapsed_ns
+        require_own_memory(one.live, tensors_of(self.operands), "input")
+        require_own_memory(two.live, one.live, "an earlier call's")
+        for call in calls:
+            call.require_finished()
+        require_unchanged(inputs, self.operands)
+        spreads = [0.0 if equal_bits(one.kept, call.kept) else spread(one.kept, call.kept) for call in calls]
+        farthest = max(range(len(calls)), key=spreads.__getitem__)
+        same = all(equal_bits(one.kept, call.kept) for call in calls)
+        self.results = [one.kept] if same else [one.kept, calls[farthest or 1].kept]
+        return {
+            "first_call_ns": one.elapsed_ns,
+            "later_calls_ns": repeated_ns - one.elapsed_ns,
+            "deterministic": same,
+            "spread_rel": max(spreads) if math.isfinite(max(spreads)) else None,
+            "results": len(self.results),
+        }
+
+    def fresh_call(self) -> dict[str, Any]:
+        """One call on inputs that the implementation has not seen."""
+        self._refresh()
+        call = self._one_call()
+        self.results = [call.kept]
+        return {"fresh_call_ns": call.elapsed_ns}
 
     def time(self, limits: Limits, cache: str) -> dict[str, Any]:
-        """Warm up on the first inputs, then time calls on inputs that the implementation has not seen."""
+        """Warm up on the first inputs, then time calls on inputs that the implementation has not seen.
+
+        Each sample has inputs of its own: they have turned once more (:mod:`attnbench.cases.turns`).
+        """
         call = self._call()
-        self.outputs = None
+        self.results = []
         set_up = call.set_up if call.needs_set_up else None
         warmed = warm_up(call.run, _CLOCK, set_up=set_up)
-        assert self.operands is not None
         start = _CLOCK()
-        self.operands = refresh(self.case, self.implementation.declaration, self.operands, repetition=1)
-        call.rebind(self.operands)
+        self._refresh()
         refreshed = _CLOCK() - start
         calls = 1
         if cache == "cold":
@@ -97,11 +155,14 @@ class Session:
         gc.disable()
         try:
             before = read_counters()
-            samples, result = sample(call.run, _CLOCK, limits, calls=calls, set_up=set_up)
+            samples, result = sample(call.run, _CLOCK, limits, calls=calls, set_up=set_up, freshen=self._turn)
             disturbed = disturbance(before, read_counters())
         finally:
             gc.enable()
-        self.outputs = call.outputs(result)
+        outputs = call.outputs(result)
+        self.results = [copies(outputs)]
+        assert self.operands is not None
+        require_own_memory(outputs, tensors_of(self.operands), "input")
         return {
             "time_samples_ns": samples,
             "warmup_calls": warmed.calls,
@@ -109,16 +170,15 @@ class Session:
             "warmup_ns": warmed.calls * warmed.call_ns,
             "calls_per_sample": calls,
             "refresh_ns": refreshed,
+            "turn": len(samples) - 1,
             "involuntary_switches": disturbed.involuntary_switches,
             "major_faults": disturbed.major_faults,
             "steal_share": disturbed.steal_share,
         }
 
-    def dump(self, selection: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """Write those parts of the retained outputs that the oracle wants to see."""
-        if self.outputs is None:
-            raise RuntimeError("there is no output to show")
-        return dump(self.case, self.implementation.declaration.layout, self.outputs, selection, folder)
+    def dump(self, selection: dict[str, Any], folder: Path, result: int) -> dict[str, Any]:
+        """Write those parts of a retained result that the oracle wants to see."""
+        return dump(self.case, self.implementation.declaration.layout, self.results[result], selection, folder)
 
     def memory(self) -> dict[str, Any]:
         """Peak memory of one call, apart from any timed one."""
@@ -126,8 +186,8 @@ class Session:
         if refusal:
             return {"memory_refused": refusal}
         call = self._call()
-        output = nbytes(call.returned(self.outputs)) if self.outputs is not None else None
-        self.outputs = None
+        output = nbytes(call.returned(self.results[0])) if self.results else None
+        self.results = []
         start = _CLOCK()
         peak = memory.peak_of(call.run, set_up=call.set_up if call.needs_set_up else None)
         return {
@@ -149,9 +209,35 @@ class Session:
 
     def close(self) -> dict[str, Any]:
         """Let go of everything, so that the next cell starts with what this one found."""
-        self.call = self.operands = self.outputs = None
+        self.call = self.operands = None
+        self.results = []
         gc.collect()
         return {}
+
+    def _one_call(self) -> _Observed:
+        call = self._call()
+        call.set_up()
+        start = _CLOCK()
+        result = call.run()
+        elapsed = _CLOCK() - start
+        outputs = call.outputs(result)
+        require_tensors(outputs, self.implementation.declaration.framework)
+        return _Observed(outputs, copies(outputs), elapsed)
+
+    def _refresh(self) -> None:
+        """Inputs that the implementation has not seen, in the same memory."""
+        assert self.operands is not None
+        self.operands = refresh(self.case, self.implementation.declaration, self.operands, repetition=1)
+        self._call().rebind(self.operands)
+
+    def _turn(self, sample_number: int) -> None:
+        """Other inputs for each sample but the first, whose inputs are new anyway."""
+        if sample_number == 0:
+            return
+        assert self.operands is not None
+        self.operands = turn(self.case, self.implementation.declaration, self.operands, sample_number)
+        if self.implementation.declaration.framework == "jax":  # the others' tensors are the same ones
+            self._call().rebind(self.operands)
 
     def _call(self) -> Call:
         if self.call is None:

@@ -84,6 +84,7 @@ def sample(
     *,
     calls: int = 1,
     set_up: Callable[[], object] | None = None,
+    freshen: Callable[[int], object] | None = None,
 ) -> tuple[list[float], object]:
     """Take samples until the 95 % interval of the median is within 1 % on either side, or a limit is reached.
 
@@ -93,6 +94,7 @@ def sample(
         limits: when to stop; ``min_samples`` yields to the time limit once three samples are there.
         calls: how many calls make one sample; must be 1 with ``set_up``.
         set_up: done before each sample, not timed.
+        freshen: given the number of the sample, from 0; changes its inputs before ``set_up``, not timed.
 
     Returns:
         Nanoseconds of one call for each sample, in order, and what the last call returned.
@@ -102,6 +104,8 @@ def sample(
     spent = 0
     while len(samples) < limits.max_samples:
         result = None  # the output of the last call is freed outside of the timed region
+        if freshen is not None:
+            freshen(len(samples))
         if set_up is not None:
             set_up()
         start = clock()

@@ -1,0 +1,78 @@
+"""Which tokens of a long sequence stand for all of it: the edges where kernels go wrong, and an even spread.
+
+The spread is stratified: one random token from each of equal stretches, so that no stretch goes unseen.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from attnbench.cases.case import Case
+
+_TILE_EDGES = (0, 1, 63, 64, 65, 127, 128, 129)
+_INDEX_EDGES = (65535, 65536, 65537)  # where 16-bit indices end
+SPARSE_PAIRS = 2**28
+"""Beyond this many query-key pairs in a group of heads, gradients are judged with a sparse upstream gradient."""
+SPARSE_ROWS = 64
+
+
+def query_edges(case: Case) -> list[int]:
+    """Queries at edges of tiles, of the sequence and of the mask."""
+    last = case.seqlen_q - 1
+    marks = (case.prefix_len, case.seqlen_kv - case.diagonal_offset, -case.diagonal_offset, case.window_left)
+    edges = {*_TILE_EDGES, last - 1, last, last // 2, *_INDEX_EDGES, *_document_edges(case)}
+    edges |= {mark + step for mark in marks if mark is not None for step in (-1, 0, 1)}
+    return sorted(row for row in edges if 0 <= row <= last)
+
+
+def key_edges(case: Case) -> list[int]:
+    """Keys at edges of tiles, of the sequence and of the mask."""
+    last = case.seqlen_kv - 1
+    marks = (case.prefix_len, case.diagonal_offset, case.seqlen_q + case.diagonal_offset, *(case.kv_lengths or ()))
+    edges = {*_TILE_EDGES, last - 1, last, last // 64 * 64, last // 128 * 128, *_INDEX_EDGES, *_document_edges(case)}
+    edges |= {mark + step for mark in marks if mark is not None for step in (-1, 0, 1)}
+    return sorted(key for key in edges if 0 <= key <= last)
+
+
+def _document_edges(case: Case) -> list[int]:
+    edges, end = [], 0
+    for length in case.document_lengths or ():
+        end += length
+        edges += [end - 1, end]
+    return edges
+
+
+def spread(total: int, count: int, edges: Iterable[int], generator: random.Random) -> tuple[int, ...] | None:
+    """At least ``count`` of ``total`` tokens, in order: the edges, and one from each of ``count`` equal stretches.
+
+    Returns:
+        ``None`` where that is all of them.
+    """
+    if count >= total:
+        return None
+    chosen = set(edges)
+    for stretch in range(count):
+        chosen.add(generator.randrange(stretch * total // count, (stretch + 1) * total // count))
+    return tuple(sorted(chosen))
+
+
+def group_pairs(case: Case) -> int:
+    """Query-key pairs of the heads that share one key head (of all heads, behind projections), hidden ones included."""
+    shared = case.heads_q if case.operator == "multi_head_attention" else case.heads_q // case.heads_kv
+    return shared * case.seqlen_q * case.seqlen_kv
+
+
+def upstream_rows(case: Case, repetition: int) -> tuple[int, ...] | None:
+    """The queries whose upstream gradient is not zero; ``None`` where that is all of them.
+
+    dK and dV of a key add up what every query contributes. So that a few keys can be judged without going through all
+    pairs of a long sequence, the first inputs of such a case (``repetition`` 0) have an upstream gradient that is zero
+    but for a sample of queries. Timed calls (``repetition`` 1) have all of it.
+    """
+    if not case.needs_gradients or repetition != 0 or group_pairs(case) <= SPARSE_PAIRS or case.strides == "summed":
+        return None
+    return spread(case.seqlen_q, SPARSE_ROWS, query_edges(case), random.Random(f"{case.case_id}/upstream"))

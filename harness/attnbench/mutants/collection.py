@@ -1,0 +1,13 @@
+"""All mutants."""
+
+from __future__ import annotations
+
+from attnbench.mutants import conditions, conduct, gradients, heads, masks, precision, scale, softmax
+from attnbench.mutants.mutant import Mutant, mutant_of
+
+_THEMES = (scale, masks, softmax, heads, precision, gradients, conduct, conditions)
+
+
+def mutants() -> tuple[Mutant, ...]:
+    """Every mutant, theme by theme, each with a state of its own."""
+    return tuple(mutant_of(steps) for theme in _THEMES for steps in theme.MUTANTS)

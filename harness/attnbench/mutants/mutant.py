@@ -1,0 +1,54 @@
+"""What a mutant is: correct attention, of which one step is replaced by a mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+from attnbench.registry.implementation import Implementation, attention
+
+if TYPE_CHECKING:
+    from attnbench.mutants.steps import Steps
+
+EVERYTHING: dict[str, Any] = {
+    "dtypes": ("float64", "float32", "float16", "bfloat16"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "operators": ("attention", "multi_head_attention"),
+    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
+    "alignments": ("top_left", "bottom_right"),
+    "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    "gqa": True,
+    "unequal_head_dims": True,
+    "returns_lse": True,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A known-wrong implementation."""
+
+    name: str
+    sentence: str
+    """Its mistake, in one sentence."""
+    copies: str | None
+    """The real bug that it copies, as ``owner/repository#number``."""
+    implementation: Implementation
+
+
+def mutant_of(steps: type[Steps]) -> Mutant:
+    """The mutant that a class of steps describes: named after the class, its sentence the docstring's first line."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", steps.__name__).lower()
+    sentence = (inspect.getdoc(steps) or "").partition("\n")[0]
+    return Mutant(name, sentence, steps.copies, implementation_of(steps, f"mutant/{name}"))
+
+
+def implementation_of(steps: type[Steps], name: str) -> Implementation:
+    """An implementation that takes these steps."""
+    taken = steps()
+    implementation = attention(name, modes=steps.modes, **EVERYTHING)(taken.forward)
+    implementation.prepare(taken.prepare)
+    if taken.backward is not None:
+        implementation.backward(taken.backward)
+    return implementation

@@ -1,0 +1,260 @@
+"""Attention in steps that a mutant can replace one by one: whole matrices, tiles of keys, or with its own gradients.
+
+With nothing replaced each of the three is right (tests/mutants/). They compute in float32 at least, so that what goes
+wrong in a mutant is its mistake and not its arithmetic. Shapes: q (batch, heads_q, seqlen_q, head_dim), k and v
+(batch, heads_kv, seqlen_kv, dim), scores (batch, heads_q, seqlen_q, seqlen_kv), LSE (batch, heads_q, seqlen_q).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from attnbench.cases.bias import dense_bias
+from attnbench.cases.masks import dense_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.registry.operands import Operands
+
+TILE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What does not depend on Q, K and V."""
+
+    hidden: Tensor | None  # (batch or 1, 1, seqlen_q, seqlen_kv)
+    bias: Tensor | None  # (1, heads_q, seqlen_q, seqlen_kv)
+    sinks: Tensor | None  # (1, heads_q, 1, 1)
+    operands: Operands
+
+
+class Steps:
+    """Whole matrices; gradients by autograd."""
+
+    copies: ClassVar[str | None] = None
+    """The real bug that a mutant copies."""
+    modes: ClassVar[tuple[str, ...]] = ("forward", "backward", "forward_backward")
+    backward: Callable[..., Any] | None = None
+
+    def prepare(self, case: Case, operands: Operands) -> Plan:
+        """Mask, bias and sinks as tensors."""
+        import torch
+
+        visible = self.visible(case)
+        table = operands.relative_bias
+        bias = self.bias(case, None if table is None else table.double().numpy())
+        sinks = operands.sinks
+        return Plan(
+            hidden=None if visible is None else ~torch.from_numpy(np.ascontiguousarray(visible)),
+            bias=None if bias is None else torch.from_numpy(np.ascontiguousarray(bias)),
+            sinks=None if sinks is None else sinks[None, :, None, None],
+            operands=operands,
+        )
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        """The mask, True where a key is seen; ``None`` hides nothing."""
+        return None if case.mask == "none" else dense_mask(case)
+
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """What is added to the scores."""
+        return dense_bias(case, table)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+        """All steps: the output in the dtype of the inputs, and the LSE."""
+        scores = self.masked(self.modified(self.scores(wide(q), self.keys(wide(k), case), case), case, plan), plan)
+        weights, lse = self.softmax(scores, plan.sinks)
+        out = self.weighted(weights, self.values(wide(v), case))
+        return out.to(q.dtype), lse
+
+    def keys(self, k: Tensor, case: Case) -> Tensor:
+        """The key head of each query head."""
+        return k.repeat_interleave(case.heads_q // case.heads_kv, 1)
+
+    def values(self, v: Tensor, case: Case) -> Tensor:
+        """The value head of each query head."""
+        return v.repeat_interleave(case.heads_q // case.heads_kv, 1)
+
+    def scores(self, q: Tensor, k: Tensor, case: Case) -> Tensor:
+        """Scaled scores."""
+        return q @ k.transpose(-1, -2) * case.scale
+
+    def modified(self, scores: Tensor, case: Case, plan: Plan) -> Tensor:
+        """Soft cap, then bias."""
+        scores = self.capped(scores, case)
+        return scores if plan.bias is None else scores + plan.bias.to(scores.dtype)
+
+    def capped(self, scores: Tensor, case: Case) -> Tensor:
+        """The soft cap."""
+        import torch
+
+        return scores if case.softcap is None else case.softcap * torch.tanh(scores / case.softcap)
+
+    def masked(self, scores: Tensor, plan: Plan) -> Tensor:
+        """-inf where a key is hidden."""
+        import torch
+
+        return scores if plan.hidden is None else scores.masked_fill(plan.hidden, -torch.inf)
+
+    def softmax(self, scores: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Weights and LSE; rows that see nothing weigh nothing."""
+        import torch
+
+        top = scores.detach().amax(-1, keepdim=True)
+        if sinks is not None:
+            top = torch.maximum(top, sinks)
+        finite = top.masked_fill(torch.isneginf(top), 0)
+        exponentials = torch.exp(scores - finite)
+        total = exponentials.sum(-1, keepdim=True)
+        if sinks is not None:
+            total = total + torch.exp(sinks - finite)
+        lse = (finite + total.log())[..., 0]
+        return exponentials / total.masked_fill(total == 0, 1), lse
+
+    def weighted(self, weights: Tensor, v: Tensor) -> Tensor:
+        """The weighted sum of the values."""
+        return weights @ v
+
+
+class Tiled(Steps):
+    """Tiles of keys with a running softmax, as a fused kernel goes through them."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+        """Tile by tile: the largest score so far, the sum of exponentials, and the sum of values."""
+        import torch
+
+        wide_q, wide_k, wide_v = wide(q), self.keys(wide(k), case), self.values(wide(v), case)
+        scores = self.masked(self.modified(self.scores(wide_q, wide_k, case), case, plan), plan)
+        rows = scores[..., :1]
+        top = torch.full_like(rows, -torch.inf) if plan.sinks is None else plan.sinks.to(rows.dtype).expand_as(rows)
+        total = torch.zeros_like(rows) if plan.sinks is None else torch.ones_like(rows)
+        out = torch.zeros_like(wide_v[..., :1, :]).expand(*scores.shape[:-1], -1)
+        for start, stop in self.tiles(case.seqlen_kv):
+            tile = self.tile(scores, start, stop)
+            above = self.running_top(top, tile.detach().amax(-1, keepdim=True))
+            finite = above.masked_fill(torch.isneginf(above), 0)
+            weights = torch.exp(tile - finite)
+            factor = self.rescaling(top, finite)
+            total = self.accumulated(total * factor + weights.sum(-1, keepdim=True))
+            out = self.accumulated_out(
+                out * self.out_rescaling(factor) + self.rounded(weights) @ self.tile_of_values(wide_v, start, stop)
+            )
+            top = above
+        finite = top.masked_fill(torch.isneginf(top), 0)
+        return (out / total.masked_fill(total == 0, 1)).to(q.dtype), (finite + total.log())[..., 0]
+
+    def tiles(self, seqlen_kv: int) -> list[tuple[int, int]]:
+        """First key and the one beyond, of each tile."""
+        return [(start, min(start + TILE, seqlen_kv)) for start in range(0, seqlen_kv, TILE)]
+
+    def tile(self, scores: Tensor, start: int, stop: int) -> Tensor:
+        """Scores of a tile."""
+        return scores[..., start:stop]
+
+    def tile_of_values(self, v: Tensor, start: int, stop: int) -> Tensor:
+        """Values of a tile."""
+        return v[..., start:stop, :]
+
+    def running_top(self, top: Tensor, of_tile: Tensor) -> Tensor:
+        """The largest score so far."""
+        import torch
+
+        return torch.maximum(top, of_tile)
+
+    def rescaling(self, top: Tensor, finite: Tensor) -> Tensor:
+        """What sums so far are multiplied with when the largest score grows."""
+        import torch
+
+        return torch.exp(top - finite)
+
+    def out_rescaling(self, factor: Tensor) -> Tensor:
+        """The same, for the output."""
+        return factor
+
+    def accumulated(self, total: Tensor) -> Tensor:
+        """The sum of exponentials, as it is kept."""
+        return total
+
+    def accumulated_out(self, out: Tensor) -> Tensor:
+        """The output, as it is kept."""
+        return out
+
+    def rounded(self, weights: Tensor) -> Tensor:
+        """The weights, as they are multiplied with the values."""
+        return weights
+
+
+class Explicit(Steps):
+    """Whole matrices with a backward pass of its own, after Dao et al. 2022 (FlashAttention, algorithm 4)."""
+
+    def backward(
+        self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """dQ, dK and dV from the output and the LSE."""
+        wide_q, wide_k, wide_v, wide_dout = wide(q), self.keys(wide(k), case), self.values(wide(v), case), wide(dout)
+        linear = self.scores(wide_q, wide_k, case)
+        weights = self.weights(linear, lse, case, plan)
+        upstream = wide_dout @ wide_v.transpose(-1, -2)
+        dscores = weights * (upstream - self.delta(wide_dout, wide(out)))
+        dscores = dscores * self.slope(linear, case)
+        dq = dscores @ wide_k * self.scale_of_dq(case)
+        dk = self.grouped(dscores.transpose(-1, -2) @ wide_q * self.scale_of_dk(case), case)
+        dv = self.grouped(self.weights_of_dv(weights).transpose(-1, -2) @ self.dout_of_dv(wide_dout), case)
+        return self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype))
+
+    def weights(self, linear: Tensor, lse: Tensor, case: Case, plan: Plan) -> Tensor:
+        """The weights, computed again from the LSE."""
+        import torch
+
+        scores = self.masked(self.modified(linear, case, plan), plan)
+        return torch.exp(scores - lse.masked_fill(torch.isneginf(lse), 0)[..., None].to(scores.dtype))
+
+    def delta(self, dout: Tensor, out: Tensor) -> Tensor:
+        """The sum over a row of weights times their gradient."""
+        return (dout * out).sum(-1, keepdim=True)
+
+    def slope(self, linear: Tensor, case: Case) -> Tensor | float:
+        """The derivative of the soft cap."""
+        import torch
+
+        return 1.0 if case.softcap is None else 1 - torch.tanh(linear / case.softcap).square()
+
+    def scale_of_dq(self, case: Case) -> float:
+        """The derivative of the scaled score."""
+        return case.scale
+
+    def scale_of_dk(self, case: Case) -> float:
+        """The derivative of the scaled score."""
+        return case.scale
+
+    def grouped(self, gradient: Tensor, case: Case) -> Tensor:
+        """Summed over the query heads that share a key head."""
+        b, _, n, d = gradient.shape
+        return gradient.reshape(b, case.heads_kv, -1, n, d).sum(2)
+
+    def weights_of_dv(self, weights: Tensor) -> Tensor:
+        """The weights that dV is made of."""
+        return weights
+
+    def dout_of_dv(self, dout: Tensor) -> Tensor:
+        """The upstream gradient that dV is made of."""
+        return dout
+
+    def gradients(self, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is handed out."""
+        return dq, dk, dv
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    import torch
+
+    return x.to(torch.promote_types(x.dtype, torch.float32))

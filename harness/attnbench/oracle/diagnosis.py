@@ -1,0 +1,145 @@
+"""A guess at the cause of a disagreement.
+
+First, hypotheses: what would the case give with another mask, another scale, another head map? Where that is what came
+out, the mistake is named. Otherwise, the pattern of what is wrong: which heads, rows, columns, tiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from attnbench.cases.sampling import group_pairs
+from attnbench.oracle.arithmetic import EXACT
+from attnbench.oracle.budget import budget, measure
+from attnbench.oracle.patterns import pattern
+from attnbench.oracle.reference import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.judge import Truth
+    from attnbench.oracle.selection import Selection
+
+_MOST_PAIRS = 2**22
+"""Hypotheses need the answer of other cases; beyond so many query-key pairs that would take too long."""
+
+
+def guess(
+    case: Case,
+    selection: Selection,
+    truth: Truth,
+    got: Mapping[str, Tensor],
+    wrong: Sequence[str],
+    repetition: int,
+) -> str | None:
+    """Why the tensors ``wrong`` disagree, in one sentence, or ``None``.
+
+    Args:
+        case: the problem.
+        selection: what was judged.
+        truth: what it ought to be.
+        got: the judged tensors in float64, shaped as the truth's.
+        wrong: names of those that disagree.
+        repetition: which inputs.
+    """
+    simple = _of_the_lse_alone(truth, got, wrong) or _of_no_values(got, wrong)
+    if simple:
+        return simple
+    if len(selection.groups) * group_pairs(case) <= _MOST_PAIRS:
+        for sentence, answers in _hypotheses(case, selection, repetition):
+            if all(_agrees(case, truth, name, got[name], answers[name]) for name in wrong if name in answers):
+                return sentence
+    name = wrong[0]
+    _, allowed = budget(case, name, truth.honest[name], truth.terms.get(name))
+    return pattern(case, selection, name, got[name], truth.answers[name], allowed)
+
+
+def _agrees(case: Case, truth: Truth, name: str, got: Tensor, answer: Tensor) -> bool:
+    import torch
+
+    if not torch.equal(torch.isfinite(got), torch.isfinite(answer)):
+        return False
+    error = measure(got, answer, per_value=name == "lse")
+    allowed_rel, allowed_max = budget(case, name, truth.honest[name], truth.terms.get(name))
+    return error.rel <= allowed_rel and error.max <= allowed_max
+
+
+def _of_the_lse_alone(truth: Truth, got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None:
+    import torch
+
+    if tuple(wrong) != ("lse",):
+        return None
+    finite = torch.isfinite(truth.answers["lse"]) & torch.isfinite(got["lse"])
+    seen, right = got["lse"][finite], truth.answers["lse"][finite]
+    if right.numel() and torch.allclose(seen, right / math.log(2), rtol=1e-4, atol=1e-4):
+        return "the LSE is a logarithm to base 2: multiply it by ln 2"
+    return None
+
+
+def _of_no_values(got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None:
+    """What holds no values at all."""
+    name = wrong[0]
+    if bool((got[name] == 0).all()):
+        return f"{name} is zero throughout: it was never computed"
+    if bool(got[name].isnan().all()):
+        return f"{name} is NaN throughout: it was never written, or overflowed everywhere"
+    return None
+
+
+def _hypotheses(case: Case, selection: Selection, repetition: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Sentences, and the answers that they predict; from the specific to the general."""
+    for sentence, other in _other_cases(case):
+        yield f"it is what the case gives {sentence}", reference(other, selection, repetition, EXACT)
+    if repetition:
+        earlier = reference(case, selection, repetition - 1, EXACT)
+        yield "it is the answer to the inputs before these: a result, or something prepared, was kept", earlier
+
+
+def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
+    """The case as a mistaken implementation would have read it. Its inputs stay the same."""
+
+    def other(**fields: object) -> Case:
+        return dataclasses.replace(case, **fields)  # type: ignore[arg-type]
+
+    unequal = case.seqlen_q != case.seqlen_kv
+    if unequal and case.mask in ("causal", "sliding_window", "prefix_lm"):
+        turned = "bottom_right" if case.alignment == "top_left" else "top_left"
+        yield f"with alignment {turned}", other(alignment=turned)
+    if case.mask == "causal":
+        wide = {"mask": "sliding_window", "window_left": case.seqlen_kv}
+        yield "if a query does not see its own position", other(**wide, window_right=-1)
+        yield "if a query sees one key beyond its own position", other(**wide, window_right=1)
+    for name in ("window_left", "window_right", "prefix_len"):
+        value = getattr(case, name)
+        if value is not None:
+            yield f"with {name} = {value + 1} instead of {value}", other(**{name: value + 1})
+            yield f"with {name} = {value - 1} instead of {value}", other(**{name: value - 1})
+    if case.mask == "sliding_window":
+        yield (
+            "with left and right of the window exchanged",
+            other(window_left=case.window_right, window_right=case.window_left),
+        )
+    if case.kv_lengths is not None:
+        longer = tuple(min(n + 1, case.seqlen_kv) for n in case.kv_lengths)
+        yield "if one padded key is seen", other(kv_lengths=longer)
+        yield "if the last real key is not seen", other(kv_lengths=tuple(max(n - 1, 0) for n in case.kv_lengths))
+        yield "with all sequences as long as the first", other(kv_lengths=(case.kv_lengths[0],) * case.batch)
+    if case.mask == "document":
+        yield "with document_causal turned", other(document_causal=not case.document_causal)
+        yield "if documents see each other", other(mask="causal" if case.document_causal else "none")
+    if case.mask == "prefix_lm":
+        yield "with a causal mask, without the prefix", other(mask="causal")
+    if case.mask != "none":
+        yield f"without its mask ({case.mask})", other(mask="none")
+    if case.score_mod != "none":
+        yield f"without {case.score_mod}", other(score_mod="none", softcap=None)
+    yield "if scores are not scaled", other(scale=1.0)
+    yield "if scores are scaled twice", other(scale=case.scale**2)
+    yield "if scores are divided by head_dim instead of its root", other(scale=1.0 / case.head_dim)
+    yield "with powers of 2 instead of e", other(scale=case.scale * math.log(2))
+    yield "if all visible keys weigh the same", other(scale=1e-12)

@@ -1,0 +1,127 @@
+"""Which part of a tensor is wrong, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.cases.masks import row_bounds
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.selection import Selection
+
+_TILES = (256, 128, 64, 32, 16)
+
+
+def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Tensor, allowed: float) -> str | None:
+    """One sentence on what the wrong elements have in common.
+
+    Args:
+        case: the problem.
+        selection: what was judged.
+        name: of the tensor.
+        got: what came out, (heads, rows, columns), or (heads, rows) for an LSE.
+        answer: what ought to.
+        allowed: largest error of a row, relative to the row's norm.
+    """
+    import torch
+
+    if got.ndim == 2:
+        got, answer = got[..., None], answer[..., None]
+    unlike = torch.nan_to_num(got - answer, nan=torch.inf).abs()
+    unlike[(got == answer) | (got.isnan() & answer.isnan())] = 0
+    sizes = answer.nan_to_num(0, 0, 0).norm(dim=-1, keepdim=True)
+    scale = torch.maximum(sizes, sizes.square().mean().sqrt()).clamp_min(1e-300)
+    bad = unlike > allowed * scale / max(1.0, float(answer.shape[-1])) ** 0.5
+    rows = bad.any(-1)  # (heads, rows)
+    if not bool(rows.any()):
+        return None
+    factor = _factor(got, answer, rows)
+    if factor is not None:
+        return f"what is wrong is {factor:.4g} times what it should be"
+    places = selection.query_heads(case) if name in ("out", "lse", "dq") else list(selection.groups)
+    shares = _shares(case, places, rows, selection, name) + _columns(bad)
+    if not shares:
+        return "nothing of it is right" if bool(rows.all()) else None
+    return f"only {' and '.join(shares)} wrong"
+
+
+def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:
+    """The one factor by which all wrong rows differ, where there is one."""
+    import torch
+
+    seen, right = got[rows], answer[rows]
+    if not bool(torch.isfinite(seen).all()) or float(right.square().sum()) == 0:
+        return None
+    factor = float((seen * right).sum() / right.square().sum())
+    if abs(factor) < 1e-6 or abs(factor - 1) < 1e-3:
+        return None
+    rest = float((seen - factor * right).norm() / (abs(factor) * right.norm()))
+    return factor if rest < 0.02 else None
+
+
+def _shares(case: Case, places: list[tuple[int, int]], rows: Tensor, selection: Selection, name: str) -> list[str]:
+    """What batch elements, heads and rows the wrong ones have in common."""
+    said = []
+    by_place = rows.any(-1).tolist()
+    for which, noun in ((0, "batch"), (1, "head")):
+        everything = sorted({place[which] for place in places})
+        wrong = sorted({place[which] for place, bad in zip(places, by_place, strict=True) if bad})
+        if len(wrong) < len(everything):
+            said.append(_these(noun, wrong, everything))
+    of_keys = name in ("dk", "dv")
+    noun = "key" if of_keys else "row"
+    index = selection.keys if of_keys else selection.rows
+    total = case.seqlen_kv if of_keys else case.seqlen_q
+    numbers = list(range(total)) if index is None else list(index)
+    wrong_rows = [n for n, bad in zip(numbers, rows.any(0).tolist(), strict=True) if bad]
+    if len(wrong_rows) < len(numbers):
+        said.append(_rows(case, noun, wrong_rows, numbers, of_keys=of_keys))
+    return said
+
+
+def _these(noun: str, wrong: list[int], everything: list[int]) -> str:
+    if wrong == everything[1:]:
+        return f"{noun} > {everything[0]} is"
+    plural = {"batch": "batch elements", "head": "heads"}[noun]
+    return f"{noun} {wrong[0]} is" if len(wrong) == 1 else f"{plural} {_listed(wrong)} are"
+
+
+def _rows(case: Case, noun: str, wrong: list[int], everything: list[int], *, of_keys: bool) -> str:
+    total = case.seqlen_kv if of_keys else case.seqlen_q
+    rest = set(everything) - set(wrong)
+    if wrong == [total - 1]:
+        return f"the last {noun} is"
+    for tile in _TILES:
+        start = total // tile * tile
+        if total % tile and start and wrong[0] >= start and not any(n >= start for n in rest):
+            return f"the last {total - start} {noun}s, a tail shorter than a tile of {tile}, are"
+    if not any(n >= wrong[0] for n in rest):
+        return f"{noun}s >= {wrong[0]} are"
+    if not any(n <= wrong[-1] for n in rest):
+        return f"{noun}s <= {wrong[-1]} are"
+    if not of_keys:
+        low, high = row_bounds(case, 0)
+        empty = {n for n in everything if low[n] == high[n]}
+        if empty and set(wrong) == empty:
+            return "rows that see no key are"
+        whole = {n for n in everything if low[n] == 0 and high[n] == case.seqlen_kv}
+        if whole and not whole & set(wrong):
+            return f"rows whose mask ends among the keys are ({len(wrong)} of {len(everything)})"
+    return f"{len(wrong)} of {len(everything)} {noun}s, from {wrong[0]} to {wrong[-1]}, are"
+
+
+def _columns(bad: Tensor) -> list[str]:
+    columns = bad.any(0).any(0).nonzero().flatten().tolist()
+    width = bad.shape[-1]
+    if width == 1 or len(columns) == width or not columns:
+        return []
+    if columns == list(range(columns[0], width)) and columns[0]:
+        return [f"columns >= {columns[0]} are"]
+    return []
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:6])) + (" and more" if len(numbers) > 6 else "")

@@ -1,0 +1,1 @@
+"""Which known-wrong implementations a scenario's inputs catch, and which they are blind to."""

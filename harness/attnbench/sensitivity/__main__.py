@@ -1,0 +1,46 @@
+"""The loop of a process that tries mutants: ``python -m attnbench.sensitivity READ_FD WRITE_FD``."""
+
+from __future__ import annotations
+
+import collections
+import gc
+import sys
+import warnings
+
+from attnbench.cases.case import make_case
+from attnbench.machine.settle import settle_torch
+from attnbench.mutants.collection import mutants
+from attnbench.sensitivity.trial import BrokenMutantError, trial
+from attnbench.worker.limits import die_with_parent
+from attnbench.worker.protocol import Channel
+
+ENOUGH = 3
+"""A mutant that so many cases have caught is tried no more."""
+
+
+def main() -> None:
+    """Answer each case with what the check says of every mutant, until the parent hangs up."""
+    die_with_parent()
+    warnings.simplefilter("ignore")  # a mutant's, of overflows that are its mistake
+    channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
+    settle_torch(threads=1)
+    everything = mutants()
+    catches = collections.Counter[str]()
+    gc.collect()
+    gc.freeze()  # what was imported stays: collecting garbage between trials need not look at it again
+    about = [{"name": m.name, "sentence": m.sentence, "copies": m.copies} for m in everything]
+    while (request := channel.receive()) is not None:
+        if request["do"] == "start":
+            channel.send({"status": "ok", "mutants": about})
+            continue
+        try:
+            at_large = [mutant for mutant in everything if catches[mutant.name] < ENOUGH]
+            said = trial(make_case(**request["case"]), at_large)
+            catches.update(name for name, reason in said.items() if reason is not None)
+            channel.send({"status": "ok", "said": said})
+        except BrokenMutantError as error:
+            channel.send({"status": "error", "reason": str(error)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What a call must not do, whatever it computes: hand out its inputs, overwrite them, or go on after it returned."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+# Taken before any plug-in is imported: one that replaces these functions changes nothing here.
+from numpy import ascontiguousarray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from attnbench.registry.operands import Operands
+    from attnbench.worker.dump import Outputs
+
+_crc32 = zlib.crc32
+
+
+class MisconductError(Exception):
+    """A call did what makes its result worthless: the cell is ``wrong``."""
+
+
+def require_tensors(outputs: Outputs, framework: str) -> None:
+    """A result must be there when a call returns: a plain tensor, not an object that computes when it is looked at.
+
+    Raises:
+        MisconductError: where one is of another type.
+    """
+    for name, tensor in outputs.items():
+        kind = type(tensor)
+        if framework == "torch":
+            import torch
+
+            if kind is not torch.Tensor:
+                raise MisconductError(f"the call returned {kind.__name__} as {name}, not a torch.Tensor")
+        elif framework == "numpy" and kind is not np.ndarray:
+            raise MisconductError(f"the call returned {kind.__name__} as {name}, not a numpy.ndarray")
+
+
+def require_own_memory(outputs: Outputs, others: dict[str, Any], whose: str) -> None:
+    """An output must not lie in the memory of something else.
+
+    Args:
+        outputs: what a call returned.
+        others: tensors by name that it must not overlap.
+        whose: what those are, for the sentence.
+
+    Raises:
+        MisconductError: where one does.
+    """
+    taken = {name: extent for name, tensor in others.items() if (extent := _extent(tensor)) is not None}
+    for name, tensor in outputs.items():
+        extent = _extent(tensor)
+        if extent is None:
+            continue
+        for other, (begin, end) in taken.items():
+            if extent[0] < end and begin < extent[1]:
+                raise MisconductError(f"{name} lies in the memory of {whose} {other}: a result must have its own")
+
+
+def _extent(tensor: Any) -> tuple[int, int] | None:
+    """First address and the one beyond; ``None`` for what is empty or has no address."""
+    if isinstance(tensor, np.ndarray):
+        if tensor.size == 0:
+            return None
+        begin, end = np.lib.array_utils.byte_bounds(tensor)
+        return int(begin), int(end)
+    if not hasattr(tensor, "data_ptr") or tensor.numel() == 0:
+        return None
+    span = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    begin = int(tensor.data_ptr())
+    return begin, begin + span * int(tensor.element_size())
+
+
+def tensors_of(operands: Operands) -> dict[str, Any]:
+    """All tensors of a call's operands, by name."""
+    fields = {f.name: getattr(operands, f.name) for f in dataclasses.fields(operands)}
+    return {name: tensor for name, tensor in fields.items() if tensor is not None}
+
+
+def checksums(operands: Operands) -> dict[str, int]:
+    """A checksum of the memory of each operand, with what lies around it in the same buffer."""
+    return {name: _checksum(tensor) for name, tensor in tensors_of(operands).items()}
+
+
+def require_unchanged(before: dict[str, int], operands: Operands) -> None:
+    """A call must leave its inputs, and what lies around them, as they were.
+
+    Raises:
+        MisconductError: where one has changed.
+    """
+    changed = [name for name, checksum in checksums(operands).items() if checksum != before[name]]
+    if changed:
+        raise MisconductError(f"the call wrote into its inputs: {', '.join(changed)}")
+
+
+def _checksum(tensor: Any) -> int:
+    checksum = 0
+    for part in _memory(tensor):
+        checksum = _crc32(part, checksum)
+    return checksum
+
+
+def _memory(tensor: Any) -> Iterator[memoryview]:
+    """The bytes of the whole buffer that a tensor lies in."""
+    if hasattr(tensor, "untyped_storage"):
+        import torch
+
+        whole = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
+        yield whole.cpu().numpy().data
+        return
+    array = np.asarray(tensor)
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    yield ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -1,0 +1,100 @@
+"""The guess at a cause: what a mutant's output is said to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from attnbench import Case, make_case
+from attnbench.mutants.collection import mutants
+from attnbench.oracle.diagnosis import guess
+from attnbench.oracle.judge import find_truth, judge
+from attnbench.oracle.selection import requests, select
+from attnbench.worker.session import Session
+
+MUTANTS = {mutant.name: mutant for mutant in mutants()}
+CROSS = {"seqlen_q": 37, "seqlen_kv": 131, "mask": "causal"}
+WINDOW = {"mask": "sliding_window", "window_left": 15, "window_right": 3, "inputs": "needle"}
+GUESSES: list[tuple[str, dict[str, Any], str]] = [
+    ("top-left-for-bottom-right", {**CROSS, "alignment": "bottom_right"}, "with alignment top_left"),
+    ("bottom-right-for-top-left", CROSS, "with alignment bottom_right"),
+    ("causal-ignored", {"mask": "causal"}, "it is what the case gives without its mask (causal)"),
+    ("causal-one-beyond", {"mask": "causal"}, "if a query sees one key beyond its own position"),
+    ("causal-without-diagonal", {"mask": "causal"}, "if a query does not see its own position"),
+    ("window-left-wider", WINDOW, "with window_left = 16 instead of 15"),
+    ("window-right-exclusive", WINDOW, "with window_right = 2 instead of 3"),
+    ("window-mirrored", WINDOW, "with left and right of the window exchanged"),
+    ("prefix-ignored", {"mask": "prefix_lm", "prefix_len": 33}, "with a causal mask, without the prefix"),
+    ("padding-one-short", {"mask": "key_padding", "inputs": "needle"}, "if the last real key is not seen"),
+    ("documents-ignored", {"mask": "document"}, "if documents see each other"),
+    ("softcap-missing", {"score_mod": "softcap", "softcap": 2.0}, "without softcap"),
+    ("scale-missing", {}, "if scores are not scaled"),
+    ("scale-by-head-dim", {}, "if scores are divided by head_dim instead of its root"),
+    ("scale-without-log2", {}, "with powers of 2 instead of e"),
+    ("mean-of-visible-v", {}, "if all visible keys weigh the same"),
+    ("lse-in-base2", {}, "to base 2"),
+    ("zeros", {}, "out is zero throughout"),
+    ("last-row-zero", {}, "only the last row is wrong"),
+    ("tail-of-queries-zero", {}, "only the last 3 rows, a tail shorter than a tile of 128, are wrong"),
+    ("first-columns-only", {"head_dim": 80}, "only columns >= 64 are wrong"),
+    ("wrong-beyond-first-batch", {"batch": 3}, "only batch > 0 is wrong"),
+    ("wrong-for-odd-lengths", {}, "what is wrong is 1.03 times what it should be"),
+    ("dk-missing", {"mode": "backward"}, "dk is zero throughout"),
+    ("empty-row-is-nan", {"mask": "key_padding", "batch": 2, "kv_lengths": [0, 9]}, "only batch 0 is wrong"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "sentence"), GUESSES, ids=[name for name, *_ in GUESSES])
+def test_the_cause_is_guessed(name: str, fields: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    case = make_case(**{"heads_q": 2, "seqlen_q": 131, **fields})
+    said = guess_of(case, name, tmp_path)
+    assert said is not None
+    assert sentence in said
+
+
+def guess_of(case: Case, name: str, folder: Path) -> str | None:
+    """What is said of a mutant's first result."""
+    session = Session(MUTANTS[name].implementation, case, "cpu", repeat_ns=0)
+    session.prepare()
+    session.first_call()
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    shown = session.dump(requests(case, selection), folder, 0)
+    verdict = judge(case, selection, truth, shown["outputs"], folder)
+    assert verdict.problem is not None
+    return guess(case, selection, truth, verdict.seen, verdict.wrong, 0)
+
+
+@pytest.mark.parametrize("mode", ["forward", "backward"])
+def test_noise_is_given_no_cause(mode: str) -> None:
+    case = make_case(heads_q=2, seqlen_q=40, mask="causal", mode=mode)
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    generator = torch.Generator().manual_seed(0)
+    got = {
+        name: torch.randn(answer.shape, dtype=torch.float64, generator=generator)
+        for name, answer in truth.answers.items()
+    }
+    assert guess(case, selection, truth, got, tuple(got), 0) == "nothing of it is right"
+
+
+def test_one_head_of_several_is_named() -> None:
+    case = make_case(heads_q=4, seqlen_q=40)
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    got = {"out": truth.answers["out"].clone()}
+    got["out"][2] += torch.randn(40, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert guess(case, selection, truth, got, ("out",), 0) == "only head 2 is wrong"
+
+
+def test_a_stale_result_is_recognised() -> None:
+    case = make_case(heads_q=2, seqlen_q=40)
+    selection = select(case, 1)
+    truth = find_truth(case, selection, 1)
+    stale = find_truth(case, selection, 0).answers
+    said = guess(case, selection, truth, stale, ("out",), 1)
+    assert said is not None
+    assert "the inputs before these" in said
