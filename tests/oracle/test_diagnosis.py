@@ -32,7 +32,7 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("documents-ignored", {"mask": "document"}, "if documents see each other"),
     ("softcap-missing", {"score_mod": "softcap", "softcap": 2.0}, "without softcap"),
     ("scale-missing", {}, "if scores are not scaled"),
-    ("scale-by-head-dim", {}, "if scores are divided by head_dim instead of its root"),
+    ("scale-by-head-dim", {}, "if scores are scaled twice"),
     ("scale-without-log2", {}, "with powers of 2 instead of e"),
     ("mean-of-visible-v", {}, "if all visible keys weigh the same"),
     ("lse-in-base2", {}, "to base 2"),

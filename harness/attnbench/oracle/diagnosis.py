@@ -94,7 +94,7 @@ def _of_no_values(got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None
 def _hypotheses(case: Case, selection: Selection, repetition: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Sentences, and the answers that they predict; from the specific to the general."""
     for sentence, other in _other_cases(case):
-        yield f"it is what the case gives {sentence}", reference(other, selection, repetition, EXACT)
+        yield f"it is what the case gives {sentence}", reference(other, selection, repetition, EXACT, inputs_of=case)
     if repetition:
         earlier = reference(case, selection, repetition - 1, EXACT)
         yield "it is the answer to the inputs before these: a result, or something prepared, was kept", earlier
@@ -140,6 +140,5 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
         yield f"without {case.score_mod}", other(score_mod="none", softcap=None)
     yield "if scores are not scaled", other(scale=1.0)
     yield "if scores are scaled twice", other(scale=case.scale**2)
-    yield "if scores are divided by head_dim instead of its root", other(scale=1.0 / case.head_dim)
     yield "with powers of 2 instead of e", other(scale=case.scale * math.log(2))
     yield "if all visible keys weigh the same", other(scale=1e-12)

@@ -17,8 +17,18 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 
-def reference(case: Case, selection: Selection, repetition: int, arithmetic: Arithmetic) -> dict[str, Tensor]:
+def reference(
+    case: Case, selection: Selection, repetition: int, arithmetic: Arithmetic, *, inputs_of: Case | None = None
+) -> dict[str, Tensor]:
     """What the selected parts of the output ought to be.
+
+    Args:
+        case: the problem.
+        selection: what is wanted of the answer.
+        repetition: which inputs.
+        arithmetic: how it is computed.
+        inputs_of: the case whose queries, keys and values these are, where it is another one: some families depend on
+            the mask.
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
@@ -30,17 +40,18 @@ def reference(case: Case, selection: Selection, repetition: int, arithmetic: Ari
         return multi_head_reference(case, selection, repetition, arithmetic)
     import torch
 
+    source = inputs_of or case
     parts: dict[str, list[Tensor]] = {name: [] for name in ("out", "lse", "dq", "dk", "dv", "dq_terms", "dk_terms")}
     size = case.heads_q // case.heads_kv
     for batch_index, kv_head in selection.groups:
-        k = arithmetic.load(rounded(case, operand_head(case, "k", batch_index, kv_head, repetition)))
-        v = arithmetic.load(rounded(case, operand_head(case, "v", batch_index, kv_head, repetition)))
+        k = arithmetic.load(rounded(case, operand_head(source, "k", batch_index, kv_head, repetition)))
+        v = arithmetic.load(rounded(case, operand_head(source, "v", batch_index, kv_head, repetition)))
         group: list[Answer] = []
         for head in range(kv_head * size, (kv_head + 1) * size):
-            q = arithmetic.load(rounded(case, operand_head(case, "q", batch_index, head, repetition)))
+            q = arithmetic.load(rounded(case, operand_head(source, "q", batch_index, head, repetition)))
             dout = None
             if case.needs_gradients:
-                dout = arithmetic.load(rounded(case, operand_head(case, "dout", batch_index, head, repetition)))
+                dout = arithmetic.load(rounded(case, operand_head(source, "dout", batch_index, head, repetition)))
             group.append(one_head(case, arithmetic, (batch_index, head), selection, q, k, v, dout))
         parts["out"] += [answer.out for answer in group]
         parts["lse"] += [answer.lse for answer in group]
