@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench test lint clean
+.PHONY: bench test lint soak clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -18,6 +18,12 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+SEEDS ?= 200
+SOAK ?=
+
+soak: $(STAMP)  ## hours: every implementation on every bundled scenario, SEEDS times; SOAK="--scenario edge-shapes"
+	$(BIN)/python -m tests.soak --seeds $(SEEDS) $(SOAK)
 
 # The environment is made again when what it is made from changes.
 $(STAMP): pyproject.toml constraints.txt

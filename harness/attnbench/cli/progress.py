@@ -69,7 +69,9 @@ class Progress:
         left = f"{max(0.0, self._left) * pace:.0f} s left" if self._done else ""
         self._bar.update(self._task, advance=1, counts=counts, left=left)
         if record.status not in _QUIET:
-            self.says(f"{record.status}: {record.implementation}, {cell.case.label()}: {record.reason}")
+            self.says(
+                f"{record.status}: {record.implementation}, {cell.case.label()}: {record.reason}\n    {record.repro}"
+            )
 
     def says(self, sentence: str) -> None:
         """A line for the person, above the bar."""
