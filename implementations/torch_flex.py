@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias"),
     alignments=("top_left", "bottom_right"),
-    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
     gqa=True,
     unequal_head_dims=True,
     memory="O(n)",

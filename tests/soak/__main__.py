@@ -31,7 +31,18 @@ def records(scenario: str, seed: int, extra: list[str]) -> list[dict[str, Any]]:
     """Records of one check."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         path = Path(folder) / "run.jsonl"
-        command = [sys.executable, "-m", "attnbench", "check", scenario, "--seed", str(seed), "--out", str(path), *extra]
+        command = [
+            sys.executable,
+            "-m",
+            "attnbench",
+            "check",
+            scenario,
+            "--seed",
+            str(seed),
+            "--out",
+            str(path),
+            *extra,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not path.exists():
             raise SystemExit(f"{' '.join(command)}: {done.stderr[-2000:]}")
