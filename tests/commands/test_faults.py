@@ -99,8 +99,8 @@ def test_where_the_worst_element_lies_is_told(run: Any) -> None:
     assert all("at batch 0, head 1, row 2, column 3" in r["reason"] for r in of(run, "faults/nan"))
 
 
-def test_what_is_no_tensor_is_an_error(run: Any) -> None:
-    assert {r["status"] for r in of(run, "faults/not-a-tensor")} == {"error"}
+def test_what_is_no_tensor_is_wrong(run: Any) -> None:
+    assert {r["status"] for r in of(run, "faults/not-a-tensor")} == {"wrong"}
     assert all("returned str" in r["reason"] for r in of(run, "faults/not-a-tensor"))
 
 

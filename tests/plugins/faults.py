@@ -120,7 +120,7 @@ def cached_output(q, k, v, case):
     key = (q.ctypes.data, case.case_id)
     if key not in _CACHE:
         _CACHE[key] = healthy(q, k, v, case)
-    return _CACHE[key]
+    return _CACHE[key].copy()
 
 
 _CACHE = {}

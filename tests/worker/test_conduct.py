@@ -5,6 +5,7 @@ Each of these plug-ins computes the right answer, or lets it look so, and is ``w
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,12 @@ MISCONDUCT = {
     "reuses-its-output": "out lies in the memory of an earlier call's out: a result must have its own",
     "writes-into-q": "the call wrote into its inputs: q",
     "writes-behind-q": "the call wrote into its inputs: q",
-    "goes-on-after-it-returned": "what a call returned was changed afterwards",
+    # Or what was there when it returned is judged, where the system lets it go on too late to be seen.
+    "goes-on-after-it-returned": "what a call returned was changed afterwards|instead of",
     "returns-a-lazy-tensor": "the call returned Lazy as out, not a torch.Tensor",
     "leaves-a-row-unwritten": "out is nan where",
-    "returns-what-it-returned-before": "(on fresh inputs)",
-    "packs-k-once": "(on fresh inputs)",
+    "returns-what-it-returned-before": r"\(on fresh inputs\)",
+    "packs-k-once": r"\(on fresh inputs\)",
 }
 
 
@@ -52,7 +54,7 @@ def test_misconduct_makes_a_cell_wrong_and_is_named(
 ) -> None:
     record = records[f"misconduct/{name}"]
     assert record["status"] == "wrong"
-    assert reason in str(record["reason"])
+    assert re.search(reason, str(record["reason"]))
 
 
 def test_the_same_plugin_without_misconduct_agrees(records: dict[str, dict[str, object]]) -> None:
