@@ -2,19 +2,24 @@
 
 What a fused GPU kernel does, written in Python: a block of queries stays in the cache while blocks of keys and values
 are streamed past it, and the running softmax is corrected whenever a larger score turns up. No matrix of scores ever
-exists. Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning" (2023); the online
-softmax is from Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018). The kernels themselves are
-in ``kernels.py``.
+exists. Read it in this order:
 
-Extra memory of a forward call: the LSE and a few tiles for each thread; for float16 and bfloat16, which are converted
-as a whole, float32 copies of Q, K, V and the output as well.
+- ``forward.py``: the algorithm, in plain Numba; then ``backward.py``, and ``decode.py`` for a few queries over many
+keys.
+- ``softmax.py``: what happens to a tile of scores.
+- ``product.py``: the generated micro-kernels, with the register tile drawn; ``simd.py``: vectors as values in Numba.
+- ``tiles.py``: between tensors and tiles; ``target.py``: what the processor offers; ``entry.py``: what is compiled.
+
+Extra memory of a call: the LSE and some tiles for each thread, whatever the length; of a backward pass also sums of dK
+and dV in float32 for as many heads as there are threads. ``docs/numba-flash.md`` tells what each step gave, and what
+limits it.
 """
 
 from __future__ import annotations
 
-import functools
+import math
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench import Case, Operands
+
+LOG2_E = math.log2(math.e)
 
 
 @attention(
@@ -45,42 +52,60 @@ if TYPE_CHECKING:
 )
 def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
     """Blocks of keys streamed past blocks of queries with an online softmax, in Numba."""
-    out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v, dtype=plan.computed)
-    lse = q.new_empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.computed)
-    arrays = [tensor.to(plan.computed).numpy() for tensor in (q, k, v)]
-    plan.forward(*arrays, out.numpy(), lse.numpy(), *plan.rules)
-    return out.to(q.dtype), lse
+    import torch
+
+    out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
+    lse = torch.empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.number)
+    plan.forward(*map(bits, (q, k, v, out)), lse.numpy(), *plan.rules)
+    return out, lse
 
 
 class Plan:
     """Compiled kernels, and what does not depend on Q, K and V."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
+        import numba
         import torch
 
-        self.computed = torch.float64 if case.dtype == "float64" else torch.float32
-        number = np.float64 if case.dtype == "float64" else np.float32
+        entry = import_module(f"{__name__}.entry")
+        self.number = torch.float64 if case.dtype == "float64" else torch.float32
+        number, index = (np.float64, np.int64) if case.dtype == "float64" else (np.float32, np.int32)
         bounds = [row_bounds(case, b) for b in range(case.batch)]
-        low, high = np.stack([low for low, _ in bounds]), np.stack([high for _, high in bounds])  # (batch, seqlen_q)
+        low, high = (np.stack([bound[i] for bound in bounds]).astype(index) for i in range(2))  # (batch, seqlen_q)
         table = None if operands.relative_bias is None else operands.relative_bias.double().numpy()
-        bias = diagonal_bias(case, table).astype(number)
-        sinks = np.full(case.heads_q, -np.inf) if operands.sinks is None else operands.sinks.numpy()
-        self.rules = (low, high, bias, sinks.astype(number), number(case.scale), number(case.softcap or 0))
-        self.forward = compiled("forward", number.__name__)
-        self.backward = compiled("backward", number.__name__) if case.needs_gradients else None
+        bias = diagonal_bias(case, table, spare=entry.TILE)
+        sinks = np.full(case.heads_q, -np.inf) if operands.sinks is None else operands.sinks.double().numpy()
+        cap = case.softcap or 0
+        scale = [case.scale / cap if cap else case.scale * LOG2_E, 1, case.scale]
+        words = np.int32 if entry.multiplied_in_pairs(case.dtype) else number
+        self.rules = (
+            low, high, (bias * LOG2_E).astype(number), (sinks * LOG2_E).astype(number), np.array(scale, number),
+            number(cap * LOG2_E), np.empty(0, words), np.empty(0, number), numba.get_num_threads(),
+        )  # fmt: skip
+        self.forward = entry.kernel("decode" if case.seqlen_q <= entry.QUERIES else "forward", case.dtype)
+        self.backward = entry.kernel("backward", case.dtype) if case.needs_gradients else None
 
 
 flash.prepare(Plan)
 
 
-def diagonal_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64]:
+def bits(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as an array that shares its memory: float16 as int16 and bfloat16 as uint16, which hold their bits."""
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    return (tensor.view(torch.int16) if tensor.dtype == torch.float16 else tensor).numpy()
+
+
+def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) -> NDArray[np.float64]:
     """What is added to scores: it hangs on the distance of key and query only, so one row holds all of a head's.
 
     Returns:
-        (heads_q, seqlen_q + seqlen_kv - 1), by key index - query index + seqlen_q - 1; (heads_q, 0) where nothing is
-        added.
+        (heads_q, seqlen_q + seqlen_kv - 1 + spare), by query index - key index + seqlen_kv - 1; (heads_q, 0) where
+        nothing is added.
     """
-    distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - case.diagonal_offset
+    distance = np.arange(case.seqlen_kv - 1, -case.seqlen_q - spare, -1) - case.diagonal_offset
     if case.score_mod == "alibi":
         return -alibi_slopes(case.heads_q)[:, None] * np.abs(distance)
     if table is not None:
@@ -88,28 +113,22 @@ def diagonal_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.f
     return np.empty((case.heads_q, 0))
 
 
-@functools.cache
-def compiled(kernel: str, number: str) -> Callable[..., None]:
-    """A kernel for float32 or float64. Numba keeps what it compiled on disk, for the next process."""
-    from numba import types
-
-    kernels = import_module(f"{__name__}.kernels")
-    function: Callable[..., None] = kernels.compile_for(getattr(kernels, kernel), getattr(types, number))
-    return function
-
-
 @flash.backward
 def flash_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by recomputing the weights from the LSE, block by block."""
-    import torch
-
-    given = [tensor.to(plan.computed) for tensor in (dout, q, k, v, out, lse)]
-    found = [torch.empty(tensor.shape, dtype=plan.computed) for tensor in (q, k, v)]
-    delta = torch.empty_like(lse)
-    arrays = [tensor.numpy() for tensor in (*given, delta, *found)]
+    dq, dk, dv = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
     assert plan.backward is not None
-    plan.backward(*arrays, *plan.rules)
-    dq, dk, dv = (gradient.to(q.dtype) for gradient in found)
+    plan.backward(*map(bits, (dout, q, k, v, out)), lse.numpy(), *map(bits, (dq, dk, dv)), *plan.rules)
     return dq, dk, dv
+
+
+@flash.backend
+def compiled_for(run: Callable[[], None]) -> str:
+    """What the code was compiled for, and who runs its threads."""
+    import numba
+
+    run()
+    target = import_module(f"{__name__}.target").TARGET
+    return f"{target.name}; Numba {numba.__version__}, {numba.threading_layer()}, {numba.get_num_threads()} threads"

@@ -1,25 +1,189 @@
-"""Parts of ``numba/flash`` that show only when memory holds what it rarely holds."""
+"""Parts of ``numba/flash``: that it agrees with the definition is told by test_agreement.py and the conformance tests."""
 
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
-KERNELS = importlib.import_module("attnbench.implementations.numba_flash.kernels")
-
-
-def test_rows_of_a_tile_beyond_the_end_are_zero_whatever_lay_there_before() -> None:
-    """They meet weights of zero, and zero times what was left in memory may be NaN."""
-    tile = np.full((4, 3), np.nan, np.float32)
-    source = np.arange(15, dtype=np.float32).reshape(5, 3)
-    assert KERNELS.load(tile, source, 3) == 2
-    np.testing.assert_array_equal(tile, [[9, 10, 11], [12, 13, 14], [0, 0, 0], [0, 0, 0]])
+from attnbench import make_case
+from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
 
 
-def test_bounds_of_a_block_leave_rows_out_that_see_nothing() -> None:
-    low, high = np.array([7, 3, 0, 5, 9]), np.array([9, 8, 0, 5, 9])
-    rules = KERNELS.Rules(low, high, np.empty(0), -np.inf, 1.0, 0.0)
-    assert KERNELS.visible_keys(rules, 0, 4) == (3, 9)
-    first, beyond = KERNELS.visible_keys(rules, 2, 5)
+def part(name: str) -> Any:
+    return importlib.import_module(f"attnbench.implementations.numba_flash.{name}")
+
+
+SIMD, PRODUCT, TILES, SOFTMAX, TARGET = map(part, ("simd", "product", "tiles", "softmax", "target"))
+compiled = part("compiling").compiled
+RNG = np.random.default_rng(0)
+
+
+@compiled
+def powers(x: Any, result: Any) -> None:
+    for i in range(0, x.size, SIMD.lanes_of(x)):
+        SIMD.store(result, i, SIMD.exp2(SIMD.load(x, i)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp2_is_within_two_units_in_the_last_place(dtype: Any) -> None:
+    lowest = np.finfo(dtype).minexp
+    x = np.concatenate([np.linspace(lowest + 1, 20, 4096), -np.geomspace(1e-8, 1, 1024)]).astype(dtype)
+    result = np.empty_like(x)
+    powers(x, result)
+    right = np.exp2(x.astype(np.longdouble))
+    assert np.max(np.abs(result - right) / right) < 2 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp2_of_what_is_hidden_is_zero_and_of_nan_is_nan(dtype: Any) -> None:
+    x = np.array([-np.inf, np.nan, -1e30, 0, 1, -np.inf, 3, -2] * 2, dtype)
+    result = np.empty_like(x)
+    powers(x, result)
+    np.testing.assert_array_equal(result, [0, np.nan, 0, 1, 2, 0, 8, 0.25] * 2)
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 6, 7, 11, 12, 13])
+def test_a_product_covers_all_rows_and_columns_and_nothing_else(rows: int, vectors: int) -> None:
+    """Whatever is left over when tiles of six rows and some registers have been laid."""
+    columns, inner, room = vectors * 512 // TARGET.TARGET.register_bits * TARGET.TARGET.lanes(32), 7, 3
+    columns = vectors * TARGET.TARGET.lanes(32)
+    a, b = RNG.integers(-4, 5, (rows, inner)), RNG.integers(-4, 5, (inner, columns))  # sums are exact
+    c = np.full((rows + room, columns), np.nan, np.float32)
+    wide, narrow = a.astype(np.float32), b.astype(np.float32)
+    PRODUCT.multiply(
+        c.reshape(-1), 0, columns, wide.reshape(-1), 0, inner, 1, narrow.reshape(-1), 0, columns, rows, vectors, inner,
+        np.array([0.5], np.float32),
+    )  # fmt: skip
+    np.testing.assert_array_equal(c[:rows], a @ b / 2)
+    assert np.isnan(c[rows:]).all()
+
+    factor = RNG.integers(1, 3, columns).astype(np.float32)
+    before = c[:rows].copy()
+    transposed = np.ascontiguousarray(wide.T)
+    PRODUCT.multiply_add(
+        c.reshape(-1), 0, columns, transposed.reshape(-1), 0, 1, rows, narrow.reshape(-1), 0, columns, rows, vectors,
+        inner, factor, 0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(c[:rows], before * factor + a @ b)
+    assert np.isnan(c[rows:]).all()
+
+
+def test_bfloat16_is_rounded_to_nearest_even_and_nan_stays_nan() -> None:
+    bits = RNG.integers(0, 2**32, 4096, np.uint32)
+    bits[:4] = [0x3F808000, 0x3F818000, 0x7FC00001, 0xFF800000]  # two ties, a NaN, -inf
+    numbers = bits.view(np.float32)
+    numbers = numbers[(np.abs(numbers) > 1e-37) | ~np.isfinite(numbers)]  # the instruction makes denormals zero
+    numbers = numbers[: numbers.size // 16 * 16].reshape(-1, 16)
+    found = np.zeros(numbers.shape, np.uint16)
+    lanes = TARGET.TARGET.lanes(32)
+    TILES.unpack(found, 0, numbers.reshape(-1), 0, 16, len(numbers), np.zeros((1, lanes), np.uint16))
+    right = torch.from_numpy(numbers).to(torch.bfloat16)
+    np.testing.assert_array_equal(torch.from_numpy(found.view(np.int16)).view(torch.bfloat16).float(), right.float())
+
+
+def test_a_tile_is_padded_with_zeros_whatever_lay_there_before() -> None:
+    """Padding meets weights of zero, and zero times what was left in memory may be NaN."""
+    source = np.arange(15, dtype=np.float32).reshape(3, 5)
+    tile = np.full(3 * 16, np.nan, np.float32)
+    TILES.pack(tile, 0, 16, source, 1, 2)
+    np.testing.assert_array_equal(tile[:32].reshape(2, 16)[:, :5], source[1:])
+    np.testing.assert_array_equal(tile[:32].reshape(2, 16)[:, 5:], 0)
+
+
+@pytest.mark.parametrize("softcap", [1.0, 50.0])
+def test_the_cap_is_a_tangent_near_zero_as_well_as_far_from_it(softcap: float) -> None:
+    s = np.concatenate([np.geomspace(1e-7, 30, 32), -np.geomspace(1e-7, 30, 32)]).astype(np.float32)
+    found = s.copy()
+    SOFTMAX.cap(found, 1, 64 // TARGET.TARGET.lanes(32), softcap)
+    np.testing.assert_allclose(found, softcap * np.tanh(s.astype(np.float64)), rtol=5e-7)
+
+
+def test_bounds_of_a_tile_leave_rows_out_that_see_nothing() -> None:
+    low, high = np.array([7, 3, 0, 5, 9], np.int32), np.array([9, 8, 0, 5, 9], np.int32)
+    bounds = part("forward").bounds_of_tile
+    assert bounds(low, high, 0, 2) == (3, 9, 7, 8)  # any of the rows sees 3 to 9, and all of them see 7
+    assert bounds(low, high, 0, 3)[:2] == (3, 9)
+    first, beyond, *_ = bounds(low, high, 2, 3)
     assert first >= beyond
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("seqlen_q", [3, 200])
+def test_the_number_of_threads_changes_no_bit_of_the_forward_pass(seqlen_q: int, dtype: str) -> None:
+    case = make_case(heads_q=6, heads_kv=2, seqlen_q=seqlen_q, seqlen_kv=1200, dtype=dtype, mask="key_padding")
+    flash, operands = part("__init__"), operands_of(case)
+    plan = importlib.import_module("attnbench.implementations.numba_flash").Plan(case, operands)
+    assert flash is not None
+    found = []
+    for threads in (1, 2):
+        plan.rules = (*plan.rules[:-1], threads)
+        out, lse = results_with(plan, operands, case)
+        found.append((out.view(torch.int16 if dtype == "bfloat16" else torch.int32), lse))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def results_with(plan: Any, operands: Any, case: Any) -> Any:
+    module = importlib.import_module("attnbench.implementations.numba_flash")
+    return module.flash.function(operands.q, operands.k, operands.v, case, plan)
+
+
+def test_few_heads_are_cut_into_parts_so_that_all_threads_have_work() -> None:
+    parts_of = part("backward").parts_of
+    assert parts_of(16, 40, 4) == 1
+    assert parts_of(4, 40, 4) == 1  # one for each
+    assert parts_of(1, 40, 4) == 16
+    assert parts_of(3, 2, 4) == 2  # no more than there is
+
+
+def test_gradients_of_one_head_cut_into_parts_agree() -> None:
+    case = make_case(heads_q=3, heads_kv=1, seqlen_q=300, mode="backward", mask="causal", head_dim=24)
+    found = results_of(implementation("numba_flash", "numba/flash"), case)
+    assert disagreement(case, found, answer_of(case)) is None
+
+
+@pytest.mark.parametrize(
+    ("features", "machine", "name"),
+    [
+        ({"avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bf16"}, "x86_64", "AVX-512 BF16"),
+        ({"avx2", "fma", "avx512f", "avx512vl", "avx512dq"}, "x86_64", "AVX-512"),
+        ({"avx2", "fma"}, "x86_64", "AVX2"),
+        ({"sse2"}, "x86_64", "128-bit vectors"),
+        ({"neon", "bf16"}, "aarch64", "NEON BF16"),
+        ({"neon"}, "arm64", "NEON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_the_target_follows_from_what_the_processor_offers(features: set[str], machine: str, name: str) -> None:
+    target = TARGET.detect(frozenset(features), machine)
+    assert target.name == name
+    # 6 rows of accumulators, a row of operands and one spread number have to fit into the register file.
+    assert 6 * target.columns + target.columns + 1 <= (16 if name in {"AVX2", "128-bit vectors"} else 32)
+
+
+AVX2 = "+64bit,+cmov,+cx8,+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
+PROGRAM = """
+import sys
+from attnbench import make_case
+from tests.implementations.conftest import answer_of, disagreement, implementation, results_of
+case = make_case(heads_q=4, heads_kv=2, seqlen_q=70, seqlen_kv=131, head_dim=24, head_dim_v=40, dtype="bfloat16",
+                 mask="causal", alignment="bottom_right", score_mod="softcap")
+found = results_of(implementation("numba_flash", "numba/flash"), case)
+sys.exit(disagreement(case, found, answer_of(case)))
+"""
+
+
+@pytest.mark.skipif(TARGET.TARGET.register_bits < 256, reason="this processor has no AVX2")
+def test_the_same_code_compiled_for_avx2_agrees() -> None:
+    """Other registers, other tiles, no instruction for bfloat16 or for powers of two: the fallbacks of all of them."""
+    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,258 @@
+"""Vectors of one register as values in Numba: what the kernels of this package are written with.
+
+Numba compiles scalars, and leaves it to LLVM to find vectors in loops. Here a vector is a type of its own, so that a
+loop says what stays in registers. LLVM lowers the same code to AVX-512, AVX2 or NEON; the width is the register's.
+
+A ``Vector`` is loaded from and stored to one-dimensional contiguous arrays, at an index that counts elements. ``+``,
+``-`` and ``*`` work between vectors of one type; comparisons give a mask for :func:`select`. Nothing here lets the
+compiler assume that there is no infinity and no NaN.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import models, register_model
+
+from .compiling import Codegen, intrinsic
+from .llvm import call, data_of, element_type, emit_exp2, integer, load_at, reduced, splat, store_at, suffix
+from .target import TARGET
+
+# --- The types --------------------------------------------------------------------------------------------------------
+
+
+class Vector(types.Type):
+    """As many numbers as a register holds.
+
+    Args:
+        dtype: Numba type of one.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.lanes = TARGET.lanes(dtype.bitwidth)
+        super().__init__(name=f"Vector({dtype}, {self.lanes})")
+
+
+class Mask(types.Type):
+    """One bit for each lane of a vector."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"Mask({lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, vector_type(fe_type))
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Mask) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(ir.IntType(1), fe_type.lanes))
+
+
+def vector_type(vector: Vector) -> ir.VectorType:
+    """LLVM's type of a vector."""
+    return ir.VectorType(element_type(vector.dtype), vector.lanes)
+
+
+@intrinsic
+def lanes_of(context: Any, array: Any) -> tuple[Any, Codegen]:
+    """Lanes of a vector of the array's type: a constant."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return integer(TARGET.lanes(sig.args[0].dtype.bitwidth))
+
+    return types.intp(array), codegen
+
+
+# --- Memory -----------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def load(context: Any, array: Any, index: Any) -> tuple[Any, Codegen]:
+    """Elements ``index`` and following of a contiguous array."""
+    vector = Vector(array.dtype)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return load_at(builder, data_of(context, builder, sig.args[0], args[0]), args[1], vector_type(vector))
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def store(context: Any, array: Any, index: Any, vector: Any) -> tuple[Any, Codegen]:
+    """Write a vector to elements ``index`` and following."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        store_at(builder, args[2], data_of(context, builder, sig.args[0], args[0]), args[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def spread(context: Any, array: Any, scalar: Any) -> tuple[Any, Codegen]:
+    """A scalar in all lanes of a vector of the array's type."""
+    vector = Vector(array.dtype)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return splat(builder, args[1], vector.lanes)
+
+    return vector(array, array.dtype), codegen
+
+
+@intrinsic
+def lane_numbers(context: Any, array: Any) -> tuple[Any, Codegen]:
+    """0, 1, 2, ... in a vector of the array's type, which is one of integers."""
+    vector = Vector(array.dtype)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return ir.Constant(vector_type(vector), list(range(vector.lanes)))
+
+    return vector(array), codegen
+
+
+# --- Arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def _operator(function: Any, on_floats: str, on_integers: str) -> None:
+    """Give ``function`` a meaning for two vectors: the builder's method of that name."""
+
+    @infer_global(function)
+    class _Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    @lower_builtin(function, Vector, Vector)
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        name = on_floats if isinstance(sig.args[0].dtype, types.Float) else on_integers
+        return getattr(builder, name)(*args)
+
+
+_operator(operator.add, "fadd", "add")
+_operator(operator.sub, "fsub", "sub")
+_operator(operator.mul, "fmul", "mul")
+_operator(operator.truediv, "fdiv", "sdiv")
+
+
+def _comparison(function: Any, sign: str) -> None:
+    """The same for a comparison, which gives a mask; false where a number is NaN."""
+
+    @infer_global(function)
+    class _Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return signature(Mask(args[0].lanes), *args)
+            return None
+
+    @lower_builtin(function, Vector, Vector)
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        compare = builder.fcmp_ordered if isinstance(sig.args[0].dtype, types.Float) else builder.icmp_signed
+        return compare(sign, *args)
+
+
+_comparison(operator.lt, "<")
+_comparison(operator.le, "<=")
+_comparison(operator.eq, "==")
+
+
+@infer_global(operator.and_)
+class _AndMasks(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        return (
+            signature(args[0], *args) if len(args) == 2 and isinstance(args[0], Mask) and args[0] == args[1] else None
+        )
+
+
+@lower_builtin(operator.and_, Mask, Mask)
+def _and_masks(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    return builder.and_(*args)
+
+
+@intrinsic
+def select(context: Any, mask: Any, yes: Any, no: Any) -> tuple[Any, Codegen]:
+    """Lanes of ``yes`` where the mask is set, of ``no`` elsewhere."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.select(*args)
+
+    return yes(mask, yes, no), codegen
+
+
+@intrinsic
+def any_lane(context: Any, mask: Any) -> tuple[Any, Codegen]:
+    """Whether any bit of a mask is set."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        bits = builder.bitcast(args[0], ir.IntType(sig.args[0].lanes))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(mask), codegen
+
+
+@intrinsic
+def maximum(context: Any, a: Any, b: Any) -> tuple[Any, Codegen]:
+    """The larger in each lane; ``b`` where either is NaN."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def fma(context: Any, a: Any, b: Any, c: Any) -> tuple[Any, Codegen]:
+    """A * b + c, rounded once."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return call(builder, f"llvm.fma.{suffix(args[0].type)}", args[0].type, args)
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
+def sum_of(context: Any, vector: Any) -> tuple[Any, Codegen]:
+    """The lanes' sum, added up pairwise."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return reduced(builder, args[0], builder.fadd)
+
+    return vector.dtype(vector), codegen
+
+
+@intrinsic
+def largest_of(context: Any, vector: Any) -> tuple[Any, Codegen]:
+    """The largest lane; which of them are NaN is not seen."""
+
+    def larger(builder: ir.IRBuilder) -> Callable[[ir.Value, ir.Value], ir.Value]:
+        return lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return reduced(builder, args[0], larger(builder))
+
+    return vector.dtype(vector), codegen
+
+
+@intrinsic
+def exp2(context: Any, x: Any) -> tuple[Any, Codegen]:
+    """2 to the power of each lane; 0 for -inf, NaN for NaN. Results below the smallest normal number may be 0.
+
+    The nearest integer goes into the exponent, and a polynomial takes the rest, which lies in [-1/2, 1/2].
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return emit_exp2(builder, args[0])
+
+    return x(x), codegen

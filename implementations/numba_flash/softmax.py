@@ -1,0 +1,170 @@
+"""What happens to a tile of scores: the score modification, the mask, and one step of the online softmax.
+
+A tile holds the scores of some keys with up to ``TILE`` queries, **transposed**: ``s[key * TILE + query]``. So a
+register holds one key's scores with 16 queries, and everything that a softmax does along the keys (maximum, sum) is
+done for 16 queries at once, without ever adding up within a register. Scores are in units of log2(e), so that weights
+are powers of two.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from .compiling import Array, chosen_by_types, compiled
+from .simd import exp2, fma, lanes_of, load, maximum, select, spread, store
+from .tiles import pair_vectors
+
+TILE = 64  # queries
+LOG2_E = math.log2(math.e)
+LN_2 = math.log(2)
+
+
+class Rules(NamedTuple):
+    """What makes weights of the scores of one head."""
+
+    low: Array  # (seqlen_q,), the first key that a row sees
+    high: Array  # (seqlen_q,), the first key beyond
+    bias: Array  # by query index - key index + seqlen_kv - 1, in units of log2(e), with a tile to spare; or empty
+    softcap: float  # in units of log2(e); 0 is none
+
+
+# --- Score modifications and masks ------------------------------------------------------------------------------------
+
+
+def _tanh_series(terms: int) -> tuple[float, ...]:
+    """Coefficients of x, x^3, x^5, ... in tanh x, from tanh' = 1 - tanh^2."""
+    series = [1.0]
+    for n in range(1, terms):
+        series.append(-sum(series[i] * series[n - 1 - i] for i in range(n)) / (2 * n + 1))
+    return tuple(series)
+
+
+TANH = _tanh_series(14)
+
+
+@compiled
+def cap(s: Array, keys: int, vectors: int, softcap: float) -> None:
+    """``softcap * tanh(s)``: by its series near 0, where 1 - exp cancels, and by exponentials elsewhere."""
+    lanes = lanes_of(s)
+    one, zero, near = spread(s, s.dtype.type(1)), spread(s, s.dtype.type(0)), spread(s, s.dtype.type(0.4))
+    factor = spread(s, s.dtype.type(softcap))
+    for key in range(keys):
+        for vector in range(vectors):
+            at = key * TILE + vector * lanes
+            x = load(s, at)
+            size = maximum(x, zero - x)
+            square = x * x
+            series = spread(s, s.dtype.type(TANH[-1]))
+            for n in range(len(TANH) - 2, -1, -1):
+                series = fma(series, square, spread(s, s.dtype.type(TANH[n])))
+            decay = exp2(spread(s, s.dtype.type(-2 * LOG2_E)) * size)
+            far = (one - decay) / (one + decay)
+            far = select(x < zero, zero - far, far)
+            store(s, at, factor * select(size < near, x * series, far))
+
+
+@compiled
+def add_bias(s: Array, keys: int, vectors: int, key_start: int, row_start: int, bias: Array, seqlen_kv: int) -> None:
+    """Add what hangs on the distance of key and query only."""
+    lanes = lanes_of(s)
+    for key in range(keys):
+        distance = row_start - key_start - key + seqlen_kv - 1
+        for vector in range(vectors):
+            at = key * TILE + vector * lanes
+            store(s, at, load(s, at) + load(bias, distance + vector * lanes))
+
+
+@compiled
+def hide(s: Array, keys: int, vectors: int, key_start: int, low: Array, high: Array, at: int) -> None:
+    """-inf where a query does not see a key."""
+    lanes = lanes_of(s)
+    hidden = spread(s, s.dtype.type(-np.inf))
+    for vector in range(vectors):
+        first, beyond = load(low, at + vector * lanes), load(high, at + vector * lanes)
+        for key in range(keys):
+            index = spread(low, low.dtype.type(key_start + key))
+            place = key * TILE + vector * lanes
+            store(s, place, select((first <= index) & (index < beyond), load(s, place), hidden))
+
+
+# --- Online softmax ---------------------------------------------------------------------------------------------------
+
+
+@compiled
+def raise_maximum(s: Array, keys: int, vector_at: int, highest: Array, total: Array, rescale: Array, at: int) -> Any:
+    """Take the scores of one register's queries into their maximum.
+
+    What was summed up before has to be multiplied by ``rescale``; ``total``, the sum of the weights, is.
+
+    Returns:
+        What to subtract from the scores: the maximum, or 0 where nothing was seen yet, and -inf - -inf would be NaN.
+    """
+    zero, nothing = spread(s, s.dtype.type(0)), spread(s, s.dtype.type(-np.inf))
+    before = load(highest, at)
+    now = before
+    for key in range(keys):
+        now = maximum(load(s, key * TILE + vector_at), now)
+    base = select(now == nothing, zero, now)
+    factor = exp2(before - base)
+    store(highest, at, now)
+    store(rescale, vector_at, factor)
+    store(total, at, load(total, at) * factor)
+    return base
+
+
+def weigh(s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int) -> None:
+    """One step of the online softmax (Milakov and Gimelshein 2018): scores to weights, in ``p``.
+
+    Args:
+        s: scores, (keys, TILE).
+        p: weights: ``s`` itself, or words that pair the weights of two neighbouring keys, (keys / 2, TILE).
+        keys: as many.
+        vectors: registers of queries.
+        highest: largest score so far of each query, from ``at`` on; updated.
+        total: sum of weights so far, from ``at`` on; updated.
+        rescale: to fill, (TILE,): the factor that brings earlier sums to the new maximum.
+        at: where this tile's queries begin.
+    """
+    raise NotImplementedError  # compiled code has the following
+
+
+@chosen_by_types(weigh)
+def _weigh(s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int) -> Any:
+    def numbers(
+        s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int
+    ) -> None:
+        lanes = lanes_of(s)
+        for vector in range(vectors):
+            v = vector * lanes
+            base = raise_maximum(s, keys, v, highest, total, rescale, at + v)
+            added = load(total, at + v)
+            for key in range(keys):
+                weight = exp2(load(s, key * TILE + v) - base)
+                store(p, key * TILE + v, weight)
+                added = added + weight
+            store(total, at + v, added)
+
+    def pairs(
+        s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int
+    ) -> None:
+        lanes = lanes_of(s)
+        for vector in range(vectors):
+            v = vector * lanes
+            base = raise_maximum(s, keys, v, highest, total, rescale, at + v)
+            added = load(total, at + v)
+            for key in range(0, keys - 1, 2):
+                first = exp2(load(s, key * TILE + v) - base)
+                second = exp2(load(s, (key + 1) * TILE + v) - base)
+                store(p, key // 2 * TILE + v, pair_vectors(p, first, second))
+                added = added + (first + second)
+            if keys % 2:
+                last = exp2(load(s, (keys - 1) * TILE + v) - base)
+                store(p, keys // 2 * TILE + v, pair_vectors(p, last, spread(s, s.dtype.type(0))))
+                added = added + last
+            store(total, at + v, added)
+
+    return pairs if isinstance(p.dtype, types.Integer) else numbers
