@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,15 @@ def test_replicates_are_fresh_processes(attnbench: Command) -> None:
     assert [record["replicate"] for record in records_of(attnbench.folder / "b.jsonl")] == [0, 1, 2]
 
 
+@pytest.fixture
+def in_the_foreground() -> Iterator[None]:
+    """Commands get Ctrl-C, as on a terminal: what a shell starts in the background ignores it, and so would they."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_the_foreground")
 def test_ctrl_c_keeps_what_was_measured_and_the_printed_line_resumes_it(attnbench: Command) -> None:
     many = ("-a", "seqlen=16,17,18,19,20,21,22,23", "--replicates", "4")
     command = [sys.executable, "-m", "attnbench", "run", *FEW, *many, "--peaks", "none", "--out", "run.jsonl"]

@@ -1,11 +1,19 @@
 """Every implementation that this machine can run, through worker and oracle, over the scenario ``edge-shapes``.
 
-Written against the registry: an implementation that is added is tested without a line here.
+Written against the registry: an implementation that is added is tested without a line here. What takes seconds for each
+case, because it is compiled anew or interpreted, is checked on ``each-feature-once.toml`` instead.
+
+Nothing is timed here, so the implementations are dealt to two runs that go on at once.
 """
 
 from __future__ import annotations
 
 import collections
+import concurrent.futures
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,20 +25,72 @@ AVAILABLE = [
     for one in bundled()
     if one.unavailable is None and "cpu" in (one.declaration.devices if one.declaration else ())
 ]
+SLOW = (("naive/torch-compile",), ("torch/flex", "triton/flash"))  # what takes seconds for each case, by run
+FEWER_CASES = Path(__file__).with_name("each-feature-once.toml")
+# Field of a case, and what a declaration calls the values that it may have.
+FEATURES = {"mask": "masks", "score_mod": "score_mods", "alignment": "alignments", "strides": "strides"}
+
+
+@pytest.fixture(scope="module")
+def records(module_attnbench: Command) -> dict[str, list[dict[str, Any]]]:
+    """Records by implementation."""
+    quick = [one.name for one in AVAILABLE if one.name not in itertools.chain(*SLOW)]
+
+    def checked(run: int) -> list[dict[str, Any]]:
+        """Half of those that are checked on everything, and some of the slow ones."""
+        return [
+            *check(module_attnbench, FEWER_CASES, SLOW[run], f"{run}-fewer.jsonl"),
+            *check(module_attnbench, "edge-shapes", quick[run::2], f"{run}.jsonl"),
+        ]
+
+    by_name: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for record in itertools.chain.from_iterable(pool.map(checked, (0, 1))):
+            by_name[record["implementation"]].append(record)
+    return by_name
+
+
+def check(attnbench: Command, scenario: str | Path, names: Sequence[str], out: str) -> list[dict[str, Any]]:
+    """Records of one run over some implementations; those of them that are not available here are left out."""
+    chosen = [argument for one in AVAILABLE if one.name in names for argument in ("-i", f"^{one.name}$")]
+    if not chosen:
+        return []
+    finished = attnbench("check", scenario, *chosen, "--out", out, timeout_s=1200)
+    assert (attnbench.folder / out).exists(), finished.err
+    return records_of(attnbench.folder / out)
 
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("found", AVAILABLE, ids=lambda found: found.name)
-def test_it_agrees_with_the_oracle_on_everything_that_it_declares(found: Found, attnbench: Command) -> None:
-    finished = attnbench("check", "edge-shapes", "-i", f"^{found.name}$", "--out", "run.jsonl", timeout_s=1200)
-    records = records_of(attnbench.folder / "run.jsonl")
-    counts = collections.Counter(record["status"] for record in records)
-    bad = [r for r in records if r["status"] not in ("ok", "unsupported")]
+def test_it_agrees_with_the_oracle_on_everything_that_it_declares(
+    found: Found, records: dict[str, list[dict[str, Any]]]
+) -> None:
+    counts = collections.Counter(record["status"] for record in records[found.name])
+    bad = [r for r in records[found.name] if r["status"] not in ("ok", "unsupported")]
     shown = "\n".join(f"{r['status']}: {r['repro']}\n    {r['reason']}" for r in bad[:10])
-    assert not bad, f"{counts}\n{shown}\n{finished.err[-2000:]}"
+    assert counts, "it has no record"
+    assert not bad, f"{counts}\n{shown}"
     if counts["ok"] == 0:
-        reasons = {record["reason"] for record in records}
+        reasons = {record["reason"] for record in records[found.name]}
         pytest.skip(f"it supports none of these cases here: {'; '.join(sorted(reasons))[:300]}")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "found", [one for one in AVAILABLE if one.name in itertools.chain(*SLOW)], ids=lambda found: found.name
+)
+def test_fewer_cases_hold_every_feature_that_it_declares(
+    found: Found, records: dict[str, list[dict[str, Any]]]
+) -> None:
+    agreed = [record for record in records[found.name] if record["status"] == "ok"]
+    assert found.declaration is not None
+    with_gradients = any(record["mode"] != "forward" for record in agreed)
+    for field, noun in FEATURES.items():
+        declared = set(getattr(found.declaration, noun)) - (set() if with_gradients else {"summed"})
+        assert {record[field] for record in agreed} >= declared, field
+    assert any(record["heads_q"] > record["heads_kv"] for record in agreed)
+    assert any(record["head_dim_v"] != record["head_dim"] for record in agreed)
+    assert {record["inputs"] for record in agreed} > {"normal", "needle", "retrieval", "large_logits"}
 
 
 def test_everything_that_is_unavailable_says_why() -> None:
