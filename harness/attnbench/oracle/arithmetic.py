@@ -74,8 +74,17 @@ class Answer:
     dq: Tensor | None = None  # (rows, head_dim)
     dk: Tensor | None = None  # (keys, head_dim)
     dv: Tensor | None = None  # (keys, head_dim_v)
-    dq_terms: Tensor | None = None  # (rows,), see term_sizes
-    dk_terms: Tensor | None = None  # (keys,)
+    terms: Terms | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """How large rounding errors of each row may be, in unit roundoffs of the accumulator; see :func:`term_sizes`."""
+
+    out: Tensor  # (rows,)
+    dq: Tensor | None = None  # (rows,)
+    dk: Tensor | None = None  # (keys,), this plane's part
+    dv: Tensor | None = None  # (keys,)
 
 
 def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
@@ -114,7 +123,8 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         weights = arithmetic.store(weights / torch.where(total == 0, 1.0, total))
     out = arithmetic.matmul(weights, plane.v)
     if plane.dout is None:
-        return Answer(out, lse)
+        terms = term_sizes(case, plane, scores, weights, out) if arithmetic is EXACT else None
+        return Answer(out, lse, terms=terms)
     upstream = arithmetic.matmul(plane.dout, plane.v.T)
     delta = (plane.dout * out).sum(-1, keepdim=True)
     dscores = weights * (upstream - delta)
@@ -122,9 +132,7 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         dscores = dscores * slope
     dscores = arithmetic.store(dscores)
     dq = arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale)
-    dq_terms, dk_terms = None, None
-    if arithmetic is EXACT:
-        dq_terms, dk_terms = term_sizes(case, plane, Answer(out, lse), weights, upstream)
+    terms = term_sizes(case, plane, scores, weights, out, upstream) if arithmetic is EXACT else None
     if plane.keys is not None:
         dscores, weights = dscores[:, plane.keys], weights[:, plane.keys]
     return Answer(
@@ -133,32 +141,49 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         dq=dq,
         dk=(dscores.T @ plane.q) * case.scale,
         dv=weights.T @ plane.dout,
-        dq_terms=dq_terms,
-        dk_terms=dk_terms,
+        terms=terms,
     )
 
 
-def term_sizes(case: Case, plane: Plane, answer: Answer, weights: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
-    """How large the rounding errors of each row of dQ and dK may be, in unit roundoffs of the accumulator.
+def term_sizes(
+    case: Case, plane: Plane, scores: Tensor, weights: Tensor, out: Tensor, upstream: Tensor | None = None
+) -> Terms:
+    """How large the rounding errors of each row may be where they are no fraction of the row itself.
 
-    ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly zero, and what is
-    computed is nothing but the rounding errors of both. So errors of dQ and dK are to be compared with these too, not
-    with the result alone. ``upstream`` and ``delta`` are each stored once, and each is a sum of ``head_dim_v`` products
-    of random signs, whose accumulated error is about that of the product of the two vectors' norms.
+    **Scores.** An error of a score is absolute, and the exponential makes it a relative one of the weight: with large
+    scores, rows in which two keys compete have errors far beyond all others'. A score is a sum of ``head_dim`` products
+    of random signs, whose accumulated error is about a unit roundoff of the product of the two vectors' norms, and it
+    is stored once. With E for that size, errors of the scores being independent, the first order of the softmax gives
 
-    Returns:
-        Norms of the errors of dQ's rows, shape (rows,), and of this plane's part of dK's, shape (keys,).
+    - a weight's relative error the variance ``E_ij² (1 - 2 w_ij) + sum_k w_ik² E_ik²``,
+    - an output row's error the variance ``sum_j w_ij² E_ij² |v_j - out_i|²``.
+
+    **Cancellation.** ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly
+    zero, and what is computed is nothing but the rounding errors of both. ``upstream`` and ``delta`` are each stored
+    once, and each is a sum of ``head_dim_v`` products of random signs.
     """
     import torch
 
-    assert plane.dout is not None
     stored = torch.finfo(getattr(torch, case.output_dtype)).eps
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32).eps
+    norm_v = plane.v.norm(dim=-1)
+    of_scores = stored / summed * torch.where(weights == 0, 0.0, scores).abs()
+    of_scores = of_scores + case.scale * plane.q.norm(dim=-1, keepdim=True) * plane.k.norm(dim=-1)
+    moved = (weights * of_scores).square()  # (rows, keys)
+    distances = norm_v.square() - 2 * out @ plane.v.T + out.square().sum(-1, keepdim=True)
+    of_out = (moved * distances.clamp_min(0)).sum(-1).sqrt()
+    if plane.dout is None or upstream is None:
+        return Terms(of_out)
     norm_dout = plane.dout.norm(dim=-1, keepdim=True)
-    delta = (plane.dout * answer.out).sum(-1, keepdim=True)
-    accumulated = norm_dout * (plane.v.norm(dim=-1) + answer.out.norm(dim=-1, keepdim=True))
-    sizes = (weights * (stored / summed * (upstream.abs() + delta.abs()) + accumulated)).square()
-    dq = (sizes @ plane.k.square().sum(-1)).sqrt() * case.scale
+    delta = (plane.dout * out).sum(-1, keepdim=True)
+    relative = (of_scores.square() * (1 - 2 * weights) + moved.sum(-1, keepdim=True)).clamp_min(0)  # squared
+    accumulated = norm_dout * (norm_v + out.norm(dim=-1, keepdim=True))
+    cancelled = (stored / summed * (upstream.abs() + delta.abs()) + accumulated).square()
+    of_delta = (moved * (upstream - delta).square()).sum(-1, keepdim=True)
+    squares = weights.square() * (cancelled + relative * (upstream - delta).square() + of_delta)
+    of_dv = weights.square() * relative * norm_dout.square()
+    dq = (squares @ plane.k.square().sum(-1)).sqrt() * case.scale
     if plane.keys is not None:
-        sizes = sizes[:, plane.keys]
-    return dq, (sizes.T @ plane.q.square().sum(-1)).sqrt() * case.scale
+        squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
+    dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
+    return Terms(of_out, dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())

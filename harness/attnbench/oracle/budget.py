@@ -5,7 +5,8 @@ answer, and the largest error of a row over that row's norm. The budget of eithe
 the same dtype get wrong on the same inputs (twice, because both differ from the truth and from each other), plus a
 rounding term: one rounding of the result to its dtype, the growth of accumulated rounding errors with the square root
 of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput.
-2019), and, for dQ and dK, the rounding errors of the terms that cancel in them.
+2019), and the rounding errors that are no fraction of the result: those of scores, which the exponential makes relative
+ones of the weights, and those of the terms that cancel in dQ and dK.
 """
 
 from __future__ import annotations
@@ -80,6 +81,11 @@ def relative_size(answer: Tensor, norms: Tensor) -> Error:
     )
 
 
+def smallest_scale(answer: Tensor) -> float:
+    """The scale of the rows whose own norm is smaller."""
+    return float(_scales(answer)[1].min())
+
+
 def _scales(answer: Tensor) -> tuple[float, Tensor]:
     """The norm of the answer, and for each row its norm or the RMS of all rows' norms, whichever is larger.
 
@@ -109,7 +115,7 @@ def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[f
         case: the problem.
         name: of the tensor.
         honest: what honest computations got wrong.
-        terms: for a tensor whose terms cancel, the size of their rounding errors in unit roundoffs of the accumulator.
+        terms: the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
     """
     import torch
 
@@ -119,12 +125,12 @@ def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[f
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
     once = stored.eps / 2
     rounding = once + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
-    cancelled_rel, cancelled_max = (0.0, 0.0)
+    terms_rel, terms_max = (0.0, 0.0)
     if terms is not None:
-        cancelled_rel, cancelled_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max
+        terms_rel, terms_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max
     return (
-        _HONEST_FACTOR * honest.rel + rounding + cancelled_rel,
-        _HONEST_FACTOR * honest.max + 2 * (rounding + cancelled_max),
+        _HONEST_FACTOR * honest.rel + rounding + terms_rel,
+        _HONEST_FACTOR * honest.max + 2 * (rounding + terms_max),
     )
 
 

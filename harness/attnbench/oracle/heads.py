@@ -9,7 +9,7 @@ import numpy as np
 from attnbench.cases.bias import score_bias
 from attnbench.cases.masks import row_bounds
 from attnbench.cases.operands import operand
-from attnbench.oracle.arithmetic import EXACT, Answer, Arithmetic, Plane, attend
+from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, Terms, attend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,15 +84,31 @@ def one_head(
             )
         )
     gradients = dout is not None
-    exact = gradients and arithmetic is EXACT
     return Answer(
         torch.cat([a.out for a in answers]),
         torch.cat([a.lse for a in answers]),
         torch.cat([a.dq for a in answers if a.dq is not None]) if gradients else None,
         sum_of([a.dk for a in answers]) if gradients else None,
         sum_of([a.dv for a in answers]) if gradients else None,
-        torch.cat([a.dq_terms for a in answers if a.dq_terms is not None]) if exact else None,
-        root_of_squares([a.dk_terms for a in answers]) if exact else None,
+        _terms([a.terms for a in answers if a.terms is not None]),
+    )
+
+
+def _terms(blocks: list[Terms]) -> Terms | None:
+    """Of all blocks: rows one behind the other, and what every row adds to a key."""
+    import torch
+
+    if not blocks:
+        return None
+    out = torch.cat([block.out for block in blocks])
+    of_rows = [block.dq for block in blocks if block.dq is not None]
+    if not of_rows:
+        return Terms(out)
+    return Terms(
+        out,
+        dq=torch.cat(of_rows),
+        dk=root_of_squares([block.dk for block in blocks]),
+        dv=root_of_squares([block.dv for block in blocks]),
     )
 
 

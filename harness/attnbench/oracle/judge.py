@@ -28,7 +28,7 @@ class Truth:
     answers: dict[str, Tensor]
     honest: dict[str, Error]
     terms: dict[str, Error]
-    """For ``dq`` and ``dk``: rounding errors of their terms, in unit roundoffs, on the scales of an error."""
+    """For all but ``lse``: rounding errors of their terms, in unit roundoffs, on the scales of an error."""
 
     @property
     def nbytes(self) -> int:
@@ -59,7 +59,9 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
     """Compute the answer, and what honest computations get wrong on the same inputs."""
     answers = reference(case, selection, repetition, EXACT)
     terms: dict[str, Error] = {
-        name: relative_size(answers[name], answers.pop(f"{name}_terms")) for name in ("dq", "dk") if name in answers
+        name: relative_size(answers[name], answers.pop(f"{name}_terms"))
+        for name in ("out", "dq", "dk", "dv")
+        if name in answers
     }
     honest: dict[str, Error] = {}
     for through_lse in (False, True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand
-from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.heads import one_head, root_of_squares, rounded, sum_of
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def multi_head_reference(
 
     Returns:
         Float64 tensors by name: ``out``, ``dq`` (batch elements, rows, embed_dim), ``dk``, ``dv`` (batch elements,
-        keys, embed_dim), gradients being those of the three inputs; ``dq_terms`` and ``dk_terms`` without columns.
+        keys, embed_dim), gradients being those of the three inputs; exact ones also ``NAME_terms`` without columns.
     """
     import torch
 
@@ -32,7 +31,8 @@ def multi_head_reference(
     inputs = {name: rounded(case, operand(case, name, repetition)) for name in ("q", "k", "v")}
     upstream = rounded(case, operand(case, "dout", repetition)) if case.needs_gradients else None
     size = case.heads_q // case.heads_kv
-    parts: dict[str, list[Tensor]] = {name: [] for name in ("out", "dq", "dk", "dv", "dq_terms", "dk_terms")}
+    names = ("out", "dq", "dk", "dv", "out_terms", "dq_terms", "dk_terms", "dv_terms")
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
     for batch_index, _ in selection.groups:
         x_q, x_k, x_v = (load(inputs[name][batch_index]) for name in ("q", "k", "v"))
         q = _heads(matmul(x_q, w_q), case.heads_q)
@@ -55,21 +55,25 @@ def multi_head_reference(
             for head in range(case.heads_q)
         ]
         parts["out"].append(matmul(torch.cat([answer.out for answer in heads], -1), w_o))
+        # The projections' weights have unit variance per output, so they keep the size of independent errors.
+        terms = [answer.terms for answer in heads if answer.terms is not None]
+        if terms:
+            parts["out_terms"].append(root_of_squares([of_head.out for of_head in terms]))
         if dconcat is None:
             continue
         dq = torch.cat([answer.dq for answer in heads if answer.dq is not None], -1)
         parts["dq"].append(matmul(dq, w_q.T))
-        # The projections' weights have unit variance per output, so they keep the size of independent errors.
-        if arithmetic is EXACT:
-            parts["dq_terms"].append(root_of_squares([answer.dq_terms for answer in heads]))
+        if terms:
+            parts["dq_terms"].append(root_of_squares([of_head.dq for of_head in terms]))
         if selection.gradients_of_keys:
             groups = [heads[g * size : (g + 1) * size] for g in range(case.heads_kv)]
             dk = torch.cat([arithmetic.store(sum_of([a.dk for a in group])) for group in groups], -1)
             dv = torch.cat([arithmetic.store(sum_of([a.dv for a in group])) for group in groups], -1)
             parts["dk"].append(matmul(dk, w_k.T))
             parts["dv"].append(matmul(dv, w_v.T))
-            if arithmetic is EXACT:
-                parts["dk_terms"].append(root_of_squares([answer.dk_terms for answer in heads]))
+            if terms:
+                parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
+                parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
     return {name: torch.stack(tensors).double() for name, tensors in parts.items() if tensors}
 
 

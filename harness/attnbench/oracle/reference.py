@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand_head
-from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.heads import one_head, root_of_squares, rounded, sum_of
 from attnbench.oracle.multihead import multi_head_reference
 
@@ -32,16 +31,17 @@ def reference(
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
-        ``dk``, ``dv``: (groups, keys, columns); ``dq_terms`` (query heads, rows) and ``dk_terms`` (groups, keys), see
-        :func:`attnbench.oracle.arithmetic.term_sizes`. The first axis follows the selection's order. Behind projections
-        the first axis is the batch element.
+        ``dk``, ``dv``: (groups, keys, columns); for each of these but ``lse``, exact ones also ``NAME_terms`` without
+        columns, see :func:`attnbench.oracle.arithmetic.term_sizes`. The first axis follows the selection's order.
+        Behind projections the first axis is the batch element.
     """
     if case.operator == "multi_head_attention":
         return multi_head_reference(case, selection, repetition, arithmetic)
     import torch
 
     source = inputs_of or case
-    parts: dict[str, list[Tensor]] = {name: [] for name in ("out", "lse", "dq", "dk", "dv", "dq_terms", "dk_terms")}
+    names = ("out", "lse", "dq", "dk", "dv", "out_terms", "dq_terms", "dk_terms", "dv_terms")
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
     size = case.heads_q // case.heads_kv
     for batch_index, kv_head in selection.groups:
         k = arithmetic.load(rounded(case, operand_head(source, "k", batch_index, kv_head, repetition)))
@@ -56,11 +56,14 @@ def reference(
         parts["out"] += [answer.out for answer in group]
         parts["lse"] += [answer.lse for answer in group]
         parts["dq"] += [answer.dq for answer in group if answer.dq is not None]
-        parts["dq_terms"] += [answer.dq_terms for answer in group if answer.dq_terms is not None]
+        terms = [answer.terms for answer in group if answer.terms is not None]
+        parts["out_terms"] += [of_head.out for of_head in terms]
+        parts["dq_terms"] += [of_head.dq for of_head in terms if of_head.dq is not None]
         if selection.gradients_of_keys:
             # The heads of a group share their keys, so that the gradients of all of them add up.
             parts["dk"].append(arithmetic.store(sum_of([a.dk for a in group])))
             parts["dv"].append(arithmetic.store(sum_of([a.dv for a in group])))
-            if arithmetic is EXACT:
-                parts["dk_terms"].append(root_of_squares([a.dk_terms for a in group]))
+            if terms:
+                parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
+                parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
     return {name: torch.stack(tensors).double() for name, tensors in parts.items() if tensors}
