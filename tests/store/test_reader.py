@@ -112,13 +112,15 @@ def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_of_a_newer_attnbench_is_refused_in_one_sentence(file: Write) -> None:
-    path = file(changed(LINES[0], schema_version=3, something_new=1), *LINES[1:])
-    assert refusal(path) == "FILE was written by a newer attnbench (schema 3; this one reads up to 2)"
+    path = file(changed(LINES[0], schema_version=SCHEMA_VERSION + 1, something_new=1), *LINES[1:])
+    assert refusal(path) == (
+        f"FILE was written by a newer attnbench (schema {SCHEMA_VERSION + 1}; this one reads up to {SCHEMA_VERSION})"
+    )
 
 
 def test_a_record_of_a_newer_attnbench_behind_an_older_header_is_refused_too(file: Write) -> None:
     path = file(LINES[0], changed(LINES[1], schema_version=7))
-    assert refusal(path) == "FILE was written by a newer attnbench (schema 7; this one reads up to 2)"
+    assert refusal(path) == f"FILE was written by a newer attnbench (schema 7; this one reads up to {SCHEMA_VERSION})"
 
 
 def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,7 @@ def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypat
         ([LINES[0], without(LINES[1], "repro")], "FILE, line 2, is a record without repro"),
         (
             [LINES[0], changed(LINES[1], colour="red")],
-            "FILE, line 2, is a record with fields that schema 2 has not: colour",
+            f"FILE, line 2, is a record with fields that schema {SCHEMA_VERSION} has not: colour",
         ),
         ([LINES[0], changed(LINES[1], status="fine")], "FILE, line 2, is a record with the unknown status 'fine'"),
         (

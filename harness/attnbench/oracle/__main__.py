@@ -9,6 +9,7 @@ from time import perf_counter_ns
 
 from attnbench.cases.case import Case, make_case
 from attnbench.machine.settle import settle_torch
+from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.selection import Selection, requests, select
 from attnbench.worker.limits import die_with_parent
@@ -35,7 +36,7 @@ class Memory:
 
 
 def answer(memory: Memory, request: Message) -> Message:
-    """``start`` loads torch; ``select`` says what to show; ``judge`` gives the verdict."""
+    """``start`` loads torch; ``select`` says what to show; ``judge`` and ``identities`` give verdicts."""
     start = perf_counter_ns()
     if request["do"] == "start":
         settle_torch(request["threads"])
@@ -45,6 +46,10 @@ def answer(memory: Memory, request: Message) -> Message:
     if request["do"] == "select":
         return {"status": "ok", "selection": requests(case, selection)}
     truth = memory.truth(case, selection, request["repetition"])
+    if request["do"] == "identities":
+        first = truth if request["repetition"] == 0 else memory.truth(case, select(case), 0)
+        judged = judge_identities(case, [first, truth], request["found"])
+        return {"status": "ok", **judged, "oracle_ns": perf_counter_ns() - start}
     judgement = judge(case, selection, truth, request["outputs"], Path(request["folder"]), turn=request["turn"])
     return {
         "status": "ok",

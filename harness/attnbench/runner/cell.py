@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.runner.oracle import Oracle
 
+_PREPARE_NS = 2e9
+"""What is compiled for longer than this for each case is not compiled for identities' other cases."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellLimits:
@@ -48,6 +51,8 @@ class Spent:
     calls: float = 0
     """Inside the implementation: prepare, calls that are checked, warm-up, samples, calls whose memory is measured."""
     oracle: float = 0
+    identities: float = 0
+    """Looking at other ways to the same answer, the calls included."""
 
 
 class CellRun:
@@ -78,6 +83,7 @@ class CellRun:
             else:
                 self._fresh_call()
                 self._agree(repetition=1)
+            self._identities()
             if self.limits.weighed:
                 self._memory()
             self._backend()
@@ -124,6 +130,31 @@ class CellRun:
         if verdict["problem"]:
             guess = f"; a guess at the cause: {verdict['cause']}" if verdict["cause"] else ""
             raise CellEndedError("agreement", "wrong", verdict["problem"] + self._which(repetition, result) + guess)
+
+    def _identities(self) -> None:
+        """Look at other ways to the latest result, which agreed as far as it was judged.
+
+        Where time is measured only what is cheap beside it: a quarter of the sampling, and no other case.
+        """
+        left_ns = max(0.0, self._deadline - time.monotonic()) * 1e9
+        allowance = {
+            "time_ns": min(left_ns, self.limits.sampling["sampling_ns"] / 4 if self.limits.timed else left_ns / 2),
+            "memory_bytes": self.limits.memory_bytes / 2,
+            "prepare_ns": 0 if self.limits.timed else _PREPARE_NS,
+        }
+        answer = self._ask("agreement", do="identities", allowance=allowance)
+        self.spent.identities += answer["identities_ns"]
+        if not answer["found"]:
+            return
+        about = {"case": self.case.to_dict(), "repetition": 1, "turn": 0}
+        asked = time.monotonic()
+        verdict = self._ask_oracle({"do": "identities", **about, "found": answer["found"]})
+        self._deadline += time.monotonic() - asked
+        self.spent.oracle += verdict["oracle_ns"]
+        self.fields["identities"] = sorted(verdict["ratios"])
+        self.fields["identity_error_ratio"] = max(verdict["ratios"].values(), default=None)
+        if verdict["problem"]:
+            raise CellEndedError("agreement", "wrong", verdict["problem"])
 
     def _which(self, repetition: int, result: int) -> str:
         """Which call it was, where it was not the first one."""

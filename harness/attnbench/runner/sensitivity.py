@@ -69,28 +69,36 @@ def measure_sensitivity(cases: Sequence[Case], progress: Callable[[int], None]) 
         for child in children:
             child.send({"do": "start"})
         about = [_answer(child.receive(_TIMEOUT_S))["mutants"] for child in children]
-        done: list[tuple[Case, dict[str, str | None]]] = []
-
-        def drive(child: Child, share: Sequence[Case]) -> None:
-            for case in share:
-                done.append((case, _ask(child, {"do": "try", "case": case.to_dict()})["said"]))
-                progress(len(done))
-
-        # Small cases first: most mutants are caught by then, and need not be tried on the large ones.
+        said: dict[str, dict[str, str | None]] = {case.case_id: {} for case in cases}
         dealt = sorted(cases, key=lambda case: sum(tensor_elements(case).values()))
-        with concurrent.futures.ThreadPoolExecutor(count) as threads:
-            for future in [threads.submit(drive, child, dealt[i::count]) for i, child in enumerate(children)]:
-                future.result()
-    order = {case.case_id: i for i, case in enumerate(cases)}
-    done.sort(key=lambda pair: order[pair[0].case_id])
+
+        def drive(child: Child, share: Sequence[Case], again: list[str] | None) -> None:
+            for case in share:
+                request = {"do": "try", "case": case.to_dict(), "again": again}
+                said[case.case_id].update(_ask(child, request)["said"])
+                progress(sum(1 for answers in said.values() if answers))
+
+        def everywhere(again: list[str] | None) -> None:
+            """Small cases first: most mutants are caught by then, and need not be tried on the large ones."""
+            with concurrent.futures.ThreadPoolExecutor(count) as threads:
+                started = [threads.submit(drive, child, dealt[i::count], again) for i, child in enumerate(children)]
+                for future in started:
+                    future.result()
+
+        everywhere(None)
+        caught_by_oracle = {name for answers in said.values() for name, reason in answers.items() if reason}
+        unseen = [mutant["name"] for mutant in about[0] if mutant["name"] not in caught_by_oracle]
+        if unseen:  # other ways to the same answer take several times as long, so only these are tried with them
+            everywhere(unseen)
     tallies = []
     for mutant in about[0]:
-        said = [(case, answers[mutant["name"]]) for case, answers in done if mutant["name"] in answers]
-        caught = [(case, reason) for case, reason in said if reason is not None]
+        name = mutant["name"]
+        tried = [(case, said[case.case_id][name]) for case in cases if name in said[case.case_id]]
+        caught = [(case, reason) for case, reason in tried if reason is not None]
         tallies.append(
             Tally(
                 **mutant,
-                tried=len(said),
+                tried=len(tried),
                 caught=tuple(case for case, _ in caught),
                 reason=caught[0][1] if caught else None,
             )

@@ -14,6 +14,8 @@ class Shares:
     imports_s: float = 0.0
     """Workers starting and importing their libraries; several start at once, so this is wall time."""
     oracle_s: float = 0.0
+    identities_s: float = 0.0
+    """Other ways to the same answer: their calls, and comparing them."""
     machine_s: float = 0.0
     """Looking at the machine and measuring its peaks."""
     wall_s: float = 0.0
@@ -21,7 +23,9 @@ class Shares:
     @property
     def rest_s(self) -> float:
         """Inputs, pipes, files, bookkeeping."""
-        return max(0.0, self.wall_s - self.calls_s - self.imports_s - self.oracle_s - self.machine_s)
+        return max(
+            0.0, self.wall_s - self.calls_s - self.imports_s - self.oracle_s - self.identities_s - self.machine_s
+        )
 
     @property
     def overhead(self) -> float | None:
@@ -38,5 +42,6 @@ class Shares:
         overhead = f", {self.overhead:.2f} times calls and imports" if self.overhead else ""
         return (
             f"{self.wall_s:.1f} s{overhead}: calls {self.calls_s:.1f} s, imports {self.imports_s:.1f} s, "
-            f"oracle {self.oracle_s:.1f} s, machine {self.machine_s:.1f} s, rest {self.rest_s:.1f} s"
+            f"oracle {self.oracle_s:.1f} s, identities {self.identities_s:.1f} s, machine {self.machine_s:.1f} s, "
+            f"rest {self.rest_s:.1f} s"
         )

@@ -19,7 +19,10 @@ ENOUGH = 3
 
 
 def main() -> None:
-    """Answer each case with what the check says of every mutant, until the parent hangs up."""
+    """Answer each case with what the check says of every mutant, until the parent hangs up.
+
+    Mutants that are named to be tried ``again`` are tried with identities too.
+    """
     die_with_parent()
     warnings.simplefilter("ignore")  # a mutant's, of overflows that are its mistake
     channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
@@ -34,8 +37,9 @@ def main() -> None:
             channel.send({"status": "ok", "mutants": about})
             continue
         try:
-            at_large = [mutant for mutant in everything if catches[mutant.name] < ENOUGH]
-            said = trial(make_case(**request["case"]), at_large)
+            again = request.get("again")
+            at_large = [m for m in everything if (catches[m.name] < ENOUGH if again is None else m.name in again)]
+            said = trial(make_case(**request["case"]), at_large, identities=again is not None)
             catches.update(name for name, reason in said.items() if reason is not None)
             channel.send({"status": "ok", "said": said})
         except BrokenMutantError as error:

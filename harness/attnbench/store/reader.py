@@ -25,6 +25,7 @@ STDIN = "-"
 
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda line: line,  # spread_rel is absent: it was not measured
+    2: lambda line: line,  # so are identities and their ratio
 }
 """How a line of schema n becomes one of schema n + 1."""
 

@@ -10,11 +10,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
 2 (2026-11): spread_rel.
+3 (2026-11): identities, identity_error_ratio.
 """
 
 Status = Literal[
@@ -116,6 +117,12 @@ class Record(BaseModel):
     deterministic: bool | None = Field(None, description="All calls on equal inputs gave bitwise equal outputs.")
     spread_rel: float | None = Field(
         None, description="RMS of the difference of two calls on equal inputs over RMS, the largest seen; 0 if equal."
+    )
+    identities: tuple[str, ...] | None = Field(
+        None, description="Other ways to the same answer that were looked at, such as keys-in-another-order."
+    )
+    identity_error_ratio: float | None = Field(
+        None, description="How far they are apart, over what rounding explains: the worst of them."
     )
 
     # time

@@ -19,6 +19,7 @@ from attnbench.machine.pinning import pin
 from attnbench.machine.settle import settle_torch
 from attnbench.registry.discover import Origin, implementations_of, load_module
 from attnbench.worker.conduct import MisconductError
+from attnbench.worker.identities import Allowance
 from attnbench.worker.limits import allow, die_with_parent
 from attnbench.worker.memory import settle_allocator
 from attnbench.worker.protocol import Channel, Message
@@ -76,6 +77,10 @@ class Loop:
         del request
         return self._cell().fresh_call()
 
+    def identities(self, request: Message) -> Message:
+        """Other ways to the latest result."""
+        return self._cell().identities(Allowance(**request["allowance"]))
+
     def time(self, request: Message) -> Message:
         """Timed calls."""
         return self._cell().time(Limits(**request["limits"]), request["cache"])
@@ -119,6 +124,7 @@ def answer(loop: Loop, request: Message) -> Message:
         "prepare": loop.prepare,
         "call": loop.call,
         "fresh_call": loop.fresh_call,
+        "identities": loop.identities,
         "time": loop.time,
         "dump": loop.dump,
         "memory": loop.memory,

@@ -16,6 +16,8 @@ from attnbench.cases.turns import value_signs
 from attnbench.registry.operands import Operands
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
@@ -25,11 +27,20 @@ _ROTATED = ("q", "k", "v", "dout")
 _PER_MODEL = ("relative_bias", "sinks")  # small, and kept in float32 at least
 
 
-def place(case: Case, said: Declaration, device: str) -> Operands:
-    """All operands of a case (repetition 0), where and how the implementation wants them."""
+def place(
+    case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]] | None = None
+) -> Operands:
+    """All operands of a case (repetition 0), where and how the implementation wants them.
+
+    Args:
+        case: the problem.
+        said: what the implementation declares.
+        device: where they go.
+        given: values of some tensors in the canonical shape, in place of the case's own.
+    """
     placed: dict[str, Any] = {}
     for name in operand_shapes(case):
-        values = operand(case, name)
+        values = given[name] if given and name in given else operand(case, name)
         if name in _PER_MODEL:
             placed[name] = _to_framework(values, None, said.framework, device)
         elif name in _ROTATED and case.operator == "attention" and case.kv_cache == "dense":
@@ -37,18 +48,25 @@ def place(case: Case, said: Declaration, device: str) -> Operands:
         else:
             placed[name] = _to_framework(values, case.dtype, said.framework, device)
     if case.kv_cache == "paged":
-        placed |= _pages(case, said, device, placed)
+        placed |= _pages(case, said, device, given or {})
     return Operands(**placed)
 
 
 def refresh(case: Case, said: Declaration, operands: Operands, repetition: int) -> Operands:
     """Give q, k, v and dout the values of another repetition, in place where the framework has in-place writes."""
+    return rewrite(case, said, operands, lambda name: operand(case, name, repetition))
+
+
+def rewrite(
+    case: Case, said: Declaration, operands: Operands, values_of: Callable[[str], NDArray[np.floating]]
+) -> Operands:
+    """Give q, k, v and dout other values, as :func:`refresh`; ``values_of`` a name has the canonical shape."""
     fresh: dict[str, Any] = {}
     for name in _ROTATED:
         tensor = getattr(operands, name)
         if tensor is None:
             continue
-        values = operand(case, name, repetition)
+        values = values_of(name)
         if case.kv_cache == "paged" and name in ("k", "v"):
             values = _paged_values(case, values)
         elif case.operator == "attention":
@@ -192,13 +210,12 @@ def _strides(tensor: Any) -> tuple[int, ...]:
     return strides
 
 
-def _pages(case: Case, said: Declaration, device: str, placed: dict[str, Any]) -> dict[str, Any]:
+def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]]) -> dict[str, Any]:
     """K and V cut into pages that lie in a shuffled order, and the table that says which page is whose."""
-    del placed
-    pages = {
-        name: _to_framework(_paged_values(case, operand(case, name)), case.dtype, said.framework, device)
-        for name in ("k", "v")
-    }
+    pages = {}
+    for name in ("k", "v"):
+        values = given[name] if name in given else operand(case, name)
+        pages[name] = _to_framework(_paged_values(case, values), case.dtype, said.framework, device)
     table = _to_framework(_page_order(case).astype(np.float32), None, said.framework, device)
     if said.framework == "torch":
         import torch
@@ -224,6 +241,33 @@ def _paged_values(case: Case, values: NDArray[np.floating]) -> NDArray[np.floati
     pages = np.empty((order.size, case.page_size, heads, dim), values.dtype)
     pages[order.reshape(-1)] = padded.reshape(order.size, case.page_size, heads, dim)
     return pages
+
+
+def inputs_of(case: Case, layout: str, operands: Operands) -> dict[str, NDArray[np.floating]]:
+    """The values of q, k, v and dout as they are now, in the canonical shape; copies, in float32 or float64."""
+    found = {}
+    for name in _ROTATED:
+        tensor = getattr(operands, name)
+        if tensor is None:
+            continue
+        if case.kv_cache == "paged" and name in ("k", "v"):
+            pages = as_array(tensor)[_page_order(case)]  # (batch, pages, page_size, heads, dim)
+            found[name] = pages.reshape(case.batch, -1, *pages.shape[3:])[:, : case.seqlen_kv].swapaxes(1, 2)
+        else:
+            found[name] = as_array(canonical(case, layout, tensor)).copy()
+    return found
+
+
+def as_array(tensor: Any) -> NDArray[np.floating]:
+    """A tensor's values on the host, in float64 where it has that dtype and in float32 otherwise."""
+    if hasattr(tensor, "detach"):
+        import torch
+
+        wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        array: NDArray[np.floating] = tensor.detach().to(device="cpu", dtype=wide).numpy()
+        return array
+    array = np.asarray(tensor)
+    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
 def canonical(case: Case, layout: str, tensor: Any) -> Any:

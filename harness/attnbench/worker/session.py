@@ -25,12 +25,16 @@ from attnbench.worker.conduct import (
     tensors_of,
 )
 from attnbench.worker.dump import Outputs, copies, dump, equal_bits, nbytes, spread
-from attnbench.worker.placing import place, refresh, turn
+from attnbench.worker.identities import Allowance, Expected, look
+from attnbench.worker.placing import place, refresh, rewrite, turn
 from attnbench.worker.poison import poisoned_memory
 from attnbench.worker.timing import Limits, calls_per_sample, sample, warm_up
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
     from attnbench.registry.implementation import Implementation
@@ -75,6 +79,8 @@ class Session:
     """Copies of what the last calls returned, made the moment that they returned: what the oracle is shown."""
     repeat_ns: int = _REPEAT_NS
     """Quick calls are repeated for so long, to see whether they always return the same."""
+    expected: Expected | None = None
+    """What a call takes, once there were some."""
 
     def prepare(self) -> dict[str, Any]:
         """Ask whether the case is supported, make its tensors, and prepare; only the last is timed."""
@@ -120,6 +126,9 @@ class Session:
         farthest = max(range(len(calls)), key=spreads.__getitem__)
         same = all(equal_bits(one.kept, call.kept) for call in calls)
         self.results = [one.kept] if same else [one.kept, calls[farthest or 1].kept]
+        assert self.call is not None
+        later_ns = min(call.elapsed_ns for call in calls[1:])
+        self.expected = Expected(call_ns=later_ns, anew_ns=self.call.prepare_ns + max(one.elapsed_ns, later_ns))
         return {
             "first_call_ns": one.elapsed_ns,
             "later_calls_ns": repeated_ns - one.elapsed_ns,
@@ -128,9 +137,9 @@ class Session:
             "results": len(self.results),
         }
 
-    def fresh_call(self) -> dict[str, Any]:
+    def fresh_call(self, repetition: int = 1) -> dict[str, Any]:
         """One call on inputs that the implementation has not seen."""
-        self._refresh()
+        self._refresh(repetition)
         call = self._one_call()
         self.results = [call.kept]
         return {"fresh_call_ns": call.elapsed_ns}
@@ -140,7 +149,7 @@ class Session:
 
         Each sample has inputs of its own: they have turned once more (:mod:`attnbench.cases.turns`).
         """
-        call = self._call()
+        call = self.prepared()
         self.results = []
         set_up = call.set_up if call.needs_set_up else None
         warmed = warm_up(call.run, _CLOCK, set_up=set_up)
@@ -177,6 +186,12 @@ class Session:
             "steal_share": disturbed.steal_share,
         }
 
+    def identities(self, allowance: Allowance) -> dict[str, Any]:
+        """Other ways to the latest result, compared over all rows."""
+        if self.expected is None:
+            raise RuntimeError("nothing was called yet")
+        return look(self, self.expected, allowance)
+
     def dump(self, selection: dict[str, Any], folder: Path, result: int) -> dict[str, Any]:
         """Write those parts of a retained result that the oracle wants to see."""
         return dump(self.case, self.implementation.declaration.layout, self.results[result], selection, folder)
@@ -186,7 +201,7 @@ class Session:
         refusal = memory.unsupported()
         if refusal:
             return {"memory_refused": refusal}
-        call = self._call()
+        call = self.prepared()
         output = nbytes(call.returned(self.results[0])) if self.results else None
         self.results = []
         start = _CLOCK()
@@ -204,7 +219,7 @@ class Session:
         hook = self.implementation.backend_hook
         if hook is None:
             return {"backend": None}
-        call = self._call()
+        call = self.prepared()
         call.set_up()
         return {"backend": hook(call.run)}
 
@@ -216,7 +231,7 @@ class Session:
         return {}
 
     def _one_call(self) -> _Observed:
-        call = self._call()
+        call = self.prepared()
         call.set_up()
         start = _CLOCK()
         result = call.run()
@@ -225,11 +240,11 @@ class Session:
         require_tensors(outputs, self.implementation.declaration.framework)
         return _Observed(outputs, copies(outputs), elapsed)
 
-    def _refresh(self) -> None:
+    def _refresh(self, repetition: int = 1) -> None:
         """Inputs that the implementation has not seen, in the same memory."""
         assert self.operands is not None
-        self.operands = refresh(self.case, self.implementation.declaration, self.operands, repetition=1)
-        self._call().rebind(self.operands)
+        self.operands = refresh(self.case, self.implementation.declaration, self.operands, repetition)
+        self.prepared().rebind(self.operands)
 
     def _turn(self, sample_number: int) -> None:
         """Other inputs for each sample but the first, whose inputs are new anyway."""
@@ -238,9 +253,16 @@ class Session:
         assert self.operands is not None
         self.operands = turn(self.case, self.implementation.declaration, self.operands, sample_number)
         if self.implementation.declaration.framework == "jax":  # the others' tensors are the same ones
-            self._call().rebind(self.operands)
+            self.prepared().rebind(self.operands)
 
-    def _call(self) -> Call:
+    def rewrite(self, inputs: Mapping[str, NDArray[np.floating]]) -> None:
+        """Give the tensors other values, in the canonical shape."""
+        assert self.operands is not None
+        self.operands = rewrite(self.case, self.implementation.declaration, self.operands, lambda name: inputs[name])
+        self.prepared().rebind(self.operands)
+
+    def prepared(self) -> Call:
+        """The call that was prepared."""
         if self.call is None:
             raise RuntimeError("the case was not prepared")
         return self.call

@@ -1,0 +1,267 @@
+"""Other cases whose answers are parts of the answer at hand, or make it up."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from attnbench.cases.case import make_case
+from attnbench.identities.difference import difference, floor
+from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+def _other(case: Case, **fields: Any) -> Case:
+    """The case with other fields, and inputs that lie in memory in the ordinary way."""
+    return make_case(**{**case.to_dict(), "strides": "contiguous", **fields})
+
+
+def _rows(inputs: Arrays, chosen: slice, names: tuple[str, ...]) -> Arrays:
+    return {name: inputs[name][:, :, chosen] for name in names if name in inputs}
+
+
+class FirstTokensAlone(Identity):
+    """Tokens that come later do not change what a causal mask lets the earlier ones see."""
+
+    needs: ClassVar[Needs] = "another case"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where later keys are seen."""
+        if case.mask not in ("causal", "sliding_window", "prefix_lm"):
+            return f"mask {case.mask!r} is not causal"
+        if case.seqlen_q != case.seqlen_kv:
+            return "the lengths are unequal"
+        return None if self._rows_that_stay(case) > 0 else "it is too short"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """About two thirds of the sequence."""
+        kept = _two_thirds(case)
+        other = _other(case, seqlen_q=kept, seqlen_kv=kept)
+        return [Variant(case=other, inputs=_rows(inputs, slice(kept), ("q", "k", "v", "dout")))]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of what belongs to queries."""
+        del inputs
+        count = self._rows_that_stay(case)
+        return [
+            difference(name, others[0][name][:, :, :count], results[name])
+            for name in ("out", "lse", "dq")
+            if name in results
+        ]
+
+    def _rows_that_stay(self, case: Case) -> int:
+        kept = _two_thirds(case)
+        if case.prefix_len is not None and case.prefix_len > kept:
+            return 0
+        return kept - (case.window_right or 0)
+
+
+def _two_thirds(case: Case) -> int:
+    """An odd number of tokens, which ends within a tile."""
+    return (2 * case.seqlen_q // 3 - 1) | 1
+
+
+class LastQueriesAlone(Identity):
+    """The last queries by themselves, over all keys, give the same rows."""
+
+    needs: ClassVar[Needs] = "another case"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where the queries left out decide what the others see."""
+        if case.mask == "document":
+            return "its documents would be others"
+        if case.seqlen_q < 3:
+            return "there are fewer than three queries"
+        if _on_diagonal(case) and case.diagonal_offset != case.seqlen_kv - case.seqlen_q:
+            return "the diagonal does not end in the last corner"
+        return None
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """About half of them, from an odd place on."""
+        start = self._start(case)
+        other = _other(case, seqlen_q=case.seqlen_q - start, alignment="bottom_right")
+        return [Variant(case=other, inputs={**inputs, **_rows(inputs, slice(start, None), ("q", "dout"))})]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of what belongs to queries."""
+        del inputs
+        return [
+            difference(name, others[0][name], results[name], first_row=self._start(case))
+            for name in ("out", "lse", "dq")
+            if name in results
+        ]
+
+    def _start(self, case: Case) -> int:
+        return case.seqlen_q // 2 | 1
+
+
+def _on_diagonal(case: Case) -> bool:
+    return case.mask in ("causal", "sliding_window", "prefix_lm") or case.score_mod in ("alibi", "relative_bias")
+
+
+class KeysInTwoParts(Identity):
+    """The keys in two parts, merged through their LSE, give the same output."""
+
+    needs: ClassVar[Needs] = "another case"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where a part is no case of its own."""
+        if case.mask not in ("none", "key_padding", "causal"):
+            return f"mask {case.mask!r} has no such parts"
+        if case.mask == "causal" and case.seqlen_q != case.seqlen_kv:
+            return "the lengths are unequal"
+        if case.score_mod not in ("none", "softcap"):
+            return f"score_mod {case.score_mod!r} has no such parts"
+        return None if case.seqlen_kv > 1 else "there is one key"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """Two parts, the cut within a tile; forward only."""
+        cut = self._cut(case)
+        lengths = {}
+        if case.kv_lengths is not None:
+            lengths = {
+                "first": [min(n, cut) for n in case.kv_lengths],
+                "last": [max(n - cut, 0) for n in case.kv_lengths],
+            }
+        parts = (
+            ("first", slice(cut), cut, "top_left"),
+            ("last", slice(cut, None), case.seqlen_kv - cut, "bottom_right"),
+        )
+        return [
+            Variant(
+                case=_other(case, mode="forward", seqlen_kv=count, alignment=alignment, kv_lengths=lengths.get(which)),
+                inputs={"q": inputs["q"], **_rows(inputs, chosen, ("k", "v"))},
+            )
+            for which, chosen, count, alignment in parts
+        ]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of output and LSE, where the implementation returns one."""
+        del case, inputs
+        first, last = others
+        if "lse" not in first:
+            return []
+        lse = np.logaddexp(first["lse"].astype(np.float64), last["lse"].astype(np.float64))
+        least = np.where(np.isneginf(lse), 0.0, lse)
+        weights = [np.exp(part["lse"].astype(np.float64) - least)[..., None] for part in others]
+        out = sum(weight * part["out"] for weight, part in zip(weights, others, strict=True))
+        of_out, of_lse = difference("out", np.asarray(out), results["out"]), difference("lse", lse, results["lse"])
+        # An error of the LSE is one of the weights, relative to them; parts may be longer than their sum.
+        size = float(np.abs(least).max(initial=1.0))
+        longer = _longest(weights, others, results["out"])
+        return [
+            dataclasses.replace(of_out, row_by_row={"out": 1.0 + longer, "lse": 2.0 * longer * max(1.0, size)}),
+            of_lse,
+        ]
+
+    def _cut(self, case: Case) -> int:
+        return max(1, case.seqlen_kv // 2 - 3)
+
+
+def _longest(weights: list[NDArray[Any]], parts: list[Arrays], whole: NDArray[Any]) -> float:
+    """By how much the weighted parts of a row, end to end, are longer than the row."""
+    together = sum(
+        weight[..., 0] * np.linalg.norm(part["out"], axis=-1) for weight, part in zip(weights, parts, strict=True)
+    )
+    sizes = np.maximum(np.linalg.norm(whole.astype(np.float64), axis=-1), floor("out", whole))
+    return max(1.0, float(np.nan_to_num(together / sizes).max(initial=1.0)))
+
+
+class KeyHeadsRepeated(Identity):
+    """A key head for each query head, the shared ones repeated, gives the same output; their gradients add up."""
+
+    needs: ClassVar[Needs] = "another case"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where no key head is shared."""
+        return None if case.heads_kv < case.heads_q else "no key head is shared"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """As many key heads as query heads."""
+        size = case.heads_q // case.heads_kv
+        repeated = {name: np.repeat(inputs[name], size, axis=1) for name in ("k", "v")}
+        return [Variant(case=_other(case, heads_kv=case.heads_q), inputs={**inputs, **repeated})]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor."""
+        del inputs
+
+        def added(tensor: NDArray[Any]) -> NDArray[Any]:
+            total: NDArray[Any] = tensor.reshape(case.batch, case.heads_kv, -1, *tensor.shape[2:]).sum(2)
+            return total
+
+        return [
+            difference(name, added(others[0][name]) if name in ("dk", "dv") else others[0][name], results[name])
+            for name in results
+        ]
+
+
+class LastSequenceAlone(Identity):
+    """A sequence by itself, without the others of its batch and without its padding, gives the same."""
+
+    needs: ClassVar[Needs] = "another case"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where there is nothing to leave out."""
+        if case.batch == 1 and case.mask != "key_padding":
+            return "there is no other sequence, and no padding"
+        return None if _real_keys_of_last(case) else "its last sequence has no key"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """The last one, whose padding is longest by default."""
+        last = {name: tensor[-1:] for name, tensor in inputs.items()}
+        if case.mask != "key_padding":
+            return [Variant(case=_other(case, batch=1), inputs=last)]
+        count = _real_keys_of_last(case)
+        other = _other(case, batch=1, mask="none", kv_lengths=None, seqlen_kv=count)
+        return [Variant(case=other, inputs={**last, **_rows(last, slice(count), ("k", "v"))})]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor; what is beyond the real keys has no gradient."""
+        del case, inputs
+        found = []
+        for name, tensor in others[0].items():
+            whole = results[name]
+            # Scales are those of the whole batch: the sequence is compared in its place.
+            one = difference(name, _in_its_place(tensor, whole), whole)
+            found.append(one)
+        return found
+
+
+def _real_keys_of_last(case: Case) -> int:
+    return case.seqlen_kv if case.kv_lengths is None else case.kv_lengths[-1]
+
+
+def _in_its_place(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
+    """The whole with its last sequence replaced."""
+    filled: NDArray[Any] = whole.astype(np.promote_types(part.dtype, whole.dtype), copy=True)
+    filled[-1] = 0
+    filled[-1][:, : part.shape[2]] = part[0]
+    return filled
+
+
+class AnotherSequenceBeside(Identity):
+    """Another sequence in the batch, other and shorter, changes nothing."""
+
+    needs: ClassVar[Needs] = "another case"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where there is another one already."""
+        return None if case.batch == 1 else "there are other sequences already"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """First its tokens in the other order, of whose keys half are real where padding is told, then the sequence."""
+        doubled = {name: np.concatenate([tensor[:, :, ::-1], tensor]) for name, tensor in inputs.items()}
+        lengths = None if case.kv_lengths is None else [(case.kv_lengths[0] + 1) // 2, case.kv_lengths[0]]
+        return [Variant(case=_other(case, batch=2, kv_lengths=lengths), inputs=doubled)]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor."""
+        del case, inputs
+        return [difference(name, others[0][name][1:], results[name]) for name in results]

@@ -1,0 +1,118 @@
+"""The same case with other inputs: a further call of what is prepared already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from attnbench.cases.masks import row_bounds
+from attnbench.identities.difference import difference
+from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+def _position_matters(case: Case) -> str | None:
+    if case.mask not in ("none", "key_padding"):
+        return f"mask {case.mask!r} depends on positions"
+    if case.score_mod in ("alibi", "relative_bias"):
+        return f"score_mod {case.score_mod!r} depends on positions"
+    return None
+
+
+class QueriesInAnotherOrder(Identity):
+    """Queries in another order give the same rows in that order."""
+
+    needs: ClassVar[Needs] = "a call"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where positions matter, or nothing can move."""
+        return _position_matters(case) or ("there is one query" if case.seqlen_q == 1 else None)
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """Rolled by half the sequence, to other places within tiles."""
+        shift = _shift(case)
+        rolled = {n: np.roll(x, shift, axis=2) if n in ("q", "dout") else x for n, x in inputs.items()}
+        return [Variant(case=case, inputs=rolled)]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor."""
+        del inputs
+        back = {
+            name: np.roll(tensor, -_shift(case), axis=2) if name in ("out", "lse", "dq") else tensor
+            for name, tensor in others[0].items()
+        }
+        return [difference(name, back[name], results[name]) for name in results]
+
+
+def _shift(case: Case) -> int:
+    return case.seqlen_q // 2 | 1 if case.seqlen_q > 2 else 1
+
+
+class KeysInAnotherOrder(Identity):
+    """Keys and their values in another order give the same output."""
+
+    needs: ClassVar[Needs] = "a call"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where positions matter, or nothing can move."""
+        return _position_matters(case) or ("there is one key" if max(_real_keys(case)) <= 1 else None)
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """From the last real key to the first."""
+        return [Variant(case=case, inputs={**inputs, **{n: _reversed(case, inputs[n]) for n in ("k", "v")}})]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor."""
+        del inputs
+        back = {n: _reversed(case, tensor) if n in ("dk", "dv") else tensor for n, tensor in others[0].items()}
+        return [difference(name, back[name], results[name]) for name in results]
+
+
+def _real_keys(case: Case) -> tuple[int, ...]:
+    return case.kv_lengths or (case.seqlen_kv,) * case.batch
+
+
+def _reversed(case: Case, tensor: NDArray[np.floating]) -> NDArray[np.floating]:
+    turned = tensor.copy()
+    for batch_index, count in enumerate(_real_keys(case)):
+        turned[batch_index, :, :count] = tensor[batch_index, :, :count][:, ::-1]
+    return turned
+
+
+class ValuesOfOne(Identity):
+    """Where all values are 1, so is the output: the weights of a row sum to 1."""
+
+    needs: ClassVar[Needs] = "a call"
+
+    def refuses(self, case: Case) -> str | None:
+        """A sink takes part of the weight."""
+        return "a sink takes part of the weight" if case.score_mod == "sink" else None
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """The same queries and keys."""
+        return [Variant(case=case, inputs={**inputs, "v": np.ones_like(inputs["v"])})]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of each element of the output. The exponentials, the weights and the output may be rounded, each once.
+
+        A weight that is rounded changes by u at most, relative to itself, so their sum changes by u at most.
+        """
+        del inputs, results
+        out = others[0]["out"]
+        worst, where, seen = -1.0, (0, 0, 0), (0.0, 0.0)
+        for batch_index in range(case.batch):
+            low, high = row_bounds(case, batch_index)
+            want = (high > low).astype(np.float64)
+            for head in range(case.heads_q):
+                apart = np.abs(out[batch_index, head].astype(np.float64) - want[:, None])
+                apart[np.isnan(apart)] = np.inf
+                row, column = divmod(int(apart.argmax()), apart.shape[1])
+                if apart[row, column] > worst:
+                    worst, where = float(apart[row, column]), (batch_index, head, row)
+                    seen = (float(out[batch_index, head, row, column]), float(want[row]))
+        return [Finding(tensor="out", error=worst, where=where, got=seen[0], want=seen[1], roundings=3)]

@@ -1,0 +1,221 @@
+"""What must hold between inputs, output and gradients of one and the same backward pass: no further call is needed.
+
+With P the weights, dS the gradient of the scaled scores and one matrix for each key head (query heads of a group added
+up), whatever mask, soft cap, bias or sink there is:
+
+- dV = P' dO and O = P V, so V' dV = O' dO, transposed: a matrix of (head_dim_v, head_dim_v);
+- dQ = scale dS K and dK = scale dS' Q, so Q' dQ = dK' K: a matrix of (head_dim, head_dim).
+
+The weights of a row sum to 1 (without a sink), so the rows of dV sum to those of dO; softmax does not see a constant,
+so (without soft cap and sink) each row of dS sums to 0, and so do the rows of dK.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from attnbench.cases.masks import row_bounds
+from attnbench.identities.difference import floor, row_norms
+from attnbench.identities.identity import Arrays, Finding, Identity, Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+_BLOCK = 2**14
+"""Tokens that are turned into float64 at once."""
+
+
+class _Sums(Identity):
+    """Both sides for each key head, and the worst of them."""
+
+    needs: ClassVar[Needs] = "nothing"
+
+    def refuses(self, case: Case) -> str | None:
+        """Without gradients."""
+        return None if case.needs_gradients else "it has no gradients"
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of the key head whose error is largest, next to what rounding can make of it."""
+        del others
+        found = [self.side(case, inputs, results, *group) for group in _groups(case)]
+        return [max(found, key=lambda finding: finding.error / (sum(finding.independent.values()) or 1.0))]
+
+    def side(
+        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
+    ) -> Finding:
+        """Both sides for one key head."""
+        raise NotImplementedError
+
+
+class ValuesFollowTheOutput(_Sums):
+    """V' dV = O' dO, for each key head: what the values receive is what the output was given."""
+
+    def side(
+        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
+    ) -> Finding:
+        """Two matrices (head_dim_v, head_dim_v). A wrong weight makes a row of O wrong, and all that it adds to dV."""
+        del case
+        v, dv = inputs["v"][batch_index, key_head], results["dv"][batch_index, key_head]
+        rows = [(results["out"][batch_index, h], inputs["dout"][batch_index, h]) for h in heads]
+        least = {name: floor(name, results[name]) for name in ("dv", "out")}
+        by_out = sum(_spread(out, dout, least["out"]) for out, dout in rows)
+        by_dv = _spread(dv, v, least["dv"])
+        return _finding(
+            "dv",
+            (batch_index, key_head),
+            got=_product(v, dv),
+            want=np.sum([_product(out, dout) for out, dout in rows], axis=0),
+            independent={"dv": math.sqrt(by_dv + by_out), "out": math.sqrt(by_out)},
+            floors=least,
+        )
+
+
+class KeysFollowTheQueries(_Sums):
+    """Q' dQ = dK' K, for each key head: queries and keys receive the gradients of the same scores."""
+
+    def side(
+        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
+    ) -> Finding:
+        """Two matrices (head_dim, head_dim)."""
+        del case
+        k, dk = inputs["k"][batch_index, key_head], results["dk"][batch_index, key_head]
+        rows = [(inputs["q"][batch_index, h], results["dq"][batch_index, h]) for h in heads]
+        least = {name: floor(name, results[name]) for name in ("dq", "dk")}
+        by_dq = sum(_spread(dq, q, least["dq"]) for q, dq in rows)
+        by_dk = _spread(dk, k, least["dk"])
+        return _finding(
+            "dk",
+            (batch_index, key_head),
+            got=_product(dk, k),
+            want=np.sum([_product(q, dq) for q, dq in rows], axis=0),
+            independent={"dk": math.sqrt(by_dk + by_dq), "dq": math.sqrt(by_dq)},
+            floors=least,
+        )
+
+
+class ValueGradientsAddUp(_Sums):
+    """The rows of dV sum to the rows of dO that see a key: the weights of each row sum to 1."""
+
+    def refuses(self, case: Case) -> str | None:
+        """A sink takes part of the weight."""
+        return super().refuses(case) or ("a sink takes part of the weight" if case.score_mod == "sink" else None)
+
+    def side(
+        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
+    ) -> Finding:
+        """Two rows of head_dim_v. The weights of a query may all be wrong by one factor."""
+        dv = results["dv"][batch_index, key_head]
+        low, high = row_bounds(case, batch_index)
+        rows = [inputs["dout"][batch_index, h][high > low].astype(np.float64) for h in heads]
+        least = {"dv": floor("dv", results["dv"])}
+        by_dout = sum(float(np.square(dout).sum()) for dout in rows)
+        return _finding(
+            "dv",
+            (batch_index, key_head),
+            got=dv.sum(0, dtype=np.float64),
+            want=np.sum([dout.sum(0) for dout in rows], axis=0),
+            independent={"dv": math.sqrt(_spread(dv, None, least["dv"]) + by_dout)},
+            floors=least,
+        )
+
+
+class KeyGradientsCancel(_Sums):
+    """The rows of dK sum to 0: a constant added to all keys changes no weight."""
+
+    def refuses(self, case: Case) -> str | None:
+        """Where a constant changes weights."""
+        if case.score_mod in ("sink", "softcap"):
+            return f"with {case.score_mod} a constant added to all keys changes the weights"
+        return super().refuses(case)
+
+    def side(
+        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
+    ) -> Finding:
+        """A row of head_dim, and zeros.
+
+        What a query adds is ``scale * q * (sum of weights * upstream - delta)``. Either of the two is as wrong as the
+        row of O, or its weights, times dO.
+        """
+        dk = results["dk"][batch_index, key_head]
+        least = {name: floor(name, results[name]) for name in ("dk", "out")}
+        by_delta = case.scale**2 * sum(
+            _spread(
+                results["out"][batch_index, h],
+                inputs["dout"][batch_index, h],
+                least["out"],
+                inputs["q"][batch_index, h],
+            )
+            for h in heads
+        )
+        got = dk.sum(0, dtype=np.float64)
+        return _finding(
+            "dk",
+            (batch_index, key_head),
+            got=got,
+            want=np.zeros_like(got),
+            independent={
+                "dk": math.sqrt(_spread(dk, None, least["dk"])),
+                "out": math.sqrt(by_delta),
+                "dv": math.sqrt(by_delta),
+            },
+            floors=least,
+        )
+
+
+def _groups(case: Case) -> Iterator[tuple[int, int, range]]:
+    """(batch element, key head, its query heads)."""
+    size = case.heads_q // case.heads_kv
+    for batch_index in range(case.batch):
+        for key_head in range(case.heads_kv):
+            yield batch_index, key_head, range(key_head * size, (key_head + 1) * size)
+
+
+def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """The product a' b in float64, (tokens, m) and (tokens, n) to (m, n)."""
+    total = np.zeros((a.shape[1], b.shape[1]))
+    for start in range(0, len(a), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total += a[block].astype(np.float64).T @ b[block].astype(np.float64)
+    return total
+
+
+def _spread(wrong: NDArray[Any], other: NDArray[Any] | None, least: float, third: NDArray[Any] | None = None) -> float:
+    """Sum over tokens of (the scale of a row's error times the norms of the rows that it is multiplied with)²."""
+    total = 0.0
+    for start in range(0, len(wrong), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        scales = np.maximum(row_norms(wrong[block]), least)
+        for factor in (other, third):
+            if factor is not None:
+                scales = scales * row_norms(factor[block])
+        total += float(np.square(scales).sum())
+    return total
+
+
+def _finding(
+    tensor: str,
+    where: tuple[int, int],
+    *,
+    got: NDArray[np.float64],
+    want: NDArray[np.float64],
+    independent: dict[str, float],
+    floors: dict[str, float],
+) -> Finding:
+    apart = float(np.linalg.norm(got - want))
+    return Finding(
+        tensor=tensor,
+        error=apart if math.isfinite(apart) else math.inf,
+        where=where,
+        got=float(np.linalg.norm(got)),
+        want=float(np.linalg.norm(want)),
+        independent=independent,
+        common={tensor: float(np.linalg.norm(want))},
+        floors=floors,
+    )

@@ -1,0 +1,147 @@
+"""Goes through the identities with a cell that agrees: other ways to the same answer, compared over all rows.
+
+What is measured here is judged by the oracle (:mod:`attnbench.oracle.identities`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from attnbench.cases.cost import tensor_elements
+from attnbench.identities.collection import IDENTITIES, name_of
+from attnbench.worker.call import bind, no_gradients
+from attnbench.worker.placing import as_array, canonical, inputs_of, place
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from attnbench.cases.case import Case
+    from attnbench.identities.identity import Arrays, Identity, Variant
+    from attnbench.worker.call import Call
+    from attnbench.worker.dump import Outputs
+    from attnbench.worker.session import Session
+
+_CLOCK = perf_counter_ns
+_COPIES = 8
+"""So many times the case's tensors, in float32, are held at most: inputs, outputs, other ones, and what is compared."""
+
+
+class BrokenVariantError(Exception):
+    """Another case, which the implementation declares too, could not be called."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What looking at identities may cost."""
+
+    time_ns: float
+    """An identity is left out where its calls are expected to take longer than what is left of this."""
+    memory_bytes: float
+    prepare_ns: float
+    """How long another case may be expected to be prepared and compiled; 0 where no other case is to be called."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a call is expected to take, from those made so far."""
+
+    call_ns: float
+    anew_ns: float
+    """The first call of a case: with what it prepares, compiles and sets up."""
+
+
+def look(session: Session, expected: Expected, allowance: Allowance) -> dict[str, Any]:
+    """Look at each identity that says something about the case, cheap ones first, within the allowance.
+
+    The inputs are left as they were found.
+
+    Returns:
+        ``found``: by identity, its findings as dictionaries; ``left_out``: by identity, why it was not looked at.
+    """
+    case, said = session.case, session.implementation.declaration
+    found: dict[str, list[dict[str, Any]]] = {}
+    left_out: dict[str, str] = {}
+    refusal = _why_none(case, allowance)
+    if refusal or session.operands is None or not session.results:
+        return {"found": {}, "left_out": {"all": refusal or "there is no result"}, "identities_ns": 0}
+    start = _CLOCK()
+    inputs = inputs_of(case, said.layout, session.operands)
+    results = _arrays(case, said.layout, session.results[-1])
+    for identity in IDENTITIES:
+        name = name_of(identity)
+        why_not = identity.refuses(case) or _too_dear(identity, expected, allowance, _CLOCK() - start)
+        if why_not is None:
+            variants = identity.variants(case, inputs)
+            refusals = (_refused(session, variant.case) for variant in variants if variant.case != case)
+            why_not = next((reason for reason in refusals if reason), None)
+        if why_not is not None:
+            left_out[name] = why_not
+            continue
+        try:
+            others = [_results_of(session, variant) for variant in variants]
+            findings = identity.findings(case, inputs, results, others)
+        except MemoryError:
+            left_out[name] = "there was not enough memory"
+            continue
+        found[name] = [dataclasses.asdict(finding) for finding in findings]
+    session.rewrite(inputs)
+    return {"found": found, "left_out": left_out, "identities_ns": _CLOCK() - start}
+
+
+def _why_none(case: Case, allowance: Allowance) -> str | None:
+    if case.operator != "attention":
+        return "identities are those of attention without projections"
+    if 4 * _COPIES * sum(tensor_elements(case).values()) > allowance.memory_bytes:
+        return "its tensors are too large to be held several times"
+    return None
+
+
+def _too_dear(identity: Identity, expected: Expected, allowance: Allowance, spent_ns: float) -> str | None:
+    """Why an identity is left out for what it costs, or ``None``."""
+    if identity.needs == "nothing":
+        return None
+    if identity.needs == "another case" and allowance.prepare_ns == 0:
+        return "other cases are called by attnbench check only"
+    if identity.needs == "another case" and expected.anew_ns - 10 * expected.call_ns > allowance.prepare_ns:
+        return "each case is prepared or compiled for long"
+    cost = expected.call_ns if identity.needs == "a call" else expected.anew_ns
+    return None if cost <= allowance.time_ns - spent_ns else "its calls would take too long"
+
+
+def _refused(session: Session, other: Case) -> str | None:
+    one = session.implementation
+    refusal = one.declaration.refuses(other, session.device) or no_gradients(one, other)
+    if refusal is None and one.supports_hook is not None:
+        refusal = one.supports_hook(other, session.device)
+    return refusal
+
+
+def _results_of(session: Session, variant: Variant) -> Arrays:
+    """Call a variant: the same case with other values in the same tensors, or another one with tensors of its own."""
+    said = session.implementation.declaration
+    if variant.case == session.case:
+        session.rewrite(variant.inputs)
+        return _arrays(variant.case, said.layout, _called(session.prepared()))
+    operands = place(variant.case, said, session.device, variant.inputs)
+    try:
+        outputs = _called(bind(session.implementation, variant.case, operands))
+    except MemoryError:
+        raise
+    except Exception as error:
+        about = f"{variant.case.label()}, which is another way to the same answer"
+        raise BrokenVariantError(f"{about}, raised {type(error).__name__}: {error}") from error
+    return _arrays(variant.case, said.layout, outputs)
+
+
+def _called(call: Call) -> Outputs:
+    call.set_up()
+    return call.outputs(call.run())
+
+
+def _arrays(case: Case, layout: str, outputs: Outputs) -> Arrays:
+    """What a call returned, on the host and heads before tokens."""
+    return {
+        name: as_array(tensor if name == "lse" else canonical(case, layout, tensor)) for name, tensor in outputs.items()
+    }
