@@ -1,79 +1,122 @@
-"""``python -m tests.soak``: check agreement of every implementation on bundled scenarios, seed after seed.
+"""``python -m tests.soak``: healthy implementations never fail, whatever the values.
 
-Prints a line for each disagreement and, at the end, how near to its budget each implementation came. Exit code 1 where
-anything disagreed or broke.
+Judges every implementation of the registry on the cases of the bundled scenarios, for many seeds, and looks at
+identities. Sequences are cut to a few hundred tokens. A line for each (case, seed) goes into a file, so that the same
+command goes on where it was ended; the table at the end is made from the file. Exit code 1 where anything disagreed.
+
+Within a process implementations are called and judged one after the other: they are our own, nothing is timed, and the
+answer of a case is computed once for all of them. After a change of what is judged, start with another file.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import dataclasses
+import gc
 import json
-import subprocess
+import os
 import sys
 import tempfile
+import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-TENSORS = ("out", "lse", "dq", "dk", "dv")
-HEALTHY = ("ok", "unsupported", "unavailable", "skipped")
-
-
-def bundled() -> list[str]:
-    """Names of all bundled scenarios."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "attnbench", "list", "scenarios", "--json"], check=True, capture_output=True, text=True
-    )
-    return list(json.loads(listed.stdout))
-
-
-def records(scenario: str, seed: int, extra: list[str]) -> list[dict[str, Any]]:
-    """Records of one check."""
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        path = Path(folder) / "run.jsonl"
-        command = [
-            sys.executable,
-            "-m",
-            "attnbench",
-            "check",
-            scenario,
-            "--seed",
-            str(seed),
-            "--out",
-            str(path),
-            *extra,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if not path.exists():
-            raise SystemExit(f"{' '.join(command)}: {done.stderr[-2000:]}")
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [line for line in lines if line["kind"] == "record"]
+if TYPE_CHECKING:
+    from tests.soak.units import Report, Unit
 
 
 def main() -> int:
-    """Go through seeds and scenarios."""
+    """Go through units until all are done, or time is up."""
+    arguments = parse()
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(arguments.threads)))
+    from attnbench.machine.settle import settle_torch
+    from attnbench.sweep.load import bundled_scenarios
+    from tests.soak.units import Judge, cases_of, implementations, units
+
+    warnings.simplefilter("ignore")
+    settle_torch(arguments.threads)
+    chosen = implementations(arguments.include, arguments.exclude)
+    cases = cases_of(arguments.scenario or sorted(bundled_scenarios()), arguments.tokens)
+    gc.collect()
+    gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
+    planned = units(cases, range(arguments.first, arguments.first + arguments.seeds), arguments.order)
+    wanted = {unit.name for unit in planned}
+    done = {report.unit: report for report in read(arguments.out) if report.unit in wanted}
+    ends = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
+    with arguments.out.open("a") as file, tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        for unit in planned:
+            if unit.name in done:
+                continue
+            if time.monotonic() > ends:
+                break
+            judged = Judge(unit, Path(folder))
+            for implementation in chosen:
+                judged(implementation, arguments.cell_seconds)
+            done[unit.name] = judged.report
+            gc.freeze()  # what is alive now was imported on the way
+            file.write(json.dumps(dataclasses.asdict(judged.report)) + "\n")
+            file.flush()
+            for alarm in judged.report.alarms:
+                say("{implementation}, {label}, repetition {repetition}: {sentence}".format(**alarm))
+    return table(planned, done)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=20, help="each has ten sets of values")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--scenario", action="append", help="repeatable; default: all that are bundled")
-    arguments, extra = parser.parse_known_args()
-    counts: collections.Counter[str] = collections.Counter()
-    nearest: dict[tuple[str, str], tuple[float, str]] = {}
-    for seed in range(arguments.first, arguments.first + arguments.seeds):
-        for scenario in arguments.scenario or bundled():
-            for record in records(scenario, seed, extra):
-                counts[record["status"]] += 1
-                if record["status"] not in HEALTHY:
-                    sys.stdout.write(f"{record['status']}: {record['repro']}\n    {record['reason']}\n")
-                for tensor in TENSORS:
-                    ratio, key = record[f"{tensor}_error_ratio"], (record["implementation"], tensor)
-                    if ratio is not None and ratio > nearest.get(key, (0.0, ""))[0]:
-                        nearest[key] = (ratio, record["repro"])
-        sys.stdout.write(f"seed {seed}: {dict(counts)}\n")
-        sys.stdout.flush()
-    for (implementation, tensor), (ratio, repro) in sorted(nearest.items(), key=lambda item: -item[1][0]):
-        sys.stdout.write(f"{ratio:8.3f} of the budget  {implementation:<28} {tensor:<4} {repro}\n")
-    return 0 if all(status in HEALTHY for status in counts) else 1
+    parser.add_argument("-i", "--include", action="append", default=[], help="implementations, a regular expression")
+    parser.add_argument("-x", "--exclude", action="append", default=[])
+    parser.add_argument("--minutes", type=float, help="stop after so long; what is done is a random part of all")
+    parser.add_argument("--cell-seconds", type=float, default=3.0, help="slow implementations get fewer values")
+    parser.add_argument("--tokens", type=int, default=720, help="longer sequences are cut")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--order", type=int, default=0, help="another number, another order")
+    parser.add_argument("--out", type=Path, default=Path("results/runs/soak.jsonl"))
+    return parser.parse_args()
+
+
+def read(path: Path) -> Iterator[Report]:
+    """What earlier commands have written; a torn last line is forgotten."""
+    from tests.soak.units import Report
+
+    if path.exists():
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield Report(**json.loads(line))
+
+
+def table(planned: list[Unit], done: dict[str, Report]) -> int:
+    """What was covered, how near to its budget each implementation came, and what disagreed."""
+    from tests.soak.units import VALUES_OF_A_SEED, added
+
+    total = added(done.values())
+    seeds = collections.Counter(unit.name.partition("/")[0] for unit in planned if unit.name in done)
+    say(
+        f"{len(done)} of {len(planned)} (case, seed), {VALUES_OF_A_SEED} sets of values in each; "
+        f"{len(seeds)} cases, each with {min(seeds.values(), default=0)} to {max(seeds.values(), default=0)} seeds"
+    )
+    say(f"{sum(total.pairs.values())} pairs (implementation and case, set of values) were judged:")
+    for name, count in sorted(total.pairs.items()):
+        say(f"{count:9}  {name}")
+    say("The largest error over its budget:")
+    for key, ratio in sorted(total.worst.items(), key=lambda item: -item[1]):
+        implementation, tensor, dtype = key.split()
+        say(f"{ratio:9.3f}  {implementation:<26} {tensor:<11} {dtype}")
+    by_implementation = collections.Counter(alarm["implementation"] for alarm in total.alarms)
+    say(f"{len(total.alarms)} disagreed{': ' if total.alarms else ''}{dict(by_implementation) or ''}")
+    return 1 if total.alarms else 0
+
+
+def say(line: str) -> None:
+    """A line on stdout."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""The soak itself: it sees what is wrong, goes on where it ended, and says what it covered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnbench import make_case
+from attnbench.mutants.collection import mutants
+from attnbench.mutants.mutant import implementation_of
+from attnbench.mutants.steps import Steps
+from tests.conftest import REPOSITORY
+from tests.soak.units import VALUES_OF_A_SEED, Judge, Unit, added, bounded, cases_of, units
+
+CASE = make_case(heads_q=2, seqlen_q=65, head_dim=16, mask="causal", mode="backward")
+
+
+def judge(tmp_path: Path, *names: str) -> Judge:
+    """A unit after mutants of these names, and what is right."""
+    judged = Judge(Unit(CASE), tmp_path)
+    for mutant in mutants():
+        if mutant.name in names:
+            judged(mutant.implementation, 60)
+    judged(implementation_of(Steps, "healthy/one"), 60)
+    return judged
+
+
+def test_what_is_wrong_is_an_alarm_and_what_is_right_is_none(tmp_path: Path) -> None:
+    report = judge(tmp_path, "causal-ignored").report
+    assert {alarm["implementation"] for alarm in report.alarms} == {"mutant/causal-ignored"}
+    assert report.pairs["healthy/one"] == VALUES_OF_A_SEED
+    assert 0 < report.worst["healthy/one dv float32"] < 1 < report.worst["mutant/causal-ignored out float32"]
+
+
+def test_what_only_an_identity_sees_is_an_alarm_too(tmp_path: Path) -> None:
+    [alarm] = judge(tmp_path, "wrong-in-larger-batches").report.alarms
+    assert "another-sequence-beside" in alarm["sentence"]
+
+
+def test_a_slow_implementation_gets_fewer_values(tmp_path: Path) -> None:
+    judged = Judge(Unit(CASE), tmp_path)
+    judged(implementation_of(Steps, "healthy/one"), 0)
+    assert judged.report.pairs == {"healthy/one": 2}
+
+
+def test_values_differ_from_seed_to_seed_and_within_one() -> None:
+    many = units([CASE], range(3), order=0)
+    assert len({unit.name for unit in many}) == 3
+    assert sorted(unit.case.seed for unit in many) == [0, 1, 2]
+
+
+def test_reports_add_up(tmp_path: Path) -> None:
+    one = judge(tmp_path).report
+    total = added([one, one])
+    assert total.pairs == {"healthy/one": 2 * VALUES_OF_A_SEED}
+    assert total.worst == one.worst
+
+
+@pytest.mark.parametrize("scenario", ["llama3-8b-prefill", "t5-base", "edge-shapes"])
+def test_cases_are_bounded_and_keep_their_kind(scenario: str) -> None:
+    cases = cases_of([scenario], 720)
+    assert all(case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv <= 720**2 for case in cases)
+
+
+def test_a_long_case_becomes_a_short_one_with_its_group_and_mask() -> None:
+    long = make_case(heads_q=32, heads_kv=8, seqlen_q=8192, mask="sliding_window", window_left=4096, dtype="bfloat16")
+    short = bounded(long, 720)
+    assert short.heads_q // short.heads_kv == 4
+    assert (short.mask, short.dtype, short.seqlen_q) == ("sliding_window", "bfloat16", 257)
+    assert short.window_left is not None
+    assert short.window_left < short.seqlen_q
+
+
+def test_the_same_command_goes_on_where_it_ended(tmp_path: Path) -> None:
+    scenario = tmp_path / "few.toml"
+    scenario.write_text(
+        'description = "few"\nstages = ["agreement"]\n[defaults]\nheads = 2\nseqlen = 17\nhead_dim = 8\n'
+    )
+    out = tmp_path / "soak.jsonl"
+
+    def soak(seeds: int) -> str:
+        command = [sys.executable, "-m", "tests.soak", "--scenario", str(scenario), "-i", "^naive/numpy$"]
+        done = subprocess.run(
+            [*command, "--seeds", str(seeds), "--out", str(out)],
+            cwd=REPOSITORY, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.stdout
+
+    assert "1 of 1 (case, seed)" in soak(1)
+    first = out.read_text()
+    said = soak(2)
+    assert out.read_text().startswith(first)
+    assert len([json.loads(line) for line in out.read_text().splitlines()]) == 2
+    assert "2 of 2 (case, seed), 10 sets of values in each; 1 cases, each with 2 to 2 seeds" in said
+    assert "       20  naive/numpy" in said
+    assert "0 disagreed" in said

@@ -1,0 +1,197 @@
+"""What a soak is made of: bounded cases, implementations, and units of (case, seed) that are judged together."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import random
+import re
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnbench import Case, make_case
+from attnbench.oracle.identities import judge_identities
+from attnbench.oracle.judge import Truth, find_truth, judge
+from attnbench.oracle.selection import requests, select
+from attnbench.registry.discover import Found, bundled, implementations_of, load_module
+from attnbench.registry.implementation import Implementation
+from attnbench.sweep.expand import expand
+from attnbench.sweep.load import load_scenario
+from attnbench.worker.conduct import MisconductError
+from attnbench.worker.identities import Allowance
+from attnbench.worker.session import Session, UnsupportedError
+
+VALUES_OF_A_SEED = 10
+"""So many sets of values are drawn for each seed: what a case needs prepared or compiled is so once for all of them."""
+PREPARE_S = 2.0
+"""What is compiled for longer than this for each case is not compiled for identities' other cases."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A case with one of its seeds; every implementation is judged on all of the seed's values."""
+
+    case: Case
+
+    @property
+    def name(self) -> str:
+        """Names the case and the seed."""
+        return f"{dataclasses.replace(self.case, seed=0).case_id}/{self.case.seed}"
+
+
+def cases_of(scenarios: Iterable[str], most_tokens: int) -> list[Case]:
+    """The cases of some scenarios with seed 0, each once; longer sequences and larger batches are cut."""
+    found: dict[str, Case] = {}
+    for name in scenarios:
+        scenario = load_scenario(name)
+        for planned in expand(scenario, {}):
+            if scenario.excluded(planned.case, device="cpu", implementation="soak/any") is None:
+                case = bounded(planned.case, most_tokens)
+                found[case.case_id] = case
+    return list(found.values())
+
+
+def bounded(case: Case, most_tokens: int) -> Case:
+    """The case, or where it is too large a smaller one of its kind."""
+    small = max(case.seqlen_q, case.seqlen_kv) <= most_tokens and case.batch <= 4
+    if small and case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv <= most_tokens**2:
+        return case
+    size = case.heads_q // case.heads_kv
+    heads_kv = max(1, min(case.heads_kv, 4 // size))
+    lengths = {"prefix_len": None, "document_lengths": None, "kv_lengths": None}  # the defaults of the new length
+    fields = {
+        **case.to_dict(),
+        **lengths,
+        "batch": min(case.batch, 2),
+        "heads_q": heads_kv * size,
+        "heads_kv": heads_kv,
+        "seqlen_q": min(case.seqlen_q, 257),
+        "seqlen_kv": min(case.seqlen_kv, 257),
+    }
+    if case.window_left is not None:
+        fields["window_left"] = min(case.window_left, 100)
+    return make_case(**fields)
+
+
+def implementations(include: Sequence[str], exclude: Sequence[str]) -> list[Implementation]:
+    """Those of the registry that can run here, on the CPU."""
+    return [_loaded(one) for one in bundled() if _is_wanted(one, include, exclude)]
+
+
+def _is_wanted(one: Found, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    if one.unavailable is not None or one.declaration is None or "cpu" not in one.declaration.devices:
+        return False
+    included = not include or any(re.search(pattern, one.name) for pattern in include)
+    return included and not any(re.search(pattern, one.name) for pattern in exclude)
+
+
+def _loaded(one: Found) -> Implementation:
+    return next(i for i in implementations_of(load_module(one.origin)) if i.declaration.name == one.name)
+
+
+def units(cases: Sequence[Case], seeds: Sequence[int], order: int) -> list[Unit]:
+    """All (case, seed), in an order that is random, and the same for the same number."""
+    everything = [Unit(dataclasses.replace(case, seed=seed)) for seed in seeds for case in cases]
+    random.Random(order).shuffle(everything)
+    return everything
+
+
+@dataclasses.dataclass
+class Report:
+    """What a unit gave: JSON-ready, one line of the soak's file."""
+
+    unit: str
+    pairs: dict[str, int] = dataclasses.field(default_factory=dict)
+    """By implementation: sets of values that were judged."""
+    worst: dict[str, float] = dataclasses.field(default_factory=dict)
+    """By ``implementation tensor dtype``: the largest error over its budget; identities count as a tensor."""
+    alarms: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+class Judge:
+    """Judges implementations on a unit, with one answer for all of them."""
+
+    def __init__(self, unit: Unit, folder: Path) -> None:
+        self.case, self.folder = unit.case, folder
+        self.report = Report(unit.name)
+        self._truths: dict[int, Truth] = {}
+
+    def __call__(self, implementation: Implementation, seconds: float) -> None:
+        """Judge one on the unit's values: all, or as many as there is time for, but two at least."""
+        name = implementation.declaration.name
+        session = Session(implementation, self.case, "cpu", repeat_ns=0)
+        try:
+            session.prepare()
+            began = time.monotonic()
+            session.first_call()
+            for repetition in range(VALUES_OF_A_SEED):
+                if repetition > 1 and time.monotonic() - began > seconds:
+                    break
+                if repetition:
+                    session.fresh_call(repetition)
+                self._values(session, name, repetition)
+                self.report.pairs[name] = self.report.pairs.get(name, 0) + 1
+            self._identities(session, name, max(0.0, seconds - (time.monotonic() - began)))
+        except UnsupportedError:
+            return
+        except MisconductError as misconduct:
+            self._alarm(name, 0, str(misconduct))
+        except Exception as error:  # noqa: BLE001 - whatever it raises is what is looked for
+            self._alarm(name, 0, f"{type(error).__name__}: {error}")
+        finally:
+            session.close()
+
+    def _truth(self, repetition: int) -> Truth:
+        if repetition not in self._truths:
+            self._truths[repetition] = find_truth(self.case, select(self.case, repetition), repetition)
+        return self._truths[repetition]
+
+    def _values(self, session: Session, name: str, repetition: int) -> None:
+        selection = select(self.case, repetition)
+        shown = session.dump(requests(self.case, selection), self.folder, 0)
+        said = judge(self.case, selection, self._truth(repetition), shown["outputs"], self.folder)
+        for tensor in ("out", "lse", "dq", "dk", "dv"):
+            self._keep(name, tensor, said.fields.get(f"{tensor}_error_ratio"))
+        if said.problem:
+            self._alarm(name, repetition, said.problem)
+
+    def _identities(self, session: Session, name: str, seconds: float) -> None:
+        """On the last values, in the time that is left."""
+        allowance = Allowance(time_ns=seconds * 1e9, memory_bytes=2**32, prepare_ns=PREPARE_S * 1e9)
+        seen = session.identities(allowance)["found"]
+        last = self.report.pairs[name] - 1
+        said = judge_identities(self.case, [self._truth(0), self._truth(last)], seen)
+        self._keep(name, "identities", max(said["ratios"].values(), default=None))
+        if said["problem"]:
+            self._alarm(name, last, said["problem"])
+
+    def _keep(self, name: str, tensor: str, ratio: float | None) -> None:
+        key = f"{name} {tensor} {self.case.dtype}"
+        if ratio is not None and ratio > self.report.worst.get(key, 0.0):
+            self.report.worst[key] = ratio
+
+    def _alarm(self, name: str, repetition: int, sentence: str) -> None:
+        self.report.alarms.append(
+            {
+                "implementation": name,
+                "case": self.case.to_dict(),
+                "label": self.case.label(),
+                "repetition": repetition,
+                "sentence": sentence,
+            }
+        )
+
+
+def added(reports: Iterable[Report]) -> Report:
+    """All of a soak's reports in one."""
+    total = Report("all")
+    pairs: collections.Counter[str] = collections.Counter()
+    for report in reports:
+        pairs.update(report.pairs)
+        for key, ratio in report.worst.items():
+            total.worst[key] = max(ratio, total.worst.get(key, 0.0))
+        total.alarms += report.alarms
+    total.pairs = dict(pairs)
+    return total
