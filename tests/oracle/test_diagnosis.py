@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 
 from attnbench import Case, make_case
 from attnbench.mutants.collection import mutants
+from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.diagnosis import guess
 from attnbench.oracle.judge import find_truth, judge
+from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests, select
 from attnbench.worker.session import Session
 
@@ -29,6 +32,8 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("window-mirrored", WINDOW, "with left and right of the window exchanged"),
     ("prefix-ignored", {"mask": "prefix_lm", "prefix_len": 33}, "with a causal mask, without the prefix"),
     ("padding-one-short", {"mask": "key_padding", "inputs": "needle"}, "if the last real key is not seen"),
+    ("group-by-modulo", {"heads_q": 6, "heads_kv": 2}, "as when query head h reads key head h % heads_kv"),
+    ("weights-in-bfloat16", {}, "in a coarser type than float32"),
     ("documents-ignored", {"mask": "document"}, "if documents see each other"),
     ("softcap-missing", {"score_mod": "softcap", "softcap": 2.0}, "without softcap"),
     ("scale-missing", {}, "if scores are not scaled"),
@@ -88,6 +93,37 @@ def test_one_head_of_several_is_named() -> None:
     got = {"out": truth.answers["out"].clone()}
     got["out"][2] += torch.randn(40, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert guess(case, selection, truth, got, ("out",), 0) == "only head 2 is wrong"
+
+
+def test_a_factor_is_told_with_its_place() -> None:
+    case = make_case(heads_q=2, seqlen_q=131)
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    got = {"out": truth.answers["out"].clone()}
+    got["out"][:, 128:] *= 0.9
+    said = guess(case, selection, truth, got, ("out",), 0)
+    assert said == (
+        "only the last 3 rows, a tail shorter than a tile of 128, are wrong, and what is wrong is 0.9 times what it "
+        "should be"
+    )
+
+
+def test_queries_that_are_missing_in_the_gradients_of_keys_are_counted() -> None:
+    case = make_case(heads_q=2, seqlen_q=131, mode="backward")
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    without = dataclasses.replace(selection, rows=tuple(range(128)))
+    got = {**truth.answers, "dv": find_truth(case, without, 0).answers["dv"]}
+    assert guess(case, selection, truth, got, ("dv",), 0) == "the last 3 queries are left out of it"
+
+
+def test_padding_that_is_masked_by_tiles_is_recognised() -> None:
+    case = make_case(heads_q=2, seqlen_q=131, mask="key_padding", kv_lengths=[77])
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    got = reference(dataclasses.replace(case, kv_lengths=(80,)), selection, 0, EXACT)
+    said = guess(case, selection, truth, got, ("out", "lse"), 0)
+    assert said == "it is what the case gives if keys are seen up to the end of a tile of 16"
 
 
 def test_a_stale_result_is_recognised() -> None:

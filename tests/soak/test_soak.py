@@ -70,7 +70,7 @@ def test_a_long_case_becomes_a_short_one_with_its_group_and_mask() -> None:
     long = make_case(heads_q=32, heads_kv=8, seqlen_q=8192, mask="sliding_window", window_left=4096, dtype="bfloat16")
     short = bounded(long, 720)
     assert short.heads_q // short.heads_kv == 4
-    assert (short.mask, short.dtype, short.seqlen_q) == ("sliding_window", "bfloat16", 257)
+    assert (short.mask, short.dtype, short.seqlen_q) == ("sliding_window", "bfloat16", 241)
     assert short.window_left is not None
     assert short.window_left < short.seqlen_q
 

@@ -67,8 +67,8 @@ def bounded(case: Case, most_tokens: int) -> Case:
         "batch": min(case.batch, 2),
         "heads_q": heads_kv * size,
         "heads_kv": heads_kv,
-        "seqlen_q": min(case.seqlen_q, 257),
-        "seqlen_kv": min(case.seqlen_kv, 257),
+        "seqlen_q": min(case.seqlen_q, 241),
+        "seqlen_kv": min(case.seqlen_kv, 241),
     }
     if case.window_left is not None:
         fields["window_left"] = min(case.window_left, 100)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.sampling import group_pairs
 from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.budget import budget, measure
-from attnbench.oracle.patterns import pattern
+from attnbench.oracle.patterns import TILES, pattern
 from attnbench.oracle.reference import reference
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def guess(
     if simple:
         return simple
     if len(selection.groups) * group_pairs(case) <= _MOST_PAIRS:
-        for sentence, answers in _hypotheses(case, selection, repetition):
-            if all(_agrees(case, truth, name, got[name], answers[name]) for name in wrong if name in answers):
+        for sentence, answers in _hypotheses(case, selection, repetition, wrong):
+            told = [name for name in wrong if name in answers]
+            if told and all(_agrees(case, truth, name, got[name], answers[name]) for name in told):
                 return sentence
     name = wrong[0]
     _, allowed = budget(case, name, truth.honest[name], truth.terms.get(name))
@@ -91,8 +92,16 @@ def _of_no_values(got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None
     return None
 
 
-def _hypotheses(case: Case, selection: Selection, repetition: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _hypotheses(
+    case: Case, selection: Selection, repetition: int, wrong: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Sentences, and the answers that they predict; from the specific to the general."""
+    if set(wrong) <= {"dk", "dv"} and selection.rows is None:
+        for count in dict.fromkeys(case.seqlen_q % tile or tile for tile in TILES):
+            if count < case.seqlen_q:
+                kept = dataclasses.replace(selection, rows=tuple(range(case.seqlen_q - count)))
+                answers = reference(case, kept, repetition, EXACT)
+                yield f"the last {count} queries are left out of it", {name: answers[name] for name in ("dk", "dv")}
     for sentence, other in _other_cases(case):
         yield f"it is what the case gives {sentence}", reference(other, selection, repetition, EXACT, inputs_of=case)
     if repetition:
@@ -128,6 +137,10 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
         longer = tuple(min(n + 1, case.seqlen_kv) for n in case.kv_lengths)
         yield "if one padded key is seen", other(kv_lengths=longer)
         yield "if the last real key is not seen", other(kv_lengths=tuple(max(n - 1, 0) for n in case.kv_lengths))
+        for tile in TILES:
+            up = tuple(min(-(-n // tile) * tile, case.seqlen_kv) for n in case.kv_lengths)
+            if up not in (case.kv_lengths, longer):
+                yield f"if keys are seen up to the end of a tile of {tile}", other(kv_lengths=up)
         yield "with all sequences as long as the first", other(kv_lengths=(case.kv_lengths[0],) * case.batch)
     if case.mask == "document":
         yield "with document_causal turned", other(document_causal=not case.document_causal)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.oracle.selection import Selection
 
-_TILES = (256, 128, 64, 32, 16)
+TILES = (256, 128, 64, 32, 16)
 
 
 def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Tensor, allowed: float) -> str | None:
@@ -38,14 +38,15 @@ def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Te
     rows = bad.any(-1)  # (heads, rows)
     if not bool(rows.any()):
         return None
-    factor = _factor(got, answer, rows)
-    if factor is not None:
-        return f"what is wrong is {factor:.4g} times what it should be"
     places = selection.query_heads(case) if name in ("out", "lse", "dq") else list(selection.groups)
     shares = _shares(case, places, rows, selection, name) + _columns(bad)
-    if not shares:
-        return "nothing of it is right" if bool(rows.all()) else None
-    return f"only {' and '.join(shares)} wrong"
+    where = f"only {' and '.join(shares)} wrong" if shares else ""
+    factor = _factor(got, answer, rows)
+    if factor is not None:
+        return f"{where}{', and ' if where else ''}what is wrong is {factor:.4g} times what it should be"
+    if name in ("out", "lse", "dq") and _is_another_key_head(case, places, rows.any(-1).tolist()):
+        return f"{where}, as when query head h reads key head h % heads_kv instead of h // (heads_q // heads_kv)"
+    return _low_precision(case, got, answer, rows) or where or ("nothing of it is right" if bool(rows.all()) else None)
 
 
 def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:
@@ -60,6 +61,25 @@ def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:
         return None
     rest = float((seen - factor * right).norm() / (abs(factor) * right.norm()))
     return factor if rest < 0.02 else None
+
+
+def _low_precision(case: Case, got: Tensor, answer: Tensor, rows: Tensor) -> str | None:
+    """Errors of the size of a coarser arithmetic's, in most rows and about as large in each."""
+    import torch
+
+    finite = torch.isfinite(got).all(-1) & torch.isfinite(answer).all(-1) & (answer.norm(dim=-1) > 0)
+    if not bool(finite.any()) or float(rows.double().mean()) < 0.4:
+        return None
+    relative = (got - answer)[finite].norm(dim=-1) / answer[finite].norm(dim=-1)
+    typical, large = float(relative.median()), float(relative.quantile(0.9))
+    coarse = {"bfloat16": 2.0**-5, "float16": 2.0**-8, "float8_e4m3fn": 2.0**-5}.get(case.dtype, 2.0**-7)
+    fine = 0.0 if case.output_dtype in ("bfloat16", "float16") else 2.0**-16
+    if not fine < typical < coarse or large > 10 * typical:
+        return None
+    return (
+        f"nearly every row is off by about {typical:.1e} of itself, as when something is kept or multiplied in a "
+        f"coarser type than {'float32' if case.dtype != 'float64' else 'float64'}"
+    )
 
 
 def _shares(case: Case, places: list[tuple[int, int]], rows: Tensor, selection: Selection, name: str) -> list[str]:
@@ -89,12 +109,18 @@ def _these(noun: str, wrong: list[int], everything: list[int]) -> str:
     return f"{noun} {wrong[0]} is" if len(wrong) == 1 else f"{plural} {_listed(wrong)} are"
 
 
+def _is_another_key_head(case: Case, places: list[tuple[int, int]], wrong: list[bool]) -> bool:
+    """Whether the wrong heads are those which the other common map of query heads to key heads serves otherwise."""
+    size = case.heads_q // case.heads_kv
+    return any(wrong) and wrong == [head % case.heads_kv != head // size for _, head in places]
+
+
 def _rows(case: Case, noun: str, wrong: list[int], everything: list[int], *, of_keys: bool) -> str:
     total = case.seqlen_kv if of_keys else case.seqlen_q
     rest = set(everything) - set(wrong)
     if wrong == [total - 1]:
         return f"the last {noun} is"
-    for tile in _TILES:
+    for tile in TILES:
         start = total // tile * tile
         if total % tile and start and wrong[0] >= start and not any(n >= start for n in rest):
             return f"the last {total - start} {noun}s, a tail shorter than a tile of {tile}, are"

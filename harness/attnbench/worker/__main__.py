@@ -20,7 +20,7 @@ from attnbench.machine.settle import settle_torch
 from attnbench.registry.discover import Origin, implementations_of, load_module
 from attnbench.worker.conduct import MisconductError
 from attnbench.worker.identities import Allowance
-from attnbench.worker.limits import allow, die_with_parent
+from attnbench.worker.limits import allow, die_with_parent, is_out_of_memory
 from attnbench.worker.memory import settle_allocator
 from attnbench.worker.protocol import Channel, Message
 from attnbench.worker.session import Session, UnsupportedError
@@ -28,14 +28,6 @@ from attnbench.worker.timing import Limits
 
 if TYPE_CHECKING:
     from attnbench.registry.implementation import Implementation
-
-_OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "out of memory",
-    "Unable to allocate",
-    "std::bad_alloc",
-    "Cannot allocate memory",
-)
 
 
 class Loop:
@@ -144,7 +136,7 @@ def answer(loop: Loop, request: Message) -> Message:
 
 
 def _status(request: Message, error: Exception) -> str:
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return "out_of_memory"
     return "unavailable" if request["do"] == "load" else "error"
 

@@ -10,8 +10,11 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import tensor_elements
+from attnbench.cases.operands import operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
 from attnbench.worker.call import bind, no_gradients
+from attnbench.worker.conduct import MisconductError
+from attnbench.worker.limits import is_out_of_memory
 from attnbench.worker.placing import as_array, canonical, inputs_of, place
 
 if TYPE_CHECKING:
@@ -74,7 +77,7 @@ def look(session: Session, expected: Expected, allowance: Allowance) -> dict[str
         why_not = identity.refuses(case) or _too_dear(identity, expected, allowance, _CLOCK() - start)
         if why_not is None:
             variants = identity.variants(case, inputs)
-            refusals = (_refused(session, variant.case) for variant in variants if variant.case != case)
+            refusals = (_refused(session, variant.case, allowance) for variant in variants if variant.case != case)
             why_not = next((reason for reason in refusals if reason), None)
         if why_not is not None:
             left_out[name] = why_not
@@ -82,7 +85,9 @@ def look(session: Session, expected: Expected, allowance: Allowance) -> dict[str
         try:
             others = [_results_of(session, variant) for variant in variants]
             findings = identity.findings(case, inputs, results, others)
-        except MemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             left_out[name] = "there was not enough memory"
             continue
         found[name] = [dataclasses.asdict(finding) for finding in findings]
@@ -110,8 +115,12 @@ def _too_dear(identity: Identity, expected: Expected, allowance: Allowance, spen
     return None if cost <= allowance.time_ns - spent_ns else "its calls would take too long"
 
 
-def _refused(session: Session, other: Case) -> str | None:
+def _refused(session: Session, other: Case, allowance: Allowance) -> str | None:
+    """Why another case is not called, or ``None``."""
     one = session.implementation
+    scores = 4 * _COPIES * other.batch * other.heads_q * other.seqlen_q * other.seqlen_kv
+    if one.declaration.memory in (None, "O(n^2)") and scores > allowance.memory_bytes:
+        return "its scores may need more memory than there is"
     refusal = one.declaration.refuses(other, session.device) or no_gradients(one, other)
     if refusal is None and one.supports_hook is not None:
         refusal = one.supports_hook(other, session.device)
@@ -127,12 +136,23 @@ def _results_of(session: Session, variant: Variant) -> Arrays:
     operands = place(variant.case, said, session.device, variant.inputs)
     try:
         outputs = _called(bind(session.implementation, variant.case, operands))
-    except MemoryError:
-        raise
     except Exception as error:
         about = f"{variant.case.label()}, which is another way to the same answer"
         raise BrokenVariantError(f"{about}, raised {type(error).__name__}: {error}") from error
-    return _arrays(variant.case, said.layout, outputs)
+    found = _arrays(variant.case, said.layout, outputs)
+    _require_shapes(variant.case, found)
+    return found
+
+
+def _require_shapes(case: Case, found: Arrays) -> None:
+    shapes = operand_shapes(case)
+    out = output_shape(case)
+    due = {"out": out, "lse": out[:3], "dq": shapes["q"], "dk": shapes["k"], "dv": shapes["v"]}
+    for name, tensor in found.items():
+        if tensor.shape != due[name]:
+            raise MisconductError(
+                f"for {case.label()}, another way to the same answer, {name} has shape {tensor.shape}, not {due[name]}"
+            )
 
 
 def _called(call: Call) -> Outputs:

@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Unable to allocate",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+)
 
 
 def die_with_parent() -> None:
@@ -34,6 +41,11 @@ def allow(extra_bytes: int | None) -> None:
     if hard != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > hard):
         soft = hard
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory was refused, whatever its type: libraries do not agree on one."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _data_bytes() -> int:
