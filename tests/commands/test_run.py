@@ -42,6 +42,8 @@ def test_a_record_holds_what_was_measured(attnbench: Command) -> None:
         assert len(record[f"{tensor}_error_worst"]) == (3 if tensor == "lse" else 4)
     assert record["rows_checked"] == record["rows_total"] == 2 * 64
     assert record["deterministic"] is True
+    assert {"values-follow-the-output", "keys-follow-the-queries"} <= set(record["identities"])
+    assert 0 <= record["identity_error_ratio"] <= 1
     assert record["memory_peak_bytes"] >= record["memory_output_bytes"] == 4 * (4 * 2 * 64 * 8 + 2 * 64)
     assert record["percent_of_peak"] > 0
     assert record["bound"] in ("compute", "memory")
@@ -70,6 +72,7 @@ def test_check_measures_agreement_only(attnbench: Command) -> None:
     assert record["status"] == "ok"
     assert record["out_error_ratio"] <= 1
     assert record["time_median_ns"] is record["memory_peak_bytes"] is None
+    assert {"values-of-one", "another-sequence-beside"} <= set(record["identities"])
 
 
 def test_a_kernel_of_ones_own(attnbench: Command) -> None:
