@@ -7,6 +7,7 @@ prepare, call, agreement, time, agreement again (on an output that was timed), m
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,9 @@ class CellRun:
         self._deadline += time.monotonic() - asked
         self.spent.oracle += verdict["oracle_ns"]
         self.fields["identities"] = sorted(verdict["ratios"])
-        self.fields["identity_error_ratio"] = max(verdict["ratios"].values(), default=None)
+        worst = max(verdict["ratios"].values(), default=None)
+        # Infinite where one way gives NaN and the other does not: the sentence tells, and no number is kept.
+        self.fields["identity_error_ratio"] = worst if worst is not None and math.isfinite(worst) else None
         if verdict["problem"]:
             raise CellEndedError("agreement", "wrong", verdict["problem"])
 
