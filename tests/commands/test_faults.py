@@ -63,6 +63,12 @@ def test_a_fault_has_a_name_and_a_sentence(run: Any, name: str, status: str, wor
     assert before["status"] == "ok", "the worker was fine before the fault, and is again after it"
 
 
+def test_an_error_that_breaks_a_process_for_good_costs_one_cell(run: Any) -> None:
+    found = {record["seqlen_q"]: record for record in of(run, "faults/broken-context")}
+    assert {seqlen: record["status"] for seqlen, record in found.items()} == {16: "ok", 32: "error", 48: "ok"}
+    assert "CUDA error: an illegal memory access was encountered (faults.py:" in found[32]["reason"]
+
+
 def test_the_place_of_a_crash_is_told(run: Any) -> None:
     (record,) = of(run, "faults/segfault", seqlen=32)
     assert "in string_at" in record["reason"]

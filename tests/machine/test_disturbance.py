@@ -97,6 +97,11 @@ def test_a_machine_that_tells_nothing_gets_no_warning() -> None:
         ({"huge_pages": "always"}, "transparent huge pages are set to 'always'"),
         ({"gpus": [{"index": 0, "name": "H100", "processes": 2}]}, "2 other processes compute on GPU 0 (H100)"),
         ({"gpus": [{"index": 0, "name": "H100", "processes": 1}]}, "1 other process computes on GPU 0 (H100)"),
+        (
+            {"gpus": [{"index": 0, "memory_total_bytes": 80 * 2**30, "memory_used_bytes": 50 * 2**30}]},
+            "only 30.0 GiB of GPU 0 are free: large cases will not fit",
+        ),
+        ({"gpus": [{"index": 0, "temperature_c": 81}]}, "GPU 0 is at 81 °C before anything runs: it may throttle"),
     ],
 )
 def test_each_disturbance_is_one_sentence(changed: dict[str, Any], said: str) -> None:

@@ -75,6 +75,18 @@ def raises():
     raise ValueError("the kernel does not like this shape")
 
 
+BROKEN = []
+
+
+@attention("faults/broken-context", framework="numpy")
+def broken_context(q, k, v, case):
+    """As after an illegal access on a GPU: one call fails, and then every other one in the same process."""
+    if case.seqlen_q == DIES_AT or BROKEN:
+        BROKEN.append(True)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+    return healthy(q, k, v, case)
+
+
 @fault("garbage")
 def garbage():
     sys.stdout.write('{"status": "ok", "time_samples_ns": [1]}\n' * 1000)

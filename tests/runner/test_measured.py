@@ -68,3 +68,14 @@ def test_workspace_is_the_peak_less_the_output() -> None:
 def test_the_peak_is_at_least_what_the_call_returned() -> None:
     fields = complete({"memory_peak_bytes": 0, "memory_output_bytes": 65536}, make_case(), "cpu", None)
     assert (fields["memory_peak_bytes"], fields["memory_workspace_bytes"]) == (65536, 0)
+
+
+def test_on_a_gpu_more_bytes_than_the_memory_can_move_are_invalid_too() -> None:
+    case = make_case(heads_q=1, seqlen_q=1, seqlen_kv=100_000, head_dim=50)
+    peaks = {**PEAKS, "read_gbytes_per_s": 120.0}
+    moved = model(case, None, peaks)["bytes"]
+    fields = complete({"status": "ok", "time_samples_ns": [moved / 127.0] * 10}, case, "cuda", peaks)
+    assert (fields["status"], fields["stage"]) == ("invalid", "time")
+    assert fields["reason"].startswith("127 GB/s is 106 % of the 120 that was measured on this machine")
+    for device, rate in (("cuda", 125.0), ("cpu", 127.0)):  # reads may beat copies, and a CPU's cache may be warm
+        assert complete({"status": "ok", "time_samples_ns": [moved / rate] * 10}, case, device, peaks)["status"] == "ok"

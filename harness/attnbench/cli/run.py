@@ -201,21 +201,32 @@ def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_r
         return 0
     path = out or _default_path(request.scenario.name)
     writer = _open(path, force=force)
+    from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.header import measure_header
     from attnbench.runner.shares import Shares
 
     if peaks == "auto":
         peaks = "quick" if estimate < 600 else "full"
     run_id = uuid.uuid4().hex[:12]
-    began = time.monotonic()
-    header = measure_header(request, cells, run_id, None if peaks == "none" else peaks == "quick", sys.argv[1:])
-    writer.append(header)
-    if writer.problem:
-        writer.close()
-        path.unlink(missing_ok=True)
-        raise UsageError(writer.problem)
-    looked_s = time.monotonic() - began
-    return _execute(request, cells, header, writer, Shares(machine_s=looked_s, wall_s=looked_s))
+    with devices_to_ourselves(_used(cells), _say):
+        began = time.monotonic()
+        header = measure_header(request, cells, run_id, None if peaks == "none" else peaks == "quick", sys.argv[1:])
+        writer.append(header)
+        if writer.problem:
+            writer.close()
+            path.unlink(missing_ok=True)
+            raise UsageError(writer.problem)
+        looked_s = time.monotonic() - began
+        return _execute(request, cells, header, writer, Shares(machine_s=looked_s, wall_s=looked_s))
+
+
+def _used(cells: Sequence[Cell]) -> list[str]:
+    """Devices on which something will run."""
+    return sorted({cell.device for cell in cells if cell.foregone is None})
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"attnbench: {sentence}\n")
 
 
 def _resume(path: Path) -> int:
@@ -235,7 +246,10 @@ def _resume(path: Path) -> int:
         sys.stderr.write(f"attnbench: {path} is complete: nothing to resume\n")
         sys.stdout.write(f"{path}\n")
         return 0
-    return _execute(request, cells, run_file.header.model_dump(mode="json"), RunWriter.resume(path), Shares())
+    from attnbench.machine.device_lock import devices_to_ourselves
+
+    with devices_to_ourselves(_used(cells), _say):
+        return _execute(request, cells, run_file.header.model_dump(mode="json"), RunWriter.resume(path), Shares())
 
 
 def _execute(request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter, shares: Shares) -> int:

@@ -17,6 +17,8 @@ _BUSY_SHARE = 0.5
 """Load per processor above which other work will be noticed."""
 _STEAL_SHARE = 0.01
 _FREE_SHARE = 0.1
+_FREE_SHARE_OF_A_GPU = 0.5
+_HOT_C = 75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,3 +139,8 @@ def _gpu(gpu: Mapping[str, Any]) -> Iterator[str]:
         count = gpu["processes"]
         whose = "1 other process computes" if count == 1 else f"{count} other processes compute"
         yield f"{whose} on GPU {gpu.get('index')} ({gpu.get('name')})"
+    free = (gpu.get("memory_total_bytes") or 0) - (gpu.get("memory_used_bytes") or 0)
+    if gpu.get("memory_total_bytes") and free < _FREE_SHARE_OF_A_GPU * gpu["memory_total_bytes"]:
+        yield f"only {free / 2**30:.1f} GiB of GPU {gpu.get('index')} are free: large cases will not fit"
+    if gpu.get("temperature_c") is not None and gpu["temperature_c"] >= _HOT_C:
+        yield f"GPU {gpu.get('index')} is at {gpu['temperature_c']} °C before anything runs: it may throttle"

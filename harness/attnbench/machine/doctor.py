@@ -21,6 +21,8 @@ _LACKING = re.compile(
 )
 _DEVELOPERS = ("test",)
 """Extras that users of the command line never miss."""
+_BACK_ENDS = ("fa4", "fa3", "cudnn", "sage", "flashinfer", "jax-gpu")
+"""Extras of single implementations, which say themselves what they lack."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _own_abilities(
         found.append(("measured peaks", str(peaks["failed"])))
     for extra, wanted in extras.items():
         absent = [name for name, version in wanted.items() if version is None]
-        if absent and extra not in _DEVELOPERS:
+        if absent and extra not in (*_DEVELOPERS, *_BACK_ENDS):
             found += [(f"extra {extra!r}", f"{name} is not installed") for name in absent]
     return found
 
@@ -180,7 +182,7 @@ def _facts(
         "instructions": _words(*(get("cpu_instructions") or ())),
         "caches": ", ".join(f"{name} {_size(size)}" for name, size in (get("cpu_cache_bytes") or {}).items()),
         "memory": _memory(environment),
-        "gpus": ", ".join(f"{gpu['name']} ({_size(gpu['memory_total_bytes'])})" for gpu in get("gpus") or []),
+        "gpus": "; ".join(_gpu(gpu) for gpu in get("gpus") or []),
         "c++ compiler": _words(get("cxx_compiler")),
         "torch": _torch(libraries),
         "blas, openmp": ", ".join(_pool(pool) for pool in libraries.get("thread_pools") or []),
@@ -206,6 +208,21 @@ def _memory(environment: Mapping[str, Any]) -> str:
     return ", ".join(f"{_size(environment[name])} {word}" for name, word in named if environment.get(name))
 
 
+def _gpu(gpu: Mapping[str, Any]) -> str:
+    """A card, and what decides how fast it can be: what it can compute, and what holds its clock down."""
+    get = gpu.get
+    said = [f"{gpu['name']} ({_size(gpu['memory_total_bytes'])})"]
+    for name, sentence in (
+        ("compute_capability", "compute capability {}"),
+        ("sm_clock_max_mhz", "SM clock up to {} MHz"),
+        ("power_limit_w", "power limit {:g} W"),
+        ("temperature_c", "{} °C"),
+        ("driver", "driver {}"),
+    ):
+        said += [sentence.format(get(name))] if get(name) is not None else []
+    return ", ".join(said)
+
+
 def _torch(libraries: Mapping[str, Any]) -> str:
     if "torch_threads" not in libraries:
         return ""
@@ -223,7 +240,9 @@ def _pool(pool: Mapping[str, Any]) -> str:
 def _peaks(peaks: Mapping[str, Any]) -> str:
     said = [f"{dtype} {rate:.3g} TFLOP/s" for dtype, rate in (peaks.get("tflops") or {}).items()]
     bandwidth = peaks.get("gbytes_per_s")
-    return ", ".join([*said, f"copy {bandwidth:.3g} GB/s"] if bandwidth else said)
+    said += [f"copy {bandwidth:.3g} GB/s"] if bandwidth else []
+    said += [f"read {peaks['read_gbytes_per_s']:.3g} GB/s"] if peaks.get("read_gbytes_per_s") else []
+    return ", ".join(said)
 
 
 def _words(*parts: object) -> str:

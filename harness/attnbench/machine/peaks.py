@@ -21,7 +21,10 @@ from attnbench.machine.stopwatch import fastest_ns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+DTYPES = {
+    "cpu": ("float64", "float32", "bfloat16", "float16"),
+    "cuda": ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn"),
+}
 _ROUNDS = 3
 _SMALLEST = 128
 _LARGEST = {"cpu": 8192, "cuda": 16384}
@@ -37,6 +40,8 @@ class Found(TypedDict):
     """Why the other dtypes were not."""
     gbytes_per_s: float | None
     """Copy bandwidth, bytes read and bytes written; a GB is 10^9 bytes."""
+    read_gbytes_per_s: float | None
+    """Bandwidth of reading alone, on CUDA: a bus that need not turn round may be faster than a copy."""
     method: str | None
     disturbance: dict[str, Any]
     """Of :class:`attnbench.machine.disturbance.Disturbance`; many switches mean that the peaks may be too low."""
@@ -66,6 +71,7 @@ def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
         "tflops": answer.get("tflops", {}),
         "not_measured": answer.get("not_measured", {}),
         "gbytes_per_s": answer.get("gbytes_per_s"),
+        "read_gbytes_per_s": answer.get("read_gbytes_per_s"),
         "method": answer.get("method"),
         "disturbance": answer.get("disturbance", {}),
     }
@@ -79,19 +85,23 @@ def find_peaks(device: str, *, quick: bool) -> Found:
     cache = last_level_cache_bytes() if device == "cpu" else None
     size = copy_bytes(cache, available_bytes(), most_bytes) if device == "cpu" else most_bytes
     copy = _copy(device, size)
+    read = _read(size) if device == "cuda" else None
     tflops = dict.fromkeys(products, 0.0)
-    gbytes_per_s = 0.0
+    gbytes_per_s = read_gbytes_per_s = 0.0
     # Alternating rounds: a neighbour that steals time for a second does not hit all of one kind.
     for _ in range(_ROUNDS):
         for dtype, (side, product) in products.items():
             rate = 2 * side**3 / fastest_ns(product, device, repeats) / 1e3
             tflops[dtype] = max(rate, tflops[dtype])
         gbytes_per_s = max(2 * size / fastest_ns(copy, device, repeats), gbytes_per_s)
+        if read is not None:
+            read_gbytes_per_s = max(size / fastest_ns(read, device, repeats), read_gbytes_per_s)
     sides = ", ".join(f"{dtype} {side}" for dtype, (side, _) in products.items())
     return {
         "tflops": tflops,
         "not_measured": not_measured,
         "gbytes_per_s": gbytes_per_s,
+        "read_gbytes_per_s": read_gbytes_per_s or None,
         "method": (
             f"fastest of {_ROUNDS * repeats} square torch matrix products of random data ({sides}), "
             f"and of copies of {size // 2**20} MiB, bytes read and written"
@@ -131,7 +141,7 @@ def copy_bytes(cache_bytes: int | None, available: int, most: int) -> int:
 def _products(device: str, target_ns: float) -> tuple[dict[str, tuple[int, Callable[[], object]]], dict[str, str]]:
     """For each dtype a size and its product; and why not, for dtypes that torch cannot multiply there."""
     found, not_measured = {}, {}
-    for dtype in DTYPES:
+    for dtype in DTYPES[device]:
 
         def time_of(size: int, dtype: str = dtype) -> float:
             # More than one call: a disturbed one must not pass for a slow dtype.
@@ -140,7 +150,7 @@ def _products(device: str, target_ns: float) -> tuple[dict[str, tuple[int, Calla
         try:
             size = size_for(target_ns, time_of, _LARGEST[device])
             found[dtype] = (size, _product(device, dtype, size))
-        except RuntimeError as error:  # not implemented for this dtype there, or out of the device's memory
+        except (RuntimeError, ValueError) as error:  # not for this dtype there, or out of the device's memory
             not_measured[dtype] = f"torch says: {str(error).splitlines()[0]}"
     return found, not_measured
 
@@ -149,8 +159,12 @@ def _product(device: str, dtype: str, size: int) -> Callable[[], object]:
     import torch
 
     # Rows of one random matrix in another order: random enough for power and caches, and quickly made.
-    a = torch.randn(size // 8, size, device=device).repeat(8, 1).to(getattr(torch, dtype))
+    a = torch.randn(size // 8, size, device=device).repeat(8, 1)
     b = a[torch.randperm(size, device=device)].contiguous()
+    a, b = a.to(getattr(torch, dtype)), b.to(getattr(torch, dtype))
+    if dtype == "float8_e4m3fn":  # @ knows no float8; this takes the second factor with its columns in a run
+        one = torch.ones((), device=device)
+        return lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)  # noqa: SLF001
     return lambda: a @ b
 
 
@@ -160,3 +174,11 @@ def _copy(device: str, size: int) -> Callable[[], object]:
     source = torch.randint(0, 256, (2**20,), dtype=torch.uint8, device=device).repeat(size // 2**20)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
+
+
+def _read(size: int) -> Callable[[], object]:
+    """A sum, which reads everything and writes next to nothing."""
+    import torch
+
+    source = torch.randn(2**18, device="cuda").repeat(size // 2**20)
+    return source.sum

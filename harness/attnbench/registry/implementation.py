@@ -119,7 +119,8 @@ class Implementation:
     - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
     - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``; without it torch's autograd is used.
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
-    - ``@f.backend``: ``(run) -> str``, what really runs (back end, name of the kernel) when ``run()`` makes a call.
+    - ``@f.backend``: ``(run) -> str`` or ``(run, plan) -> str``, what really runs (back end, name of the kernel) when
+      ``run()`` makes a call.
     """
 
     def __init__(self, declaration: Declaration, call: Callable[..., Any]) -> None:
@@ -131,6 +132,7 @@ class Implementation:
         self.backward_hook: Callable[..., Any] | None = None
         self.available_hook: Callable[[], str | None] | None = None
         self.backend_hook: Callable[..., str] | None = None
+        self.backend_takes_plan = False
 
     def __call__(self, *args: Any) -> Any:
         """Call the function as it was written, so that it can be used and tested by itself."""
@@ -159,6 +161,7 @@ class Implementation:
     def backend(self, hook: Callable[..., str]) -> Callable[..., str]:
         """Attach evidence of what really ran."""
         self.backend_hook = hook
+        self.backend_takes_plan = len(inspect.signature(hook).parameters) >= 2
         return hook
 
 

@@ -1,7 +1,8 @@
 """One cell, from its first stage to its record's fields.
 
 The stages are asked of the worker one by one, so that whatever happens is known to have happened in one of them:
-prepare, call, agreement, time, agreement again (on an output that was timed), memory, back end.
+prepare, call, agreement, time, agreement again (on an output that was timed), other times (on an accelerator), memory,
+back end.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class CellRun:
         self.fields: dict[str, Any] = {}
         self.spent = Spent()
         self.worker_died = False
+        self._unusable: str | None = None
         self._deadline = time.monotonic() + limits.time_s
         self._resident_limit = worker.resident_bytes() + limits.memory_bytes
 
@@ -81,6 +83,9 @@ class CellRun:
             self._call()
             if self.limits.timed:
                 self._agree(repetition=1, turn=self._time())
+                self._require_undisturbed()
+                if self.device != "cpu":
+                    self._further_times()
             else:
                 self._fresh_call()
                 self._agree(repetition=1)
@@ -180,8 +185,19 @@ class CellRun:
         turn: int = answer.pop("turn")
         for name in ("warmup_ns", "refresh_ns"):
             del answer[name]
-        self.fields |= {**answer, "cache_state": self.limits.cache, "time_method": "perf_counter_ns"}
+        self._unusable = answer.pop("unusable", None)
+        self.fields |= {"cache_state": self.limits.cache, "time_method": "perf_counter_ns", **answer}
         return turn
+
+    def _require_undisturbed(self) -> None:
+        """Samples that something physical disturbed say nothing; a wrong kernel was found before."""
+        if self._unusable is not None:
+            raise CellEndedError("time", "invalid", self._unusable)
+
+    def _further_times(self) -> None:
+        answer = self._ask("time", do="further_times")
+        self.spent.calls += answer.pop("further_ns")
+        self.fields |= answer
 
     def _memory(self) -> None:
         answer = self._ask("memory", do="memory")
@@ -192,7 +208,10 @@ class CellRun:
         self.fields |= answer
 
     def _backend(self) -> None:
-        self.fields |= self._ask("backend", do="backend")
+        answer = self._ask("backend", do="backend")
+        if not self.limits.timed:
+            answer.pop("time_kernel_ns", None)
+        self.fields |= answer
 
     def _close(self) -> None:
         if not self.worker_died:

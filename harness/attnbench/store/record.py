@@ -15,7 +15,8 @@ SCHEMA_VERSION = 3
 
 1 (2026-11): first.
 2 (2026-11): spread_rel.
-3 (2026-11): identities, identity_error_ratio.
+3 (2026-11): identities, identity_error_ratio; times, clocks, tags and memory of CUDA devices (time_kernel_ns to
+    throttled_by, memory_reserved_bytes, memory_device_bytes).
 """
 
 Status = Literal[
@@ -141,8 +142,21 @@ class Record(BaseModel):
     calls_per_sample: int | None = None
     time_method: str | None = None
     cache_state: str | None = Field(None, description="warm: inputs as the last call left them; cold: cache flushed.")
-    time_graph_ns: float | None = None
-    time_wall_ns: float | None = None
+    time_graph_ns: float | None = Field(
+        None, description="CUDA: one call of a graph over rotated inputs, without launches and gaps."
+    )
+    time_wall_ns: float | None = Field(None, description="CUDA: host's time from the call to the end of its work.")
+    time_kernel_ns: float | None = Field(None, description="CUDA: kernels of one call added up, by the profiler.")
+    graph_refused: str | None = Field(None, description="Why there is no time_graph_ns.")
+    host_enqueue_ns: float | None = Field(None, description="CUDA: median of the host's time to queue a call.")
+    launch_bound: bool | None = Field(None, description="CUDA: queueing takes the host longer than the device works.")
+    sm_clock_mhz: tuple[int, ...] | None = Field(None, description="CUDA: SM clock while each sample ran.")
+    time_sample_tags: tuple[str | None, ...] | None = Field(
+        None, description="What disturbed each sample; null as a whole where nothing did."
+    )
+    throttled_by: tuple[str, ...] | None = Field(
+        None, description="CUDA: what held the clock down during samples, in NVML's words."
+    )
     involuntary_switches: int | None = Field(None, description="Context switches forced on the timed window.")
     major_faults: int | None = Field(None, description="Page faults that went to disk in the timed window.")
     steal_share: float | None = Field(None, description="Share of the timed window that the hypervisor gave to others.")
@@ -151,6 +165,10 @@ class Record(BaseModel):
     memory_peak_bytes: int | None = Field(None, description="Highest footprint of one call above what was there.")
     memory_output_bytes: int | None = Field(None, description="Bytes of what the call returns.")
     memory_workspace_bytes: int | None = Field(None, description="Peak less output.")
+    memory_reserved_bytes: int | None = Field(None, description="CUDA: highest that torch's allocator took for a call.")
+    memory_device_bytes: int | None = Field(
+        None, description="CUDA: what the device had less after a call; shows what is allocated outside torch."
+    )
     memory_method: str | None = None
     memory_resolution_bytes: int | None = Field(None, description="What the same method reads for an empty call.")
 

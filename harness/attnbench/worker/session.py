@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.registry.implementation import Implementation
     from attnbench.registry.operands import Operands
+    from attnbench.worker.cuda.device import Device
 
 # Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
 _CLOCK = perf_counter_ns
@@ -81,6 +82,8 @@ class Session:
     """Quick calls are repeated for so long, to see whether they always return the same."""
     expected: Expected | None = None
     """What a call takes, once there were some."""
+    accelerator: Device | None = None
+    """Where calls only queue work: its clocks and counters take the place of the host's."""
 
     def prepare(self) -> dict[str, Any]:
         """Ask whether the case is supported, make its tensors, and prepare; only the last is timed."""
@@ -90,10 +93,16 @@ class Session:
             refusal = self.implementation.supports_hook(self.case, self.device)
         if refusal:
             raise UnsupportedError(refusal)
+        if self.accelerator is None and self.device == "cuda" and said.framework == "torch":
+            from attnbench.worker.cuda.torch_device import TorchDevice
+
+            self.accelerator = TorchDevice()
         start = _CLOCK()
         self.operands = place(self.case, said, self.device)
+        self._wait()
         placed = _CLOCK()
         self.call = bind(self.implementation, self.case, self.operands)
+        self._wait()
         return {"place_ns": placed - start, "prepare_ns": self.call.prepare_ns}
 
     def first_call(self) -> dict[str, Any]:
@@ -109,6 +118,8 @@ class Session:
         assert self.operands is not None
         inputs = checksums(self.operands)
         one = self._one_call()
+        if self.accelerator is not None:
+            self.accelerator.poison(nbytes(one.kept))
         with poisoned_memory():
             two = self._one_call()
         calls = [one, two]
@@ -151,6 +162,12 @@ class Session:
         """
         call = self.prepared()
         self.results = []
+        if self.accelerator is not None:
+            from attnbench.worker.cuda import stages
+
+            fields, result = stages.time(call, self.accelerator, limits, refresh=self._refresh, turn=self._turn)
+            self._keep(result)
+            return fields
         set_up = call.set_up if call.needs_set_up else None
         warmed = warm_up(call.run, _CLOCK, set_up=set_up)
         start = _CLOCK()
@@ -169,10 +186,7 @@ class Session:
             disturbed = disturbance(before, read_counters())
         finally:
             gc.enable()
-        outputs = call.outputs(result)
-        self.results = [copies(outputs)]
-        assert self.operands is not None
-        require_own_memory(outputs, tensors_of(self.operands), "input")
+        self._keep(result)
         return {
             "time_samples_ns": samples,
             "warmup_calls": warmed.calls,
@@ -192,18 +206,30 @@ class Session:
             raise RuntimeError("nothing was called yet")
         return look(self, self.expected, allowance)
 
+    def further_times(self) -> dict[str, Any]:
+        """On an accelerator, the times beside the one that is compared."""
+        assert self.accelerator is not None
+        assert self.operands is not None
+        from attnbench.worker.cuda import stages
+
+        return stages.further_times(self.prepared(), self.accelerator, self.operands)
+
     def dump(self, selection: dict[str, Any], folder: Path, result: int) -> dict[str, Any]:
         """Write those parts of a retained result that the oracle wants to see."""
         return dump(self.case, self.implementation.declaration.layout, self.results[result], selection, folder)
 
     def memory(self) -> dict[str, Any]:
         """Peak memory of one call, apart from any timed one."""
-        refusal = memory.unsupported()
+        refusal = memory.unsupported() if self.accelerator is None else None
         if refusal:
             return {"memory_refused": refusal}
         call = self.prepared()
         output = nbytes(call.returned(self.results[0])) if self.results else None
         self.results = []
+        if self.accelerator is not None:
+            from attnbench.worker.cuda import stages
+
+            return {**stages.memory(call, self.accelerator), "memory_output_bytes": output}
         start = _CLOCK()
         peak = memory.peak_of(call.run, set_up=call.set_up if call.needs_set_up else None)
         return {
@@ -217,11 +243,16 @@ class Session:
     def backend(self) -> dict[str, Any]:
         """What really runs, where the implementation can tell."""
         hook = self.implementation.backend_hook
-        if hook is None:
-            return {"backend": None}
         call = self.prepared()
-        call.set_up()
-        return {"backend": hook(call.run)}
+        said: str | None = None
+        if hook is not None:
+            call.set_up()
+            said = hook(call.run, call.plan) if self.implementation.backend_takes_plan else hook(call.run)
+        if self.accelerator is not None:
+            from attnbench.worker.cuda import stages
+
+            return stages.backend(call, self.accelerator, said)
+        return {"backend": said}
 
     def close(self) -> dict[str, Any]:
         """Let go of everything, so that the next cell starts with what this one found."""
@@ -233,12 +264,26 @@ class Session:
     def _one_call(self) -> _Observed:
         call = self.prepared()
         call.set_up()
+        self._wait()
         start = _CLOCK()
         result = call.run()
+        self._wait()
         elapsed = _CLOCK() - start
         outputs = call.outputs(result)
         require_tensors(outputs, self.implementation.declaration.framework)
         return _Observed(outputs, copies(outputs), elapsed)
+
+    def _wait(self) -> None:
+        """Until an accelerator has done what was queued."""
+        if self.accelerator is not None:
+            self.accelerator.synchronize()
+
+    def _keep(self, result: object) -> None:
+        """What the last timed call returned stays, to be judged."""
+        assert self.operands is not None
+        outputs = self.prepared().outputs(result)
+        self.results = [copies(outputs)]
+        require_own_memory(outputs, tensors_of(self.operands), "input")
 
     def _refresh(self, repetition: int = 1) -> None:
         """Inputs that the implementation has not seen, in the same memory."""

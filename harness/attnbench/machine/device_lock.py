@@ -1,0 +1,68 @@
+"""One measuring run at a time on each GPU of this machine, whoever starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.machine.devices import NoGPUError, nvml, text_of, visible_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+@contextlib.contextmanager
+def devices_to_ourselves(
+    devices: Sequence[str], say: Callable[[str], object], folder: Path | None = None
+) -> Iterator[None]:
+    """Hold the GPU that runs use, where one of the devices is ``cuda``, until the end of the block.
+
+    Another attnbench that holds it is waited for; any other program is only told of, before this one starts work there.
+
+    Args:
+        devices: of the run.
+        say: is given sentences for a person.
+        folder: where the lock's file lies; by default the system's folder for temporary files, which all users share.
+    """
+    if "cuda" not in devices:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    uuid, others = first_gpu()
+    path = (folder or Path(tempfile.gettempdir())) / f"attnbench-{uuid or 'cuda'}.lock"
+    lock = FileLock(path, mode=0o666)  # whoever made the file, others may lock it
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another attnbench measures on this GPU: waiting for it ({path})")
+        lock.acquire()
+        _, others = first_gpu()
+    try:
+        if others:
+            ids = ", ".join(str(pid) for pid in others)
+            count = "another process computes" if len(others) == 1 else f"{len(others)} other processes compute"
+            say(f"{count} on this GPU (process {ids}): times and free memory will not be what they could be")
+        yield
+    finally:
+        lock.release()
+
+
+def first_gpu() -> tuple[str | None, list[int]]:
+    """UUID of the GPU that workers will use, the first one visible, and the other processes that compute on it."""
+    try:
+        with nvml() as library:
+            gpus = visible_gpus(library)
+            if not gpus:
+                return None, []
+            uuid = text_of(library.nvmlDeviceGetUUID(gpus[0]))
+            try:
+                pids = [int(one.pid) for one in library.nvmlDeviceGetComputeRunningProcesses(gpus[0])]
+            except library.NVMLError:  # some cards do not tell
+                pids = []
+    except NoGPUError:
+        return None, []
+    return uuid, [pid for pid in pids if pid != os.getpid()]

@@ -1,0 +1,123 @@
+"""The other times of a call, and its memory: measured apart from the cold samples, which they would disturb."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from attnbench.worker.cuda.device import Device
+
+WALL_CALLS = 20
+WALL_NS = 500_000_000
+"""Seconds' worth of calls after which no further one is made for the wall time."""
+REPLAYS = 10
+GRAPH_BLOCK_NS = 100_000.0
+"""How long the device is held up while the host queues a graph."""
+CACHES_FULL = 5
+"""How many last-level caches the rotated inputs fill, so that none is found there when its turn comes again."""
+MOST_SETS = 32
+FREE_SHARE = 0.25
+"""Of the memory that is left, what copies of inputs may take."""
+MEMORY_METHOD = "torch's allocator: highest in tensors during a call, less what was there before"
+
+
+def wall_ns(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None = None) -> float:
+    """Median of the host's time from the call to the end of its work: the number to compare with a CPU's."""
+    samples: list[int] = []
+    while len(samples) < WALL_CALLS and (len(samples) < 3 or sum(samples) < WALL_NS):
+        if set_up is not None:
+            set_up()
+        device.synchronize()
+        start = device.now_ns()
+        call()
+        device.synchronize()
+        samples.append(device.now_ns() - start)
+    return statistics.median(samples)
+
+
+def input_sets(input_bytes: int, device: Device) -> int:
+    """How many sets of inputs are rotated: enough to fill the cache some times over, as far as there is memory."""
+    wanted = -(-CACHES_FULL * device.l2_bytes() // max(1, input_bytes))
+    affordable = int(FREE_SHARE * device.free_bytes()) // max(1, input_bytes)
+    return max(1, min(wanted, affordable, MOST_SETS))
+
+
+def graph_ns(calls: Sequence[Callable[[], object]], device: Device) -> float:
+    """Time of one call when all of them are replayed from a graph: neither launches nor gaps between them.
+
+    Args:
+        calls: the same call on other memory each.
+        device: where.
+
+    Raises:
+        Exception: what CUDA says where a call cannot be recorded (it waits for the device, allocates outside torch).
+    """
+
+    def work() -> None:
+        for call in calls:
+            call()
+
+    work()  # whatever a first call on this memory sets up
+    device.synchronize()
+    graph = device.capture(work)
+    start, end = device.event(), device.event()
+    graph.replay()
+    samples = []
+    for _ in range(REPLAYS):
+        device.synchronize()
+        device.block(GRAPH_BLOCK_NS)
+        start.record()
+        graph.replay()
+        end.record()
+        device.synchronize()
+        samples.append(start.ns_until(end) / len(calls))
+    return statistics.median(samples)
+
+
+def kernels(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None = None) -> dict[str, Any]:
+    """Which kernels a call runs, and their times added up, as the profiler sees it."""
+    if set_up is not None:
+        set_up()
+    device.synchronize()
+    seen = device.profile(call)
+    names = list(dict.fromkeys(kernel.name for kernel in seen))
+    return {"time_kernel_ns": sum(kernel.ns for kernel in seen) if seen else None, "kernels": names or None}
+
+
+def memory_of(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None = None) -> dict[str, Any]:
+    """Memory of one call, in bytes above what was there before it: inputs are not counted.
+
+    Returns:
+        ``memory_peak_bytes``: highest in tensors. ``memory_reserved_bytes``: highest that the allocator took from the
+        device. ``memory_device_bytes``: what the whole device had less after the call than before it: a kernel that
+        allocates by itself shows there only. ``memory_resolution_bytes``: what an empty call reads.
+    """
+    _reading(call, device, set_up)  # workspaces that libraries keep for ever exist from here on
+    resolution = _reading(lambda: None, device, None)["memory_peak_bytes"]
+    return {
+        **_reading(call, device, set_up),
+        "memory_resolution_bytes": resolution,
+        "memory_method": MEMORY_METHOD,
+    }
+
+
+def _reading(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None) -> dict[str, int]:
+    if set_up is not None:
+        set_up()
+    gc.collect()
+    device.synchronize()
+    device.forget_peaks()
+    before = device.memory()
+    result = call()
+    device.synchronize()
+    after = device.memory()
+    del result
+    return {
+        "memory_peak_bytes": max(0, after.peak_allocated - before.allocated),
+        "memory_reserved_bytes": max(0, after.peak_reserved - before.reserved),
+        "memory_device_bytes": max(0, after.used - before.used),
+    }

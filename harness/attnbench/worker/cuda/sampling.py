@@ -1,0 +1,161 @@
+"""Cold-L2 device time, launch excluded: the number that implementations are compared by.
+
+For each sample: fresh values; the cache flushed; then something that only takes time is queued, and behind it a mark,
+the call, and another mark. While the device is held up the host queues the call, so what lies between the marks is the
+device's work alone. Whether it was held up long enough is checked: if the first mark had been passed before the second
+one was queued, launching is part of the time, so the sample is taken again, held up for longer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from attnbench.worker.median import median_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.worker.cuda.device import Condition, Device
+    from attnbench.worker.timing import Limits
+
+TARGET_HALF_WIDTH = 0.005
+"""Of the median's 95 % interval, relative: sampling ends there."""
+SHORTEST_BLOCK_NS = 50_000.0
+LONGEST_BLOCK_NS = 100_000_000.0
+MOST_TRIES = 8
+"""Each holds the device up for twice as long: beyond, the call waits for the device itself."""
+LOW_CLOCK = 0.75
+"""Share of the highest SM clock below which a sample is tagged (nvbench discards there)."""
+POWER = "sw_power_cap"
+"""The one cause of a low clock that is no disturbance: the kernel draws what the card may draw, and always will."""
+MOST_TAGGED = 0.2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColdSamples:
+    """Samples in order, none dropped, and what is known of each."""
+
+    ns: list[float]
+    """Device time of a call."""
+    enqueue_ns: list[float]
+    """How long the host took to queue it."""
+    clocks_mhz: list[int | None]
+    tags: list[str | None]
+    """A physical cause that disturbed a sample, or ``None``."""
+    throttled_by: tuple[str, ...]
+    """All reasons that were seen."""
+    queued_ahead: bool
+    """Whether every call was queued before the device came to it; if not, times contain launching."""
+    result: object
+    """What the last call returned."""
+
+    def fields(self) -> dict[str, Any]:
+        """As a record has them."""
+        enqueue = statistics.median(self.enqueue_ns)
+        return {
+            "time_samples_ns": self.ns,
+            "time_sample_tags": self.tags if any(self.tags) else None,
+            "host_enqueue_ns": enqueue,
+            "launch_bound": not self.queued_ahead or enqueue > statistics.median(self.ns),
+            "sm_clock_mhz": None if None in self.clocks_mhz else self.clocks_mhz,
+            "throttled_by": self.throttled_by,
+            "time_method": method(queued_ahead=self.queued_ahead),
+            "cache_state": "cold",
+        }
+
+    def unusable(self) -> str | None:
+        """Why these samples say nothing of the implementation, or ``None``."""
+        tagged = [tag for tag in self.tags if tag]
+        if len(tagged) <= MOST_TAGGED * len(self.tags):
+            return None
+        causes = ", ".join(sorted(set(tagged)))
+        return f"{len(tagged)} of {len(self.tags)} samples were disturbed: {causes}"
+
+
+def method(*, queued_ahead: bool) -> str:
+    """How the time was taken, for the record."""
+    launch = "launch queued ahead" if queued_ahead else "launch included: the call waits for the device"
+    return f"CUDA events, L2 flushed, {launch}"
+
+
+def cold_samples(
+    call: Callable[[], object],
+    device: Device,
+    limits: Limits,
+    *,
+    enqueue_ns: float,
+    set_up: Callable[[], object] | None = None,
+    freshen: Callable[[int], object] | None = None,
+) -> ColdSamples:
+    """Take samples until the median is known to 0.5 % on either side, or a limit is reached.
+
+    Args:
+        call: puts its work on the stream and returns.
+        device: where.
+        limits: ``sampling_ns`` counts the whole of it, flushing and holding up included.
+        enqueue_ns: about how long queueing takes.
+        set_up: done before each sample, not timed.
+        freshen: given the number of the sample, from 0; changes the inputs before ``set_up``, not timed.
+    """
+    start, end = device.event(), device.event()
+    highest = device.highest_sm_clock_mhz()
+    found = ColdSamples(ns=[], enqueue_ns=[], clocks_mhz=[], tags=[], throttled_by=(), queued_ahead=True, result=None)
+    block_ns = min(max(SHORTEST_BLOCK_NS, 3 * enqueue_ns), LONGEST_BLOCK_NS)
+    reasons: dict[str, None] = {}
+    queued_ahead, result = True, None
+    began = device.now_ns()
+    while len(found.ns) < limits.max_samples:
+        result = None  # the last output is given back outside of what is timed
+        if freshen is not None:
+            freshen(len(found.ns))
+        tries = MOST_TRIES if queued_ahead else 1
+        for attempt in range(tries):
+            result = None
+            if set_up is not None:
+                set_up()
+            device.synchronize()
+            device.flush_l2()
+            device.block(block_ns)
+            start.record()
+            before = device.now_ns()
+            result = call()
+            enqueued = device.now_ns() - before
+            in_time = not start.passed()
+            end.record()
+            condition = device.condition()  # while the device works
+            device.synchronize()
+            if in_time or attempt == tries - 1:
+                break
+            block_ns = min(2 * block_ns, LONGEST_BLOCK_NS)
+        queued_ahead = queued_ahead and in_time
+        found.ns.append(start.ns_until(end))
+        found.enqueue_ns.append(float(enqueued))
+        found.clocks_mhz.append(condition.sm_clock_mhz)
+        found.tags.append(tag(condition, highest))
+        reasons.update(dict.fromkeys(condition.throttled_by))
+        if len(found.ns) >= limits.min_samples and _narrow(found.ns):
+            break
+        if device.now_ns() - began >= limits.sampling_ns and len(found.ns) >= min(3, limits.min_samples):
+            break
+    return dataclasses.replace(found, throttled_by=tuple(reasons), queued_ahead=queued_ahead, result=result)
+
+
+def tag(condition: Condition, highest_mhz: int | None) -> str | None:
+    """What disturbed a sample, or ``None``.
+
+    Heat and the board's emergency brakes always do; a low clock does, unless the power limit explains it.
+    """
+    causes = [cause for cause in condition.throttled_by if cause != POWER]
+    if causes:
+        return "throttled: " + " ".join(causes)
+    clock = condition.sm_clock_mhz
+    if clock is not None and highest_mhz and clock < LOW_CLOCK * highest_mhz and POWER not in condition.throttled_by:
+        return f"SM clock below {LOW_CLOCK:.0%} of its highest"
+    return None
+
+
+def _narrow(samples: list[float]) -> bool:
+    interval = median_interval(samples)
+    return interval is not None and (interval[1] - interval[0]) / 2 <= TARGET_HALF_WIDTH * statistics.median(samples)

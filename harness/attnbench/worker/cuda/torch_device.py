@@ -1,0 +1,184 @@
+"""The device by way of torch and NVML. Written from their documentation: it has not run on a GPU yet."""
+
+from __future__ import annotations
+
+import contextlib
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from attnbench.machine.devices import NoGPUError, nvml, visible_gpus
+from attnbench.worker.cuda.device import Condition, KernelTime, MemoryState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.worker.cuda.device import Event, Graph
+
+# Bound before any plug-in is imported, as all clocks here.
+_CLOCK = perf_counter_ns
+_LEAST_FLUSH_BYTES = 64 * 2**20
+_SMALL_BYTES, _SMALL_BLOCKS = 512 * 2**10, 64
+_LARGE_BYTES = 64 * 2**20
+
+# https://docs.nvidia.com/deploy/nvml-api/group__nvmlClocksEventReasons.html
+THROTTLE_REASONS = {
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x20: "sw_thermal",
+    0x40: "hw_thermal",
+    0x80: "hw_power_brake",
+}
+
+
+def named_reasons(bits: int) -> tuple[str, ...]:
+    """NVML's bits that hold a clock down, by name; idling and settings of the user are none of them."""
+    return tuple(name for bit, name in THROTTLE_REASONS.items() if bits & bit)
+
+
+class TorchEvent:
+    """A CUDA event."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own lack
+
+    def record(self) -> None:
+        """On the current stream."""
+        self._event.record()
+
+    def passed(self) -> bool:
+        """Without waiting."""
+        return bool(self._event.query())
+
+    def ns_until(self, later: Event) -> float:
+        """Events count milliseconds."""
+        assert isinstance(later, TorchEvent)
+        return float(self._event.elapsed_time(later._event)) * 1e6  # noqa: SLF001 - of its own kind
+
+
+class TorchDevice:
+    """The current CUDA device, which is the only one that a worker uses."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+        self._properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        size = max(2 * self.l2_bytes(), _LEAST_FLUSH_BYTES)
+        self._junk: Any = None
+        self._junk_bytes = size
+        self._card = _Card(torch.cuda.current_device())
+
+    def now_ns(self) -> int:
+        """Monotonic."""
+        return _CLOCK()
+
+    def synchronize(self) -> None:
+        """Raises what an earlier, asynchronous launch failed with."""
+        self._torch.cuda.synchronize()
+
+    def event(self) -> TorchEvent:
+        """With timing."""
+        return TorchEvent()
+
+    def flush_l2(self) -> None:
+        """Fill twice the cache's size."""
+        if self._junk is None:
+            self._junk = self._torch.empty(self._junk_bytes, dtype=self._torch.int8, device="cuda")
+        self._junk.zero_()
+
+    def block(self, ns: float) -> None:
+        """A kernel of torch's that spins for a number of cycles."""
+        cycles = int(ns * (self.highest_sm_clock_mhz() or 2000) / 1000)
+        self._torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]  # noqa: SLF001 - there is no public one
+
+    def condition(self) -> Condition:
+        """By NVML, some ten microseconds."""
+        return self._card.condition()
+
+    def highest_sm_clock_mhz(self) -> int | None:
+        """By NVML."""
+        return self._card.highest_mhz
+
+    def l2_bytes(self) -> int:
+        """As CUDA tells."""
+        return int(self._properties.L2_cache_size)
+
+    def free_bytes(self) -> int:
+        """Of the device, and what torch's allocator holds back."""
+        free = self._torch.cuda.mem_get_info()[0]
+        return int(free + self._torch.cuda.memory_reserved() - self._torch.cuda.memory_allocated())
+
+    def memory(self) -> MemoryState:
+        """Of torch's allocator, and of the whole device."""
+        cuda = self._torch.cuda
+        free, total = cuda.mem_get_info()
+        return MemoryState(
+            allocated=cuda.memory_allocated(),
+            reserved=cuda.memory_reserved(),
+            used=total - free,
+            peak_allocated=cuda.max_memory_allocated(),
+            peak_reserved=cuda.max_memory_reserved(),
+        )
+
+    def forget_peaks(self) -> None:
+        """Give cached blocks back, so that what is reserved means something."""
+        self._junk = None
+        self._torch.cuda.empty_cache()
+        self._torch.cuda.reset_peak_memory_stats()
+
+    def poison(self, nbytes: int) -> None:
+        """Leave blocks full of NaN to the allocator, of the sizes that a call's outputs and workspaces have."""
+        torch = self._torch
+        sizes = [_SMALL_BYTES] * _SMALL_BLOCKS + [max(_LARGE_BYTES, 4 * nbytes)]
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            blocks = [torch.full((size,), 0xFF, dtype=torch.uint8, device="cuda") for size in sizes]
+            del blocks
+
+    def capture(self, work: Callable[[], object]) -> Graph:
+        """A CUDA graph."""
+        graph = self._torch.cuda.CUDAGraph()
+        with self._torch.cuda.graph(graph):
+            work()
+        replayed: Graph = graph
+        return replayed
+
+    def profile(self, work: Callable[[], object]) -> list[KernelTime]:
+        """By torch's profiler, which is CUPTI's."""
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+            work()
+            self.synchronize()
+        kinds = ("memcpy", "memset")
+        events = [event for event in profiler.events() or [] if str(event.device_type).endswith("CUDA")]
+        seen = [KernelTime(str(event.name), float(event.time_range.elapsed_us()) * 1e3) for event in events]
+        return [kernel for kernel in seen if not kernel.name.lower().startswith(kinds)]
+
+
+class _Card:
+    """One card by NVML, kept open; where NVML is silent, so is this."""
+
+    def __init__(self, index: int) -> None:
+        self._library: Any = None
+        self.highest_mhz: int | None = None
+        try:
+            with nvml() as library:
+                library.nvmlInit()  # once more: it counts, and stays open until the process ends
+                self._handle = visible_gpus(library)[index]
+                self.highest_mhz = int(library.nvmlDeviceGetMaxClockInfo(self._handle, library.NVML_CLOCK_SM))
+                self._library = library
+        except (NoGPUError, IndexError):
+            return
+
+    def condition(self) -> Condition:
+        library = self._library
+        if library is None:
+            return Condition(None, ())
+        try:
+            clock = int(library.nvmlDeviceGetClockInfo(self._handle, library.NVML_CLOCK_SM))
+            bits = int(library.nvmlDeviceGetCurrentClocksEventReasons(self._handle))
+        except library.NVMLError:
+            return Condition(None, ())
+        return Condition(clock, named_reasons(bits))
