@@ -1,41 +1,43 @@
-"""A fused forward kernel in Triton, written to be read: FlashAttention-2 with the mask as two numbers for each row.
+"""Fused attention in Triton, forward and backward, written to be read: FlashAttention-2 with Hopper in mind.
 
-A program takes a block of queries, streams blocks of keys and values past it, and keeps a running softmax (Dao,
-"FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning", 2023, algorithm 1). The kernel
-itself is in ``kernel.py``.
+- ``tiles.py``: what the kernels share; how a mask is two numbers for each row
+- ``forward.py``, ``backward.py``, ``decode.py``: the kernels
+- ``tuning.py``: tile sizes; ``plan.py``: what is settled before the first call; ``launch.py``: the calls
 
-On a CPU the same kernel is run by Triton's interpreter, which carries out each of its operations in NumPy: enough to
-check what it computes, far too slow to time.
+The backward pass is deterministic, always. float32 is multiplied as float32, not as TF32. On a CPU the same kernels are
+run by Triton's interpreter, which carries out each of their operations in NumPy: enough to check what they compute, far
+too slow to time. None of it has run on a GPU yet.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from attnbench import attention, row_bounds
+from attnbench import attention
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from attnbench import Case, Operands
 
-INTERPRETED_PAIRS = 2**21
+INTERPRETED_PAIRS = 2**20
 """Query-key pairs, over all heads, that the interpreter gets through in seconds."""
-BLOCK_M = 64
+WIDEST_HEAD = 256
+_FLOAT8_CAPABILITY = (8, 9)
 
 
 @attention(
     "triton/flash",
     device=("cpu", "cuda"),
-    dtypes=("float32", "float16", "bfloat16"),
+    dtypes=("float32", "float16", "bfloat16", "float8_e4m3fn"),
     masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    modes=("forward", "backward", "forward_backward"),
+    score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),
+    kv_caches=("dense", "paged"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     gqa=True,
     unequal_head_dims=True,
@@ -44,82 +46,62 @@ BLOCK_M = 64
     agreement_only=("cpu",),
     requires=("triton>=3.6",),
 )
-def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Any) -> tuple[Tensor, Tensor]:
     """Blocks of keys streamed past blocks of queries with an online softmax, in Triton (never run on a GPU yet)."""
-    out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
-    lse = plan.low.new_empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.float32)
-    plan.kernel[plan.grid](
-        q, k, v, out, lse, plan.low, plan.high, *q.stride(), *k.stride(), *v.stride(), *plan.sizes, **plan.blocks
+    launch = import_module(f"{__name__}.launch")
+    result: tuple[Tensor, Tensor] = (launch.decode if plan.decodes else launch.forward)(plan, q, k, v)
+    return result
+
+
+@flash.backward
+def flash_backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients in two passes without atomics: equal inputs give equal bits."""
+    gradients: tuple[Tensor, Tensor, Tensor] = import_module(f"{__name__}.launch").backward(
+        plan, dout, q, k, v, out, lse
     )
-    return out, lse
+    return gradients
+
+
+@flash.prepare
+def prepare(case: Case, operands: Operands) -> Any:
+    """Bounds and kernels; on a GPU every kernel is compiled, and its tile sizes are chosen, here."""
+    plan = import_module(f"{__name__}.plan").Plan(case, operands)
+    if not plan.interpreted:
+        out, lse = flash(operands.q, operands.k, operands.v, case, plan)
+        if case.needs_gradients:
+            flash_backward(operands.dout, operands.q, operands.k, operands.v, out, lse, case, plan)
+    return plan
 
 
 @flash.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What the interpreter gets wrong, or takes too long for."""
+    """What takes the interpreter too long, and what no tile size fits."""
+    if max(case.head_dim, case.head_dim_v) > WIDEST_HEAD:
+        return f"its tiles hold whole heads, of at most {WIDEST_HEAD} dims"
     if device != "cpu":
-        return None
-    if case.dtype == "bfloat16":
-        return (
-            "on a CPU Triton's interpreter runs the kernel, and it multiplies bfloat16 numbers as if they were integers"
-        )
-    pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
+        return _lacks_float8(case)
+    pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv * (3 if case.needs_gradients else 1)
     if pairs > INTERPRETED_PAIRS:
         return (
-            f"on a CPU Triton's interpreter runs the kernel, and {pairs:,} query-key pairs over all heads would take "
-            f"it long (at most {INTERPRETED_PAIRS:,})"
+            f"on a CPU Triton's interpreter runs the kernels, and {pairs:,} query-key pairs over all heads "
+            f"({'gradients count threefold' if case.needs_gradients else 'forward'}) would take it long "
+            f"(at most {INTERPRETED_PAIRS:,})"
         )
     return None
 
 
-class Plan:
-    """The kernel, and its arguments other than tensors of the call."""
+def _lacks_float8(case: Case) -> str | None:
+    import torch
 
-    def __init__(self, case: Case, operands: Operands) -> None:
-        import torch
-
-        device = operands.q.device
-        self.kernel = load_kernel(interpreted=device.type == "cpu")
-        self.float32 = torch.float32
-        bounds = np.array([row_bounds(case, b) for b in range(case.batch)], np.int32)  # (batch, 2, seqlen_q)
-        self.low, self.high = (torch.from_numpy(bounds[:, i].copy()).to(device) for i in range(2))
-        self.grid = (-(-case.seqlen_q // BLOCK_M), case.batch * case.heads_q)
-        group = case.heads_q // case.heads_kv
-        self.sizes = (
-            case.heads_q, group, case.seqlen_q, case.seqlen_kv, case.head_dim, case.head_dim_v,
-            case.scale * math.log2(math.e),
-        )  # fmt: skip
-        self.blocks = {
-            "BLOCK_M": BLOCK_M,
-            # Blocks of K and V must fit into shared memory, several at a time.
-            "BLOCK_N": 64 if operands.q.element_size() * case.head_dim <= 256 else 32,
-            "BLOCK_D": power_of_two(case.head_dim),
-            "BLOCK_DV": power_of_two(case.head_dim_v),
-        }
+    if case.dtype == "float8_e4m3fn" and torch.cuda.get_device_capability() < _FLOAT8_CAPABILITY:
+        return "this GPU multiplies no float8: compute capability 8.9 or newer does"
+    return None
 
 
-flash.prepare(Plan)
-
-
-def power_of_two(size: int) -> int:
-    """The next power of two, and 16 at least: what a matrix product in Triton takes."""
-    return max(16, 1 << (size - 1).bit_length())
-
-
-def load_kernel(*, interpreted: bool) -> Any:
-    """Import Triton with or without its interpreter: it decides that once, when it is imported.
-
-    Raises:
-        RuntimeError: when this process has imported Triton before in the other way.
-    """
-    name = f"{__name__}.kernel"
-    if interpreted and os.environ.get("TRITON_INTERPRET") != "1":
-        if "triton" in sys.modules:
-            raise RuntimeError(
-                "Triton was imported by this process before its interpreter was asked for: run this implementation in "
-                "a process of its own, or with TRITON_INTERPRET=1 in the environment"
-            )
-        os.environ["TRITON_INTERPRET"] = "1"
-    if not interpreted and os.environ.get("TRITON_INTERPRET") == "1":
-        raise RuntimeError("TRITON_INTERPRET=1 is set, so that Triton's interpreter would run in place of the GPU")
-    return import_module(name).forward
+@flash.backend
+def tile_sizes(run: Callable[[], object], plan: Any) -> str:
+    """The tile sizes that were chosen, and how tiles are loaded."""
+    run()
+    return str(plan)

@@ -1,10 +1,13 @@
-"""Calls ``triton/flash`` under Triton's interpreter: ``python -m tests.implementations.interpreted CASES OUTPUTS``.
+"""Calls ``triton/flash`` under Triton's interpreter: ``python -m tests.implementations.interpreted JOBS OUTPUTS``.
 
-A process of its own, because Triton takes to its interpreter only when it is first imported.
+A process of its own, because Triton takes to its interpreter only when it is first imported. A job has a ``name``, a
+``case``, and where they are not to be chosen ``configs`` (tile sizes by kernel) and ``tma``.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -16,13 +19,16 @@ from attnbench import make_case
 from tests.implementations.conftest import implementation, results_of
 
 
-def main(cases: Path, outputs: Path) -> None:
-    """One ``.npz`` for each case, named by its id."""
+def main(jobs: Path, outputs: Path) -> None:
+    """One ``.npz`` for each job, by its name."""
     one = implementation("triton_flash", "triton/flash")
-    for fields in json.loads(cases.read_text()):
-        case = make_case(**fields)
-        arrays: dict[str, Any] = results_of(one, case)
-        np.savez(outputs / f"{case.case_id}.npz", **arrays)
+    plan = importlib.import_module("attnbench.implementations.triton_flash.plan")
+    tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")
+    for job in json.loads(jobs.read_text()):
+        configs = {kernel: tuning.Config(*numbers) for kernel, numbers in job.get("configs", {}).items()}
+        one.prepare_hook = functools.partial(plan.Plan, configs=configs, tma=job.get("tma"))
+        arrays: dict[str, Any] = results_of(one, make_case(**job["case"]))
+        np.savez(outputs / f"{job['name']}.npz", **arrays)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""The kernel of ``triton/flash``, run by Triton's interpreter in a process of its own."""
+"""The kernels of ``triton/flash``, run by Triton's interpreter in a process of its own."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import itertools
 import json
 import subprocess
@@ -16,7 +18,11 @@ from attnbench import Case, make_case
 from tests.conftest import REPOSITORY
 from tests.implementations.conftest import answer_of, disagreement, implementation
 
-USUAL = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 70, "head_dim": 24}
+tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")
+
+USUAL: dict[str, Any] = {
+    "mode": "forward_backward", "heads_q": 2, "heads_kv": 1, "seqlen_q": 70, "head_dim": 24,
+}  # fmt: skip
 MASKS: list[dict[str, Any]] = [
     {"mask": "causal"},
     {"mask": "sliding_window", "window_left": 9, "window_right": 5},
@@ -32,35 +38,111 @@ DIFFERENCES: list[dict[str, Any]] = [
     ),
     {"mask": "document", "document_lengths": (1, 29, 40)},
     {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
-    {"mask": "key_padding", "kv_lengths": (0, 67)},
+    {"mask": "key_padding", "batch": 2, "kv_lengths": (0, 67)},
+    *({"score_mod": score_mod, "mask": "causal"} for score_mod in ("softcap", "alibi", "relative_bias", "sink")),
+    {"score_mod": "softcap", "softcap": 0.5},
+    {"score_mod": "alibi", "seqlen_kv": 40, "alignment": "bottom_right"},
+    {"score_mod": "relative_bias", "seqlen_kv": 40},
     {"dtype": "float16"},
-    {"heads_kv": 4},
-    {"heads_kv": 1},
+    {"dtype": "bfloat16", "mask": "causal"},
+    {"dtype": "float8_e4m3fn", "mode": "forward", "mask": "causal"},
+    {"dtype": "float8_e4m3fn", "mode": "forward", "seqlen_q": 2, "seqlen_kv": 300},
+    {"heads_q": 4, "heads_kv": 4, "batch": 2},
     {"head_dim": 5, "head_dim_v": 40},
     {"head_dim": 130},
-    {"seqlen_q": 1, "seqlen_kv": 131},
-    *({"strides": strides} for strides in ("transposed", "qkv_slice", "sliced", "expanded_kv")),
+    *({"strides": strides} for strides in ("transposed", "qkv_slice", "sliced", "expanded_kv", "summed")),
     {"scale": 0.7},
+    {"seqlen_q": 1},
 ]
-CASES = [make_case(**{**USUAL, **difference}) for difference in DIFFERENCES]
+FEW: dict[str, Any] = {"mode": "forward", "heads_q": 8, "heads_kv": 2, "seqlen_q": 2, "seqlen_kv": 300}
+"""Decoding: keys are split among programs, and outputs merged."""
+DECODED: list[dict[str, Any]] = [
+    FEW,
+    {**FEW, "mask": "causal", "alignment": "bottom_right", "dtype": "bfloat16"},
+    {**FEW, "mask": "causal", "alignment": "top_left"},
+    {**FEW, "mask": "sliding_window", "window_left": 9, "alignment": "bottom_right"},
+    {**FEW, "batch": 2, "mask": "key_padding", "kv_lengths": (0, 155)},
+    *({**FEW, "score_mod": score_mod} for score_mod in ("softcap", "alibi", "relative_bias", "sink")),
+    {**FEW, "batch": 2, "kv_cache": "paged", "page_size": 16, "mask": "causal", "alignment": "bottom_right"},
+    {**FEW, "kv_cache": "paged", "page_size": 7, "head_dim": 40, "head_dim_v": 24, "dtype": "float16"},
+    {**FEW, "kv_cache": "paged", "seqlen_q": 40, "seqlen_kv": 40, "mask": "causal"},
+]
+CASES = [make_case(**{**USUAL, **difference}) for difference in (*DIFFERENCES, *DECODED)]
+BY_DESCRIPTOR = [
+    make_case(**{**USUAL, "head_dim": 32, **difference})
+    for difference in (
+        {"dtype": "float16"},
+        {"mask": "causal", "seqlen_kv": 131},
+        {"strides": "transposed", **MASKS[1]},
+    )
+]
+"""Checked a second time with tiles that are loaded through tensor descriptors."""
+
+
+def sweep() -> list[tuple[str, int, Any]]:
+    """Every tile size of the table, once: (kernel, head dim, configuration); warps and stages do not matter here."""
+    found = {
+        (kernel, width, config.block_m, config.block_n): (kernel, width, config)
+        for (kernel, width), configs in tuning.TABLE.items()
+        for config in configs
+    }
+    return list(found.values())
+
+
+def case_of(kernel: str, width: int, config: Any) -> Case:
+    """A case that takes the kernel through partial, full and ragged tiles of this size."""
+    if kernel == "partial":
+        rows = {"seqlen_q": 1 if config.block_m == 16 else 5}
+        return make_case(**{**FEW, **rows, "head_dim": width, "mask": "key_padding", "kv_lengths": (290,)})
+    mode = "forward" if kernel == "forward" else "backward"
+    return make_case(mode=mode, heads_q=1, seqlen_q=2 * 128 + 7, seqlen_kv=128 + 9, head_dim=width, mask="causal")
+
+
+def job_name(case: Case, kind: str) -> str:
+    """Unique, and legible in a list of tests."""
+    return f"{kind}{case.label().replace(' ', '-').replace(':', '-')}-{case.case_id[:4]}"
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the outputs of all cases."""
+    """A folder with the outputs of all jobs."""
     folder = tmp_path_factory.mktemp("interpreted")
-    (folder / "cases.json").write_text(json.dumps([case.to_dict() for case in CASES]))
-    command = [sys.executable, "-m", "tests.implementations.interpreted", str(folder / "cases.json"), str(folder)]
+    jobs: list[dict[str, Any]] = [{"name": job_name(case, ""), "case": case.to_dict()} for case in CASES]
+    jobs += [{"name": job_name(case, "tma-"), "case": case.to_dict(), "tma": True} for case in BY_DESCRIPTOR]
+    for kernel, width, config in sweep():
+        case = case_of(kernel, width, config)
+        name = job_name(case, f"{kernel}-{config.block_m}x{config.block_n}-")
+        jobs.append({"name": name, "case": case.to_dict(), "configs": {kernel: dataclasses.astuple(config)}})
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    command = [sys.executable, "-m", "tests.implementations.interpreted", str(folder / "jobs.json"), str(folder)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.label().replace(' ', '-')}-{case.case_id[:4]}")
-def test_it_agrees_with_the_definition(case: Case, outputs: Path) -> None:
-    with np.load(outputs / f"{case.case_id}.npz") as found:
-        assert set(found) == {"out", "lse"}
+def expect_agreement(case: Case, path: Path) -> None:
+    with np.load(path) as found:
+        assert set(found) == ({"out", "lse", "dq", "dk", "dv"} if case.needs_gradients else {"out", "lse"})
         assert disagreement(case, dict(found), answer_of(case)) is None
+
+
+@pytest.mark.timeout(300)  # the first one waits for all of them
+@pytest.mark.parametrize("case", CASES, ids=lambda case: job_name(case, ""))
+def test_it_agrees_with_the_definition(case: Case, outputs: Path) -> None:
+    expect_agreement(case, outputs / f"{job_name(case, '')}.npz")
+
+
+@pytest.mark.parametrize("case", BY_DESCRIPTOR, ids=lambda case: job_name(case, ""))
+def test_it_agrees_when_tiles_come_through_tensor_descriptors(case: Case, outputs: Path) -> None:
+    expect_agreement(case, outputs / f"{job_name(case, 'tma-')}.npz")
+
+
+@pytest.mark.parametrize(("kernel", "width", "config"), sweep(), ids=lambda part: str(part).replace(" ", "-"))
+def test_every_tile_size_agrees_not_only_the_one_that_is_chosen(
+    kernel: str, width: int, config: Any, outputs: Path
+) -> None:
+    case = case_of(kernel, width, config)
+    expect_agreement(case, outputs / f"{job_name(case, f'{kernel}-{config.block_m}x{config.block_n}-')}.npz")
 
 
 def refusal(**fields: Any) -> str | None:
@@ -71,23 +153,22 @@ def refusal(**fields: Any) -> str | None:
 
 
 def test_problems_too_large_for_the_interpreter_are_refused_on_the_cpu() -> None:
-    assert refusal(heads_q=8, seqlen_q=512) is None
-    reason = refusal(heads_q=8, seqlen_q=513)
+    assert refusal(heads_q=4, seqlen_q=512) is None
+    reason = refusal(heads_q=4, seqlen_q=513)
     assert reason is not None
-    assert "2,105,352 query-key pairs" in reason
+    assert "1,052,676 query-key pairs" in reason
 
 
-def test_bfloat16_is_refused_where_the_interpreter_would_get_it_wrong() -> None:
-    reason = refusal(dtype="bfloat16", seqlen_q=16)
-    assert reason is not None
-    assert "bfloat16" in reason
+def test_heads_wider_than_a_tile_are_refused() -> None:
+    assert refusal(seqlen_q=64, head_dim=256) is None
+    assert refusal(seqlen_q=64, head_dim_v=257) == "its tiles hold whole heads, of at most 256 dims"
 
 
 def test_a_process_that_has_imported_triton_already_is_told_what_to_do() -> None:
     program = (
         "import importlib, triton\n"
-        "module = importlib.import_module('attnbench.implementations.triton_flash')\n"
-        "module.load_kernel(interpreted=True)\n"
+        "module = importlib.import_module('attnbench.implementations.triton_flash.plan')\n"
+        "module.load('tiles', interpreted=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1

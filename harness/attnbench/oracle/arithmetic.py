@@ -41,6 +41,19 @@ class Arithmetic:
         kept = "bfloat16" if self.dtype == "float8_e4m3fn" else self.dtype
         return tensor.to(getattr(torch, kept)).to(tensor.dtype)
 
+    def weigh(self, weights: Tensor, total: Tensor) -> Tensor:
+        """The softmax's weights as the factor of a matrix product, from ``exp(score - maximum)`` and their sum.
+
+        Where the inputs are float8 that factor is float8 too: the hardware multiplies equals. As in fused kernels it is
+        rounded before it is divided, times 256, which its type has room for (Shah et al. 2024, FlashAttention-3,
+        section 3.3, round so; the factor is FlashAttention-3's and 4's).
+        """
+        import torch
+
+        if self.dtype != "float8_e4m3fn":
+            return self.store(weights / total)
+        return (256 * weights).to(torch.float8_e4m3fn).to(weights.dtype) / (256 * total)
+
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """A matrix product, stored."""
         if self.dtype == "float64":  # nothing is coarser here: the other order of summation is the honest difference
@@ -117,10 +130,10 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     if plane.sink is not None:
         total = total + torch.exp(plane.sink - top)
     lse = (top + torch.log(total)).squeeze(-1)
-    if arithmetic.through_lse:
+    if arithmetic.through_lse and arithmetic.dtype != "float8_e4m3fn":
         weights = arithmetic.store(torch.exp(scores - torch.where(torch.isneginf(lse), 0.0, lse)[:, None]))
     else:
-        weights = arithmetic.store(weights / torch.where(total == 0, 1.0, total))
+        weights = arithmetic.weigh(weights, torch.where(total == 0, 1.0, total))
     out = arithmetic.matmul(weights, plane.v)
     if plane.dout is None:
         terms = term_sizes(case, plane, scores, weights, out) if arithmetic is EXACT else None

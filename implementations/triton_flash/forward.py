@@ -1,0 +1,115 @@
+"""The forward kernel of ``triton/flash``: blocks of keys stream past a block of queries, with an online softmax.
+
+Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning" (2023), algorithm 1. Milakov
+and Gimelshein, "Online normalizer calculation for softmax" (2018).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tiles import (
+    ALL,
+    LISTED,
+    LN_2,
+    LOG2_E,
+    PLAIN,
+    block_range,
+    keys_of,
+    load_tile,
+    modified,
+    product,
+    rounded,
+    store_tile,
+)
+
+
+@triton.jit
+def forward(
+    q_src, k_src, v_src, out_ptr, lse_ptr, low_ptr, high_ptr, sink_ptr,
+    q_strides, k_strides, v_strides, size, scoring,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
+    RULE: tl.constexpr, MOD: tl.constexpr, SINK: tl.constexpr, EVEN_KEYS: tl.constexpr,
+    EVEN_DIM: tl.constexpr, EVEN_DIM_V: tl.constexpr, SHIFT: tl.constexpr,
+    TMA: tl.constexpr, PRECISION: tl.constexpr, DROP: tl.constexpr,
+):  # fmt: skip
+    """One block of ``BLOCK_M`` queries of one head; grid (blocks of queries, batch * heads_q).
+
+    Args:
+        q_src, k_src, v_src: (batch, heads, seqlen, dim), pointers with strides, or descriptors with ``TMA``.
+        out_ptr: (batch, heads_q, seqlen_q, head_dim_v), contiguous.
+        lse_ptr: (batch, heads_q, seqlen_q), float32, contiguous; natural logarithm.
+        low_ptr, high_ptr: see :func:`keys_of`.
+        sink_ptr: (heads_q,), float32.
+        BLOCK_D, BLOCK_DV: the head dims, rounded up to powers of two; ``EVEN_DIM``: it was no rounding.
+        EVEN_KEYS: ``seqlen_kv`` is a multiple of ``BLOCK_N``.
+        SHIFT: weights are multiplied by ``2 ** SHIFT`` before they are rounded to V's dtype. A float8 has few numbers
+            near 0, and room above 1; the factor cancels, as the sum of weights has it too.
+    """
+    # Where the mask is a triangle, the last rows see most: they begin first, so that no long tile is left for the end.
+    start_m = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
+    pair = tl.program_id(1)
+    batch, head = pair // size.heads_q, pair % size.heads_q
+    head_kv = head // size.group
+    rows = start_m + tl.arange(0, BLOCK_M)
+    low, high = keys_of(low_ptr, high_ptr, batch, rows, size, RULE)
+    begin, full, edge, end = block_range(low, high, size.seqlen_kv, BLOCK_N)
+
+    q = load_tile(
+        q_src, q_strides, batch, head, start_m, size.seqlen_q, size.head_dim, BLOCK_M, BLOCK_D, False, EVEN_DIM, TMA
+    )
+    maximum = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    weight = tl.zeros([BLOCK_M], tl.float32)
+    if SINK:  # a key of its own that every row sees, and that has no value
+        maximum = tl.zeros([BLOCK_M], tl.float32) + tl.load(sink_ptr + head) * LOG2_E
+        weight += 2.0**SHIFT
+    total = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
+
+    for stretch in tl.static_range(3):  # the left edge of the mask, full blocks, the right edge
+        if stretch == 0:
+            here, there = begin, full
+        elif stretch == 1:
+            here, there = full, edge
+        else:
+            here, there = edge, end
+        # Stretches that cannot have a block are not compiled at all.
+        if (stretch == 0 and RULE == LISTED) or stretch == 1 or (stretch == 2 and not (RULE == ALL and EVEN_KEYS)):
+            for start_n in tl.range(here, there, BLOCK_N):
+                k = load_tile(
+                    k_src, k_strides, batch, head_kv, start_n, size.seqlen_kv, size.head_dim,
+                    BLOCK_N, BLOCK_D, stretch == 1, EVEN_DIM, TMA,
+                )  # fmt: skip
+                scores = product(q, tl.trans(k), tl.zeros([BLOCK_M, BLOCK_N], tl.float32), PRECISION, DROP)
+                keys = start_n + tl.arange(0, BLOCK_N)
+                if MOD == PLAIN:  # the scale waits: with it, subtracting the maximum is one multiply-add
+                    factor = scoring.scale * LOG2_E
+                else:
+                    factor = 1.0
+                    scores = modified(scores, rows[:, None], keys[None, :], head, size, scoring, MOD)
+                if stretch != 1:
+                    is_visible = (keys[None, :] >= low[:, None]) & (keys[None, :] < high[:, None])
+                    scores = tl.where(is_visible, scores, float("-inf"))
+
+                highest = tl.maximum(maximum, tl.max(scores, 1) * factor)
+                reference = highest - SHIFT
+                if stretch != 1:  # a row that has seen nothing yet: -inf - -inf would be NaN
+                    reference = tl.where(highest == float("-inf"), 0.0, reference)
+                weights = tl.exp2(scores * factor - reference[:, None])
+                v = load_tile(
+                    v_src, v_strides, batch, head_kv, start_n, size.seqlen_kv, size.head_dim_v,
+                    BLOCK_N, BLOCK_DV, stretch == 1, EVEN_DIM_V, TMA,
+                )  # fmt: skip
+                # When the maximum of a row grows, what was summed so far shrinks with it.
+                decay = tl.exp2(maximum - (reference + SHIFT))
+                total = product(rounded(weights, v, DROP), v, total * decay[:, None], PRECISION, DROP)
+                weight = weight * decay + tl.sum(weights, 1)
+                maximum = highest
+
+    # A row that sees nothing: output 0 / 1, LSE -inf + log2(1).
+    empty = weight == 0.0
+    weight = tl.where(empty, 1.0, weight)
+    is_row = rows < size.seqlen_q
+    lse = tl.where(empty, float("-inf"), (maximum - SHIFT + tl.log2(weight)) * LN_2)
+    tl.store(lse_ptr + tl.cast(pair, tl.int64) * size.seqlen_q + rows, lse, mask=is_row)
+    store_tile(out_ptr, total / weight[:, None], pair, start_m, size.seqlen_q, size.head_dim_v, BLOCK_M, BLOCK_DV, DROP)

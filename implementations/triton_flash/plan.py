@@ -1,0 +1,273 @@
+"""What is settled before the first call of a case: bounds of the mask, kernels, tile sizes."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench import alibi_slopes, is_bidirectional, relative_buckets, row_bounds
+
+from .tuning import Config, Kernel, candidates, choose, first_that_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+MOST_DECODED_ROWS = 64
+"""Queries of a group of heads up to which the keys are split among programs."""
+LEAST_TUNED_PAIRS = 2**20
+"""Query-key pairs over all heads below which no tile sizes are compared: compiling them takes longer than a run."""
+_MOST_SPLITS = 64
+_FLOAT8_SHIFT = 8
+"""Weights, at most 1, become at most 256; the largest float8_e4m3fn is 448."""
+
+
+class Plan:
+    """Kernels, and their arguments other than the tensors of a call.
+
+    Args:
+        case: the problem.
+        operands: tensors of the shapes, strides and device that calls will have.
+        configs: tile sizes by kernel, in place of those that would be chosen.
+        tma: whether tiles are loaded through tensor descriptors; by default where device and strides permit.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        operands: Operands,
+        *,
+        configs: Mapping[Kernel, Config] | None = None,
+        tma: bool | None = None,
+    ) -> None:
+        import torch
+
+        self.case, self.device = case, operands.q.device
+        self.interpreted = self.device.type == "cpu"
+        self.tiles = load("tiles", interpreted=self.interpreted)
+        self.paged = case.kv_cache == "paged"
+        self.decodes = self.paged or is_decoding(case)
+        self.element_bytes = operands.q.element_size()
+        self.out_dtype = getattr(torch, case.output_dtype)
+        self.tma = may_use_tma(operands, self.device) if tma is None else tma
+        self.tma = self.tma and not self.decodes
+        self.rule = rule_of(case, self.tiles)
+        self.bounds = tuple(torch.from_numpy(array).to(self.device) for array in bounds_of(case, self.rule, self.tiles))
+        self.size = self.tiles.Sizes(
+            case.heads_q, case.heads_q // case.heads_kv, case.seqlen_q, case.seqlen_kv, case.head_dim, case.head_dim_v,
+            case.diagonal_offset,
+        )  # fmt: skip
+        table = score_table(case, operands)
+        self.mod = mod_of(case, self.tiles)
+        self.scoring = self.tiles.Scoring(case.scale, case.softcap or 1.0, torch.from_numpy(table).to(self.device))
+        self.sinks = operands.sinks
+        self.table = operands.block_table
+        least = 32 if self.element_bytes == 1 else 16
+        self.block_d, self.block_dv = power_of_two(case.head_dim, least), power_of_two(case.head_dim_v, least)
+        self.used: dict[Kernel, Config] = dict(configs or {})
+        """Tile sizes by kernel."""
+
+    def common(self) -> dict[str, Any]:
+        """Arguments that all kernels have, but for the tiles."""
+        return {
+            "BLOCK_D": self.block_d,
+            "BLOCK_DV": self.block_dv,
+            "RULE": self.rule.value,
+            "MOD": self.mod.value,
+            # float32 products are float32 throughout, in place of TF32, which keeps 10 bits of each factor.
+            "PRECISION": "ieee",
+            "DROP": self.drop,
+        }
+
+    @property
+    def drop(self) -> int:
+        """Bits that the interpreter rounds off in place of the hardware, see ``tiles.rounded``; 0 on a GPU."""
+        return {"bfloat16": 16, "float8_e4m3fn": 20}.get(self.case.dtype, 0) if self.interpreted else 0
+
+    def even(self) -> dict[str, bool]:
+        """Whether the head dims fill their tiles."""
+        return {"EVEN_DIM": self.block_d == self.case.head_dim, "EVEN_DIM_V": self.block_dv == self.case.head_dim_v}
+
+    @property
+    def shift(self) -> int:
+        """By how many powers of two the weights grow before they are rounded to V's dtype."""
+        return _FLOAT8_SHIFT if self.element_bytes == 1 else 0
+
+    def strides(self, tensor: Tensor) -> Any:
+        """As kernels take them."""
+        return self.tiles.Strides(*tensor.stride())
+
+    def __str__(self) -> str:
+        """What runs, for a record."""
+        loads = "tensor descriptors" if self.tma else "pointers"
+        return f"{', '.join(f'{kernel} {config}' for kernel, config in self.used.items())}; {loads}"
+
+    def source(self, tensor: Tensor, rows: int, columns: int) -> Any:
+        """What a kernel loads tiles of (rows, columns) from."""
+        if not self.tma:
+            return tensor
+        from triton.tools.tensor_descriptor import TensorDescriptor
+
+        return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), [1, 1, rows, columns])
+
+    def config(self, kernel: Kernel, run: Any) -> Config:
+        """The tile sizes for a kernel: those given, on a GPU the fastest, in the interpreter the seed."""
+        if kernel not in self.used:
+            possible = self.candidates(kernel)
+            if self.interpreted:
+                self.used[kernel] = possible[0]
+            elif self.case.batch * self.case.heads_q * self.case.seqlen_q * self.case.seqlen_kv < LEAST_TUNED_PAIRS:
+                self.used[kernel] = first_that_runs(possible, run)
+            else:
+                self.used[kernel] = choose(self._kind(kernel), possible, run, _median_ms)
+        return self.used[kernel]
+
+    def candidates(self, kernel: Kernel) -> list[Config]:
+        """Tile sizes that are worth trying for this case."""
+        rows = self.case.seqlen_q * self.size.group
+        dims = (self.case.head_dim, self.case.head_dim_v)
+        return candidates(kernel, *dims, self.element_bytes, rows, 4 if self.case.score_mod == "relative_bias" else 0)
+
+    def _kind(self, kernel: Kernel) -> tuple[Any, ...]:
+        """What the best tile sizes depend on: the lengths only by their order of magnitude."""
+        case = self.case
+        magnitude = tuple(length.bit_length() for length in (case.batch * case.heads_q, case.seqlen_q, case.seqlen_kv))
+        dims = (case.head_dim, case.head_dim_v, self.size.group)
+        return (kernel, case.dtype, *dims, self.rule.value, self.mod.value, self.tma, *magnitude)
+
+    def splits(self, config: Config, row_blocks: int) -> tuple[int, int]:
+        """Into how many stretches the keys are split, and how many keys a stretch has: two programs for each SM.
+
+        A stretch has two tiles at least; the interpreter pretends to have few SMs, so that it splits, too.
+        """
+        import torch
+
+        processors = 4 if self.interpreted else torch.cuda.get_device_properties(self.device).multi_processor_count
+        wanted = max(1, 2 * processors // (self.case.batch * self.case.heads_kv * row_blocks))
+        most = max(1, self.case.seqlen_kv // (2 * config.block_n))
+        splits = min(wanted, most, _MOST_SPLITS)
+        each = -(-self.case.seqlen_kv // splits)
+        each = -(-each // config.block_n) * config.block_n
+        return -(-self.case.seqlen_kv // each), each
+
+
+def is_decoding(case: Case) -> bool:
+    """Whether there are so few queries, and so many keys, that the keys are split among programs."""
+    rows = case.seqlen_q * case.heads_q // case.heads_kv
+    few = rows <= MOST_DECODED_ROWS and case.seqlen_kv >= max(128, 8 * case.seqlen_q)
+    return few and not case.needs_gradients
+
+
+def may_use_tma(operands: Operands, device: Any) -> bool:
+    """Whether the copy engine of Hopper takes these tensors: 16-byte alignment, neighbouring last dims, 2^31 of each.
+
+    CUDA Driver API, cuTensorMapEncodeTiled.
+    """
+    import torch
+
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (9, 0):
+        return False
+    tensors = [t for t in (operands.q, operands.k, operands.v, operands.dout) if t is not None]
+    return all(fits_descriptor(tensor) for tensor in tensors)
+
+
+def fits_descriptor(tensor: Tensor) -> bool:
+    """The part of that which concerns one tensor."""
+    size = tensor.element_size()
+    outer = tensor.stride()[:-1]
+    aligned = tensor.data_ptr() % 16 == 0 and all(stride > 0 and stride * size % 16 == 0 for stride in outer)
+    return aligned and tensor.stride(-1) == 1 and tensor.dim() == 4
+
+
+def rule_of(case: Case, tiles: Any) -> Any:
+    """How kernels learn what a query sees: by arithmetic where that is all, or a triangle; else from lists."""
+    return {"none": tiles.ALL, "causal": tiles.CAUSAL}.get(case.mask, tiles.LISTED)
+
+
+def mod_of(case: Case, tiles: Any) -> Any:
+    """What kernels do to a score."""
+    named = {"softcap": tiles.SOFTCAP, "alibi": tiles.ALIBI, "relative_bias": tiles.RELATIVE}
+    return named.get(case.score_mod, tiles.PLAIN)
+
+
+def bounds_of(case: Case, rule: Any, tiles: Any) -> list[NDArray[np.int32]]:
+    """Lists of the mask: for each query its first key and the first beyond, for each key its first query and beyond.
+
+    Returns:
+        Two of (batch, seqlen_q), two of (batch, seqlen_kv); a single number each where no list is read.
+    """
+    if rule is not tiles.LISTED:
+        return [np.zeros(1, np.int32)] * 4
+    rows = [row_bounds(case, b) for b in range(case.batch)]
+    columns = [column_bounds(low, high, case.seqlen_kv) for low, high in rows]
+    return [np.stack(arrays).astype(np.int32) for arrays in (*zip(*rows, strict=True), *zip(*columns, strict=True))]
+
+
+def column_bounds(
+    low: NDArray[np.int64], high: NDArray[np.int64], seqlen_kv: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each key the first query that sees it and the first one beyond, from the queries' bounds.
+
+    Raises:
+        ValueError: where a later query's bounds lie before an earlier one's: then a key's queries are no single run.
+    """
+    if np.any(np.diff(low) < 0) or np.any(np.diff(high) < 0):
+        raise ValueError("the bounds of this mask do not move forwards only")
+    keys = np.arange(seqlen_kv)
+    first = np.searchsorted(high, keys, side="right")  # queries before it end at the key, or earlier
+    beyond = np.searchsorted(low, keys, side="right")  # queries from there on begin behind the key
+    return first, np.maximum(first, beyond)
+
+
+def score_table(case: Case, operands: Operands) -> NDArray[np.float32]:
+    """Slopes of ALiBi, or T5's biases by distance (see ``tiles.Scoring``); a dummy where there is neither."""
+    if case.score_mod == "alibi":
+        return alibi_slopes(case.heads_q).astype(np.float32)
+    if operands.relative_bias is None:
+        return np.zeros(1, np.float32)
+    distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - case.diagonal_offset
+    buckets = relative_buckets(distance, bidirectional=is_bidirectional(case))
+    return np.ascontiguousarray(operands.relative_bias.float().cpu().numpy()[:, buckets])
+
+
+def power_of_two(size: int, least: int = 16) -> int:
+    """The next power of two, and ``least`` at least: what a matrix product in Triton takes."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+def load(module: str, *, interpreted: bool) -> Any:
+    """Import kernels with or without Triton's interpreter: it decides that once, when it is imported.
+
+    Raises:
+        RuntimeError: when this process has imported Triton before in the other way.
+    """
+    if interpreted and os.environ.get("TRITON_INTERPRET") != "1":
+        if "triton" in sys.modules:
+            raise RuntimeError(
+                "Triton was imported by this process before its interpreter was asked for: run this implementation in "
+                "a process of its own, or with TRITON_INTERPRET=1 in the environment"
+            )
+        os.environ["TRITON_INTERPRET"] = "1"
+    if not interpreted and os.environ.get("TRITON_INTERPRET") == "1":
+        raise RuntimeError("TRITON_INTERPRET=1 is set, so that Triton's interpreter would run in place of the GPU")
+    return import_module(f"{__package__}.{module}")
+
+
+def _median_ms(call: Any) -> float:
+    from triton.testing import do_bench
+
+    return float(do_bench(call, warmup=10, rep=30, return_mode="median"))
+
+
+def blocks(length: int, block: int) -> int:
+    """How many tiles a length has."""
+    return math.ceil(length / block)

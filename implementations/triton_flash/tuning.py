@@ -1,0 +1,185 @@
+"""Tile sizes that are worth trying, in one table, and how one of them is chosen on the device at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from torch import Tensor
+
+Kernel = Literal["forward", "dk_dv", "dq", "partial"]
+
+SHARED_BYTES = 227 * 2**10
+"""Shared memory of a block on Hopper (CUDA C++ Programming Guide, "Compute Capabilities")."""
+_DIFFERS = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How a kernel is cut and compiled."""
+
+    block_m: int
+    """Queries (rows) of a tile."""
+    block_n: int
+    """Keys of a tile."""
+    num_warps: int
+    num_stages: int
+    """How many tiles are on their way from memory at once."""
+
+    def __str__(self) -> str:
+        """As it stands in a record."""
+        return f"{self.block_m}x{self.block_n} warps={self.num_warps} stages={self.num_stages}"
+
+
+# By kernel and the larger head dim, rounded up to 64, 128 or 256; for 16-bit inputs. The first of each is the seed:
+# what runs where nothing is tried. The tiles are those of FlashAttention-3 and 4 on Hopper (hopper/tile_size.h;
+# flash_attn/cute/interface.py), rounded to the powers of two that Triton needs, and smaller ones for small problems.
+# Seeds compile for compute capability 9.0, and those of forward and dq spill no registers there. No time stands behind
+# any of them yet: none has run on a GPU.
+TABLE: dict[tuple[Kernel, int], tuple[Config, ...]] = {
+    ("forward", 64): (Config(128, 128, 8, 3), Config(128, 64, 4, 4), Config(128, 128, 8, 2), Config(64, 64, 4, 3)),
+    ("forward", 128): (Config(128, 128, 8, 2), Config(128, 64, 8, 3), Config(64, 128, 4, 2), Config(64, 64, 4, 3)),
+    ("forward", 256): (Config(128, 32, 8, 2), Config(64, 64, 4, 2), Config(64, 32, 4, 3)),
+    ("dk_dv", 64): (Config(64, 128, 8, 2), Config(128, 128, 8, 2), Config(64, 64, 4, 3), Config(32, 128, 4, 3)),
+    ("dk_dv", 128): (Config(32, 128, 8, 3), Config(64, 128, 8, 2), Config(64, 64, 4, 2)),
+    ("dk_dv", 256): (Config(32, 64, 8, 1), Config(32, 32, 4, 2), Config(64, 64, 8, 1)),
+    ("dq", 64): (Config(128, 64, 8, 3), Config(128, 128, 8, 2), Config(64, 64, 4, 3)),
+    ("dq", 128): (Config(128, 64, 8, 2), Config(128, 32, 8, 3), Config(64, 64, 4, 2)),
+    ("dq", 256): (Config(64, 32, 8, 2), Config(64, 64, 8, 1), Config(32, 32, 4, 2)),
+    ("partial", 64): (Config(16, 128, 4, 3), Config(16, 64, 4, 4), Config(64, 64, 4, 3)),
+    ("partial", 128): (Config(16, 64, 4, 3), Config(16, 128, 4, 3), Config(64, 64, 4, 2)),
+    ("partial", 256): (Config(16, 32, 4, 3), Config(16, 64, 4, 2), Config(64, 32, 4, 2)),
+}
+
+
+def width_of(head_dim: int, head_dim_v: int) -> int:
+    """The column of the table."""
+    return next(width for width in (64, 128, 256) if max(head_dim, head_dim_v) <= width)
+
+
+def candidates(
+    kernel: Kernel, head_dim: int, head_dim_v: int, element_bytes: int, rows: int = 1, score_bytes: int = 0
+) -> list[Config]:
+    """What is worth trying, the seed first.
+
+    Inputs wider than 16 bits have smaller tiles, and fewer on their way. Tiles are halved, along the keys first,
+    until all that is on its way fits into shared memory.
+
+    Args:
+        kernel: row of the table.
+        head_dim: of Q and K.
+        head_dim_v: of V.
+        element_bytes: of one number of the inputs.
+        rows: how many rows a head has in all (decoding): no larger a tile than they fill.
+        score_bytes: what is loaded for each score, such as a bias.
+    """
+    found: dict[Config, None] = {}
+    for config in TABLE[kernel, width_of(head_dim, head_dim_v)]:
+        one = config
+        if element_bytes > 2:
+            one = dataclasses.replace(config, block_m=min(config.block_m, 64), num_stages=min(config.num_stages, 2))
+        while shared_bytes(one, kernel, (head_dim + head_dim_v) * element_bytes, score_bytes) > SHARED_BYTES:
+            smaller = {"block_n": one.block_n // 2} if one.block_n > 32 else {"block_m": one.block_m // 2}
+            one = dataclasses.replace(one, **smaller)
+        found[one] = None
+    if kernel == "partial":
+        enough = [one for one in found if one.block_m >= rows] or [max(found, key=lambda one: one.block_m)]
+        return [one for one in enough if one.block_m == min(other.block_m for other in enough)]
+    return list(found)
+
+
+def shared_bytes(config: Config, kernel: Kernel, row_bytes: int, score_bytes: int) -> int:
+    """Shared memory of the tiles, about: some stay, others stream, as many at once as there are stages.
+
+    Args:
+        config: the tiles.
+        kernel: ``dk_dv`` has keys that stay and queries that stream; the others the reverse.
+        row_bytes: of a row of Q and one of V's width, or of K and V.
+        score_bytes: what streams in for each score.
+    """
+    stay, stream = (config.block_n, config.block_m) if kernel == "dk_dv" else (config.block_m, config.block_n)
+    return (stay + config.num_stages * stream) * row_bytes + config.num_stages * stay * stream * score_bytes
+
+
+def first_that_runs(configs: Sequence[Config], run: Callable[[Config], Tensor]) -> Config:
+    """Without measuring: for problems so small that trying costs more than it can give.
+
+    Raises:
+        NothingRunsError: with the last reason.
+    """
+    reason = "there is no candidate"
+    for config in configs:
+        try:
+            run(config)
+        except Exception as error:  # noqa: BLE001 - as in choose
+            reason = _reason(config, error)
+        else:
+            return config
+    raise NothingRunsError(f"no tile size runs on this device; the last one tried, {reason}")
+
+
+def _reason(config: Config, error: Exception) -> str:
+    return f"{config}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
+class NothingRunsError(RuntimeError):
+    """No candidate could be compiled and run."""
+
+
+_chosen: dict[Hashable, Config] = {}
+"""What was found for a kind of case, for the process's further cases of that kind."""
+
+
+def choose(
+    key: Hashable,
+    configs: Sequence[Config],
+    run: Callable[[Config], Tensor],
+    time_ms: Callable[[Callable[[], object]], float],
+) -> Config:
+    """The fastest of the candidates on this device.
+
+    One that cannot be compiled, needs more than the device has, or computes something else than the first one that runs
+    (fast and wrong is how tuners fail: triton#8853) is left out.
+
+    Args:
+        key: what the choice depends on; it is made once for each.
+        configs: candidates, the seed first.
+        run: compute with a candidate; its result, which may be the same memory each time.
+        time_ms: how long a call takes.
+
+    Raises:
+        NothingRunsError: with the first reason.
+    """
+    if key in _chosen:
+        return _chosen[key]
+    times: dict[Config, float] = {}
+    expected: Tensor | None = None
+    reason = "there is no candidate"
+    for config in configs:
+        try:
+            written = run(config)
+            result = written.float().clone()
+            written.fill_(float("nan"))  # what the next one leaves unwritten is not this one's answer
+            if expected is None:
+                expected = result
+            elif not agrees(result, expected):
+                continue
+            times[config] = time_ms(lambda config=config: run(config))  # type: ignore[misc]  # bound now, not later
+        except Exception as error:  # noqa: BLE001 - compilers raise many kinds, and another candidate may do
+            reason = _reason(config, error)
+    if not times:
+        raise NothingRunsError(f"no tile size runs on this device; the last one tried, {reason}")
+    _chosen[key] = min(times, key=times.__getitem__)
+    return _chosen[key]
+
+
+def agrees(one: Tensor, other: Tensor) -> bool:
+    """Whether two results are the same but for rounding: the oracle judges the winner, this only keeps losers out."""
+    both = one.isfinite() & other.isfinite()
+    if not bool((one.isfinite() == other.isfinite()).all()):
+        return False
+    difference = (one - other).where(both, 0.0).norm()
+    return bool(difference <= _DIFFERS * other.where(both, 0.0).norm())

@@ -1,0 +1,80 @@
+"""The kernels of ``triton/flash`` compile for Hopper, by Triton's own compiler, on a machine without a GPU.
+
+This is the part of a GPU's answer that needs none: that the code is Triton at all (its interpreter accepts more), that
+matrix products become Hopper's own instructions and tiles come by its copy engine, that registers and memory suffice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Triton is for Linux")
+
+LARGE: dict[str, Any] = {"heads_q": 16, "heads_kv": 2, "seqlen_q": 4096, "head_dim": 128, "dtype": "bfloat16"}
+JOBS: dict[str, dict[str, Any]] = {
+    "full-128": {"case": LARGE, "tma": True},
+    "causal-64": {"case": {**LARGE, "head_dim": 64, "mask": "causal"}, "tma": True},
+    "causal-backward-128": {"case": {**LARGE, "mask": "causal", "mode": "backward"}, "tma": True},
+    "float8": {"case": {**LARGE, "dtype": "float8_e4m3fn"}, "tma": True},
+    "wide-heads": {"case": {**LARGE, "head_dim": 256, "mask": "causal"}, "tma": True},
+    "float32": {"case": {**LARGE, "head_dim": 64, "dtype": "float32"}, "tma": False},
+    "odd-heads-listed-mask": {
+        "case": {**LARGE, "head_dim": 80, "head_dim_v": 40, "mask": "prefix_lm", "score_mod": "softcap",
+                 "mode": "backward", "dtype": "float16"},
+        "tma": False,
+    },
+    "alibi": {"case": {**LARGE, "head_dim": 64, "score_mod": "alibi"}, "tma": False},
+    "relative-bias": {"case": {**LARGE, "head_dim": 64, "score_mod": "relative_bias"}, "tma": True},
+    "decode": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "score_mod": "sink"}, "tma": None},
+    "decode-paged": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "kv_cache": "paged"}, "tma": None},
+}  # fmt: skip
+BY_WGMMA = {"full-128", "causal-64", "causal-backward-128", "float8", "wide-heads"}
+MOST_SHARED_BYTES = 227 * 2**10
+"""Of a block (CUDA C++ Programming Guide, "Compute Capabilities", 9.0)."""
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What each job's kernels became."""
+    folder = tmp_path_factory.mktemp("hopper")
+    (folder / "jobs.json").write_text(json.dumps([{**job, "tma": bool(job["tma"])} for job in JOBS.values()]))
+    command = [sys.executable, "-m", "tests.implementations.for_hopper", str(folder / "jobs.json")]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(folder / "cache")
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(zip(JOBS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.timeout(300)  # the first one waits for all of them
+@pytest.mark.parametrize("name", JOBS)
+def test_it_compiles_and_fits_into_shared_memory(name: str, kernels: dict[str, list[dict[str, Any]]]) -> None:
+    assert kernels[name]
+    assert all(kernel["shared_bytes"] <= MOST_SHARED_BYTES for kernel in kernels[name])
+
+
+@pytest.mark.parametrize("name", sorted(BY_WGMMA))
+def test_products_and_loads_are_hoppers_own_and_registers_suffice(
+    name: str, kernels: dict[str, list[dict[str, Any]]]
+) -> None:
+    for kernel in kernels[name]:
+        if kernel["kernel"] != "deltas":
+            assert kernel["wgmma"] > 0, kernel
+            assert kernel["tma"] > 0, kernel
+            # dK and dV hold two sums at once: with grouped heads some of it goes to memory, 128 bytes of each thread.
+            assert kernel["spilled_bytes"] <= (128 if kernel["kernel"] == "dk_dv" else 0), kernel
+
+
+def test_a_full_mask_costs_no_second_loop(kernels: dict[str, list[dict[str, Any]]]) -> None:
+    (full,), (float8,) = kernels["full-128"], kernels["float8"]
+    (causal,) = kernels["wide-heads"]
+    assert full["tma"] < causal["tma"], "the loop over the mask's edge has loads of its own"
+    assert float8["wgmma"] == full["wgmma"] / 2, "an instruction takes twice as many float8 numbers"
