@@ -5,11 +5,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench test lint soak clean
+.PHONY: bench h200 test lint soak clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
 	if [ -n "$$run" ]; then echo "report: $$($(BIN)/attnbench report $$run)"; fi ; exit $$code
+
+H200_RUN ?= results/runs/h200.jsonl
+
+h200: $(STAMP)  ## on a GPU: agreement and time of the scenario `h200`, and its report; again, it goes on where it stopped
+	@if [ -e $(H200_RUN) ]; then $(BIN)/attnbench run --resume $(H200_RUN); \
+	else $(BIN)/attnbench run h200 --out $(H200_RUN); fi ; code=$$? ; \
+	if [ -e $(H200_RUN) ]; then echo "report: $$($(BIN)/attnbench report $(H200_RUN) --force)"; fi ; exit $$code
 
 test: $(STAMP) lint  ## everything that CI runs
 	$(BIN)/python -m pytest

@@ -105,5 +105,14 @@ def test_the_registry_holds_every_family() -> None:
         *("torch/sdpa", "torch/sdpa-math", "torch/sdpa-flash", "torch/sdpa-efficient", "torch/sdpa-cudnn"),
         *("torch/flex", "torch/multihead-attention"),
         *("xformers/auto", "xformers/cutlass", "xformers/flash", "xformers/splitk"),
+        *(
+            "flash-attn/4",
+            "flash-attn/3-fwd",
+            "cudnn/frontend",
+            "sage/triton",
+            "flashinfer/prefill",
+            "flashinfer/decode",
+        ),
+        *("torch/varlen", "jax/cudnn", "jax/xla"),
     }
     assert promised <= names, promised - names

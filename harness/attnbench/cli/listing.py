@@ -33,12 +33,12 @@ def implementations(*, plugin: Plugins = None, as_json: Json = False) -> int:
     width = max((len(one.name) for one in found), default=0)
     for one in found:
         said = one.declaration
+        untested = " (untested)" if said is not None and said.untested else ""
         if one.unavailable:
-            about = f"unavailable: {one.unavailable}"
+            about = f"unavailable: {one.unavailable}{untested}"
         elif said is None:
             about = f"{one.origin}, not loaded for a listing"
         else:
-            untested = " (untested)" if said.untested else ""
             about = f"{'+'.join(said.devices)}  {said.summary}{untested}"
         sys.stdout.write(f"{one.name:<{width}}  {about}\n")
     return 0

@@ -1,0 +1,47 @@
+"""FlashAttention-3 (Shah et al. 2024), forward only, as packed by the third-party distribution fa3-fwd.
+
+Written from its interface (``fa3_fwd_interface.py`` of 0.0.3), never run. Its diagonal starts in the bottom right
+corner. Float8 inputs get no scales, which stands for scales of one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench import attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench import Case
+
+HEAD_DIMS = (64, 96, 128, 192, 256)
+
+
+@attention(
+    "flash-attn/3-fwd",
+    device="cuda",
+    dtypes=("bfloat16", "float8_e4m3fn"),
+    masks=("none", "causal"),
+    alignments=("bottom_right",),
+    gqa=True,
+    layout="bshd",
+    memory="O(n)",
+    requires=("fa3-fwd>=0.0.3",),
+    untested=True,
+)
+def flash3(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+    """FlashAttention-3, forward only, from its documentation."""
+    from fa3_fwd_interface import flash_attn_func
+
+    out: Tensor = flash_attn_func(q, k, v, softmax_scale=case.scale, causal=case.mask == "causal")
+    return out
+
+
+@flash3.supports
+def refusal(case: Case, device: str) -> str | None:
+    """What the distribution was compiled for."""
+    del device
+    if case.head_dim not in HEAD_DIMS:
+        return f"head_dim {case.head_dim} is none of {', '.join(map(str, HEAD_DIMS))}"
+    return None

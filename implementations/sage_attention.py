@@ -1,0 +1,49 @@
+"""SageAttention (Zhang et al. 2024, arXiv:2410.02367): Q and K are rounded to 8-bit integers. Forward only.
+
+Written from the interface of sageattention 1.0.6, which is Triton alone; never run. Expect ``wrong`` in 16-bit cases:
+it computes with fewer bits than their budget presumes, which is its idea.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench import attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench import Case
+
+HEAD_DIMS = (64, 96, 128)
+
+
+@attention(
+    "sage/triton",
+    device="cuda",
+    dtypes=("float16", "bfloat16"),
+    masks=("none", "causal"),
+    gqa=True,
+    memory="O(n)",
+    requires=("sageattention>=1.0.6",),
+    untested=True,
+)
+def sage(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+    """SageAttention with 8-bit integer scores, from its documentation."""
+    from sageattention import sageattn
+
+    # Softmax does not see what all keys have in common. Its own smooth_k subtracts that in place, from our K.
+    k = k - k.mean(dim=2, keepdim=True)
+    out: Tensor = sageattn(
+        q, k, v, tensor_layout="HND", is_causal=case.mask == "causal", sm_scale=case.scale, smooth_k=False
+    )
+    return out
+
+
+@sage.supports
+def refusal(case: Case, device: str) -> str | None:
+    """What its kernels are written for."""
+    del device
+    if case.head_dim not in HEAD_DIMS:
+        return f"head_dim {case.head_dim} is none of {', '.join(map(str, HEAD_DIMS))}"
+    return None

@@ -1,0 +1,63 @@
+"""PyTorch's varlen_attn: FlashAttention over packed sequences, told where each begins.
+
+Written from torch 2.13's documentation; it has CUDA kernels only, and was never run. A batch of equal lengths is a
+pack, too. Its diagonal starts in the bottom right corner, which is the only one where lengths are equal.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from attnbench import attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+
+@attention(
+    "torch/varlen",
+    device="cuda",
+    dtypes=("float16", "bfloat16"),
+    masks=("none", "causal", "sliding_window", "document"),
+    modes=("forward", "backward", "forward_backward"),
+    gqa=True,
+    layout="packed",
+    memory="O(n)",
+    requires=("torch>=2.12",),
+    untested=True,
+)
+def varlen(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
+    """PyTorch's varlen_attn, over packed sequences, from its documentation."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    out = varlen_attn(
+        q, k, v, plan.starts, plan.starts, plan.longest, plan.longest,
+        scale=case.scale, window_size=plan.window, enable_gqa=case.heads_q != case.heads_kv,
+    )  # fmt: skip
+    assert not isinstance(out, tuple)
+    return out
+
+
+class Plan:
+    """Where sequences begin, and how far a query sees."""
+
+    def __init__(self, case: Case, operands: Operands) -> None:
+        import torch
+
+        lengths = (case.document_lengths or (case.seqlen_q,)) * case.batch
+        self.longest = max(lengths)
+        starts = [0, *itertools.accumulate(lengths)]
+        self.starts = torch.tensor(starts, dtype=torch.int32, device=operands.q.device)
+        self.window = (-1, -1)
+        if case.mask == "causal" or case.document_causal:
+            self.window = (-1, 0)
+        elif case.mask == "sliding_window":
+            assert case.window_left is not None
+            assert case.window_right is not None
+            self.window = (case.window_left, case.window_right)
+
+
+varlen.prepare(Plan)
