@@ -29,7 +29,8 @@ def planned(name: str, *devices: str) -> list[PlannedCase]:
 
 def test_the_bundled_scenarios_are_these() -> None:
     assert NAMES == (
-        "bert-base", "dtypes", "edge-shapes", "gpt2", "h200", "heads", "llama3-8b-decode", "llama3-8b-prefill", "masks",
+        "bert-base", "dtypes", "edge-shapes", "gate-smoke", "gpt2", "h200", "heads", "llama3-8b-decode",
+        "llama3-8b-prefill", "masks",
         "modes", "quick", "scaling", "t5-base", "vit-b16", "whisper-small",
     )  # fmt: skip
 
@@ -195,3 +196,11 @@ def test_scenarios_are_listed_without_pydantic() -> None:
     modules = loaded_by("from attnbench.sweep.load import bundled_scenarios\nbundled_scenarios()")
     assert "attnbench.sweep.load" in modules
     assert "pydantic" not in modules
+
+
+def test_gate_smoke_has_thirty_quick_cells_and_a_fixed_number_of_samples() -> None:
+    scenario = load_scenario("gate-smoke")
+    cases = [one.case for one in planned("gate-smoke", "cpu")]
+    assert len(cases) * len(scenario.implementations) == 30
+    assert max(flops(case) for case in cases) < 3e8
+    assert scenario.limits.min_samples == scenario.limits.max_samples, "stopping when it is narrow enough would bias"

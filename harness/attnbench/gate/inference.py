@@ -1,0 +1,184 @@
+"""Statistics of paired rounds: effects with moderated variances, tests against a tolerated change, false discoveries.
+
+Pure functions on logarithms of ratios, head over base: one row for each cell, one column for each round, NaN where a
+round has no pair. docs/gate.md tells the whole procedure.
+
+Sources: Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray
+experiments", Stat. Appl. Genet. Mol. Biol. 3(1), 2004 (section 6.2: prior of the variances); McCarthy and Smyth,
+"Testing significance relative to a fold-change threshold is a TREAT", Bioinformatics 25(6), 2009 (the test against a
+tolerated change); Benjamini and Hochberg, J. R. Stat. Soc. B 57(1), 1995 (q-values).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import optimize, special, stats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+LEAST_ROUNDS = 3
+"""With fewer pairs a cell has no variance worth the name."""
+LEAST_CELLS_TO_MODERATE = 3
+_SMALLEST_SHARE = 1e-5
+"""A variance of exactly zero has no logarithm; it is taken for this share of the median one, as limma does."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prior:
+    """What the variances of all cells say of any one: a scaled inverse chi-square distribution."""
+
+    df: float
+    """How many degrees of freedom it is worth: 0 where it says nothing, infinite where all cells are alike."""
+    variance: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Effect:
+    """A change, as the logarithm of head over base: positive is slower."""
+
+    mean: float
+    sd: float
+    """Of one pair, moderated."""
+    df: float
+    rounds: int
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean."""
+        return self.sd / math.sqrt(self.rounds)
+
+    @property
+    def ratio(self) -> float:
+        """Head over base: 1.05 is 5 % slower."""
+        return math.exp(self.mean)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Confidence interval of the ratio."""
+        half = student_quantile((1 + level) / 2, self.df) * self.se
+        return math.exp(self.mean - half), math.exp(self.mean + half)
+
+    def p_slower(self, tolerated: float = 0.0) -> float:
+        """One-sided p-value of the hypothesis that the ratio is at most ``1 + tolerated``."""
+        return student_tail((self.mean - math.log1p(tolerated)) / _positive(self.se), self.df)
+
+    def p_faster(self, tolerated: float = 0.0) -> float:
+        """One-sided p-value of the hypothesis that the ratio is at least ``1 / (1 + tolerated)``."""
+        return student_tail((-self.mean - math.log1p(tolerated)) / _positive(self.se), self.df)
+
+    def shifted(self, by: float) -> Effect:
+        """The same effect with its mean moved."""
+        return dataclasses.replace(self, mean=self.mean + by)
+
+
+def student_tail(t: float, df: float) -> float:
+    """P(T > t) of Student's distribution; the normal one for infinite ``df``."""
+    return float(special.ndtr(-t) if math.isinf(df) else special.stdtr(df, -t))
+
+
+def student_quantile(p: float, df: float) -> float:
+    """The t below which lies the share ``p`` of Student's distribution."""
+    return float(special.ndtri(p) if math.isinf(df) else special.stdtrit(df, p))
+
+
+def centre(logs: Matrix, reference: Sequence[int] | None = None) -> tuple[Matrix, NDArray[np.float64]]:
+    """Remove what all cells of a round have in common, such as a machine that slowed down between the two sides.
+
+    Args:
+        logs: shape (cells, rounds).
+        reference: rows whose median is the common shift; default all.
+
+    Returns:
+        The centred logarithms and the shift of each round. A change of everything hides in the shift: test it by
+        itself (:func:`estimate` of the shifts as one row).
+    """
+    rows = logs if reference is None else logs[list(reference)]
+    shifts = np.nanmedian(rows, axis=0)
+    return logs - shifts, shifts
+
+
+def prior_of(variances: NDArray[np.float64], df: NDArray[np.float64]) -> Prior:
+    """Fit the prior to sample variances by the moments of their logarithms (Smyth 2004, section 6.2).
+
+    Args:
+        variances: one for each cell, not negative.
+        df: degrees of freedom of each.
+    """
+    if len(variances) < LEAST_CELLS_TO_MODERATE:
+        return Prior(df=0.0, variance=0.0)
+    positive = variances[variances > 0]
+    if not len(positive):
+        return Prior(df=0.0, variance=0.0)
+    floored = np.maximum(variances, _SMALLEST_SHARE * np.median(positive))
+    e = np.log(floored) - special.digamma(df / 2) + np.log(df / 2)
+    excess = float(np.var(e, ddof=1) - np.mean(special.polygamma(1, df / 2)))
+    if excess <= 0:
+        return Prior(df=math.inf, variance=float(np.exp(np.mean(e))))
+    prior_df = 2 * trigamma_inverse(excess)
+    log_variance = float(np.mean(e)) + float(special.digamma(prior_df / 2)) - math.log(prior_df / 2)
+    return Prior(df=prior_df, variance=math.exp(log_variance))
+
+
+def trigamma_inverse(value: float) -> float:
+    """The x > 0 whose trigamma function is ``value`` > 0."""
+    # trigamma(x) lies between 1/x + 1/(2x^2) and 1/x + 1/x^2, which brackets the root.
+    low, high = 1 / (2 * value) + 1e-9, 1 / value + 1 / math.sqrt(value) + 1
+    low = min(low, 1 / math.sqrt(value) / 2)
+    root: float = optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, low, high, xtol=1e-12)
+    return root
+
+
+def estimate(logs: Matrix) -> list[Effect | None]:
+    """The effect of each cell; variances are moderated by those of all others.
+
+    s̃² = (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, though no more than all cells have together.
+
+    Args:
+        logs: shape (cells, rounds), NaN where there is no pair.
+
+    Returns:
+        ``None`` for a cell with fewer than three pairs.
+    """
+    rounds = np.sum(np.isfinite(logs), axis=1) if logs.size else np.zeros(len(logs), int)
+    judged = [int(row) for row in np.flatnonzero(rounds >= LEAST_ROUNDS)]
+    effects: list[Effect | None] = [None] * len(logs)
+    if not judged:
+        return effects
+    df = (rounds[judged] - 1).astype(float)
+    variances = np.nanvar(logs[judged], axis=1, ddof=1)
+    means = np.nanmean(logs[judged], axis=1)
+    prior = prior_of(variances, df)
+    most = float(np.sum(df))
+    for row, mean, variance, own in zip(judged, means, variances, df, strict=True):
+        moderated = (
+            prior.variance
+            if math.isinf(prior.df)
+            else ((prior.df * prior.variance + own * variance) / (prior.df + own))
+        )
+        effects[row] = Effect(
+            mean=float(mean), sd=math.sqrt(moderated), df=min(prior.df + float(own), most), rounds=int(rounds[row])
+        )
+    return effects
+
+
+def q_values(p_values: Sequence[float]) -> list[float]:
+    """False discovery rate at which each hypothesis would just be rejected (Benjamini and Hochberg)."""
+    return [float(q) for q in stats.false_discovery_control(list(p_values))] if p_values else []
+
+
+def detectable(se: float, df: float, tolerated: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest slow-down that the test against ``1 + tolerated`` finds with this power, as a share of 1."""
+    return math.expm1(math.log1p(tolerated) + (student_quantile(1 - alpha, df) + student_quantile(power, df)) * se)
+
+
+def _positive(se: float) -> float:
+    """Equal samples in every round have no spread; their difference is then certain, not undefined."""
+    return max(se, 1e-12)
