@@ -31,7 +31,6 @@ def test_the_bundled_scenarios_are_these() -> None:
     assert NAMES == (
         "bert-base", "dtypes", "edge-shapes", "gate-smoke", "gpt2", "h200", "heads", "llama3-8b-decode",
         "llama3-8b-prefill", "masks",
-        "modes", "quick", "scaling", "t5-base", "vit-b16", "whisper-small",
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ def usage_errors() -> tuple[type[Exception], ...]:
     """The exceptions with which the other packages refuse bad input; only of modules that are loaded already."""
     places = (
         ("attnbench.cases.case", "CaseError"),
+        ("attnbench.gate.rounds", "GateError"),
+        ("attnbench.gate.source", "SideError"),
         ("attnbench.registry.discover", "RegistryError"),
         ("attnbench.registry.implementation", "DeclarationError"),
         ("attnbench.runner.plan", "PlanError"),

@@ -1,7 +1,7 @@
 """The command ``attnbench``: its verbs, and what its exit codes mean.
 
 0 ok · 1 regression or disagreement · 2 usage or configuration · 3 internal error · 4 cells crashed, timed out, ran out
-of memory or raised · 5 nothing measured · 130 interrupted.
+of memory or raised · 5 nothing measured, or cells missing · 6 inconclusive or not comparable · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ app.command("attnbench.cli.run:check")
 app.command("attnbench.cli.listing:app", name="list")
 app.command("attnbench.cli.show:show")
 app.command("attnbench.cli.compare:compare")
+app.command("attnbench.cli.gate:gate")
 app.command("attnbench.cli.report:report")
 app.command("attnbench.cli.doctor:doctor")
 app.command("attnbench.cli.schema:schema")

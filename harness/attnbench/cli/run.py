@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sys
 import time
 import uuid
@@ -49,6 +50,7 @@ def run(
     out: Path | None = None,
     force: Switch = False,
     resume: Path | None = None,
+    request: Path | None = None,
     dry_run: Switch = False,
 ) -> int:
     """Sweep implementations over a scenario: check agreement, then measure time and memory.
@@ -70,14 +72,18 @@ def run(
         out: path of the run file; default results/runs/UTC-TIME-SCENARIO.jsonl.
         force: overwrite the run file.
         resume: a run file to finish; takes everything else from its header.
+        request: a JSON file with what a run file's header keeps as its request, instead of a scenario and options;
+            this is how attnbench gate asks for its runs.
         dry_run: list the cells with an estimate, and run nothing.
     """
     if resume is not None:
         return _resume(resume)
-    request = _request(
+    if request is not None:
+        return _begin(_stored_request(request), peaks, out, force=force, dry_run=dry_run)
+    asked = build_request(
         scenario, include, exclude, axis, plugin, device, threads, replicates, seed, cache=cache, only_agreement=False
     )
-    return _begin(request, peaks, out, force=force, dry_run=dry_run)
+    return _begin(asked, peaks, out, force=force, dry_run=dry_run)
 
 
 def check(
@@ -114,7 +120,7 @@ def check(
         as_json: with --sensitivity, print JSON.
     """
     name = scenario or (None if axis else "edge-shapes")
-    request = _request(
+    request = build_request(
         name, include, exclude, axis, plugin, device, threads, None, seed, cache="warm", only_agreement=True
     )
     if sensitivity:
@@ -124,7 +130,7 @@ def check(
     return _begin(request, "none", out, force=force, dry_run=dry_run)
 
 
-def _request(
+def build_request(
     scenario: str | None,
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
@@ -138,7 +144,11 @@ def _request(
     cache: str,
     only_agreement: bool,
 ) -> Request:
-    """What was asked for, with the configuration's defaults filled in."""
+    """What was asked for, with the configuration's defaults filled in.
+
+    Raises:
+        UsageError: when a number or a device is not one that can be asked for.
+    """
     from attnbench.machine.pinning import default_threads
     from attnbench.runner.request import Request
     from attnbench.sweep.expand import adhoc, parse_overrides
@@ -168,8 +178,21 @@ def _request(
         seed=_first(seed, config.seed, 0),
         cache=cache,
         stages=("agreement",) if only_agreement else tuple(loaded.stages),
-        **given,
+        threads=given["threads"],
+        replicates=given["replicates"],
     )
+
+
+def _stored_request(path: Path) -> Request:
+    """A request from a file of its own."""
+    from attnbench.runner.request import request_from
+
+    try:
+        return request_from(json.loads(path.read_text()))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path} is no request as a run file's header keeps it: {error}") from error
 
 
 def _first(line: int | None, configured: int | None, default: int) -> int:

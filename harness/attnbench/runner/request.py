@@ -34,6 +34,10 @@ class Request:
     seed: int
     cache: str
     stages: tuple[str, ...]
+    cells: tuple[str, ...] = ()
+    """Only these, each as ``case_id implementation device``; empty is all that the rest describes."""
+    order_seed: int | None = None
+    """Shuffles the cells, where their order should vary and their values should not; default ``seed``."""
 
     @property
     def sampling_s(self) -> float:
@@ -83,11 +87,16 @@ def plan_request(request: Request) -> list[Cell]:
         found_of(request),
         request.devices,
         replicates=request.replicates,
-        seed=request.seed,
+        seed=request.seed if request.order_seed is None else request.order_seed,
         memory_bytes=memory_limit(request),
     )
     if not cells:
         raise PlanError("the scenario's exclusions leave no cell to run")
+    if request.cells:
+        named = set(request.cells)
+        cells = [cell for cell in cells if f"{cell.case.case_id} {cell.found.name} {cell.device}" in named]
+        if not cells:
+            raise PlanError("none of the cells that were asked for by name is in the scenario")
     return cells
 
 

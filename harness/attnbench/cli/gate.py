@@ -1,0 +1,208 @@
+"""``attnbench gate``: did a change make anything slower, bigger, wrong, or no longer supported?"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from attnbench.cli.config import read_config
+from attnbench.cli.errors import UsageError
+from attnbench.cli.output import Format, Json, print_view
+from attnbench.cli.run import Axes, Devices, Exclude, Include, Plugins, Switch, build_request
+
+if TYPE_CHECKING:
+    from attnbench.gate.gate import Plan
+    from attnbench.gate.rounds import SideName
+    from attnbench.gate.side import Side
+    from attnbench.gate.verdict import GateResult
+
+
+def gate(
+    scenario: str = "gate-smoke",
+    *,
+    base: str | None = None,
+    head: str = ".",
+    include: Include = None,
+    exclude: Exclude = None,
+    axis: Axes = None,
+    plugin: Plugins = None,
+    device: Devices = None,
+    threads: int | None = None,
+    delta: str = "3%",
+    rounds: int = 4,
+    confirm: int = 8,
+    seed: int = 0,
+    measure_identical: Switch = False,
+    out: Path | None = None,
+    cache_dir: Path | None = None,
+    form: Annotated[Format, Parameter(name=["--format", "-f"])] = "terminal",
+    as_json: Json = False,
+) -> int:
+    """Judge a change: measure both sides on this machine, in fresh processes and in turns, and compare pair by pair.
+
+    A side is a git revision, a directory, a wheel, or a plug-in file. Exit codes: 0 no regression, 1 a regression,
+    4 cells failed, 5 nothing measured or cells missing, 6 cannot tell.
+
+    Args:
+        scenario: name of a bundled scenario, or path of a .toml file.
+        base: what is compared with: REV, ./DIR, FILE.whl or PLUGIN.py.
+        head: what is judged; default the current directory, uncommitted changes included.
+        include: implementations to judge, a regular expression; repeatable.
+        exclude: implementations to leave out, a regular expression; repeatable.
+        axis: NAME=VALUE[,VALUE...] in place of the scenario's values; repeatable.
+        plugin: a plug-in file that both sides have; repeatable.
+        device: cpu or cuda; repeatable.
+        threads: threads of each worker on the CPU.
+        delta: change of time that is tolerated, such as 3%.
+        rounds: rounds of the first stage, in which all cells are measured.
+        confirm: rounds of the second stage, in which suspects are measured again.
+        seed: of values and orders.
+        measure_identical: measure sides that are the same code, too.
+        out: folder for run files and results; default results/gates/UTC-TIME-SCENARIO.
+        cache_dir: where sides are built and kept; default $ATTNBENCH_CACHE, or attnbench in the user's cache folder.
+        form: terminal, markdown, csv or json.
+        as_json: short for --format json.
+    """
+    from attnbench.gate.decide import Rules
+    from attnbench.gate.gate import Plan, fixed_samples
+
+    if base is None:
+        raise UsageError("which base? for example --base main, --base HEAD~1, --base old.whl, --base old_kernel.py")
+    rules = Rules(delta=share(delta), screen_rounds=at_least(rounds, 3), confirm_rounds=at_least(confirm, 3))
+    request = build_request(
+        scenario, include, exclude, axis, plugin, device, threads, None, seed, cache="warm", only_agreement=False
+    )
+    # What a project's own configuration names is a part of its side.
+    request = dataclasses.replace(fixed_samples(request), plugins=tuple(plugin or ()))
+    sides = _sides(base, head, cache_dir)
+    plan = Plan(sides=sides, request=request, rules=rules, seed=seed)
+    result, folder = _measured(plan, out, measure_identical=measure_identical)
+    return publish(result, folder, "json" if as_json else form)
+
+
+def _sides(base: str, head: str, cache_dir: Path | None) -> dict[SideName, Side]:
+    """Both sides, ready to be measured."""
+    from attnbench.gate.side import default_cache, prepare
+    from attnbench.gate.source import require_committed, resolve
+
+    here = Path.cwd()
+    sources = {"base": resolve(base, here), "head": resolve(head, here)}
+    require_committed(sources["head"])
+
+    def configured(folder: Path) -> tuple[str, ...]:
+        return read_config(folder).plugins
+
+    cache = cache_dir or default_cache()
+    return {name: prepare(source, cache, configured, _say) for name, source in sources.items()}  # type: ignore[misc]  # the keys are literals
+
+
+def _measured(plan: Plan, out: Path | None, *, measure_identical: bool) -> tuple[GateResult, Path | None]:
+    from attnbench.gate.gate import identical_result, run_gate
+
+    command = ["attnbench", *sys.argv[1:]]
+    if plan.sides["base"].identity == plan.sides["head"].identity and not measure_identical:
+        return identical_result(plan, command), None
+    folder = out or default_folder(plan.request.scenario.name)
+    open_folder(folder, plan.to_dict())
+    with Watching() as observer:
+        return run_gate(plan, folder, observer, command), folder
+
+
+def publish(result: GateResult, folder: Path | None, form: Format) -> int:
+    """Print a result, and write all of its forms where its run files are."""
+    from attnbench.views.gate.files import write_results
+    from attnbench.views.gate.table import gate_view
+
+    print_view(gate_view(result), form)
+    if folder is not None:
+        write_results(result, folder)
+        _say(f"runs and results in every form: {folder}")
+    return result.exit_code
+
+
+def default_folder(scenario: str) -> Path:
+    """A new folder in results/gates/."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    return Path("results/gates") / f"{stamp}-{scenario}"
+
+
+def open_folder(folder: Path, plan: dict[str, object]) -> None:
+    """Begin a folder, or go on with one of the same plan that was interrupted.
+
+    Raises:
+        UsageError: when it holds something else.
+    """
+    stored = folder / "plan.json"
+    text = json.dumps(plan, indent=2)
+    if stored.is_file() and stored.read_text() == text:
+        _say(f"going on with {folder}: complete runs are kept")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds something else already: another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stored.write_text(text)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def share(text: str) -> float:
+    """``3%`` or ``0.03``.
+
+    Raises:
+        UsageError: when it is neither, or not between 0 and 100 %.
+    """
+    number, sign, _ = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if sign else 1)
+    except ValueError:
+        raise UsageError(f"{text!r} is no share: write 3% or 0.03") from None
+    if not 0 < value < 1:
+        raise UsageError(f"{text!r} is no share between 0 and 100 %: write 3% or 0.03")
+    return value
+
+
+def at_least(value: int, least: int) -> int:
+    """A number of rounds.
+
+    Raises:
+        UsageError: when it is too small for a variance.
+    """
+    if value < least:
+        raise UsageError(f"{value} rounds are too few: at least {least}")
+    return value
+
+
+class Watching:
+    """One line on stderr for each run of the gate; on a terminal it stays in place."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def __enter__(self) -> Watching:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            sys.stderr.write("\r\033[K")
+
+    def begins(self, what: str) -> None:
+        """Say what runs now."""
+        line = f"{time.monotonic() - self._began:5.0f} s  {what}"
+        sys.stderr.write(f"\r\033[K{line}" if self._live else f"{line}\n")
+        sys.stderr.flush()
+
+    def ended(self) -> None:
+        """The next line will say it."""
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"attnbench: {sentence}\n")

@@ -1,0 +1,285 @@
+"""A gate from its two sides to its result: screen, confirm, judge."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import attnbench
+from attnbench.gate.decide import Decided, Screened, choose_sentinels, decide, screen
+from attnbench.gate.judge import (
+    common_verdict,
+    is_refused,
+    memory_change,
+    memory_verdict,
+    outcome,
+    outcome_verdict,
+    time_verdict,
+    untimed_verdict,
+)
+from attnbench.gate.observed import log_ratios, observe
+from attnbench.gate.rounds import MEMORY_ROUNDS, SIDES, run_rounds
+from attnbench.gate.verdict import GateResult, RoundFacts, SideFacts, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from attnbench.gate.decide import Rules
+    from attnbench.gate.observed import CellKey, Observed
+    from attnbench.gate.rounds import Observer, Round, SideName
+    from attnbench.gate.side import Side
+    from attnbench.runner.request import Request
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a gate compares, and how."""
+
+    sides: dict[SideName, Side]
+    request: Request
+    rules: Rules
+    seed: int
+    floors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """By ``case_id implementation device``: the change that this machine cannot tell from none."""
+    calibration: str | None = None
+    """Where the floors come from."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: two gates of equal plans can share their runs."""
+        return {
+            "sides": {name: side.identity for name, side in self.sides.items()},
+            "request": self.request.to_dict(),
+            "rules": dataclasses.asdict(self.rules),
+            "seed": self.seed,
+            "floors": dict(self.floors),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One device's cells with times on both sides, and what the first stage saw of them."""
+
+    device: str
+    cells: list[Observed]
+    screened: Screened
+    deltas: dict[int, float]
+
+
+def fixed_samples(request: Request) -> Request:
+    """The same number of samples on both sides: to stop when an interval is narrow enough would bias them."""
+    limits = request.scenario.limits
+    fixed = limits.model_copy(update={"max_samples": limits.min_samples, "sampling_s": limits.time_s})
+    return dataclasses.replace(request, scenario=request.scenario.model_copy(update={"limits": fixed}))
+
+
+def run_gate(plan: Plan, folder: Path, observer: Observer, command: Sequence[str]) -> GateResult:
+    """Measure and judge.
+
+    Args:
+        plan: what is compared, and how.
+        folder: where run files go.
+        observer: told how it goes.
+        command: the command line, for the record.
+
+    Raises:
+        GateError: when a run cannot be made.
+    """
+    began = time.monotonic()
+    runs = folder / "runs"
+    screens = run_rounds(
+        "screen", plan.rules.screen_rounds, plan.sides, plan.request, runs, observer, seed=plan.seed
+    )  # fmt: skip
+    first = observe(screens)
+    judged = screen_cells(first, plan.rules, plan.floors)
+    again = cells_to_confirm(judged, first, plan.rules, plan.seed)
+    confirms: list[Round] = []
+    if any(again.values()):
+        names = [first[key].name for keys in again.values() for key in keys]
+        of_time = any(one.screened.needs_confirming for one in judged)
+        rounds = plan.rules.confirm_rounds if of_time else MEMORY_ROUNDS
+        confirms = run_rounds(
+            "confirm", rounds, plan.sides, plan.request, runs, observer, cells=names, seed=plan.seed + 1
+        )  # fmt: skip
+    result = judge(plan, folder, screens, confirms, command)
+    return result.model_copy(update={"wall_s": round(time.monotonic() - began, 1)})
+
+
+def judge(
+    plan: Plan, folder: Path, screens: Sequence[Round], confirms: Sequence[Round], command: Sequence[str]
+) -> GateResult:
+    """The result of rounds that have been run: nothing is measured here, so it can be done again from the files."""
+    first, fresh = observe(screens), observe(confirms)
+    both = observe([*screens, *confirms])
+    judged = screen_cells(first, plan.rules, plan.floors)
+    again = cells_to_confirm(judged, first, plan.rules, plan.seed)
+    decided: dict[CellKey, Decided] = {}
+    common: list[Verdict] = []
+    for one in judged:
+        of_cells, of_shift = decide_cells(one, fresh, again[one.device], plan.rules)
+        decided |= of_cells
+        if of_shift is not None:
+            common.append(common_verdict(of_shift, one.device))
+    verdicts: list[Verdict] = []
+    for key, cell in both.items():
+        verdicts += verdicts_of(cell, first[key], fresh.get(key), decided.get(key))
+    return _result(
+        plan,
+        command,
+        machine_key=screens[0].head.header.machine_key,
+        base=side_facts(plan.sides["base"], screens, "base"),
+        head=side_facts(plan.sides["head"], screens, "head"),
+        rounds=[_round_facts(one, folder) for one in (*screens, *confirms)],
+        common=common,
+        verdicts=verdicts,
+        unsupported=sum(is_refused(cell) for cell in both.values()),
+        notes=notes([*screens, *confirms], verdicts),
+    )
+
+
+def identical_result(plan: Plan, command: Sequence[str]) -> GateResult:
+    """The result of sides that are the same code: nothing needs to be measured."""
+    base, head = (side_facts(plan.sides[side], [], side) for side in SIDES)
+    return _result(plan, command, base=base, head=head, identical=True)
+
+
+def _result(plan: Plan, command: Sequence[str], **found: Any) -> GateResult:
+    nothing: dict[str, Any] = {
+        "machine_key": None, "rounds": [], "common": [], "verdicts": [], "unsupported": 0, "identical": False,
+    }  # fmt: skip
+    return GateResult(
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        attnbench_version=attnbench.__version__,
+        command=list(command),
+        mode="pairs",
+        scenario=plan.request.scenario.name,
+        rules={name: float(value) for name, value in dataclasses.asdict(plan.rules).items()},
+        calibration=plan.calibration,
+        wall_s=0.0,
+        **{**nothing, **found},
+    )
+
+
+def screen_cells(first: Mapping[CellKey, Observed], rules: Rules, floors: Mapping[str, float]) -> list[Judged]:
+    """First stage, device by device; only cells that are ok on both sides have times worth comparing."""
+    by_device: dict[str, list[Observed]] = {}
+    for cell in first.values():
+        if cell.base.status == cell.head.status == "ok":
+            by_device.setdefault(cell.key[2], []).append(cell)
+    judged = []
+    for device, cells in by_device.items():
+        deltas = {
+            row: max(rules.delta, floors[cell.name])
+            for row, cell in enumerate(cells)
+            if floors.get(cell.name) is not None
+        }
+        screened = screen(log_ratios(cells), rules, deltas)
+        judged.append(Judged(device=device, cells=cells, screened=screened, deltas=deltas))
+    return judged
+
+
+def cells_to_confirm(
+    judged: Sequence[Judged], first: Mapping[CellKey, Observed], rules: Rules, seed: int
+) -> dict[str, list[CellKey]]:
+    """By device: suspects and their sentinels, and cells whose memory seems to have changed."""
+    memory = {
+        key for key, cell in first.items()
+        if outcome(cell) is None and (change := memory_change(cell)) is not None and change.verdict != "same"
+    }  # fmt: skip
+    chosen: dict[str, list[CellKey]] = {}
+    for one in judged:
+        rng = np.random.default_rng(random.Random(f"{seed}/{one.device}").randrange(2**32))
+        rows = set(one.screened.suspects)
+        if one.screened.needs_confirming:
+            rows |= set(choose_sentinels(one.screened, rules, rng))
+        keys = {one.cells[row].key for row in rows} | {key for key in memory if key[2] == one.device}
+        chosen[one.device] = [cell.key for cell in one.cells if cell.key in keys]
+    return chosen
+
+
+def decide_cells(
+    one: Judged, fresh: Mapping[CellKey, Observed], again: Sequence[CellKey], rules: Rules
+) -> tuple[dict[CellKey, Decided], Decided | None]:
+    """Second stage of one device."""
+    if not one.screened.needs_confirming:
+        decided, shift = decide(one.screened, rules, deltas=one.deltas)
+    else:
+        rounds = max((len(cell.head.records) for cell in fresh.values()), default=0)
+        matrix = np.full((len(one.cells), rounds), np.nan)
+        for row, cell in enumerate(one.cells):
+            if cell.key in fresh and cell.key in again:
+                matrix[row] = log_ratios([fresh[cell.key]])[0]
+        sentinels = [
+            row for row, cell in enumerate(one.cells) if cell.key in again and row not in one.screened.suspects
+        ]  # fmt: skip
+        decided, shift = decide(one.screened, rules, fresh=matrix, sentinels=sentinels, deltas=one.deltas)
+    return {cell.key: d for cell, d in zip(one.cells, decided, strict=True) if d is not None}, shift
+
+
+def verdicts_of(cell: Observed, first: Observed, fresh: Observed | None, decided: Decided | None) -> list[Verdict]:
+    """All verdicts on a cell: its outcome where that is not ok, otherwise its time and its memory."""
+    name = outcome(cell)
+    if name is not None:
+        return [outcome_verdict(cell, name)]
+    if is_refused(cell):
+        return []
+    verdicts = [untimed_verdict(first) if decided is None else time_verdict(_measured(first, fresh, decided), decided)]
+    # Fresh readings decide where there are any: a change of memory that is real comes back.
+    weighed = fresh if fresh is not None and memory_change(fresh) is not None else first
+    change = memory_change(weighed)
+    return [*verdicts, memory_verdict(weighed, change)] if change is not None else verdicts
+
+
+def _measured(first: Observed, fresh: Observed | None, decided: Decided) -> Observed:
+    """The rounds that the decision rests on."""
+    return fresh if decided.confirmed_on_fresh_pairs and fresh is not None else first
+
+
+def side_facts(side: Side, rounds: Sequence[Round], name: SideName) -> SideFacts:
+    """What a side was, with the hashes of its implementations."""
+    implementations: dict[str, dict[str, Any]] = rounds[0].of(name).header.implementations if rounds else {}
+    return SideFacts(
+        label=side.label,
+        kind=side.kind,
+        commit=side.commit,
+        identity=side.identity,
+        dependencies=side.dependencies,
+        sources={key: value.get("source_hash") for key, value in sorted(implementations.items())},
+    )
+
+
+def _round_facts(one: Round, folder: Path) -> RoundFacts:
+    return RoundFacts(
+        stage=one.stage, number=one.number + 1, first=one.first,
+        base=_relative(one.base.path, folder), head=_relative(one.head.path, folder),
+    )  # fmt: skip
+
+
+def _relative(path: str, folder: Path) -> str:
+    return path.removeprefix(f"{folder}/")
+
+
+def notes(rounds: Sequence[Round], verdicts: Sequence[Verdict]) -> list[str]:
+    """What a reader must know before believing the verdicts."""
+    said = []
+    for side in SIDES:
+        hashes: dict[str, set[str | None]] = {}
+        for one in rounds:
+            for name, about in one.of(side).header.implementations.items():
+                hashes.setdefault(name, set()).add(about.get("source_hash"))
+        changed = sorted(name for name, seen in hashes.items() if len(seen) > 1)
+        if changed:
+            said.append(f"The source of {', '.join(changed)} changed on {side} while the gate ran.")
+    blunt = [one for one in verdicts if one.detectable is not None and one.delta and one.detectable > 2 * one.delta]
+    if blunt:
+        worst = max(one.detectable or 0.0 for one in blunt)
+        said.append(
+            f"{len(blunt)} of the times are noisy: in the worst of them a slow-down below {100 * worst:.0f} % "
+            "can go unseen."
+        )
+    return said

@@ -1,0 +1,157 @@
+"""Verdicts and the result of a gate, as data: what ``gate.json`` holds and ``attnbench schema gate`` describes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+"""1 (2026-11): first."""
+
+Name = Literal[
+    "same", "slower", "faster", "ambiguous", "not_measured", "not_comparable", "invalid",
+    "bigger", "smaller", "wrong", "lost", "gained",
+]  # fmt: skip
+Metric = Literal["time", "memory", "outcome", "exponent"]
+
+REGRESSED: frozenset[Name] = frozenset({"slower", "bigger", "wrong", "lost"})
+UNDECIDED: frozenset[Name] = frozenset({"ambiguous", "not_comparable", "invalid"})
+
+EXIT_OK, EXIT_REGRESSED, EXIT_FAILED, EXIT_MISSING, EXIT_UNDECIDED = 0, 1, 4, 5, 6
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Waived(_Data):
+    """The waiver that a failing verdict is forgiven by."""
+
+    issue: str
+    reason: str
+    expires: str = Field(description="Last day on which it holds, ISO 8601.")
+    ceiling: float = Field(description="Largest change that it forgives, as a share of base.")
+
+
+class Verdict(_Data):
+    """What the gate says of one metric of one cell."""
+
+    case_id: str | None = Field(description="null for what all cells have in common.")
+    implementation: str | None
+    device: str
+    label: str = Field(description="Implementation and case, for people.")
+    metric: Metric
+    verdict: Name
+    sentence: str = Field(description="One plain sentence: what was found, and how sure it is.")
+    base: float | None = Field(None, description="Nanoseconds, bytes or an exponent, by the metric.")
+    head: float | None = None
+    ratio: float | None = Field(None, description="Head over base; of times, the estimate from pairs of processes.")
+    ratio_low: float | None = Field(None, description="95 % confidence interval of the ratio.")
+    ratio_high: float | None = None
+    delta: float | None = Field(None, description="Change that is tolerated, as a share of base.")
+    p: float | None = Field(None, description="One-sided, against delta, in the direction of the estimate.")
+    q: float | None = Field(None, description="False discovery rate; only of suspects, from fresh pairs.")
+    detectable: float | None = Field(None, description="Smallest slow-down that four gates of five would find.")
+    noise_sd: float | None = Field(None, description="Of the log ratio of one pair of processes, moderated.")
+    pairs: int | None = Field(None, description="Pairs of fresh processes that the estimate rests on.")
+    failed: bool = Field(False, description="A side crashed, timed out, ran out of memory or raised.")
+    expected: bool = Field(True, description="Whether a missing measurement counts against the gate.")
+    waived: Waived | None = None
+    repro: str | None = Field(None, description="The command that shows this cell again.")
+
+    @property
+    def regressed(self) -> bool:
+        """Whether it fails the gate."""
+        return self.verdict in REGRESSED and self.waived is None
+
+
+class SideFacts(_Data):
+    """What was compared."""
+
+    label: str
+    kind: str
+    commit: str | None
+    identity: str = Field(description="Hash of the code that was measured.")
+    dependencies: str
+    sources: dict[str, str | None] = Field(default_factory=dict, description="Source hash of each implementation.")
+
+
+class RoundFacts(_Data):
+    """A pair of runs."""
+
+    stage: str
+    number: int
+    first: str
+    base: str = Field(description="Run file, relative to the gate's folder.")
+    head: str
+
+
+class GateResult(_Data):
+    """A whole gate."""
+
+    kind: Literal["gate"] = "gate"
+    schema_version: int = SCHEMA_VERSION
+    created_at: str
+    attnbench_version: str
+    command: list[str]
+    mode: Literal["pairs", "baseline"] = Field(description="Fresh pairs, or a stored baseline.")
+    scenario: str
+    machine_key: str | None
+    base: SideFacts
+    head: SideFacts
+    rules: dict[str, float]
+    calibration: str | None = Field(None, description="The calibration whose noise floors were used.")
+    rounds: list[RoundFacts]
+    common: list[Verdict] = Field(description="What all cells of a device have in common, tested by itself.")
+    verdicts: list[Verdict]
+    unsupported: int = Field(description="Cells that both sides refuse or lack in the same way; they are not judged.")
+    identical: bool = Field(description="Both sides are the same code: nothing was measured.")
+    problems: list[str] = Field(default_factory=list, description="What fails the gate beside verdicts.")
+    notes: list[str] = Field(default_factory=list, description="What a reader must know; one sentence each.")
+    wall_s: float
+
+    @property
+    def all_verdicts(self) -> list[Verdict]:
+        """Those of all cells, and of what they have in common."""
+        return [*self.common, *self.verdicts]
+
+    @property
+    def judged(self) -> list[Verdict]:
+        """Verdicts on times and memory that rest on measurements."""
+        return [one for one in self.verdicts if one.metric in ("time", "memory") and one.verdict != "not_measured"]
+
+    @property
+    def exit_code(self) -> int:
+        """0 ok, 1 regressed, 4 cells failed, 5 nothing measured or cells missing, 6 undecided."""
+        every = self.all_verdicts
+        absent = [one for one in every if one.verdict == "not_measured" and one.expected]
+        if self.problems or any(one.regressed for one in every):
+            return EXIT_REGRESSED
+        if any(one.failed for one in absent):
+            return EXIT_FAILED
+        if absent or not (self.judged or self.identical):
+            return EXIT_MISSING
+        if any(one.verdict in UNDECIDED for one in every):
+            return EXIT_UNDECIDED
+        return EXIT_OK
+
+    @property
+    def sentence(self) -> str:
+        """The whole gate in one sentence."""
+        if self.identical:
+            return "Both sides are the same code: there is nothing to compare, and nothing was measured."
+        counts: dict[str, int] = {}
+        for one in self.all_verdicts:
+            name = f"{one.verdict} (waived)" if one.waived else one.verdict
+            counts[name] = counts.get(name, 0) + 1
+        said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items()) or "no verdict"
+        times = [one.detectable for one in self.verdicts if one.metric == "time" and one.detectable is not None]
+        if not times:
+            return f"No time was judged: {said}."
+        ordered = sorted(times)
+        middle, worst = ordered[len(ordered) // 2], ordered[-1]
+        return (
+            f"{len(times)} times judged: {said}. A slow-down of {100 * middle:.1f} % would have been found in the "
+            f"middle one of them, of {100 * worst:.1f} % in each."
+        )

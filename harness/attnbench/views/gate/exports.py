@@ -1,0 +1,38 @@
+"""Head's figures for trackers of history: github-action-benchmark (customSmallerIsBetter) and Bencher (BMF)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnbench.gate.verdict import GateResult, Verdict
+
+_UNITS = {"time": "ns", "memory": "bytes"}
+_MEASURES = {"time": "latency", "memory": "memory-peak-bytes"}
+
+
+def github_action_benchmark(result: GateResult) -> list[dict[str, Any]]:
+    """A list of name, unit, value, range, extra; smaller is better."""
+    return [
+        {
+            "name": f"{one.label}: {one.metric}",
+            "unit": _UNITS[one.metric],
+            "value": one.head,
+            **({"range": f"± {100 * one.noise_sd:.1f} %"} if one.noise_sd is not None else {}),
+            "extra": f"{one.verdict}: {one.sentence}",
+        }
+        for one in _measured(result)
+    ]
+
+
+def bencher(result: GateResult) -> dict[str, dict[str, dict[str, float]]]:
+    """Bencher Metric Format: benchmark, measure, value; ``latency`` is nanoseconds, as its built-in measure."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for one in _measured(result):
+        assert one.head is not None
+        found.setdefault(one.label, {})[_MEASURES[one.metric]] = {"value": one.head}
+    return found
+
+
+def _measured(result: GateResult) -> list[Verdict]:
+    return [one for one in result.verdicts if one.metric in _UNITS and one.head is not None]

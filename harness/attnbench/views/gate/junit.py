@@ -1,0 +1,60 @@
+"""JUnit XML: a test case for each verdict, a suite for each implementation; what was not measured is skipped."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+from attnbench.gate.verdict import UNDECIDED
+
+if TYPE_CHECKING:
+    from attnbench.gate.verdict import GateResult, Verdict
+
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+
+
+def junit(result: GateResult) -> str:
+    """The result in the dialect that CI systems read: testsuites, testsuite, testcase, failure, error, skipped."""
+    by_implementation: dict[str, list[Verdict]] = {}
+    for one in result.all_verdicts:
+        by_implementation.setdefault(one.implementation or "all cells", []).append(one)
+    root = ET.Element("testsuites", name="attnbench gate", time=f"{result.wall_s:.1f}")
+    for name, verdicts in by_implementation.items():
+        suite = ET.SubElement(root, "testsuite", name=_text(name), tests=str(len(verdicts)))
+        kinds = [_case(suite, one) for one in verdicts]
+        for kind in ("failure", "error", "skipped"):
+            suite.set({"failure": "failures", "error": "errors"}.get(kind, kind), str(kinds.count(kind)))
+    if result.problems:
+        suite = ET.SubElement(root, "testsuite", name="gate", tests="1", failures=str(len(result.problems)))
+        case = ET.SubElement(suite, "testcase", classname="attnbench.gate", name="waivers")
+        for problem in result.problems:
+            ET.SubElement(case, "failure", message=_text(problem))
+    for kind in ("tests", "failures", "errors", "skipped"):
+        root.set(kind, str(sum(int(suite.get(kind, "0")) for suite in root)))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _case(suite: ET.Element, one: Verdict) -> str | None:
+    """Add a test case; which kind of bad it is, or ``None``."""
+    classname = f"attnbench.{(one.implementation or 'all').replace('/', '.')}"
+    case = ET.SubElement(suite, "testcase", classname=_text(classname), name=_text(f"{one.metric}: {one.label}"))
+    kind = None
+    if one.regressed:
+        kind = "failure"
+    elif one.verdict == "not_measured":
+        kind = "error" if one.failed else "skipped"
+    elif one.verdict in UNDECIDED:
+        kind = "skipped"
+    if kind is not None:
+        found = ET.SubElement(case, kind, message=_text(f"{one.verdict.replace('_', ' ')}: {one.sentence}"))
+        found.text = _text(one.repro or "")
+    else:
+        ET.SubElement(case, "system-out").text = _text(one.sentence)
+    return kind
+
+
+def _text(text: str) -> str:
+    """Without the characters that XML has no way to write, such as a traceback's colours."""
+    return _NOT_XML.sub("", text)

@@ -1,0 +1,130 @@
+"""A gate's result for people: what failed first, one sentence for each verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
+from attnbench.views.format import ABSENT, count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.gate.verdict import GateResult, SideFacts, Verdict
+
+_ORDER = (
+    "wrong", "lost", "slower", "bigger", "invalid", "not_measured", "not_comparable", "ambiguous",
+    "faster", "smaller", "gained", "same",
+)  # fmt: skip
+_TITLES = {
+    0: "The gate passes",
+    1: "The gate fails: a regression",
+    4: "The gate fails: cells failed",
+    5: "The gate fails: cells were not measured",
+    6: "The gate cannot tell",
+}
+
+
+def gate_view(result: GateResult) -> View:
+    """Everything that a gate found."""
+    blocks: list[Block] = [
+        Heading(text=f"{title(result)}: {result.head.label} against {result.base.label}", level=1),
+        Paragraph(text=result.sentence),
+        *(Paragraph(text=problem) for problem in result.problems),
+    ]
+    ordered = sorted(result.all_verdicts, key=_place)
+    loud = [one for one in ordered if one.verdict != "same" or one.waived]
+    if loud:
+        blocks += [Heading(text="What changed, or could not be told"), _table(loud)]
+        shown = [one for one in loud if one.repro and _is_bad(one)]
+        if shown:
+            blocks += [Heading(text="To see it again"), _commands(shown)]
+    calm = [one for one in ordered if one not in loud]
+    if calm:
+        blocks += [Heading(text=f"The same: {count(len(calm), 'verdict')}"), _table(calm)]
+    blocks += [Heading(text="How it was measured"), *(Paragraph(text=sentence) for sentence in how(result))]
+    facts = result.model_dump(mode="json")
+    return View(blocks=blocks, rows=[_row(one) for one in ordered], facts=facts)
+
+
+def title(result: GateResult) -> str:
+    """The outcome in a few words."""
+    return _TITLES[result.exit_code]
+
+
+def how(result: GateResult) -> list[str]:
+    """What was compared with what, and by which rules."""
+    rules = result.rules
+    said = [f"{name}: {_about(side)}." for name, side in (("base", result.base), ("head", result.head))]
+    if result.identical:
+        return said
+    screens = sum(one.stage == "screen" for one in result.rounds)
+    confirms = len(result.rounds) - screens
+    again = f", {confirms} more for suspects and sentinels" if confirms else ", no suspect"
+    if result.mode == "pairs":
+        said.append(
+            f"Scenario {result.scenario}: {screens} rounds of both sides in fresh processes{again}; changes of up to "
+            f"{100 * rules['delta']:.3g} % are tolerated, q = {rules['q']:g}; {result.wall_s:.0f} s."
+        )
+    if result.unsupported:
+        said.append(f"{count(result.unsupported, 'cell')} are not judged, because neither side claims them.")
+    if result.calibration:
+        said.append(f"Noise floors of this machine are from {result.calibration}.")
+    return [*said, *result.notes]
+
+
+def _about(side: SideFacts) -> str:
+    return f"{side.label}, a {side.kind}; code {side.identity}, dependencies {side.dependencies}"
+
+
+def _place(one: Verdict) -> tuple[int, int, float]:
+    return (int(bool(one.waived)), _ORDER.index(one.verdict), -(one.ratio or 0.0))
+
+
+def _is_bad(one: Verdict) -> bool:
+    return one.verdict not in ("same", "faster", "smaller", "gained") and one.implementation is not None
+
+
+def _row(one: Verdict) -> Row:
+    return {name: value for name, value in one.model_dump(mode="json").items() if name != "waived"} | {
+        "waived": one.waived.reason if one.waived else None
+    }
+
+
+def _verdict(row: Row) -> str:
+    name = str(row["verdict"]).replace("_", " ")
+    return f"{name} (waived)" if row["waived"] else name
+
+
+def _sentence(row: Row) -> str:
+    return f"{row['sentence']}; waived: {row['waived']}" if row["waived"] else str(row["sentence"])
+
+
+def _detectable(row: Row) -> str:
+    return ABSENT if row["detectable"] is None else f"{100 * row['detectable']:.1f} %"
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    return Table(
+        columns=[
+            Column(title="verdict", text=_verdict, is_status=True),
+            Column(title="metric", text=lambda row: str(row["metric"])),
+            Column(title="cell", text=lambda row: str(row["label"])),
+            Column(title="what was found", text=_sentence),
+            Column(title="detectable", text=_detectable, is_number=True, spare=1),
+        ],
+        rows=[_row(one) for one in verdicts],
+    )
+
+
+def _commands(verdicts: Sequence[Verdict]) -> Table:
+    rows: list[Row] = [
+        {"label": one.label, "repro": one.repro} for one in {one.repro: one for one in verdicts}.values()
+    ]  # fmt: skip
+    return Table(
+        columns=[
+            Column(title="cell", text=lambda row: str(row["label"])),
+            Column(title="command", text=lambda row: str(row["repro"]), is_code=True),
+        ],
+        rows=rows,
+    )
