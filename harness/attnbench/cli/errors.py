@@ -15,6 +15,7 @@ def usage_errors() -> tuple[type[Exception], ...]:
         ("attnbench.cases.case", "CaseError"),
         ("attnbench.gate.rounds", "GateError"),
         ("attnbench.gate.source", "SideError"),
+        ("attnbench.gate.waivers", "WaiverError"),
         ("attnbench.registry.discover", "RegistryError"),
         ("attnbench.registry.implementation", "DeclarationError"),
         ("attnbench.runner.plan", "PlanError"),

@@ -39,6 +39,7 @@ def gate(
     rounds: int = 4,
     confirm: int = 8,
     seed: int = 0,
+    waivers: Path | None = None,
     measure_identical: Switch = False,
     out: Path | None = None,
     cache_dir: Path | None = None,
@@ -64,6 +65,7 @@ def gate(
         rounds: rounds of the first stage, in which all cells are measured.
         confirm: rounds of the second stage, in which suspects are measured again.
         seed: of values and orders.
+        waivers: a TOML file of regressions that are accepted for a while.
         measure_identical: measure sides that are the same code, too.
         out: folder for run files and results; default results/gates/UTC-TIME-SCENARIO.
         cache_dir: where sides are built and kept; default $ATTNBENCH_CACHE, or attnbench in the user's cache folder.
@@ -72,9 +74,11 @@ def gate(
     """
     from attnbench.gate.decide import Rules
     from attnbench.gate.gate import Plan, fixed_samples
+    from attnbench.gate.waivers import apply_waivers, read_waivers
 
     if base is None:
         raise UsageError("which base? for example --base main, --base HEAD~1, --base old.whl, --base old_kernel.py")
+    accepted = read_waivers(waivers) if waivers else []
     rules = Rules(delta=share(delta), screen_rounds=at_least(rounds, 3), confirm_rounds=at_least(confirm, 3))
     request = build_request(
         scenario, include, exclude, axis, plugin, device, threads, None, seed, cache="warm", only_agreement=False
@@ -84,6 +88,7 @@ def gate(
     sides = _sides(base, head, cache_dir)
     plan = Plan(sides=sides, request=request, rules=rules, seed=seed)
     result, folder = _measured(plan, out, measure_identical=measure_identical)
+    result = apply_waivers(result, accepted, datetime.datetime.now(datetime.UTC).date())
     return publish(result, folder, "json" if as_json else form)
 
 

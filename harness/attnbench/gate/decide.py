@@ -77,6 +77,8 @@ class Decided:
     detectable: float
     """The smallest slow-down that these two stages find in four gates of five."""
     confirmed_on_fresh_pairs: bool
+    suspicious: bool
+    """Whether the final estimate still looks like a change, sure or not."""
 
 
 def screen(logs: Matrix, rules: Rules, deltas: Mapping[int, float] | None = None) -> Screened:
@@ -164,7 +166,7 @@ def _decided(
     first: Effect, second: Effect | None, suspected: Direction | None, q: float | None, delta: float, rules: Rules
 ) -> Decided:
     final = second if suspected and second is not None else first
-    smallest = smallest_detectable(first, delta, rules)
+    smallest = max(smallest_detectable(effect, delta, rules) for effect in (first, final))
     left = suspicion(final, delta) is not None
     blind = smallest > max(rules.resolve, 2 * delta)
     if suspected and q is not None and q <= rules.q:
@@ -180,6 +182,7 @@ def _decided(
         p=_p(final, direction, delta),
         detectable=smallest,
         confirmed_on_fresh_pairs=bool(suspected) and second is not None,
+        suspicious=left,
     )
 
 

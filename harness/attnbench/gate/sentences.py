@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from attnbench.views.format import duration, size
@@ -34,7 +33,7 @@ def of_time(decided: Decided, base_ns: float | None, head_ns: float | None) -> s
         return f"{change(decided.effect.ratio)} {interval}{times}; {sure}"
     if decided.decision == "same":
         return f"no change beyond {100 * decided.delta:.3g} %: {estimate}; {found}"
-    if decided.confirmed_on_fresh_pairs or abs(decided.effect.mean) > 0.75 * math.log1p(decided.delta):
+    if decided.suspicious:
         return f"perhaps changed: {estimate}, not sure enough to be more than {100 * decided.delta:.3g} %"
     return f"too noisy to tell: {estimate}; a slow-down of up to {100 * decided.detectable:.1f} % could hide"
 

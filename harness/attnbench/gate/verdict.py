@@ -31,7 +31,9 @@ class Waived(_Data):
     issue: str
     reason: str
     expires: str = Field(description="Last day on which it holds, ISO 8601.")
-    ceiling: float = Field(description="Largest change that it forgives, as a share of base.")
+    ceiling: float | None = Field(
+        description="Largest change that it forgives, as a share of base; null of an outcome."
+    )
 
 
 class Verdict(_Data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING
 
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
@@ -40,8 +41,11 @@ def gate_view(result: GateResult) -> View:
         if shown:
             blocks += [Heading(text="To see it again"), _commands(shown)]
     calm = [one for one in ordered if one not in loud]
-    if calm:
-        blocks += [Heading(text=f"The same: {count(len(calm), 'verdict')}"), _table(calm)]
+    times = [one for one in calm if one.metric == "time"]
+    if times:
+        blocks += [Heading(text=f"The same: {count(len(times), 'time')}"), _table(times)]
+    others = collections.Counter(one.metric for one in calm if one.metric != "time")
+    blocks += [Paragraph(text=_calm(metric, number)) for metric, number in others.items()]
     blocks += [Heading(text="How it was measured"), *(Paragraph(text=sentence) for sentence in how(result))]
     facts = result.model_dump(mode="json")
     return View(blocks=blocks, rows=[_row(one) for one in ordered], facts=facts)
@@ -71,6 +75,11 @@ def how(result: GateResult) -> list[str]:
     if result.calibration:
         said.append(f"Noise floors of this machine are from {result.calibration}.")
     return [*said, *result.notes]
+
+
+def _calm(metric: str, number: int) -> str:
+    what = {"memory": "Peak memory", "exponent": "The exponent of growth"}.get(metric, metric)
+    return f"{what} is the same in {count(number, 'cell')}."
 
 
 def _about(side: SideFacts) -> str:

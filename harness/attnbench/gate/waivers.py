@@ -1,0 +1,150 @@
+"""Waivers: a regression that is known and accepted for a while, cell by cell, with an end.
+
+.. code-block:: toml
+
+    [[waiver]]
+    case_id = "6f3c1a2b9d10"          # the exact cell: gate.json and gate.md tell its case_id
+    implementation = "naive/torch"
+    metric = "time"                   # time, memory or outcome
+    ceiling = "8%"                    # a larger change fails all the same; not of an outcome
+    expires = 2026-12-31              # the last day; from then on it fails
+    issue = "https://example.org/issues/12"
+    reason = "The safe softmax costs one more pass until the fused one lands."
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from attnbench.gate.verdict import REGRESSED, Verdict, Waived
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from attnbench.gate.verdict import GateResult
+
+
+class WaiverError(ValueError):
+    """A file of waivers is malformed; names every mistake."""
+
+
+def _as_share(value: object) -> object:
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip()[:-1]) / 100
+        except ValueError:
+            raise ValueError(f'{value!r} is no share: write "8%" or 0.08') from None
+    return value
+
+
+class Waiver(BaseModel):
+    """One accepted regression."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case_id: str = Field(min_length=1)
+    implementation: str = Field(min_length=1)
+    metric: Literal["time", "memory", "outcome"]
+    device: str = "cpu"
+    ceiling: Annotated[float | None, BeforeValidator(_as_share), Field(gt=0)] = None
+    expires: datetime.date
+    issue: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _has_a_ceiling(self) -> Self:
+        if self.metric != "outcome" and self.ceiling is None:
+            raise ValueError(f"a waiver of {self.metric} needs a ceiling: the largest change that it forgives")
+        return self
+
+    def matches(self, one: Verdict) -> bool:
+        """Whether it is about this verdict's cell and metric."""
+        cell = (self.case_id, self.implementation, self.device, self.metric)
+        return cell == (one.case_id, one.implementation, one.device, one.metric)
+
+    def covers(self, one: Verdict) -> bool:
+        """Whether the change is no larger than what it forgives."""
+        return self.ceiling is None or (one.ratio is not None and one.ratio - 1 <= self.ceiling)
+
+    def __str__(self) -> str:
+        """Which cell and metric."""
+        return f"{self.metric} of {self.implementation}, case {self.case_id}"
+
+
+def read_waivers(path: Path) -> list[Waiver]:
+    """Read a file of waivers.
+
+    Raises:
+        WaiverError: with every mistake, each with its place.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WaiverError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise WaiverError(f"{path} is not TOML: {error}") from error
+    unknown = sorted(table.keys() - {"waiver"})
+    entries: Any = table.get("waiver", [])
+    if unknown or not isinstance(entries, list):
+        raise WaiverError(
+            f"{path} holds tables [[waiver]] and nothing else" + (f", not {', '.join(unknown)}" if unknown else "")
+        )
+    waivers, mistakes = [], []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            waivers.append(Waiver.model_validate(entry))
+        except ValidationError as error:
+            mistakes += [
+                f"waiver {number}, {_place(one)}{one['msg'].removeprefix('Value error, ')}" for one in error.errors()
+            ]
+    if mistakes:
+        raise WaiverError(f"{path}: " + "; ".join(mistakes))
+    return waivers
+
+
+def _place(mistake: Any) -> str:
+    place = ".".join(str(part) for part in mistake["loc"])
+    return f"{place}: " if place else ""
+
+
+def apply_waivers(result: GateResult, waivers: Sequence[Waiver], today: datetime.date) -> GateResult:
+    """The result with forgiven regressions marked.
+
+    An expired waiver fails the gate, whether or not its cell still does; one that forgives nothing is told of.
+    """
+    problems = [
+        f"The waiver of {waiver} expired on {waiver.expires}: mend it or renew it ({waiver.issue})."
+        for waiver in waivers
+        if waiver.expires < today
+    ]
+    valid = [waiver for waiver in waivers if waiver.expires >= today]
+    used: set[int] = set()
+    verdicts = []
+    for one in result.verdicts:
+        waiver = next((w for w in valid if w.matches(one)), None) if one.verdict in REGRESSED else None
+        if waiver is None:
+            verdicts.append(one)
+            continue
+        used.add(id(waiver))
+        if waiver.covers(one):
+            verdicts.append(one.model_copy(update={"waived": _waived(waiver)}))
+        else:
+            sentence = f"{one.sentence}; more than the {100 * (waiver.ceiling or 0):.3g} % that its waiver forgives"
+            verdicts.append(one.model_copy(update={"sentence": sentence}))
+    notes = [
+        f"The waiver of {waiver} forgives nothing: remove it ({waiver.issue})."
+        for waiver in valid
+        if id(waiver) not in used and not result.identical
+    ]
+    return result.model_copy(
+        update={"verdicts": verdicts, "problems": [*result.problems, *problems], "notes": [*result.notes, *notes]}
+    )
+
+
+def _waived(waiver: Waiver) -> Waived:
+    return Waived(issue=waiver.issue, reason=waiver.reason, expires=waiver.expires.isoformat(), ceiling=waiver.ceiling)
