@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import attnbench
+from attnbench.gate.believe import check_speed_ups
 from attnbench.gate.decide import Decided, Screened, choose_sentinels, decide, screen
 from attnbench.gate.judge import (
     common_verdict,
@@ -107,6 +108,7 @@ def run_gate(plan: Plan, folder: Path, observer: Observer, command: Sequence[str
             "confirm", rounds, plan.sides, plan.request, runs, observer, cells=names, seed=plan.seed + 1
         )  # fmt: skip
     result = judge(plan, folder, screens, confirms, command)
+    result = check_speed_ups(result, first, plan.sides["head"], plan.request, folder, observer)
     return result.model_copy(update={"wall_s": round(time.monotonic() - began, 1)})
 
 

@@ -110,7 +110,7 @@ def run_rounds(
             )
             path = folder / f"{stage}-{number + 1}-{side}.jsonl"
             observer.begins(f"{stage} round {number + 1} of {rounds}, {side}")
-            runs[side] = _run(sides[side], asked, path)
+            runs[side] = run_once(sides[side], asked, path)
             observer.ended()
         done.append(Round(stage=stage, number=number, first=first, base=runs["base"], head=runs["head"]))
     return done
@@ -125,7 +125,12 @@ def _order_seed(stage: str, number: int, seed: int) -> int:
     return random.Random(f"{seed}/{stage}/{number}").randrange(1, 2**31)
 
 
-def _run(side: Side, request: Request, path: Path) -> RunFile:
+def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -> RunFile:
+    """One run of one side; a complete run of the same cells that is there already is not made again.
+
+    Raises:
+        GateError: when it cannot be made.
+    """
     if path.exists():
         before = read_run(path)
         if before.is_complete and before.header.request.get("cells") == list(request.cells):
@@ -133,7 +138,7 @@ def _run(side: Side, request: Request, path: Path) -> RunFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
     asked.write_text(json.dumps(request.to_dict()))
-    command = [side.python, "-P", "-m", "attnbench", "run", "--request", str(asked.resolve()), "--peaks", "none"]
+    command = [side.python, "-P", "-m", "attnbench", "run", "--request", str(asked.resolve()), "--peaks", peaks]
     command += ["--out", str(path.resolve()), "--force"]
     with log.open("w") as output:
         try:

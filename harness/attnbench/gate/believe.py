@@ -1,0 +1,94 @@
+"""A large speed-up is checked before it is believed: on other inputs, against the oracle and the roofline.
+
+A kernel that skips work is fast. Agreement is judged in every run of the gate, on outputs that were timed; here head
+computes the same cells once more on inputs of another seed, in a run that measures the machine's peaks, so that a rate
+above them is ``invalid``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from attnbench.gate.rounds import run_once
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from attnbench.gate.observed import CellKey, Fields, Observed
+    from attnbench.gate.rounds import Observer
+    from attnbench.gate.side import Side
+    from attnbench.gate.verdict import GateResult, Verdict
+    from attnbench.runner.request import Request
+
+SUSPICIOUS = 0.8
+"""Below this ratio of head over base a speed-up is checked."""
+_OTHER_SEED = 1_000_003
+
+
+def check_speed_ups(
+    result: GateResult,
+    cells: Mapping[CellKey, Observed],
+    head: Side,
+    request: Request,
+    folder: Path,
+    observer: Observer,
+) -> GateResult:
+    """The result with each large speed-up checked: believed, ``wrong``, or ``invalid``.
+
+    Raises:
+        GateError: when the run for it cannot be made.
+    """
+    doubted = [one for one in result.verdicts if is_suspicious(one)]
+    if not doubted:
+        return result
+    elsewhere = {_key(one): other_inputs(cells[_key(one)]) for one in doubted}
+    asked = dataclasses.replace(
+        request,
+        overrides={**request.overrides, "seed": [str(_OTHER_SEED)]},
+        plugins=(*request.plugins, *head.plugins),
+        cells=tuple(elsewhere.values()),
+    )
+    observer.begins(f"checking {len(doubted)} large speed-ups on other inputs")
+    run = run_once(head, asked, folder / "runs" / "doubt-1-head.jsonl", peaks="quick")
+    observer.ended()
+    found = {f"{r['case_id']} {r['implementation']} {r['device']}": r for r in run.records}
+    checked = {key: found.get(name) for key, name in elsewhere.items()}
+    return result.model_copy(
+        update={
+            "verdicts": [
+                believed(one, checked[_key(one)]) if is_suspicious(one) else one for one in result.verdicts
+            ]
+        }
+    )  # fmt: skip
+
+
+def is_suspicious(one: Verdict) -> bool:
+    """Whether a verdict is a speed-up so large that it needs a check."""
+    return one.metric == "time" and one.verdict == "faster" and one.ratio is not None and one.ratio < SUSPICIOUS
+
+
+def other_inputs(cell: Observed) -> str:
+    """The name of the same cell with inputs of another seed."""
+    return f"{dataclasses.replace(cell.case, seed=_OTHER_SEED).case_id} {cell.key[1]} {cell.key[2]}"
+
+
+def believed(one: Verdict, record: Fields | None) -> Verdict:
+    """What the check makes of a speed-up."""
+    if record is None:
+        return _spoiled(one, "invalid", "the check on other inputs gave no record")
+    if record["status"] == "ok":
+        share = record["percent_of_peak"]
+        roof = f" and at {share:.0f} % of the machine's measured peak" if share is not None else ""
+        return one.model_copy(update={"sentence": f"{one.sentence}; right on other inputs, too{roof}"})
+    verdict = "wrong" if record["status"] == "wrong" else "invalid"
+    return _spoiled(one, verdict, f"on other inputs it is {record['status']}: {record['reason']}")
+
+
+def _spoiled(one: Verdict, verdict: str, why: str) -> Verdict:
+    return one.model_copy(update={"verdict": verdict, "sentence": f"not believed, because {why} ({one.sentence})"})
+
+
+def _key(one: Verdict) -> CellKey:
+    return (one.case_id or "", one.implementation or "", one.device)
