@@ -1,0 +1,102 @@
+"""A pytest plug-in: cells as benchmarks (``pytest --attnbench quick``), and the fixture ``attnbench_check``.
+
+Cells are timed by pytest-benchmark's fixture, so that its comparisons, storage and histograms work as ever; agreement
+and memory are in ``extra_info``. Everything runs inside of pytest's process: what isolates, repeats and judges is
+``attnbench run`` and ``attnbench gate``. Loaded with every pytest, so it imports nothing heavy before it is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from attnbench.runner.oracle import Oracle
+
+_CELLS = Path(__file__).parent / "cells.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of ``pytest --attnbench``."""
+    group = parser.getgroup("attnbench", "benchmarks of attention")
+    group.addoption(
+        "--attnbench", metavar="SCENARIO", help="time the cells of a scenario (a name, or a .toml file) as benchmarks"
+    )
+    group.addoption(
+        "--attnbench-implementation", metavar="REGEX", action="append", default=[],
+        help="only implementations that match; repeatable",
+    )  # fmt: skip
+    group.addoption(
+        "--attnbench-axis", metavar="NAME=VALUE[,VALUE...]", action="append", default=[],
+        help="in place of the scenario's values; repeatable",
+    )  # fmt: skip
+    group.addoption(
+        "--attnbench-plugin", metavar="FILE.py", action="append", default=[],
+        help="a file with implementations of your own; repeatable",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the cells; beside them, only tests that were named on the command line."""
+    if not config.getoption("attnbench"):
+        return
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("--attnbench needs pytest-benchmark: pip install 'attnbench[pytest]'")
+    named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
+    config.args = [str(_CELLS), *named]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each cell, named by case and implementation."""
+    if "attnbench_cell" not in metafunc.fixturenames:
+        return
+    from attnbench.pytest_plugin.here import cells_of
+    from attnbench.runner.plan import PlanError
+    from attnbench.sweep.mistakes import ScenarioError
+
+    config = metafunc.config
+    try:
+        cells = cells_of(
+            config.getoption("attnbench"),
+            include=config.getoption("attnbench_implementation"),
+            axes=config.getoption("attnbench_axis"),
+            plugins=config.getoption("attnbench_plugin"),
+        )
+    except (PlanError, ScenarioError, ValueError) as error:
+        raise pytest.UsageError(f"--attnbench: {error}") from error
+    names = [f"{cell.case.label().replace(' ', '_')}-{cell.found.name}" for cell in cells]
+    metafunc.parametrize("attnbench_cell", cells, ids=names)
+
+
+@pytest.fixture(scope="session")
+def attnbench_oracle() -> Iterator[Oracle]:
+    """The oracle: a process that knows the float64 answers, shared by all tests of a session."""
+    from attnbench.pytest_plugin.here import new_oracle
+
+    oracle = new_oracle()
+    yield oracle
+    oracle.close()
+
+
+@pytest.fixture
+def attnbench_check(attnbench_oracle: Oracle) -> Callable[..., None]:
+    """``attnbench_check(my_kernel)``: fails unless it agrees with the oracle wherever it claims to.
+
+    ``my_kernel`` is a function with attnbench's decorator ``@attention``, or a plain ``f(q, k, v, case)`` with what
+    the decorator would be told: ``attnbench_check(f, dtypes=["float32"], masks=["none", "causal"])``. By default it
+    goes through the scenario ``edge-shapes``; ``scenario="quick"`` names another one, ``axes=["seqlen=64"]`` changes
+    it, ``device="cuda"`` runs it there.
+    """
+    from attnbench.pytest_plugin.here import check
+
+    def checked(kernel: object, **given: object) -> None:
+        __tracebackhide__ = True
+        problems = check(attnbench_oracle, kernel, **given)  # type: ignore[arg-type]  # check says what it takes
+        if problems:
+            pytest.fail("\n".join(problems), pytrace=False)
+
+    return checked

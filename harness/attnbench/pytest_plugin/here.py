@@ -1,0 +1,188 @@
+"""Cells inside of this process: the worker's stages without the worker, the oracle's verdict from its own process."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from pathlib import Path
+from time import get_clock_info, perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from attnbench.cases.cost import flops, minimum_bytes
+from attnbench.machine.pinning import default_threads, worker_environment
+from attnbench.registry.discover import Found, Origin, find, implementations_of, load_module
+from attnbench.registry.implementation import Implementation, attention
+from attnbench.runner.cell import CellLimits, CellRun
+from attnbench.runner.oracle import Oracle
+from attnbench.runner.plan import Cell, Selectors, choose, plan
+from attnbench.store.record import JUDGED_TENSORS
+from attnbench.sweep.expand import adhoc, expand, parse_overrides
+from attnbench.sweep.load import load_scenario
+from attnbench.worker.__main__ import Loop, answer
+from attnbench.worker.session import Session
+from attnbench.worker.timing import calls_per_sample, warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+REFUSED = ("unsupported", "unavailable", "skipped")
+_NO_LIMIT = 1 << 46
+_TIME_S = 600.0
+
+
+class _Here(Loop):
+    """A worker's loop in this process; asked as a child process would be."""
+
+    def __init__(self, implementation: Implementation) -> None:
+        super().__init__()
+        self.implementation = implementation
+        self._frozen = True  # the garbage of whoever runs the tests is theirs to collect
+
+    def ask(self, request: Mapping[str, Any], timeout_s: float, memory_bytes: int | None = None) -> dict[str, Any]:
+        """Answer at once; there is nobody to stop a call that hangs."""
+        del timeout_s, memory_bytes
+        return answer(self, dict(request))
+
+    def resident_bytes(self) -> int:
+        """Unknown: nothing is limited here."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A call that is ready to be timed."""
+
+    run: Callable[[], object]
+    set_up: Callable[[], object] | None
+    rounds: int
+    iterations: int
+    """Calls in a sample, so that it lasts a millisecond at least."""
+
+
+def new_oracle() -> Oracle:
+    """An oracle that starts while other things are done."""
+    oracle = Oracle(default_threads(), worker_environment(default_threads()))
+    oracle.start()
+    return oracle
+
+
+def cells_of(scenario: str, *, include: Sequence[str], axes: Sequence[str], plugins: Sequence[str]) -> list[Cell]:
+    """Cells of a scenario in the order of its cases, without those that an implementation does not claim.
+
+    Raises:
+        ScenarioError, PlanError, RegistryError: when they cannot be had as asked for.
+    """
+    loaded = load_scenario(scenario)
+    found = choose(find(plugins), loaded, Selectors(include=tuple(include)))
+    cells = plan(
+        loaded, parse_overrides(list(axes)), found, loaded.devices, replicates=1, seed=0, memory_bytes=_NO_LIMIT
+    )  # fmt: skip
+    claimed = [cell for cell in cells if cell.foregone is None or cell.foregone[0] != "unsupported"]
+    return sorted(claimed, key=lambda cell: (cell.case.label(), cell.device, cell.found.name))
+
+
+def run_here(oracle: Oracle, cell: Cell) -> dict[str, Any]:
+    """Agreement and memory of a cell: fields of a record, with its status."""
+    return _staged(oracle, _loaded(cell.found), cell, weighed=True)
+
+
+def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes into a benchmark's ``extra_info``."""
+    ratios = [fields.get(f"{tensor}_error_ratio") for tensor in JUDGED_TENSORS]
+    return {
+        "implementation": cell.found.name,
+        "case_id": cell.case.case_id,
+        "device": cell.device,
+        "error_ratio": max((ratio for ratio in ratios if ratio is not None), default=None),
+        "memory_peak_bytes": fields.get("memory_peak_bytes"),
+        "memory_resolution_bytes": fields.get("memory_resolution_bytes"),
+        "flops": flops(cell.case),
+        "bytes": minimum_bytes(cell.case),
+        "backend": fields.get("backend"),
+        "source_hash": cell.found.source_hash,
+        "repro": cell.repro,
+    }
+
+
+@contextlib.contextmanager
+def prepared(cell: Cell, rounds: int = 20) -> Iterator[Prepared]:
+    """A cell's call, warmed up; what it holds is let go at the end."""
+    session = Session(_loaded(cell.found), cell.case, cell.device)
+    session.prepare()
+    call = session.call
+    assert call is not None
+    set_up = call.set_up if call.needs_set_up else None
+    warmed = warm_up(call.run, perf_counter_ns, set_up=set_up)
+    resolution_ns = get_clock_info("perf_counter").resolution * 1e9
+    iterations = 1 if set_up is not None else calls_per_sample(warmed.call_ns, resolution_ns)
+    try:
+        yield Prepared(run=call.run, set_up=set_up, rounds=rounds, iterations=iterations)
+    finally:
+        session.close()
+
+
+def check(
+    oracle: Oracle,
+    kernel: Implementation | Callable[..., Any],
+    *,
+    scenario: str | None = "edge-shapes",
+    axes: Sequence[str] = (),
+    device: str = "cpu",
+    **declared: Any,
+) -> list[str]:
+    """Sentences about every case in which a kernel disagrees or fails; empty when all is well.
+
+    Args:
+        oracle: who judges.
+        kernel: decorated, or a plain function that ``declared`` speaks for.
+        scenario: which cases; ``None`` for the single one that ``axes`` describe.
+        axes: ``NAME=VALUE`` in place of the scenario's values.
+        device: where it runs.
+        declared: what the decorator :func:`attnbench.attention` takes.
+
+    Raises:
+        ValueError: when the kernel claims none of the cases: that would be no check.
+    """
+    implementation = kernel if isinstance(kernel, Implementation) else _declare(kernel, declared)
+    said = implementation.declaration
+    loaded = load_scenario(scenario) if scenario else adhoc()
+    origin = Origin("module", getattr(kernel, "__module__", None) or "tests")
+    found = Found(
+        name=said.name, origin=origin, declaration=said, version=None, source_hash=None, unavailable=None
+    )  # fmt: skip
+    problems, checked = [], 0
+    for planned in expand(loaded, parse_overrides(list(axes))):
+        excluded = loaded.excluded(planned.case, device=device, implementation=said.name)
+        if excluded is not None or said.refuses(planned.case, device) is not None:
+            continue
+        cell = Cell(case=planned.case, tags=planned.tags, found=found, device=device, replicate=0, foregone=None)
+        fields = _staged(oracle, implementation, cell, weighed=False)
+        if fields["status"] == "unsupported":
+            continue
+        checked += 1
+        if fields["status"] != "ok":
+            problems.append(f"{fields['status']}: {said.name}, {planned.case.label()}: {fields['reason']}")
+    if not checked:
+        raise ValueError(f"{said.name} claims none of the cases of {loaded.name}, so nothing was checked")
+    return problems
+
+
+def _declare(kernel: Callable[..., Any], declared: Mapping[str, Any]) -> Implementation:
+    name = getattr(kernel, "__name__", "kernel").lower().replace("_", "-").strip("-<>") or "kernel"
+    return attention(f"checked/{name}", **declared)(kernel)
+
+
+def _loaded(found: Found) -> Implementation:
+    """The implementation itself, imported into this process."""
+    module = load_module(found.origin)
+    return next(one for one in implementations_of(module) if one.declaration.name == found.name)
+
+
+def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, weighed: bool) -> dict[str, Any]:
+    limits = CellLimits(
+        time_s=_TIME_S, memory_bytes=_NO_LIMIT, sampling={}, cache="warm", timed=False, weighed=weighed
+    )  # fmt: skip
+    worker: Any = _Here(implementation)
+    with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
+        return CellRun(worker, oracle, cell.case, cell.device, limits, Path(folder)).run()

@@ -1,0 +1,5 @@
+"""Sound."""
+
+from power_kernels import define
+
+slowed, faulty = define(faulty=False)
