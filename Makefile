@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench h200 test lint soak clean
+.PHONY: bench h200 test lint soak gate gate-power clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -30,6 +30,17 @@ SOAK ?=
 
 soak: $(STAMP)  ## every implementation on every bundled scenario, 200 sets of values: hours, goes on where it ended; SOAK="--minutes 30"
 	$(BIN)/python -m tests.soak $(SOAK)
+
+GATE_BASE ?= HEAD~1
+GATE ?=
+
+gate: $(STAMP)  ## this checkout, uncommitted changes included, against GATE_BASE; GATE="--delta 5%"
+	$(BIN)/attnbench gate gate-smoke --base $(GATE_BASE) --head . $(GATE)
+
+GATES ?= 2
+
+gate-power: $(STAMP)  ## GATES more gates of unchanged code and known faults in turns: how often the gate is wrong here
+	$(BIN)/python -m tests.power --gates $(GATES) --page docs/gate-power.md
 
 # The environment is made again when what it is made from changes.
 $(STAMP): pyproject.toml constraints.txt

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.gate.decide import Decided, Rules, choose_sentinels, decide, screen
+from attnbench.gate.decide import Decided, Rules, choose_sentinels, decide, effects_of, screen
 
 if TYPE_CHECKING:
     from attnbench.gate.inference import Matrix
@@ -41,4 +41,5 @@ def one_gate(
     fresh = rounds(rules.confirm_rounds)
     again = {*sentinels, *screened.suspects}
     fresh[[row for row in range(len(effects)) if row not in again]] = np.nan
-    return decide(screened, rules, fresh=fresh, sentinels=sentinels)
+    effects_again, shift_again = effects_of(fresh, sentinels)
+    return decide(screened, rules, fresh=effects_again, fresh_shift=shift_again)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from attnbench.gate.decide import Rules, choose_sentinels, decide, screen, suspicion
+from attnbench.gate.decide import Rules, choose_sentinels, decide, effects_of, screen, suspicion
 from attnbench.gate.inference import Effect
 from tests.gate.simulated import DEDICATED, SHARED, Noise, one_gate
 
@@ -71,7 +71,8 @@ def test_a_suspicion_that_does_not_come_back_is_dropped() -> None:
     screened = screen(logs, rules)
     assert screened.suspects == {0: "slower"}
     fresh = 0.007 * rng.standard_normal((30, 8))
-    decided, _ = decide(screened, rules, fresh=fresh, sentinels=range(1, 30))
+    effects, shift = effects_of(fresh, range(1, 30))
+    decided, _ = decide(screened, rules, fresh=effects, fresh_shift=shift)
     assert decided[0] is not None
     assert decided[0].decision == "same"
     assert decided[0].effect.ratio == pytest.approx(1.0, abs=0.01), "only the fresh pairs count"

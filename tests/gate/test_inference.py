@@ -13,6 +13,7 @@ from attnbench.gate.inference import (
     centre,
     detectable,
     estimate,
+    estimate_unpaired,
     prior_of,
     q_values,
     student_quantile,
@@ -163,3 +164,19 @@ def test_pairs_without_any_spread_are_certain_rather_than_undefined() -> None:
     assert effect is not None
     assert effect.p_slower(0.03) < 1e-20
     assert effect.interval() == pytest.approx((1.2, 1.2))
+
+
+def test_unpaired_processes_give_the_t_test_of_equal_variances() -> None:
+    base, head = np.log([1.0, 1.02, 0.99, 1.01, 1.0, 0.98]), np.log([1.10, 1.12, 1.09, 1.11])
+    padded = np.append(head, [math.nan, math.nan])
+    (effect,) = estimate_unpaired(base[None, :], padded[None, :])
+    assert effect is not None
+    expected = stats.ttest_ind(head, base, alternative="greater")
+    assert effect.p_slower() == pytest.approx(expected.pvalue)
+    assert effect.df == 8
+
+
+def test_unpaired_cells_need_three_processes_on_each_side() -> None:
+    two, four = np.log([[1.0, 1.1]]), np.log([[1.0, 1.1, 1.05, 1.02]])
+    assert estimate_unpaired(two, four) == [None]
+    assert estimate_unpaired(four, two) == [None]

@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--gates", type=int, default=2, help="gates to run now; half of them of unchanged code")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--delta", default="3%")
+    parser.add_argument("--page", type=Path, help="write the summary there, too")
     parser.add_argument("--summary", action="store_true", help="print what was measured so far, and run nothing")
     given = parser.parse_args()
     lines = given.results / "gates.jsonl"
@@ -37,7 +38,10 @@ def main() -> int:
             run_one(lines, given.delta)
     if not lines.is_file():
         parser.error(f"{lines} is not there: nothing was measured yet")
-    sys.stdout.write(summary([json.loads(line) for line in lines.read_text().splitlines()]))
+    page = summary([json.loads(line) for line in lines.read_text().splitlines()])
+    sys.stdout.write(page)
+    if given.page:
+        given.page.write_text(page)
     return 0
 
 

@@ -13,6 +13,8 @@ def usage_errors() -> tuple[type[Exception], ...]:
     """The exceptions with which the other packages refuse bad input; only of modules that are loaded already."""
     places = (
         ("attnbench.cases.case", "CaseError"),
+        ("attnbench.gate.baselines", "BaselineError"),
+        ("attnbench.gate.calibration", "CalibrationError"),
         ("attnbench.gate.rounds", "GateError"),
         ("attnbench.gate.source", "SideError"),
         ("attnbench.gate.waivers", "WaiverError"),

@@ -18,17 +18,25 @@ from attnbench.cli.output import Format, Json, print_view
 from attnbench.cli.run import Axes, Devices, Exclude, Include, Plugins, Switch, build_request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.gate.decide import Rules
     from attnbench.gate.gate import Plan
     from attnbench.gate.rounds import SideName
     from attnbench.gate.side import Side
     from attnbench.gate.verdict import GateResult
+    from attnbench.gate.waivers import Waiver
+    from attnbench.runner.request import Request
+
+EXIT_NOT_COMPARABLE = 6
 
 
 def gate(
-    scenario: str = "gate-smoke",
+    scenario: str | None = None,
     *,
     base: str | None = None,
-    head: str = ".",
+    head: str | None = None,
+    baseline: str | None = None,
     include: Include = None,
     exclude: Exclude = None,
     axis: Axes = None,
@@ -40,6 +48,7 @@ def gate(
     confirm: int = 8,
     seed: int = 0,
     waivers: Path | None = None,
+    calibration: Path | None = None,
     measure_identical: Switch = False,
     out: Path | None = None,
     cache_dir: Path | None = None,
@@ -52,20 +61,23 @@ def gate(
     4 cells failed, 5 nothing measured or cells missing, 6 cannot tell.
 
     Args:
-        scenario: name of a bundled scenario, or path of a .toml file.
+        scenario: name of a bundled scenario, or path of a .toml file; default gate-smoke, or the baseline's own.
         base: what is compared with: REV, ./DIR, FILE.whl or PLUGIN.py.
-        head: what is judged; default the current directory, uncommitted changes included.
+        head: what is judged; default the current directory, uncommitted changes included (with --baseline: this
+            environment).
+        baseline: instead of a base, a stored run: RUN.jsonl, or the name of one in results/baselines.
         include: implementations to judge, a regular expression; repeatable.
         exclude: implementations to leave out, a regular expression; repeatable.
         axis: NAME=VALUE[,VALUE...] in place of the scenario's values; repeatable.
         plugin: a plug-in file that both sides have; repeatable.
         device: cpu or cuda; repeatable.
-        threads: threads of each worker on the CPU.
+        threads: threads of each worker on the CPU; default one less than there are cores, for the rest of the machine.
         delta: change of time that is tolerated, such as 3%.
         rounds: rounds of the first stage, in which all cells are measured.
         confirm: rounds of the second stage, in which suspects are measured again.
         seed: of values and orders.
         waivers: a TOML file of regressions that are accepted for a while.
+        calibration: what attnbench calibrate has learned of this machine; default the one in results/calibration.
         measure_identical: measure sides that are the same code, too.
         out: folder for run files and results; default results/gates/UTC-TIME-SCENARIO.
         cache_dir: where sides are built and kept; default $ATTNBENCH_CACHE, or attnbench in the user's cache folder.
@@ -73,23 +85,117 @@ def gate(
         as_json: short for --format json.
     """
     from attnbench.gate.decide import Rules
-    from attnbench.gate.gate import Plan, fixed_samples
     from attnbench.gate.waivers import apply_waivers, read_waivers
 
-    if base is None:
-        raise UsageError("which base? for example --base main, --base HEAD~1, --base old.whl, --base old_kernel.py")
+    if (base is None) == (baseline is None):
+        raise UsageError(
+            "which base? one of --base main, --base HEAD~1, --base old.whl, --base old_kernel.py, "
+            "or --baseline RUN.jsonl"
+        )
     accepted = read_waivers(waivers) if waivers else []
     rules = Rules(delta=share(delta), screen_rounds=at_least(rounds, 3), confirm_rounds=at_least(confirm, 3))
-    request = build_request(
-        scenario, include, exclude, axis, plugin, device, threads, None, seed, cache="warm", only_agreement=False
-    )
-    # What a project's own configuration names is a part of its side.
-    request = dataclasses.replace(fixed_samples(request), plugins=tuple(plugin or ()))
-    sides = _sides(base, head, cache_dir)
-    plan = Plan(sides=sides, request=request, rules=rules, seed=seed)
+    if baseline is not None:
+        if scenario or include or exclude or axis or device:
+            raise UsageError(
+                "a baseline says itself which cells it has: no scenario and no selection beside --baseline"
+            )
+        return gate_baseline(
+            baseline, head, rules, accepted, plugins=tuple(plugin or ()), threads=threads, seed=seed, out=out,
+            cache_dir=cache_dir, form="json" if as_json else form,
+        )  # fmt: skip
+    assert base is not None
+    request = asked_of_gate(scenario or "gate-smoke", include, exclude, axis, plugin, device, threads, seed)
+    plan = _plan(base, head or ".", request, rules, seed, cache_dir, calibration)
     result, folder = _measured(plan, out, measure_identical=measure_identical)
     result = apply_waivers(result, accepted, datetime.datetime.now(datetime.UTC).date())
     return publish(result, folder, "json" if as_json else form)
+
+
+def asked_of_gate(
+    scenario: str, include: Include, exclude: Exclude, axis: Axes, plugin: Plugins, device: Devices,
+    threads: int | None, seed: int,
+) -> Request:  # fmt: skip
+    """What is measured on both sides: a fixed number of samples, and one core left to the rest of the machine."""
+    from attnbench.gate.gate import fixed_samples
+    from attnbench.machine.pinning import default_threads
+
+    # A team of threads on every core waits for whatever else runs on one of them, in each of its parallel regions.
+    chosen = threads or read_config().threads or max(1, default_threads() - 1)
+    request = build_request(
+        scenario, include, exclude, axis, plugin, device, chosen, None, seed, cache="warm", only_agreement=False
+    )
+    # What a project's own configuration names is a part of its side.
+    return dataclasses.replace(fixed_samples(request), plugins=tuple(plugin or ()))
+
+
+def _plan(
+    base: str, head: str, request: Request, rules: Rules, seed: int, cache_dir: Path | None, calibration: Path | None
+) -> Plan:
+    from attnbench.gate.calibration import read_calibration
+    from attnbench.gate.gate import Plan
+    from attnbench.machine.environment import environment, machine_key
+
+    key = machine_key(environment())
+    own = calibration_path(request.scenario.name, key, request.threads)
+    chosen = calibration or (own if own.is_file() else None)
+    floors = read_calibration(chosen, machine_key=key, threads=request.threads).floors if chosen else {}
+    return Plan(
+        sides=_sides(base, head, cache_dir),
+        request=request,
+        rules=rules,
+        seed=seed,
+        floors=floors,
+        calibration=str(chosen) if chosen else None,
+    )
+
+
+def calibration_path(scenario: str, key: str, threads: int) -> Path:
+    """Where the calibration of a machine for a scenario is kept."""
+    return Path("results/calibration") / f"{scenario}-{key}-{threads}t.json"
+
+
+def gate_baseline(
+    name: str,
+    head: str | None,
+    rules: Rules,
+    accepted: Sequence[Waiver],
+    *,
+    plugins: tuple[str, ...],
+    threads: int | None,
+    seed: int,
+    out: Path | None,
+    cache_dir: Path | None,
+    form: Format,
+) -> int:
+    """The same against a stored run; exit code 6 where that says nothing about this machine."""
+    from attnbench.gate.baselines import find_baseline
+    from attnbench.gate.gate import Plan, result_of
+    from attnbench.gate.side import this_environment
+    from attnbench.gate.stored import NotComparableError, gate_stored, require_comparable, stored_rules
+    from attnbench.gate.waivers import apply_waivers
+    from attnbench.machine.environment import environment, machine_key
+    from attnbench.runner.request import request_from
+    from attnbench.store.reader import read_run
+
+    key = machine_key(environment())
+    stored = read_run(find_baseline(name, key))
+    request = dataclasses.replace(request_from(stored.header.request), cells=())
+    try:
+        require_comparable(stored, machine_key=key, threads=threads or request.threads)
+    except NotComparableError as error:
+        _say(str(error))
+        return EXIT_NOT_COMPARABLE
+    request = dataclasses.replace(request, plugins=(*request.plugins, *plugins))
+    side = _side(head, cache_dir) if head else this_environment()
+    plan = Plan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=seed)
+    folder = out or default_folder(request.scenario.name)
+    open_folder(folder, {**plan.to_dict(), "baseline": stored.header.run_id})
+    began = time.monotonic()
+    with Watching() as observer:
+        found = gate_stored(stored, plan, folder, observer)
+    result = result_of(plan, ["attnbench", *sys.argv[1:]], **found, wall_s=round(time.monotonic() - began, 1))
+    result = apply_waivers(result, accepted, datetime.datetime.now(datetime.UTC).date())
+    return publish(result, folder, form)
 
 
 def _sides(base: str, head: str, cache_dir: Path | None) -> dict[SideName, Side]:
@@ -106,6 +212,16 @@ def _sides(base: str, head: str, cache_dir: Path | None) -> dict[SideName, Side]
 
     cache = cache_dir or default_cache()
     return {name: prepare(source, cache, configured, _say) for name, source in sources.items()}  # type: ignore[misc]  # the keys are literals
+
+
+def _side(ref: str, cache_dir: Path | None) -> Side:
+    """One side by itself."""
+    from attnbench.gate.side import default_cache, prepare
+    from attnbench.gate.source import resolve
+
+    return prepare(
+        resolve(ref, Path.cwd()), cache_dir or default_cache(), lambda folder: read_config(folder).plugins, _say
+    )  # fmt: skip
 
 
 def _measured(plan: Plan, out: Path | None, *, measure_identical: bool) -> tuple[GateResult, Path | None]:

@@ -7,11 +7,11 @@ import sys
 from typing import Literal
 
 
-def schema(what: Literal["scenario", "record", "header"], /) -> int:
+def schema(what: Literal["scenario", "record", "header", "gate", "calibration"], /) -> int:
     """Print the JSON Schema of a file format.
 
     Args:
-        what: scenario (the .toml files), record or header (the lines of a run file).
+        what: scenario (the .toml files), record or header (the lines of a run file), gate (gate.json), calibration.
     """
     if what == "scenario":
         from attnbench.sweep.load import scenario_schema
@@ -21,6 +21,14 @@ def schema(what: Literal["scenario", "record", "header"], /) -> int:
         from attnbench.store.record import Record
 
         described = Record.model_json_schema()
+    elif what == "gate":
+        from attnbench.gate.verdict import GateResult
+
+        described = GateResult.model_json_schema()
+    elif what == "calibration":
+        from attnbench.gate.calibration import Calibration
+
+        described = Calibration.model_json_schema()
     else:
         from attnbench.store.header import Header
 

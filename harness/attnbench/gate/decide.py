@@ -89,8 +89,13 @@ def screen(logs: Matrix, rules: Rules, deltas: Mapping[int, float] | None = None
         rules: the gate's.
         deltas: by row, where a cell tolerates another change than ``rules.delta``.
     """
-    centred, shift = _centred(logs)
-    effects = estimate(centred)
+    return screen_effects(*effects_of(logs), rules, deltas)
+
+
+def screen_effects(
+    effects: list[Effect | None], shift: Effect | None, rules: Rules, deltas: Mapping[int, float] | None = None
+) -> Screened:
+    """As :func:`screen`, from effects and the shift that all cells have in common."""
     suspects = {
         row: direction
         for row, effect in enumerate(effects)
@@ -125,8 +130,8 @@ def decide(
     screened: Screened,
     rules: Rules,
     *,
-    fresh: Matrix | None = None,
-    sentinels: Sequence[int] = (),
+    fresh: Sequence[Effect | None] = (),
+    fresh_shift: Effect | None = None,
     deltas: Mapping[int, float] | None = None,
 ) -> tuple[list[Decided | None], Decided | None]:
     """Decide on every cell, and on the common shift.
@@ -134,15 +139,12 @@ def decide(
     Args:
         screened: the first stage.
         rules: the gate's.
-        fresh: second stage, shape (cells, rounds), NaN in rows that were not measured again; needed with suspects.
-        sentinels: rows that were measured again without suspicion.
+        fresh: effects of the second stage (:func:`effects_of`), ``None`` for cells that were not measured again.
+        fresh_shift: the common shift of the second stage.
         deltas: as in :func:`screen`.
     """
-    effects: list[Effect | None] = [None] * len(screened.effects)
-    shift: Effect | None = None
-    if fresh is not None:
-        centred, shift = _centred(fresh, sentinels)
-        effects = estimate(centred)
+    effects = list(fresh) or [None] * len(screened.effects)
+    shift = fresh_shift
     suspects = {row: direction for row, direction in screened.suspects.items() if effects[row] is not None}
     p_values = [_p(effects[row], direction, _delta(rules, deltas, row)) for row, direction in suspects.items()]
     shift_counts = screened.shift_suspect is not None and shift is not None
@@ -201,15 +203,21 @@ def smallest_detectable(effect: Effect, delta: float, rules: Rules) -> float:
     return max(screened, confirmed)
 
 
-def _centred(logs: Matrix, reference: Sequence[int] | None = None) -> tuple[Matrix, Effect | None]:
-    """Centred logarithms and the effect of the shift; as they are, and ``None``, with too few cells to tell."""
-    rows = range(len(logs)) if reference is None else reference
+def effects_of(logs: Matrix, sentinels: Sequence[int] | None = None) -> tuple[list[Effect | None], Effect | None]:
+    """Effects without what a round's cells have in common, and the effect of that common shift.
+
+    Args:
+        logs: log ratios, shape (cells, rounds), NaN where there is none.
+        sentinels: rows that tell the common shift; default all. With too few of them nothing is removed, and the
+            shift is ``None``.
+    """
+    rows = range(len(logs)) if sentinels is None else sentinels
     present = [row for row in rows if bool((logs[row] == logs[row]).any())]  # not all NaN
-    least = LEAST_CELLS_TO_CENTRE if reference is None else LEAST_SENTINELS_TO_CENTRE
+    least = LEAST_CELLS_TO_CENTRE if sentinels is None else LEAST_SENTINELS_TO_CENTRE
     if len(present) < least:
-        return logs, None
+        return estimate(logs), None
     centred, shifts = centre(logs, present)
-    return centred, estimate(shifts[None, :])[0]
+    return estimate(centred), estimate(shifts[None, :])[0]
 
 
 def _p(effect: Effect | None, direction: Direction | None, delta: float) -> float:

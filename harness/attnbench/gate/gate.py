@@ -12,7 +12,7 @@ import numpy as np
 
 import attnbench
 from attnbench.gate.believe import check_speed_ups
-from attnbench.gate.decide import Decided, Screened, choose_sentinels, decide, screen
+from attnbench.gate.decide import Decided, Screened, choose_sentinels, decide, effects_of, screen
 from attnbench.gate.judge import (
     common_verdict,
     is_refused,
@@ -130,7 +130,7 @@ def judge(
     verdicts: list[Verdict] = []
     for key, cell in both.items():
         verdicts += verdicts_of(cell, first[key], fresh.get(key), decided.get(key))
-    return _result(
+    return result_of(
         plan,
         command,
         machine_key=screens[0].head.header.machine_key,
@@ -147,22 +147,22 @@ def judge(
 def identical_result(plan: Plan, command: Sequence[str]) -> GateResult:
     """The result of sides that are the same code: nothing needs to be measured."""
     base, head = (side_facts(plan.sides[side], [], side) for side in SIDES)
-    return _result(plan, command, base=base, head=head, identical=True)
+    return result_of(plan, command, base=base, head=head, identical=True)
 
 
-def _result(plan: Plan, command: Sequence[str], **found: Any) -> GateResult:
+def result_of(plan: Plan, command: Sequence[str], **found: Any) -> GateResult:
+    """A result from what was found: fields of it."""
     nothing: dict[str, Any] = {
+        "mode": "pairs", "wall_s": 0.0,
         "machine_key": None, "rounds": [], "common": [], "verdicts": [], "unsupported": 0, "identical": False,
     }  # fmt: skip
     return GateResult(
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         attnbench_version=attnbench.__version__,
         command=list(command),
-        mode="pairs",
         scenario=plan.request.scenario.name,
         rules={name: float(value) for name, value in dataclasses.asdict(plan.rules).items()},
         calibration=plan.calibration,
-        wall_s=0.0,
         **{**nothing, **found},
     )
 
@@ -219,7 +219,10 @@ def decide_cells(
         sentinels = [
             row for row, cell in enumerate(one.cells) if cell.key in again and row not in one.screened.suspects
         ]  # fmt: skip
-        decided, shift = decide(one.screened, rules, fresh=matrix, sentinels=sentinels, deltas=one.deltas)
+        fresh_effects, fresh_shift = effects_of(matrix, sentinels)
+        decided, shift = decide(
+            one.screened, rules, fresh=fresh_effects, fresh_shift=fresh_shift, deltas=one.deltas
+        )  # fmt: skip
     return {cell.key: d for cell, d in zip(one.cells, decided, strict=True) if d is not None}, shift
 
 

@@ -137,9 +137,7 @@ def trigamma_inverse(value: float) -> float:
 
 
 def estimate(logs: Matrix) -> list[Effect | None]:
-    """The effect of each cell; variances are moderated by those of all others.
-
-    s̃² = (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, though no more than all cells have together.
+    """The effect of each cell from pairs; variances are moderated by those of all others.
 
     Args:
         logs: shape (cells, rounds), NaN where there is no pair.
@@ -153,20 +151,57 @@ def estimate(logs: Matrix) -> list[Effect | None]:
     if not judged:
         return effects
     df = (rounds[judged] - 1).astype(float)
-    variances = np.nanvar(logs[judged], axis=1, ddof=1)
     means = np.nanmean(logs[judged], axis=1)
+    moderated = moderate(np.nanvar(logs[judged], axis=1, ddof=1), df)
+    for row, mean, (variance, total) in zip(judged, means, moderated, strict=True):
+        effects[row] = Effect(mean=float(mean), sd=math.sqrt(variance), df=total, rounds=int(rounds[row]))
+    return effects
+
+
+def estimate_unpaired(base: Matrix, head: Matrix) -> list[Effect | None]:
+    """The effect of each cell from processes that are no pairs, such as a stored baseline's.
+
+    Both sides are taken to vary alike; ``sd`` is such that ``se`` is that of the difference of the two means.
+
+    Args:
+        base: logarithms of medians, shape (cells, processes), NaN where a process has none.
+        head: the same, with as many processes as there are.
+    """
+    counts = [np.sum(np.isfinite(side), axis=1) for side in (base, head)]
+    judged = [int(row) for row in np.flatnonzero((counts[0] >= LEAST_ROUNDS) & (counts[1] >= LEAST_ROUNDS))]
+    effects: list[Effect | None] = [None] * len(base)
+    if not judged:
+        return effects
+    n_base, n_head = counts[0][judged], counts[1][judged]
+    df = (n_base + n_head - 2).astype(float)
+    squares = (n_base - 1) * np.nanvar(base[judged], axis=1, ddof=1)
+    squares = squares + (n_head - 1) * np.nanvar(head[judged], axis=1, ddof=1)
+    means = np.nanmean(head[judged], axis=1) - np.nanmean(base[judged], axis=1)
+    for row, mean, n, m, (variance, total) in zip(
+        judged, means, n_base, n_head, moderate(squares / df, df), strict=True
+    ):
+        effects[row] = Effect(
+            mean=float(mean), sd=math.sqrt(variance * (1 + int(m) / int(n))), df=total, rounds=int(m)
+        )  # fmt: skip
+    return effects
+
+
+def moderate(variances: NDArray[np.float64], df: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Each variance drawn towards those of all cells, with its degrees of freedom.
+
+    s̃² = (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, though no more than all cells have together.
+    """
     prior = prior_of(variances, df)
     most = float(np.sum(df))
-    for row, mean, variance, own in zip(judged, means, variances, df, strict=True):
-        moderated = (
+    return [
+        (
             prior.variance
             if math.isinf(prior.df)
-            else ((prior.df * prior.variance + own * variance) / (prior.df + own))
+            else float((prior.df * prior.variance + own * variance) / (prior.df + own)),
+            min(prior.df + float(own), most),
         )
-        effects[row] = Effect(
-            mean=float(mean), sd=math.sqrt(moderated), df=min(prior.df + float(own), most), rounds=int(rounds[row])
-        )
-    return effects
+        for variance, own in zip(variances, df, strict=True)
+    ]
 
 
 def q_values(p_values: Sequence[float]) -> list[float]:

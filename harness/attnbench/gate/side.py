@@ -61,6 +61,14 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench"
 
 
+def this_environment() -> Side:
+    """The environment that the gate itself runs in, as a side."""
+    return Side(
+        label="this environment", kind="environment", commit=None, python=sys.executable, folder=str(Path.cwd()),
+        plugins=(), identity=_harness_hash()[:16], dependencies="shared",
+    )  # fmt: skip
+
+
 def prepare(
     source: Source, cache: Path, plugins_of: Callable[[Path], Sequence[str]], says: Callable[[str], None]
 ) -> Side:

@@ -46,21 +46,23 @@ class Verdict(_Data):
     metric: Metric
     verdict: Name
     sentence: str = Field(description="One plain sentence: what was found, and how sure it is.")
-    base: float | None = Field(None, description="Nanoseconds, bytes or an exponent, by the metric.")
+    base: float | None = Field(default=None, description="Nanoseconds, bytes or an exponent, by the metric.")
     head: float | None = None
-    ratio: float | None = Field(None, description="Head over base; of times, the estimate from pairs of processes.")
-    ratio_low: float | None = Field(None, description="95 % confidence interval of the ratio.")
+    ratio: float | None = Field(
+        default=None, description="Head over base; of times, the estimate from pairs of processes."
+    )
+    ratio_low: float | None = Field(default=None, description="95 % confidence interval of the ratio.")
     ratio_high: float | None = None
-    delta: float | None = Field(None, description="Change that is tolerated, as a share of base.")
-    p: float | None = Field(None, description="One-sided, against delta, in the direction of the estimate.")
-    q: float | None = Field(None, description="False discovery rate; only of suspects, from fresh pairs.")
-    detectable: float | None = Field(None, description="Smallest slow-down that four gates of five would find.")
-    noise_sd: float | None = Field(None, description="Of the log ratio of one pair of processes, moderated.")
-    pairs: int | None = Field(None, description="Pairs of fresh processes that the estimate rests on.")
-    failed: bool = Field(False, description="A side crashed, timed out, ran out of memory or raised.")
-    expected: bool = Field(True, description="Whether a missing measurement counts against the gate.")
+    delta: float | None = Field(default=None, description="Change that is tolerated, as a share of base.")
+    p: float | None = Field(default=None, description="One-sided, against delta, in the direction of the estimate.")
+    q: float | None = Field(default=None, description="False discovery rate; only of suspects, from fresh pairs.")
+    detectable: float | None = Field(default=None, description="Smallest slow-down that four gates of five would find.")
+    noise_sd: float | None = Field(default=None, description="Of the log ratio of one pair of processes, moderated.")
+    pairs: int | None = Field(default=None, description="Pairs of fresh processes that the estimate rests on.")
+    failed: bool = Field(default=False, description="A side crashed, timed out, ran out of memory or raised.")
+    expected: bool = Field(default=True, description="Whether a missing measurement counts against the gate.")
     waived: Waived | None = None
-    repro: str | None = Field(None, description="The command that shows this cell again.")
+    repro: str | None = Field(default=None, description="The command that shows this cell again.")
 
     @property
     def regressed(self) -> bool:
@@ -103,7 +105,7 @@ class GateResult(_Data):
     base: SideFacts
     head: SideFacts
     rules: dict[str, float]
-    calibration: str | None = Field(None, description="The calibration whose noise floors were used.")
+    calibration: str | None = Field(default=None, description="The calibration whose noise floors were used.")
     rounds: list[RoundFacts]
     common: list[Verdict] = Field(description="What all cells of a device have in common, tested by itself.")
     verdicts: list[Verdict]

@@ -1,0 +1,142 @@
+"""Stored baselines: ``results/baselines/NAME/MACHINE_KEY.jsonl``, a run file each, with a note of how it came there."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.gate.inference import LEAST_ROUNDS
+from attnbench.store.reader import read_run
+from attnbench.store.record import FAILED
+
+if TYPE_CHECKING:
+    from attnbench.store.reader import RunFile
+
+FOLDER = Path("results/baselines")
+
+
+class BaselineError(ValueError):
+    """A run cannot become a baseline, or there is none of that name; one sentence."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """One stored run."""
+
+    name: str
+    machine_key: str
+    path: Path
+    created_at: str
+    revision: str | None
+    cells: int
+    processes: int
+    note: str | None
+    """Why it was blessed, where it was."""
+
+
+def save(run: RunFile, name: str | None = None, folder: Path = FOLDER) -> Path:
+    """Store a run as the baseline of its machine.
+
+    Raises:
+        BaselineError: when it is not fit to be one, or there is one already.
+    """
+    target = _target(run, name, folder)
+    _require_fit(run)
+    if target.exists():
+        raise BaselineError(f"{target} exists already; attnbench baseline bless replaces it, with a reason")
+    return _store(run, target, None)
+
+
+def bless(run: RunFile, reason: str, name: str | None = None, folder: Path = FOLDER) -> Path:
+    """Make a run the baseline although there is one; the one before is kept beside it.
+
+    Raises:
+        BaselineError: when the run is not fit to be one, or no reason is given.
+    """
+    if not reason.strip():
+        raise BaselineError("a baseline is blessed for a reason: --reason 'the safe softmax costs one more pass'")
+    target = _target(run, name, folder)
+    _require_fit(run)
+    if target.exists():
+        before = read_run(target).header.created_at.replace(":", "").replace("-", "")[:15]
+        shutil.move(target, target.with_name(f"{target.stem}.until-{before}.jsonl"))
+    return _store(run, target, reason.strip())
+
+
+def stored(folder: Path = FOLDER) -> list[Baseline]:
+    """All current baselines, by name and machine."""
+    found = []
+    for path in sorted(folder.glob("*/*.jsonl")):
+        if ".until-" in path.name:
+            continue
+        run = read_run(path)
+        note = path.with_suffix(".json")
+        about = json.loads(note.read_text()) if note.is_file() else {}
+        found.append(
+            Baseline(
+                name=path.parent.name,
+                machine_key=run.header.machine_key,
+                path=path,
+                created_at=run.header.created_at,
+                revision=(run.header.environment.get("git") or {}).get("revision"),
+                cells=len({(r["case_id"], r["implementation"], r["device"]) for r in run.records}),
+                processes=run.header.replicates,
+                note=about.get("reason"),
+            )
+        )
+    return found
+
+
+def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) -> Path:
+    """The run file of a baseline: a path, or the one of that name for this machine (or any, to say why it is not).
+
+    Raises:
+        BaselineError: when there is none.
+    """
+    if name_or_path.endswith(".jsonl"):
+        return Path(name_or_path)
+    own = folder / name_or_path / f"{machine_key}.jsonl"
+    others = [one for one in stored(folder) if one.name == name_or_path]
+    if own.is_file() or not others:
+        if not own.is_file():
+            names = ", ".join(sorted({one.name for one in stored(folder)})) or "none at all"
+            raise BaselineError(f"there is no baseline {name_or_path!r} in {folder} (there are: {names})")
+        return own
+    return others[0].path
+
+
+def _target(run: RunFile, name: str | None, folder: Path) -> Path:
+    chosen = name or run.header.scenario_name
+    if not chosen or "/" in chosen or chosen.startswith("."):
+        raise BaselineError(f"{chosen!r} is no name for a baseline")
+    return folder / chosen / f"{run.header.machine_key}.jsonl"
+
+
+def _require_fit(run: RunFile) -> None:
+    if not run.is_complete:
+        raise BaselineError(f"{run.path} is incomplete: attnbench run --resume {run.path}")
+    if run.header.replicates < LEAST_ROUNDS:
+        raise BaselineError(
+            f"{run.path} has {run.header.replicates} process(es) for each cell, a baseline needs {LEAST_ROUNDS}: "
+            "attnbench run SCENARIO --replicates 6"
+        )
+    bad = [record for record in run.records if record["status"] in FAILED or record["status"] == "wrong"]
+    if bad:
+        raise BaselineError(
+            f"{run.path}: {bad[0]['implementation']} is {bad[0]['status']} in it; "
+            "what is wrong or broken is no baseline"
+        )
+    if not any(record["time_median_ns"] is not None for record in run.records):
+        raise BaselineError(f"{run.path} has no times")
+
+
+def _store(run: RunFile, target: Path, reason: str | None) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run.path, target)
+    note = {"stored_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "reason": reason}
+    target.with_suffix(".json").write_text(json.dumps(note, indent=2) + "\n")
+    return target

@@ -1,0 +1,47 @@
+"""A calibration for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnbench.views.document import Column, Heading, Paragraph, Table, View
+from attnbench.views.format import count, duration
+
+if TYPE_CHECKING:
+    from attnbench.gate.calibration import Calibration
+
+
+def calibration_view(found: Calibration) -> View:
+    """False alarms first, then each cell's noise, the noisiest first."""
+    rows: list[dict[str, Any]] = [
+        one.model_dump(mode="json") for one in sorted(found.cells, key=lambda one: -one.noise_sd)
+    ]  # fmt: skip
+    common = (
+        "" if found.common_sd is None else f" All cells together move by {_percent(found.common_sd)} (sd) in a round."
+    )
+    return View(
+        blocks=[
+            Heading(text=f"Noise of {found.scenario} on this machine ({found.machine_key})", level=1),
+            Paragraph(
+                text=f"Of {found.gates_drawn} gates drawn from {count(found.rounds, 'round')} of the same code, "
+                f"{_percent(found.gates_with_alarm)} raise an alarm; {_percent(found.delta)} are tolerated.{common}"
+            ),
+            Table(
+                columns=[
+                    Column(title="cell", text=lambda row: str(row["label"])),
+                    Column(title="time", text=lambda row: duration(row["time_ns"]), is_number=True),
+                    Column(title="sd of a pair", text=lambda row: _percent(row["noise_sd"]), is_number=True),
+                    Column(title="noise floor", text=lambda row: _percent(row["floor"]), is_number=True),
+                    Column(title="detectable", text=lambda row: _percent(row["detectable"]), is_number=True),
+                    Column(title="false alarms", text=lambda row: _percent(row["false_alarms"]), is_number=True),
+                ],
+                rows=rows,
+            ),
+        ],
+        rows=rows,
+        facts={name: value for name, value in found.model_dump(mode="json").items() if name != "cells"},
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

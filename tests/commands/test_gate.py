@@ -1,0 +1,184 @@
+"""``attnbench gate`` as it is typed: real sides, real runs, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.conftest import PLUGINS, REPOSITORY, Command, Finished, records_of
+
+SOUND = """
+import numpy as np
+from attnbench import attention
+
+@attention("mine/plain", framework="numpy", dtypes=["float32", "float64"])
+def plain(q, k, v, case):
+    scores = q @ k.swapaxes(-1, -2) * case.scale
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ v
+"""
+UNSOUND = SOUND.replace('["float32", "float64"]', '["float32"]').replace(
+    "case.scale\n", "(case.scale if case.seqlen_q != 48 else 2 * case.scale)\n"
+)
+SCENARIO = """
+description = "Three cells, checked and not timed."
+stages = ["agreement"]
+[axes]
+seqlen = [32, 48]
+dtype = ["float32", "float64"]
+[[exclude]]
+seqlen_q = 48
+dtype = "float64"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(module_attnbench: Command) -> Path:
+    """Where the module's gates are made."""
+    here = module_attnbench.folder
+    (here / "base.py").write_text(SOUND)
+    (here / "head.py").write_text(UNSOUND)
+    (here / "three.toml").write_text(SCENARIO)
+    return here
+
+
+GATE = ("gate", "three.toml", "-i", "^mine/", "--rounds", "3")
+
+
+@pytest.fixture(scope="module")
+def finished(module_attnbench: Command, folder: Path) -> Finished:
+    """A gate of a plug-in that became wrong in one case and lost a dtype."""
+    assert folder.is_dir()
+    return module_attnbench(*GATE, "--base", "base.py", "--head", "head.py", "--out", "out", "--json")
+
+
+def test_a_kernel_that_became_wrong_and_lost_a_dtype_fails_the_gate(finished: Finished, folder: Path) -> None:
+    assert finished.code == 1, finished.err
+    result = json.loads(finished.out)
+    found = {(one["label"].rpartition("d64 ")[2], one["label"].split()[4]): one for one in result["verdicts"]}
+    assert found["float32", "s48"]["verdict"] == "wrong"
+    assert "it was right on base" in found["float32", "s48"]["sentence"]
+    assert found["float64", "s32"]["verdict"] == "lost"
+    assert "'float64' is not declared" in found["float64", "s32"]["sentence"]
+    assert found["float32", "s32"]["verdict"] == "not_measured"
+    assert not found["float32", "s32"]["expected"], "the scenario asks for no time"
+    assert "--plugin" in found["float32", "s48"]["repro"]
+
+
+def test_both_sides_run_in_turns_and_every_run_is_kept(finished: Finished, folder: Path) -> None:
+    assert finished.code == 1
+    stored = json.loads((folder / "out" / "gate.json").read_text())
+    first = [one["first"] for one in stored["rounds"]]
+    assert len(first) == 3
+    assert set(first[:2]) == {"base", "head"}, "each pair of rounds begins once with either side"
+    for one in stored["rounds"]:
+        for side in ("base", "head"):
+            assert len(records_of(folder / "out" / one[side])) == 3
+
+
+def test_gate_json_follows_its_own_schema(finished: Finished, folder: Path, module_attnbench: Command) -> None:
+    assert finished.code == 1
+    schema = json.loads(module_attnbench("schema", "gate").out)
+    jsonschema.validate(json.loads((folder / "out" / "gate.json").read_text()), schema)
+
+
+def test_the_same_gate_into_the_same_folder_goes_on_from_its_complete_runs(
+    finished: Finished, folder: Path, module_attnbench: Command
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out" / "runs").glob("*.jsonl")}
+    again = module_attnbench(*GATE, "--base", "base.py", "--head", "head.py", "--out", "out")
+    assert again.code == finished.code
+    assert "complete runs are kept" in again.err
+    assert {path: path.stat().st_mtime_ns for path in (folder / "out" / "runs").glob("*.jsonl")} == before
+    assert "The gate fails: a regression" in again.out
+
+
+def test_a_folder_of_another_gate_is_left_alone(folder: Path, finished: Finished, module_attnbench: Command) -> None:
+    assert finished.code == 1
+    other = module_attnbench(*GATE, "--base", "base.py", "--head", "base.py", "--measure-identical", "--out", "out")
+    assert other.code == 2
+    assert "holds something else already" in other.err
+
+
+def test_sides_of_the_same_code_need_no_measuring(folder: Path, module_attnbench: Command) -> None:
+    same = module_attnbench(*GATE, "--base", "base.py", "--head", "base.py")
+    assert same.code == 0
+    assert "nothing was measured" in same.out
+    assert not (folder / "results").exists()
+
+
+def test_revisions_of_a_repository_of_attnbench_differ_in_their_implementations(
+    tmp_path: Path, attnbench: Command
+) -> None:
+    """The side is the folder of implementations; the harness is the one that runs the gate."""
+    project = tmp_path / "fork"
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", REPOSITORY, project], check=True)
+    fork = Command(project)
+    (project / "implementations" / "naive_numpy.py").open("a").write("\n# a remark\n")
+    (project / "harness" / "attnbench" / "cli" / "main.py").open("a").write("\n# not what is under test\n")
+    cache = f"{tmp_path / 'cache'}"
+    gate = ("gate", "--base", "HEAD", "--head", ".", "--cache-dir", cache, "-i", "^naive/numpy$", "-a", "seqlen=16",
+            "--rounds", "3", "--confirm", "3", "--out", "out", "--json")  # fmt: skip
+    done = fork(*gate)
+    assert done.code in (0, 6), done.err  # its times are noise, and are not asserted here
+    result = json.loads(done.out)
+    assert result["base"]["kind"] == "revision"
+    assert result["head"]["kind"] == "directory"
+    assert (result["base"]["dependencies"], result["head"]["dependencies"]) == ("shared", "shared")
+    hashes = [result[side]["sources"]["naive/numpy"] for side in ("base", "head")]
+    assert hashes[0] != hashes[1]
+    subprocess.run(["git", "checkout", "--quiet", "implementations"], cwd=project, check=True)
+    unchanged = fork("gate", "--base", "HEAD", "--head", ".", "--cache-dir", cache)
+    assert unchanged.code == 0
+    assert "nothing was measured" in unchanged.out, "the harness is no part of a side"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["gate"], "which base?"),
+        (["gate", "--base", "a.py", "--baseline", "b.jsonl"], "which base?"),
+        (["gate", "--base", "no-such-revision"], "no-such-revision is not a directory, and this is no git repository"),
+        (["gate", "--base", "missing.py", "--head", "x.py"], "missing.py cannot be read: No such file or directory"),
+        (["gate", "--base", "broken.whl"], "broken.whl is no wheel: it is not a zip archive"),
+        (["gate", "--base", ".", "--head", "."], ". has no pyproject.toml"),
+        (
+            ["gate", "--base", "mine.py", "--head", "mine.py", "--delta", "three"],
+            "'three' is no share: write 3% or 0.03",
+        ),
+        (["gate", "--base", "mine.py", "--head", "mine.py", "--rounds", "2"], "2 rounds are too few: at least 3"),
+        (["gate", "--base", "mine.py", "--waivers", "bad.toml"], "bad.toml: waiver 1, expires: "),
+        (["gate", "--base", "mine.py", "--head", "mine.py", "--calibration", "no.json"], "no.json cannot be read"),
+        (["gate", "smoke", "--base", "mine.py", "--head", "mine.py"], "there is none of this name"),
+        (["gate", "--baseline", "weekly"], "there is no baseline 'weekly' in results/baselines"),
+        (["gate", "--baseline", "none.jsonl"], "none.jsonl cannot be read"),
+        (["gate", "quick", "--baseline", "b.jsonl"], "no scenario and no selection beside --baseline"),
+        (["baseline", "save", "none.jsonl"], "none.jsonl cannot be read"),
+        (["calibrate", "--rounds", "1", "-i", "^naive/numpy$"], "1 rounds are too few"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_2(attnbench: Command, arguments: list[str], sentence: str) -> None:
+    (attnbench.folder / "mine.py").write_text((PLUGINS / "mine.py").read_text())
+    (attnbench.folder / "broken.whl").write_text("no archive")
+    (attnbench.folder / "bad.toml").write_text(
+        '[[waiver]]\ncase_id = "a"\nimplementation = "b/c"\nmetric = "time"\nceiling = "5%"\n'
+        'expires = "soon"\nissue = "1"\nreason = "x"\n'
+    )
+    done = attnbench(*arguments, ATTNBENCH_CACHE=str(attnbench.folder / "cache"))
+    assert done.code == 2, done.err
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+    assert not (attnbench.folder / "results").exists()
+
+
+def test_another_machines_baseline_is_not_comparable(attnbench: Command) -> None:
+    golden = (REPOSITORY / "tests" / "store" / "golden" / "v2.jsonl").read_text()
+    (attnbench.folder / "theirs.jsonl").write_text(golden)
+    done = attnbench("gate", "--baseline", "theirs.jsonl")
+    assert done.code == 6, done.err
+    assert "is not comparable: it was measured on another machine" in done.err
