@@ -162,3 +162,19 @@ def test_fewer_rounds_make_the_smallest_detectable_change_larger(imagined: Imagi
     assert many.detectable is not None
     assert few.detectable is not None
     assert few.detectable > many.detectable
+
+
+def test_a_scenario_without_time_is_judged_by_agreement(imagined: Imagined) -> None:
+    nothing = {"time_median_ns": None, "memory_peak_bytes": None, "reason": "agreement only"}
+    result = imagined(base=nothing, head=nothing, keep=lambda side, key: key == ONE)
+    (only,) = result.verdicts
+    assert (only.metric, only.verdict) == ("outcome", "same")
+    assert only.sentence == "it agrees with the oracle on both sides; not timed: agreement only"
+    assert result.exit_code == 0
+
+
+def test_a_cell_that_was_timed_on_one_side_only_is_not_measured(imagined: Imagined) -> None:
+    result = imagined(head={"time_median_ns": None})
+    assert of_one(result).verdict == "not_measured"
+    assert of_one(result).sentence == "only 0 pairs of processes were timed"
+    assert result.exit_code == 5

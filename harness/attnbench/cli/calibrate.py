@@ -61,6 +61,7 @@ def calibrate(
     from attnbench.machine.environment import environment, machine_key
     from attnbench.views.gate.calibration import calibration_view
 
+    at_least(rounds, 4)
     request = asked_of_gate(scenario, include, exclude, axis, plugin, device, threads, seed)
     path = out or calibration_path(request.scenario.name, machine_key(environment()), request.threads)
     if path.exists() and not force:
@@ -71,7 +72,7 @@ def calibrate(
     folder = runs or default_folder(f"calibrate-{request.scenario.name}")
     open_folder(folder, {**plan.to_dict(), "rounds": rounds})
     with Watching() as observer:
-        done = run_rounds("screen", at_least(rounds, 4), sides, request, folder / "runs", observer, seed=seed)
+        done = run_rounds("screen", rounds, sides, request, folder / "runs", observer, seed=seed)
     learned = learn(done, rules, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(learned.model_dump_json(indent=2) + "\n")

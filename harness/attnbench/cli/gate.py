@@ -179,13 +179,13 @@ def gate_baseline(
 
     key = machine_key(environment())
     stored = read_run(find_baseline(name, key))
-    request = dataclasses.replace(request_from(stored.header.request), cells=())
     try:
-        require_comparable(stored, machine_key=key, threads=threads or request.threads)
+        require_comparable(stored, machine_key=key, threads=threads or stored.header.threads)
     except NotComparableError as error:
         _say(str(error))
         return EXIT_NOT_COMPARABLE
-    request = dataclasses.replace(request, plugins=(*request.plugins, *plugins))
+    request = request_from(stored.header.request)
+    request = dataclasses.replace(request, cells=(), plugins=(*request.plugins, *plugins))
     side = _side(head, cache_dir) if head else this_environment()
     plan = Plan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=seed)
     folder = out or default_folder(request.scenario.name)

@@ -103,7 +103,7 @@ def time_verdict(cell: Observed, decided: Decided) -> Verdict:
 
 
 def untimed_verdict(cell: Observed) -> Verdict:
-    """The verdict on a cell that is ok and has no time, or too few pairs of times."""
+    """The verdict on a cell that is ok and has no time because none was asked for, or too few pairs of times."""
     timed = [cell.base.time_ns is not None, cell.head.time_ns is not None]
     if any(timed):
         pairs = sum(
@@ -112,7 +112,7 @@ def untimed_verdict(cell: Observed) -> Verdict:
         return _verdict(cell, "time", "not_measured", f"only {pairs} pairs of processes were timed", pairs=pairs)
     record = cell.head.decisive
     why = (record or {}).get("reason") or "the scenario asks for no time"
-    return _verdict(cell, "time", "not_measured", f"it is right on both sides and was not timed: {why}", expected=False)
+    return _verdict(cell, "outcome", "same", f"it agrees with the oracle on both sides; not timed: {why}")
 
 
 def common_verdict(decided: Decided, device: str) -> Verdict:

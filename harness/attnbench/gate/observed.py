@@ -55,8 +55,9 @@ class SideOfCell:
         record = self.decisive
         if record is None:
             return "there is no record of it"
-        count = sum(1 for other in self.records if other is not None and other["status"] == record["status"])
-        some = f" (in {count} of {len(self.records)} processes)" if count < len(self.records) else ""
+        present = [other["status"] for other in self.records if other is not None]
+        count = present.count(record["status"])
+        some = f" (in {count} of {len(present)} processes)" if count < len(present) else ""
         return f"{record['reason']}{some}"
 
     @property

@@ -13,7 +13,7 @@ Name = Literal[
     "same", "slower", "faster", "ambiguous", "not_measured", "not_comparable", "invalid",
     "bigger", "smaller", "wrong", "lost", "gained",
 ]  # fmt: skip
-Metric = Literal["time", "memory", "outcome", "exponent"]
+Metric = Literal["time", "memory", "outcome"]
 
 REGRESSED: frozenset[Name] = frozenset({"slower", "bigger", "wrong", "lost"})
 UNDECIDED: frozenset[Name] = frozenset({"ambiguous", "not_comparable", "invalid"})
@@ -46,7 +46,7 @@ class Verdict(_Data):
     metric: Metric
     verdict: Name
     sentence: str = Field(description="One plain sentence: what was found, and how sure it is.")
-    base: float | None = Field(default=None, description="Nanoseconds, bytes or an exponent, by the metric.")
+    base: float | None = Field(default=None, description="Nanoseconds or bytes, by the metric.")
     head: float | None = None
     ratio: float | None = Field(
         default=None, description="Head over base; of times, the estimate from pairs of processes."
@@ -60,7 +60,6 @@ class Verdict(_Data):
     noise_sd: float | None = Field(default=None, description="Of the log ratio of one pair of processes, moderated.")
     pairs: int | None = Field(default=None, description="Pairs of fresh processes that the estimate rests on.")
     failed: bool = Field(default=False, description="A side crashed, timed out, ran out of memory or raised.")
-    expected: bool = Field(default=True, description="Whether a missing measurement counts against the gate.")
     waived: Waived | None = None
     repro: str | None = Field(default=None, description="The command that shows this cell again.")
 
@@ -122,14 +121,18 @@ class GateResult(_Data):
 
     @property
     def judged(self) -> list[Verdict]:
-        """Verdicts on times and memory that rest on measurements."""
-        return [one for one in self.verdicts if one.metric in ("time", "memory") and one.verdict != "not_measured"]
+        """Verdicts that rest on cells which were ok on both sides: on times, on memory, on agreement without a time."""
+        return [
+            one
+            for one in self.verdicts
+            if one.verdict != "not_measured" and (one.metric != "outcome" or one.verdict == "same")
+        ]
 
     @property
     def exit_code(self) -> int:
         """0 ok, 1 regressed, 4 cells failed, 5 nothing measured or cells missing, 6 undecided."""
         every = self.all_verdicts
-        absent = [one for one in every if one.verdict == "not_measured" and one.expected]
+        absent = [one for one in every if one.verdict == "not_measured"]
         if self.problems or any(one.regressed for one in every):
             return EXIT_REGRESSED
         if any(one.failed for one in absent):

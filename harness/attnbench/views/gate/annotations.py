@@ -24,7 +24,7 @@ def workflow_commands(result: GateResult) -> str:
         )
         if one.regressed:
             errors.append(f"::error title={title}::{text}")
-        elif one.verdict in UNDECIDED or (one.verdict == "not_measured" and one.expected):
+        elif one.verdict in UNDECIDED or one.verdict == "not_measured":
             warnings.append(f"::warning title={title}::{text}")
     lines = [*_first(errors, "error"), *_first(warnings, "warning")]
     return "\n".join([*lines, f"::notice title=attnbench gate::{_data(result.sentence)}"]) + "\n"

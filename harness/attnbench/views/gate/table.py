@@ -78,8 +78,9 @@ def how(result: GateResult) -> list[str]:
 
 
 def _calm(metric: str, number: int) -> str:
-    what = {"memory": "Peak memory", "exponent": "The exponent of growth"}.get(metric, metric)
-    return f"{what} is the same in {count(number, 'cell')}."
+    if metric == "outcome":
+        return f"{count(number, 'cell')} were not timed, and agree with the oracle on both sides."
+    return f"Peak memory is the same in {count(number, 'cell')}."
 
 
 def _about(side: SideFacts) -> str:
