@@ -5,11 +5,15 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from scipy import stats
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Line = dict[str, Any]
 
+ENOUGH = 40
+"""Gates of each kind from which on a rate means something."""
 EXPECTED = {
     "5 % slower": ("time", {"slower"}),
     "10 % slower": ("time", {"slower"}),
@@ -35,7 +39,7 @@ Made by `make gate-power` from `results/gate-power/gates.jsonl`; `make gate-powe
 
 {len(unchanged)} gates of unchanged code and {len(faults)} with known faults, on {machines} machine(s), {_span(lines)}.
 A fault is in one cell; real code runs longer, no number is edited (`tests/power/power_kernels.py`).
-
+{_warning(len(unchanged), len(faults))}
 ## Unchanged code
 
 {_table(["", ""], _unchanged(unchanged))}
@@ -53,6 +57,12 @@ tool would start: one on each side, asv two.
 """
 
 
+def _warning(unchanged: int, faults: int) -> str:
+    if min(unchanged, faults) >= ENOUGH:
+        return ""
+    return f"\n**These are too few for error rates**: the aim is {ENOUGH} of each kind.\n"
+
+
 def _span(lines: Sequence[Line]) -> str:
     days = sorted({line["at"][:10] for line in lines})
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
@@ -66,13 +76,21 @@ def _unchanged(lines: Sequence[Line]) -> list[list[str]]:
     smallest = [one["detectable"] for one in times if one["detectable"] is not None]
     noise = [one["noise_sd"] for one in times if one["noise_sd"] is not None]
     return [
-        ["gates with any alarm", f"{len(alarms)} of {len(lines)}"],
+        ["gates with any alarm", f"{len(alarms)} of {len(lines)}: {_bound(len(alarms), len(lines))}"],
         ["times called ambiguous", f"{vague} of {len(times)}"],
         ["sd of one pair of processes, middle cell", _percent(noise)],
         ["smallest detectable slow-down, middle cell", _percent(smallest)],
         ["wall time without a second stage", _seconds(line["wall_s"] for line in lines if not line["confirmed"])],
         ["wall time with one", _seconds(line["wall_s"] for line in lines if line["confirmed"])],
     ]
+
+
+def _bound(count: int, total: int) -> str:
+    """What so few gates prove (Clopper and Pearson, one-sided)."""
+    if not total:
+        return "nothing is known"
+    highest = stats.binomtest(count, total, alternative="less").proportion_ci(0.95).high
+    return f"the rate is at most {100 * highest:.0f} %, with 95 % confidence"
 
 
 def _faults(lines: Sequence[Line]) -> list[list[str]]:
