@@ -83,7 +83,9 @@ def test_both_sides_run_in_turns_and_every_run_is_kept(finished: Finished, folde
 def test_gate_json_follows_its_own_schema(finished: Finished, folder: Path, module_attnbench: Command) -> None:
     assert finished.code == 1
     schema = json.loads(module_attnbench("schema", "gate").out)
-    jsonschema.validate(json.loads((folder / "out" / "gate.json").read_text()), schema)
+    stored = json.loads((folder / "out" / "gate.json").read_text())
+    jsonschema.validate(stored, schema)
+    assert json.loads(finished.out) == stored
 
 
 def test_the_same_gate_into_the_same_folder_goes_on_from_its_complete_runs(

@@ -76,6 +76,9 @@ def calibrate(
     learned = learn(done, rules, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(learned.model_dump_json(indent=2) + "\n")
-    print_view(calibration_view(learned), "json" if as_json else form)
+    if as_json or form == "json":
+        sys.stdout.write(learned.model_dump_json(indent=2) + "\n")
+    else:
+        print_view(calibration_view(learned), form)
     sys.stderr.write(f"attnbench: stored in {path}; attnbench gate {scenario} uses it from now on\n")
     return 0

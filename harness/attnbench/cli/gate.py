@@ -232,19 +232,26 @@ def _measured(plan: Plan, out: Path | None, *, measure_identical: bool) -> tuple
         return identical_result(plan, command), None
     folder = out or default_folder(plan.request.scenario.name)
     open_folder(folder, plan.to_dict())
-    with Watching() as observer:
-        return run_gate(plan, folder, observer, command), folder
+    try:
+        with Watching() as observer:
+            return run_gate(plan, folder, observer, command), folder
+    except KeyboardInterrupt:
+        _say(f"interrupted; the same command with --out {folder} goes on from its complete runs")
+        raise
 
 
 def publish(result: GateResult, folder: Path | None, form: Format) -> int:
-    """Print a result, and write all of its forms where its run files are."""
+    """Write a result in all of its forms where its run files are, and print it."""
     from attnbench.views.gate.files import write_results
     from attnbench.views.gate.table import gate_view
 
-    print_view(gate_view(result), form)
     if folder is not None:
         write_results(result, folder)
         _say(f"runs and results in every form: {folder}")
+    if form == "json":
+        sys.stdout.write(result.model_dump_json(indent=2) + "\n")  # just what gate.json holds
+    else:
+        print_view(gate_view(result), form)
     return result.exit_code
 
 
