@@ -46,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("--attnbench needs pytest-benchmark: pip install 'attnbench[pytest]'")
+    from attnbench.sweep.load import load_scenario
+    from attnbench.sweep.mistakes import ScenarioError
+
+    try:
+        load_scenario(config.getoption("attnbench"))
+    except ScenarioError as error:
+        raise pytest.UsageError(f"--attnbench: {error}") from error
     named = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
     config.args = [str(_CELLS), *named]
 
