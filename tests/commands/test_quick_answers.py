@@ -14,7 +14,15 @@ from tests.conftest import REPOSITORY, Command
 HEAVY = {"torch", "numba", "pandas", "scipy", "xformers", "triton", "altair", "jax"}
 
 
-LOOKING = ("--help", "list implementations", "list scenarios", "run --help", "run quick --dry-run", "schema record")
+LOOKING = (
+    "--help",
+    "gate --help",
+    "list implementations",
+    "list scenarios",
+    "run --help",
+    "run quick --dry-run",
+    "schema record",
+)
 
 
 @pytest.mark.parametrize("arguments", [words.split() for words in LOOKING], ids=LOOKING)
@@ -50,7 +58,7 @@ def test_every_bundled_scenario_is_listed_with_a_sentence(attnbench: Command) ->
     assert all(description.endswith(".") for description in listed.values())
 
 
-@pytest.mark.parametrize("what", ["scenario", "record", "header"])
+@pytest.mark.parametrize("what", ["scenario", "record", "header", "gate", "calibration"])
 def test_schemas_are_valid_json_schemas(attnbench: Command, what: str) -> None:
     schema = json.loads(attnbench("schema", what).out)
     jsonschema.Draft202012Validator.check_schema(schema)
