@@ -1,0 +1,9 @@
+"""How a quantity grows with the sequence length: laws with intervals, cliffs, crossovers. Numbers in, numbers out."""
+
+from __future__ import annotations
+
+from attnbench.scaling.crossover import Crossover, crossovers
+from attnbench.scaling.fit import Cliff, Interval, Refusal, Scaling, fit_scaling
+from attnbench.scaling.laws import LAWS, Law
+
+__all__ = ["LAWS", "Cliff", "Crossover", "Interval", "Law", "Refusal", "Scaling", "crossovers", "fit_scaling"]

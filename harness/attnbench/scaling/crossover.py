@@ -1,0 +1,85 @@
+"""Where one implementation overtakes another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Crossover:
+    """A length at which a ratio passes through 1."""
+
+    length: float
+    low: float | None
+    """Where the ratio's interval begins to hold 1; ``None`` where it does from the smallest length on."""
+    high: float | None
+    """Where it ceases to; ``None`` where it still does at the largest length."""
+    rises: bool
+    """Whether the ratio is below 1 before and above 1 behind."""
+
+
+def crossovers(
+    lengths: Sequence[int], ratios: Sequence[float], lows: Sequence[float], highs: Sequence[float]
+) -> list[Crossover]:
+    """All lengths at which a ratio of two quantities passes through 1, with 95 % intervals.
+
+    Between two sizes the ratio is taken to be a straight line on logarithmic axes, and so are the ends of its
+    interval. The interval of a crossing holds the lengths about it at which the band holds 1: whoever read off the
+    crossing at any other length would contradict the measurement there.
+
+    Args:
+        lengths: rising.
+        ratios: above 0.
+        lows: lower ends of their 95 % intervals.
+        highs: upper ends.
+    """
+    xs = [math.log(n) for n in lengths]
+    middle, low, high = ([math.log(r) for r in values] for values in (ratios, lows, highs))
+    found = []
+    for i in range(len(xs) - 1):
+        before, after = middle[i], middle[i + 1]
+        if before == 0 or before * after >= 0:
+            continue
+        rises = before < 0
+        at = _zero(xs, middle, i)
+        # Of a rising ratio the upper end passes through 1 first, and the lower one last.
+        first, last = (high, low) if rises else (low, high)
+        found.append(
+            Crossover(
+                length=math.exp(at),
+                low=_exp(_backward(xs, first, i)),
+                high=_exp(_forward(xs, last, i)),
+                rises=rises,
+            )
+        )
+    return found
+
+
+def _backward(xs: Sequence[float], band: Sequence[float], start: int) -> float | None:
+    """The zero of the band nearest before the crossing's upper size; ``None`` where it has none."""
+    sign = band[start + 1]
+    for i in range(start, -1, -1):
+        if band[i] * sign < 0:
+            return _zero(xs, band, i)
+    return None
+
+
+def _forward(xs: Sequence[float], band: Sequence[float], start: int) -> float | None:
+    sign = band[start]
+    for i in range(start, len(xs) - 1):
+        if band[i + 1] * sign < 0:
+            return _zero(xs, band, i)
+    return None
+
+
+def _zero(xs: Sequence[float], ys: Sequence[float], i: int) -> float:
+    return xs[i] + (xs[i + 1] - xs[i]) * ys[i] / (ys[i] - ys[i + 1])
+
+
+def _exp(value: float | None) -> float | None:
+    return None if value is None else math.exp(value)
