@@ -30,6 +30,16 @@ def test_where_the_band_never_leaves_one_the_interval_is_open() -> None:
     assert 256 < found.length < 512
 
 
+def test_crossings_that_noise_does_not_tell_apart_are_one_or_none() -> None:
+    thrice = [0.5, 0.98, 1.03, 0.97, 1.6]
+    (found,) = crossovers(LENGTHS, thrice, *band(thrice, 1.1))
+    assert found.low is not None
+    assert found.high is not None
+    assert 128 < found.low < 256 < 1024 < found.high < 2048
+    twice = [0.5, 0.98, 1.03, 0.97, 0.5]
+    assert crossovers(LENGTHS, twice, *band(twice, 1.1)) == []
+
+
 def test_curves_that_never_meet_have_no_crossing() -> None:
     assert crossovers(LENGTHS, [2.0] * 5, [1.9] * 5, [2.1] * 5) == []
 

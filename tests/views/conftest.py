@@ -77,6 +77,7 @@ def timed(case: Case, implementation: str, median_ns: float, *, spread: float = 
         "flops": flops(case),
         "bytes": minimum_bytes(case),
         "peak_tflops": 0.36,
+        "peak_gbytes_per_s": 27.2,
     }
     return record(case, implementation, **(numbers | given))
 

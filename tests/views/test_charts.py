@@ -29,6 +29,7 @@ def rows(*lengths: int, power: float = 2.0) -> list[dict[str, Any]]:
             "low": (i + 1) * 0.9e3 * n**power,
             "high": (i + 1) * 1.2e3 * n**power,
             "text": f"{n} units",
+            "at": str(n),
         }
         for i, name in enumerate(NAMES)
         for n in lengths
@@ -50,7 +51,7 @@ def texts(svg: str) -> list[str]:
 
 
 def test_every_point_is_drawn_and_every_interval() -> None:
-    svg = charts.time_by_length(rows(128, 256, 1024), "seqlen", MARKS)
+    svg = charts.time_by_length(rows(128, 256, 1024), "seqlen", MARKS).svg
     assert len(marks_in(svg, "symbol")) == 6
     assert len(marks_in(svg, "rule")) == 6
     assert len(marks_in(svg, "line")) == 2
@@ -59,12 +60,12 @@ def test_every_point_is_drawn_and_every_interval() -> None:
 def test_a_point_without_an_interval_is_drawn_without_one() -> None:
     points = rows(128, 256)
     points[0]["low"] = points[0]["high"] = None
-    svg = charts.time_by_length(points, "seqlen", MARKS)
+    svg = charts.time_by_length(points, "seqlen", MARKS).svg
     assert (len(marks_in(svg, "symbol")), len(marks_in(svg, "rule"))) == (4, 3)
 
 
 def test_a_law_is_a_straight_line() -> None:
-    svg = charts.time_by_length(rows(128, 256, 512, 1024), "seqlen", MARKS)
+    svg = charts.time_by_length(rows(128, 256, 512, 1024), "seqlen", MARKS).svg
     for line in marks_in(svg, "line"):
         corners = [tuple(map(float, point.split(","))) for point in line.attrib["d"].lstrip("M").split("L")]
         slopes = {round((y1 - y0) / (x1 - x0), 2) for (x0, y0), (x1, y1) in itertools.pairwise(corners)}
@@ -72,12 +73,12 @@ def test_a_law_is_a_straight_line() -> None:
 
 
 def test_a_curve_names_its_axes_its_lengths_and_its_implementations() -> None:
-    found = texts(charts.time_by_length(rows(128, 256, 1024), "seqlen_kv", MARKS))
+    found = texts(charts.time_by_length(rows(128, 256, 1024), "seqlen_kv", MARKS).svg)
     assert {"seqlen_kv", "time of one call", "128", "256", "1k", "a/a", "b/b"} <= set(found)
 
 
 def test_memory_has_guide_lines_of_the_two_laws() -> None:
-    svg = charts.memory_by_length(rows(128, 256, 512, power=1.0), "seqlen", MARKS)
+    svg = charts.memory_by_length(rows(128, 256, 512, power=1.0), "seqlen", MARKS).svg
     assert {"O(n)", "O(n²)", "peak memory of one call"} <= set(texts(svg))
     dashed = [line for line in marks_in(svg, "line") if "stroke-dasharray" in line.attrib]
     assert len(dashed) == 2
@@ -85,26 +86,30 @@ def test_memory_has_guide_lines_of_the_two_laws() -> None:
 
 def test_guide_lines_end_where_the_plot_ends_and_leave_the_curves_their_room() -> None:
     curves = rows(128, 65_536, power=0.1)
-    svg = charts.memory_by_length(curves, "seqlen", MARKS)
+    svg = charts.memory_by_length(curves, "seqlen", MARKS).svg
     heights = {float(point.attrib["transform"].split(",")[1].rstrip(")")) for point in marks_in(svg, "symbol")}
     assert max(heights) - min(heights) > 50
 
 
 def test_dots_stand_with_the_least_first_and_carry_their_value() -> None:
-    svg = charts.dots(rows(128), MARKS, is_time=True)
+    svg = charts.dots(rows(128), MARKS, is_time=True).svg
     assert texts(svg).count("128 units") == 2
     assert len(marks_in(svg, "symbol")) == 2
 
 
 def test_a_single_dot_is_a_chart_too() -> None:
     (point, *_) = rows(128)
-    svg = charts.dots([{**point, "low": None, "high": None}], MARKS, is_time=False)
+    svg = charts.dots([{**point, "low": None, "high": None}], MARKS, is_time=False).svg
     assert len(marks_in(svg, "symbol")) == 1
 
 
 def test_errors_stand_against_the_budget() -> None:
-    points = [{"implementation": name, "value": value} for name in NAMES for value in (0.02, 0.5, 7.0)]
-    svg = charts.errors(points, MARKS)
+    points = [
+        {"implementation": name, "value": value, "at": "128", "text": ""}
+        for name in NAMES
+        for value in (0.02, 0.5, 7.0)
+    ]
+    svg = charts.errors(points, MARKS).svg
     assert len(marks_in(svg, "symbol")) == 6
     assert "error / budget (dashed: the budget)" in texts(svg)
 

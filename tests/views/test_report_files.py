@@ -8,10 +8,12 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+import pandas as pd
 import pytest
 
 from attnbench.cases.case import make_case
 from attnbench.views.report import ReportError, write, write_report
+from attnbench.views.report.vega import vega_bundle
 from tests.views.conftest import timed
 
 if TYPE_CHECKING:
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.store.reader import RunFile
+
+
+ENDS = ("csv", "parquet")
+FILES = sorted(
+    ["index.html", "report.md", "data"]
+    + [f"{stem}.{end}" for stem in ("agreement-1", "memory-1", "time-1") for end in ("svg", "png")]
+)
 
 
 @pytest.fixture
@@ -34,10 +43,11 @@ def names(folder: Path) -> list[str]:
 def test_a_report_is_a_page_a_markdown_twin_and_its_charts(run: RunFile, tmp_path: Path) -> None:
     out = tmp_path / "reports" / "mine"
     assert write_report([run], out) == out / "index.html"
-    assert names(out) == ["agreement-1.svg", "index.html", "memory-1.svg", "report.md", "time-1.svg"]
+    assert names(out) == FILES
     assert names(out.parent) == ["mine"], "nothing is left beside it"
     named = re.findall(r"\(([\w-]+\.svg)\)", (out / "report.md").read_text())
-    assert sorted(named) == ["agreement-1.svg", "memory-1.svg", "time-1.svg"]
+    assert sorted(named) == [name for name in FILES if name.endswith(".svg")]
+    assert names(out / "data") == [f"{stem}.{end}" for stem in ("cells", "scaling", "winners") for end in ENDS]
 
 
 def test_a_chart_by_itself_has_a_ground_and_a_title(run: RunFile, tmp_path: Path) -> None:
@@ -47,6 +57,39 @@ def test_a_chart_by_itself_has_a_ground_and_a_title(run: RunFile, tmp_path: Path
     assert title.text is not None
     assert title.text.startswith("Time of one call against seqlen, 128 to 256")
     assert ground.attrib["fill"] == "#fcfcfa"
+
+
+def test_every_number_is_there_as_csv_and_as_parquet_alike(run: RunFile, tmp_path: Path) -> None:
+    write_report([run], tmp_path / "out")
+    data = tmp_path / "out" / "data"
+    for stem in ("cells", "scaling", "winners"):
+        plain = pd.read_csv(data / f"{stem}.csv")
+        packed = pd.read_parquet(data / f"{stem}.parquet")
+        assert list(plain) == list(packed)
+        assert len(plain) == len(packed) > 0
+    cells = pd.read_parquet(data / "cells.parquet")
+    assert cells["time_median_ns"].tolist() == [128_000.0, 256_000.0]
+    assert cells["memory_peak_bytes"].tolist() == [512 * 128, 512 * 256]
+
+
+def test_a_baseline_that_no_run_has_is_refused(run: RunFile, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="no run has an implementation 'x/y'; there are: a/a"):
+        write_report([run], tmp_path / "out", baseline="x/y")
+
+
+def test_the_library_of_the_charts_is_bundled_once_and_then_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = vega_bundle()
+    (kept,) = (tmp_path / "attnbench").iterdir()
+    kept.write_text("from the cache")
+    assert "vegaEmbed" in first
+    assert vega_bundle() == "from the cache"
+    kept.unlink()
+    (tmp_path / "attnbench").rmdir()
+    (tmp_path / "attnbench").write_text("in the way")
+    assert vega_bundle() == first
 
 
 def test_an_existing_folder_is_refused(run: RunFile, tmp_path: Path) -> None:
@@ -60,7 +103,7 @@ def test_force_replaces_a_report_whole(run: RunFile, tmp_path: Path) -> None:
     write_report([run], out)
     (out / "time-99.svg").write_text("of an older report")
     write_report([run], out, force=True)
-    assert names(out) == ["agreement-1.svg", "index.html", "memory-1.svg", "report.md", "time-1.svg"]
+    assert names(out) == FILES
     assert names(tmp_path) == ["out", "run.jsonl"]
 
 

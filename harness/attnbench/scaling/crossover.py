@@ -45,35 +45,41 @@ def crossovers(
         before, after = middle[i], middle[i + 1]
         if before == 0 or before * after >= 0:
             continue
-        rises = before < 0
-        at = _zero(xs, middle, i)
-        # Of a rising ratio the upper end passes through 1 first, and the lower one last.
-        first, last = (high, low) if rises else (low, high)
         found.append(
             Crossover(
-                length=math.exp(at),
-                low=_exp(_backward(xs, first, i)),
-                high=_exp(_forward(xs, last, i)),
-                rises=rises,
+                length=math.exp(_zero(xs, middle, i)),
+                low=_exp(_left_end(xs, low, high, i)),
+                high=_exp(_right_end(xs, low, high, i)),
+                rises=before < 0,
             )
         )
-    return found
+    return _merged(found)
 
 
-def _backward(xs: Sequence[float], band: Sequence[float], start: int) -> float | None:
-    """The zero of the band nearest before the crossing's upper size; ``None`` where it has none."""
-    sign = band[start + 1]
+def _merged(found: Sequence[Crossover]) -> list[Crossover]:
+    """Crossings that share their interval are one, seen several times: noise about a single one, or about none."""
+    together: dict[tuple[float | None, float | None], list[Crossover]] = {}
+    for one in found:
+        together.setdefault((one.low, one.high), []).append(one)
+    return [ones[len(ones) // 2] for ones in together.values() if len(ones) % 2 == 1]
+
+
+def _left_end(xs: Sequence[float], low: Sequence[float], high: Sequence[float], start: int) -> float | None:
+    """Where the band has entered 1, walking to smaller lengths until it is clear of it."""
     for i in range(start, -1, -1):
-        if band[i] * sign < 0:
-            return _zero(xs, band, i)
+        if high[i] < 0:
+            return _zero(xs, high, i)
+        if low[i] > 0:
+            return _zero(xs, low, i)
     return None
 
 
-def _forward(xs: Sequence[float], band: Sequence[float], start: int) -> float | None:
-    sign = band[start]
-    for i in range(start, len(xs) - 1):
-        if band[i + 1] * sign < 0:
-            return _zero(xs, band, i)
+def _right_end(xs: Sequence[float], low: Sequence[float], high: Sequence[float], start: int) -> float | None:
+    for i in range(start + 1, len(xs)):
+        if high[i] < 0:
+            return _zero(xs, high, i - 1)
+        if low[i] > 0:
+            return _zero(xs, low, i - 1)
     return None
 
 

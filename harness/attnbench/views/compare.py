@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
 
-_VOLATILE = frozenset(
+VOLATILE = frozenset(
     {"load_average", "memory_available_bytes", "swap_used_bytes", "cpu_mhz", "command_line", "variables"}
 )
 """Facts of an environment that differ between any two runs, or that the header says elsewhere."""
@@ -240,9 +240,9 @@ def _unlike_machines(one: Header, other: Header) -> list[str]:
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for name in sorted(one.keys() | other.keys() - _VOLATILE):
+    for name in sorted(one.keys() | other.keys() - VOLATILE):
         before, after = one.get(name), other.get(name)
-        if name in _VOLATILE or before == after:
+        if name in VOLATILE or before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after, f"{prefix}{name}.")

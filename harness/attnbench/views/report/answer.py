@@ -6,9 +6,12 @@ import collections
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attnbench.views.document import Column, Table
-from attnbench.views.estimates import clearly_faster, ratio
-from attnbench.views.format import count, duration, length, listing, times
+from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.estimates import Estimate, clearly_faster, ratio
+from attnbench.views.format import count, duration, length, listing, number, times
+from attnbench.views.report.agreement import agreement_sentence, error_table
+from attnbench.views.report.blocks import Block, Details, Export, Lead, MapCell, MapRow, WinnerMap
+from attnbench.views.show import status_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
     from attnbench.views.groups import Group
+    from attnbench.views.report.blocks import Source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,18 +32,52 @@ class Winner:
     time_ns: float
     runner_up: str | None
     """The fastest of those that are clearly slower."""
-    lead: float | None
+    lead: Estimate | None
     """The runner-up's time over the fastest one's."""
+
+
+def answer_blocks(sources: Sequence[Source]) -> tuple[list[Block], list[Export]]:
+    """The section, and the winners as a table of numbers."""
+    found = [
+        (source, group, winners_of(group)) for source in sources for group in source.grouping.groups
+    ]  # fmt: skip
+    winners = [winner for _, _, of_group in found for winner in of_group]
+    blocks: list[Block] = [Lead(text=answer_sentence(winners))]
+    judged = error_table(cell for source in sources for cell in source.cells)
+    if not winners and judged.rows:
+        blocks.append(Lead(text=agreement_sentence(judged)))
+    not_ok = [cell for source in sources for cell in source.cells if cell.status != "ok"]
+    if not_ok:
+        total = sum(len(source.cells) for source in sources)
+        blocks.append(Paragraph(text=f"{len(not_ok):,} of {count(total, 'cell')} are not ok: {status_counts(not_ok)}."))
+    blocks += [Paragraph(text=f"{warning}.") for source in sources for warning in source.run.warnings]
+    if not winners:
+        return blocks, []
+    timed = [(source, group, of_group) for source, group, of_group in found if of_group]
+    blocks += [_map(timed, queries) for queries in sorted({group.axis for _, group, _ in timed})]
+    blocks.append(
+        Paragraph(
+            text="Each field names the fastest, and by how much it is ahead of the next that is clearly slower, with "
+            "the 95 % interval of that ratio. ≈ marks a tie: the interval of the ratio of the two times holds 1, or, "
+            "with fewer than six processes for each cell, the lead is less than 2 %."
+        )
+    )
+    blocks.append(
+        Details(
+            summary="The same as a list",
+            blocks=[answer_table((source.title(group), group, of_group) for source, group, of_group in timed)],
+        )
+    )
+    return blocks, [Export(stem="winners", rows=_winner_rows(timed))]
 
 
 def winners_of(group: Group) -> list[Winner]:
     """The winner at each length of a group at which anything was timed."""
-    found = []
-    for tokens in group.lengths:
-        timed = [cell for cell in group.at(tokens) if cell.timing is not None]
-        if timed:
-            found.append(_winner(tokens, timed))
-    return found
+    at: dict[int, list[CellResult]] = {}
+    for cell in group.cells:
+        if cell.timing is not None:
+            at.setdefault(cell.case.seqlen_kv, []).append(cell)
+    return [_winner(tokens, at[tokens]) for tokens in sorted(at)]
 
 
 def _winner(tokens: int, timed: Sequence[CellResult]) -> Winner:
@@ -53,7 +91,7 @@ def _winner(tokens: int, timed: Sequence[CellResult]) -> Winner:
         names=(fastest.implementation, *level),
         time_ns=fastest.timing.value,
         runner_up=next_one.implementation if next_one else None,
-        lead=ratio(next_one.timing, fastest.timing).value if next_one and next_one.timing else None,
+        lead=ratio(next_one.timing, fastest.timing) if next_one and next_one.timing else None,
     )
 
 
@@ -71,14 +109,58 @@ def answer_sentence(winners: Sequence[Winner]) -> str:
     return f"{said}." if said else f"Of {count(len(winners), 'case')}, {noise}."
 
 
-def answer_table(groups: Iterable[tuple[str, Group]]) -> Table:
+def _map(found: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
+    chosen = [entry for entry in found if entry[1].axis == axis]
+    lengths = sorted({winner.tokens for _, _, of_group in chosen for winner in of_group})
+    rows = []
+    for source, group, of_group in chosen:
+        by_length = {winner.tokens: winner for winner in of_group}
+        label = source.title(group)
+        cells = tuple(_map_cell(by_length[n], label, axis) if n in by_length else None for n in lengths)
+        rows.append(MapRow(label=label, cells=cells, facets=source.facets(group)))
+    return WinnerMap(title="Fastest", corner=axis, columns=tuple(map(length, lengths)), rows=tuple(rows))
+
+
+def _map_cell(winner: Winner, label: str, axis: str) -> MapCell:
+    lead = winner.lead
+    text, beside = "", ""
+    if lead is not None:
+        ends = f" ({number(lead.low)} … {number(lead.high)})" if lead.low is not None and lead.high is not None else ""
+        text, beside = f"{times(lead.value)}{ends}", f", {times(lead.value)}{ends} ahead of {winner.runner_up}"
+    level = f", within noise of {listing(list(winner.names[1:]))}" if len(winner.names) > 1 else ""
+    said = f"{label}, {axis} {length(winner.tokens)}: {winner.names[0]} {duration(winner.time_ns)}{level}{beside}"
+    return MapCell(names=winner.names, lead=text, said=said)
+
+
+def _winner_rows(found: Iterable[tuple[Source, Group, list[Winner]]]) -> list[Row]:
+    return [
+        {
+            **source.facets(group),
+            "cases": source.title(group),
+            "axis": group.axis,
+            "length": winner.tokens,
+            "fastest": winner.names[0],
+            "within_noise": list(winner.names[1:]),
+            "time_median_ns": winner.time_ns,
+            "runner_up": winner.runner_up,
+            "lead": winner.lead and winner.lead.value,
+            "lead_low": winner.lead and winner.lead.low,
+            "lead_high": winner.lead and winner.lead.high,
+            "lead_method": winner.lead and winner.lead.method,
+        }
+        for source, group, of_group in found
+        for winner in of_group
+    ]
+
+
+def answer_table(groups: Iterable[tuple[str, Group, Sequence[Winner]]]) -> Table:
     """One line for each stretch of lengths over which the same implementations lead.
 
     Args:
-        groups: with the name of each.
+        groups: with the name and the winners of each.
     """
     rows = [
-        _row(name, group, stretch) for name, group in groups for stretch in _stretches(winners_of(group))
+        _row(name, group, stretch) for name, group, winners in groups for stretch in _stretches(winners)
     ]  # fmt: skip
     return Table(
         columns=[
@@ -107,7 +189,7 @@ def _stretches(winners: Sequence[Winner]) -> list[list[Winner]]:
 
 def _row(name: str, group: Group, stretch: Sequence[Winner]) -> Row:
     fastest = collections.Counter(winner.names[0] for winner in stretch).most_common(1)[0][0]
-    leads = [winner.lead for winner in stretch if winner.lead is not None]
+    leads = [winner.lead.value for winner in stretch if winner.lead is not None]
     return {
         "cases": name,
         "axis": group.axis,

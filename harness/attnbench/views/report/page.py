@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import html
 import itertools
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from attnbench.views.document import Heading, Paragraph, markdown_block
-from attnbench.views.report.content import Details, Lead
-from attnbench.views.report.figures import Figure
+from attnbench.views.document import Column, Heading, Paragraph, Table, markdown_block
+from attnbench.views.report.blocks import Budget, Details, Figure, Finding, HeatMap, Lead, Part, Strips, WinnerMap
 from attnbench.views.report.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attnbench.views.report.content import Block, Report
+    from attnbench.views.report.blocks import Block, Report
 
 _SIZE = re.compile(r'<svg ([^>]*?)width="(\d+)" height="(\d+)"')
+STRIP_WIDTH, STRIP_HEIGHT = 160, 22
 
 
-def html_page(report: Report) -> str:
-    """The whole page: no script, nothing that is loaded from elsewhere."""
+def html_page(report: Report, vega: str = "") -> str:
+    """The whole page; nothing is loaded from elsewhere.
+
+    Args:
+        report: what it says.
+        vega: the library that makes charts interactive; without it they stay as they are drawn.
+    """
     import jinja2
+    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("attnbench.views"),
@@ -31,17 +38,29 @@ def html_page(report: Report) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(kind=_kind, on_page=svg_on_page, figures_together=_figures_together)
+    environment.filters.update(
+        kind=_kind, on_page=svg_on_page, figures_together=_figures_together, as_json=json_on_page, strip=strip_path
+    )
     return environment.get_template("report.html").render(
         report=report,
         marks=report.marks,
-        roles=list(LIGHT),
         themes={"light": {**LIGHT, **_series(SERIES_LIGHT)}, "dark": {**DARK, **_series(SERIES_DARK)}},
+        drawn={name: {"colour": mark.colour, "shape": mark.shape} for name, mark in report.marks.items()},
+        strip_size=(STRIP_WIDTH, STRIP_HEIGHT),
+        vega=Markup(vega),  # noqa: S704 - a library of JavaScript, and not of the run's making
     )
 
 
+def json_on_page(value: object) -> str:
+    """JSON within a script element, which no text in it can end."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 - escaped just so
+
+
 def _kind(block: Block) -> str:
-    """``heading``, ``paragraph``, ``table``, ``figure``, ``details`` or ``lead``."""
+    """The block's class in lower case, such as ``heading`` or ``winnermap``."""
     return type(block).__name__.lower()
 
 
@@ -55,12 +74,21 @@ def _series(colours: tuple[str, ...]) -> dict[str, str]:
     return {f"series-{index}": colour for index, colour in enumerate(colours)}
 
 
+def strip_path(samples: Sequence[float]) -> str:
+    """Samples from left to right in their order, the largest at the top, as an SVG path of short strokes."""
+    low, high = min(samples), max(samples)
+    across = (STRIP_WIDTH - 4) / max(1, len(samples) - 1)
+    tall = STRIP_HEIGHT - 6
+    level = [0.5 if high == low else (sample - low) / (high - low) for sample in samples]
+    return "".join(f"M{2 + i * across:.1f} {3 + tall * (1 - y):.1f}h1.5" for i, y in enumerate(level))
+
+
 def svg_on_page(figure: Figure) -> str:
     """The chart as the page holds it: it takes the width that there is, and says what it shows."""
     from markupsafe import Markup
 
     said = f'<svg role="img" aria-label="{html.escape(figure.alt)}" '
-    drawn = _SIZE.sub(lambda match: f"{said}{match[1]}", figure.svg, count=1)
+    drawn = _SIZE.sub(lambda match: f"{said}{match[1]}", figure.drawing.svg, count=1)
     return Markup(drawn)  # noqa: S704 - Vega drew it, and has escaped the names in it
 
 
@@ -68,7 +96,18 @@ def svg_file(figure: Figure) -> str:
     """The chart as a file of its own: on the light theme's ground, because an image does not know its page's theme."""
     title = f"<title>{html.escape(figure.alt)}</title>"
     ground = f'<rect width="100%" height="100%" fill="{LIGHT["page"]}"/>'
-    return re.sub(r"(<svg [^>]*>)", lambda match: f"{match[1]}{title}{ground}", figure.svg, count=1)
+    return re.sub(r"(<svg [^>]*>)", lambda match: f"{match[1]}{title}{ground}", figure.drawing.svg, count=1)
+
+
+def figures_of(blocks: Sequence[Block]) -> list[Figure]:
+    """All figures in the blocks, those within others too."""
+    found: list[Figure] = []
+    for block in blocks:
+        if isinstance(block, Figure):
+            found.append(block)
+        elif isinstance(block, Details | Part):
+            found += figures_of(block.blocks)
+    return found
 
 
 def markdown_page(report: Report) -> str:
@@ -78,7 +117,7 @@ def markdown_page(report: Report) -> str:
         parts.append(f'<a id="{section.anchor}"></a>\n')
         parts.append(markdown_block(Heading(text=section.title)))
         parts += [_markdown(block) for block in section.blocks]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _markdown(block: Block) -> str:
@@ -88,11 +127,53 @@ def _markdown(block: Block) -> str:
         note = [markdown_block(Paragraph(text=block.note))] if block.note else []
         return "\n".join([caption, image, *note, _folded("Numbers", markdown_block(block.table))])
     if isinstance(block, Details):
-        return _folded(block.summary, "\n".join(markdown_block(inner) for inner in block.blocks))
-    if isinstance(block, Lead):
+        inside = "\n".join(part for part in map(_markdown, block.blocks) if part)
+        return _folded(block.summary, inside) if inside else ""
+    if isinstance(block, Part):
+        return "\n".join(map(_markdown, block.blocks))
+    if isinstance(block, Lead | Finding):
         return f"**{markdown_block(Paragraph(text=block.text)).strip()}**\n"
+    if isinstance(block, WinnerMap):
+        return markdown_block(_map_table(block))
+    if isinstance(block, HeatMap):
+        return markdown_block(_heat_table(block))
+    if isinstance(block, Strips | Budget):
+        return ""  # pictures of single samples, and a field to type in
     return markdown_block(block)
 
 
 def _folded(summary: str, inside: str) -> str:
     return f"<details><summary>{html.escape(summary)}</summary>\n\n{inside}\n</details>\n"
+
+
+def _map_table(block: WinnerMap) -> Table:
+    rows = [
+        {
+            "cases": row.label,
+            **{
+                column: "" if cell is None else " ".join([" ≈ ".join(cell.names), cell.lead]).strip()
+                for column, cell in zip(block.columns, row.cells, strict=True)
+            },
+        }
+        for row in block.rows
+    ]
+    first = Column(title=f"cases \\ {block.corner}", text=lambda row: str(row["cases"]))
+    return Table(columns=[first, *map(_text_column, block.columns)], rows=rows)
+
+
+def _heat_table(block: HeatMap) -> Table:
+    rows = [
+        {
+            "implementation": name,
+            **{column: "" if cell is None else cell.text for column, cell in zip(block.columns, cells, strict=True)},
+        }
+        for name, cells in block.rows
+    ]
+    first = Column(title=f"implementation \\ {block.corner}", text=lambda row: str(row["implementation"]))
+    return Table(
+        columns=[first, *(_text_column(c, is_number=True) for c in block.columns)], rows=rows, title=block.title
+    )
+
+
+def _text_column(title: str, *, is_number: bool = False) -> Column:
+    return Column(title=title, text=lambda row: str(row[title]), is_number=is_number)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench.views import columns
-from attnbench.views.document import Column, Table
+from attnbench.views.compare import VOLATILE
+from attnbench.views.document import Column, Paragraph, Table
 from attnbench.views.format import ABSENT, number, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from attnbench.store.header import Header
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
+    from attnbench.views.report.blocks import Block, Source
 
 
 def provenance_blocks(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]]:
@@ -44,6 +47,44 @@ def provenance_blocks(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[s
         if facts:
             tables.append((title, _facts(facts)))
     return [*tables, ("Implementations", _implementations(run, cells))]
+
+
+def differences_blocks(sources: Sequence[Source]) -> list[Block]:
+    """What differs between the environments of several runs: a row for each fact, a column for each run."""
+    if len(sources) < 2:
+        return []
+    facts = {source.name: dict(_flat(_comparable(source.run.header))) for source in sources}
+    names = list(dict.fromkeys(name for found in facts.values() for name in found))
+    rows = [
+        {"fact": name, **{run: found.get(name, ABSENT) for run, found in facts.items()}}
+        for name in names
+        if len({found.get(name, ABSENT) for found in facts.values()}) > 1
+    ]
+    if not rows:
+        return [Paragraph(text="The environments of the runs are equal.")]
+    columns_of_runs = [_run_column(run) for run in facts]
+    fact = Column(title="fact", text=lambda row: str(row["fact"]))
+    return [Table(columns=[fact, *columns_of_runs], rows=rows, title="What differs between the runs")]
+
+
+def _comparable(header: Header) -> dict[str, Any]:
+    """Facts that two runs ought to share; what changes from minute to minute is left out."""
+    environment = {name: value for name, value in header.environment.items() if name not in VOLATILE}
+    sources = {name: said.get("source_hash") for name, said in header.implementations.items()}
+    return {
+        "attnbench": header.attnbench_version,
+        "machine key": header.machine_key,
+        "threads": header.threads,
+        "processes for each cell": header.replicates,
+        "seed": header.seed,
+        "environment": environment,
+        "libraries": header.libraries,
+        "source": sources,
+    }
+
+
+def _run_column(run: str) -> Column:
+    return Column(title=run, text=lambda row: str(row[run]))
 
 
 def _facts(facts: Mapping[str, Any]) -> Table:

@@ -24,6 +24,14 @@ LIGHT = {
     "chart-grid": "#e2e5e0",
     "chart-axis": "#8d9399",
     "chart-guide": "#6a7076",
+    "good-1": "#e8f0fb",
+    "good-2": "#cfe0f7",
+    "good-3": "#a9c8f0",
+    "good-4": "#7fb0ea",
+    "bad-1": "#fbefe3",
+    "bad-2": "#f7dcc3",
+    "bad-3": "#f2c193",
+    "bad-4": "#eaa263",
 }
 DARK = {
     "page": "#14171a",
@@ -37,6 +45,14 @@ DARK = {
     "chart-grid": "#2a2f34",
     "chart-axis": "#6d747b",
     "chart-guide": "#979da3",
+    "good-1": "#1b2a3d",
+    "good-2": "#1f3a5c",
+    "good-3": "#23497a",
+    "good-4": "#2a5898",
+    "bad-1": "#33261a",
+    "bad-2": "#4a331c",
+    "bad-3": "#64431d",
+    "bad-4": "#7d521e",
 }
 
 # Any two of a theme's series are at least 16 apart in CIELAB, for normal sight and for the three kinds of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib.util
 import tempfile
 from pathlib import Path
@@ -11,18 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from attnbench.store.reader import RunFile
-    from attnbench.views.report.content import Report
+    from attnbench.views.report.blocks import Report
 
 PAGE = "index.html"
 TWIN = "report.md"
+DATA = "data"
 
 
 class ReportError(ValueError):
     """A report cannot be written; one sentence."""
 
 
-def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False) -> Path:
-    """Write ``index.html``, which opens offline and loads nothing, and ``report.md`` with its charts as .svg files.
+def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False, baseline: str | None = None) -> Path:
+    """Write ``index.html``, which opens offline and loads nothing, and ``report.md`` with its charts as image files.
+
+    Every number lies in ``data/`` as CSV and Parquet.
 
     The files are written beside the folder and moved into its place when all of them are complete.
 
@@ -30,30 +34,42 @@ def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False) -> 
         runs: at least one run.
         out: the report's folder.
         force: replace a report that is there already.
+        baseline: what speed-ups are over; default each scenario's.
 
     Returns:
         The page's path.
 
     Raises:
-        ReportError: when there is no run, ``out`` exists, the report extra is not installed, or nothing can be written.
+        ReportError: when there is no run, no run has the baseline, ``out`` exists, the report extra is not installed,
+            or nothing can be written.
     """
     if not runs:
         raise ReportError("a report needs at least one run")
     _check_place(out, force=force)
     _check_extra()
     from attnbench.views.report.content import report_of
+    from attnbench.views.report.vega import vega_bundle
 
-    report = report_of(runs)
+    _check_baseline(runs, baseline)
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        vega = beside.submit(vega_bundle)
+        report = report_of(runs, baseline)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as folder:
             made = Path(folder) / "new"
             made.mkdir()
-            _write_files(report, made)
+            _write_files(report, vega.result(), made)
             _put_in_place(made, out, aside=Path(folder) / "old")
     except OSError as error:
         raise ReportError(f"the report {out} cannot be written: {error.strerror}") from error
     return out / PAGE
+
+
+def _check_baseline(runs: Sequence[RunFile], baseline: str | None) -> None:
+    present = sorted({record["implementation"] for run in runs for record in run.records})
+    if baseline is not None and baseline not in present:
+        raise ReportError(f"no run has an implementation {baseline!r}; there are: {', '.join(present)}")
 
 
 def _put_in_place(made: Path, out: Path, aside: Path) -> None:
@@ -85,18 +101,26 @@ def _holds_report(folder: Path) -> bool:
 
 
 def _check_extra() -> None:
-    missing = [name for name in ("altair", "vl_convert", "jinja2") if importlib.util.find_spec(name) is None]
+    needed = ("altair", "vl_convert", "jinja2", "pyarrow")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise ReportError(f"reports need {', '.join(missing)}: pip install 'attnbench[report]'")
 
 
-def _write_files(report: Report, folder: Path) -> None:
-    from attnbench.views.report.figures import Figure
-    from attnbench.views.report.page import html_page, markdown_page, svg_file
+def _write_files(report: Report, vega: str, folder: Path) -> None:
+    import vl_convert
 
-    (folder / PAGE).write_text(html_page(report), encoding="utf-8")
+    from attnbench.views.report.export import write_export
+    from attnbench.views.report.page import figures_of, html_page, markdown_page, svg_file
+
+    (folder / PAGE).write_text(html_page(report, vega), encoding="utf-8")
     (folder / TWIN).write_text(markdown_page(report), encoding="utf-8")
     for section in report.sections:
-        for block in section.blocks:
-            if isinstance(block, Figure):
-                (folder / f"{block.stem}.svg").write_text(svg_file(block), encoding="utf-8")
+        for figure in figures_of(section.blocks):
+            picture = svg_file(figure)
+            (folder / f"{figure.stem}.svg").write_text(picture, encoding="utf-8")
+            (folder / f"{figure.stem}.png").write_bytes(vl_convert.svg_to_png(picture, scale=2))
+    (folder / DATA).mkdir()
+    for export in report.exports:
+        if export.rows:
+            write_export(export, folder / DATA)

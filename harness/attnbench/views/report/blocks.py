@@ -1,0 +1,212 @@
+"""What a report is made of: blocks that read the same on the page and in Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from attnbench.views.document import Heading, Paragraph, Row, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.store.reader import RunFile
+    from attnbench.views.cells import CellResult
+    from attnbench.views.groups import Group, Grouping
+    from attnbench.views.report.drawing import Drawing
+    from attnbench.views.report.style import Mark
+
+Facets = dict[str, str]
+"""What a reader can filter by: dtype, mask, heads and so on, each with the value that holds for a block."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lead:
+    """The sentence that a reader should take along."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What ought to make a reader stop: a claim that the measurement contradicts."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A chart with everything that stands for it where it cannot be seen."""
+
+    stem: str
+    """Names the file and the anchor, such as ``time-1``."""
+    title: str
+    alt: str
+    drawing: Drawing
+    table: Table
+    note: str = ""
+    facets: Facets = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MapCell:
+    """Who is fastest in one case."""
+
+    names: tuple[str, ...]
+    """The fastest; behind it those which noise does not tell from it."""
+    lead: str
+    """By how much it is ahead of the next, with the interval; empty where there is no next one."""
+    said: str
+    """All of it as a sentence."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MapRow:
+    """The cases that differ in length alone."""
+
+    label: str
+    cells: tuple[MapCell | None, ...]
+    facets: Facets
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WinnerMap:
+    """Who is fastest where: a row for each group of cases, a column for each length."""
+
+    title: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[MapRow, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeatCell:
+    """A number on a ground that says how much it is."""
+
+    text: str
+    level: int
+    """From -4 to 4 around what is neither good nor bad."""
+    said: str = ""
+    data: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Numbers that the page's script computes with."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeatMap:
+    """Numbers by implementation (rows) and length (columns), coloured."""
+
+    stem: str
+    title: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[HeatCell | None, ...]], ...]
+    facets: Facets
+    baseline: str = ""
+    """Of speed-ups: the implementation that they are over."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Strips:
+    """Raw samples, in the order in which they were taken."""
+
+    title: str
+    rows: Sequence[Row]
+    """``implementation``, ``length``, ``samples`` (ns), ``text`` of each column."""
+    columns: Sequence[tuple[str, str]]
+    """Title and field of each column beside the picture."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A field for a memory budget, and the laws that it is answered from; only where scripts run."""
+
+    laws: Sequence[Row]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Details:
+    """What most readers pass over: closed until it is asked for."""
+
+    summary: str
+    blocks: Sequence[Block]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """Blocks about some of the cases."""
+
+    facets: Facets
+    blocks: Sequence[Block]
+
+
+Block = (
+    Heading | Paragraph | Table | Lead | Finding | Figure | WinnerMap | HeatMap | Strips | Budget | Details | Part
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the report with a permanent anchor."""
+
+    anchor: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """A table of numbers that is written beside the page."""
+
+    stem: str
+    rows: Sequence[Row]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole report."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    marks: Mapping[str, Mark]
+    exports: Sequence[Export] = ()
+    undrawn: Sequence[Row] = ()
+    """Groups of a large sweep that have no chart of their own: the page's script draws those that are asked for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One of the runs that the report is of."""
+
+    run: RunFile
+    name: str
+    """Tells the runs apart; empty where there is only one."""
+    cells: Sequence[CellResult]
+    grouping: Grouping
+
+    def title(self, group: Group) -> str:
+        """A group's name in the whole report."""
+        own = group.label or self.grouping.common
+        return f"{self.name}: {own}" if self.name else own
+
+    def facets(self, group: Group) -> Facets:
+        """What the group can be filtered by."""
+        case = group.cells[0].case
+        heads = str(case.heads_q) if case.heads_q == case.heads_kv else f"{case.heads_q}:{case.heads_kv}"
+        return {
+            "run": self.name or "this run",
+            "device": group.device,
+            "mode": case.mode,
+            "dtype": case.dtype,
+            "mask": case.mask,
+            "heads": heads,
+            "head_dim": str(case.head_dim),
+            "batch": str(case.batch),
+            "score_mod": case.score_mod,
+            "inputs": case.inputs,
+        }
+
+
+def named(source: Source) -> list[Block]:
+    """A heading with the run's name, where there are several."""
+    return [Heading(text=source.name, level=3)] if source.name else []

@@ -1,0 +1,51 @@
+"""Every number of a report as CSV and as Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from attnbench.views.document import Row
+    from attnbench.views.report.blocks import Export
+
+
+def write_export(export: Export, folder: Path) -> None:
+    """Write ``STEM.csv`` and ``STEM.parquet``; absent is empty or null, lists are JSON."""
+    columns = columns_of(export.rows)
+    with (folder / f"{export.stem}.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {name: pa.array(values, type=_type(values)) for name, values in columns.items()}
+    pq.write_table(pa.table(arrays), folder / f"{export.stem}.parquet", compression="zstd")
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Rows turned into columns, each of one type."""
+    names = list(dict.fromkeys(name for row in rows for name in row)) if len(rows) < 1000 else list(rows[0])
+    return {name: _uniform([row.get(name) for row in rows]) for name in names}
+
+
+def _uniform(values: list[Any]) -> list[Any]:
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds & {list, tuple, dict}:
+        return [None if value is None else json.dumps(value) for value in values]
+    if kinds == {int, float}:
+        return [None if value is None else float(value) for value in values]
+    return values
+
+
+def _type(values: Sequence[Any]) -> Any:
+    """The Arrow type; a column without a value is one of text."""
+    import pyarrow as pa
+
+    known = next((value for value in values if value is not None), "")
+    return {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}.get(type(known), pa.string())

@@ -1,0 +1,34 @@
+"""The library that makes charts interactive, as one text: Vega, Vega-Lite and Vega-Embed out of vl-convert."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import tempfile
+from pathlib import Path
+
+
+def vega_bundle() -> str:
+    """The library; bundling it takes more than a second, so it is kept in the user's cache for the next report.
+
+    A cache that cannot be read or written is done without.
+    """
+    kept = _cache() / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError):
+        return kept.read_text(encoding="utf-8")
+    import vl_convert
+
+    made: str = vl_convert.javascript_bundle(None)
+    # Two reports at once: each writes a file of its own, and the last one to finish takes the name.
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=kept.parent, delete=False) as file:
+            file.write(made)
+        Path(file.name).replace(kept)
+    return made
+
+
+def _cache() -> Path:
+    named = os.environ.get("XDG_CACHE_HOME")
+    return (Path(named) if named else Path.home() / ".cache") / "attnbench"
