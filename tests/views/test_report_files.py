@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ENDS = ("csv", "parquet")
 FILES = sorted(
     ["index.html", "report.md", "data"]
-    + [f"{stem}.{end}" for stem in ("agreement-1", "memory-1", "time-1") for end in ("svg", "png")]
+    + [f"{stem}.{end}" for stem in ("agreement-1", "memory-1", "roofline-1", "time-1") for end in ("svg", "png")]
 )
 
 
