@@ -17,6 +17,7 @@ from attnbench.cases.bias import RELATIVE_BUCKETS
 from attnbench.cases.case import FILE_INPUTS, CaseError
 from attnbench.cases.families import Head, values
 from attnbench.cases.sampling import upstream_rows
+from attnbench.cases.tensor_file import array_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,20 +153,10 @@ def _parameter(case: Case, name: str, shape: tuple[int, ...], repetition: int) -
 def _from_file(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
     path = Path(case.inputs.removeprefix(FILE_INPUTS))
     try:
-        array = _array_of(path, name).astype(_host_dtype(case), copy=False)
+        array = array_of(path, name).astype(_host_dtype(case), copy=False)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise CaseError([f"inputs = {case.inputs!r}: no array {name!r} could be read: {error}"]) from error
     if array.shape != shape:
         raise CaseError([f"inputs = {case.inputs!r}: {name} has shape {array.shape}, the case says {shape}"])
     # Another repetition must have other values: turning the sign of V turns the sign of the output.
     return -array if name == "v" and repetition % 2 else array
-
-
-def _array_of(path: Path, name: str) -> NDArray[np.generic]:
-    # The file is opened here: numpy leaves it open where the archive is broken.
-    with path.open("rb") as file:
-        arrays = np.load(file, allow_pickle=False)
-        if isinstance(arrays, np.ndarray):
-            raise TypeError("it holds a single array without a name; numpy.savez writes several")
-        array: NDArray[np.generic] = arrays[name]
-        return array

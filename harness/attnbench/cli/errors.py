@@ -21,6 +21,7 @@ def usage_errors() -> tuple[type[Exception], ...]:
         ("attnbench.registry.discover", "RegistryError"),
         ("attnbench.registry.implementation", "DeclarationError"),
         ("attnbench.runner.plan", "PlanError"),
+        ("attnbench.runner.inspect", "InspectError"),
         ("attnbench.store.reader", "RunFileError"),
         ("attnbench.sweep.model", "ScenarioError"),
         ("attnbench.views.compare", "CompareError"),

@@ -35,6 +35,7 @@ app.command("attnbench.cli.gate:gate")
 app.command("attnbench.cli.calibrate:calibrate")
 app.command("attnbench.cli.baseline:app", name="baseline")
 app.command("attnbench.cli.report:report")
+app.command("attnbench.cli.inspect:inspect")
 app.command("attnbench.cli.doctor:doctor")
 app.command("attnbench.cli.schema:schema")
 

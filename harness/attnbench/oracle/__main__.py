@@ -10,6 +10,7 @@ from time import perf_counter_ns
 from attnbench.cases.case import Case, make_case
 from attnbench.machine.settle import settle_torch
 from attnbench.oracle.identities import judge_identities
+from attnbench.oracle.inspection import InspectionError, write_errors, write_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.selection import Selection, requests, select
 from attnbench.worker.limits import die_with_parent
@@ -42,6 +43,8 @@ def answer(memory: Memory, request: Message) -> Message:
         settle_torch(request["threads"])
         return {"status": "ok", "oracle_ns": perf_counter_ns() - start}
     case = make_case(**request["case"])
+    if request["do"] == "inspect":
+        return {"status": "ok", **write_inside(case, request["batch_index"], Path(request["path"]))}
     selection = select(case, request["repetition"])
     if request["do"] == "select":
         return {"status": "ok", "selection": requests(case, selection)}
@@ -51,7 +54,11 @@ def answer(memory: Memory, request: Message) -> Message:
         judged = judge_identities(case, [first, truth], request["found"])
         return {"status": "ok", **judged, "oracle_ns": perf_counter_ns() - start}
     judgement = judge(case, selection, truth, request["outputs"], Path(request["folder"]), turn=request["turn"])
+    inspected: Message = {}
+    if "errors_path" in request:
+        inspected = write_errors(case, request["batch_index"], truth, judgement, Path(request["errors_path"]))
     return {
+        **inspected,
         "status": "ok",
         "fields": judgement.fields,
         "problem": judgement.problem,
@@ -77,6 +84,8 @@ def main() -> None:
     while (request := channel.receive()) is not None:
         try:
             channel.send(answer(memory, request))
+        except InspectionError as refusal:
+            channel.send({"status": "refused", "reason": str(refusal)})
         except Exception as error:  # noqa: BLE001 - a question that it cannot answer must not end the oracle
             channel.send({"status": "error", "reason": f"the oracle failed: {type(error).__name__}: {error}"})
 

@@ -121,7 +121,7 @@ def judge(
         if problem:
             problems.append(problem)
             continue
-        got = seen[name] = _read(folder / f"{name}.bin", dtype, answer.shape)
+        got = seen[name] = read_tensor(folder / f"{name}.bin", dtype, answer.shape)
         problem = _wrong_non_finite(name, got, answer, wanted[name]) or _judge_values(
             case, name, got, due, wanted[name], fields
         )
@@ -142,7 +142,8 @@ def _malformed(case: Case, name: str, shape: list[int], dtype: str, expected: li
     return None
 
 
-def _read(path: Path, dtype: str, shape: tuple[int, ...]) -> Tensor:
+def read_tensor(path: Path, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor that a worker wrote, in float64."""
     import torch
 
     data = bytearray(path.read_bytes())

@@ -69,7 +69,15 @@ def footnotes(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     ]
 
 
-Block = Heading | Paragraph | Table
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A picture made of characters, with a caption."""
+
+    title: str
+    text: str
+
+
+Block = Heading | Paragraph | Table | Plot
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,8 @@ def terminal(view: View) -> RenderableType:
     for block in view.blocks:
         if isinstance(block, Heading):
             parts.append(Padding(Text(block.text, style="bold"), (1 if parts else 0, 0, 0, 0)))
+        elif isinstance(block, Plot):
+            parts.append(Padding(Text(f"{block.title}\n{block.text}", no_wrap=True), (0, 0, 1, 0)))
         else:
             parts.append(Text(block.text) if isinstance(block, Paragraph) else Fitted(block))
     return Group(*parts)
@@ -111,6 +121,8 @@ def markdown_block(block: Block) -> str:
         return f"{'#' * block.level} {_plain(block.text)}\n"
     if isinstance(block, Paragraph):
         return f"{_plain(block.text)}\n"
+    if isinstance(block, Plot):
+        return f"{_plain(block.title)}\n\n```\n{block.text}\n```\n"
     lines = [f"{_plain(block.title)}\n"] if block.title else []
     lines.append(_line([_plain(column.title) for column in block.columns]))
     lines.append(_line(["---:" if column.is_number else "---" for column in block.columns]))

@@ -42,14 +42,14 @@ def duration_interval(low_ns: float | None, high_ns: float | None) -> str:
     return f"{number(low_ns / size, 4)} … {number(high_ns / size, 4)} {unit}"
 
 
-def size(count: float | None) -> str:
+def size(count: float | None, digits: int = 3) -> str:
     """Bytes as B, KiB, MiB, GiB or TiB."""
     if count is None:
         return ABSENT
     one, unit = _scale(count, _BYTES)
     if unit == "B":
         return f"{count:,.0f} B"
-    return f"{number(count / one)} {unit}"
+    return f"{number(count / one, digits)} {unit}"
 
 
 def rate(tflops: float | None) -> str:

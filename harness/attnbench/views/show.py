@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from attnbench.views import columns
 from attnbench.views.cells import NEVER_RAN, cells_of
 from attnbench.views.compare import Pair, baseline_of
-from attnbench.views.document import Block, Heading, Paragraph, Row, Table, View
-from attnbench.views.format import count, length, listing
+from attnbench.views.document import Block, Heading, Paragraph, Plot, Row, Table, View
+from attnbench.views.format import count, duration, length, listing, size
 from attnbench.views.groups import group_cells
+from attnbench.views.plot import log_plot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
     from attnbench.views.groups import Group
+
+
+FEWEST_POINTS = 3
+"""Of fewer lengths a plot says less than the table."""
 
 
 def show(run: RunFile, baseline: str | None = None) -> View:
@@ -101,6 +106,7 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
     shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
     shown += [columns.speedup_column(baseline)] if baseline else []
     shown += [columns.MEMORY, columns.ERROR]
+    blocks += _plots(group)
     if ran:
         blocks.append(Table(columns=shown, rows=ran))
     left_out: dict[tuple[str, str], list[int]] = {}
@@ -110,6 +116,24 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
     if left_out:
         blocks.append(Paragraph(text=f"Not run: {'; '.join(_left_out(group, *item) for item in left_out.items())}."))
     return blocks
+
+
+def _plots(group: Group) -> list[Block]:
+    """Time and memory of a group over its lengths, where there are three or more of them."""
+    found: list[Block] = []
+    for noun, value_of, unit in (
+        ("time of one call", lambda cell: cell.time_ns, duration),
+        ("peak memory of one call", lambda cell: cell.memory_bytes, size),
+    ):
+        curves: dict[str, list[tuple[int, float]]] = {}
+        for cell in group.cells:
+            value = value_of(cell)
+            if value:
+                curves.setdefault(cell.implementation, []).append((cell.case.seqlen_kv, value))
+        if len({tokens for points in curves.values() for tokens, _ in points}) >= FEWEST_POINTS:
+            text = log_plot(curves, lambda value, unit=unit: unit(value, 2))
+            found.append(Plot(title=f"{noun} over {group.axis}, both logarithmic", text=text))
+    return found
 
 
 def _left_out(group: Group, who: tuple[str, str], lengths: list[int]) -> str:

@@ -49,6 +49,18 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A matrix as an image, with everything that stands for it where it cannot be seen."""
+
+    stem: str
+    title: str
+    alt: str
+    png: bytes
+    table: Table
+    facets: Facets = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MapCell:
     """Who is fastest in one case."""
 
@@ -140,8 +152,20 @@ class Part:
 
 
 Block = (
-    Heading | Paragraph | Table | Lead | Finding | Figure | WinnerMap | HeatMap | Strips | Budget | Details | Part
-)  # fmt: skip
+    Heading
+    | Paragraph
+    | Table
+    | Lead
+    | Finding
+    | Figure
+    | Picture
+    | WinnerMap
+    | HeatMap
+    | Strips
+    | Budget
+    | Details
+    | Part
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

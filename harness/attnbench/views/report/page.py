@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import itertools
 import json
@@ -9,7 +10,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from attnbench.views.document import Column, Heading, Paragraph, Table, markdown_block
-from attnbench.views.report.blocks import Budget, Details, Figure, Finding, HeatMap, Lead, Part, Strips, WinnerMap
+from attnbench.views.report.blocks import (
+    Budget,
+    Details,
+    Figure,
+    Finding,
+    HeatMap,
+    Lead,
+    Part,
+    Picture,
+    Strips,
+    WinnerMap,
+)
 from attnbench.views.report.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT
 
 if TYPE_CHECKING:
@@ -39,7 +51,12 @@ def html_page(report: Report, vega: str = "") -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        kind=_kind, on_page=svg_on_page, figures_together=_figures_together, as_json=json_on_page, strip=strip_path
+        kind=_kind,
+        on_page=svg_on_page,
+        data_uri=_data_uri,
+        figures_together=_figures_together,
+        as_json=json_on_page,
+        strip=strip_path,
     )
     return environment.get_template("report.html").render(
         report=report,
@@ -66,12 +83,16 @@ def _kind(block: Block) -> str:
 
 def _figures_together(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     """Neighbouring figures stand side by side where the page is wide."""
-    parts = itertools.groupby(blocks, key=lambda block: isinstance(block, Figure))
+    parts = itertools.groupby(blocks, key=lambda block: isinstance(block, Figure | Picture))
     return [{"are_figures": are_figures, "blocks": list(part)} for are_figures, part in parts]
 
 
 def _series(colours: tuple[str, ...]) -> dict[str, str]:
     return {f"series-{index}": colour for index, colour in enumerate(colours)}
+
+
+def _data_uri(image: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 def strip_path(samples: Sequence[float]) -> str:
@@ -99,15 +120,20 @@ def svg_file(figure: Figure) -> str:
     return re.sub(r"(<svg [^>]*>)", lambda match: f"{match[1]}{title}{ground}", figure.drawing.svg, count=1)
 
 
-def figures_of(blocks: Sequence[Block]) -> list[Figure]:
-    """All figures in the blocks, those within others too."""
-    found: list[Figure] = []
+def pictures_of(blocks: Sequence[Block]) -> list[Figure | Picture]:
+    """All figures and pictures in the blocks, those within others too."""
+    found: list[Figure | Picture] = []
     for block in blocks:
-        if isinstance(block, Figure):
+        if isinstance(block, Figure | Picture):
             found.append(block)
         elif isinstance(block, Details | Part):
-            found += figures_of(block.blocks)
+            found += pictures_of(block.blocks)
     return found
+
+
+def figures_of(blocks: Sequence[Block]) -> list[Figure]:
+    """The charts among them."""
+    return [block for block in pictures_of(blocks) if isinstance(block, Figure)]
 
 
 def markdown_page(report: Report) -> str:
@@ -121,10 +147,12 @@ def markdown_page(report: Report) -> str:
 
 
 def _markdown(block: Block) -> str:
-    if isinstance(block, Figure):
+    if isinstance(block, Figure | Picture):
         caption = markdown_block(Heading(text=block.title, level=4))
-        image = f"![{block.alt.replace('[', '(').replace(']', ')')}]({block.stem}.svg)\n"
-        note = [markdown_block(Paragraph(text=block.note))] if block.note else []
+        end = "png" if isinstance(block, Picture) else "svg"
+        image = f"![{block.alt.replace('[', '(').replace(']', ')')}]({block.stem}.{end})\n"
+        said = "" if isinstance(block, Picture) else block.note
+        note = [markdown_block(Paragraph(text=said))] if said else []
         return "\n".join([caption, image, *note, _folded("Numbers", markdown_block(block.table))])
     if isinstance(block, Details):
         inside = "\n".join(part for part in map(_markdown, block.blocks) if part)

@@ -207,7 +207,7 @@
       },
       { rootMargin: "400px" },
     );
-    for (const figure of all("figure")) seen.observe(figure);
+    for (const figure of all("figure:has(script.spec)")) seen.observe(figure);
   }
 
   // ---------------------------------------------------------------- groups without a chart of their own

@@ -1,0 +1,120 @@
+"""What attention looks like inside: the reference's weights and entropies, and where an output is off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench.cases.masks import row_bounds
+from attnbench.cases.operands import operand_head
+from attnbench.oracle.arithmetic import EXACT
+from attnbench.oracle.heads import one_head, rounded
+from attnbench.oracle.selection import Selection, select
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.judge import Judgement, Truth
+
+MOST_HEADS = 16
+FINEST = 128
+"""Pictures have at most so many rows and columns; beyond, a field stands for several queries or keys."""
+
+
+class InspectionError(ValueError):
+    """The case cannot be looked into; one sentence."""
+
+
+def whole_selection(case: Case) -> Selection:
+    """The selection of every row of every head.
+
+    Raises:
+        InspectionError: when the case is too large for that, or is not attention alone.
+    """
+    if case.operator != "attention":
+        raise InspectionError("inspect looks at attention itself: operator must be 'attention'")
+    selection = select(case)
+    whole = selection.rows is None and len(selection.groups) == case.batch * case.heads_kv
+    if not whole or not selection.gradients_of_keys == case.needs_gradients:
+        raise InspectionError("the case is too large to be looked into: batch * heads * seqlen_q * seqlen_kv <= 2**22")
+    return selection
+
+
+def write_inside(case: Case, batch_index: int, path: Path) -> dict[str, Any]:
+    """Write mask, weights and entropies of one batch element as ``.npz``.
+
+    Arrays: ``mask`` (rows, keys), the share of visible pairs; ``weights`` (heads, rows, keys), the mean weight in each
+    field; ``entropy`` (heads, seqlen_q) in bits, of the keys' weights alone, without a sink's; ``top_key`` (heads,
+    seqlen_q), the key with the largest weight, -1 for a row that sees none.
+    """
+    whole_selection(case)
+    low, high = row_bounds(case, batch_index)
+    keys = np.arange(case.seqlen_kv)
+    visible = (keys >= low[:, None]) & (keys < high[:, None])
+    weights, entropies, tops = [], [], []
+    heads = list(range(min(case.heads_q, MOST_HEADS)))
+    for head in heads:
+        of_head = weights_of(case, batch_index, head).numpy()
+        total = of_head.sum(-1, keepdims=True)
+        shares = np.divide(of_head, total, out=np.zeros_like(of_head), where=total > 0)
+        logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
+        entropies.append(-(shares * logs).sum(-1))
+        tops.append(np.where(total[:, 0] > 0, of_head.argmax(-1), -1))
+        weights.append(pooled(of_head, np.mean))
+    np.savez_compressed(
+        path,
+        mask=pooled(visible.astype(np.float64), np.mean),
+        weights=np.stack(weights).astype(np.float32),
+        entropy=np.stack(entropies).astype(np.float32),
+        top_key=np.stack(tops),
+    )
+    return {"heads": heads, "visible": int(visible.sum())}
+
+
+def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
+    """The attention weights of one query head, exact, shape (seqlen_q, seqlen_kv).
+
+    They are what attention makes of the identity as values: ``weights @ I``.
+    """
+    import torch
+
+    key_head = head // (case.heads_q // case.heads_kv)
+    q = EXACT.load(rounded(case, operand_head(case, "q", batch_index, head)))
+    k = EXACT.load(rounded(case, operand_head(case, "k", batch_index, key_head)))
+    identity = torch.eye(case.seqlen_kv, dtype=torch.float64)
+    everything = Selection(((batch_index, key_head),), None, gradients_of_keys=False)
+    return one_head(case, EXACT, (batch_index, head), everything, q, k, identity, None).out
+
+
+def write_errors(case: Case, batch_index: int, truth: Truth, judgement: Judgement, path: Path) -> dict[str, Any]:
+    """Write, for each judged tensor, absolute errors over (query or key, feature) and head: the largest in each field.
+
+    Arrays: ``out``, ``dq`` (query heads, rows, columns), ``dk``, ``dv`` (KV heads, rows, columns).
+    """
+    selection = whole_selection(case)
+    arrays: dict[str, NDArray[np.float32]] = {}
+    scales: dict[str, float] = {}
+    for name, got in judgement.seen.items():
+        if name == "lse":
+            continue
+        answer = truth.answers[name]
+        places = selection.query_heads(case) if name in ("out", "dq") else list(selection.groups)
+        chosen = [i for i, (b, _) in enumerate(places) if b == batch_index][:MOST_HEADS]
+        distance = (got[chosen] - answer[chosen]).abs().nan_to_num(float("inf"), posinf=float("inf")).numpy()
+        arrays[name] = np.stack([pooled(plane, np.max) for plane in distance]).astype(np.float32)
+        scales[name] = float(answer[chosen].square().mean().sqrt())
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub mistakes the arrays for options
+    return {"rms": scales}
+
+
+def pooled(plane: NDArray[np.float64], gather: Any) -> NDArray[np.float64]:
+    """The plane in at most ``FINEST`` by ``FINEST`` fields."""
+    for axis in (0, 1):
+        parts = np.array_split(plane, min(FINEST, plane.shape[axis]), axis=axis)
+        plane = np.stack([gather(part, axis=axis) for part in parts], axis=axis)
+    return plane

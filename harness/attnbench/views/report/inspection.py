@@ -1,0 +1,280 @@
+"""The page of ``attnbench inspect``: mask, weights and entropy per head, and errors over (query or key, feature)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench.store.record import JUDGED_TENSORS
+from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.format import count, number
+from attnbench.views.report.blocks import Block, Figure, Finding, Lead, Picture, Report, Section
+from attnbench.views.report.drawing import colour, drawn, in_focus, shown, tooltip
+from attnbench.views.report.page import html_page, markdown_page, pictures_of, svg_file
+from attnbench.views.report.picture import png
+from attnbench.views.report.style import Mark, marks_of
+from attnbench.views.report.vega import vega_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from attnbench.views.document import Row
+
+_MOST_LINES = 200
+"""Queries that the curve of an entropy goes through."""
+
+
+def write_inspection_page(folder: Path) -> bool:
+    """Write ``index.html``, ``report.md`` and the pictures beside an inspection's data.
+
+    Returns:
+        Whether an implementation disagrees.
+    """
+    facts = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
+    with np.load(folder / "inside.npz") as inside:
+        report = inspection_report(facts, dict(inside), _errors(folder, facts))
+    (folder / "index.html").write_text(html_page(report, vega_bundle()), encoding="utf-8")
+    (folder / "report.md").write_text(markdown_page(report), encoding="utf-8")
+    for section in report.sections:
+        for block in pictures_of(section.blocks):
+            if isinstance(block, Picture):
+                (folder / f"{block.stem}.png").write_bytes(block.png)
+            else:
+                (folder / f"{block.stem}.svg").write_text(svg_file(block), encoding="utf-8")
+    return any(one["status"] == "wrong" for one in facts["implementations"])
+
+
+def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for one in facts["implementations"]:
+        if one["errors"]:
+            with np.load(folder / one["errors"]) as arrays:
+                found[one["implementation"]] = dict(arrays)
+    return found
+
+
+def inspection_report(
+    facts: Mapping[str, Any], inside: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]
+) -> Report:
+    """Everything that the page says.
+
+    Args:
+        facts: what ``inspection.json`` holds.
+        inside: arrays of ``inside.npz``.
+        errors: arrays of ``errors-N.npz`` by implementation.
+    """
+    heads = [f"head {head}" for head in facts["heads"]]
+    marks = marks_of(heads)
+    sections = [
+        Section(anchor="mask", title="Who sees whom", blocks=_mask(facts, inside)),
+        Section(anchor="weights", title="Attention weights", blocks=_weights(facts, inside)),
+        Section(anchor="entropy", title="Entropy", blocks=[_entropy(heads, inside, marks)]),
+    ]
+    if facts["implementations"]:
+        sections.append(Section(anchor="errors", title="Implementations", blocks=_implementations(facts, errors)))
+    sections.append(Section(anchor="provenance", title="The case", blocks=[_case_table(facts)]))
+    return Report(title="Attention itself", subtitle=facts["label"], sections=sections, marks=marks)
+
+
+def _mask(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:
+    case, visible = facts["case"], facts["visible"]
+    pairs = case["seqlen_q"] * case["seqlen_kv"]
+    said = f"{visible:,} of {count(pairs, 'pair')} of a query and a key are visible: {number(100 * visible / pairs)} %."
+    return [
+        Lead(text=said),
+        Picture(
+            stem="mask",
+            title=f"mask {case['mask']}: queries down, keys across",
+            alt=f"Mask {case['mask']}, queries down and keys across. {said}",
+            png=png(inside["mask"]),
+            table=_rows_table(inside["mask"], "keys that it sees, %", 100),
+        ),
+    ]
+
+
+def _rows_table(plane: Any, title: str, factor: float) -> Table:
+    """The mean of some rows of a picture."""
+    step = max(1, len(plane) // 16)
+    rows: list[Row] = [
+        {"row": f"{100 * i / len(plane):.0f} %", "mean": factor * float(plane[i].mean())}
+        for i in range(0, len(plane), step)
+    ]
+    return Table(
+        columns=[
+            Column(title="queries, from the first", text=lambda row: str(row["row"]), is_number=True),
+            Column(title=title, text=lambda row: number(row["mean"]), is_number=True),
+        ],
+        rows=rows,
+    )
+
+
+def _weights(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:
+    fine = inside["weights"].shape[1:]
+    exact = fine == (facts["case"]["seqlen_q"], facts["case"]["seqlen_kv"])
+    what = "Each field is one query and one key" if exact else "Each field is the mean over some queries and keys"
+    blocks: list[Block] = [
+        Paragraph(text=f"{what}; its colour is as dense as the square root of the weight over the head's largest one.")
+    ]
+    for index, head in enumerate(facts["heads"]):
+        plane, tops = inside["weights"][index], inside["top_key"][index]
+        entropy = inside["entropy"][index]
+        largest = float(plane.max())
+        said = f"largest {number(largest)}, mean entropy {number(float(entropy.mean()))} bits"
+        blocks.append(
+            Picture(
+                stem=f"weights-{head}",
+                title=f"head {head}: {said}",
+                alt=f"Attention weights of head {head}, queries down and keys across: {said}.",
+                png=png(plane),
+                table=_queries_table(entropy, tops),
+            )
+        )
+    return blocks
+
+
+def _queries_table(entropy: Any, tops: Any) -> Table:
+    step = max(1, len(entropy) // 16)
+    rows: list[Row] = [
+        {"query": i, "entropy": float(entropy[i]), "top": int(tops[i])} for i in range(0, len(entropy), step)
+    ]
+    return Table(
+        columns=[
+            Column(title="query", text=lambda row: str(row["query"]), is_number=True),
+            Column(title="entropy, bits", text=lambda row: number(row["entropy"]), is_number=True),
+            Column(title="largest weight on key", text=_top_text, is_number=True),
+        ],
+        rows=rows,
+    )
+
+
+def _top_text(row: Row) -> str:
+    return "none" if row["top"] < 0 else str(row["top"])
+
+
+def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Mark]) -> Figure:
+    import altair as alt
+
+    entropies = inside["entropy"]
+    queries = np.unique(np.linspace(0, entropies.shape[1] - 1, _MOST_LINES).round().astype(int))
+    rows = [
+        {
+            "implementation": head,
+            "query": int(query),
+            "value": round(float(entropies[index, query]), 4),
+            "at": f"query {query}",
+            "text": f"{entropies[index, query]:.3f} bits",
+        }
+        for index, head in enumerate(heads)
+        for query in queries
+    ]
+    legend = alt.Legend(orient="bottom", columns=4, title=None)
+    base = shown(rows).encode(
+        x=alt.X("query:Q", title="query"),
+        y=alt.Y("value:Q", title="entropy of its weights, bits"),
+        color=colour(marks, heads, legend),
+        opacity=in_focus(),
+        tooltip=tooltip(),
+    )
+    table_rows: list[Row] = [
+        {"implementation": head, "least": float(e.min()), "mean": float(e.mean()), "most": float(e.max())}
+        for head, e in zip(heads, entropies, strict=True)
+    ]
+    means = [row["mean"] for row in table_rows]
+    return Figure(
+        stem="entropy",
+        title="entropy of each query's weights",
+        alt=f"Entropy of the attention weights over the queries, a curve for each head. Mean {number(min(means))} to "
+        f"{number(max(means))} bits: 0 is a single key, log2 of the visible keys is the plain mean of them.",
+        drawing=drawn(alt.layer(base.mark_line(strokeWidth=1.5)), 300),
+        table=Table(
+            columns=[
+                Column(title="head", text=lambda row: str(row["implementation"]), is_implementation=True),
+                *(_number_column(name, name) for name in ("least", "mean", "most")),
+            ],
+            rows=table_rows,
+        ),
+    )
+
+
+def _number_column(title: str, field: str) -> Column:
+    return Column(title=title, text=lambda row: number(row[field]), is_number=True)
+
+
+def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    rows = [
+        {
+            "implementation": one["implementation"],
+            "status": one["status"],
+            **{name: one["fields"].get(f"{name}_error_ratio") for name in JUDGED_TENSORS},
+            "reason": one["reason"],
+            "repro": one["repro"],
+        }
+        for one in facts["implementations"]
+    ]
+    judged = [name for name in JUDGED_TENSORS if any(row[name] is not None for row in rows)]
+    wrong = [one for one in facts["implementations"] if one["status"] == "wrong"]
+    blocks: list[Block] = [
+        Finding(text=f"{one['implementation']} disagrees: {one['reason']}." + _cause(one)) for one in wrong
+    ]
+    blocks.append(
+        Table(
+            title="Error over budget",
+            columns=[
+                Column(title="implementation", text=lambda row: str(row["implementation"])),
+                Column(title="status", text=lambda row: str(row["status"]), is_status=True),
+                *(_number_column(name, name) for name in judged),
+                Column(title="reason", text=lambda row: str(row["reason"] or "")),
+                Column(title="command", text=lambda row: str(row["repro"]), is_code=True),
+            ],
+            rows=rows,
+        )
+    )
+    number_of = {one["implementation"]: i for i, one in enumerate(facts["implementations"], start=1)}
+    # Where all agree, the maps show what rounding looks like; where one does not, only its errors matter.
+    for one in wrong or facts["implementations"][:1]:
+        name = one["implementation"]
+        for tensor, planes in errors.get(name, {}).items():
+            blocks += _error_maps(name, tensor, planes, one["rms"].get(tensor), f"error-{number_of[name]}-{tensor}")
+    return blocks
+
+
+def _cause(one: Mapping[str, Any]) -> str:
+    return f" A guess at the cause: {one['cause']}." if one.get("cause") else ""
+
+
+def _error_maps(name: str, tensor: str, planes: Any, rms: float | None, stem: str) -> list[Block]:
+    down = "keys" if tensor in ("dk", "dv") else "queries"
+    found: list[Block] = []
+    for head, plane in enumerate(planes):
+        row, column = np.unravel_index(int(np.nan_to_num(plane, posinf=np.inf).argmax()), plane.shape)
+        relative = f", {number(float(plane.max()) / rms)} of the tensor's RMS" if rms else ""
+        said = f"largest error {number(float(plane.max()))}{relative}, in field ({row}, {column})"
+        found.append(
+            Picture(
+                stem=f"{stem}-{head}",
+                title=f"{name}, {tensor}, head {head}: {said}",
+                alt=f"Absolute error of {tensor} of {name} in head {head}, {down} down and features across: {said}.",
+                png=png(plane, alarm=True),
+                table=_rows_table(plane, "mean of the errors", 1),
+            )
+        )
+    return found
+
+
+def _case_table(facts: Mapping[str, Any]) -> Table:
+    shown_facts = {
+        "case": facts["case_id"],
+        "batch element": facts["batch_index"],
+        "device": facts["device"],
+        **{name: value for name, value in facts["case"].items() if value is not None},
+    }
+    return Table(
+        columns=[
+            Column(title="field", text=lambda row: str(row["field"])),
+            Column(title="value", text=lambda row: str(row["value"])),
+        ],
+        rows=[{"field": name, "value": value} for name, value in shown_facts.items()],
+    )
