@@ -1,82 +1,163 @@
-"""The page in a real browser, at the widths of a telephone and of a desk."""
+"""The page in a real browser: telephone and desk, light and dark, with scripts and without."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from attnbench.views.report import write_report
+from tests.views.chromium import CHROMIUM, Chromium
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from attnbench.store.reader import RunFile
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium")
 
-# The page has no script of its own: one beside it looks into it, and writes what it sees where --dump-dom finds it.
-PROBE = """<!doctype html><body><iframe src="index.html" style="width: %dpx; height: 900px; border: 0"></iframe>
-<script>
-addEventListener("load", () => {
-  const page = document.querySelector("iframe").contentDocument;
-  const charts = [...page.querySelectorAll("figure > svg")].map(svg => svg.getBoundingClientRect());
-  const small = [...page.querySelectorAll("figure svg text")].filter(text => text.textContent)
-    .map(text => text.getBoundingClientRect().height);
-  const curve = page.querySelector("figure path[stroke='#6b3410']");
-  document.body.innerHTML = "<pre>" + JSON.stringify({
-    overflow: page.documentElement.scrollWidth - page.documentElement.clientWidth,
-    charts: charts.map(box => [box.width, box.height]),
-    smallest: Math.min(...small),
-    curve: getComputedStyle(curve).stroke,
-    ground: getComputedStyle(page.documentElement).backgroundColor,
-  }) + "</pre>";
-});
-</script></body>"""
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+CHARTS = """[...document.querySelectorAll("figure .chart svg")].map(svg => {
+  const box = svg.getBoundingClientRect();
+  return [box.width, box.height, svg.querySelectorAll("path, line, text").length];
+})"""
+SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll("figure .chart svg text")].filter(t => t.textContent)
+  .map(t => t.getBoundingClientRect().height))"""
+ALL_LIVE = "document.querySelectorAll('figure.is-live').length == document.querySelectorAll('script.spec').length"
+# Text against the ground that it stands on, WCAG 2; grounds of half-transparent parents are mixed.
+CONTRASTS = """(() => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    pen.clearRect(0, 0, 1, 1); pen.fillStyle = "rgba(0,0,0,0)"; pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = rgba(getComputedStyle(at).backgroundColor);
+      if (found[3] > 250) return found;
+    }
+    return [255, 255, 255];
+  };
+  const worst = [];
+  document.querySelectorAll("details").forEach((one) => (one.open = true));
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || ["SCRIPT", "STYLE", "OPTION"].includes(element.tagName) || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const ink = rgba(element.namespaceURI.endsWith("svg") ? style.fill : style.color);
+    const [low, high] = [light(ink), light(ground(element))].sort((a, b) => a - b);
+    worst.push([(high + 0.05) / (low + 0.05), element.tagName + " " + element.textContent.trim().slice(0, 30)]);
+  }
+  return worst.sort((a, b) => a[0] - b[0]).slice(0, 3);
+})()"""
 
 
 @pytest.fixture(scope="module")
-def report(scaling_run: RunFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report."""
-    return write_report([scaling_run], tmp_path_factory.mktemp("browser") / "report").parent
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One browser for all tests."""
+    with Chromium(tmp_path_factory.mktemp("profile")) as started:
+        yield started
 
 
-def seen(report: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
-    """What the browser makes of the page at this width."""
-    probe = report / f"probe-{width}.html"
-    probe.write_text(PROBE % width)
-    theme = ["--blink-settings=preferredColorScheme=0"] if dark else []
-    done = subprocess.run(
-        [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-            "--no-first-run", "--allow-file-access-from-files", f"--user-data-dir={report.parent / 'profile'}", *theme,
-            "--virtual-time-budget=5000", "--dump-dom", f"--window-size={width + 50},1000", probe.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    found = re.search(r"<pre>(.*)</pre>", done.stdout)
-    assert found, done.stderr
-    answer: dict[str, Any] = json.loads(found[1])
-    return answer
+@pytest.fixture(scope="module")
+def page(scaling_run: RunFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report's page."""
+    return write_report([scaling_run], tmp_path_factory.mktemp("browser") / "report")
 
 
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 @pytest.mark.parametrize("width", [400, 1600])
-def test_nothing_is_wider_than_the_window_and_every_chart_is_large_enough_to_read(report: Path, width: int) -> None:
-    page = seen(report, width)
-    assert page["overflow"] == 0
-    assert len(page["charts"]) == 10
-    for chart_width, chart_height in page["charts"]:
+def test_nothing_is_wider_than_the_window_and_every_chart_can_be_read(
+    browser: Chromium, page: Path, width: int, scripts: bool
+) -> None:
+    browser.open(page, width, scripts=scripts)
+    if scripts:
+        bring_all_to_life(browser)
+    assert browser.run(OVERFLOW) == 0
+    charts = browser.run(CHARTS)
+    assert len(charts) == 20
+    for chart_width, chart_height, marks in charts:
         assert 300 <= chart_width <= width
-        assert chart_height > 100
-    assert page["smallest"] >= 10
+        assert chart_height > 80
+        assert marks > 10
+    assert browser.run(SMALLEST_TEXT) >= 9
 
 
-def test_charts_follow_the_theme(report: Path) -> None:
-    light, dark = seen(report, 400), seen(report, 400, dark=True)
-    assert (light["ground"], dark["ground"]) == ("rgb(252, 252, 250)", "rgb(20, 23, 26)")
-    assert (light["curve"], dark["curve"]) == ("rgb(107, 52, 16)", "rgb(239, 138, 31)")
+def test_nothing_is_loaded_and_nothing_complains(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    bring_all_to_life(browser)
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in browser.requests if url.startswith("file:")]) == 1
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_text_has_a_contrast_of_four_and_a_half_in_both_themes(
+    browser: Chromium, page: Path, dark: bool, scripts: bool
+) -> None:
+    browser.open(page, 1600, dark=dark, scripts=scripts)
+    if scripts:
+        bring_all_to_life(browser)
+    worst = browser.run(CONTRASTS)
+    assert worst[0][0] >= 4.5, worst
+    ground = browser.run("getComputedStyle(document.documentElement).backgroundColor")
+    assert ground == ("rgb(20, 23, 26)" if dark else "rgb(252, 252, 250)")
+
+
+def test_hiding_an_implementation_hides_it_everywhere_and_stays_in_the_address(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    bring_all_to_life(browser)
+    points = "document.querySelectorAll('#time-1 .mark-symbol.role-mark path').length"
+    before = browser.run(points)
+    browser.run("document.querySelector('#filters input[name=\"slow/plain\"]').click()")
+    browser.wait(f"{points} == {before - 6}")
+    assert browser.run("[...document.querySelectorAll('tr[data-implementation=\"slow/plain\"]')]"
+                       ".every(row => !row.getClientRects().length)")  # fmt: skip
+    fragment = browser.run("location.hash")
+    assert "hide=slow" in fragment
+    browser.open(page, 1600, fragment=fragment)
+    assert not browser.run("document.querySelector('#filters input[name=\"slow/plain\"]').checked")
+
+
+def test_a_filter_leaves_its_cases_and_a_link_within_the_page_keeps_it(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    shown = "[...document.querySelectorAll('section#time figure')].filter(f => f.getClientRects().length).length"
+    assert browser.run(shown) == 4
+    browser.run("""(() => { const s = document.querySelector('#filters select[name="mask"]');
+      s.value = "causal"; s.dispatchEvent(new Event("change")); })()""")
+    assert browser.run(shown) == 2
+    browser.run("document.querySelector('nav a[href=\"#memory\"]').click()")
+    browser.wait("location.hash.startsWith('#memory?')")
+    assert "mask=causal" in browser.run("location.hash")
+    assert browser.run(shown) == 2
+
+
+def test_another_baseline_makes_other_speed_ups_and_is_named(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600, fragment="#speedup?baseline=fast/fused")
+    caption, own, other = browser.run("""(() => { const t = document.querySelector("table[data-baseline]");
+      const row = (name) => t.querySelector(`tr[data-implementation="${name}"]`).cells[6].textContent;
+      return [t.caption.textContent, row("fast/fused"), row("slow/plain")]; })()""")
+    assert caption.endswith("speed-up over fast/fused")
+    assert own == "1"
+    assert float(other.rstrip("×")) == pytest.approx((90_000 + 0.1 * 4096**2) / (40_000 + 0.9 * 4096**2), rel=0.05)
+
+
+def test_a_budget_is_answered_with_the_length_that_fits(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    browser.run("""(() => { const i = document.querySelector(".budget input");
+      i.value = 0.5; i.dispatchEvent(new Event("input")); })()""")
+    text = browser.run("document.querySelector('.budget tr[data-implementation=\"slow/plain\"]').cells[2].textContent")
+    assert float(text.rstrip("*").replace(",", "")) == pytest.approx((0.5 * 2**30 / 8) ** 0.5, rel=0.05)
+
+
+def bring_all_to_life(browser: Chromium) -> None:
+    """Scroll through the page, as a reader does."""
+    browser.run("document.querySelectorAll('details').forEach(d => d.open = d.id === 'filter-box')")
+    browser.run("""(async () => { for (const f of document.querySelectorAll("figure")) {
+      f.scrollIntoView(); await new Promise(requestAnimationFrame); } scrollTo(0, 0); })()""")
+    browser.wait(ALL_LIVE)
