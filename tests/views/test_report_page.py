@@ -307,3 +307,53 @@ def test_the_numbers_of_a_chart_are_those_of_the_run(page: Element, scaling_run:
     )
     (shown,) = [row[2] for row in rows if row[:2] == ["4k", "fast/fused"]]
     assert shown == f"{medians[1] / 1e6:.2f} ms"
+
+
+def test_the_map_names_the_fastest_its_lead_and_ties(page: Element) -> None:
+    (table,) = [one for one in section(page, "answer").all("table") if one.attributes.get("class") == "map"]
+    rows = {row.all("th")[0].words().strip(): row.all("td") for row in table.all("tr")[1:]}
+    assert len(rows) == 4
+    first, *_, last = rows["float32 · no mask"]
+    assert "slow/plain" in first.words()
+    assert "fast/fused" in last.words()
+    assert "≈" not in last.words()
+    assert "ahead of slow/blocked" in last.attributes["title"]
+    ties = [cell for cells in rows.values() for cell in cells if "tie" in cell.attributes["class"]]
+    assert len(ties) == 4
+    assert all("≈" in cell.words() for cell in ties)
+
+
+def test_wall_time_stands_beside_the_device_s_where_it_was_taken(run_of: Callable[..., RunFile]) -> None:
+    cases = [make_case(seqlen_q=n) for n in (128, 256)]
+    run = run_of([timed(case, "a/a", 1e6, time_wall_ns=1.25e6) for case in cases])
+    (figure,) = figures(page_of(run), "time")
+    assert "1.25 ms" in figure.words()
+    assert "device's time" in section(page_of(run), "time").words()
+
+
+def test_known_disagreements_of_what_was_run_are_listed(run_of: Callable[..., RunFile]) -> None:
+    run = run_of([timed(make_case(seqlen_q=128), "torch/sdpa-cudnn", 1e6)])
+    words = section(page_of(run), "agreement").words()
+    assert "pytorch#196678" in words
+    assert "pytorch#191937" not in words, "that one is another implementation's"
+
+
+def test_agreement_tells_the_worst_element_and_who_is_not_deterministic(run_of: Callable[..., RunFile]) -> None:
+    case = make_case(seqlen_q=128)
+    worst = timed(
+        case, "a/a", 1e6, out_error_ratio=0.9, out_error_worst=(0, 3, 17, 5), deterministic=False, spread_rel=1e-7
+    )
+    words = section(page_of(run_of([worst])), "agreement").words()
+    assert "batch 0, head 3, row 17, column 5" in words
+    assert "Not deterministic, calls on equal inputs differed: a/a in 1 cell" in words
+
+
+def test_environments_of_several_runs_are_compared_fact_by_fact(run_of: Callable[..., RunFile]) -> None:
+    lines = [timed(make_case(seqlen_q=128), "a/a", 1e6)]
+    one = run_of(lines, name="before.jsonl")
+    other = run_of(lines, name="after.jsonl", threads=4, environment={"cpu_model": "Imaginary 9001"})
+    words = section(page_of(one, other), "provenance").words()
+    assert "What differs between the runs" in words
+    assert "Imaginary 9000" in words
+    assert "Imaginary 9001" in words
+    assert "What differs" not in section(page_of(one), "provenance").words()
