@@ -26,7 +26,8 @@ def log_plot(
     """Draw curves of positive values over positive lengths; empty where there are not two lengths.
 
     Args:
-        curves: points by name. The first 26 are drawn, each with a letter; those that meet stand side by side, the first by name leftmost.
+        curves: points by name. The first 26 are drawn, each with a letter; those that meet stand side by side, the
+            first by name leftmost.
         unit: writes a value.
         width: characters of the plot itself.
         height: lines of it.

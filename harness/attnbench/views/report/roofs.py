@@ -51,7 +51,7 @@ def exponents(rows: Sequence[Row], marks: Mapping[str, Mark], what: str) -> Draw
     scale = alt.Scale(domain=[max(low, 0.0) - 0.05, min(high, 4.0) + 0.05], nice=False, clamp=True)
     guides = alt.Chart(inline([{"value": 1}, {"value": 2}])).mark_rule(color=LIGHT["chart-guide"], strokeDash=[3, 4])
     base = shown(rows).encode(y=names_down(names), color=colour(marks, names, None), tooltip=tooltip())
-    title = f"exponent of {what} over the length (dashed: n and n²)"
+    title = f"exponent of {what} (dashed: n, n²)"
     layers = [
         guides.encode(x=alt.X("value:Q", scale=scale)),
         base.mark_rule(strokeWidth=1.75).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q"),
