@@ -120,20 +120,33 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
 
 def _plots(group: Group) -> list[Block]:
     """Time and memory of a group over its lengths, where there are three or more of them."""
+    times = {name: [(n, cell.time_ns) for n, cell in points if cell.time_ns] for name, points in _curves(group).items()}
+    peaks = {
+        name: [(n, float(cell.memory_bytes)) for n, cell in points if cell.memory_bytes]
+        for name, points in _curves(group).items()
+    }
     found: list[Block] = []
-    for noun, value_of, unit in (
-        ("time of one call", lambda cell: cell.time_ns, duration),
-        ("peak memory of one call", lambda cell: cell.memory_bytes, size),
-    ):
-        curves: dict[str, list[tuple[int, float]]] = {}
-        for cell in group.cells:
-            value = value_of(cell)
-            if value:
-                curves.setdefault(cell.implementation, []).append((cell.case.seqlen_kv, value))
-        if len({tokens for points in curves.values() for tokens, _ in points}) >= FEWEST_POINTS:
-            text = log_plot(curves, lambda value, unit=unit: unit(value, 2))
-            found.append(Plot(title=f"{noun} over {group.axis}, both logarithmic", text=text))
+    for noun, curves, unit in (("time", times, _short_duration), ("peak memory", peaks, _short_size)):
+        known = {name: points for name, points in curves.items() if points}
+        if len({tokens for points in known.values() for tokens, _ in points}) >= FEWEST_POINTS:
+            title = f"{noun} of one call over {group.axis}, both logarithmic"
+            found.append(Plot(title=title, text=log_plot(known, unit)))
     return found
+
+
+def _curves(group: Group) -> dict[str, list[tuple[int, CellResult]]]:
+    curves: dict[str, list[tuple[int, CellResult]]] = {}
+    for cell in group.cells:
+        curves.setdefault(cell.implementation, []).append((cell.case.seqlen_kv, cell))
+    return curves
+
+
+def _short_duration(ns: float) -> str:
+    return duration(ns, 2)
+
+
+def _short_size(count_of_bytes: float) -> str:
+    return size(count_of_bytes, 2)
 
 
 def _left_out(group: Group, who: tuple[str, str], lengths: list[int]) -> str:
