@@ -32,7 +32,7 @@ FARTHEST = 64
 """No law is trusted beyond so many times the longest length that was measured."""
 LINEAR_AT_MOST = 1.15
 """A memory exponent whose interval lies above this contradicts O(n)."""
-MOST_FITS = 600
+MOST_FITS = 160
 """Curves that laws are fitted to; of a larger sweep, those of the first groups."""
 _LINEAR, _QUADRATIC = "O(n)", "O(n^2)"
 
@@ -209,6 +209,9 @@ def scaling_blocks(found: Sequence[Growth], marks: Mapping[str, Mark]) -> tuple[
         why = f": {'; '.join(reasons)}" if reasons else ""
         return [Paragraph(text=f"No law was fitted{why}.")], exports if found else []
     blocks: list[Block] = []
+    if len(found) >= MOST_FITS:
+        text = f"Laws are fitted to the curves of the first groups of cases only ({len(found)} curves); narrow the run."
+        blocks.append(Paragraph(text=text))
     contradictions = [said for one in found if (said := one.contradiction)]
     blocks += [Finding(text=f"{said}.") for said in contradictions]
     declared = [one for one in laws if one.quantity == "memory" and one.declared]
