@@ -1,4 +1,4 @@
-"""Parts of ``numba/flash``: that it agrees with the definition is told by test_agreement.py and the conformance tests."""
+"""Parts of ``numba/flash``. That all of it agrees with the definition is for test_agreement.py and conformance."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def powers(x: Any, result: Any) -> None:
         SIMD.store(result, i, SIMD.exp2(SIMD.load(x, i)))
 
 
+@compiled
+def packed(tile: Any, row_size: int, source: Any, start: int, count: int) -> None:
+    TILES.pack(tile, 0, row_size, source, start, count)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_exp2_is_within_two_units_in_the_last_place(dtype: Any) -> None:
     lowest = np.finfo(dtype).minexp
@@ -53,8 +58,7 @@ def test_exp2_of_what_is_hidden_is_zero_and_of_nan_is_nan(dtype: Any) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 6, 7, 11, 12, 13])
 def test_a_product_covers_all_rows_and_columns_and_nothing_else(rows: int, vectors: int) -> None:
     """Whatever is left over when tiles of six rows and some registers have been laid."""
-    columns, inner, room = vectors * 512 // TARGET.TARGET.register_bits * TARGET.TARGET.lanes(32), 7, 3
-    columns = vectors * TARGET.TARGET.lanes(32)
+    columns, inner, room = vectors * TARGET.TARGET.lanes(32), 7, 3
     a, b = RNG.integers(-4, 5, (rows, inner)), RNG.integers(-4, 5, (inner, columns))  # sums are exact
     c = np.full((rows + room, columns), np.nan, np.float32)
     wide, narrow = a.astype(np.float32), b.astype(np.float32)
@@ -93,7 +97,7 @@ def test_a_tile_is_padded_with_zeros_whatever_lay_there_before() -> None:
     """Padding meets weights of zero, and zero times what was left in memory may be NaN."""
     source = np.arange(15, dtype=np.float32).reshape(3, 5)
     tile = np.full(3 * 16, np.nan, np.float32)
-    TILES.pack(tile, 0, 16, source, 1, 2)
+    packed(tile, 16, source, 1, 2)
     np.testing.assert_array_equal(tile[:32].reshape(2, 16)[:, :5], source[1:])
     np.testing.assert_array_equal(tile[:32].reshape(2, 16)[:, 5:], 0)
 
@@ -119,21 +123,15 @@ def test_bounds_of_a_tile_leave_rows_out_that_see_nothing() -> None:
 @pytest.mark.parametrize("seqlen_q", [3, 200])
 def test_the_number_of_threads_changes_no_bit_of_the_forward_pass(seqlen_q: int, dtype: str) -> None:
     case = make_case(heads_q=6, heads_kv=2, seqlen_q=seqlen_q, seqlen_kv=1200, dtype=dtype, mask="key_padding")
-    flash, operands = part("__init__"), operands_of(case)
-    plan = importlib.import_module("attnbench.implementations.numba_flash").Plan(case, operands)
-    assert flash is not None
+    module, operands = importlib.import_module("attnbench.implementations.numba_flash"), operands_of(case)
+    plan = module.Plan(case, operands)
     found = []
     for threads in (1, 2):
         plan.rules = (*plan.rules[:-1], threads)
-        out, lse = results_with(plan, operands, case)
+        out, lse = module.flash(operands.q, operands.k, operands.v, case, plan)
         found.append((out.view(torch.int16 if dtype == "bfloat16" else torch.int32), lse))
     assert torch.equal(found[0][0], found[1][0])
     assert torch.equal(found[0][1], found[1][1])
-
-
-def results_with(plan: Any, operands: Any, case: Any) -> Any:
-    module = importlib.import_module("attnbench.implementations.numba_flash")
-    return module.flash.function(operands.q, operands.k, operands.v, case, plan)
 
 
 def test_few_heads_are_cut_into_parts_so_that_all_threads_have_work() -> None:
