@@ -1,7 +1,7 @@
 """JAX's dot_product_attention: as cuDNN's fused kernel, and as what XLA makes of the definition. Forward only.
 
-Written from docs.jax.dev, never run. JAX takes most of a GPU's memory for itself unless told not to, which its first
-import here tells. On CUDA it is checked and not timed: JAX has streams of its own.
+Written from docs.jax.dev; on CUDA neither was run. JAX takes most of a GPU's memory for itself unless told not to, and
+its first import here tells it. On CUDA it is checked and not timed: JAX has streams of its own.
 """
 
 from __future__ import annotations
@@ -16,26 +16,36 @@ if TYPE_CHECKING:
     from attnbench import Case
 
 SUPPORTED: dict[str, Any] = {
-    "device": "cuda",
-    "dtypes": ("float16", "bfloat16"),
     "masks": ("none", "causal", "sliding_window"),
     "gqa": True,
     "layout": "bshd",
     "framework": "jax",
-    "requires": ("jax>=0.11",),
-    "untested": True,
 }
 
 
-@attention("jax/cudnn", memory="O(n)", **SUPPORTED)
+@attention(
+    "jax/cudnn",
+    device="cuda",
+    dtypes=("float16", "bfloat16"),
+    memory="O(n)",
+    requires=("jax>=0.11",),
+    untested=True,
+    **SUPPORTED,
+)
 def cudnn(q: Any, k: Any, v: Any, case: Case) -> Any:
     """JAX's dot_product_attention as cuDNN's fused kernel, from its documentation."""
     return call("cudnn", q, k, v, case)
 
 
-@attention("jax/xla", **SUPPORTED)
+@attention(
+    "jax/xla",
+    device=("cpu", "cuda"),
+    dtypes=("float32", "float16", "bfloat16"),
+    requires=("jax>=0.10",),
+    **SUPPORTED,
+)
 def xla(q: Any, k: Any, v: Any, case: Case) -> Any:
-    """JAX's dot_product_attention as XLA compiles its definition, from its documentation."""
+    """JAX's dot_product_attention as XLA compiles its definition."""
     return call("xla", q, k, v, case)
 
 
@@ -62,9 +72,10 @@ def compiled(implementation: str, scale: float, causal: bool, window_left: int |
 
 
 def refusal(case: Case, device: str) -> str | None:
-    """Nothing beyond the declaration; but JAX is about to be imported, and must know by then."""
-    del case, device
+    """What XLA lacks on a CPU. And JAX is about to be imported, and must know by then."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if device == "cpu" and case.dtype == "float16":
+        return "XLA has no product of float16 with float32 sums on a CPU"
     return None
 
 

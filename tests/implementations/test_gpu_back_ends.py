@@ -102,7 +102,7 @@ def test_layout_scale_mask_and_heads_are_passed_on_as_the_library_documents_them
         assert disagreement(case, dict(found), answer_of(case)) is None
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", sorted({*MODULES} - {"jax/xla"}))  # which runs on a CPU too, and was run there
 def test_it_is_listed_as_untested_and_says_why_it_is_unavailable(name: str) -> None:
     (found,) = [one for one in bundled() if one.name == name]
     assert found.declaration is not None

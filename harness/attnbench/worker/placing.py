@@ -165,7 +165,8 @@ def _expanded(one: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.f
 
 
 def _swap(tensor: Any, a: int, b: int) -> Any:
-    return np.swapaxes(tensor, a, b) if isinstance(tensor, np.ndarray) else tensor.transpose(a, b)
+    """Exchange two axes: the one word for it that NumPy, torch and JAX share."""
+    return tensor.swapaxes(a, b)
 
 
 def _to_framework(values: NDArray[np.floating], dtype: str | None, framework: str, device: str) -> Any:

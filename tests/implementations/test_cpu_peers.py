@@ -1,0 +1,59 @@
+"""The libraries of the extra ``peers-cpu``: installed, they agree; elsewhere a listing says what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from attnbench import make_case
+from attnbench.registry.discover import bundled
+from tests.implementations.conftest import answer_of, disagreement, implementation, results_of
+
+PEERS = {"onnxruntime/mha": "onnxruntime_mha", "openvino/sdpa": "openvino_sdpa", "jax/xla": "jax_attention"}
+EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def missing(name: str) -> list[str]:
+    needed = implementation(PEERS[name], name).declaration.requires
+    return [one for one in needed if not installed(Requirement(one).name)]
+
+
+def installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_listing_says_what_is_missing(name: str) -> None:
+    (found,) = [one for one in bundled() if one.name == name]
+    if missing(name):
+        assert found.unavailable is not None
+        assert all(Requirement(one).name in found.unavailable for one in missing(name)[:1])
+    else:
+        assert found.unavailable is None
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_extra_brings_what_it_needs(name: str) -> None:
+    offered = {Requirement(one).name for one in EXTRAS["peers-cpu"]}
+    assert {Requirement(one).name for one in implementation(PEERS[name], name).declaration.requires} <= offered
+
+
+@pytest.mark.parametrize("mask", ["none", "causal"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("onnxruntime/mha", "float32"), ("openvino/sdpa", "float32"), ("openvino/sdpa", "bfloat16")]
+)
+def test_it_agrees_with_the_definition(name: str, dtype: str, mask: str) -> None:
+    if missing(name):
+        pytest.skip(f"not installed: {', '.join(missing(name))}")
+    one: Any = implementation(PEERS[name], name)
+    case = make_case(batch=2, heads_q=4, seqlen_q=70, head_dim=40, dtype=dtype, mask=mask)
+    assert disagreement(case, results_of(one, case), answer_of(case)) is None
