@@ -17,7 +17,6 @@ limits it.
 
 from __future__ import annotations
 
-import math
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench import Case, Operands
-
-LOG2_E = math.log2(math.e)
 
 
 @attention(
@@ -76,11 +73,11 @@ class Plan:
         bias = diagonal_bias(case, table, spare=entry.TILE)
         sinks = np.full(case.heads_q, -np.inf) if operands.sinks is None else operands.sinks.double().numpy()
         cap = case.softcap or 0
-        scale = [case.scale / cap if cap else case.scale * LOG2_E, 1, case.scale]
         words = np.int32 if entry.multiplied_in_pairs(case.dtype) else number
+        scale = [case.scale / cap if cap else case.scale, 1, case.scale]
         self.rules = (
-            low, high, (bias * LOG2_E).astype(number), (sinks * LOG2_E).astype(number), np.array(scale, number),
-            number(cap * LOG2_E), np.empty(0, words), np.empty(0, number), numba.get_num_threads(),
+            low, high, bias.astype(number), sinks.astype(number), np.array(scale, number), number(cap),
+            np.empty(0, words), np.empty(0, number), numba.get_num_threads(),
         )  # fmt: skip
         self.forward = entry.kernel("decode" if case.seqlen_q <= entry.QUERIES else "forward", case.dtype)
         self.backward = entry.kernel("backward", case.dtype) if case.needs_gradients else None

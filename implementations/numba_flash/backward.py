@@ -2,7 +2,7 @@
 
 For each tile of queries and block of keys, transposed as in the forward pass::
 
-    S^T = K Q^T           P^T  = 2^(S^T - LSE)
+    S^T = K Q^T           P^T  = exp(S^T - LSE)
     dP^T = V dO^T         dS^T = P^T * (dP^T - delta)     delta = rowsum(dO * O)
     dV += P^T dO          dK += dS^T Q                    dQ^T += K^T dS^T
 
@@ -24,8 +24,8 @@ from .compiling import Array, chosen_by_types, compiled
 from .forward import bounds_of_tile
 from .product import multiply, multiply_add
 from .scheduling import counters, next_task
-from .simd import exp2, fma, lanes_of, load, select, spread, store, sum_of
-from .softmax import LOG2_E, TILE, add_bias, cap, hide
+from .simd import exp, fma, lanes_of, load, select, spread, store, sum_of
+from .softmax import TILE, add_bias, cap, hide
 from .tiles import aligned, pack, pack_for_sum, padded, pair_vectors, per_word, store_halves, transpose, unpack
 
 BLOCK_KV = 128
@@ -46,10 +46,10 @@ def differentiate(
         ds_pairs: to fill: dS; in words, a word is two neighbouring keys, (keys / 2, TILE). Else ``ds_rows`` itself.
         keys: as many.
         vectors: registers of queries.
-        lse: of the queries, in units of log2(e), from ``at`` on; +inf for those that see no key.
+        lse: of the queries, from ``at`` on; +inf for those that see no key.
         delta: of the queries, from ``at`` on.
         at: where this tile's queries begin.
-        softcap: in units of log2(e); 0 is none.
+        softcap: of the scores; 0 is none.
     """
     raise NotImplementedError  # compiled code has the following
 
@@ -70,7 +70,7 @@ def _differentiate(
             for key in range(keys):
                 place = key * TILE + v
                 score = load(s, place)
-                weight = exp2(score - normalizer)
+                weight = exp(score - normalizer)
                 store(p_rows, place, weight)
                 gradient = weight * (load(dp, place) - taken_off)
                 if softcap > 0:
@@ -89,7 +89,7 @@ def _differentiate(
             for key in range(keys):
                 place = key * TILE + v
                 score = load(s, place)
-                weight = exp2(score - normalizer)
+                weight = exp(score - normalizer)
                 store_halves(p_rows, place // 2, weight)
                 gradient = weight * (load(dp, place) - taken_off)
                 if softcap > 0:
@@ -185,7 +185,7 @@ def add_gradients(
             source = row + min(lane, count - 1)
             lows[i * TILE + lane], highs[i * TILE + lane] = low[source], high[source]
             sees = (lane < count and lse[source] > -np.inf) or lse[source] != lse[source]
-            normalizer[i * TILE + lane] = lse[source] * LOG2_E if sees else np.inf
+            normalizer[i * TILE + lane] = lse[source] if sees else np.inf
         bounds[i] = bounds_of_tile(low, high, row, count)
         first, beyond = min(first, bounds[i, 0]), max(beyond, bounds[i, 1])
 

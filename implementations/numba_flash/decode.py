@@ -3,7 +3,7 @@
 With so few queries a register of 16 would be nearly empty, so here rows of K and V lie along the registers::
 
     S = Q K^T            dot products; a register of the result holds one query's scores with 16 keys
-    P = 2^(S - max)
+    P = exp(S - max)
     O = O + P V          a register holds 16 columns of V and of O
 
 All queries of all heads that share their keys go together, so that each key is read from memory once: that is what such
@@ -22,8 +22,8 @@ from numba import prange, types
 from .compiling import Array, chosen_by_types, compiled
 from .product import dots, multiply_add
 from .scheduling import counters, next_task
-from .simd import exp2, lane_numbers, lanes_of, largest_of, load, maximum, select, spread, store, sum_of
-from .softmax import LN_2, TILE, cap
+from .simd import exp, lane_numbers, lanes_of, largest_of, load, maximum, select, spread, store, sum_of
+from .softmax import TILE, cap
 from .tiles import aligned, flat, in_place, pack, pack_for_sum, padded, per_word, store_halves, unpack, wide
 
 QUERIES = 16  # of a head: with more of them registers fill with queries
@@ -79,10 +79,10 @@ def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, in
     base = state[0] if state[0] > -np.inf else s.dtype.type(0)
     total = spread(s, s.dtype.type(0))
     for vector in range(vectors):
-        weights = exp2(load(s, at + vector * lanes) - spread(s, base))
+        weights = exp(load(s, at + vector * lanes) - spread(s, base))
         store_weights(p, at + vector * lanes, weights)
         total = total + weights
-    rescale = np.exp2(before - base)
+    rescale = np.exp(before - base)
     state[1] = state[1] * rescale + sum_of(total)
     return rescale
 
@@ -180,7 +180,7 @@ def merge(out: Array, lse: Array, sink: float, partial: Array, state: Array, row
     Args:
         out: to fill, (seqlen_q, head_dim_v).
         lse: to fill, (seqlen_q,).
-        sink: of this head, in units of log2(e); -inf is none.
+        sink: of this head; -inf is none.
         partial: (splits, queries, head_dim_v padded); the first split's is overwritten.
         state: (splits, queries, 2).
         row: of this head's first query among the queries.
@@ -195,16 +195,16 @@ def merge(out: Array, lse: Array, sink: float, partial: Array, state: Array, row
             score = state[split, r, 0]
             highest = max(highest, score)
         base = highest if highest > -np.inf else state.dtype.type(0)
-        weight = np.exp2(sink - base)
+        weight = np.exp(sink - base)
         for split in range(state.shape[0]):
-            factor = np.exp2(state[split, r, 0] - base)
+            factor = np.exp(state[split, r, 0] - base)
             weight += state[split, r, 1] * factor
             for d in range(row_size):
                 sums[r * row_size + d] = partial[split, r, d] * factor + (sums[r * row_size + d] if split else 0)
         inverse = 1 / weight if weight != 0 else 0
         for d in range(row_size):
             sums[r * row_size + d] *= inverse
-        lse[i] = highest * LN_2 + np.log(weight)
+        lse[i] = highest + np.log(weight)
         unpack(out, i, sums, r * row_size, row_size, 1, spare)
 
 

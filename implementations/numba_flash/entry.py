@@ -2,20 +2,20 @@
 
 Arguments of all kernels, where they are not told otherwise:
 
-=========
-================================================================================================================ q
-(batch, heads_q, seqlen_q, head_dim), any strides; so are the other tensors k, v       (batch, heads_kv, seqlen_kv,
-head_dim and head_dim_v) out        to fill, (batch, heads_q, seqlen_q, head_dim_v) lse        (batch, heads_q,
-seqlen_q), natural logarithms, float32 or float64 low, high  (batch, seqlen_q): the first key that a row sees, and the
-first beyond; int32 or, for float64, int64 bias       (heads_q, seqlen_q + seqlen_kv - 1 and a tile to spare), by query
-index - key index + seqlen_kv - 1, in units of
-           log2(e); or (heads_q, 0)
-sinks      (heads_q,), in units of log2(e); -inf is none
-scale      what Q K^T is multiplied by: the case's scale in units of log2(e), or over the softcap; then 1, then the
-scale softcap    in units of log2(e); 0 is none words      an empty array of the type in which matrices are multiplied:
-int32 for pairs of bfloat16 number     an empty array of the type in which products are added up: float32, or float64
-threads    how many to use =========
-================================================================================================================
+- ``q``: (batch, heads_q, seqlen_q, head_dim), any strides; so are the other tensors.
+- ``k``, ``v``: (batch, heads_kv, seqlen_kv, head_dim or head_dim_v).
+- ``out``: to fill, (batch, heads_q, seqlen_q, head_dim_v).
+- ``lse``: (batch, heads_q, seqlen_q), natural logarithms, float32 or float64.
+- ``low``, ``high``: (batch, seqlen_q), the first key that a row sees and the first beyond; int32, or int64 for float64.
+- ``bias``: (heads_q, seqlen_q + seqlen_kv - 1 and a tile to spare), by query index - key index + seqlen_kv - 1; or
+  (heads_q, 0).
+- ``sinks``: (heads_q,); -inf is none.
+- ``scale``: (3,): what Q K^T is multiplied by, which is the case's scale or, before a cap, that over the softcap; 1;
+  the case's scale.
+- ``softcap``: of the scores; 0 is none.
+- ``words``: an empty array of the type in which matrices are multiplied: int32 for pairs of bfloat16.
+- ``number``: an empty array of the type in which products are added up, float32 or float64.
+- ``threads``: how many to use.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A task is a block of queries of a few heads that share their keys. Keys and valu
 a time, and for each tile of queries
 
     S^T = K Q^T          a register holds one key's scores with 16 queries
-    P^T = 2^(S^T - max)  and O^T is corrected whenever a larger score turns up
+    P^T = exp(S^T - max) and O^T is corrected whenever a larger score turns up
     O^T = O^T + V^T P^T
 
 Both products read K and V a number at a time, as they lie in memory, so neither is transposed; only Q and O are, once
@@ -22,7 +22,7 @@ from .compiling import Array, compiled
 from .product import multiply, multiply_add
 from .scheduling import counters, next_task
 from .simd import lanes_of, load, store
-from .softmax import LN_2, TILE, add_bias, cap, hide, weigh
+from .softmax import TILE, add_bias, cap, hide, weigh
 from .tiles import aligned, pack, pack_for_sum, padded, per_word, transpose, unpack, wide
 
 BLOCK_KV = 128
@@ -155,7 +155,7 @@ def attend(
             count = min(TILE, seqlen_q - row)
             for lane in range(count):
                 weight = total[t * TILE + lane]
-                lse[head + h, row + lane] = highest[t * TILE + lane] * LN_2 + np.log(weight)
+                lse[head + h, row + lane] = highest[t * TILE + lane] + np.log(weight)
                 rescale[lane] = 1 / weight if weight != 0 else 0  # NaN stays NaN
             for d in range(head_dim_v):
                 for lane in range(0, count, lanes):

@@ -183,7 +183,7 @@ EXP2 = {
 
 
 def emit_exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """See :func:`exp2`."""
+    """2 to the power of each lane; see :func:`simd.exp`."""
     of = x.type
     bits = 32 if isinstance(of.element, ir.FloatType) else 64
     if TARGET.scale is None:

@@ -2,34 +2,21 @@
 
 A tile holds the scores of some keys with up to ``TILE`` queries, **transposed**: ``s[key * TILE + query]``. So a
 register holds one key's scores with 16 queries, and everything that a softmax does along the keys (maximum, sum) is
-done for 16 queries at once, without ever adding up within a register. Scores are in units of log2(e), so that weights
-are powers of two.
+done for 16 queries at once, without ever adding up within a register.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import types
 
 from .compiling import Array, chosen_by_types, compiled
-from .simd import exp2, fma, lanes_of, load, maximum, select, spread, store
+from .simd import exp, fma, lanes_of, load, maximum, select, spread, store
 from .tiles import pair_vectors
 
 TILE = 64  # queries
-LOG2_E = math.log2(math.e)
-LN_2 = math.log(2)
-
-
-class Rules(NamedTuple):
-    """What makes weights of the scores of one head."""
-
-    low: Array  # (seqlen_q,), the first key that a row sees
-    high: Array  # (seqlen_q,), the first key beyond
-    bias: Array  # by query index - key index + seqlen_kv - 1, in units of log2(e), with a tile to spare; or empty
-    softcap: float  # in units of log2(e); 0 is none
 
 
 # --- Score modifications and masks ------------------------------------------------------------------------------------
@@ -61,7 +48,7 @@ def cap(s: Array, keys: int, vectors: int, softcap: float) -> None:
             series = spread(s, s.dtype.type(TANH[-1]))
             for n in range(len(TANH) - 2, -1, -1):
                 series = fma(series, square, spread(s, s.dtype.type(TANH[n])))
-            decay = exp2(spread(s, s.dtype.type(-2 * LOG2_E)) * size)
+            decay = exp(spread(s, s.dtype.type(-2)) * size)
             far = (one - decay) / (one + decay)
             far = select(x < zero, zero - far, far)
             store(s, at, factor * select(size < near, x * series, far))
@@ -109,7 +96,7 @@ def raise_maximum(s: Array, keys: int, vector_at: int, highest: Array, total: Ar
     for key in range(keys):
         now = maximum(load(s, key * TILE + vector_at), now)
     base = select(now == nothing, zero, now)
-    factor = exp2(before - base)
+    factor = exp(before - base)
     store(highest, at, now)
     store(rescale, vector_at, factor)
     store(total, at, load(total, at) * factor)
@@ -143,7 +130,7 @@ def _weigh(s: Array, p: Array, keys: int, vectors: int, highest: Array, total: A
             base = raise_maximum(s, keys, v, highest, total, rescale, at + v)
             added = load(total, at + v)
             for key in range(keys):
-                weight = exp2(load(s, key * TILE + v) - base)
+                weight = exp(load(s, key * TILE + v) - base)
                 store(p, key * TILE + v, weight)
                 added = added + weight
             store(total, at + v, added)
@@ -157,12 +144,12 @@ def _weigh(s: Array, p: Array, keys: int, vectors: int, highest: Array, total: A
             base = raise_maximum(s, keys, v, highest, total, rescale, at + v)
             added = load(total, at + v)
             for key in range(0, keys - 1, 2):
-                first = exp2(load(s, key * TILE + v) - base)
-                second = exp2(load(s, (key + 1) * TILE + v) - base)
+                first = exp(load(s, key * TILE + v) - base)
+                second = exp(load(s, (key + 1) * TILE + v) - base)
                 store(p, key // 2 * TILE + v, pair_vectors(p, first, second))
                 added = added + (first + second)
             if keys % 2:
-                last = exp2(load(s, (keys - 1) * TILE + v) - base)
+                last = exp(load(s, (keys - 1) * TILE + v) - base)
                 store(p, keys // 2 * TILE + v, pair_vectors(p, last, spread(s, s.dtype.type(0))))
                 added = added + last
             store(total, at + v, added)

@@ -28,7 +28,7 @@ RNG = np.random.default_rng(0)
 @compiled
 def powers(x: Any, result: Any) -> None:
     for i in range(0, x.size, SIMD.lanes_of(x)):
-        SIMD.store(result, i, SIMD.exp2(SIMD.load(x, i)))
+        SIMD.store(result, i, SIMD.exp(SIMD.load(x, i)))
 
 
 @compiled
@@ -37,21 +37,21 @@ def packed(tile: Any, row_size: int, source: Any, start: int, count: int) -> Non
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_exp2_is_within_two_units_in_the_last_place(dtype: Any) -> None:
-    lowest = np.finfo(dtype).minexp
+def test_exp_is_within_few_units_in_the_last_place(dtype: Any) -> None:
+    lowest = np.log(np.finfo(dtype).tiny)
     x = np.concatenate([np.linspace(lowest + 1, 20, 4096), -np.geomspace(1e-8, 1, 1024)]).astype(dtype)
     result = np.empty_like(x)
     powers(x, result)
-    right = np.exp2(x.astype(np.longdouble))
-    assert np.max(np.abs(result - right) / right) < 2 * np.finfo(dtype).eps
+    right = np.exp(x.astype(np.longdouble))
+    assert np.all(np.abs(result - right) / right < (2 + np.abs(x)) * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_exp2_of_what_is_hidden_is_zero_and_of_nan_is_nan(dtype: Any) -> None:
-    x = np.array([-np.inf, np.nan, -1e30, 0, 1, -np.inf, 3, -2] * 2, dtype)
+def test_exp_of_what_is_hidden_is_zero_and_of_nan_is_nan(dtype: Any) -> None:
+    x = np.array([-np.inf, np.nan, -1e30, 0, -np.inf, -np.inf, 0, -1e4] * 2, dtype)
     result = np.empty_like(x)
     powers(x, result)
-    np.testing.assert_array_equal(result, [0, np.nan, 0, 1, 2, 0, 8, 0.25] * 2)
+    np.testing.assert_array_equal(result, [0, np.nan, 0, 1, 0, 0, 1, 0] * 2)
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4, 5])
