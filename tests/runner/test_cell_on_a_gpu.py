@@ -23,6 +23,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "call": {"first_call_ns": 7, "later_calls_ns": 1, "deterministic": True, "spread_rel": 0.0, "results": 1},
     "fresh_call": {"fresh_call_ns": 1},
     "dump": {"outputs": {}},
+    "identities": {"identities_ns": 1, "found": []},
     "time": TIMED,
     "further_times": {"time_wall_ns": 9.0, "time_graph_ns": None, "graph_refused": "because", "further_ns": 1},
     "memory": {"memory_peak_bytes": 8, "memory_ns": 1},
@@ -62,7 +63,7 @@ class Agreeing:
 
 def fields(worker: Script, device: str = "cuda", *, timed: bool = True, wrong_on: int | None = None) -> dict[str, Any]:
     limits = CellLimits(
-        time_s=60, memory_bytes=2**30, sampling={}, cache="warm", timed=timed, weighed=timed
+        time_s=60, memory_bytes=2**30, sampling={"sampling_ns": 4e9}, cache="warm", timed=timed, weighed=timed
     )  # fmt: skip
     oracle: Any = Agreeing(wrong_on)
     scripted: Any = worker
@@ -73,7 +74,7 @@ def test_a_gpu_has_its_other_times_after_the_timed_output_was_judged() -> None:
     worker = Script()
     found = fields(worker)
     assert worker.asked == [
-        *("prepare", "call", "dump", "time", "dump", "further_times", "memory", "backend", "close")
+        *("prepare", "call", "dump", "time", "dump", "further_times", "identities", "memory", "backend", "close")
     ]  # fmt: skip
     assert (found["status"], found["cache_state"], found["time_wall_ns"]) == ("ok", "cold", 9.0)
     assert found["time_method"].startswith("CUDA events")
