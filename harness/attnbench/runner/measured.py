@@ -34,17 +34,30 @@ def time_statistics(samples: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None) -> dict[str, Any]:
+def peak_of(dtype: str, tflops: Mapping[str, float], device: str) -> float | None:
+    """The rate of matrix products that a kernel in ``dtype`` is measured by; ``None`` where none was measured.
+
+    On a CPU numbers of 16 bits can always be made float32 on the way in. Where a library has no fast product of them
+    (that of float16 is often a hundred times slower), its float32 product is what the machine can do.
+    """
+    peak = tflops.get(dtype)
+    if device == "cpu" and dtype in {"float16", "bfloat16"}:
+        return max((one for one in (peak, tflops.get("float32")) if one), default=None)
+    return peak
+
+
+def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, device: str) -> dict[str, Any]:
     """Operations, bytes, rates, and what the roofline says of them.
 
     Args:
         case: the problem.
         median_ns: time of one call, where it was measured.
         peaks: what :func:`attnbench.machine.peaks.measure_peaks` gave for the device.
+        device: ``cpu`` or ``cuda``.
     """
     operations, moved = flops(case), minimum_bytes(case)
     fields: dict[str, Any] = {"flops": operations, "bytes": moved}
-    peak_tflops = (peaks or {}).get("tflops", {}).get(case.dtype)
+    peak_tflops = peak_of(case.dtype, (peaks or {}).get("tflops", {}), device)
     peak_gbytes = (peaks or {}).get("gbytes_per_s")
     fields |= {"peak_tflops": peak_tflops, "peak_gbytes_per_s": peak_gbytes}
     if median_ns:
@@ -83,7 +96,7 @@ def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str
     """Add statistics and model to a cell's fields; a rate that cannot be true makes the cell ``invalid``."""
     samples = fields.get("time_samples_ns")
     statistics_of_time = time_statistics(samples) if samples else {}
-    modelled = model(case, statistics_of_time.get("time_median_ns"), peaks)
+    modelled = model(case, statistics_of_time.get("time_median_ns"), peaks, device)
     output = fields.get("memory_output_bytes")
     if fields.get("memory_peak_bytes") is not None and output is not None:
         # What a call returns was alive at its end; below the resolution the counter may not have seen it.
@@ -92,6 +105,6 @@ def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str
     why_not = impossible(modelled, device, peaks)
     if why_not:
         kept = {name: value for name, value in fields.items() if not name.startswith(("time_", "memory_"))}
-        model_only = model(case, None, peaks)
+        model_only = model(case, None, peaks, device)
         return {**kept, **model_only, "status": "invalid", "stage": "time", "reason": why_not}
     return {**fields, **statistics_of_time, **modelled}

@@ -56,7 +56,7 @@ def dump(case: Case, layout: str, outputs: Outputs, selection: dict[str, Any], f
 
 def _part(view: Any, batch_index: int, head: int, rows: list[int] | None, *, grouped: bool) -> bytes:
     plane = view[batch_index][head] if grouped else view[batch_index]
-    chosen = plane if rows is None else plane[rows]
+    chosen = plane if rows is None else plane[np.array(rows)]  # jax takes no list of rows
     return _bits(chosen).tobytes()
 
 
