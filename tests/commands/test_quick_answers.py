@@ -39,6 +39,17 @@ def test_no_heavy_library_is_imported(arguments: list[str]) -> None:
     assert not HEAVY & set(done.stderr.splitlines()[-1].split())
 
 
+def test_the_list_of_verbs_says_what_each_does(attnbench: Command) -> None:
+    for arguments in ([], ["--help"]):
+        said = " ".join(attnbench(*arguments).out.replace("\u2502", " ").split())
+        for verb, sentence in (
+            ("run", "Sweep implementations over a scenario"),
+            ("gate", "Judge a change"),
+            ("list", "List implementations, scenarios or devices"),
+        ):
+            assert f"{verb} {sentence}" in said
+
+
 def test_listing_tells_why_something_is_unavailable(attnbench: Command) -> None:
     lines = {line.split()[0]: line for line in attnbench("list", "implementations").out.splitlines()}
     assert "The three steps of attention" in lines["naive/numpy"]

@@ -129,6 +129,16 @@ def test_the_text_has_a_line_for_every_fact_reason_remedy_and_warning() -> None:
     assert "None" not in text
 
 
+def test_what_one_command_brings_is_one_entry() -> None:
+    lacks = "triton is not installed"
+    text = render_doctor(report([("triton/flash", f"{lacks} (it needs triton>=3.7)"), ("other/kernel", lacks)]))
+    assert (
+        "\n  extra 'gpu', other/kernel, triton/flash\n    triton is not installed (it needs triton>=3.7)\n"
+        "    -> pip install --upgrade 'attnbench[gpu]'\n"
+    ) in text
+    assert text.count("attnbench[gpu]") == 1
+
+
 def test_what_is_unknown_has_no_line() -> None:
     found = diagnose({}, {"failed": "no torch"}, [], extras={})
     assert list(found.machine) == ["machine key"]

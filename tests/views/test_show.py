@@ -51,14 +51,14 @@ Imaginary 9000; devices cpu; 2 threads, 1 process for each cell
 
 All cases: forward · float32 · no mask · batch 1 · heads 8 · head\\_dim 64 · cpu
 
+Ran in no case: gone/library; why is told at the end.
+
 | seqlen | implementation | status | median | 95 % interval | speed-up over slow/plain | peak memory | error / budget |
 | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |
 | 128 | fast/fused | ok | 500 µs | 495.0 … 505.0 µs | 4.00× | 64.0 KiB | 0.200 |
 | 128 | slow/plain | ok | 2.00 ms | 1.980 … 2.020 ms | — | 64.0 KiB | 0.200 |
 | 1k | slow/plain | ok | 90.0 ms | 89.10 … 90.90 ms | — | 512 KiB | 0.200 |
 | 1k | fast/fused | wrong | — | — | — | — | 3.20 |
-
-Not run: gone/library (unavailable).
 
 ## Why cells are not ok
 
@@ -71,6 +71,14 @@ Not run: gone/library (unavailable).
 
 def test_a_run_reads_like_this(run: RunFile) -> None:
     assert markdown(show(run)) == MARKDOWN
+
+
+def test_a_case_tells_only_of_those_that_ran_in_others(run_of: Callable[..., RunFile]) -> None:
+    some = [timed(SHORT, "a/a", 1e6), failed(LONG, "a/a", "unsupported", REASON, stage="plan")]
+    nowhere = [failed(case, "b/b", "unavailable", "libb is not installed", stage="plan") for case in (SHORT, LONG)]
+    text = markdown(show(run_of(some + nowhere)))
+    assert "Ran in no case: b/b; why is told at the end." in text
+    assert "Not run: a/a (unsupported at 1k)." in text
 
 
 def printed(view: View, width: int = 140) -> str:

@@ -47,8 +47,11 @@ def main(tokens: list[str] | None = None) -> None:
 
 def exit_code(tokens: list[str] | None = None) -> int:
     """Run the command line; mistakes of the user become one message and exit code 2."""
+    asked = sys.argv[1:] if tokens is None else tokens
+    if not asked or asked[0] in app.help_flags:
+        _load_verbs()
     try:
-        result = app(tokens, exit_on_error=False)
+        result = app(asked, exit_on_error=False)
     except CycloptsError:
         return EXIT_USAGE  # cyclopts has printed what is wrong
     except KeyboardInterrupt:
@@ -65,6 +68,12 @@ def exit_code(tokens: list[str] | None = None) -> int:
         sys.stderr.write("attnbench: internal error; the lines above belong into a bug report\n")
         return EXIT_INTERNAL
     return result if isinstance(result, int) else 0
+
+
+def _load_verbs() -> None:
+    """Their sentences are in their modules, and the list of all verbs shows each (20 ms, of which nothing is heavy)."""
+    for name in list(app):
+        app[name]
 
 
 def _say(message: str) -> int:

@@ -124,15 +124,29 @@ def render_doctor(report: Report) -> str:
     lines += _wrapped(", ".join(report.available))
     if report.missing:
         lines += ["", "Missing"]
-    for one in report.missing:
-        lines += _wrapped(", ".join(one.what))
-        lines += _wrapped(one.reason, "    ", "    ")
-        lines += [f"    -> {one.remedy}"] if one.remedy else []  # a command is copied: it stays on one line
+    for names, reasons, remedied_by in _by_remedy(report.missing):
+        lines += _wrapped(", ".join(names))
+        for reason in reasons:
+            lines += _wrapped(reason, "    ", "    ")
+        lines += [f"    -> {remedied_by}"] if remedied_by else []  # a command is copied: it stays on one line
     if report.warnings:
         lines += ["", "Warnings"]
     for sentence in report.warnings:
         lines += _wrapped(sentence, "  - ", "    ")
     return "\n".join(lines) + "\n"
+
+
+def _by_remedy(missing: Iterable[Missing]) -> list[tuple[list[str], list[str], str | None]]:
+    """Names, reasons and what helps: one entry for all that the same command brings."""
+    entries: dict[str, tuple[list[str], list[str], str | None]] = {}
+    for one in missing:
+        names, reasons, _ = entries.setdefault(one.remedy or one.reason, ([], [], one.remedy))
+        names += [name for name in one.what if name not in names]
+        reasons.append(one.reason)
+    return [
+        (names, [own for own in reasons if not any(other != own and other.startswith(own) for other in reasons)], helps)
+        for names, reasons, helps in entries.values()
+    ]
 
 
 def to_json(report: Report) -> dict[str, Any]:

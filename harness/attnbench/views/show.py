@@ -46,8 +46,12 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     ]
     if grouping.common:
         blocks.append(Paragraph(text=f"All cases: {grouping.common}"))
+    nowhere = _never_ran(cells)
+    if nowhere:
+        blocks.append(Paragraph(text=f"Ran in no case: {listing(nowhere)}; why is told at the end."))
     for group in grouping.groups:
-        blocks += _group_blocks(group, [by_key[cell.key] for cell in group.cells], chosen)
+        present = [by_key[cell.key] for cell in group.cells if cell.implementation not in nowhere]
+        blocks += _group_blocks(group, present, chosen)
     failures = columns.reasons(cells)
     if failures.rows:
         blocks += [Heading(text="Why cells are not ok"), failures]
@@ -98,8 +102,16 @@ def status_counts(cells: Iterable[CellResult]) -> str:
     return ", ".join(f"{n:,} {status}" for status, n in ordered) or "none"
 
 
+def _never_ran(cells: Iterable[CellResult]) -> list[str]:
+    """Implementations without a single cell that was tried."""
+    tried: dict[str, bool] = {}
+    for cell in cells:
+        tried[cell.implementation] = tried.get(cell.implementation, False) or cell.status not in NEVER_RAN
+    return sorted(name for name, was_tried in tried.items() if not was_tried)
+
+
 def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Block]:
-    """The cells that ran as a table, fastest first at each length; one line for those which never did."""
+    """The cells that ran as a table, fastest first at each length; one line for those which did not here."""
     blocks: list[Block] = [Heading(text=group.label)] if group.label else []
     ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
     ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
