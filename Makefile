@@ -37,9 +37,9 @@ GATE ?=
 gate: $(STAMP)  ## this checkout, uncommitted changes included, against GATE_BASE; GATE="--delta 5%"
 	$(BIN)/attnbench gate gate-smoke --base $(GATE_BASE) --head . $(GATE)
 
-GATES ?= 2
+GATES ?= 3
 
-gate-power: $(STAMP)  ## GATES more gates of unchanged code and known faults in turns: how often the gate is wrong here
+gate-power: $(STAMP)  ## GATES more gates, one of three with known faults: how often the gate is wrong here
 	$(BIN)/python -m tests.power --gates $(GATES) --page docs/gate-power.md
 
 # The environment is made again when what it is made from changes.

@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from attnbench.gate.decide import Rules, choose_sentinels, decide, effects_of, screen, suspicion
+from attnbench.gate.decide import (
+    Rules,
+    choose_sentinels,
+    decide,
+    effects_of,
+    screen,
+    smallest_detectable,
+    suspicion,
+)
 from attnbench.gate.inference import Effect
 from tests.gate.simulated import DEDICATED, SHARED, Noise, one_gate
 
@@ -119,9 +127,30 @@ def test_sentinels_are_cells_without_suspicion() -> None:
     logs[:5] -= 0.2
     screened = screen(logs, Rules())
     sentinels = choose_sentinels(screened, Rules(), rng)
-    assert len(sentinels) == 30
+    assert len(sentinels) == 16
     assert not set(sentinels) & set(range(5))
     assert set(screened.suspects.values()) == {"faster"}
+
+
+@pytest.mark.parametrize("sd", [0.004, 0.01, 0.03])
+def test_the_detectable_slow_down_passes_both_stages_nineteen_times_of_twenty(sd: float) -> None:
+    rules = Rules()
+    rng = np.random.default_rng(8)
+    known = Effect(mean=0.0, sd=sd, df=math.inf, rounds=4)
+    change = math.log1p(smallest_detectable(known, rules.delta, rules))
+    passed = 0
+    for _ in range(2000):
+        first, second = (
+            Effect(mean=change + sd / math.sqrt(n) * rng.standard_normal(), sd=sd, df=math.inf, rounds=n)
+            for n in (rules.screen_rounds, rules.confirm_rounds)
+        )
+        passed += suspicion(first, rules.delta) == "slower" and second.p_slower(rules.delta) <= rules.q
+    assert passed / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_slow_down_among_many_suspects_must_be_larger_to_be_detectable() -> None:
+    effect = Effect(mean=0.0, sd=0.01, df=40, rounds=4)
+    assert smallest_detectable(effect, 0.03, Rules(), tests=10) > smallest_detectable(effect, 0.03, Rules()) + 0.002
 
 
 def test_a_cell_of_its_own_tolerance() -> None:

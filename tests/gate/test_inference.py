@@ -11,7 +11,6 @@ from scipy import special, stats
 from attnbench.gate.inference import (
     Effect,
     centre,
-    detectable,
     estimate,
     estimate_unpaired,
     prior_of,
@@ -121,17 +120,6 @@ def test_centring_on_sentinels_ignores_the_suspects() -> None:
 def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
     assert q_values([0.01, 0.02, 0.03, 0.5]) == pytest.approx([0.04, 0.04, 0.04, 0.5])
     assert q_values([]) == []
-
-
-def test_the_detectable_change_is_found_with_the_power_that_it_names() -> None:
-    rng = np.random.default_rng(11)
-    sd, rounds, delta = 0.02, 8, 0.03
-    change = detectable(sd / math.sqrt(rounds), 1e6, delta, alpha=0.05, power=0.8)
-    found = [
-        Effect(mean=float(mean), sd=sd, df=1e6, rounds=rounds).p_slower(delta) < 0.05
-        for mean in math.log1p(change) + sd / math.sqrt(rounds) * rng.standard_normal(4000)
-    ]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.02)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:

@@ -15,7 +15,7 @@ def test_unchanged_code_passes_and_says_what_it_would_have_found(imagined: Imagi
     assert result.exit_code == 0
     assert [one.verdict for one in result.verdicts] == ["same"] * SAME
     assert [one.verdict for one in result.common] == ["same"]
-    assert "a slow-down of 3." in of_one(result).sentence
+    assert "a slow-down of 4." in of_one(result).sentence
     assert "30 times judged: 61 same." in result.sentence
 
 

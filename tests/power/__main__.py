@@ -1,7 +1,7 @@
-"""``make gate-power``: gates on this machine, unchanged code and known faults in turns; a line for each gate.
+"""``make gate-power``: gates on this machine, one of three with known faults, the others of unchanged code.
 
-``python -m tests.power --gates 4`` appends to ``results/gate-power/gates.jsonl``, so that it can be stopped at any time
-and goes on where it was; ``--summary`` prints what all lines together say, as Markdown.
+``python -m tests.power --gates 3`` appends a line for each to ``results/gate-power/gates.jsonl``, so that it can be
+stopped at any time and goes on where it was; ``--summary`` prints what all lines together say, as Markdown.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import Any
 
 from attnbench.store.reader import read_run
 from tests.power.other_rules import judge_by_others
-from tests.power.power_kernels import FAULTS
+from tests.power.power_kernels import fault_of
 from tests.power.summary import summary
 
 HERE = Path(__file__).parent
+INTERRUPTED = 130
 RESULTS = HERE.parents[1] / "results" / "gate-power"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.power", description=__doc__)
-    parser.add_argument("--gates", type=int, default=2, help="gates to run now; half of them of unchanged code")
+    parser.add_argument("--gates", type=int, default=3, help="gates to run now; two of three of unchanged code")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--delta", default="3%")
     parser.add_argument("--page", type=Path, help="write the summary there, too")
@@ -46,19 +47,26 @@ def main() -> int:
 
 
 def run_one(lines: Path, delta: str) -> None:
-    """One gate; its line is written when it is complete, and its run files are gone then."""
+    """One gate; its line is written when it is complete, and its run files are gone then.
+
+    A gate that breaks off leaves no line, but a sentence on stderr; the next one takes its place.
+    """
     number = len(lines.read_text().splitlines()) if lines.is_file() else 0
-    kind = "unchanged" if number % 2 == 0 else "faults"
+    kind = "faults" if number % 3 == 2 else "unchanged"
     folder = lines.parent / "now"
+    shutil.rmtree(folder, ignore_errors=True)  # of a gate that was killed
     command = [
         sys.executable, "-m", "attnbench", "gate", str(HERE / "power.toml"), "--base", str(HERE / "base.py"),
         "--head", str(HERE / ("base.py" if kind == "unchanged" else "head.py")), "--measure-identical",
         "--delta", delta, "--seed", str(number), "--out", str(folder), "--json",
     ]  # fmt: skip
-    sys.stderr.write(f"gate {number}: {kind}\n")
+    sys.stderr.write(f"{datetime.datetime.now(datetime.UTC):%H:%M:%S} gate {number}: {kind}\n")
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == INTERRUPTED:
+        raise KeyboardInterrupt
     if done.returncode not in (0, 1, 4, 5, 6):
-        raise SystemExit(f"the gate ended with exit code {done.returncode}")
+        sys.stderr.write(f"gate {number} ended with exit code {done.returncode}: it does not count\n")
+        return
     line = line_of(json.loads(done.stdout), folder, number, kind, done.returncode)
     lines.parent.mkdir(parents=True, exist_ok=True)
     with lines.open("a") as file:
@@ -98,7 +106,7 @@ def _others(runs: dict[str, list[Any]]) -> list[dict[str, Any]]:
         for run in of_side:
             for record in run.records:
                 key = (record["case_id"], record["implementation"])
-                fault[key] = fault_of(record)
+                fault[key] = fault_of(*(record[name] for name in ("implementation", "seqlen_q", "dtype", "head_dim")))
                 if record["time_samples_ns"]:
                     samples[side].setdefault(key, []).append(record["time_samples_ns"])
     return [
@@ -114,12 +122,6 @@ def _others(runs: dict[str, list[Any]]) -> list[dict[str, Any]]:
         }
         for key in fault
     ]
-
-
-def fault_of(record: dict[str, Any]) -> str | None:
-    """The fault that head.py has in this cell."""
-    name = (record["implementation"], record["seqlen_q"], record["dtype"])
-    return FAULTS.get(name) if record["head_dim"] == 64 else None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 
-ENOUGH = 40
+ENOUGH = {"unchanged": 40, "faults": 20}
 """Gates of each kind from which on a rate means something."""
 EXPECTED = {
     "5 % slower": ("time", {"slower"}),
@@ -35,32 +36,43 @@ def summary(lines: Sequence[Line]) -> str:
     faults_titles = ["fault", "found", "called ambiguous", "called same", "same, though said to be detectable"]
     return f"""# What the gate gets wrong on a real machine
 
-Made by `make gate-power` from `results/gate-power/gates.jsonl`; `make gate-power GATES=20` adds twenty.
+Made by `make gate-power` from `results/gate-power/gates.jsonl`; `make gate-power GATES=30` adds thirty.
 
 {len(unchanged)} gates of unchanged code and {len(faults)} with known faults, on {machines} machine(s), {_span(lines)}.
-A fault is in one cell; real code runs longer, no number is edited (`tests/power/power_kernels.py`).
+A fault gate has eight slowed cells and four with other faults; real code runs longer, no number is edited
+(`tests/power/power_kernels.py`). Its other cells are unchanged.
 {_warning(len(unchanged), len(faults))}
 ## Unchanged code
 
-{_table(["", ""], _unchanged(unchanged))}
+{_table(["", ""], _unchanged(unchanged, faults))}
 
 ## Known faults
 
+Each cell of each fault gate is a trial.
+
 {_table(faults_titles, _faults(faults))}
+
+What the slowed cells took, where the spinning is a share of what the call itself takes:
+
+{_table(["nominal", "middle of the measured changes", "middle 90 % of them"], _accuracy(faults))}
 
 ## Other rules on the same samples
 
 Cells of unchanged code that are called slower, and slow-downs that are found. Each rule gets the processes that its
-tool would start: one on each side, asv two.
+tool would start: one on each side, asv two. They get the gate's samples, taken in turns; those that the tool itself
+takes, one side after the other, are noisier.
 
 {_table(["rule", "unchanged cells called slower", "5 %", "10 %", "20 %"], _rules(lines))}
 """
 
 
 def _warning(unchanged: int, faults: int) -> str:
-    if min(unchanged, faults) >= ENOUGH:
+    if unchanged >= ENOUGH["unchanged"] and faults >= ENOUGH["faults"]:
         return ""
-    return f"\n**These are too few for error rates**: the aim is {ENOUGH} of each kind.\n"
+    return (
+        "\n**These are too few for error rates**: the aim is "
+        f"{ENOUGH['unchanged']} of unchanged code and {ENOUGH['faults']} with faults.\n"
+    )
 
 
 def _span(lines: Sequence[Line]) -> str:
@@ -68,20 +80,29 @@ def _span(lines: Sequence[Line]) -> str:
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
-def _unchanged(lines: Sequence[Line]) -> list[list[str]]:
+def _unchanged(lines: Sequence[Line], faults: Sequence[Line]) -> list[list[str]]:
     every = [one for line in lines for one in [*line["common"], *line["verdicts"]]]
     alarms = [line for line in lines if any(one["verdict"] in CHANGED for one in [*line["common"], *line["verdicts"]])]
+    beside = [
+        one for line in faults for one in line["verdicts"] if _fault_of(line, one) is None and one["metric"] == "time"
+    ]
+    beside_alarms = sum(one["verdict"] in CHANGED for one in beside)
     times = [one for one in every if one["metric"] == "time"]
     vague = sum(one["verdict"] == "ambiguous" for one in times)
+    vague_gates = sum(
+        any(one["verdict"] == "ambiguous" for one in [*line["common"], *line["verdicts"]]) for line in lines
+    )
     smallest = [one["detectable"] for one in times if one["detectable"] is not None]
     noise = [one["noise_sd"] for one in times if one["noise_sd"] is not None]
     return [
         ["gates with any alarm", f"{len(alarms)} of {len(lines)}: {_bound(len(alarms), len(lines))}"],
-        ["times called ambiguous", f"{vague} of {len(times)}"],
+        ["unchanged cells of fault gates with an alarm on time", _share_of(beside_alarms, len(beside))],
+        ["times called ambiguous", f"{vague} of {len(times)}, in {vague_gates} of {len(lines)} gates"],
         ["sd of one pair of processes, middle cell", _percent(noise)],
         ["smallest detectable slow-down, middle cell", _percent(smallest)],
         ["wall time without a second stage", _seconds(line["wall_s"] for line in lines if not line["confirmed"])],
-        ["wall time with one", _seconds(line["wall_s"] for line in lines if line["confirmed"])],
+        ["wall time with one", _seconds(line["wall_s"] for line in [*lines, *faults] if line["confirmed"])],
+        ["load of the machine when a gate began", _load([*lines, *faults])],
     ]
 
 
@@ -93,21 +114,49 @@ def _bound(count: int, total: int) -> str:
     return f"the rate is at most {100 * highest:.0f} %, with 95 % confidence"
 
 
+def _fault_of(line: Line, verdict: dict[str, Any]) -> str | None:
+    """The fault of the cell that a verdict is on."""
+    key = (verdict["case_id"], verdict["implementation"])
+    return next((o["fault"] for o in line["others"] if (o["case_id"], o["implementation"]) == key), None)
+
+
+def _of_fault(lines: Sequence[Line], fault: str) -> list[list[dict[str, Any]]]:
+    """Trial by trial, the verdicts on a cell that has the fault."""
+    return [
+        [v for v in line["verdicts"] if (v["case_id"], v["implementation"]) == (o["case_id"], o["implementation"])]
+        for line in lines
+        for o in line["others"]
+        if o["fault"] == fault
+    ]
+
+
 def _faults(lines: Sequence[Line]) -> list[list[str]]:
     rows = []
     for fault, (metric, expected) in EXPECTED.items():
-        found, vague, same, claimed = 0, 0, 0, 0
-        for line in lines:
-            cells = {(o["case_id"], o["implementation"]) for o in line["others"] if o["fault"] == fault}
-            size = float(fault.split()[0]) / 100 if fault.endswith("slower") else 0.0
-            said = [
-                v for v in line["verdicts"] if (v["case_id"], v["implementation"]) in cells and v["metric"] == metric
-            ]
-            found += any(v["verdict"] in expected for v in said)
-            vague += any(v["verdict"] == "ambiguous" for v in said)
-            same += any(v["verdict"] == "same" for v in said)
-            claimed += any(v["verdict"] == "same" and (v["detectable"] or 1.0) < size for v in said)
-        rows.append([fault, f"{found} of {len(lines)}", str(vague), str(same), str(claimed)])
+        trials = [[one for one in said if one["metric"] == metric] for said in _of_fault(lines, fault)]
+        found = sum(any(one["verdict"] in expected for one in said) for said in trials)
+        vague = sum(any(one["verdict"] == "ambiguous" for one in said) for said in trials)
+        same = [one for said in trials for one in said if one["verdict"] == "same"]
+        claimed = sum((one["detectable"] or 1.0) < _size(fault) for one in same)
+        rows.append([fault, _share_of(found, len(trials)), str(vague), str(len(same)), str(claimed)])
+    return rows
+
+
+def _size(fault: str) -> float:
+    return float(fault.split(maxsplit=1)[0]) / 100 if fault.endswith("slower") else 0.0
+
+
+def _accuracy(lines: Sequence[Line]) -> list[list[str]]:
+    rows = []
+    for fault in (fault for fault in EXPECTED if _size(fault)):
+        ratios = [one["ratio"] for said in _of_fault(lines, fault) for one in said if one["metric"] == "time"]
+        changes = sorted(ratio - 1 for ratio in ratios if ratio is not None)
+        if not changes:
+            rows.append([fault, "none", "none"])
+            continue
+        left = math.floor(0.05 * len(changes))
+        low, high = changes[left], changes[-1 - left]
+        rows.append([fault, _percent(changes), f"{100 * low:.1f} % to {100 * high:.1f} %"])
     return rows
 
 
@@ -135,7 +184,11 @@ def _gate_says(line: Line, other: Line) -> bool:
 
 
 def _share(said: Sequence[bool]) -> str:
-    return f"{sum(said)} of {len(said)}"
+    return _share_of(sum(said), len(said))
+
+
+def _share_of(count: int, total: int) -> str:
+    return f"{count} of {total}"
 
 
 def _percent(values: Sequence[float]) -> str:
@@ -144,7 +197,12 @@ def _percent(values: Sequence[float]) -> str:
 
 def _seconds(values: Iterable[float]) -> str:
     known = sorted(values)
-    return f"{statistics.median(known):.0f} s (of {len(known)})" if known else "none"
+    return f"{statistics.median(known):.0f} s, at most {known[-1]:.0f} s (of {len(known)})" if known else "none"
+
+
+def _load(lines: Sequence[Line]) -> str:
+    loads = [line["load_average"][0] for line in lines if line["load_average"]]
+    return f"{min(loads):.1f} to {max(loads):.1f}" if loads else "unknown"
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

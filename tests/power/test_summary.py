@@ -11,12 +11,15 @@ from tests.power.other_rules import judge_by_others
 from tests.power.summary import summary
 
 
-def line(kind: str, verdict: str, fault: str | None = None, detectable: float = 0.04) -> dict[str, Any]:
+def line(
+    kind: str, verdict: str, fault: str | None = None, detectable: float = 0.04, ratio: float = 1.0
+) -> dict[str, Any]:
     """A gate with one cell."""
-    said = {"case_id": "c", "implementation": "i", "metric": "time", "verdict": verdict, "detectable": detectable}
+    said: dict[str, Any] = {"case_id": "c", "implementation": "i", "metric": "time", "verdict": verdict}
+    said |= {"detectable": detectable, "ratio": ratio}
     return {
         "kind": kind, "at": "2026-11-24T00:00:00", "machine_key": "k", "wall_s": 100.0,
-        "confirmed": False, "common": [],
+        "confirmed": False, "common": [], "load_average": [1.5, 1.0, 1.0],
         "verdicts": [{**said, "noise_sd": 0.01}],
         "others": [{"case_id": "c", "implementation": "i", "fault": fault, "slower": {"asv": True}}],
     }  # fmt: skip
@@ -25,7 +28,7 @@ def line(kind: str, verdict: str, fault: str | None = None, detectable: float = 
 def test_alarms_are_counted_by_gate_with_what_so_few_of_them_prove() -> None:
     page = summary([line("unchanged", "same"), line("unchanged", "slower"), line("unchanged", "ambiguous")])
     assert "| gates with any alarm | 1 of 3: the rate is at most 86 %, with 95 % confidence |" in page
-    assert "| times called ambiguous | 1 of 3 |" in page
+    assert "| times called ambiguous | 1 of 3, in 1 of 3 gates |" in page
     assert "too few for error rates" in page
 
 
@@ -36,6 +39,25 @@ def test_faults_are_found_missed_or_worse() -> None:
         line("faults", "same", fault, detectable=0.08), line("faults", "same", fault, detectable=0.04),
     ])  # fmt: skip
     assert "| 5 % slower | 1 of 4 | 1 | 2 | 1 |" in page
+
+
+def test_each_cell_with_a_fault_is_a_trial_of_its_own() -> None:
+    gate = line("faults", "slower", "5 % slower")
+    for name in ("verdicts", "others"):
+        gate[name].append({**gate[name][0], "case_id": "d"})
+    gate["verdicts"][1]["verdict"] = "same"
+    assert "| 5 % slower | 1 of 2 | 0 | 1 | 1 |" in summary([gate])
+
+
+def test_what_slowed_cells_took_is_told_beside_what_they_should() -> None:
+    page = summary([line("faults", "slower", "5 % slower", ratio=ratio) for ratio in (1.04, 1.052, 1.06)])
+    assert "| 5 % slower | 5.2 % | 4.0 % to 6.0 % |" in page
+
+
+def test_unchanged_cells_of_fault_gates_are_counted_apart() -> None:
+    page = summary([line("unchanged", "same"), line("faults", "slower"), line("faults", "same", "5 % slower")])
+    assert "| gates with any alarm | 0 of 1:" in page
+    assert "| unchanged cells of fault gates with an alarm on time | 1 of 1 |" in page
 
 
 def test_other_rules_stand_beside_the_gate_on_the_same_cells() -> None:

@@ -45,7 +45,7 @@ def gate(
     threads: int | None = None,
     delta: str = "3%",
     rounds: int = 4,
-    confirm: int = 8,
+    confirm: int = 6,
     seed: int = 0,
     waivers: Path | None = None,
     calibration: Path | None = None,

@@ -46,7 +46,7 @@ class CellNoise(BaseModel):
     time_ns: float = Field(description="Median of all processes.")
     noise_sd: float = Field(description="Of the log ratio of one pair of processes, moderated.")
     floor: float = Field(description="95 % of means of a gate's second stage are below this change: noise, not code.")
-    detectable: float = Field(description="Smallest slow-down that four gates of five would find.")
+    detectable: float = Field(description="Smallest slow-down that nineteen gates of twenty would find.")
     false_alarms: float = Field(description="Share of the drawn gates that call the unchanged cell slower or faster.")
 
 

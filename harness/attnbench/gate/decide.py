@@ -10,7 +10,9 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Literal
 
-from attnbench.gate.inference import Effect, centre, detectable, estimate, q_values, student_quantile
+from scipy import optimize
+
+from attnbench.gate.inference import Effect, centre, estimate, q_values, student_quantile, student_tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +26,8 @@ Decision = Literal["slower", "faster", "same", "ambiguous"]
 
 SCREEN_ALPHA = 0.05
 SCREEN_SHARE = 0.75
-POWER = 0.8
+POWER = 0.95
+"""With which a slow-down that is called detectable passes both stages."""
 LEAST_CELLS_TO_CENTRE = 20
 LEAST_SENTINELS_TO_CENTRE = 10
 """Fewer than for all cells: none of the sentinels was under suspicion, so none of them pulls the median."""
@@ -39,8 +42,8 @@ class Rules:
     q: float = 0.05
     """Of the changes that are reported, so many may be false."""
     screen_rounds: int = 4
-    confirm_rounds: int = 8
-    sentinels: int = 30
+    confirm_rounds: int = 6
+    sentinels: int = 16
     """Cells without suspicion that are measured again beside the suspects, to know what the rounds have in common."""
     resolve: float = 0.10
     """A cell whose smallest detectable slow-down is above this (or twice its delta) is ambiguous instead of same."""
@@ -75,7 +78,7 @@ class Decided:
     p: float
     """One-sided, against ``1 + delta``, in the direction of the estimate."""
     detectable: float
-    """The smallest slow-down that these two stages find in four gates of five."""
+    """The smallest slow-down that these two stages find in nineteen gates of twenty."""
     confirmed_on_fresh_pairs: bool
     suspicious: bool
     """Whether the final estimate still looks like a change, sure or not."""
@@ -152,23 +155,32 @@ def decide(
         p_values.append(_p(shift, screened.shift_suspect, rules.delta))
     qs = q_values(p_values)
     q_of = dict(zip(suspects, qs, strict=False))
+    tests = max(1, len(p_values))
     decided = [
         None
         if first is None
-        else _decided(first, effects[row], screened.suspects.get(row), q_of.get(row), _delta(rules, deltas, row), rules)
+        else _decided(
+            first, effects[row], screened.suspects.get(row), q_of.get(row), _delta(rules, deltas, row), rules, tests
+        )
         for row, first in enumerate(screened.effects)
     ]
     if screened.shift is None:
         return decided, None
     q_of_shift = qs[-1] if shift_counts else None
-    return decided, _decided(screened.shift, shift, screened.shift_suspect, q_of_shift, rules.delta, rules)
+    return decided, _decided(screened.shift, shift, screened.shift_suspect, q_of_shift, rules.delta, rules, tests)
 
 
 def _decided(
-    first: Effect, second: Effect | None, suspected: Direction | None, q: float | None, delta: float, rules: Rules
+    first: Effect,
+    second: Effect | None,
+    suspected: Direction | None,
+    q: float | None,
+    delta: float,
+    rules: Rules,
+    tests: int,
 ) -> Decided:
     final = second if suspected and second is not None else first
-    smallest = max(smallest_detectable(effect, delta, rules) for effect in (first, final))
+    smallest = max(smallest_detectable(effect, delta, rules, tests) for effect in (first, final))
     left = suspicion(final, delta) is not None
     blind = smallest > max(rules.resolve, 2 * delta)
     if suspected and q is not None and q <= rules.q:
@@ -188,19 +200,29 @@ def _decided(
     )
 
 
-def smallest_detectable(effect: Effect, delta: float, rules: Rules) -> float:
-    """The smallest slow-down that passes the harder one of the two stages with a power of 80 %.
+def smallest_detectable(effect: Effect, delta: float, rules: Rules, tests: int = 1) -> float:
+    """The smallest slow-down that passes both stages, one after the other, with a power of 95 %.
 
     Args:
         effect: its spread; the mean does not matter.
         delta: tolerated change.
         rules: how many rounds the stages have.
+        tests: how many hypotheses the second stage has: a lone true one among them must reach ``rules.q / tests``.
     """
-    first = effect.sd / math.sqrt(rules.screen_rounds)
-    near = max(SCREEN_SHARE * math.log1p(delta), student_quantile(1 - SCREEN_ALPHA, effect.df) * first)
-    screened = math.expm1(near + student_quantile(POWER, effect.df) * first)
-    confirmed = detectable(effect.sd / math.sqrt(rules.confirm_rounds), effect.df, delta, alpha=rules.q, power=POWER)
-    return max(screened, confirmed)
+    se_screen, se_confirm = (
+        effect.sd / math.sqrt(rounds) for rounds in (rules.screen_rounds, rules.confirm_rounds)
+    )  # fmt: skip
+    if effect.sd <= 0:
+        return delta
+    near = max(SCREEN_SHARE * math.log1p(delta), student_quantile(1 - SCREEN_ALPHA, effect.df) * se_screen)
+    sure = math.log1p(delta) + student_quantile(1 - rules.q / tests, effect.df) * se_confirm
+
+    def lacking(size: float) -> float:
+        screened = student_tail((near - size) / se_screen, effect.df)
+        return screened * student_tail((sure - size) / se_confirm, effect.df) - POWER
+
+    most = max(near, sure) + 2 * student_quantile(math.sqrt(POWER), effect.df) * max(se_screen, se_confirm)
+    return math.expm1(float(optimize.brentq(lacking, 0.0, most)))
 
 
 def effects_of(logs: Matrix, sentinels: Sequence[int] | None = None) -> tuple[list[Effect | None], Effect | None]:

@@ -209,11 +209,6 @@ def q_values(p_values: Sequence[float]) -> list[float]:
     return [float(q) for q in stats.false_discovery_control(list(p_values))] if p_values else []
 
 
-def detectable(se: float, df: float, tolerated: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest slow-down that the test against ``1 + tolerated`` finds with this power, as a share of 1."""
-    return math.expm1(math.log1p(tolerated) + (student_quantile(1 - alpha, df) + student_quantile(power, df)) * se)
-
-
 def _positive(se: float) -> float:
     """Equal samples in every round have no spread; their difference is then certain, not undefined."""
     return max(se, 1e-12)

@@ -69,6 +69,17 @@ class SideOfCell:
         ]
 
     @property
+    def undisturbed(self) -> list[float]:
+        """Nanoseconds: of each process the mean of the faster half of its samples, NaN where it was not timed.
+
+        What interferes only ever adds, and seldom to every sample: the slower half tells more of it than of the code.
+        """
+        return [
+            math.nan if record is None or record["time_median_ns"] is None else _faster_half(record["time_samples_ns"])
+            for record in self.records
+        ]
+
+    @property
     def time_ns(self) -> float | None:
         """The median of the processes' medians."""
         known = [value for value in self.medians if not math.isnan(value)]
@@ -148,12 +159,17 @@ def case_of(record: Mapping[str, Any]) -> Case:
 
 
 def log_ratios(cells: Sequence[Observed]) -> Matrix:
-    """ln(head / base) of the medians, shape (cells, rounds); NaN where a side was not timed."""
+    """ln(head / base) of undisturbed times, shape (cells, rounds); NaN where a side was not timed."""
     if not cells:
         return np.empty((0, 0))
-    base = np.array([cell.base.medians for cell in cells])
-    head = np.array([cell.head.medians for cell in cells])
+    base = np.array([cell.base.undisturbed for cell in cells])
+    head = np.array([cell.head.undisturbed for cell in cells])
     return np.asarray(np.log(head) - np.log(base))
+
+
+def _faster_half(samples: Sequence[float]) -> float:
+    ordered = sorted(samples)
+    return statistics.fmean(ordered[: (len(ordered) + 1) // 2])
 
 
 def _key(record: Mapping[str, Any]) -> CellKey:

@@ -1,17 +1,23 @@
-"""Rounds: both sides back to back, each a run in fresh processes, in balanced random order.
+"""Rounds: both sides in fresh processes, taking turns (:mod:`attnbench.gate.pair`), in balanced random order.
 
-Every run is what ``attnbench run`` makes of a request, started with the side's interpreter, and stays as a run file.
+Each side's share of a round stays as a run file. A single side's run, where nothing is compared, is what
+``attnbench run`` makes of a request, started with the side's interpreter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import random
 import subprocess
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from attnbench.machine.pinning import worker_environment
+from attnbench.registry.discover import from_json
+from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.store.reader import read_run
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ class Round:
     stage: str
     number: int
     first: SideName
-    """The side that ran first."""
+    """The side that began."""
     base: RunFile
     head: RunFile
 
@@ -61,7 +67,7 @@ class Observer(Protocol):
 
 
 def orders(rounds: int, seed: int) -> list[SideName]:
-    """Which side is first in each round: ABBA or BAAB by chance, so that a drift falls on both alike."""
+    """Which side begins in each round: ABBA or BAAB by chance, so that a drift falls on both alike."""
     rng = random.Random(seed)
     first: list[SideName] = []
     while len(first) < rounds:
@@ -83,12 +89,14 @@ def run_rounds(
 ) -> list[Round]:
     """Run a stage of the gate.
 
+    A round that is complete in the folder already is not made again.
+
     Args:
         stage: ``screen`` or ``confirm``; names the run files.
         rounds: how many.
         sides: what is compared.
         request: what is measured; each side's plug-ins are added.
-        folder: where the run files go. A run that is complete there already is not made again.
+        folder: where the run files go.
         observer: told how it goes.
         cells: only these, each as ``case_id implementation device``; all where empty.
         seed: of the orders.
@@ -97,23 +105,75 @@ def run_rounds(
         GateError: when a run cannot be made.
     """
     done = []
-    for number, first in enumerate(orders(rounds, seed)):
-        runs: dict[SideName, RunFile] = {}
-        for side in (first, "head" if first == "base" else "base"):
+    with contextlib.closing(Oracle(request.threads, worker_environment(request.threads))) as oracle:
+        for number, first in enumerate(orders(rounds, seed)):
             asked = dataclasses.replace(
                 request,
-                plugins=(*request.plugins, *sides[side].plugins),
                 cells=tuple(cells),
                 replicates=1,
                 order_seed=_order_seed(stage, number, seed),
                 stages=_stages(request.stages, number),
             )
-            path = folder / f"{stage}-{number + 1}-{side}.jsonl"
-            observer.begins(f"{stage} round {number + 1} of {rounds}, {side}")
-            runs[side] = run_once(sides[side], asked, path)
+            paths = {side: folder / f"{stage}-{number + 1}-{side}.jsonl" for side in SIDES}
+            observer.begins(f"{stage} round {number + 1} of {rounds}")
+            if not all(_is_done(path, asked) for path in paths.values()):
+                _run_round(sides, asked, paths, first, oracle, observer)
             observer.ended()
-        done.append(Round(stage=stage, number=number, first=first, base=runs["base"], head=runs["head"]))
+            base, head = (read_run(paths[side]) for side in SIDES)
+            done.append(Round(stage=stage, number=number, first=first, base=base, head=head))
     return done
+
+
+def _is_done(path: Path, request: Request) -> bool:
+    """Whether there is a complete run of the same cells."""
+    if not path.exists():
+        return False
+    before = read_run(path)
+    return before.is_complete and before.header.request.get("cells") == list(request.cells)
+
+
+def _run_round(
+    sides: dict[SideName, Side], request: Request, paths: dict[SideName, Path], first: SideName, oracle: Oracle,
+    observer: Observer,
+) -> None:  # fmt: skip
+    from attnbench.gate.pair import Party, run_pair
+    from attnbench.machine.device_lock import devices_to_ourselves
+
+    parties: dict[SideName, Party] = {}
+    for name, side in sides.items():
+        asked = dataclasses.replace(request, plugins=(*request.plugins, *side.plugins))
+        header = _header(side, dataclasses.replace(asked, cells=(), order_seed=None), paths[name].parent)
+        found = [from_json(one) for one in header["implementations"].values()]
+        parties[name] = Party(side=side, request=asked, header=header, found=found, path=paths[name])
+    second: SideName = "head" if first == "base" else "base"
+    try:
+        with devices_to_ourselves(request.devices, observer.begins):
+            run_pair(parties[first], parties[second], oracle)
+    except (OSError, OracleGoneError) as error:
+        raise GateError(f"a round could not be measured: {error}") from error
+
+
+def _header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
+    """The header that a run of the side has; asked of its interpreter in the first round of all.
+
+    Raises:
+        GateError: when it cannot be had.
+    """
+    text = json.dumps(request.to_dict() | {"stages": []})
+    known = hashlib.sha256(f"{side.python}\0{side.folder}\0{side.identity}\0{text}".encode()).hexdigest()[:12]
+    path = folder / f"side-{known}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
+        asked.write_text(json.dumps(request.to_dict()))
+        command = [side.python, "-P", "-m", "attnbench.gate.probe", str(asked.resolve()), str(path.resolve())]
+        code = _logged(side, command, log)
+        if code != 0:
+            raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
+        asked.unlink()
+        log.unlink()
+    header: dict[str, Any] = json.loads(path.read_text())
+    return header
 
 
 def _stages(stages: Sequence[str], number: int) -> tuple[str, ...]:
@@ -131,15 +191,27 @@ def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -
     Raises:
         GateError: when it cannot be made.
     """
-    if path.exists():
-        before = read_run(path)
-        if before.is_complete and before.header.request.get("cells") == list(request.cells):
-            return before
+    if _is_done(path, request):
+        return read_run(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
     asked.write_text(json.dumps(request.to_dict()))
     command = [side.python, "-P", "-m", "attnbench", "run", "--request", str(asked.resolve()), "--peaks", peaks]
     command += ["--out", str(path.resolve()), "--force"]
+    code = _logged(side, command, log)
+    if code not in _HAS_RECORDS:
+        raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
+    asked.unlink()
+    log.unlink()
+    return read_run(path)
+
+
+def _logged(side: Side, command: Sequence[str], log: Path) -> int:
+    """The exit code of a command of the side; what it prints is in the log.
+
+    Raises:
+        GateError: when it cannot be started.
+    """
     with log.open("w") as output:
         try:
             code = subprocess.run(
@@ -150,9 +222,9 @@ def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -
             raise GateError(f"{side.label}: {side.python} cannot be started: {error.strerror}") from error
     if code == 130:
         raise KeyboardInterrupt
-    if code not in _HAS_RECORDS:
-        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
-        raise GateError(f"{side.label} could not be measured: {' '.join(last) or f'exit code {code}'} (see {log})")
-    asked.unlink()
-    log.unlink()
-    return read_run(path)
+    return code
+
+
+def _last_line(log: Path, code: int) -> str:
+    last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+    return " ".join(last) or f"exit code {code}"

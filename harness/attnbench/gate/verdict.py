@@ -56,7 +56,9 @@ class Verdict(_Data):
     delta: float | None = Field(default=None, description="Change that is tolerated, as a share of base.")
     p: float | None = Field(default=None, description="One-sided, against delta, in the direction of the estimate.")
     q: float | None = Field(default=None, description="False discovery rate; only of suspects, from fresh pairs.")
-    detectable: float | None = Field(default=None, description="Smallest slow-down that four gates of five would find.")
+    detectable: float | None = Field(
+        default=None, description="Smallest slow-down that nineteen gates of twenty would find."
+    )
     noise_sd: float | None = Field(default=None, description="Of the log ratio of one pair of processes, moderated.")
     pairs: int | None = Field(default=None, description="Pairs of fresh processes that the estimate rests on.")
     failed: bool = Field(default=False, description="A side crashed, timed out, ran out of memory or raised.")

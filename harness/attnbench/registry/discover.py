@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attnbench.registry.implementation import Declaration, DeclarationError, Implementation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
 ENTRY_POINT_GROUP = "attnbench.implementations"
@@ -281,7 +281,7 @@ def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
         raise RegistryError(f"{origin}: {answer['declaration_error']}")
     if "raised" in answer:
         return broken(f"importing it raised {answer['raised']}")
-    return [_from_json(one, origin) for one in answer["found"]]
+    return [from_json(one) for one in answer["found"]]
 
 
 def to_json(found: Found) -> dict[str, object]:
@@ -289,12 +289,13 @@ def to_json(found: Found) -> dict[str, object]:
     return dataclasses.asdict(found)
 
 
-def _from_json(values: dict[str, object], origin: Origin) -> Found:
-    said = values["declaration"]
-    assert isinstance(said, dict)
-    fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in said.items()}
-    found: dict[str, Any] = {**values, "origin": origin, "declaration": Declaration(**fields)}
-    return Found(**found)
+def from_json(values: Mapping[str, Any]) -> Found:
+    """A description from what :func:`to_json` made of it."""
+    declaration = None
+    if values["declaration"] is not None:
+        said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["declaration"].items()}
+        declaration = Declaration(**said)
+    return Found(**{**values, "origin": Origin(**values["origin"]), "declaration": declaration})
 
 
 __all__ = [
@@ -306,6 +307,7 @@ __all__ = [
     "describe",
     "find",
     "from_file",
+    "from_json",
     "implementations_of",
     "load_module",
     "to_json",

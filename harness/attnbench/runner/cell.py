@@ -16,6 +16,7 @@ from attnbench.runner.child import Child, ChildGoneError
 from attnbench.runner.oracle import OracleGoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from attnbench.cases.case import Case
@@ -36,6 +37,11 @@ class CellLimits:
     cache: str
     timed: bool
     weighed: bool
+    blocks: int = 0
+    """On a CPU, samples are taken in so many blocks, and whoever drives the cell may let another one run between them;
+    0 takes them at one go."""
+    warmup: dict[str, int] = dataclasses.field(default_factory=dict)
+    """With blocks: ``min_ns`` and ``max_calls`` in place of the protocol's, where the processor is awake anyway."""
 
 
 class CellEndedError(Exception):
@@ -78,10 +84,27 @@ class CellRun:
         Returns:
             The record's fields for outcome, agreement, time and memory; always with a ``status``.
         """
+        steps = self.steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                fields: dict[str, Any] = end.value
+                return fields
+
+    def steps(self) -> Generator[None, None, dict[str, Any]]:
+        """The same, with a pause after the calls that are judged, after the warm-up, and after each block of samples.
+
+        The pauses are not counted against the cell's time. ``limits.blocks`` says how many blocks there are.
+        """
         try:
             self._prepare()
             self._call()
-            if self.limits.timed:
+            if self.limits.timed and self.limits.blocks and self.device == "cpu":
+                yield from self._paused()
+                turn = yield from self._time_in_blocks()
+                self._agree(repetition=1, turn=turn)
+            elif self.limits.timed:
                 self._agree(repetition=1, turn=self._time())
                 self._require_undisturbed()
                 if self.device != "cpu":
@@ -99,6 +122,11 @@ class CellRun:
         finally:
             self._close()
         return {**self.fields, "status": "ok"}
+
+    def _paused(self) -> Generator[None, None, None]:
+        paused = time.monotonic()
+        yield
+        self._deadline += time.monotonic() - paused
 
     def _prepare(self) -> None:
         answer = self._ask(
@@ -181,6 +209,10 @@ class CellRun:
     def _time(self) -> int:
         """Take samples; how often the inputs had turned when the last one was taken."""
         answer = self._ask("time", do="time", limits=self.limits.sampling, cache=self.limits.cache)
+        return self._timed(answer)
+
+    def _timed(self, answer: dict[str, Any]) -> int:
+        """Keep what was timed; how often the inputs had turned when the last sample was taken."""
         self.spent.calls += answer["warmup_ns"] + sum(answer["time_samples_ns"]) * answer["calls_per_sample"]
         turn: int = answer.pop("turn")
         for name in ("warmup_ns", "refresh_ns"):
@@ -188,6 +220,16 @@ class CellRun:
         self._unusable = answer.pop("unusable", None)
         self.fields |= {"cache_state": self.limits.cache, "time_method": "perf_counter_ns", **answer}
         return turn
+
+    def _time_in_blocks(self) -> Generator[None, None, int]:
+        """As :meth:`_time`, with pauses."""
+        warmed = self._ask("time", do="warm_up", cache=self.limits.cache, limits=self.limits.warmup)
+        samples = self.limits.sampling["min_samples"]
+        for block in range(self.limits.blocks):
+            yield from self._paused()
+            first, end = (samples * n // self.limits.blocks for n in (block, block + 1))
+            self._ask("time", do="block", samples=end - first)
+        return self._timed({**warmed, **self._ask("time", do="timed")})
 
     def _require_undisturbed(self) -> None:
         """Samples that something physical disturbed say nothing; a wrong kernel was found before."""

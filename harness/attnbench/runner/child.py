@@ -44,8 +44,8 @@ class ChildGoneError(Exception):
 class Child:
     """A process that answers one JSON line for each that it is sent."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start ``command`` with the two pipes' descriptors inserted for ``{read}`` and ``{write}``."""
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: str | None = None) -> None:
+        """Start ``command`` in ``folder``, with the two pipes' descriptors inserted for ``{read}`` and ``{write}``."""
         child_reads, self._write_fd = os.pipe()
         self._read_fd, child_writes = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
@@ -54,6 +54,7 @@ class Child:
             self._process = subprocess.Popen(
                 [part.format(read=child_reads, write=child_writes) for part in command],
                 env=dict(environment),
+                cwd=folder,
                 pass_fds=[child_reads, child_writes],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -174,13 +175,15 @@ def _short_frame(line: str) -> str:
     return Path(path).name + rest
 
 
-def start_worker(threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Child:
+def start_worker(
+    threads: int, environment: Mapping[str, str], interpreter: str | None = None, folder: str | None = None
+) -> Child:
     """A worker process; ``interpreter`` is the implementation's own Python where it has one.
 
     ``-P`` keeps the current folder off the import path: a ``statistics.py`` there would shadow the library's.
     """
     python = interpreter or sys.executable
-    return Child([python, "-P", "-m", "attnbench.worker", "{read}", "{write}", str(threads)], environment)
+    return Child([python, "-P", "-m", "attnbench.worker", "{read}", "{write}", str(threads)], environment, folder)
 
 
 def start_oracle(environment: Mapping[str, str]) -> Child:

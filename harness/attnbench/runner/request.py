@@ -13,7 +13,7 @@ from attnbench.runner.run import Setting
 from attnbench.sweep.model import Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from attnbench.registry.discover import Found
     from attnbench.runner.plan import Cell
@@ -72,8 +72,12 @@ def memory_limit(request: Request) -> int:
     return int(0.8 * available_bytes())
 
 
-def plan_request(request: Request) -> list[Cell]:
+def plan_request(request: Request, found: Sequence[Found] | None = None) -> list[Cell]:
     """All cells of the request.
+
+    Args:
+        request: what was asked for.
+        found: the implementations that it chooses, where another interpreter has found them.
 
     Raises:
         PlanError: when there is none.
@@ -84,7 +88,7 @@ def plan_request(request: Request) -> list[Cell]:
     cells = plan(
         request.scenario,
         overrides,
-        found_of(request),
+        found_of(request) if found is None else found,
         request.devices,
         replicates=request.replicates,
         seed=request.seed if request.order_seed is None else request.order_seed,

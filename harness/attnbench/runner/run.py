@@ -19,7 +19,7 @@ from attnbench.runner.workers import LoadFailedError, Workers
 from attnbench.store.record import FAILED, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from attnbench.runner.plan import Cell
     from attnbench.runner.shares import Shares
@@ -95,7 +95,7 @@ def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer
             oracle.wait()
             for cell in turn:
                 observer.begins(cell)
-                record = _run_cell(cell, setting, workers, oracle, folder, outcome.shares)
+                record = run_cell(cell, setting, workers, oracle, folder, outcome.shares)
                 outcome.counts[record.status] += 1
                 writer.append({"kind": "record", **record.model_dump(mode="json")})
                 observer.ended(cell, record)
@@ -111,20 +111,33 @@ def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer
         shutil.rmtree(folder, ignore_errors=True)
         outcome.shares.imports_s += workers.imports_s
         outcome.shares.wall_s += time.monotonic() - started_at
-    writer.append(_footer(outcome))
+    writer.append(footer(outcome))
     outcome.unsaved = len(writer.pending)
     return outcome
 
 
-def _run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares) -> Record:
+def run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares) -> Record:
     """One cell to its record, whatever happens to it."""
+    steps = cell_steps(cell, setting, workers, oracle, folder, shares)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            record: Record = end.value
+            return record
+
+
+def cell_steps(
+    cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares
+) -> Generator[None, None, Record]:
+    """The same, with the pauses of :meth:`attnbench.runner.cell.CellRun.steps`."""
     began = time.monotonic()
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     if cell.foregone is not None:
         status, reason = cell.foregone
         fields: dict[str, Any] = {"status": status, "stage": "plan", "reason": reason}
     else:
-        fields = _measure(cell, setting, workers, oracle, folder, shares)
+        fields = yield from _measure(cell, setting, workers, oracle, folder, shares)
     fields = complete(fields, cell.case, cell.device, setting.peaks.get(cell.device))
     if cell.foregone is None:
         fields["wall_s"] = round(time.monotonic() - began, 6)
@@ -151,7 +164,7 @@ def _run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, fo
 
 def _measure(
     cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares
-) -> dict[str, Any]:
+) -> Generator[None, None, dict[str, Any]]:
     try:
         worker = workers.get(cell.found, cell.device)
     except LoadFailedError as failed:
@@ -162,7 +175,7 @@ def _measure(
     if untimed is not None:
         limits = dataclasses.replace(limits, timed=False, weighed=False)
     run = CellRun(worker, oracle, cell.case, cell.device, limits, folder)
-    fields = run.run()
+    fields = yield from run.steps()
     if untimed is not None and fields["status"] == "ok" and setting.limits.timed:
         fields["reason"] = untimed
     workers.done(cell.found, cell.device, keep=fields["status"] in ("ok", "unsupported") and not run.worker_died)
@@ -182,7 +195,8 @@ def _why_untimed(cell: Cell) -> str | None:
     return None
 
 
-def _footer(outcome: Outcome) -> dict[str, Any]:
+def footer(outcome: Outcome) -> dict[str, Any]:
+    """The last line of a run file."""
     return {
         "kind": "footer",
         "wall_s": round(outcome.shares.wall_s, 3),

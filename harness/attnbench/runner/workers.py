@@ -29,9 +29,13 @@ class LoadFailedError(Exception):
 class Workers:
     """Live workers by (implementation, device)."""
 
-    def __init__(self, threads: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, threads: int, environment: Mapping[str, str], python: str | None = None, folder: str | None = None
+    ) -> None:
+        """``python`` and ``folder``: the interpreter, and where it is started; default those of this process."""
         self._threads = threads
         self._environment = environment
+        self._python, self._folder = python, folder
         self._live: dict[tuple[str, str], Child] = {}
         self._failed: dict[tuple[str, str], LoadFailedError] = {}
         self._cells_left: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -88,9 +92,9 @@ class Workers:
     def _start(self, key: tuple[str, str], found: Found) -> Child | None:
         """Start a process and ask it to load, without waiting."""
         said = found.declaration
-        interpreter = said.interpreter if said else None
+        interpreter = (said.interpreter if said else None) or self._python
         try:
-            child = start_worker(self._threads, self._environment, interpreter)
+            child = start_worker(self._threads, self._environment, interpreter, self._folder)
         except OSError as error:
             self._failed[key] = LoadFailedError("unavailable", f"{interpreter} cannot be started: {error.strerror}")
             return None

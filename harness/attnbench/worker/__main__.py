@@ -78,6 +78,19 @@ class Loop:
         """Timed calls."""
         return self._cell().time(Limits(**request["limits"]), request["cache"])
 
+    def warm_up(self, request: Message) -> Message:
+        """Begin to time in blocks."""
+        return self._cell().warm_up(request["cache"], **request["limits"])
+
+    def block(self, request: Message) -> Message:
+        """Some more timed calls."""
+        return self._cell().block(request["samples"])
+
+    def timed(self, request: Message) -> Message:
+        """What all blocks gave."""
+        del request
+        return self._cell().timed()
+
     def further_times(self, request: Message) -> Message:
         """On an accelerator: wall time, and time in a graph."""
         del request
@@ -124,6 +137,9 @@ def answer(loop: Loop, request: Message) -> Message:
         "fresh_call": loop.fresh_call,
         "identities": loop.identities,
         "time": loop.time,
+        "warm_up": loop.warm_up,
+        "block": loop.block,
+        "timed": loop.timed,
         "further_times": loop.further_times,
         "dump": loop.dump,
         "memory": loop.memory,

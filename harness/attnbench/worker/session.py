@@ -28,15 +28,16 @@ from attnbench.worker.dump import Outputs, copies, dump, equal_bits, nbytes, spr
 from attnbench.worker.identities import Allowance, Expected, look
 from attnbench.worker.placing import place, refresh, rewrite, turn
 from attnbench.worker.poison import poisoned_memory
-from attnbench.worker.timing import Limits, calls_per_sample, sample, warm_up
+from attnbench.worker.timing import MAX_WARMUP_CALLS, MIN_WARMUP_NS, Limits, calls_per_sample, sample, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
+    from attnbench.machine.disturbance import Counters
     from attnbench.registry.implementation import Implementation
     from attnbench.registry.operands import Operands
     from attnbench.worker.cuda.device import Device
@@ -46,6 +47,7 @@ _CLOCK = perf_counter_ns
 _JUNK_BYTES = 256 * 2**20
 _REPEAT_NS = 10_000_000
 _MAX_CALLS = 6
+_WITHOUT_END_NS = 2**62
 
 
 class UnsupportedError(Exception):
@@ -68,6 +70,18 @@ class _Observed:
 
 
 @dataclasses.dataclass
+class Timing:
+    """Samples while they are being taken."""
+
+    calls: int
+    """How many make one sample."""
+    set_up: Callable[[], object] | None
+    before: Counters
+    samples: list[float] = dataclasses.field(default_factory=list)
+    result: object = None
+
+
+@dataclasses.dataclass
 class Session:
     """A case that is being run by an implementation on a device."""
 
@@ -82,6 +96,7 @@ class Session:
     """Quick calls are repeated for so long, to see whether they always return the same."""
     expected: Expected | None = None
     """What a call takes, once there were some."""
+    _timing: Timing | None = None
     accelerator: Device | None = None
     """Where calls only queue work: its clocks and counters take the place of the host's."""
 
@@ -160,16 +175,24 @@ class Session:
 
         Each sample has inputs of its own: they have turned once more (:mod:`attnbench.cases.turns`).
         """
-        call = self.prepared()
-        self.results = []
         if self.accelerator is not None:
             from attnbench.worker.cuda import stages
 
+            call = self.prepared()
+            self.results = []
             fields, result = stages.time(call, self.accelerator, limits, refresh=self._refresh, turn=self._turn)
             self._keep(result)
             return fields
+        warmed = self.warm_up(cache)
+        self._sample(limits)
+        return {**warmed, **self.timed()}
+
+    def warm_up(self, cache: str, *, min_ns: int = MIN_WARMUP_NS, max_calls: int = MAX_WARMUP_CALLS) -> dict[str, Any]:
+        """Warm up on the first inputs, then take the next ones: blocks of samples can follow."""
+        call = self.prepared()
+        self.results = []
         set_up = call.set_up if call.needs_set_up else None
-        warmed = warm_up(call.run, _CLOCK, set_up=set_up)
+        warmed = warm_up(call.run, _CLOCK, set_up=set_up, min_ns=min_ns, max_calls=max_calls)
         start = _CLOCK()
         self._refresh()
         refreshed = _CLOCK() - start
@@ -179,26 +202,54 @@ class Session:
         elif set_up is None:
             calls = calls_per_sample(warmed.call_ns, get_clock_info("perf_counter").resolution * 1e9)
         gc.collect()
-        gc.disable()
-        try:
-            before = read_counters()
-            samples, result = sample(call.run, _CLOCK, limits, calls=calls, set_up=set_up, freshen=self._turn)
-            disturbed = disturbance(before, read_counters())
-        finally:
-            gc.enable()
-        self._keep(result)
+        self._timing = Timing(calls, set_up, read_counters())
         return {
-            "time_samples_ns": samples,
             "warmup_calls": warmed.calls,
             "warmup_converged": warmed.converged,
             "warmup_ns": warmed.calls * warmed.call_ns,
-            "calls_per_sample": calls,
             "refresh_ns": refreshed,
-            "turn": len(samples) - 1,
+        }
+
+    def block(self, samples: int) -> dict[str, Any]:
+        """So many samples, after a call that is not timed: whoever ran meanwhile has taken the caches."""
+        call = self.prepared()
+        call.set_up()
+        call.run()
+        self._sample(Limits(min_samples=samples, max_samples=samples, sampling_ns=_WITHOUT_END_NS))
+        return {}
+
+    def timed(self) -> dict[str, Any]:
+        """All samples since the warm-up; the last result stays, to be judged."""
+        timing = self._timing
+        if timing is None or not timing.samples:
+            raise RuntimeError("nothing was timed yet")
+        disturbed = disturbance(timing.before, read_counters())
+        self._keep(timing.result)
+        self._timing = None
+        return {
+            "time_samples_ns": timing.samples,
+            "calls_per_sample": timing.calls,
+            "turn": len(timing.samples) - 1,
             "involuntary_switches": disturbed.involuntary_switches,
             "major_faults": disturbed.major_faults,
             "steal_share": disturbed.steal_share,
         }
+
+    def _sample(self, limits: Limits) -> None:
+        timing = self._timing
+        if timing is None:
+            raise RuntimeError("nothing was warmed up")
+        done = len(timing.samples)
+        timing.result = None
+        gc.disable()
+        try:
+            samples, timing.result = sample(
+                self.prepared().run, _CLOCK, limits, calls=timing.calls, set_up=timing.set_up,
+                freshen=lambda number: self._turn(done + number),
+            )  # fmt: skip
+        finally:
+            gc.enable()
+        timing.samples += samples
 
     def identities(self, allowance: Allowance) -> dict[str, Any]:
         """Other ways to the latest result, compared over all rows."""
@@ -256,7 +307,7 @@ class Session:
 
     def close(self) -> dict[str, Any]:
         """Let go of everything, so that the next cell starts with what this one found."""
-        self.call = self.operands = None
+        self.call = self.operands = self._timing = None
         self.results = []
         gc.collect()
         return {}

@@ -45,10 +45,17 @@ class Warmup:
     """Median of the last window: what one call takes, about."""
 
 
-def warm_up(call: Callable[[], object], clock: Clock, *, set_up: Callable[[], object] | None = None) -> Warmup:
+def warm_up(
+    call: Callable[[], object],
+    clock: Clock,
+    *,
+    set_up: Callable[[], object] | None = None,
+    min_ns: int = MIN_WARMUP_NS,
+    max_calls: int = MAX_WARMUP_CALLS,
+) -> Warmup:
     """Call until two successive windows of five calls have medians within 2 %, or the cap is reached.
 
-    At least 3 calls and 100 ms (a processor takes that long to raise its clock); at most 50 calls or 2 s.
+    At least 3 calls and ``min_ns`` (a processor takes 100 ms to raise its clock); at most ``max_calls`` or 2 s.
     """
     times: list[int] = []
     busy = 0
@@ -58,7 +65,7 @@ def warm_up(call: Callable[[], object], clock: Clock, *, set_up: Callable[[], ob
         busy += elapsed
         settled = _settled(times)
         if busy >= MAX_WARMUP_NS or (
-            busy >= MIN_WARMUP_NS and (len(times) >= MAX_WARMUP_CALLS or (settled and len(times) >= MIN_WARMUP_CALLS))
+            busy >= min_ns and (len(times) >= max_calls or (settled and len(times) >= MIN_WARMUP_CALLS))
         ):
             return Warmup(calls=len(times), converged=settled, call_ns=statistics.median(times[-WINDOW:]))
 
