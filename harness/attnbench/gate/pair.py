@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import datetime
 import os
 import shutil
 import tempfile
@@ -63,6 +64,7 @@ class _Run:
         header = {
             **party.header,
             "run_id": uuid.uuid4().hex[:12],
+            "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "request": party.request.to_dict(),
             "environment": {**party.header["environment"], "load_average": list(os.getloadavg())},
             "cells_planned": len(self.cells),
