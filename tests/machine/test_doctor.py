@@ -14,7 +14,7 @@ from attnbench.registry.discover import unmet
 
 EXTRAS: dict[str, dict[str, str | None]] = {
     "gpu": {"triton": None},
-    "report": {"altair": "6.0"},
+    "report": {"jinja2": "3.1.6"},
     "test": {"ruff": None},
 }
 NO_GPU = "no CUDA device: NVML, the library of NVIDIA's driver, was not found"

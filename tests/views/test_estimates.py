@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from attnbench.views.estimates import NO_INTERVAL, Interval, Timing, clearly_faster, ratio, sample_interval
+from attnbench.views.estimates import NO_INTERVAL, Interval, Timing, clearly_faster, difference, ratio, sample_interval
 
 
 def timing(*medians: float, spread: float | None = 0.01) -> Timing:
@@ -109,3 +110,25 @@ def test_a_small_difference_of_many_processes_counts() -> None:
 
 def test_a_difference_without_an_interval_is_never_clear() -> None:
     assert not clearly_faster(timing(100, spread=None), timing(900, spread=None))
+
+
+@pytest.mark.parametrize("n", [3, 4, 7, 10])
+def test_the_exact_bootstrap_is_what_random_resamples_come_to(n: int) -> None:
+    rng = np.random.default_rng(n)
+    above, below = rng.lognormal(0, 0.1, n), rng.lognormal(0.05, 0.2, n)
+    drawn = [np.median(rng.choice(values, (100_000, n)), axis=1) for values in (above, below)]
+    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975], method="inverted_cdf")
+    estimate = ratio(timing(*above), timing(*below))
+    # The ratio takes few values: a random end lies at the exact one or beside it.
+    assert estimate.low == pytest.approx(low, rel=0.01)
+    assert estimate.high == pytest.approx(high, rel=0.01)
+
+
+def test_a_ratio_the_other_way_round_has_the_reciprocal_interval() -> None:
+    one, other = timing(98, 100, 103, 109), timing(50, 51, 57, 60)
+    there, back = ratio(one, other), ratio(other, one)
+    assert there.low is not None
+    assert there.high is not None
+    assert (back.low, back.high) == pytest.approx((1 / there.high, 1 / there.low))
+    assert difference(one, other, there) == "faster"
+    assert difference(other, one, back) == "slower"

@@ -157,10 +157,10 @@ def test_a_missing_library_is_one_sentence_with_its_cure(
     run: RunFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "altair" else find_spec(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else find_spec(name))
     with pytest.raises(ReportError) as refused:
         write_report([run], tmp_path / "out")
-    assert str(refused.value) == "reports need altair: pip install 'attnbench[report]'"
+    assert str(refused.value) == "reports need jinja2: pip install 'attnbench[report]'"
     assert not (tmp_path / "out").exists()
 
 

@@ -63,7 +63,7 @@ def extras(distribution: str = "attnbench") -> dict[str, dict[str, str | None]]:
     """Versions of what each extra of a distribution asks for on this system, ``None`` for what is not installed.
 
     Returns:
-        For example ``{"report": {"altair": "6.0.0", "jinja2": None}}``; empty when the distribution is not installed.
+        For example ``{"report": {"jinja2": "3.1.6", "pyarrow": None}}``; empty when the distribution is not installed.
     """
     from packaging.requirements import Requirement
 

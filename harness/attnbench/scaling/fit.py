@@ -7,6 +7,8 @@ logarithms does not: over a floor of 20 µs a quadratic kernel would come out as
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -237,14 +239,42 @@ def _misses(power: Fits, spread: float, freedom: int, processes: int) -> bool:
 def _process_errors(logs: Array, power: Fits, patterns: Array, seed: int) -> dict[str, float]:
     """Standard errors by resampling whole processes."""
     processes = len(logs)
-    draws = np.random.default_rng(seed).integers(processes, size=(_RESAMPLES, processes))
-    resampled = fit_law(POWER, power.lengths, logs[draws].mean(1), patterns, near=power.parameters[0])
+    means, chances = _resampled_means(logs, seed)
+    resampled = fit_law(POWER, power.lengths, means, patterns, near=power.parameters[0])
     widened = math.sqrt(processes / (processes - 1))
+
+    def error(values: Array) -> float:
+        return widened * math.sqrt(float(chances @ np.square(values - chances @ values)))
+
     return {
-        "exponent": widened * float(resampled.exponent.std()),
-        "floor": widened * float(resampled.floor.std()),
-        "crossover": widened * float(resampled.crossover.std()),
+        "exponent": error(resampled.exponent),
+        "floor": error(resampled.floor),
+        "crossover": error(resampled.crossover),
     }
+
+
+def _resampled_means(logs: Array, seed: int) -> tuple[Array, Array]:
+    """Means over resampled processes, shape (resamples, sizes), and the probability of each.
+
+    Few processes have few resamples that differ, 10 for three: those are taken one by one, each as often as it would
+    be drawn (Hall, "The Bootstrap and Edgeworth Expansion", 1992, appendix I). More processes are resampled at random.
+    """
+    processes = len(logs)
+    if math.comb(2 * processes - 1, processes) > _RESAMPLES:
+        draws = np.random.default_rng(seed).integers(processes, size=(_RESAMPLES, processes))
+        return logs[draws].mean(1), np.full(_RESAMPLES, 1 / _RESAMPLES)
+    draws, chances = _all_resamples(processes)
+    return logs[draws].mean(1), chances
+
+
+@functools.cache
+def _all_resamples(processes: int) -> tuple[NDArray[np.int64], Array]:
+    """All multisets of processes, shape (multisets, processes), and the probability of each."""
+    found = list(itertools.combinations_with_replacement(range(processes), processes))
+    orders = [
+        math.factorial(processes) / math.prod(math.factorial(one.count(i)) for i in range(processes)) for one in found
+    ]
+    return np.array(found), np.array(orders) / float(processes) ** processes
 
 
 def _scatter_errors(power: Fits, patterns: Array, freedom: int) -> dict[str, float]:

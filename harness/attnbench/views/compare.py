@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench.views.cells import cells_of
-from attnbench.views.estimates import FEW, Estimate, clearly_faster, ratio
+from attnbench.views.estimates import FEW, Estimate, difference, ratio
 from attnbench.views.format import count, listing
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ class Pair:
         """``faster``, ``slower`` or ``within noise``, as the subject is."""
         assert self.reference.timing is not None
         assert self.subject.timing is not None
-        if clearly_faster(self.subject.timing, self.reference.timing):
-            return "faster"
-        return "slower" if clearly_faster(self.reference.timing, self.subject.timing) else "within noise"
+        return difference(self.reference.timing, self.subject.timing, self.speedup)
 
     @property
     def memory_ratio(self) -> float | None:
@@ -126,17 +124,20 @@ def baseline_of(header: Header, cells: Iterable[CellResult], named: str | None =
     return chosen if chosen in present else None
 
 
-def compare_implementations(run: RunFile, baseline: str | None = None) -> Comparison:
+def compare_implementations(
+    run: RunFile, baseline: str | None = None, *, cells: Sequence[CellResult] | None = None
+) -> Comparison:
     """Speed-ups of a run's implementations over one of them.
 
     Args:
         run: the run.
         baseline: an implementation of it; default the scenario's.
+        cells: the run's cells, where they are known already.
 
     Raises:
         CompareError: when there is no such implementation, or neither a name nor a baseline in the scenario.
     """
-    cells = cells_of(run)
+    cells = cells_of(run) if cells is None else cells
     chosen = baseline_of(run.header, cells, baseline)
     if chosen is None:
         said = f"its baseline {run.header.baseline!r} was not run" if run.header.baseline else "it names no baseline"

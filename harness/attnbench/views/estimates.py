@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,10 @@ EXACT = 6
 """The range of fewer processes than this holds their median with less than 95 % confidence (2 / 2**n > 5 %)."""
 UNSEEN = 1.02
 """How much two processes of the same code may differ, which no interval from within a process can see."""
-RESAMPLES = 2000
+TAIL = 0.025
+"""What lies beyond either end of an interval of 95 %."""
+FAINT = 1e-7
+"""Outcomes of a bootstrap that are rarer than this are left out: together they do not reach into a tail."""
 NO_INTERVAL = "too few samples for an interval"
 
 
@@ -54,7 +58,7 @@ class Timing:
         """How many processes timed the cell."""
         return len(self.medians)
 
-    @property
+    @functools.cached_property
     def value(self) -> float:
         """The median of the processes' medians."""
         return statistics.median(self.medians)
@@ -68,7 +72,8 @@ class Timing:
         processes differ.
         """
         if self.processes >= FEW:
-            low, high = _percentiles(_medians_resampled(self.medians, seed=1))
+            medians, chances = _resampled_medians(self.medians)
+            low, high = _ends(medians, chances)
             return Estimate(value=self.value, low=low, high=high, method=_bootstrap_name(self.processes))
         known = [interval for interval in self.intervals if interval is not None]
         if len(known) < self.processes:
@@ -97,15 +102,16 @@ def sample_interval(samples: Sequence[float] | None, ci_low: float | None, ci_hi
 def ratio(numerator: Timing, denominator: Timing) -> Estimate:
     """Ratio of two cells' times with its interval.
 
-    With three processes on both sides, a percentile bootstrap over processes, both sides resampled independently.
-    Otherwise the quotient of the two intervals' opposite ends, which is wider than 95 %.
+    With three processes on both sides, a percentile bootstrap over processes, both sides resampled independently; it
+    is exact, so the ratio of the other way round has the reciprocal interval. Otherwise the quotient of the two
+    intervals' opposite ends, which is wider than 95 %.
     """
     value = numerator.value / denominator.value
     fewest = min(numerator.processes, denominator.processes)
     if fewest >= FEW:
-        above = _medians_resampled(numerator.medians, seed=1)
-        below = _medians_resampled(denominator.medians, seed=2)
-        low, high = _percentiles(above / below)
+        above, above_chances = _resampled_medians(numerator.medians)
+        below, below_chances = _resampled_medians(denominator.medians)
+        low, high = _ends((above[:, None] / below).ravel(), (above_chances[:, None] * below_chances).ravel())
         return Estimate(value=value, low=low, high=high, method=_bootstrap_name(fewest))
     top, bottom = numerator.estimate, denominator.estimate
     if top.low is None or top.high is None or bottom.low is None or bottom.high is None:
@@ -116,16 +122,22 @@ def ratio(numerator: Timing, denominator: Timing) -> Estimate:
 
 
 def clearly_faster(one: Timing, other: Timing) -> bool:
-    """Whether ``one`` is faster beyond noise: the interval of the ratio lies above 1.
+    """Whether ``one`` is faster beyond noise, as :func:`difference` says."""
+    return one.value < other.value and difference(other, one, ratio(other, one)) == "faster"
 
-    With fewer than six processes on a side it must lie above 1.02, because processes of the same code differ, and so
-    few do not tell by how much. A ratio without an interval is never clear.
+
+def difference(numerator: Timing, denominator: Timing, gain: Estimate) -> Literal["faster", "slower", "within noise"]:
+    """What their ratio says of the denominator: faster where the interval lies above 1, slower where below.
+
+    With fewer than six processes on a side it must be clear of 1 by 2 %, because processes of the same code differ,
+    and so few do not tell by how much. A ratio without an interval is within noise.
     """
-    if one.value >= other.value:
-        return False
-    gain = ratio(other, one)
-    seen = min(one.processes, other.processes) >= EXACT
-    return gain.low is not None and gain.low > (1.0 if seen else UNSEEN)
+    if gain.low is None or gain.high is None:
+        return "within noise"
+    room = 1.0 if min(numerator.processes, denominator.processes) >= EXACT else UNSEEN
+    if gain.low > room:
+        return "faster"
+    return "slower" if gain.high < 1 / room else "within noise"
 
 
 def _bootstrap_name(processes: int) -> str:
@@ -134,24 +146,53 @@ def _bootstrap_name(processes: int) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _medians_resampled(values: tuple[float, ...], *, seed: int) -> NDArray[np.float64]:
-    """Medians of all resamples. A view compares one cell with many others, so the last ones are kept."""
+def _resampled_medians(values: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the median of a resample can be, and how likely. A view compares one cell with many others: kept."""
     import numpy as np
 
-    resampled: NDArray[np.float64] = np.median(np.asarray(values)[_draws(len(values), seed)], axis=1)
-    return resampled
+    lower, upper, chances = _median_law(len(values))
+    ordered = np.sort(np.asarray(values, np.float64))
+    return (ordered[lower] + ordered[upper]) / 2, chances
 
 
 @functools.cache
-def _draws(processes: int, seed: int) -> NDArray[np.int64]:
-    """Which processes each resample holds, shape (RESAMPLES, processes); fixed, so that a view never changes."""
+def _median_law(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Which two of n ordered values the median of a resample lies between, and with what probability.
+
+    The bootstrap of a median needs no random numbers (Efron, "Bootstrap methods: another look at the jackknife",
+    1979, section 3): the k-th smallest of n draws is at most the i-th value when at least k draws are.
+
+    Returns:
+        Index of the lower and of the upper value (equal where n is odd), and the probability, shape (outcomes,) each.
+    """
     import numpy as np
 
-    return np.random.default_rng(seed).integers(processes, size=(RESAMPLES, processes))
+    lower, upper = (n + 1) // 2, n // 2 + 1
+    at_most = [_at_least(lower, n, i / n) for i in range(n + 1)]
+    found: list[tuple[int, int, float]] = []
+    for i in range(n):
+        chance = at_most[i + 1] - at_most[i]
+        for j in range(i + 1, n) if upper > lower else ():
+            # Half of the draws are at most the i-th value, one of them equal to it; the others likewise for the j-th.
+            half = ((i + 1) / n) ** lower - (i / n) ** lower
+            rest = ((n - j) / n) ** lower - ((n - j - 1) / n) ** lower
+            apart = math.comb(n, lower) * half * rest
+            found.append((i, j, apart))
+            chance -= apart
+        found.append((i, i, chance))
+    kept = [one for one in found if one[2] >= FAINT]
+    lowers, uppers, chances = zip(*kept, strict=True)
+    return np.array(lowers), np.array(uppers), np.array(chances)
 
 
-def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
-    import numpy as np
+def _at_least(k: int, n: int, share: float) -> float:
+    """Probability that at least k of n independent draws succeed."""
+    return math.fsum(math.comb(n, hits) * share**hits * (1 - share) ** (n - hits) for hits in range(k, n + 1))
 
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+
+def _ends(values: NDArray[np.float64], chances: NDArray[np.float64]) -> tuple[float, float]:
+    """The smallest and the largest value beyond which at most 2.5 % lie."""
+    order = values.argsort()
+    below = chances[order].cumsum()
+    low, high = below.searchsorted((TAIL, below[-1] - TAIL))
+    return float(values[order[low]]), float(values[order[high]])

@@ -5,26 +5,28 @@ Time and memory lie on logarithmic axes: a law ``n^k`` is a straight line there,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.views.report.drawing import (
     BYTES_LABEL,
+    IN_FOCUS,
     LENGTH_LABEL,
     RATIO_LABEL,
     TIME_LABEL,
+    TOOLTIP,
     WIDER,
     Drawing,
+    Spec,
     axis_of,
     colour,
     drawn,
-    in_focus,
-    inline,
+    layer,
+    legend_of,
     log_scale,
     names_down,
+    quantity,
     shape,
-    shown,
     spans,
-    tooltip,
 )
 from attnbench.views.report.style import LIGHT
 from attnbench.views.report.ticks import binary_ticks, decimal_ticks, length_ticks, padded
@@ -87,8 +89,6 @@ def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Dr
         marks: colour and shape of each implementation.
         is_time: whether values are ns; else they are bytes.
     """
-    import altair as alt
-
     ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
     low, high = padded(min(ends), max(ends), 1.4)
     ticks = decimal_ticks(low, high, _MOST_ACROSS) if is_time else binary_ticks(low, high, _MOST_ACROSS)
@@ -96,15 +96,25 @@ def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Dr
     names = [row["implementation"] for row in sorted(rows, key=lambda row: (row["value"], row["implementation"]))]
     # The texts stand to the right of the dots: the slowest one's must not leave the plot.
     scale = log_scale(low, high * (high / low) ** 0.35)
-    x = alt.X("value:Q", title=title, scale=scale, axis=axis_of(ticks, label))
-    base = shown(rows).encode(y=names_down(names), color=colour(marks, names, None), tooltip=tooltip())
-    beside = base.mark_text(align="left", dx=9, fontSize=11).transform_calculate(end="max(datum.value, datum.high)")
+    base = {"y": names_down(names), "color": colour(marks, names, None), "tooltip": TOOLTIP}
+    beside = {"x": quantity("end", scale=scale), "text": {"field": "text"}, "color": {"value": LIGHT["chart-text"]}}
     layers = [
-        spans(base).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q"),
-        base.mark_point(filled=True, size=60).encode(x=x, shape=shape(marks, names, None)),
-        beside.encode(x=alt.X("end:Q", scale=scale), text="text:N", color=alt.value(LIGHT["chart-text"])),
+        spans(base | {"x": quantity("low", title=title, scale=scale), "x2": {"field": "high"}}),
+        layer(
+            {"type": "point", "filled": True, "size": 60},
+            base
+            | {
+                "x": quantity("value", title=title, scale=scale, axis=axis_of(ticks, label)),
+                "shape": shape(marks, names, None),
+            },
+        ),
+        layer(
+            {"type": "text", "align": "left", "dx": 9, "fontSize": 11},
+            base | beside,
+            transform=[{"calculate": "max(datum.value, datum.high)", "as": "end"}],
+        ),
     ]
-    return drawn(alt.layer(*layers), 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
+    return drawn(layers, rows, 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
 
 
 def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
@@ -114,45 +124,46 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
         rows: ``implementation`` and ``value`` (error / budget, above 0).
         marks: colour and shape of each implementation.
     """
-    import altair as alt
-
     values = [row["value"] for row in rows]
     low, high = padded(min(*values, 0.1), max(*values, 1.0), 1.5)
     names = sorted({row["implementation"] for row in rows})
     scale = log_scale(low, high)
     axis = axis_of(decimal_ticks(low, high, _MOST_ACROSS), RATIO_LABEL)
-    base = shown(rows).encode(y=names_down(names), color=colour(marks, names, None), tooltip=tooltip())
-    budget = alt.Chart(inline([{"value": 1.0}])).encode(x=alt.X("value:Q", scale=scale))
+    budget = {"type": "rule", "color": LIGHT["chart-guide"], "strokeDash": [5, 4]}
     layers = [
-        budget.mark_rule(color=LIGHT["chart-guide"], strokeDash=[5, 4]),
-        base.mark_point(filled=True, size=48, opacity=0.75).encode(
-            x=alt.X("value:Q", title="error / budget (dashed: the budget)", scale=scale, axis=axis),
-            shape=shape(marks, names, None),
+        layer(budget, {"x": quantity("value", scale=scale)}, values=[{"value": 1.0}]),
+        layer(
+            {"type": "point", "filled": True, "size": 48, "opacity": 0.75},
+            {
+                "x": quantity("value", title="error / budget (dashed: the budget)", scale=scale, axis=axis),
+                "y": names_down(names),
+                "color": colour(marks, names, None),
+                "shape": shape(marks, names, None),
+                "tooltip": TOOLTIP,
+            },
         ),
     ]
-    return drawn(alt.layer(*layers), 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
+    return drawn(layers, rows, 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
 
 
 def _by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], vertical: Row, guides: list[Row]) -> Drawing:
-    import altair as alt
-
     names = sorted({row["implementation"] for row in rows})
     lengths = sorted({row["length"] for row in rows})
     left, right = padded(lengths[0], lengths[-1], 1.15)
     right *= (right / left) ** 0.1 if guides else 1  # room for the guides' names
-    x = alt.X("length:Q", title=axis, scale=log_scale(left, right), axis=axis_of(length_ticks(lengths), LENGTH_LABEL))
-    y = alt.Y("value:Q", **vertical)
-    # Both channels have one legend, in two columns below the plot.
-    legend = alt.Legend(orient="bottom", columns=2, columnPadding=12 + WIDER * max(map(len, names)), title=None)
-    base = shown(rows).encode(x=x, color=colour(marks, names, legend), opacity=in_focus(), tooltip=tooltip())
+    ticks = axis_of(length_ticks(lengths), LENGTH_LABEL)
+    x = quantity("length", title=axis, scale=log_scale(left, right), axis=ticks)
+    y = quantity("value", **vertical)
+    legend = legend_of(names)  # one for colour and shape
+    base = {"x": x, "color": colour(marks, names, legend), "opacity": IN_FOCUS, "tooltip": TOOLTIP}
     layers = [
         *_guide_layers(guides, x, y),
-        base.mark_line(strokeWidth=1.75).encode(y=y),
-        spans(base).encode(y=alt.Y("low:Q", **vertical), y2="high:Q"),
-        base.mark_point(filled=True, size=48).encode(y=y, shape=shape(marks, names, legend)),
+        layer({"type": "line", "strokeWidth": 1.75}, base | {"y": y}),
+        spans(base | {"y": quantity("low", **vertical), "y2": {"field": "high"}}),
+        layer({"type": "point", "filled": True, "size": 48}, base | {"y": y, "shape": shape(marks, names, legend)}),
     ]
     legend_lines = -(-len(names) // 2)
-    return drawn(alt.layer(*layers), _PLOT_HEIGHT + _LEGEND_LINE * legend_lines)
+    return drawn(layers, rows, _PLOT_HEIGHT + _LEGEND_LINE * legend_lines)
 
 
 def _guides(rows: Sequence[Row], ceiling: float) -> list[Row]:
@@ -169,13 +180,13 @@ def _guides(rows: Sequence[Row], ceiling: float) -> list[Row]:
     return found
 
 
-def _guide_layers(guides: list[Row], x: Any, y: Any) -> list[Any]:
-    import altair as alt
-
+def _guide_layers(guides: list[Row], x: Spec, y: Spec) -> list[Spec]:
     if not guides:
         return []
-    base = alt.Chart(inline(guides)).encode(x=x, y=y, detail="law:N")
+    base = {"x": x, "y": y, "detail": {"field": "law", "type": "nominal"}}
+    line = {"type": "line", "strokeDash": [3, 4], "strokeWidth": 1, "color": LIGHT["chart-guide"]}
+    text = {"type": "text", "align": "left", "dx": 7, "fontSize": 11, "color": LIGHT["chart-text"]}
     return [
-        base.mark_line(strokeDash=[3, 4], strokeWidth=1, color=LIGHT["chart-guide"]),
-        base.mark_text(align="left", dx=7, fontSize=11, color=LIGHT["chart-text"]).encode(text="text:N"),
+        layer(line, base, values=guides),
+        layer(text, base | {"text": {"field": "text", "type": "nominal"}}, values=guides),
     ]

@@ -11,7 +11,7 @@ from attnbench.store.record import JUDGED_TENSORS
 from attnbench.views.document import Column, Paragraph, Table
 from attnbench.views.format import count, number
 from attnbench.views.report.blocks import Block, Figure, Finding, Lead, Picture, Report, Section
-from attnbench.views.report.drawing import colour, drawn, in_focus, shown, tooltip
+from attnbench.views.report.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
 from attnbench.views.report.page import html_page, markdown_page, pictures_of, svg_file
 from attnbench.views.report.picture import png
 from attnbench.views.report.style import Mark, marks_of
@@ -155,8 +155,6 @@ def _top_text(row: Row) -> str:
 
 
 def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Mark]) -> Figure:
-    import altair as alt
-
     entropies = inside["entropy"]
     queries = np.unique(np.linspace(0, entropies.shape[1] - 1, _MOST_LINES).round().astype(int))
     rows = [
@@ -170,14 +168,13 @@ def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Ma
         for index, head in enumerate(heads)
         for query in queries
     ]
-    legend = alt.Legend(orient="bottom", columns=4, title=None)
-    base = shown(rows).encode(
-        x=alt.X("query:Q", title="query"),
-        y=alt.Y("value:Q", title="entropy of its weights, bits"),
-        color=colour(marks, heads, legend),
-        opacity=in_focus(),
-        tooltip=tooltip(),
-    )
+    encoding = {
+        "x": quantity("query", title="query"),
+        "y": quantity("value", title="entropy of its weights, bits"),
+        "color": colour(marks, heads, legend_of(heads) | {"columns": 4}),
+        "opacity": IN_FOCUS,
+        "tooltip": TOOLTIP,
+    }
     table_rows: list[Row] = [
         {"implementation": head, "least": float(e.min()), "mean": float(e.mean()), "most": float(e.max())}
         for head, e in zip(heads, entropies, strict=True)
@@ -188,7 +185,7 @@ def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Ma
         title="entropy of each query's weights",
         alt=f"Entropy of the attention weights over the queries, a curve for each head. Mean {number(min(means))} to "
         f"{number(max(means))} bits: 0 is a single key, log2 of the visible keys is the plain mean of them.",
-        drawing=drawn(alt.layer(base.mark_line(strokeWidth=1.5)), 300),
+        drawing=drawn([layer({"type": "line", "strokeWidth": 1.5}, encoding)], rows, 300),
         table=Table(
             columns=[
                 Column(title="head", text=lambda row: str(row["implementation"]), is_implementation=True),

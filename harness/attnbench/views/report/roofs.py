@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.views.report.drawing import (
+    IN_FOCUS,
     RATIO_LABEL,
+    TOOLTIP,
     WIDER,
     Drawing,
     axis_of,
     colour,
     drawn,
-    in_focus,
-    inline,
+    layer,
+    legend_of,
     log_scale,
     names_down,
+    quantity,
     shape,
-    shown,
-    tooltip,
 )
 from attnbench.views.report.style import LIGHT
 from attnbench.views.report.ticks import decimal_ticks, padded
@@ -44,22 +45,28 @@ def exponents(rows: Sequence[Row], marks: Mapping[str, Mark], what: str) -> Draw
         marks: colour and shape of each implementation.
         what: time or memory.
     """
-    import altair as alt
-
     names = [row["implementation"] for row in sorted(rows, key=lambda row: (row["value"], row["implementation"]))]
     low, high = min(0.8, *(row["low"] for row in rows)), max(2.2, *(row["high"] for row in rows))
-    scale = alt.Scale(domain=[max(low, 0.0) - 0.05, min(high, 4.0) + 0.05], nice=False, clamp=True)
-    guides = alt.Chart(inline([{"value": 1}, {"value": 2}])).mark_rule(color=LIGHT["chart-guide"], strokeDash=[3, 4])
-    base = shown(rows).encode(y=names_down(names), color=colour(marks, names, None), tooltip=tooltip())
+    scale = {"domain": [max(low, 0.0) - 0.05, min(high, 4.0) + 0.05], "nice": False, "clamp": True}
+    guide = {"type": "rule", "color": LIGHT["chart-guide"], "strokeDash": [3, 4]}
+    base = {"y": names_down(names), "color": colour(marks, names, None), "tooltip": TOOLTIP}
     title = f"exponent of {what} (dashed: n, n²)"
     layers = [
-        guides.encode(x=alt.X("value:Q", scale=scale)),
-        base.mark_rule(strokeWidth=1.75).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q"),
-        base.mark_point(filled=True, size=60).encode(
-            x=alt.X("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5)), shape=shape(marks, names, None)
+        layer(guide, {"x": quantity("value", scale=scale)}, values=[{"value": 1}, {"value": 2}]),
+        layer(
+            {"type": "rule", "strokeWidth": 1.75},
+            base | {"x": quantity("low", title=title, scale=scale), "x2": {"field": "high"}},
+        ),
+        layer(
+            {"type": "point", "filled": True, "size": 60},
+            base
+            | {
+                "x": quantity("value", title=title, scale=scale, axis={"tickCount": 5}),
+                "shape": shape(marks, names, None),
+            },
         ),
     ]
-    return drawn(alt.layer(*layers), 56 + _LINE * len(names), left=WIDER * max(map(len, names)))
+    return drawn(layers, rows, 56 + _LINE * len(names), left=WIDER * max(map(len, names)))
 
 
 def roofline(
@@ -73,21 +80,19 @@ def roofline(
         peak_tflops: of a matrix product in the dtype.
         peak_gbytes_per_s: of copying memory.
     """
-    import altair as alt
-
     ridge = peak_tflops * 1e3 / peak_gbytes_per_s
     intensities, rates = [row["intensity"] for row in rows], [row["value"] for row in rows]
     left, right = padded(min(*intensities, ridge), max(*intensities, ridge), 1.6)
     bottom, top = padded(min(rates), max(*rates, peak_tflops), 1.6)
     names = sorted({row["implementation"] for row in rows})
-    x = alt.X(
-        "intensity:Q",
+    x = quantity(
+        "intensity",
         title="FLOP for each byte",
         scale=log_scale(left, right),
         axis=axis_of(decimal_ticks(left, right), RATIO_LABEL),
     )
-    y = alt.Y(
-        "value:Q",
+    y = quantity(
+        "value",
         title="achieved rate",
         scale=log_scale(bottom, top),
         axis=axis_of(decimal_ticks(bottom, top), _RATE_LABEL),
@@ -98,12 +103,19 @@ def roofline(
         {"intensity": ridge, "value": peak_tflops},
         {"intensity": right, "value": peak_tflops},
     ]
-    legend = alt.Legend(orient="bottom", columns=2, columnPadding=12 + WIDER * max(map(len, names)), title=None)
-    base = shown(rows).encode(
-        x=x, y=y, color=colour(marks, names, legend), opacity=in_focus(), tooltip=tooltip()
-    )  # fmt: skip
+    legend = legend_of(names)
     layers = [
-        alt.Chart(inline(roof)).mark_line(color=LIGHT["chart-guide"], strokeWidth=2).encode(x=x, y=y),
-        base.mark_point(filled=True, size=48).encode(shape=shape(marks, names, legend)),
+        layer({"type": "line", "color": LIGHT["chart-guide"], "strokeWidth": 2}, {"x": x, "y": y}, values=roof),
+        layer(
+            {"type": "point", "filled": True, "size": 48},
+            {
+                "x": x,
+                "y": y,
+                "color": colour(marks, names, legend),
+                "shape": shape(marks, names, legend),
+                "opacity": IN_FOCUS,
+                "tooltip": TOOLTIP,
+            },
+        ),
     ]
-    return drawn(alt.layer(*layers), _PLOT_HEIGHT + _LEGEND_LINE * -(-len(names) // 2))
+    return drawn(layers, rows, _PLOT_HEIGHT + _LEGEND_LINE * -(-len(names) // 2))

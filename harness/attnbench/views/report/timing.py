@@ -150,7 +150,7 @@ def _speedups_of(source: Source, named_baseline: str | None, prefix: str) -> lis
         why = "which has a time in the most cases: the scenario names no baseline that was run"
     if chosen is None:
         return [Paragraph(text="Nothing was timed, so there is no speed-up.")]
-    comparison = compare_implementations(source.run, chosen)
+    comparison = compare_implementations(source.run, chosen, cells=source.cells)
     if not comparison.pairs:
         return [Paragraph(text=f"No other implementation has a time in a case in which {chosen} has one.")]
     notes: list[Block] = [Paragraph(text=note) for note in comparison.notes if note not in source.run.warnings]

@@ -8,11 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.store.reader import without_collector
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Executor, Future
 
     from attnbench.store.reader import RunFile
-    from attnbench.views.report.blocks import Report
+    from attnbench.views.report.blocks import Figure, Report
 
 PAGE = "index.html"
 TWIN = "report.md"
@@ -51,16 +54,17 @@ def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False, bas
     from attnbench.views.report.vega import vega_bundle
 
     _check_baseline(runs, baseline)
-    with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        vega = beside.submit(vega_bundle)
-        report = report_of(runs, baseline)
     try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as folder:
-            made = Path(folder) / "new"
-            made.mkdir()
-            _write_files(report, vega.result(), made)
-            _put_in_place(made, out, aside=Path(folder) / "old")
+        # Charts are drawn outside of Python: beside everything else, where there is a second processor.
+        with without_collector(), concurrent.futures.ThreadPoolExecutor(1) as beside:
+            vega = beside.submit(vega_bundle)
+            report = report_of(runs, baseline)
+            out.absolute().parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as folder:
+                made = Path(folder) / "new"
+                made.mkdir()
+                _write_files(report, vega, made, beside)
+                _put_in_place(made, out, aside=Path(folder) / "old")
     except OSError as error:
         raise ReportError(f"the report {out} cannot be written: {error.strerror}") from error
     return out / PAGE
@@ -101,26 +105,40 @@ def _holds_report(folder: Path) -> bool:
 
 
 def _check_extra() -> None:
-    needed = ("altair", "vl_convert", "jinja2", "pyarrow")
+    needed = ("vl_convert", "jinja2", "pyarrow")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise ReportError(f"reports need {', '.join(missing)}: pip install 'attnbench[report]'")
 
 
-def _write_files(report: Report, vega: str, folder: Path) -> None:
-    import vl_convert
-
+def _write_files(report: Report, vega: Future[str], folder: Path, beside: Executor) -> None:
     from attnbench.views.report.export import write_export
-    from attnbench.views.report.page import figures_of, html_page, markdown_page, svg_file
+    from attnbench.views.report.page import figures_of, html_page, markdown_page
 
-    (folder / PAGE).write_text(html_page(report, vega), encoding="utf-8")
-    (folder / TWIN).write_text(markdown_page(report), encoding="utf-8")
-    for section in report.sections:
-        for figure in figures_of(section.blocks):
-            picture = svg_file(figure)
-            (folder / f"{figure.stem}.svg").write_text(picture, encoding="utf-8")
-            (folder / f"{figure.stem}.png").write_bytes(vl_convert.svg_to_png(picture, scale=2))
+    figures = [figure for section in report.sections for figure in figures_of(section.blocks)]
+    drawings = [beside.submit(_write_svg, figure, folder) for figure in figures]
+    images = [beside.submit(_write_png, figure, folder) for figure in figures]
     (folder / DATA).mkdir()
     for export in report.exports:
         if export.rows:
             write_export(export, folder / DATA)
+    (folder / TWIN).write_text(markdown_page(report), encoding="utf-8")
+    for drawing in drawings:
+        drawing.result()
+    (folder / PAGE).write_text(html_page(report, vega.result()), encoding="utf-8")
+    for image in images:
+        image.result()
+
+
+def _write_svg(figure: Figure, folder: Path) -> None:
+    from attnbench.views.report.page import svg_file
+
+    (folder / f"{figure.stem}.svg").write_text(svg_file(figure), encoding="utf-8")
+
+
+def _write_png(figure: Figure, folder: Path) -> None:
+    import vl_convert
+
+    from attnbench.views.report.page import svg_file
+
+    (folder / f"{figure.stem}.png").write_bytes(vl_convert.svg_to_png(svg_file(figure), scale=2))
