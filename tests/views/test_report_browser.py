@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from attnbench.store.reader import read_run
 from attnbench.views.report import write_report
 from tests.views.chromium import CHROMIUM, Chromium
+from tests.views.synthetic import large_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,3 +163,95 @@ def bring_all_to_life(browser: Chromium) -> None:
     browser.run("""(async () => { for (const f of document.querySelectorAll("figure")) {
       f.scrollIntoView(); await new Promise(requestAnimationFrame); } scrollTo(0, 0); })()""")
     browser.wait(ALL_LIVE)
+
+
+MAP = "[...document.querySelectorAll('#winners-by-group-1 tr')].map(row => row.innerText.trim())"
+
+
+def test_the_winners_are_found_anew_when_an_implementation_is_hidden(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    before = browser.run(MAP)
+    assert any("fast/fused" in row for row in before)
+    fastest = "document.querySelector('#filters input[name=\"fast/fused\"]')"
+    browser.run(f"{fastest}.click()")
+    without = browser.run(MAP)
+    assert len(without) == len(before)
+    assert not any("fast/fused" in row for row in without)
+    assert all("slow/blocked" in row for row in without[1:])
+    # What the page computes reads like what was written, to the last digit.
+    browser.run(f"{fastest}.click()")
+    assert browser.run(MAP) == before
+
+
+def test_speed_ups_that_are_computed_anew_read_like_those_that_were_written(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    table = (
+        "[...document.querySelectorAll('table[data-baseline] td')].map(td => [td.innerText, td.title, td.className])"
+    )
+    before = browser.run(table)
+    for name in ("fast/fused", "slow/plain"):
+        browser.run(f"""(() => {{ const s = document.querySelector('#filters select[name="baseline"]');
+          s.value = "{name}"; s.dispatchEvent(new Event("change")); }})()""")
+        if name != "slow/plain":
+            assert browser.run(table) != before
+    assert browser.run(table) == before
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of 125 groups of cases: 3,000 cells, one process each."""
+    folder = tmp_path_factory.mktemp("large")
+    return write_report([read_run(large_run(folder / "large.jsonl", 3000, 3, 1))], folder / "report")
+
+
+def test_a_large_page_holds_what_is_on_show_and_not_every_row(browser: Chromium, large: Path) -> None:
+    browser.open(large, 1600)
+    rows = "document.querySelectorAll('#winners-by-group-1 tbody tr').length"
+    # Half of them are commands and laws, of which there are never more; each of 3,000 cells would be a row of its own.
+    assert browser.run("document.querySelectorAll('tr').length") < 2300
+    assert browser.run("document.querySelectorAll('table.heat[data-group]').length") == 12
+    assert browser.run(rows) == 60
+    pager = "document.querySelector('#winners-by-group-1 + .pager')"
+    assert "Groups 1 to 60 of 125" in browser.run(f"{pager}.innerText")
+    for _ in range(2):
+        browser.run(f"{pager}.querySelector('button:last-of-type').click()")
+    assert "Groups 121 to 125 of 125" in browser.run(f"{pager}.innerText")
+    assert browser.run(rows) == 5
+
+
+def test_sums_over_groups_follow_the_filters_and_read_like_what_was_written(browser: Chromium, large: Path) -> None:
+    summary = "[...document.querySelectorAll('#winners-1 tr, #speedup-mean-0 tr')].map(row => row.innerText.trim())"
+    browser.open(large, 1600)
+    before = browser.run(summary)
+    assert any(row.startswith("all") and "of 125" in row for row in before)
+    choose = """(() => { const s = document.querySelector('#filters select[name="mask"]');
+      s.value = "%s"; s.dispatchEvent(new Event("change")); })()"""
+    browser.run(choose % "causal")
+    chosen = browser.run(summary)
+    assert any(row.startswith("all") and "of 48" in row for row in chosen)
+    assert not any(row.startswith("mask") for row in chosen)
+    browser.run(choose % "")
+    assert browser.run(summary) == before
+
+
+def test_a_group_is_drawn_when_it_is_chosen_and_stays_in_the_address(browser: Chromium, large: Path) -> None:
+    browser.open(large, 1600)
+    browser.run("document.querySelector('#winners-by-group-1 tbody tr:nth-child(40) a').click()")
+    browser.wait("document.querySelectorAll('.explore figure.is-live').length == 2")
+    label = browser.run("document.querySelector('.explore select').selectedOptions[0].textContent")
+    assert label == browser.run("document.querySelector('#winners-by-group-1 tbody tr:nth-child(40) a').textContent")
+    said = browser.run("document.querySelector('.explore svg').getAttribute('aria-label')")
+    assert label in said
+    assert "At 16k: least" in said
+    assert browser.run("document.querySelectorAll('.explore details tbody tr').length") == 24
+    assert browser.run("location.hash") == "#explore?group=39"
+    assert browser.complaints == []
+
+
+def test_without_scripts_a_large_page_says_what_it_leaves_out_and_where_that_is(browser: Chromium, large: Path) -> None:
+    browser.open(large, 1600, scripts=False)
+    assert browser.run("document.querySelector('#winners-by-group-1 + p').innerText") == (
+        "65 more groups: data/winners.csv has each case."
+    )
+    assert "data/cells.csv" in browser.run("document.querySelector('section#explore').innerText")
+    assert browser.run(OVERFLOW) == 0

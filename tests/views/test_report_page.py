@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from attnbench.cases.case import make_case
-from attnbench.views.report import figures as figures_module
+from attnbench.views.report import blocks as blocks_module
 from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page, markdown_page
 from tests.views.conftest import LENGTHS, failed, record, timed
@@ -261,7 +261,8 @@ def test_implementations_that_nothing_is_drawn_of_take_no_colour_from_the_others
 def test_of_a_large_sweep_some_charts_are_left_out_and_it_is_said(
     run_of: Callable[..., RunFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures_module, "MOST_CHARTS", 2)
+    monkeypatch.setattr(blocks_module, "MOST_CHARTS", 4)
+    monkeypatch.setattr(blocks_module, "DRAWN_OF_LARGE", 2)
     lines = [timed(make_case(seqlen_q=128, head_dim=d), "a/a", 1e6) for d in (16, 32, 64, 128, 256)]
     page = page_of(run_of(lines))
     assert len(figures(page, "time")) == 2

@@ -148,7 +148,7 @@ def _by_length(index: int, dtype: str, cells: Sequence[CellResult]) -> HeatMap:
         stem=f"agreement-by-length-{index + 1}",
         title=f"{dtype}: worst error / budget",
         corner="seqlen_kv",
-        columns=tuple(map(length, lengths)),
+        lengths=tuple(lengths),
         rows=tuple((name, tuple(_ratio_cell(worst.get((name, n))) for n in lengths)) for name in names),
         facets={"dtype": dtype},
     )

@@ -10,7 +10,17 @@ from attnbench.views.document import Column, Paragraph, Table
 from attnbench.views.estimates import Estimate, clearly_faster, ratio
 from attnbench.views.format import count, duration, length, listing, number, times
 from attnbench.views.report.agreement import agreement_sentence, error_table
-from attnbench.views.report.blocks import Block, Details, Export, Lead, MapCell, MapRow, WinnerMap
+from attnbench.views.report.blocks import (
+    MOST_ROWS,
+    Block,
+    Details,
+    Export,
+    Lead,
+    MapCell,
+    MapRow,
+    WinnerMap,
+    is_large,
+)
 from attnbench.views.show import status_counts
 
 if TYPE_CHECKING:
@@ -54,20 +64,19 @@ def answer_blocks(sources: Sequence[Source]) -> tuple[list[Block], list[Export]]
     if not winners:
         return blocks, []
     timed = [(source, group, of_group) for source, group, of_group in found if of_group]
-    blocks += [_map(timed, queries) for queries in sorted({group.axis for _, group, _ in timed})]
+    for index, axis in enumerate(sorted({group.axis for _, group, _ in timed}), start=1):
+        of_axis = [entry for entry in timed if entry[1].axis == axis]
+        blocks += [_summary(f"winners-{index}", of_axis, axis)] if is_large(sources) else []
+        blocks.append(_map(f"winners-by-group-{index}", of_axis, axis))
     blocks.append(
         Paragraph(
             text="Each field names the fastest, and by how much it is ahead of the next that is clearly slower, with "
             "the 95 % interval of that ratio. ≈ marks a tie: the interval of the ratio of the two times holds 1, or, "
-            "with fewer than six processes for each cell, the lead is less than 2 %."
+            "with fewer than six processes for each cell, the lead is less than 2 %. Where an implementation is "
+            "hidden, the fastest of the others is named."
         )
     )
-    blocks.append(
-        Details(
-            summary="The same as a list",
-            blocks=[answer_table((source.title(group), group, of_group) for source, group, of_group in timed)],
-        )
-    )
+    blocks.append(Details(summary="The same as a list", blocks=_answer_list(timed)))
     return blocks, [Export(stem="winners", rows=_winner_rows(timed))]
 
 
@@ -109,16 +118,63 @@ def answer_sentence(winners: Sequence[Winner]) -> str:
     return f"{said}." if said else f"Of {count(len(winners), 'case')}, {noise}."
 
 
-def _map(found: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
-    chosen = [entry for entry in found if entry[1].axis == axis]
-    lengths = sorted({winner.tokens for _, _, of_group in chosen for winner in of_group})
+def _answer_list(timed: Sequence[tuple[Source, Group, list[Winner]]]) -> list[Block]:
+    table = answer_table((source.title(group), group, of_group) for source, group, of_group in timed)
+    left_out = len(table.rows) - MOST_ROWS
+    if left_out <= 0:
+        return [table]
+    note = Paragraph(text=f"{count(left_out, 'more line')} of this list: data/winners.csv has each case.")
+    return [dataclasses.replace(table, rows=table.rows[:MOST_ROWS]), note]
+
+
+def _map(stem: str, chosen: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
+    lengths = _lengths_of(chosen)
     rows = []
-    for source, group, of_group in chosen:
+    for source, group, of_group in chosen[:MOST_ROWS]:
         by_length = {winner.tokens: winner for winner in of_group}
         label = source.title(group)
         cells = tuple(_map_cell(by_length[n], label, axis) if n in by_length else None for n in lengths)
-        rows.append(MapRow(label=label, cells=cells, facets=source.facets(group)))
-    return WinnerMap(title="Fastest", corner=axis, columns=tuple(map(length, lengths)), rows=tuple(rows))
+        rows.append(MapRow(label=label, cells=cells))
+    left_out = max(0, len(chosen) - MOST_ROWS)
+    return WinnerMap(stem=stem, corner=axis, lengths=tuple(lengths), rows=tuple(rows), left_out=left_out)
+
+
+def _summary(stem: str, chosen: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
+    """Who wins most often, over all groups and over those that share a value of a facet."""
+    lengths = _lengths_of(chosen)
+    sharing: dict[str, dict[int, list[Winner]]] = {}
+    facets_of = [source.facets(group) for source, group, _ in chosen]
+    varying = [name for name in facets_of[0] if len({facets[name] for facets in facets_of}) > 1]
+    for facets, (_, _, of_group) in zip(facets_of, chosen, strict=True):
+        for label in ("all", *(f"{name} {facets[name]}" for name in varying)):
+            at = sharing.setdefault(label, {})
+            for winner in of_group:
+                at.setdefault(winner.tokens, []).append(winner)
+    order = ["all", *(f"{name} {value}" for name in varying for value in dict.fromkeys(f[name] for f in facets_of))]
+    rows = tuple(
+        MapRow(label=label, cells=tuple(_most_often(sharing[label].get(n, []), label, n) for n in lengths))
+        for label in order
+    )
+    return WinnerMap(stem=stem, corner=axis, lengths=tuple(lengths), rows=rows, of_groups=False)
+
+
+def _most_often(winners: Sequence[Winner], label: str, tokens: int) -> MapCell | None:
+    if not winners:
+        return None
+    wins = collections.Counter(winner.names[0] for winner in winners if len(winner.names) == 1)
+    ties = len(winners) - wins.total()
+    ordered = sorted(wins.items(), key=lambda item: (-item[1], item[0]))
+    if not ordered:
+        return MapCell(names=(), lead=f"{ties} within noise", said=f"{label}, {length(tokens)}: all within noise")
+    name, most = ordered[0]
+    level = f", {ties} within noise" if ties else ""
+    each = [f"{one} in {n}" for one, n in ordered]
+    said = f"{label}, {length(tokens)}: of {count(len(winners), 'case')}, {listing(each, most=8)}{level}"
+    return MapCell(names=(name,), lead=f"{most} of {len(winners)}{level}", said=said)
+
+
+def _lengths_of(chosen: Sequence[tuple[Source, Group, list[Winner]]]) -> list[int]:
+    return sorted({winner.tokens for _, _, of_group in chosen for winner in of_group})
 
 
 def _map_cell(winner: Winner, label: str, axis: str) -> MapCell:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnbench.views.document import Heading, Paragraph, Row, Table
+from attnbench.views.format import length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from attnbench.views.groups import Group, Grouping
     from attnbench.views.report.drawing import Drawing
     from attnbench.views.report.style import Mark
+
+MOST_CHARTS = 24
+"""A report of more groups of cases than this is large: it shows sums over groups, and single ones when asked for."""
+DRAWN_OF_LARGE = 12
+"""So many groups of a large report are drawn even so, in each section: for its Markdown, and where no scripts run."""
+MOST_ROWS = 60
+"""Rows of a table about groups; the files beside the page have all."""
 
 Facets = dict[str, str]
 """What a reader can filter by: dtype, mask, heads and so on, each with the value that holds for a block."""
@@ -78,17 +86,29 @@ class MapRow:
 
     label: str
     cells: tuple[MapCell | None, ...]
-    facets: Facets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WinnerMap:
-    """Who is fastest where: a row for each group of cases, a column for each length."""
+    """Who is fastest where: a row for each group of cases, a column for each length.
 
-    title: str
+    Where scripts run, they make the rows anew whenever an implementation is hidden or cases are chosen.
+    """
+
+    stem: str
     corner: str
-    columns: tuple[str, ...]
+    """What the lengths are the lengths of."""
+    lengths: tuple[int, ...]
     rows: tuple[MapRow, ...]
+    left_out: int = 0
+    """Rows beyond those, which the script shows page by page."""
+    of_groups: bool = True
+    """Whether a row is a group; else it is all groups that share a value, such as a dtype."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What stands above the fields."""
+        return tuple(map(length, self.lengths))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,8 +119,6 @@ class HeatCell:
     level: int
     """From -4 to 4 around what is neither good nor bad."""
     said: str = ""
-    data: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Numbers that the page's script computes with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,11 +128,18 @@ class HeatMap:
     stem: str
     title: str
     corner: str
-    columns: tuple[str, ...]
+    lengths: tuple[int, ...]
     rows: tuple[tuple[str, tuple[HeatCell | None, ...]], ...]
     facets: Facets
     baseline: str = ""
     """Of speed-ups: the implementation that they are over."""
+    group: int | None = None
+    """Of speed-ups: which of the report's groups they are of; ``None`` where they are means over all of a run."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What stands above the fields."""
+        return tuple(map(length, self.lengths))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +158,14 @@ class Budget:
     """A field for a memory budget, and the laws that it is answered from; only where scripts run."""
 
     laws: Sequence[Row]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Explorer:
+    """One group of cases at a time, drawn when it is chosen; only where scripts run."""
+
+    instead: str
+    """What to read where none do."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,6 +196,7 @@ Block = (
     | HeatMap
     | Strips
     | Budget
+    | Explorer
     | Details
     | Part
 )
@@ -194,8 +228,8 @@ class Report:
     sections: Sequence[Section]
     marks: Mapping[str, Mark]
     exports: Sequence[Export] = ()
-    undrawn: Sequence[Row] = ()
-    """Groups of a large sweep that have no chart of their own: the page's script draws those that are asked for."""
+    points: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Numbers of all groups, for the page's script."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,6 +241,8 @@ class Source:
     """Tells the runs apart; empty where there is only one."""
     cells: Sequence[CellResult]
     grouping: Grouping
+    first: int = 0
+    """Index of its first group among those of the whole report."""
 
     def title(self, group: Group) -> str:
         """A group's name in the whole report."""
@@ -234,3 +270,13 @@ class Source:
 def named(source: Source) -> list[Block]:
     """A heading with the run's name, where there are several."""
     return [Heading(text=source.name, level=3)] if source.name else []
+
+
+def is_large(sources: Sequence[Source]) -> bool:
+    """Whether there are too many groups to show each of them."""
+    return sum(len(source.grouping.groups) for source in sources) > MOST_CHARTS
+
+
+def groups_drawn(sources: Sequence[Source]) -> int:
+    """Of how many groups a section shows each by itself."""
+    return DRAWN_OF_LARGE if is_large(sources) else MOST_CHARTS

@@ -12,9 +12,20 @@ from attnbench.views.format import count, length
 from attnbench.views.groups import group_cells
 from attnbench.views.report.agreement import agreement_blocks
 from attnbench.views.report.answer import answer_blocks
-from attnbench.views.report.blocks import Block, Details, Export, Part, Report, Section, Source, named
-from attnbench.views.report.figures import MOST_CHARTS, memory_points, time_points
+from attnbench.views.report.blocks import (
+    Block,
+    Details,
+    Explorer,
+    Export,
+    Part,
+    Report,
+    Section,
+    Source,
+    is_large,
+    named,
+)
 from attnbench.views.report.growth import growth_of, memory_blocks, scaling_blocks
+from attnbench.views.report.points import points_of
 from attnbench.views.report.provenance import differences_blocks, provenance_blocks
 from attnbench.views.report.roofline import roofline_blocks
 from attnbench.views.report.style import marks_of
@@ -44,6 +55,7 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
     marks = marks_of(cell.implementation for cell in measured)
     growth = growth_of(sources)
     answer, winners = answer_blocks(sources)
+    speedups, speedup_numbers = speedup_blocks(sources, baseline)
     laws, law_numbers = scaling_blocks(growth, marks)
     cells: list[Row] = [{"run": source.run.path, **cell.numbers()} for source in sources for cell in source.cells]
     return Report(
@@ -52,10 +64,11 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
         marks=marks,
         sections=[
             Section(anchor="answer", title="Which is fastest", blocks=answer),
+            *_explorer(sources),
             Section(anchor="run", title="What was run", blocks=_what_was_run(sources)),
             Section(anchor="failures", title="Failures and refusals", blocks=_failures(sources)),
             Section(anchor="time", title="Time", blocks=time_blocks(sources, marks)),
-            Section(anchor="speedup", title="Speed-up", blocks=speedup_blocks(sources, baseline)),
+            Section(anchor="speedup", title="Speed-up", blocks=speedups),
             Section(anchor="memory", title="Memory", blocks=memory_blocks(sources, marks, growth)),
             Section(anchor="scaling", title="Scaling laws", blocks=laws),
             Section(anchor="roofline", title="Roofline", blocks=roofline_blocks(sources, marks)),
@@ -63,8 +76,8 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
             Section(anchor="provenance", title="Provenance", blocks=_provenance(sources)),
             Section(anchor="repeat", title="How to repeat a cell", blocks=_repeat(sources)),
         ],
-        exports=[Export(stem="cells", rows=cells), *winners, *law_numbers],
-        undrawn=_undrawn(sources),
+        exports=[Export(stem="cells", rows=cells), *winners, *speedup_numbers, *law_numbers],
+        points=points_of(sources),
     )
 
 
@@ -72,29 +85,24 @@ def _sources(runs: Sequence[RunFile]) -> list[Source]:
     stems = ["standard input" if run.path == "-" else Path(run.path).stem for run in runs]
     if len(set(stems)) < len(stems):
         stems = [f"{stem} ({run.header.run_id})" for stem, run in zip(stems, runs, strict=True)]
-    found = []
+    found: list[Source] = []
+    first = 0
     for run, stem in zip(runs, stems, strict=True):
         cells = cells_of(run)
-        found.append(Source(run=run, name=stem if len(runs) > 1 else "", cells=cells, grouping=group_cells(cells)))
+        grouping = group_cells(cells)
+        name = stem if len(runs) > 1 else ""
+        found.append(Source(run=run, name=name, cells=cells, grouping=grouping, first=first))
+        first += len(grouping.groups)
     return found
 
 
-def _undrawn(sources: Sequence[Source]) -> list[Row]:
-    """Points of the groups that have no charts of their own, as few characters as possible."""
-    groups = [(source, group) for source in sources for group in source.grouping.groups]
-    if len(groups) <= MOST_CHARTS:
+def _explorer(sources: Sequence[Source]) -> list[Section]:
+    if not is_large(sources):
         return []
-    found: list[Row] = []
-    for source, group in groups:
-        times, memories = ([_short(row) for row in points(group)] for points in (time_points, memory_points))
-        if times or memories:
-            found.append({"label": source.title(group), "axis": group.axis, "time": times, "memory": memories})
-    return found
-
-
-def _short(row: Row) -> list[object]:
-    low, high = (None if row[name] is None else float(f"{row[name]:.4g}") for name in ("low", "high"))
-    return [row["implementation"], row["length"], float(f"{row['value']:.4g}"), low, high]
+    groups = sum(len(source.grouping.groups) for source in sources)
+    instead = f"Where scripts run, each of the {groups:,} groups of cases is drawn here when it is chosen; here, "
+    instead += "data/cells.csv and data/winners.csv have them."
+    return [Section(anchor="explore", title="One group of cases", blocks=[Explorer(instead=instead)])]
 
 
 def _what_was_run(sources: Sequence[Source]) -> list[Block]:

@@ -9,7 +9,7 @@ from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Row, Table
 from attnbench.views.format import count, duration, duration_interval, length, number, rate, size
 from attnbench.views.report import charts
-from attnbench.views.report.blocks import Block, Figure
+from attnbench.views.report.blocks import Block, Figure, groups_drawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from attnbench.views.groups import Group
     from attnbench.views.report.blocks import Source
     from attnbench.views.report.style import Mark
-
-MOST_CHARTS = 24
-"""Charts of one section; of a larger sweep the page's script draws the others when they are asked for."""
-
-Drawer = "Callable[[str, str, Group, Mapping[str, Mark]], Figure | None]"
 
 _RATE = Column(title="rate", text=lambda row: rate(row["tflops"]), is_number=True)
 _PEAK = Column(title="% of peak", text=lambda row: number(row["percent_of_peak"]), is_number=True)
@@ -46,10 +41,10 @@ def group_figures(
 ) -> list[Block]:
     """A chart for each group in which anything was measured."""
     blocks: list[Block] = []
-    left_out = 0
+    left_out, most = 0, groups_drawn(sources)
     for source in sources:
         for group in source.grouping.groups:
-            if len(blocks) >= MOST_CHARTS:
+            if len(blocks) >= most:
                 left_out += 1
                 continue
             found = figure(f"{noun}-{len(blocks) + 1}", source.title(group), group, marks)
@@ -57,7 +52,7 @@ def group_figures(
                 blocks.append(dataclasses.replace(found, facets=source.facets(group)))
     if left_out:
         more = count(left_out, "more group")
-        text = f"{more} of cases are not drawn here: choose one below where scripts run; attnbench show lists all."
+        text = f"{more} of cases are not drawn here: where scripts run, choose one above; data/cells.csv has them all."
         blocks.append(Paragraph(text=text))
     return blocks or [Paragraph(text=f"No {noun} was measured: either the run was not asked to, or no cell is ok.")]
 

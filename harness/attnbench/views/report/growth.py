@@ -13,8 +13,8 @@ from attnbench.views.document import Column, Paragraph, Table
 from attnbench.views.estimates import EXACT, UNSEEN, ratio
 from attnbench.views.format import ABSENT, TIMES, count, duration, length, listing, number, size
 from attnbench.views.report import roofs
-from attnbench.views.report.blocks import Block, Budget, Details, Export, Figure, Finding, Lead, Part
-from attnbench.views.report.figures import MOST_CHARTS, group_figures, memory_figure
+from attnbench.views.report.blocks import MOST_CHARTS, Block, Budget, Details, Export, Figure, Finding, Lead, Part
+from attnbench.views.report.figures import group_figures, memory_figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

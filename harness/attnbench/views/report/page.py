@@ -10,9 +10,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from attnbench.views.document import Column, Heading, Paragraph, Table, markdown_block
+from attnbench.views.format import count
 from attnbench.views.report.blocks import (
     Budget,
     Details,
+    Explorer,
     Figure,
     Finding,
     HeatMap,
@@ -62,7 +64,10 @@ def html_page(report: Report, vega: str = "") -> str:
         report=report,
         marks=report.marks,
         themes={"light": {**LIGHT, **_series(SERIES_LIGHT)}, "dark": {**DARK, **_series(SERIES_DARK)}},
-        drawn={name: {"colour": mark.colour, "shape": mark.shape} for name, mark in report.marks.items()},
+        drawn={
+            name: {"colour": mark.colour, "shape": mark.shape, "path": mark.path, "series": mark.series}
+            for name, mark in report.marks.items()
+        },
         strip_size=(STRIP_WIDTH, STRIP_HEIGHT),
         vega=Markup(vega),  # noqa: S704 - a library of JavaScript, and not of the run's making
     )
@@ -162,11 +167,15 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Lead | Finding):
         return f"**{markdown_block(Paragraph(text=block.text)).strip()}**\n"
     if isinstance(block, WinnerMap):
-        return markdown_block(_map_table(block))
+        table = markdown_block(_map_table(block))
+        more = f"{count(block.left_out, 'more row')}: data/winners.csv has each case." if block.left_out else ""
+        return "\n".join([table, markdown_block(Paragraph(text=more))]) if more else table
     if isinstance(block, HeatMap):
         return markdown_block(_heat_table(block))
     if isinstance(block, Strips | Budget):
         return ""  # pictures of single samples, and a field to type in
+    if isinstance(block, Explorer):
+        return markdown_block(Paragraph(text=block.instead))
     return markdown_block(block)
 
 

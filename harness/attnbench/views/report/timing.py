@@ -6,11 +6,22 @@ import statistics
 from typing import TYPE_CHECKING
 
 from attnbench.views import columns
-from attnbench.views.compare import Comparison, Pair, baseline_of, compare_implementations
+from attnbench.views.compare import Comparison, Pair, baseline_of, compare_implementations, geometric_mean
 from attnbench.views.compare_view import means_table
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.format import TIMES, duration, length, number, times
-from attnbench.views.report.blocks import Block, Details, HeatCell, HeatMap, Lead, Strips, named
+from attnbench.views.format import TIMES, count, duration, length, number, times
+from attnbench.views.report.blocks import (
+    Block,
+    Details,
+    Export,
+    HeatCell,
+    HeatMap,
+    Lead,
+    Strips,
+    groups_drawn,
+    is_large,
+    named,
+)
 from attnbench.views.report.figures import group_figures, time_figure
 
 if TYPE_CHECKING:
@@ -131,36 +142,73 @@ def _thinned(samples: Sequence[float]) -> list[float]:
     return kept
 
 
-def speedup_blocks(sources: Sequence[Source], baseline: str | None) -> list[Block]:
-    """The section on speed-ups."""
+def speedup_blocks(sources: Sequence[Source], baseline: str | None) -> tuple[list[Block], list[Export]]:
+    """The section on speed-ups, and its numbers."""
     blocks: list[Block] = []
+    rows: list[Row] = []
+    left, left_out = groups_drawn(sources), 0
     for source in sources:
         blocks += named(source)
-        blocks += _speedups_of(source, baseline, prefix=f"speedup-{len(blocks)}")
-    return blocks
+        chosen, why = _chosen_baseline(source, baseline)
+        if chosen is None:
+            blocks.append(Paragraph(text="Nothing was timed, so there is no speed-up."))
+            continue
+        comparison = compare_implementations(source.run, chosen, cells=source.cells)
+        if not comparison.pairs:
+            text = f"No other implementation has a time in a case in which {chosen} has one."
+            blocks.append(Paragraph(text=text))
+            continue
+        blocks.append(Lead(text=f"Speed-ups are over {chosen}, {why}. Above 1 is faster."))
+        if is_large(sources):
+            blocks.append(_mean_map(source, comparison))
+        maps = _heat_maps(source, comparison, left)
+        blocks += [*(shown for shown in maps if shown), *_speedup_notes(source, comparison)]
+        left_out += max(0, len(maps) - left)
+        left = max(0, left - len(maps))
+        rows += _speedup_rows(source, comparison)
+    if left_out:
+        text = f"{count(left_out, 'more group')} of cases are not shown here: where scripts run, choose one above; "
+        blocks.append(Paragraph(text=f"{text}data/speedups.csv has them all."))
+    return blocks, [Export(stem="speedups", rows=rows)]
 
 
-def _speedups_of(source: Source, named_baseline: str | None, prefix: str) -> list[Block]:
-    present = {cell.implementation for cell in source.cells}
-    wanted = named_baseline if named_baseline in present else None
-    chosen = wanted or baseline_of(source.run.header, source.cells)
-    why = "which was asked for" if wanted else "the scenario's baseline"
-    if chosen is None:
-        chosen = most_timed(source.cells)
-        why = "which has a time in the most cases: the scenario names no baseline that was run"
-    if chosen is None:
-        return [Paragraph(text="Nothing was timed, so there is no speed-up.")]
-    comparison = compare_implementations(source.run, chosen, cells=source.cells)
-    if not comparison.pairs:
-        return [Paragraph(text=f"No other implementation has a time in a case in which {chosen} has one.")]
+def _chosen_baseline(source: Source, asked_for: str | None) -> tuple[str | None, str]:
+    """The implementation that speed-ups are over, and why that one."""
+    if any(cell.implementation == asked_for for cell in source.cells):
+        return asked_for, "which was asked for"
+    chosen = baseline_of(source.run.header, source.cells)
+    if chosen is not None:
+        return chosen, "the scenario's baseline"
+    return (
+        most_timed(source.cells),
+        "which has a time in the most cases: the scenario names no baseline that was run",
+    )
+
+
+def _speedup_notes(source: Source, comparison: Comparison) -> list[Block]:
     notes: list[Block] = [Paragraph(text=note) for note in comparison.notes if note not in source.run.warnings]
     means = means_table(comparison)
     ran = Table(columns=means.columns, rows=[row for row in means.rows if row["pairs"]], title=means.title)
+    summary = f"Geometric means over {comparison.reference}, and how the intervals come about"
+    return [Paragraph(text="≈ marks a difference within noise."), Details(summary=summary, blocks=[ran, *notes])]
+
+
+def _speedup_rows(source: Source, comparison: Comparison) -> list[Row]:
     return [
-        Lead(text=f"Speed-ups are over {chosen}, {why}. Above 1 is faster."),
-        *_heat_maps(source, comparison, chosen, prefix),
-        Paragraph(text="≈ marks a difference within noise."),
-        Details(summary=f"Geometric means over {chosen}, and how the intervals come about", blocks=[ran, *notes]),
+        {
+            "run": source.run.path,
+            "case_id": pair.subject.case_id,
+            "case": pair.subject.case.label(),
+            "implementation": pair.subject.implementation,
+            "device": pair.subject.device,
+            "baseline": comparison.reference,
+            "speedup": pair.speedup.value,
+            "speedup_low": pair.speedup.low,
+            "speedup_high": pair.speedup.high,
+            "interval_method": pair.speedup.method,
+            "difference": pair.difference,
+        }
+        for pair in comparison.pairs
     ]
 
 
@@ -173,17 +221,49 @@ def most_timed(cells: Sequence[CellResult]) -> str | None:
     return min(timed, key=lambda name: (-timed[name], name)) if timed else None
 
 
-def _heat_maps(source: Source, comparison: Comparison, baseline: str, prefix: str) -> list[Block]:
+def _mean_map(source: Source, comparison: Comparison) -> HeatMap:
+    """Geometric means over all cases of a length."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for pair in comparison.pairs:
+        at = found.setdefault(pair.subject.implementation, {})
+        at.setdefault(pair.subject.case.seqlen_kv, []).append(pair.speedup.value)
+    lengths = sorted({tokens for at in found.values() for tokens in at})
+    rows = tuple(
+        (name, tuple(_mean_cell(at.get(n, ())) for n in lengths)) for name, at in sorted(found.items())
+    )  # fmt: skip
+    where = f"{source.name}: " if source.name else ""
+    return HeatMap(
+        stem=f"speedup-mean-{source.first}",
+        title=f"{where}geometric mean over all cases: speed-up over {comparison.reference}",
+        corner="seqlen_kv",
+        lengths=tuple(lengths),
+        rows=rows,
+        facets={"run": source.name or "this run"},
+        baseline=comparison.reference,
+    )
+
+
+def _mean_cell(speedups: Sequence[float]) -> HeatCell | None:
+    mean = geometric_mean(speedups)
+    if mean is None:
+        return None
+    said = f"{count(len(speedups), 'case')}, {times(min(speedups))} to {times(max(speedups))}"
+    return HeatCell(text=f"{number(mean)}{TIMES}", level=heat_level(mean), said=said)
+
+
+def _heat_maps(source: Source, comparison: Comparison, most: int) -> list[HeatMap | None]:
+    """One for each group that has a speed-up; beyond as many as are shown they are only counted, as ``None``."""
     pairs = {pair.subject.key: pair for pair in comparison.pairs}
-    blocks: list[Block] = []
-    for index, group in enumerate(source.grouping.groups):
+    maps: list[HeatMap | None] = []
+    for index, group in enumerate(source.grouping.groups, start=source.first):
         if any(cell.key in pairs for cell in group.cells):
-            blocks.append(_heat_map(f"{prefix}-{index}", source, group, pairs, baseline))
-    return blocks
+            shown = len(maps) < most
+            maps.append(_heat_map(index, source, group, pairs, comparison.reference) if shown else None)
+    return maps
 
 
 def _heat_map(
-    stem: str, source: Source, group: Group, pairs: Mapping[tuple[str, str, str], Pair], baseline: str
+    index: int, source: Source, group: Group, pairs: Mapping[tuple[str, str, str], Pair], baseline: str
 ) -> HeatMap:
     lengths = [n for n in group.lengths if any(cell.timing for cell in group.at(n))]
     by_place = {(cell.implementation, cell.case.seqlen_kv): cell for cell in group.cells}
@@ -193,36 +273,33 @@ def _heat_map(
         cells = [by_place.get((name, n)) for n in lengths]
         rows.append((name, tuple(_heat_cell(cell, pairs, baseline) if cell else None for cell in cells)))
     return HeatMap(
-        stem=stem,
+        stem=f"speedup-{index}",
         title=f"{source.title(group)}: speed-up over {baseline}",
         corner=group.axis,
-        columns=tuple(map(length, lengths)),
+        lengths=tuple(lengths),
         rows=tuple(rows),
         facets=source.facets(group),
         baseline=baseline,
+        group=index,
     )
 
 
 def _heat_cell(cell: CellResult, pairs: Mapping[tuple[str, str, str], Pair], baseline: str) -> HeatCell:
     if cell.timing is None:
         return HeatCell(text=cell.status if cell.status != "ok" else "", level=0, said=cell.reason or "")
-    estimate = cell.timing.estimate
-    data = {"ns": estimate.value}
-    if estimate.low is not None and estimate.high is not None:
-        data |= {"low": estimate.low, "high": estimate.high}
+    taken = duration(cell.timing.value)
     if cell.implementation == baseline:
-        return HeatCell(text="1", level=0, said=f"{baseline}: {duration(estimate.value)}", data=data)
+        return HeatCell(text="1", level=0, said=f"{baseline}: {taken}")
     pair = pairs.get(cell.key)
     if pair is None:
-        return HeatCell(text="", level=0, said=duration(estimate.value), data=data)
+        return HeatCell(text="", level=0, said=taken)
     gain = pair.speedup
     level = pair.difference == "within noise"
     ends = f" ({number(gain.low)} … {number(gain.high)})" if gain.low is not None else ""
     return HeatCell(
         text=f"{'≈ ' if level else ''}{number(gain.value)}{TIMES}",
         level=0 if level else heat_level(gain.value),
-        said=f"{cell.implementation}: {duration(estimate.value)}, {times(gain.value)}{ends} over {baseline}",
-        data=data,
+        said=f"{cell.implementation}: {taken}, {times(gain.value)}{ends} over {baseline}",
     )
 
 

@@ -7,7 +7,7 @@
   const marks = json(document.getElementById("marks"));
   const names = Object.keys(marks);
   const filters = document.getElementById("filters");
-  const state = { section: "", facets: {}, hidden: new Set(), baseline: "", focus: "" };
+  const state = { section: "", facets: {}, hidden: new Set(), baseline: "", group: null, focus: "" };
   const views = new Map(); // figure -> Vega's view of it
 
   // ---------------------------------------------------------------- the address
@@ -17,13 +17,15 @@
     state.section = section;
     state.hidden = new Set((given.get("hide") ?? "").split(",").filter((name) => names.includes(name)));
     state.baseline = given.get("baseline") ?? "";
-    state.facets = Object.fromEntries([...given].filter(([name]) => name !== "hide" && name !== "baseline"));
+    state.group = given.has("group") ? Number(given.get("group")) : state.group;
+    state.facets = Object.fromEntries([...given].filter(([name]) => !["hide", "baseline", "group"].includes(name)));
   }
 
   function query() {
     const given = new URLSearchParams(state.facets);
     if (state.hidden.size) given.set("hide", [...state.hidden].join(","));
     if (state.baseline) given.set("baseline", state.baseline);
+    if (state.group && document.querySelector(".explore")) given.set("group", state.group);
     return String(given);
   }
 
@@ -37,8 +39,10 @@
     const kept = query();
     const hasQuery = location.hash.includes("?");
     const before = { facets: state.facets, hidden: state.hidden, baseline: state.baseline };
+    const group = new URLSearchParams(location.hash.split("?")[1]).get("group");
     read();
-    if (!hasQuery && kept) Object.assign(state, before); // a link within the page keeps the filters
+    // A link within the page, to a section or to a group of cases, keeps the filters.
+    if ((!hasQuery && kept) || (group !== null && !location.hash.includes("&"))) Object.assign(state, before);
     apply();
     document.getElementById(state.section)?.scrollIntoView();
   }
@@ -51,7 +55,7 @@
   }
 
   function facetValues() {
-    const found = {};
+    const found = Object.fromEntries(Object.entries(groups.facets).map(([name, values]) => [name, new Set(values)]));
     for (const one of all("[data-facets]"))
       for (const [name, value] of Object.entries(JSON.parse(one.dataset.facets))) (found[name] ??= new Set()).add(value);
     return Object.entries(found).filter(([, values]) => values.size > 1);
@@ -116,9 +120,9 @@
       const out = Object.entries(state.facets).some(([name, value]) => name in facets && facets[name] !== value);
       one.classList.toggle("filtered", out);
     }
+    groups.apply();
     for (const row of all("[data-implementation]"))
       row.classList.toggle("filtered", state.hidden.has(row.dataset.implementation));
-    for (const table of all("table[data-baseline]")) speedups(table);
     for (const view of views.values()) signal(view, "hidden", [...state.hidden]);
     write();
   }
@@ -132,38 +136,6 @@
 
   function signal(view, name, value) {
     view.signal(name, value).runAsync();
-  }
-
-  // ---------------------------------------------------------------- speed-ups over another baseline
-  const steps = [1.07, 1.5, 2.5, 5];
-  const short = (value) => (value >= 1000 ? value.toFixed(0) : value.toPrecision(3));
-
-  function speedups(table) {
-    const named = state.baseline || table.dataset.baseline;
-    if (named === (table.dataset.shown ?? table.dataset.baseline)) return;
-    const rows = all("tbody tr", table);
-    const reference = rows.find((row) => row.dataset.implementation === named);
-    if (!reference) return;
-    for (const row of rows)
-      all("td", row).forEach((cell, column) => {
-        const base = reference.cells[column + 1].dataset;
-        if (!cell.dataset.ns) return;
-        cell.className = "number heat0";
-        cell.removeAttribute("title");
-        cell.textContent = row === reference ? "1" : "";
-        if (row === reference || !base.ns) return;
-        const own = cell.dataset;
-        const gain = base.ns / own.ns;
-        const low = base.low / own.high / 1.02;
-        const high = (base.high / own.low) * 1.02;
-        const tie = !(low > 1 || high < 1);
-        const size = gain >= 1 ? gain : 1 / gain;
-        const level = tie ? 0 : steps.filter((step) => size >= step).length;
-        cell.textContent = (tie ? "≈ " : "") + short(gain) + "×";
-        cell.className = "number heat" + (gain >= 1 ? level : -level);
-      });
-    table.dataset.shown = named;
-    table.caption.textContent = table.caption.textContent.replace(/speed-up over .*$/, "speed-up over " + named);
   }
 
   // ---------------------------------------------------------------- charts
@@ -187,7 +159,7 @@
       await view.signal("hidden", [...state.hidden]).runAsync();
       const drawn = place.querySelector("svg");
       drawn.setAttribute("role", "img");
-      drawn.setAttribute("aria-label", figure.querySelector(".chart > svg")?.getAttribute("aria-label") ?? "");
+      drawn.setAttribute("aria-label", chart.dataset.said ?? chart.querySelector(":scope > svg").getAttribute("aria-label"));
       figure.querySelector(".chart > svg")?.remove();
       figure.classList.add("is-live");
     } catch (error) {
@@ -210,58 +182,59 @@
     for (const figure of all("figure:has(script.spec)")) seen.observe(figure);
   }
 
-  // ---------------------------------------------------------------- groups without a chart of their own
-  function withRows(spec, rows, axis) {
-    const data = rows.map(([implementation, length, value, low, high]) => ({
-      implementation, length, value, low, high, at: String(length), text: String(value),
+  // ---------------------------------------------------------------- a group without a chart of its own
+  // Powers of 1024, 16, 4 or 2, as few as say enough: binary_ticks of attnbench.views.report.ticks.
+  function binaryTicks(low, high) {
+    for (const base of [1024, 16, 4, 2]) {
+      const ticks = [];
+      for (let power = 0; base ** power <= high; power++) if (base ** power >= low) ticks.push(base ** power);
+      if (ticks.length >= 3 || base === 2) return ticks.filter((_, i) => i % Math.ceil(ticks.length / 8) === 0);
+    }
+  }
+
+  function withRows(spec, noun, rows, axis) {
+    const data = rows.map(({ cell, value, ends, text }) => ({
+      implementation: cell.name, length: cell.tokens, value, low: ends?.[0] ?? null, high: ends?.[1] ?? null,
+      at: statistics.length(cell.tokens), text,
     }));
     const present = names.filter((name) => data.some((row) => row.implementation === name));
     const range = (values, room) => [Math.min(...values) / room, Math.max(...values) * room];
     const made = structuredClone(spec);
     made.layer = made.layer.filter((layer) => !layer.data?.values?.some((row) => "law" in row));
-    const visit = (part) => {
-      if (part.data?.values?.[0]?.implementation) part.data.values = data;
-      for (const [channel, encoding] of Object.entries(part.encoding ?? {})) {
+    made.datasets = { points: data };
+    for (const layer of made.layer)
+      for (const [channel, encoding] of Object.entries(layer.encoding)) {
         if (!encoding.scale) continue;
         if (channel === "x" || channel === "y") {
           const ends = data.flatMap((row) => (channel === "x" ? [row.length] : [row.value, row.low, row.high].filter((end) => end)));
           encoding.scale.domain = range(ends, 1.2);
           if (encoding.axis) delete encoding.axis.values;
-          if (channel === "x") encoding.title = axis;
+          if (channel === "y" && encoding.axis && noun === "memory") encoding.axis.values = binaryTicks(...encoding.scale.domain);
+          if (channel === "x") Object.assign(encoding, { title: axis, axis: { ...encoding.axis, values: [...new Set(ends)] } });
         } else {
           encoding.scale.domain = present;
           encoding.scale.range = present.map((name) => marks[name][channel === "shape" ? "shape" : "colour"]);
         }
       }
-      for (const layer of part.layer ?? []) visit(layer);
-    };
-    visit(made);
     return made;
   }
 
-  function anyGroup() {
-    const place = document.getElementById("any-group");
-    const groups = json(document.getElementById("undrawn"));
-    if (!place || !groups.length) return;
-    const models = ["time", "memory"].map((noun) => [noun, document.querySelector(`[id^="${noun}-"] script.spec`)]);
-    const select = place.querySelector("select");
-    groups.forEach((group, index) => select.append(element("option", { value: index, textContent: group.label })));
-    const draw = () => {
-      const group = groups[select.value];
-      const figures = place.querySelector(".figures");
-      for (const figure of figures.children) views.delete(figure);
-      figures.replaceChildren();
-      for (const [noun, model] of models) {
-        if (!model || !group[noun].length) continue;
-        const title = element("figcaption", { textContent: `${group.label}: ${noun}` });
-        const figure = element("figure", {}, title, element("div", { className: "chart" }));
-        figures.append(figure);
-        enliven(figure, withRows(json(model), group[noun], group.axis));
-      }
-    };
-    select.addEventListener("change", draw);
-    place.hidden = false;
-    draw();
+  // A figure of one group after the model of those that were drawn, or null where there is nothing to draw.
+  function drawChart(noun, group, rows, what) {
+    const specs = all(`figure[id^="${noun}-"] script.spec`).map(json);
+    const model = specs.find((spec) => spec.layer.some((layer) => layer.encoding.x?.field === "length"));
+    for (const [figure] of views) if (!figure.isConnected) views.delete(figure);
+    if (!model || new Set(rows.map(({ cell }) => cell.tokens)).size < 2) return null;
+    const longest = Math.max(...rows.map(({ cell }) => cell.tokens));
+    const last = rows.filter(({ cell }) => cell.tokens === longest).sort((a, b) => a.value - b.value);
+    const end = ({ cell, text }) => `${cell.name} ${text}`;
+    const said = `${what} against ${group.axis}, ${group.label}. At ${statistics.length(longest)}: least ${end(last[0])}, most ${end(last.at(-1))}.`;
+    const chart = element("div", { className: "chart" });
+    chart.dataset.said = said;
+    const figure = element("figure", {}, element("figcaption", { textContent: `${group.label}: ${noun}` }), chart);
+    // Vega measures the place that it draws into, so the figure has to be in the page by then.
+    requestAnimationFrame(() => enliven(figure, withRows(model, noun, rows, group.axis)));
+    return figure;
   }
 
   // ---------------------------------------------------------------- which length fits a budget
@@ -294,10 +267,11 @@
   }
 
   read();
+  const points = json(document.getElementById("points"));
+  const groups = groupViews({ points, marks, state, element, all, drawChart, onChange: () => apply() });
   budget();
   buildControls();
   apply();
-  anyGroup();
   if (state.section) document.getElementById(state.section)?.scrollIntoView();
   addEventListener("hashchange", onAddress);
   if (window.vegaEmbed) enlivenWhenSeen();
