@@ -255,3 +255,29 @@ def test_without_scripts_a_large_page_says_what_it_leaves_out_and_where_that_is(
     )
     assert "data/cells.csv" in browser.run("document.querySelector('section#explore').innerText")
     assert browser.run(OVERFLOW) == 0
+
+
+def test_charts_come_to_life_under_a_policy_that_forbids_eval_and_everything_from_elsewhere(
+    browser: Chromium, page: Path, tmp_path: Path
+) -> None:
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    strict = tmp_path / "strict.html"
+    meta = f'<head>\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
+    strict.write_text(page.read_text(encoding="utf-8").replace("<head>", meta, 1), encoding="utf-8")
+    browser.open(strict, 1600)
+    bring_all_to_life(browser)
+    assert browser.complaints == []
+
+
+def test_all_that_a_screen_reader_meets_has_a_name_and_a_chart_is_one_picture(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    bring_all_to_life(browser)
+    browser.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tree = browser.send("Accessibility.getFullAXTree")["nodes"]
+    met = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
+    roles = {role for role, _ in met}
+    assert {"image", "figure", "table", "combobox", "checkbox", "spinbutton", "button", "navigation"} <= roles
+    assert not {role for role in roles if role.startswith("graphics")}
+    quiet = {"image", "figure", "table", "region", "combobox", "checkbox", "spinbutton", "button", "link", "form"}
+    assert [role for role, name in met if role in quiet and not name.strip()] == []
+    assert sum(1 for role, _ in met if role == "image") == 20

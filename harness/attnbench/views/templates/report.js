@@ -152,7 +152,8 @@
     const chart = figure.querySelector(".chart");
     chart.append(place);
     try {
-      const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, mode: "vega-lite" });
+      // ast: expressions are interpreted, because a Content-Security-Policy may well forbid eval.
+      const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, mode: "vega-lite", ast: true });
       view.addEventListener("pointermove", (_, item) => focus(named(item)));
       view.addEventListener("pointerout", () => focus(""));
       views.set(figure, view);
@@ -160,6 +161,10 @@
       const drawn = place.querySelector("svg");
       drawn.setAttribute("role", "img");
       drawn.setAttribute("aria-label", chart.dataset.said ?? chart.querySelector(":scope > svg").getAttribute("aria-label"));
+      // One picture with one name: no document around it, no symbols within.
+      for (const part of drawn.children) part.setAttribute("aria-hidden", "true");
+      for (const name of ["role", "aria-roledescription", "aria-label"]) place.removeAttribute(name);
+      place.querySelector("form")?.remove();
       figure.querySelector(".chart > svg")?.remove();
       figure.classList.add("is-live");
     } catch (error) {
