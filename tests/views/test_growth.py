@@ -8,7 +8,7 @@ import pytest
 
 from attnbench.cases.case import make_case
 from attnbench.scaling import Scaling
-from attnbench.views.report import content, growth
+from attnbench.views.report import budgets, content, growth
 from attnbench.views.report.blocks import Finding
 from attnbench.views.report.style import marks_of
 from tests.views.conftest import timed
@@ -54,9 +54,9 @@ def test_the_largest_length_within_a_budget_follows_from_the_law(run_of: Callabl
         one for one in laws_of(run(run_of, "O(n)")) if (one.implementation, one.quantity) == ("a/square", "memory")
     ]
     assert isinstance(square.law, Scaling)
-    assert growth._fitting(square.law, 4 * 2000**2) == "2,000"
-    assert growth._fitting(square.law, 4 * 20_000**2) == "20,000*"
-    assert growth._fitting(square.law, 4.0 * 10**16) == "> 256k*"
+    assert budgets._fitting(square.law, 4 * 2000**2) == "2,000"
+    assert budgets._fitting(square.law, 4 * 20_000**2) == "20,000*"
+    assert budgets._fitting(square.law, 4.0 * 10**16) == "> 256k*"
 
 
 def test_a_crossover_says_who_is_faster_on_which_side(run_of: Callable[..., RunFile]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
 import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -47,7 +48,8 @@ def test_a_report_is_a_page_a_markdown_twin_and_its_charts(run: RunFile, tmp_pat
     assert names(out.parent) == ["mine"], "nothing is left beside it"
     named = re.findall(r"\(([\w-]+\.svg)\)", (out / "report.md").read_text())
     assert sorted(named) == [name for name in FILES if name.endswith(".svg")]
-    assert names(out / "data") == [f"{stem}.{end}" for stem in ("cells", "scaling", "winners") for end in ENDS]
+    stems = ("agreement", "cells", "samples", "scaling", "winners")
+    assert names(out / "data") == [f"{stem}.{end}" for stem in stems for end in ENDS]
 
 
 def test_a_chart_by_itself_has_a_ground_and_a_title(run: RunFile, tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_a_chart_by_itself_has_a_ground_and_a_title(run: RunFile, tmp_path: Path
 def test_every_number_is_there_as_csv_and_as_parquet_alike(run: RunFile, tmp_path: Path) -> None:
     write_report([run], tmp_path / "out")
     data = tmp_path / "out" / "data"
-    for stem in ("cells", "scaling", "winners"):
+    for stem in ("agreement", "cells", "samples", "scaling", "winners"):
         plain = pd.read_csv(data / f"{stem}.csv")
         packed = pd.read_parquet(data / f"{stem}.parquet")
         assert list(plain) == list(packed)
@@ -70,6 +72,24 @@ def test_every_number_is_there_as_csv_and_as_parquet_alike(run: RunFile, tmp_pat
     cells = pd.read_parquet(data / "cells.parquet")
     assert cells["time_median_ns"].tolist() == [128_000.0, 256_000.0]
     assert cells["memory_peak_bytes"].tolist() == [512 * 128, 512 * 256]
+    assert pd.read_csv(data / "agreement.csv")["error_ratio"].tolist() == [0.2, 0.2]
+    assert pd.read_csv(data / "agreement.csv")["tensor"].tolist() == ["out", "out"]
+    samples = [json.loads(text) for text in pd.read_csv(data / "samples.csv")["time_samples_ns"]]
+    assert samples == [run.records[0]["time_samples_ns"], run.records[1]["time_samples_ns"]]
+
+
+def test_speed_ups_crossovers_and_lengths_that_fit_are_there_as_numbers_too(
+    scaling_run: RunFile, tmp_path: Path
+) -> None:
+    write_report([scaling_run], tmp_path / "out")
+    speedups = pd.read_parquet(tmp_path / "out" / "data" / "speedups.parquet")
+    longest = speedups[(speedups.implementation == "fast/fused") & speedups.case.str.contains("s4096 .* float32$")]
+    assert longest["speedup"].tolist() == pytest.approx([(40_000 + 0.9 * 4096**2) / (90_000 + 0.1 * 4096**2)], rel=0.03)
+    assert set(speedups["baseline"]) == {"slow/plain"}
+    budgets = pd.read_parquet(tmp_path / "out" / "data" / "budgets.parquet")
+    plain = budgets[(budgets.implementation == "slow/plain") & (budgets.budget_bytes == 2**30)]
+    assert plain["largest_seqlen"].tolist() == pytest.approx([(2**30 / 8) ** 0.5] * 4, rel=0.02)
+    assert len(pd.read_parquet(tmp_path / "out" / "data" / "crossovers.parquet")) > 0
 
 
 def test_a_baseline_that_no_run_has_is_refused(run: RunFile, tmp_path: Path) -> None:

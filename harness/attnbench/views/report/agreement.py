@@ -12,7 +12,7 @@ from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Row, Table
 from attnbench.views.format import count, length, number
 from attnbench.views.report import charts
-from attnbench.views.report.blocks import Block, Details, Figure, HeatCell, HeatMap, Lead
+from attnbench.views.report.blocks import Block, Details, Export, Figure, HeatCell, HeatMap, Lead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +54,31 @@ def agreement_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> li
         summary = f"Known disagreements of what was run ({len(known.rows)})"
         blocks.append(Details(summary=summary, blocks=[known]))
     return blocks
+
+
+def agreement_numbers(sources: Sequence[Source]) -> Export:
+    """A row for each judged tensor of each cell."""
+    return Export(
+        stem="agreement",
+        rows=[
+            {
+                "run": source.run.path,
+                "case_id": cell.case_id,
+                "case": cell.case.label(),
+                "implementation": cell.implementation,
+                "device": cell.device,
+                "dtype": cell.case.dtype,
+                "seqlen_kv": cell.case.seqlen_kv,
+                "status": cell.status,
+                "tensor": error.tensor,
+                "error_ratio": error.ratio,
+                "worst_element": error.worst,
+            }
+            for source in sources
+            for cell in source.cells
+            for error in cell.errors
+        ],
+    )
 
 
 def _dtypes(cells: Iterable[CellResult]) -> list[str]:

@@ -10,7 +10,7 @@ from attnbench.views.cells import cells_of
 from attnbench.views.document import Column, Paragraph, Table
 from attnbench.views.format import count, length
 from attnbench.views.groups import group_cells
-from attnbench.views.report.agreement import agreement_blocks
+from attnbench.views.report.agreement import agreement_blocks, agreement_numbers
 from attnbench.views.report.answer import answer_blocks
 from attnbench.views.report.blocks import (
     Block,
@@ -24,7 +24,8 @@ from attnbench.views.report.blocks import (
     is_large,
     named,
 )
-from attnbench.views.report.growth import growth_of, memory_blocks, scaling_blocks
+from attnbench.views.report.budgets import budget_numbers, memory_blocks
+from attnbench.views.report.growth import growth_of, scaling_blocks
 from attnbench.views.report.points import points_of
 from attnbench.views.report.provenance import differences_blocks, provenance_blocks
 from attnbench.views.report.roofline import roofline_blocks
@@ -55,6 +56,7 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
     marks = marks_of(cell.implementation for cell in measured)
     growth = growth_of(sources)
     answer, winners = answer_blocks(sources)
+    times, samples = time_blocks(sources, marks)
     speedups, speedup_numbers = speedup_blocks(sources, baseline)
     laws, law_numbers = scaling_blocks(growth, marks)
     cells: list[Row] = [{"run": source.run.path, **cell.numbers()} for source in sources for cell in source.cells]
@@ -67,7 +69,7 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
             *_explorer(sources),
             Section(anchor="run", title="What was run", blocks=_what_was_run(sources)),
             Section(anchor="failures", title="Failures and refusals", blocks=_failures(sources)),
-            Section(anchor="time", title="Time", blocks=time_blocks(sources, marks)),
+            Section(anchor="time", title="Time", blocks=times),
             Section(anchor="speedup", title="Speed-up", blocks=speedups),
             Section(anchor="memory", title="Memory", blocks=memory_blocks(sources, marks, growth)),
             Section(anchor="scaling", title="Scaling laws", blocks=laws),
@@ -76,7 +78,15 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
             Section(anchor="provenance", title="Provenance", blocks=_provenance(sources)),
             Section(anchor="repeat", title="How to repeat a cell", blocks=_repeat(sources)),
         ],
-        exports=[Export(stem="cells", rows=cells), *winners, *speedup_numbers, *law_numbers],
+        exports=[
+            Export(stem="cells", rows=cells),
+            *winners,
+            *samples,
+            *speedup_numbers,
+            *law_numbers,
+            budget_numbers(growth),
+            agreement_numbers(sources),
+        ],
         points=points_of(sources),
     )
 

@@ -1,20 +1,18 @@
-"""Sections on growth: memory with the lengths that fit, the laws of time and memory, and who overtakes whom."""
+"""The laws that time and memory follow over the length, and the section on them."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from typing import TYPE_CHECKING, Literal
 
-from attnbench.scaling import Refusal, Scaling, crossovers, fit_scaling
+from attnbench.scaling import Refusal, Scaling, fit_scaling
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.estimates import EXACT, UNSEEN, ratio
 from attnbench.views.format import ABSENT, TIMES, count, duration, length, listing, number, size
 from attnbench.views.report import roofs
-from attnbench.views.report.blocks import MOST_CHARTS, Block, Budget, Details, Export, Figure, Finding, Lead, Part
-from attnbench.views.report.figures import group_figures, memory_figure
+from attnbench.views.report.blocks import MOST_CHARTS, Block, Export, Figure, Finding, Lead
+from attnbench.views.report.meetings import crossover_blocks, crossover_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,14 +25,11 @@ if TYPE_CHECKING:
 
 Quantity = Literal["time", "memory"]
 
-BUDGETS = tuple(gib * 2**30 for gib in (1, 8, 24, 80))
-FARTHEST = 64
-"""No law is trusted beyond so many times the longest length that was measured."""
 LINEAR_AT_MOST = 1.15
 """A memory exponent whose interval lies above this contradicts O(n)."""
 MOST_FITS = 160
 """Curves that laws are fitted to; of a larger sweep, those of the first groups."""
-_LINEAR, _QUADRATIC = "O(n)", "O(n^2)"
+_LINEAR = "O(n)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,76 +127,9 @@ def _growth(
     )
 
 
-def memory_blocks(sources: Sequence[Source], marks: Mapping[str, Mark], found: Sequence[Growth]) -> list[Block]:
-    """The section on memory."""
-    blocks = group_figures(sources, marks, "memory", memory_figure)
-    laws = [one for one in found if one.quantity == "memory" and isinstance(one.law, Scaling)]
-    if not laws:
-        return blocks
-    blocks.append(Budget(laws=[_law_row(one) for one in laws]))
-    for group, of_group in itertools.groupby(laws, key=lambda one: (one.source.name, one.group.label)):
-        members = list(of_group)
-        title = f"{members[0].source.title(members[0].group)}: largest {members[0].group.axis} within"
-        del group
-        blocks.append(
-            Part(
-                facets=members[0].source.facets(members[0].group),
-                blocks=[_budget_table(title, members)],
-            )
-        )
-    blocks.append(
-        Paragraph(
-            text="Lengths follow from the law of peak memory, outputs and workspace of one call, inputs not counted. "
-            "* lies beyond the lengths that were measured."
-        )
-    )
-    return blocks
-
-
-def _law_row(one: Growth) -> Row:
-    assert isinstance(one.law, Scaling)
-    law = one.law
-    return {
-        "implementation": one.implementation,
-        "cases": one.source.title(one.group),
-        "floor": law.floor.value if law.floor else 0.0,
-        "coefficient": law.coefficient * math.prod(c.factor for c in law.cliffs if c.kind == "step"),
-        "exponent": law.exponent.value,
-        "longest": law.lengths[-1],
-        "facets": one.source.facets(one.group),
-    }
-
-
-def _budget_table(title: str, members: Sequence[Growth]) -> Table:
-    rows = []
-    for one in members:
-        assert isinstance(one.law, Scaling)
-        row: Row = {"implementation": one.implementation}
-        for budget in BUDGETS:
-            row[str(budget)] = _fitting(one.law, budget)
-        rows.append(row)
-    return Table(columns=[columns.IMPLEMENTATION, *map(_budget_column, BUDGETS)], rows=rows, title=title)
-
-
-def _budget_column(budget: int) -> Column:
-    return Column(title=size(budget), text=lambda row: str(row[str(budget)]), is_number=True)
-
-
-def _fitting(law: Scaling, budget: float) -> str:
-    """The largest length that fits, to two digits; a star where it was not measured."""
-    found = law.largest_within(budget)
-    if found is None:
-        return "none"
-    if found > FARTHEST * law.lengths[-1]:
-        return f"> {length(FARTHEST * law.lengths[-1])}*"
-    rounded = float(f"{found:.2g}")
-    text = f"{rounded / 1e6:.3g} M" if rounded >= 1e6 else f"{rounded:,.0f}"
-    return f"{text}*" if found > law.lengths[-1] else text
-
-
 def scaling_blocks(found: Sequence[Growth], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
     """The section on laws, and its numbers."""
-    meets = _crossovers(found)
+    meets = crossover_rows(found)
     exports = [Export(stem="scaling", rows=[one.row() for one in found]), Export(stem="crossovers", rows=meets)]
     laws = [one for one in found if isinstance(one.law, Scaling)]
     if not laws:
@@ -228,7 +156,7 @@ def scaling_blocks(found: Sequence[Growth], marks: Mapping[str, Mark]) -> tuple[
             f"the last doubling did. A cliff is one size, or all from it on, off the law. Intervals: {_methods(laws)}."
         )
     )
-    blocks += _crossover_blocks(meets)
+    blocks += crossover_blocks(meets)
     return blocks, exports
 
 
@@ -359,78 +287,3 @@ def _cliff_text(row: Row) -> str:
 def _sizes_text(row: Row) -> str:
     law = _law(row)
     return "" if law is None else f"{len(law.lengths)} from {length(law.lengths[0])} to {length(law.lengths[-1])}"
-
-
-def _crossovers(found: Sequence[Growth]) -> list[Row]:
-    """Where the time of one implementation passes that of another, in every group."""
-    rows: list[Row] = []
-    timed = [one for one in found if one.quantity == "time"]
-    for _, of_group in itertools.groupby(timed, key=lambda one: (one.source.name, one.group.label)):
-        members = list(of_group)
-        group, source = members[0].group, members[0].source
-        curves: dict[str, dict[int, CellResult]] = {}
-        for cell in group.cells:
-            if cell.timing is not None:
-                curves.setdefault(cell.implementation, {})[cell.case.seqlen_kv] = cell
-        for one, other in itertools.combinations(sorted(curves), 2):
-            rows += [
-                {**source.facets(group), "cases": source.title(group), **row} for row in _meets(curves, one, other)
-            ]
-    return rows
-
-
-def _meets(curves: Mapping[str, Mapping[int, CellResult]], one: str, other: str) -> list[Row]:
-    shared = sorted(curves[one].keys() & curves[other].keys())
-    if len(shared) < 2:
-        return []
-    gains = []
-    for tokens in shared:
-        above, below = curves[one][tokens].timing, curves[other][tokens].timing
-        assert above is not None
-        assert below is not None
-        gain = ratio(above, below)
-        # Few processes do not tell by how much processes differ.
-        room = 1.0 if min(above.processes, below.processes) >= EXACT else UNSEEN
-        low, high = (gain.low or gain.value / 2) / room, (gain.high or gain.value * 2) * room
-        gains.append((gain.value, low, high))
-    found = crossovers(shared, [g[0] for g in gains], [g[1] for g in gains], [g[2] for g in gains])
-    return [
-        {
-            # The ratio is the first one's time over the other's: where it rises, the other one takes over.
-            "from": one if meet.rises else other,
-            "to": other if meet.rises else one,
-            "seqlen": meet.length,
-            "seqlen_low": meet.low,
-            "seqlen_high": meet.high,
-        }
-        for meet in found
-    ]
-
-
-def _crossover_blocks(rows: Sequence[Row]) -> list[Block]:
-    if not rows:
-        return [Paragraph(text="No two curves of time cross within the lengths that were measured.")]
-    groups = {row["cases"] for row in rows}
-    cases = [Column(title="cases", text=lambda row: str(row["cases"]))] if len(groups) > 1 else []
-    ordered = sorted(rows, key=lambda row: (row["cases"], row["seqlen"]))
-    table = Table(
-        columns=[
-            *cases,
-            Column(title="below it faster", text=lambda row: str(row["from"]), is_implementation=True),
-            Column(title="above it faster", text=lambda row: str(row["to"]), is_implementation=True),
-            Column(title="seqlen", text=lambda row: f"{row['seqlen']:,.0f}", is_number=True),
-            Column(title="95 % interval", text=_meet_text, is_number=True),
-        ],
-        rows=ordered,
-    )
-    summary = f"{count(len(rows), 'crossover')}: which becomes faster from which length on"
-    return [Details(summary=summary, blocks=[table])]
-
-
-def _meet_text(row: Row) -> str:
-    low, high = row["seqlen_low"], row["seqlen_high"]
-    if low is None and high is None:
-        return "not settled"
-    if low is None:
-        return f"up to {high:,.0f}"
-    return f"from {low:,.0f} on" if high is None else f"{low:,.0f} … {high:,.0f}"

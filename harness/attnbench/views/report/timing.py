@@ -40,8 +40,8 @@ _LEVELS = (1.07, 1.5, 2.5, 5.0)
 """Ratios from which a field of the heat map is of a stronger colour."""
 
 
-def time_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Block]:
-    """The section on time."""
+def time_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
+    """The section on time, and the raw samples that it draws."""
     cells = [cell for source in sources for cell in source.cells]
     blocks = group_figures(sources, marks, "time", time_figure)
     if any(cell.wall_ns is not None for cell in cells):
@@ -53,8 +53,8 @@ def time_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Bl
     before = _before_first(cells)
     if before.rows:
         blocks.append(Details(summary="Preparing and the first call", blocks=[before]))
-    strips = _strips(sources)
-    return [*blocks, *strips]
+    strips, samples = _strips(sources)
+    return [*blocks, *strips], [Export(stem="samples", rows=samples)]
 
 
 def _before_first(cells: Sequence[CellResult]) -> Table:
@@ -91,9 +91,10 @@ def _before_row(name: str, cells: Sequence[CellResult]) -> Row:
     }
 
 
-def _strips(sources: Sequence[Source]) -> list[Block]:
-    """Raw samples of each group, closed until they are asked for."""
+def _strips(sources: Sequence[Source]) -> tuple[list[Block], list[Row]]:
+    """Raw samples of each group, closed until they are asked for; and as numbers, a row for each process."""
     blocks: list[Block] = []
+    rows: list[Row] = []
     drawn, left_out = 0, 0
     for source in sources:
         for group in source.grouping.groups:
@@ -105,11 +106,27 @@ def _strips(sources: Sequence[Source]) -> list[Block]:
                 continue
             drawn += len(cells)
             blocks.append(_strips_of(source.title(group), cells))
+            rows += [row for cell in cells for row in _sample_rows(source, cell)]
     if left_out:
         blocks.append(Paragraph(text=f"Samples of {left_out:,} more cells are in the run file only."))
     if not blocks:
-        return []
-    return [Details(summary="Raw samples, in the order in which they were taken", blocks=blocks)]
+        return [], []
+    return [Details(summary="Raw samples, in the order in which they were taken", blocks=blocks)], rows
+
+
+def _sample_rows(source: Source, cell: CellResult) -> list[Row]:
+    return [
+        {
+            "run": source.run.path,
+            "case_id": cell.case_id,
+            "case": cell.case.label(),
+            "implementation": cell.implementation,
+            "device": cell.device,
+            "process": process,
+            "time_samples_ns": samples,
+        }
+        for process, samples in enumerate(cell.samples)
+    ]
 
 
 def _strips_of(title: str, cells: Sequence[CellResult]) -> Strips:
