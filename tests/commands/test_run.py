@@ -28,6 +28,17 @@ def test_run_prints_the_path_of_the_run_file_and_nothing_else(attnbench: Command
     assert "times calls and imports" in finished.err
 
 
+def test_a_run_says_what_checking_cost_and_show_says_it_again(attnbench: Command) -> None:
+    finished = attnbench("run", *FEW, "-a", "seqlen=512", "--peaks", "none", "--out", "run.jsonl")
+    (line,) = [line for line in finished.err.splitlines() if line.startswith("checking ")]
+    footer = json.loads((attnbench.folder / "run.jsonl").read_text().splitlines()[-1])
+    assert all(footer["shares"][f"{part}_s"] > 0 for part in ("first_calls", "warmup", "samples", "memory"))
+    assert all(footer["shares"][f"{part}_s"] > 0 for part in ("repeats", "shown", "oracle", "identities"))
+    assert line.removeprefix("checking") in attnbench("show", "run.jsonl", "-f", "markdown").out
+    untimed = attnbench("check", *FEW, "-a", "seqlen=32")
+    assert "checking " not in untimed.err
+
+
 def test_a_record_holds_what_was_measured(attnbench: Command) -> None:
     attnbench("run", *FEW, "-a", "seqlen=64", "-a", "mode=forward_backward", "--out", "run.jsonl", "--threads", "1")
     (record,) = records_of(attnbench.folder / "run.jsonl")

@@ -11,7 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from attnbench import make_case
+from attnbench.mutants.mutant import Mutant
 from attnbench.registry.discover import bundled
+from attnbench.sensitivity.trial import trial
 from tests.implementations.conftest import answer_of, disagreement, implementation, results_of
 
 PEERS = {"onnxruntime/mha": "onnxruntime_mha", "openvino/sdpa": "openvino_sdpa", "jax/xla": "jax_attention"}
@@ -57,3 +59,13 @@ def test_it_agrees_with_the_definition(name: str, dtype: str, mask: str) -> None
     one: Any = implementation(PEERS[name], name)
     case = make_case(batch=2, heads_q=4, seqlen_q=70, head_dim=40, dtype=dtype, mask=mask)
     assert disagreement(case, results_of(one, case), answer_of(case)) is None
+
+
+@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_agrees_behind_projections_whose_heads_are_a_view(name: str, dtype: str) -> None:
+    one = implementation(PEERS[name], name)
+    case = make_case(operator="multi_head_attention", heads_q=4, seqlen_q=65, head_dim=16, dtype=dtype)
+    if missing(name) or one.declaration.refuses(case, "cpu"):
+        pytest.skip(f"not installed: {', '.join(missing(name))}" if missing(name) else "it does not say it can")
+    assert trial(case, [Mutant("peer", "", None, one)]) == {"peer": None}

@@ -20,12 +20,15 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.soak.units import Report, Unit
+
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where outputs are written for the judge: what is written and read at once need not go to a disk."""
 
 
 def main() -> int:
@@ -46,7 +49,7 @@ def main() -> int:
     wanted = {unit.name for unit in planned}
     done = {report.unit: report for report in read(arguments.out) if report.unit in wanted}
     ends = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
-    with arguments.out.open("a") as file, tempfile.TemporaryDirectory(prefix="soak-") as folder:
+    with arguments.out.open("a") as file, tempfile.TemporaryDirectory(prefix="soak-", dir=MEMORY) as folder:
         for unit in planned:
             if unit.name in done:
                 continue
@@ -96,14 +99,11 @@ def table(planned: list[Unit], done: dict[str, Report]) -> int:
     from tests.soak.units import VALUES_OF_A_SEED, added
 
     total = added(done.values())
-    seeds = collections.Counter(unit.name.partition("/")[0] for unit in planned if unit.name in done)
-    say(
-        f"{len(done)} of {len(planned)} (case, seed), {VALUES_OF_A_SEED} sets of values in each; "
-        f"{len(seeds)} cases, each with {min(seeds.values(), default=0)} to {max(seeds.values(), default=0)} seeds"
-    )
+    say(f"{len(done)} of {len(planned)} (case, seed), {VALUES_OF_A_SEED} sets of values in each; {_seeds(done)}")
     say(f"{sum(total.pairs.values())} pairs (implementation and case, set of values) were judged:")
     for name, count in sorted(total.pairs.items()):
-        say(f"{count:9}  {name}")
+        judged = [unit for unit, report in done.items() if name in report.pairs]
+        say(f"{count:9}  {name:<26} {_seeds(judged)}")
     say("The largest error over its budget:")
     for key, ratio in sorted(total.worst.items(), key=lambda item: -item[1]):
         implementation, tensor, dtype = key.split()
@@ -111,6 +111,12 @@ def table(planned: list[Unit], done: dict[str, Report]) -> int:
     by_implementation = collections.Counter(alarm["implementation"] for alarm in total.alarms)
     say(f"{len(total.alarms)} disagreed{': ' if total.alarms else ''}{dict(by_implementation) or ''}")
     return 1 if total.alarms else 0
+
+
+def _seeds(units_judged: Iterable[str]) -> str:
+    """``246 cases, each with 1 to 13 seeds``."""
+    seeds = collections.Counter(name.partition("/")[0] for name in units_judged)
+    return f"{len(seeds)} cases, each with {min(seeds.values(), default=0)} to {max(seeds.values(), default=0)} seeds"
 
 
 def say(line: str) -> None:

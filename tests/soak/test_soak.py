@@ -14,14 +14,16 @@ from attnbench.mutants.collection import mutants
 from attnbench.mutants.mutant import implementation_of
 from attnbench.mutants.steps import Steps
 from tests.conftest import REPOSITORY
-from tests.soak.units import VALUES_OF_A_SEED, Judge, Unit, added, bounded, cases_of, units
+from tests.soak.units import VALUES_OF_A_SEED, Judge, added, bounded, cases_of, units
 
 CASE = make_case(heads_q=2, seqlen_q=65, head_dim=16, mask="causal", mode="backward")
+
+[UNIT] = units([CASE], [0], order=0)
 
 
 def judge(tmp_path: Path, *names: str) -> Judge:
     """A unit after mutants of these names, and what is right."""
-    judged = Judge(Unit(CASE), tmp_path)
+    judged = Judge(UNIT, tmp_path)
     for mutant in mutants():
         if mutant.name in names:
             judged(mutant.implementation, 60)
@@ -42,7 +44,7 @@ def test_what_only_an_identity_sees_is_an_alarm_too(tmp_path: Path) -> None:
 
 
 def test_a_slow_implementation_gets_fewer_values(tmp_path: Path) -> None:
-    judged = Judge(Unit(CASE), tmp_path)
+    judged = Judge(UNIT, tmp_path)
     judged(implementation_of(Steps, "healthy/one"), 0)
     assert judged.report.pairs == {"healthy/one": 2}
 
@@ -50,7 +52,14 @@ def test_a_slow_implementation_gets_fewer_values(tmp_path: Path) -> None:
 def test_values_differ_from_seed_to_seed_and_within_one() -> None:
     many = units([CASE], range(3), order=0)
     assert len({unit.name for unit in many}) == 3
-    assert sorted(unit.case.seed for unit in many) == [0, 1, 2]
+    assert [unit.case.seed for unit in many] == [0, 1, 2]
+
+
+def test_a_soak_that_is_ended_early_has_seen_each_case_equally_often() -> None:
+    cases = cases_of(["edge-shapes"], 720)
+    half = units(cases, range(2), order=3)[: len(cases)]
+    assert {unit.case.case_id for unit in half} == {case.case_id for case in cases}
+    assert [unit.case for unit in half] != cases
 
 
 def test_reports_add_up(tmp_path: Path) -> None:
@@ -96,5 +105,5 @@ def test_the_same_command_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert out.read_text().startswith(first)
     assert len([json.loads(line) for line in out.read_text().splitlines()]) == 2
     assert "2 of 2 (case, seed), 10 sets of values in each; 1 cases, each with 2 to 2 seeds" in said
-    assert "       20  naive/numpy" in said
+    assert "       20  naive/numpy                1 cases, each with 2 to 2 seeds" in said
     assert "0 disagreed" in said

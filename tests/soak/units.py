@@ -9,9 +9,10 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnbench import Case, make_case
+from attnbench.cases.operands import operand, operand_shapes
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import Truth, find_truth, judge
 from attnbench.oracle.selection import requests, select
@@ -22,6 +23,10 @@ from attnbench.sweep.load import load_scenario
 from attnbench.worker.conduct import MisconductError
 from attnbench.worker.identities import Allowance
 from attnbench.worker.session import Session, UnsupportedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 VALUES_OF_A_SEED = 10
 """So many sets of values are drawn for each seed: what a case needs prepared or compiled is so once for all of them."""
@@ -34,11 +39,8 @@ class Unit:
     """A case with one of its seeds; every implementation is judged on all of the seed's values."""
 
     case: Case
-
-    @property
-    def name(self) -> str:
-        """Names the case and the seed."""
-        return f"{dataclasses.replace(self.case, seed=0).case_id}/{self.case.seed}"
+    name: str
+    """Names the case and the seed."""
 
 
 def cases_of(scenarios: Iterable[str], most_tokens: int) -> list[Case]:
@@ -92,10 +94,11 @@ def _loaded(one: Found) -> Implementation:
 
 
 def units(cases: Sequence[Case], seeds: Sequence[int], order: int) -> list[Unit]:
-    """All (case, seed), in an order that is random, and the same for the same number."""
-    everything = [Unit(dataclasses.replace(case, seed=seed)) for seed in seeds for case in cases]
-    random.Random(order).shuffle(everything)
-    return everything
+    """All (case, seed), seed after seed, the cases of each in an order that is the same for the same number."""
+    shuffled = list(cases)
+    random.Random(order).shuffle(shuffled)
+    named = [(case, dataclasses.replace(case, seed=0).case_id) for case in shuffled]
+    return [Unit(dataclasses.replace(case, seed=seed), f"{name}/{seed}") for seed in seeds for case, name in named]
 
 
 @dataclasses.dataclass
@@ -117,6 +120,7 @@ class Judge:
         self.case, self.folder = unit.case, folder
         self.report = Report(unit.name)
         self._truths: dict[int, Truth] = {}
+        self._inputs: dict[int, dict[str, NDArray[np.floating]]] = {}
 
     def __call__(self, implementation: Implementation, seconds: float) -> None:
         """Judge one on the unit's values: all, or as many as there is time for, but two at least."""
@@ -130,8 +134,9 @@ class Judge:
                 if repetition > 1 and time.monotonic() - began > seconds:
                     break
                 if repetition:
-                    session.fresh_call(repetition)
-                self._values(session, name, repetition)
+                    session.rewrite(self._values_of(repetition))
+                    session.further_call()
+                self._judge(session, name, repetition)
                 self.report.pairs[name] = self.report.pairs.get(name, 0) + 1
             self._identities(session, name, max(0.0, seconds - (time.monotonic() - began)))
         except UnsupportedError:
@@ -143,12 +148,19 @@ class Judge:
         finally:
             session.close()
 
+    def _values_of(self, repetition: int) -> dict[str, NDArray[np.floating]]:
+        """As :func:`attnbench.worker.placing.refresh` makes them, once for all implementations."""
+        if repetition not in self._inputs:
+            names = operand_shapes(self.case).keys() & {"q", "k", "v", "dout"}
+            self._inputs[repetition] = {name: operand(self.case, name, repetition) for name in sorted(names)}
+        return self._inputs[repetition]
+
     def _truth(self, repetition: int) -> Truth:
         if repetition not in self._truths:
             self._truths[repetition] = find_truth(self.case, select(self.case, repetition), repetition)
         return self._truths[repetition]
 
-    def _values(self, session: Session, name: str, repetition: int) -> None:
+    def _judge(self, session: Session, name: str, repetition: int) -> None:
         selection = select(self.case, repetition)
         shown = session.dump(requests(self.case, selection), self.folder, 0)
         said = judge(self.case, selection, self._truth(repetition), shown["outputs"], self.folder)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.runner.child import Child, ChildGoneError
 from attnbench.runner.oracle import OracleGoneError
+from attnbench.runner.shares import Spent
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -50,17 +51,6 @@ class CellEndedError(Exception):
     def __init__(self, stage: str, status: str, reason: str) -> None:
         super().__init__(reason)
         self.stage, self.status, self.reason = stage, status, reason
-
-
-@dataclasses.dataclass
-class Spent:
-    """Where a cell's time went, in nanoseconds."""
-
-    calls: float = 0
-    """Inside the implementation: prepare, calls that are checked, warm-up, samples, calls whose memory is measured."""
-    oracle: float = 0
-    identities: float = 0
-    """Looking at other ways to the same answer, the calls included."""
 
 
 class CellRun:
@@ -137,11 +127,15 @@ class CellRun:
             memory_bytes=self.limits.memory_bytes,
         )
         self.fields["prepare_ns"] = answer["prepare_ns"]
-        self.spent.calls += answer["prepare_ns"]
+        self.spent.first_calls += answer["prepare_ns"]
 
     def _call(self) -> None:
+        asked = time.monotonic()
         answer = self._ask("call", do="call")
-        self.spent.calls += answer["first_call_ns"] + answer.pop("later_calls_ns")
+        first, later = answer["first_call_ns"], answer.pop("later_calls_ns")
+        self.spent.first_calls += first
+        self.spent.repeats += later
+        self.spent.shown += max(0.0, 1e9 * (time.monotonic() - asked) - first - later)
         results = answer.pop("results")
         self.fields |= answer
         for result in range(results):
@@ -149,13 +143,15 @@ class CellRun:
 
     def _fresh_call(self) -> None:
         """Where nothing is timed, a call on inputs that are new to the implementation."""
-        self.spent.calls += self._ask("call", do="fresh_call")["fresh_call_ns"]
+        self.spent.repeats += self._ask("call", do="fresh_call")["fresh_call_ns"]
 
     def _agree(self, repetition: int, turn: int = 0, result: int = 0) -> None:
         """Show the oracle what it asks to see of a result; disagreement ends the cell."""
         about = {"case": self.case.to_dict(), "repetition": repetition, "turn": turn}
+        asked = time.monotonic()
         wanted = self._ask_oracle({"do": "select", **about})
         shown = self._ask("agreement", do="dump", selection=wanted["selection"], folder=str(self.folder), result=result)
+        self.spent.shown += 1e9 * (time.monotonic() - asked)
         asked = time.monotonic()
         verdict = self._ask_oracle({"do": "judge", **about, "outputs": shown["outputs"], "folder": str(self.folder)})
         self._deadline += time.monotonic() - asked  # the oracle's time is not the implementation's
@@ -168,16 +164,18 @@ class CellRun:
     def _identities(self) -> None:
         """Look at other ways to the latest result, which agreed as far as it was judged.
 
-        Where time is measured only what is cheap beside it: a quarter of the sampling, and no other case.
+        Where time is measured only what is cheap beside it: a quarter of warm-up and samples, and no other case.
         """
         left_ns = max(0.0, self._deadline - time.monotonic()) * 1e9
+        timing_ns = self.spent.warmup + self.spent.samples
         allowance = {
-            "time_ns": min(left_ns, self.limits.sampling["sampling_ns"] / 4 if self.limits.timed else left_ns / 2),
+            "time_ns": min(left_ns, timing_ns / 4) if self.limits.timed else left_ns / 2,
             "memory_bytes": self.limits.memory_bytes / 2,
             "prepare_ns": 0 if self.limits.timed else _PREPARE_NS,
         }
+        asked = time.monotonic()
         answer = self._ask("agreement", do="identities", allowance=allowance)
-        self.spent.identities += answer["identities_ns"]
+        self.spent.identities += 1e9 * (time.monotonic() - asked)
         if not answer["found"]:
             return
         about = {"case": self.case.to_dict(), "repetition": 1, "turn": 0}
@@ -213,7 +211,8 @@ class CellRun:
 
     def _timed(self, answer: dict[str, Any]) -> int:
         """Keep what was timed; how often the inputs had turned when the last sample was taken."""
-        self.spent.calls += answer["warmup_ns"] + sum(answer["time_samples_ns"]) * answer["calls_per_sample"]
+        self.spent.warmup += answer["warmup_ns"]
+        self.spent.samples += sum(answer["time_samples_ns"]) * answer["calls_per_sample"]
         turn: int = answer.pop("turn")
         for name in ("warmup_ns", "refresh_ns"):
             del answer[name]
@@ -238,7 +237,7 @@ class CellRun:
 
     def _further_times(self) -> None:
         answer = self._ask("time", do="further_times")
-        self.spent.calls += answer.pop("further_ns")
+        self.spent.memory += answer.pop("further_ns")
         self.fields |= answer
 
     def _memory(self) -> None:
@@ -246,7 +245,7 @@ class CellRun:
         if "memory_refused" in answer:
             self.fields["reason"] = f"memory was not measured: {answer['memory_refused']}"
             return
-        self.spent.calls += answer.pop("memory_ns")
+        self.spent.memory += answer.pop("memory_ns")
         self.fields |= answer
 
     def _backend(self) -> None:

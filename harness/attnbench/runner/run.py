@@ -179,9 +179,7 @@ def _measure(
     if untimed is not None and fields["status"] == "ok" and setting.limits.timed:
         fields["reason"] = untimed
     workers.done(cell.found, cell.device, keep=fields["status"] in ("ok", "unsupported") and not run.worker_died)
-    shares.calls_s += run.spent.calls / 1e9
-    shares.oracle_s += run.spent.oracle / 1e9
-    shares.identities_s += run.spent.identities / 1e9
+    shares.add(run.spent)
     return fields
 
 

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 
+from attnbench.store.checking import checking_sentence
+
+
+@dataclasses.dataclass
+class Spent:
+    """Where a cell's time went, in nanoseconds, by what :class:`Shares` keeps apart."""
+
+    first_calls: float = 0
+    warmup: float = 0
+    samples: float = 0
+    memory: float = 0
+    repeats: float = 0
+    shown: float = 0
+    oracle: float = 0
+    identities: float = 0
+
 
 @dataclasses.dataclass
 class Shares:
     """Seconds of a run, by what they were spent on."""
 
-    calls_s: float = 0.0
-    """Inside implementations: preparing, and calls that were checked, timed or weighed."""
+    first_calls_s: float = 0.0
+    """Preparing, and the first call of each cell, with what it compiles."""
+    warmup_s: float = 0.0
+    samples_s: float = 0.0
+    memory_s: float = 0.0
+    """Calls whose memory is measured; on an accelerator also those that are timed in other ways."""
+    repeats_s: float = 0.0
+    """Calls that are made only to be judged: repeated ones, and ones on fresh inputs."""
+    shown_s: float = 0.0
+    """Copying, comparing and writing what calls returned, so that it can be judged."""
     imports_s: float = 0.0
     """Workers starting and importing their libraries; several start at once, so this is wall time."""
     oracle_s: float = 0.0
@@ -21,11 +45,19 @@ class Shares:
     wall_s: float = 0.0
 
     @property
+    def calls_s(self) -> float:
+        """Inside implementations: preparing, and calls that were checked, timed or weighed."""
+        return self.first_calls_s + self.warmup_s + self.samples_s + self.memory_s + self.repeats_s
+
+    @property
     def rest_s(self) -> float:
         """Inputs, pipes, files, bookkeeping."""
-        return max(
-            0.0, self.wall_s - self.calls_s - self.imports_s - self.oracle_s - self.identities_s - self.machine_s
-        )
+        return max(0.0, self.wall_s - self._accounted_s)
+
+    @property
+    def _accounted_s(self) -> float:
+        checked = self.shown_s + self.oracle_s + self.identities_s
+        return self.calls_s + checked + self.imports_s + self.machine_s
 
     @property
     def overhead(self) -> float | None:
@@ -33,15 +65,24 @@ class Shares:
         useful = self.calls_s + self.imports_s
         return self.wall_s / useful if useful > 0 else None
 
-    def to_dict(self) -> dict[str, float | None]:
+    def to_dict(self) -> dict[str, float]:
         """JSON-ready."""
-        return {**{k: round(v, 3) for k, v in dataclasses.asdict(self).items()}, "rest_s": round(self.rest_s, 3)}
+        spent = {**dataclasses.asdict(self), "calls_s": self.calls_s, "rest_s": self.rest_s}
+        return {name: round(seconds, 3) for name, seconds in spent.items()}
+
+    def add(self, spent: Spent) -> None:
+        """Add what a cell took."""
+        for field in dataclasses.fields(spent):
+            name = f"{field.name}_s"
+            setattr(self, name, getattr(self, name) + getattr(spent, field.name) / 1e9)
 
     def sentence(self) -> str:
-        """One line for the end of a run."""
+        """For the end of a run: where the time went and, where something was timed, what checking it cost."""
         overhead = f", {self.overhead:.2f} times calls and imports" if self.overhead else ""
-        return (
+        whole = (
             f"{self.wall_s:.1f} s{overhead}: calls {self.calls_s:.1f} s, imports {self.imports_s:.1f} s, "
             f"oracle {self.oracle_s:.1f} s, identities {self.identities_s:.1f} s, machine {self.machine_s:.1f} s, "
             f"rest {self.rest_s:.1f} s"
         )
+        checking = checking_sentence([self.to_dict()])
+        return f"{whole}\n{checking}" if checking else whole

@@ -50,6 +50,6 @@ class Footer(BaseModel):
 
     kind: Literal["footer"] = "footer"
     wall_s: float
-    shares: dict[str, float] = Field(description="Seconds spent in calls, imports, the oracle, peaks, and the rest.")
+    shares: dict[str, float] = Field(description="Seconds, by what they were spent on: calls by kind, checking, rest.")
     counts: dict[str, int] = Field(default_factory=dict, description="Records of this sitting by status.")
     interrupted: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
+from attnbench.store.checking import checking_sentence
 from attnbench.views import columns
 from attnbench.views.cells import NEVER_RAN, cells_of
 from attnbench.views.compare import Pair, baseline_of
@@ -86,11 +87,13 @@ def summary_lines(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
     machine = header.environment.get("cpu_model") or "unknown CPU"
     gpus = [str(gpu.get("name")) for gpu in header.environment.get("gpus") or [] if isinstance(gpu, dict)]
     where = f"{', '.join([str(machine), *gpus])}; devices {', '.join(header.devices)}"
+    checking = checking_sentence(footer.shares for footer in run.footers)
     processes = count(header.replicates, "process", "processes")
     return [
         f"{header.created_at}, attnbench {header.attnbench_version}: {' '.join(header.command)}",
         f"{where}; {count(header.threads, 'thread')}, {processes} for each cell",
         f"{count(len(cells), 'cell')}: {status_counts(cells)}",
+        *([checking[:1].upper() + checking[1:]] if checking else []),
         *run.warnings,
     ]
 

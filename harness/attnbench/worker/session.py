@@ -166,6 +166,10 @@ class Session:
     def fresh_call(self, repetition: int = 1) -> dict[str, Any]:
         """One call on inputs that the implementation has not seen."""
         self._refresh(repetition)
+        return self.further_call()
+
+    def further_call(self) -> dict[str, Any]:
+        """One call on the inputs as they are."""
         call = self._one_call()
         self.results = [call.kept]
         return {"fresh_call_ns": call.elapsed_ns}
