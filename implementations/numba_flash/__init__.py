@@ -7,7 +7,8 @@ exists. Read it in this order:
 - ``forward.py``: the algorithm, in plain Numba; then ``backward.py``, and ``decode.py`` for a few queries over many
 keys.
 - ``softmax.py``: what happens to a tile of scores.
-- ``product.py``: the generated micro-kernels, with the register tile drawn; ``simd.py``: vectors as values in Numba.
+- ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding;
+``simd.py``: vectors as values in Numba.
 - ``tiles.py``: between tensors and tiles; ``target.py``: what the processor offers; ``entry.py``: what is compiled.
 
 Extra memory of a call: the LSE and some tiles for each thread, whatever the length; of a backward pass also sums of dK

@@ -20,16 +20,14 @@ import numpy as np
 from numba import prange, types
 
 from .compiling import Array, chosen_by_types, compiled
-from .product import dots, multiply_add
 from .scheduling import counters, next_task
 from .simd import exp, lane_numbers, lanes_of, largest_of, load, maximum, select, spread, store, sum_of
 from .softmax import TILE, cap
-from .tiles import aligned, flat, in_place, pack, pack_for_sum, padded, per_word, store_halves, unpack, wide
+from .streaming import TOGETHER, add_sums, multiply_rows
+from .tiles import aligned, flat, in_place, pack, padded, per_word, store_halves, unpack, wide
 
 QUERIES = 16  # of a head: with more of them registers fill with queries
-SPLIT = 512  # keys
-
-dots_only, dots_and_one, dots_and_both = (dots(fetching) for fetching in range(3))
+SPLIT = 512  # keys, or pairs of bfloat16: half a MiB of K and V at a head_dim of 128
 
 
 def store_weights(p: Array, at: int, weights: Array) -> None:
@@ -49,21 +47,18 @@ def _store_weights(p: Array, at: int, weights: Array) -> Any:
 
 
 @compiled
-def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, index: Array, state: Array) -> float:
-    """One query's step of the online softmax: its scores from ``s[at]`` on to weights in ``p``.
+def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, index: Array, state: Array) -> None:
+    """One query's softmax, not normalised: its scores from ``s[at]`` on to weights in ``p``.
 
     Args:
-        s: scores, (queries, TILE).
+        s: scores, (queries, keys of a split).
         p: weights, likewise; in words, a word is two neighbouring keys.
         at: where the query's row begins.
         vectors: registers of keys.
         low: first key that the query sees, counted from the row's first.
         high: first key beyond, likewise.
         index: an array of the integers that keys are counted in.
-        state: largest score and sum of weights so far; updated.
-
-    Returns:
-        The factor that brings earlier sums to the new maximum.
+        state: to fill: the largest score, and the sum of the weights.
     """
     lanes = lanes_of(s)
     hidden = spread(s, s.dtype.type(-np.inf))
@@ -74,17 +69,21 @@ def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, in
         score = select((first <= key) & (key < beyond), load(s, at + vector * lanes), hidden)
         store(s, at + vector * lanes, score)
         highest = maximum(score, highest)
-    before = state[0]
-    state[0] = max(before, largest_of(highest))
-    base = state[0] if state[0] > -np.inf else s.dtype.type(0)
+    state[0] = largest_of(highest)
+    base = spread(s, state[0] if state[0] > -np.inf else s.dtype.type(0))
     total = spread(s, s.dtype.type(0))
     for vector in range(vectors):
-        weights = exp(load(s, at + vector * lanes) - spread(s, base))
+        weights = exp(load(s, at + vector * lanes) - base)
         store_weights(p, at + vector * lanes, weights)
         total = total + weights
-    rescale = np.exp(before - base)
-    state[1] = state[1] * rescale + sum_of(total)
-    return rescale
+    state[1] = sum_of(total)
+
+
+@compiled
+def padded_row(width: int, words: Array) -> int:
+    """Words of a row of so many numbers, padded to whole registers."""
+    pair = per_word(words)
+    return padded((width + pair - 1) // pair, words)
 
 
 @compiled
@@ -111,65 +110,59 @@ def attend_split(
         number: an array of the type in which they are added up.
     """
     group, seqlen_q, seqlen_kv, head_dim_v = q.shape[0], q.shape[1], k.shape[0], v.shape[1]
-    queries = group * seqlen_q
+    queries, keys = group * seqlen_q, end - begin
     pair, lanes = per_word(words), lanes_of(number)
-    inner = (k.shape[1] + pair - 1) // pair
-    row_k, row_v = padded(inner, words), padded(head_dim_v, number)
-    q_rows, s, p = aligned(queries * row_k, words), aligned(queries * TILE, number), aligned(queries * TILE, words)
-    k_rows, v_rows = aligned(TILE * row_k, words), aligned(TILE * row_v, words)
+    room = SPLIT * pair  # of a row of scores
+    row_k, row_v = padded_row(k.shape[1], words), padded_row(head_dim_v, words)  # in words
+    q_rows = aligned(queries * row_k, words)
+    s, p = aligned(queries * room, number), aligned(queries * SPLIT, words)
+    scratch = aligned(TOGETHER * lanes * lanes, number)
     sums = partial.reshape(partial.size)
-    ones = aligned(row_v, number)
-    ones[:] = 1
     sums[:] = 0
-    k_rows[:] = 0
-    state[:, 0] = -np.inf
-    state[:, 1] = 0
     for h in range(group):
         pack(q_rows, h * seqlen_q * row_k, row_k, q[h], 0, seqlen_q)
-    for block in range(begin, end, TILE):
-        keys = min(TILE, end - block)
-        vectors = (keys + lanes - 1) // lanes
-        # Where K and V lie in memory as the kernels want them, they are read from there.
-        k_tile, k_at, k_row = k_rows, 0, row_k
-        if keys % lanes == 0 and in_place(k, words):
-            k_tile, k_row = flat(k, words), k.strides[0] // words.itemsize
-            k_at = block * k_row
-        else:
-            pack(k_rows, 0, row_k, k, block, keys)
-        v_tile, v_at, v_step = v_rows, 0, row_v
-        if pair == 1 and in_place(v, words):
-            v_tile, v_step = flat(v, words), v.strides[0] // words.itemsize
-            v_at = block * v_step
-        else:
-            pack_for_sum(v_rows, 0, row_v, v, block, keys)
-        for vector in range(vectors):
-            at, ahead = k_at + vector * lanes * k_row, block + TILE + vector * lanes
-            for r in range(queries):
-                place, q_at = r * TILE + vector * lanes, r * row_k
-                if queries == 1:
-                    dots_and_both(s, place, q_rows, q_at, k_tile, at, k_row, row_k // lanes, scale, k, v, ahead)
-                elif r == 0:
-                    dots_and_one(s, place, q_rows, q_at, k_tile, at, k_row, row_k // lanes, scale, k, v, ahead)
-                elif r == 1:
-                    dots_and_one(s, place, q_rows, q_at, k_tile, at, k_row, row_k // lanes, scale, v, k, ahead)
-                else:
-                    dots_only(s, place, q_rows, q_at, k_tile, at, k_row, row_k // lanes, scale, k, v, ahead)
-        if softcap > 0:
-            cap(s, queries, vectors, softcap)
-        for r in range(queries):
-            h, i = r // seqlen_q, r % seqlen_q
-            if bias.shape[1] > 0:
-                for key in range(keys):
-                    s[r * TILE + key] += bias[h, i - block - key + seqlen_kv - 1]
-            beyond = min(wide(high[i]) - block, keys)
-            rescale = weigh_row(s, p, r * TILE, vectors, wide(low[i]) - block, beyond, low, state[r])
-            if rescale != 1:
-                factor = spread(number, rescale)
-                for d in range(r * row_v, (r + 1) * row_v, lanes):
-                    store(sums, d, load(sums, d) * factor)
-        multiply_add(
-            sums, 0, row_v, p, 0, TILE // pair, 1, v_tile, v_at, v_step, queries, row_v // lanes, (keys + pair - 1) //
-            pair, ones, 0,
+
+    # Where K and V lie in memory as the kernels want them, they are read from there; the rest is copied to a tile.
+    whole = keys - keys % lanes if in_place(k, words) else 0
+    row = k.strides[0] // words.itemsize
+    multiply_rows(
+        s, room, 0, q_rows, row_k, flat(k, words), begin * row, row, queries, whole // lanes, row_k // lanes, scale,
+        scratch,
+    )  # fmt: skip
+    tile = aligned(TILE * max(row_k, row_v) if whole < keys or not in_place(v, words) else 0, words)
+    for block in range(whole, keys, TILE):
+        count = min(TILE, keys - block)
+        pack(tile, 0, row_k, k, begin + block, count)
+        tile[count * row_k : (count + lanes - 1) // lanes * lanes * row_k] = 0
+        multiply_rows(
+            s, room, block, q_rows, row_k, tile, 0, row_k, queries, (count + lanes - 1) // lanes, row_k // lanes,
+            scale, scratch,
+        )  # fmt: skip
+
+    vectors = (keys + lanes - 1) // lanes
+    if softcap > 0:
+        cap(s, queries * room // TILE, TILE // lanes, softcap)
+    for r in range(queries):
+        h, i = r // seqlen_q, r % seqlen_q
+        if bias.shape[1] > 0:
+            for key in range(keys):
+                s[r * room + key] += bias[h, i - begin - key + seqlen_kv - 1]
+        beyond = min(wide(high[i]) - begin, keys)
+        weigh_row(s, p, r * room, vectors, wide(low[i]) - begin, beyond, low, state[r])
+
+    whole = keys - keys % pair if in_place(v, words) else 0
+    row = v.strides[0] // words.itemsize
+    add_sums(
+        sums, row_v * pair, p, 0, SPLIT, flat(v, words), begin * row, row, queries, row_v * pair // lanes, whole
+        // pair,
+    )  # fmt: skip
+    for block in range(whole, keys, TILE):
+        count = min(TILE, keys - block)
+        pack(tile, 0, row_v, v, begin + block, count)
+        tile[count * row_v : (count + count % pair) * row_v] = 0
+        add_sums(
+            sums, row_v * pair, p, block // pair, SPLIT, tile, 0, row_v, queries, row_v * pair // lanes, (count
+            + pair - 1) // pair,
         )  # fmt: skip
 
 
@@ -231,14 +224,14 @@ def work(
     for each group of heads, its splits that are done. The other arguments are told in ``entry.py``.
     """
     heads_kv, seqlen_kv, seqlen_q = k.shape[1], k.shape[2], q.shape[2]
-    group, splits = q.shape[1] // heads_kv, partial.shape[1]
+    group, splits, size = q.shape[1] // heads_kv, partial.shape[1], SPLIT * per_word(words)
     spare = np.empty((1, lanes_of(number)), out.dtype)
     task = next_task(counter, 0)
     while task < partial.shape[0] * splits:
         owner, split = task // splits, task % splits
         b, g = owner // heads_kv, owner % heads_kv
         heads = slice(g * group, (g + 1) * group)
-        first, beyond = visible(low[b], high[b], split * SPLIT, min(seqlen_kv, (split + 1) * SPLIT))
+        first, beyond = visible(low[b], high[b], split * size, min(seqlen_kv, (split + 1) * size))
         attend_split(
             q[b, heads], k[b, g], v[b, g], low[b], high[b], bias[heads], scale, softcap, first, beyond,
             partial[owner, split], state[owner, split], words, number,
@@ -262,8 +255,8 @@ def decode_for(sources: int) -> Callable[..., None]:
         """Attention of at most ``QUERIES`` queries of each head: fills ``out`` and ``lse``."""
         assert sources >= 0
         owners, queries = q.shape[0] * k.shape[1], q.shape[1] // k.shape[1] * q.shape[2]
-        splits = (k.shape[2] + SPLIT - 1) // SPLIT
-        partial = np.empty((owners, splits, queries, padded(v.shape[3], number)), number.dtype)
+        splits = (k.shape[2] + SPLIT * per_word(words) - 1) // (SPLIT * per_word(words))
+        partial = np.empty((owners, splits, queries, padded_row(v.shape[3], words) * per_word(words)), number.dtype)
         state = np.empty((owners, splits, queries, 2), number.dtype)
         counter = counters(1 + owners)
         for _ in prange(threads):

@@ -23,7 +23,7 @@ from .product import multiply, multiply_add
 from .scheduling import counters, next_task
 from .simd import lanes_of, load, store
 from .softmax import TILE, add_bias, cap, hide, weigh
-from .tiles import aligned, pack, pack_for_sum, padded, per_word, transpose, unpack, wide
+from .tiles import aligned, flat, in_place, is_packed, pack, pack_for_sum, padded, per_word, transpose, unpack, wide
 
 BLOCK_KV = 128
 TILES = 8  # of one task: what K and V that were packed are used for
@@ -78,7 +78,11 @@ def attend(
     lows, highs = aligned(tiles * TILE, low), aligned(tiles * TILE, low)
     bounds = np.empty((tiles, 4), np.int64)
     loaded, natural = aligned(TILE * row_k, words), aligned(TILE * row_o, number)
-    k_tile, v_tile = aligned(BLOCK_KV * row_k, words), aligned(BLOCK_KV * row_v, words)
+    # Where K and V lie in memory as the kernels want them, row behind row, they are read from there.
+    k_in_place, v_in_place = in_place(k, words) and is_packed(k), pair == 1 and in_place(v, words) and is_packed(v)
+    k_tile = flat(k, words) if k_in_place else aligned(BLOCK_KV * row_k, words)
+    v_tile = flat(v, words) if v_in_place else aligned(BLOCK_KV * row_v, words)
+    k_at, v_at = 0, 0
     s = aligned(BLOCK_KV * TILE, number)
     p = aligned(BLOCK_KV * TILE, words)
     spare = np.empty((1, lanes), out.dtype)
@@ -107,8 +111,14 @@ def attend(
     for block in range(first - first % BLOCK_KV, beyond, BLOCK_KV):
         begin, end = max(first, block), min(beyond, block + BLOCK_KV)
         begin -= (begin - block) % 2
-        pack(k_tile, 0, row_k, k, begin, end - begin)
-        pack_for_sum(v_tile, 0, row_v, v, begin, end - begin)
+        if k_in_place:
+            k_at = begin * row_k
+        else:
+            pack(k_tile, 0, row_k, k, begin, end - begin)
+        if v_in_place:
+            v_at = begin * row_v
+        else:
+            pack_for_sum(v_tile, 0, row_v, v, begin, end - begin)
         for i in range(tiles):
             from_key, to_key = max(begin, bounds[i, 0]), min(end, bounds[i, 1])
             from_key -= (from_key - begin) % 2
@@ -125,7 +135,7 @@ def attend(
                     0,
                     TILE,
                     k_tile,
-                    offset * row_k,
+                    k_at + offset * row_k,
                     row_k,
                     1,
                     qt,
@@ -144,7 +154,7 @@ def attend(
                     hide(s, keys, vectors, from_key, lows, highs, i * TILE)
                 weigh(s, p, keys, vectors, highest, total, rescale, t * TILE)
                 multiply_add(
-                    ot, t * row_o * TILE, TILE, v_tile, offset // pair * row_v, 1, row_v, p, 0, TILE, head_dim_v,
+                    ot, t * row_o * TILE, TILE, v_tile, v_at + offset // pair * row_v, 1, row_v, p, 0, TILE, head_dim_v,
                     vectors, (keys + pair - 1) // pair, rescale, 0,
                 )  # fmt: skip
 

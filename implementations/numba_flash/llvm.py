@@ -103,13 +103,6 @@ def address_in(
     return builder.bitcast(builder.gep(start, [offset]), element_type(array_type.dtype).as_pointer())
 
 
-def prefetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
-    """Begin to bring a cache line into the second-level cache; it may lie beyond the end of what it belongs to."""
-    flags = [ir.Constant(ir.IntType(32), value) for value in (0, 2, 1)]  # to read; of some locality; data
-    kind = ir.FunctionType(ir.VoidType(), [pointer.type, *(flag.type for flag in flags)])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), [pointer, *flags])
-
-
 class Loop:
     """``for index in range(count)``, with values that are carried from round to round in registers.
 
@@ -152,6 +145,15 @@ class Loop:
 
 
 # --- Arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def multiply_adder(builder: ir.IRBuilder, number: ir.VectorType, *, pairs: bool) -> Callable[..., ir.Value]:
+    """A(spread) * B + C, for numbers or for pairs of bfloat16."""
+    if not pairs:
+        return lambda a, b, c: call(builder, f"llvm.fma.{suffix(number)}", number, [a, b, c])
+    assert TARGET.bfloat16_dot is not None
+    name, halves = TARGET.bfloat16_dot, ir.VectorType(BFloat(), 2 * number.count)
+    return lambda a, b, c: call(builder, name, number, [c, builder.bitcast(a, halves), builder.bitcast(b, halves)])
 
 
 def reduced(builder: ir.IRBuilder, vector: ir.Value, combine: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:

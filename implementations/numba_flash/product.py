@@ -32,20 +32,15 @@ from numba import types
 
 from .compiling import Array, compiled, intrinsic
 from .llvm import (
-    BFloat,
     Loop,
-    address_in,
-    call,
     constant,
     data_of,
     element_type,
-    exchanged,
     integer,
     load_at,
-    prefetch,
+    multiply_adder,
     splat,
     store_at,
-    suffix,
 )
 from .simd import lanes_of
 from .target import TARGET
@@ -83,7 +78,7 @@ def micro_kernel(rows: int, columns: int, *, add: bool) -> Any:
             lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
             number = ir.VectorType(element_type(sig.args[0].dtype), lanes)
             operand = ir.VectorType(element_type(sig.args[3].dtype), lanes)
-            multiply_add = _multiply_add(builder, number, pairs=isinstance(sig.args[3].dtype, types.Integer))
+            multiply_add = multiply_adder(builder, number, pairs=isinstance(sig.args[3].dtype, types.Integer))
 
             def place(i: int, j: int) -> ir.Value:
                 return builder.add(c_at, builder.add(builder.mul(integer(i), c_row), integer(j * lanes)))
@@ -115,71 +110,6 @@ def micro_kernel(rows: int, columns: int, *, add: bool) -> Any:
         return signature, codegen
 
     return tile
-
-
-def _multiply_add(builder: ir.IRBuilder, number: ir.VectorType, *, pairs: bool) -> Callable[..., ir.Value]:
-    """A(spread) * B + C, for numbers or for pairs of bfloat16."""
-    if not pairs:
-        return lambda a, b, c: call(builder, f"llvm.fma.{suffix(number)}", number, [a, b, c])
-    assert TARGET.bfloat16_dot is not None
-    name, halves = TARGET.bfloat16_dot, ir.VectorType(BFloat(), 2 * number.count)
-    return lambda a, b, c: call(builder, name, number, [c, builder.bitcast(a, halves), builder.bitcast(b, halves)])
-
-
-def dots(fetching: int) -> Any:
-    """One row of A with as many rows of B as a register has lanes: their dot products, times ``factor[0]``, to C.
-
-    The other way to multiply: where A has few rows, and B, whose rows are contiguous, would have to be transposed
-    first. Each row of B has an accumulator; what 16 of them hold is added up crosswise at the end.
-
-    The intrinsic's arguments: ``c, c_at`` (one register), ``a, a_at`` (one row), ``b, b_at, b_row``, ``vectors``
-    (registers of a row of A and B), ``factor`` (one number), and ``m, n, row``: matrices whose rows from ``row`` on are
-    brought into the cache meanwhile, as many and as long as those of B. Where reading memory takes all the time that
-    there is, it has to go on while this computes.
-
-    Args:
-        fetching: from how many matrices: 0, ``m`` only, or both.
-    """
-
-    @intrinsic
-    def products(
-        context: Any, c: Any, c_at: Any, a: Any, a_at: Any, b: Any, b_at: Any, b_row: Any, vectors: Any, factor: Any,
-        m: Any, n: Any, row: Any,
-    ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-        place = types.intp
-        signature = types.void(c, place, a, place, b, place, place, place, factor, m, n, place)
-
-        def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
-            c, a, b, factor = (data_of(context, builder, sig.args[i], args[i]) for i in (0, 2, 4, 8))
-            lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
-            number = ir.VectorType(element_type(sig.args[0].dtype), lanes)
-            operand = ir.VectorType(element_type(sig.args[2].dtype), lanes)
-            multiply_add = _multiply_add(builder, number, pairs=isinstance(sig.args[2].dtype, types.Integer))
-            with Loop(builder, args[7], [constant(number, 0.0)] * lanes) as loop:
-                step = builder.mul(loop.index, integer(lanes))
-                vector = load_at(builder, a, builder.add(args[3], step), operand)
-                column = builder.add(args[5], step)
-                line = builder.mul(loop.index, integer(TARGET.register_bits // 8))
-                for i in range(lanes):
-                    at = builder.add(column, builder.mul(integer(i), args[6]))
-                    loop.carry(i, multiply_add(load_at(builder, b, at, operand), vector, loop.carried[i]))
-                    for matrix in range(9, 9 + fetching):
-                        ahead = builder.add(args[11], integer(i))
-                        start = address_in(context, builder, sig.args[matrix], args[matrix], ahead, integer(0))
-                        prefetch(builder, builder.gep(builder.bitcast(start, ir.IntType(8).as_pointer()), [line]))
-            sums = loop.carried
-            size = 1
-            while size < lanes:
-                pairs = zip(sums[::2], sums[1::2], strict=True)
-                sums = [builder.fadd(*exchanged(builder, first, second, size)) for first, second in pairs]
-                size *= 2
-            scale = splat(builder, builder.load(factor), lanes)
-            store_at(builder, builder.fmul(sums[0], scale), c, args[1])
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return products
 
 
 # --- The loops around them --------------------------------------------------------------------------------------------

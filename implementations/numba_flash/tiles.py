@@ -249,6 +249,12 @@ def is_contiguous(source: Array) -> bool:
     return bool(source.strides[1] == source.itemsize)
 
 
+@compiled
+def is_packed(source: Array) -> bool:
+    """Whether the rows follow each other without a gap."""
+    return bool(source.strides[0] == source.shape[1] * source.itemsize)
+
+
 def pack(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> None:
     """Rows ``start`` to ``start + count`` of a matrix to a tile, padded with zeros to ``row_size``.
 
