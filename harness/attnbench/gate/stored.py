@@ -19,7 +19,7 @@ from attnbench.gate.decide import (
     decide,
     screen_effects,
 )
-from attnbench.gate.gate import Plan, side_facts, verdicts_of
+from attnbench.gate.gate import Plan, grown_cells, growth_verdicts, side_facts, verdicts_of
 from attnbench.gate.inference import LEAST_ROUNDS, Effect, estimate_unpaired
 from attnbench.gate.judge import is_refused
 from attnbench.gate.observed import Observed, SideOfCell, case_of
@@ -85,9 +85,12 @@ def gate_stored(
     fresh: dict[CellKey, Observed] = {}
     fresh_effects: list[Effect | None] = []
     runs = [first_run]
-    if screened.needs_confirming:
+    grown = grown_cells(first, plan.rules)
+    if screened.needs_confirming or grown:
         rng = np.random.default_rng(plan.seed)
-        rows = sorted({*screened.suspects, *choose_sentinels(screened, plan.rules, rng)})
+        sentinels = choose_sentinels(screened, plan.rules, rng)
+        of_growth = [row for row, cell in enumerate(cells) if cell.key in grown]
+        rows = sorted({*screened.suspects, *sentinels, *of_growth})
         names = tuple(cells[row].name for row in rows)
         path = folder / "runs" / "confirm-1-head.jsonl"
         runs.append(_measure(plan, path, plan.rules.confirm_rounds, names, observer, 1))
@@ -99,8 +102,11 @@ def gate_stored(
     decided, _ = decide(screened, plan.rules, fresh=fresh_effects)
     of_cell = {cell.key: one for cell, one in zip(cells, decided, strict=True) if one is not None}
     verdicts = [
-        verdict for key, cell in first.items() for verdict in verdicts_of(cell, cell, fresh.get(key), of_cell.get(key))
+        verdict
+        for key, cell in first.items()
+        for verdict in verdicts_of(cell, cell, fresh.get(key), of_cell.get(key), plan.rules)
     ]
+    of_exponents, unfitted = growth_verdicts(first, fresh, plan.rules)
     return {
         "mode": "baseline",
         "machine_key": first_run.header.machine_key,
@@ -111,10 +117,11 @@ def gate_stored(
             for stage, run in zip(("screen", "confirm"), runs, strict=False)
         ],
         "common": _common(moved, plan.rules),
-        "verdicts": verdicts,
+        "verdicts": [*verdicts, *of_exponents],
         "unsupported": sum(is_refused(cell) for cell in first.values()),
         "notes": [
-            f"Compared with a run of {baseline.header.created_at[:10]}, not in pairs: twice as much is tolerated."
+            f"Compared with a run of {baseline.header.created_at[:10]}, not in pairs: twice as much is tolerated.",
+            *unfitted,
         ],
     }
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from attnbench.gate.verdict import GateResult, SideFacts, Verdict
 
 _ORDER = (
-    "wrong", "lost", "slower", "bigger", "invalid", "not_measured", "not_comparable", "ambiguous",
-    "faster", "smaller", "gained", "same",
+    "wrong", "lost", "slower", "bigger", "steeper", "invalid", "not_measured", "not_comparable", "ambiguous",
+    "faster", "smaller", "flatter", "gained", "same",
 )  # fmt: skip
 _TITLES = {
     0: "The gate passes",
@@ -80,6 +80,8 @@ def how(result: GateResult) -> list[str]:
 def _calm(metric: str, number: int) -> str:
     if metric == "outcome":
         return f"{count(number, 'cell')} were not timed, and agree with the oracle on both sides."
+    if metric == "exponent":
+        return f"Growth with the sequence length is the same in {count(number, 'series', 'series')}."
     return f"Peak memory is the same in {count(number, 'cell')}."
 
 
@@ -92,7 +94,7 @@ def _place(one: Verdict) -> tuple[int, int, float]:
 
 
 def _is_bad(one: Verdict) -> bool:
-    return one.verdict not in ("same", "faster", "smaller", "gained") and one.implementation is not None
+    return one.verdict not in ("same", "faster", "smaller", "flatter", "gained") and one.implementation is not None
 
 
 def _row(one: Verdict) -> Row:
