@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import attnbench
+from attnbench.gate.again import shown_on_head, with_repeating_command
 from attnbench.gate.believe import check_speed_ups
 from attnbench.gate.decide import Decided, Screened, choose_sentinels, decide, effects_of, screen
 from attnbench.gate.growth import growth_again, growths_of
@@ -114,8 +115,8 @@ def run_gate(plan: Plan, folder: Path, observer: Observer, command: Sequence[str
             "confirm", rounds, plan.sides, plan.request, runs, observer, cells=names, seed=plan.seed + 1
         )  # fmt: skip
     result = judge(plan, folder, screens, confirms, command)
-    result = check_speed_ups(result, first, plan.sides["head"], plan.request, folder, observer)
-    return result.model_copy(update={"wall_s": round(time.monotonic() - began, 1)})
+    verdicts = check_speed_ups(result.verdicts, first, plan.sides["head"], plan.request, folder, observer)
+    return result.model_copy(update={"verdicts": verdicts, "wall_s": round(time.monotonic() - began, 1)})
 
 
 def judge(
@@ -137,7 +138,10 @@ def judge(
     for key, cell in both.items():
         verdicts += verdicts_of(cell, first[key], fresh.get(key), decided.get(key), plan.rules)
     of_growth, unfitted = growth_verdicts(first, fresh, plan.rules)
-    verdicts += of_growth
+    verdicts = [
+        shown_on_head(with_repeating_command(one, command, selects=True), plan.sides["base"], plan.sides["head"])
+        for one in (*verdicts, *of_growth)
+    ]
     return result_of(
         plan,
         command,
@@ -243,7 +247,13 @@ def decide_cells(
 
 
 def verdicts_of(
-    cell: Observed, first: Observed, fresh: Observed | None, decided: Decided | None, rules: Rules
+    cell: Observed,
+    first: Observed,
+    fresh: Observed | None,
+    decided: Decided | None,
+    rules: Rules,
+    *,
+    paired: bool = True,
 ) -> list[Verdict]:
     """All verdicts on a cell: its outcome where that is not ok, otherwise its time and its memory."""
     name = outcome(cell)
@@ -251,7 +261,10 @@ def verdicts_of(
         return [outcome_verdict(cell, name)]
     if is_refused(cell):
         return []
-    verdicts = [untimed_verdict(first) if decided is None else time_verdict(_measured(first, fresh, decided), decided)]
+    if decided is None:
+        verdicts = [untimed_verdict(first)]
+    else:
+        verdicts = [time_verdict(_measured(first, fresh, decided), decided, paired=paired)]
     # Fresh readings decide where there are any: a change of memory that is real comes back.
     weighed = fresh if fresh is not None and memory_change(fresh, rules.memory) is not None else first
     change = memory_change(weighed, rules.memory)

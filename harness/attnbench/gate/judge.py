@@ -94,11 +94,11 @@ def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:
     )  # fmt: skip
 
 
-def time_verdict(cell: Observed, decided: Decided) -> Verdict:
-    """The verdict on a cell's time."""
+def time_verdict(cell: Observed, decided: Decided, *, paired: bool) -> Verdict:
+    """The verdict on a cell's time, from pairs of processes or from those of head beside stored ones."""
     base, head = cell.base.time_ns, cell.head.time_ns
     name: Name = decided.decision
-    sentence = sentences.of_time(decided, base, head)
+    sentence = sentences.of_time(decided, base, head, "pairs of processes" if paired else "processes")
     floor = TIME_FLOOR_NS.get(cell.key[2], 0.0)
     if name in ("slower", "faster") and base is not None:
         changed = base * decided.effect.ratio

@@ -25,15 +25,15 @@ def change(ratio: float) -> str:
     return f"{100 * abs(ratio - 1):.1f} % {'slower' if ratio >= 1 else 'faster'}"
 
 
-def of_time(decided: Decided, base_ns: float | None, head_ns: float | None) -> str:
-    """What was found of a cell's time."""
+def of_time(decided: Decided, base_ns: float | None, head_ns: float | None, of_what: str = "pairs of processes") -> str:
+    """What was found of a cell's time; ``of_what`` are the things that the estimate rests on."""
     low, high = decided.effect.interval()
     interval = f"[{percent(low - 1)}, {percent(high - 1)}]"
     estimate = f"{percent(decided.effect.ratio - 1)} {interval}"
     times = f": {duration(head_ns)} instead of {duration(base_ns)}" if base_ns and head_ns else ""
     found = f"a slow-down of {100 * decided.detectable:.1f} % would have been found"
     if decided.decision in ("slower", "faster"):
-        sure = f"confirmed in {decided.effect.rounds} fresh pairs of processes, q = {decided.q:.2g}"
+        sure = f"confirmed in {decided.effect.rounds} fresh {of_what}, q = {decided.q:.2g}"
         return f"{change(decided.effect.ratio)} {interval}{times}; {sure}"
     if decided.decision == "same":
         return f"no change beyond {100 * decided.delta:.3g} %: {estimate}; {found}"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnbench.gate.again import with_repeating_command
+from attnbench.gate.believe import check_speed_ups
 from attnbench.gate.decide import (
     LEAST_CELLS_TO_CENTRE,
     Rules,
@@ -70,8 +72,8 @@ def stored_rules(rules: Rules) -> Rules:
 
 
 def gate_stored(
-    baseline: RunFile, plan: Plan, folder: Path, observer: Observer
-) -> dict[str, Any]:  # fmt: skip
+    baseline: RunFile, plan: Plan, folder: Path, observer: Observer, command: Sequence[str]
+) -> dict[str, Any]:
     """Measure head, twice for suspects, and judge it against the stored run; fields of a result.
 
     Raises:
@@ -104,9 +106,11 @@ def gate_stored(
     verdicts = [
         verdict
         for key, cell in first.items()
-        for verdict in verdicts_of(cell, cell, fresh.get(key), of_cell.get(key), plan.rules)
+        for verdict in verdicts_of(cell, cell, fresh.get(key), of_cell.get(key), plan.rules, paired=False)
     ]
     of_exponents, unfitted = growth_verdicts(first, fresh, plan.rules)
+    verdicts = check_speed_ups(verdicts, first, plan.sides["head"], plan.request, folder, observer)
+    verdicts = [with_repeating_command(one, command, selects=False) for one in (*verdicts, *of_exponents)]
     return {
         "mode": "baseline",
         "machine_key": first_run.header.machine_key,
@@ -117,7 +121,7 @@ def gate_stored(
             for stage, run in zip(("screen", "confirm"), runs, strict=False)
         ],
         "common": _common(moved, plan.rules),
-        "verdicts": [*verdicts, *of_exponents],
+        "verdicts": verdicts,
         "unsupported": sum(is_refused(cell) for cell in first.values()),
         "notes": [
             f"Compared with a run of {baseline.header.created_at[:10]}, not in pairs: twice as much is tolerated.",
