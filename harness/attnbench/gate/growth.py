@@ -177,8 +177,8 @@ def growth_of(series: Series, quantity: Quantity) -> Growth | None:
         quantity=quantity,
         base=laws[0],
         head=laws[1],
-        adds=_another_law(more, _mean(base[-1]), floor, laws[0], laws[1], USUAL[quantity]),
-        saves=_another_law(less, _mean(head[-1]), floor, laws[1], laws[0], USUAL[quantity]),
+        adds=_another_law(more, [_mean(b) for b in base], floor, laws[0], laws[1], USUAL[quantity]),
+        saves=_another_law(less, [_mean(h) for h in head], floor, laws[1], laws[0], USUAL[quantity]),
         rise=ratios[-1] - min(ratios[:-1]),
         fall=max(ratios[:-1]) - ratios[-1],
     )
@@ -224,7 +224,12 @@ def _extra(
 
 
 def _another_law(
-    extras: Sequence[Extra], rest: float, floor: float, law: Scaling | Refusal, whole: Scaling | Refusal, usual: float
+    extras: Sequence[Extra],
+    rest: Sequence[float],
+    floor: float,
+    law: Scaling | Refusal,
+    whole: Scaling | Refusal,
+    usual: float,
 ) -> Steeper | None:
     """The law of what one side has more, where it looks like another one than that of the rest.
 
@@ -232,7 +237,7 @@ def _another_law(
     which tells it from another floor. Its exponent is that from a quarter of the longest length to the longest. What
     is more than the rest is no term beside it: there the two laws themselves differ.
     """
-    if isinstance(law, Scaling) and isinstance(whole, Scaling) and extras[-1].value > rest:
+    if isinstance(law, Scaling) and isinstance(whole, Scaling) and extras[-1].value > rest[-1]:
         return None
     if len(extras) < FEWEST_SIZES or extras[-1].length < NARROWEST * extras[0].length:
         return None
@@ -241,9 +246,14 @@ def _another_law(
         return None
     if any(extra.value + extra.half < 0 for extra in shorter):
         return None
-    quarter = next(extra for extra in reversed(shorter) if 4 * extra.length <= longest.length)
-    highest = (law.exponent.high if isinstance(law, Scaling) else usual) + ANOTHER_LAW
+    row = max(row for row, extra in enumerate(shorter) if 4 * extra.length <= longest.length)
+    quarter = shorter[row]
+    if not 0 < quarter.half < math.inf:  # without an interval nothing is sure
+        return None
     wide = math.log(longest.length / quarter.length)
+    # A law that misses its data may be flatter than these are where the extra is weighed.
+    there = math.log(rest[-1] / rest[row]) / wide
+    highest = max(there, law.exponent.high if isinstance(law, Scaling) else usual) + ANOTHER_LAW
     low = math.log((longest.value - longest.half) / (max(quarter.value, 0.0) + quarter.half)) / wide
     value = math.log(longest.value / max(quarter.value, quarter.half)) / wide
     seen = quarter.value - quarter.half
@@ -252,7 +262,7 @@ def _another_law(
     if min(value, last) <= highest:
         return None
     return Steeper(
-        added=Interval(value=value, low=low, high=high), share=longest.value / rest, sure=low > highest
+        added=Interval(value=value, low=low, high=high), share=longest.value / rest[-1], sure=low > highest
     )  # fmt: skip
 
 
@@ -292,7 +302,8 @@ def _values(cell: Observed, quantity: Quantity) -> tuple[list[float], list[float
     """
     if quantity == "memory":
         peaks = cell.base.peaks, cell.head.peaks
-        return ([float(min(peaks[0]))], [float(min(peaks[1]))]) if all(map(any, peaks)) else None
+        weighed = all(read and min(read) > 0 for read in peaks)
+        return ([float(min(peaks[0]))], [float(min(peaks[1]))]) if weighed else None
     both = [(b, h) for b, h in zip(cell.base.medians, cell.head.medians, strict=False) if b > 0 and h > 0]
     return ([b for b, _ in both], [h for _, h in both]) if both else None
 
