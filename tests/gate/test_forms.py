@@ -80,7 +80,7 @@ def test_annotations_escape_what_github_would_cut_off(regressed: GateResult) -> 
     lines = workflow_commands(regressed).splitlines()
     assert lines[0].startswith("::error title=slower%3A a/plain%2C forward")
     assert "%25 slower" in lines[0]
-    assert "%0Aattnbench run" in lines[0]
+    assert "%0Aattnbench gate -i" in lines[0]
     assert lines[-1].startswith("::notice title=attnbench gate::")
 
 

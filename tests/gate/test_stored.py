@@ -52,12 +52,17 @@ def judged(tmp_path: Path, run: Make, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Judges head against a baseline; its runs are made instead of measured."""
 
     def judge(**head: Any) -> GateResult:
-        def instead(side: Any, request: Any, path: Path) -> RunFile:
+        def instead(side: Any, request: Any, path: Path, **_: Any) -> RunFile:
             return run(path.name, processes=request.replicates, seed=len(path.name), **head)
 
-        monkeypatch.setattr("attnbench.gate.stored.run_once", instead)
+        for module in ("stored", "believe"):
+            monkeypatch.setattr(f"attnbench.gate.{module}.run_once", instead)
         made = plan(stored_rules(Rules()), {})
-        return result_of(made, [], **gate_stored(run("base.jsonl"), made, tmp_path, Nobody()))
+        return result_of(
+            made,
+            [],
+            **gate_stored(run("base.jsonl"), made, tmp_path, Nobody(), ["attnbench", "gate", "--baseline", "base"]),
+        )
 
     return judge
 
@@ -68,6 +73,8 @@ def test_a_slow_down_beyond_twice_the_tolerance_is_found_and_says_of_what_kind_i
     result = judged(one=1.15)
     assert of_one(result).verdict == "slower"
     assert of_one(result).delta == 0.06
+    assert "confirmed in 8 fresh processes" in of_one(result).sentence, "of two days there are no pairs"
+    assert of_one(result).repro == "attnbench gate --baseline base", "the comparison is what shows it again"
     assert result.mode == "baseline"
     assert "not in pairs" in result.notes[0]
     assert sum(v.verdict != "same" for v in result.verdicts) == 1
@@ -142,3 +149,9 @@ def test_an_unknown_name_lists_the_known_ones(run: Make, tmp_path: Path) -> None
     save(run("one.jsonl"), "nightly", tmp_path / "b")
     with pytest.raises(BaselineError, match=r"no baseline 'weekly' .* \(there are: nightly\)"):
         find_baseline("weekly", "v1-aaaa", tmp_path / "b")
+
+
+def test_a_large_speed_up_is_checked_on_other_inputs_here_too(judged: Callable[..., GateResult]) -> None:
+    one = of_one(judged(one=0.5))
+    assert one.verdict == "invalid", "the run that is made in place of the check has none of its cells"
+    assert "not believed, because the check on other inputs gave no record" in one.sentence

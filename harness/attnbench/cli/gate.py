@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from attnbench.runner.request import Request
 
 EXIT_NOT_COMPARABLE = 6
+Deltas = Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)]
+_TOLERATED = ("time", "memory", "exponent")
 
 
 def gate(
@@ -43,7 +46,7 @@ def gate(
     plugin: Plugins = None,
     device: Devices = None,
     threads: int | None = None,
-    delta: str = "3%",
+    delta: Deltas = None,
     rounds: int = 4,
     confirm: int = 6,
     seed: int = 0,
@@ -72,7 +75,8 @@ def gate(
         plugin: a plug-in file that both sides have; repeatable.
         device: cpu or cuda; repeatable.
         threads: threads of each worker on the CPU; default one less than there are cores, for the rest of the machine.
-        delta: change of time that is tolerated, such as 3%.
+        delta: change that is tolerated: 5% or time=5% of time (default 3%), memory=1% (0.5%), exponent=0.2 (0.1) of
+            the growth with the length; repeatable.
         rounds: rounds of the first stage, in which all cells are measured.
         confirm: rounds of the second stage, in which suspects are measured again.
         seed: of values and orders.
@@ -93,7 +97,14 @@ def gate(
             "or --baseline RUN.jsonl"
         )
     accepted = read_waivers(waivers) if waivers else []
-    rules = Rules(delta=share(delta), screen_rounds=at_least(rounds, 3), confirm_rounds=at_least(confirm, 3))
+    rules = Rules(screen_rounds=at_least(rounds, 3), confirm_rounds=at_least(confirm, 3))
+    given = tolerances(delta)
+    rules = dataclasses.replace(
+        rules,
+        delta=given.get("time", rules.delta),
+        memory=given.get("memory", rules.memory),
+        exponent=given.get("exponent", rules.exponent),
+    )
     if baseline is not None:
         if scenario or include or exclude or axis or device:
             raise UsageError(
@@ -185,15 +196,18 @@ def gate_baseline(
         _say(str(error))
         return EXIT_NOT_COMPARABLE
     request = request_from(stored.header.request)
-    request = dataclasses.replace(request, cells=(), plugins=(*request.plugins, *plugins))
     side = _side(head, cache_dir) if head else this_environment()
+    # The files that the baseline was measured with define the same names as what is given now: this stands in for them.
+    theirs = () if plugins or side.kind == "plugin" else request.plugins
+    request = dataclasses.replace(request, cells=(), plugins=(*theirs, *plugins))
     plan = Plan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=seed)
     folder = out or default_folder(request.scenario.name)
     open_folder(folder, {**plan.to_dict(), "baseline": stored.header.run_id})
     began = time.monotonic()
+    command = ["attnbench", *sys.argv[1:]]
     with Watching() as observer:
-        found = gate_stored(stored, plan, folder, observer)
-    result = result_of(plan, ["attnbench", *sys.argv[1:]], **found, wall_s=round(time.monotonic() - began, 1))
+        found = gate_stored(stored, plan, folder, observer, command)
+    result = result_of(plan, command, **found, wall_s=round(time.monotonic() - began, 1))
     result = apply_waivers(result, accepted, datetime.datetime.now(datetime.UTC).date())
     return publish(result, folder, form)
 
@@ -294,6 +308,35 @@ def share(text: str) -> float:
         raise UsageError(f"{text!r} is no share: write 3% or 0.03") from None
     if not 0 < value < 1:
         raise UsageError(f"{text!r} is no share between 0 and 100 %: write 3% or 0.03")
+    return value
+
+
+def tolerances(given: Sequence[str] | None) -> dict[str, float]:
+    """What is tolerated, by metric: ``5%`` and ``time=5%``, ``memory=1%``, ``exponent=0.2``.
+
+    Raises:
+        UsageError: when one is malformed, of no metric, or given twice.
+    """
+    found: dict[str, float] = {}
+    for text in given or ():
+        name, is_named, value = text.rpartition("=")
+        metric = name.strip() if is_named else "time"
+        if metric not in _TOLERATED:
+            raise UsageError(f"--delta {text}: {metric!r} is no metric that has one: {', '.join(_TOLERATED)}")
+        if metric in found:
+            raise UsageError(f"--delta {text}: what is tolerated of {metric} is given twice")
+        found[metric] = _difference(value) if metric == "exponent" else share(value)
+    return found
+
+
+def _difference(text: str) -> float:
+    """A difference of exponents."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"{text!r} is no difference of exponents: write exponent=0.2")
     return value
 
 

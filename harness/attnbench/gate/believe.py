@@ -11,15 +11,16 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.gate.rounds import run_once
+from attnbench.views.format import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from attnbench.gate.observed import CellKey, Fields, Observed
     from attnbench.gate.rounds import Observer
     from attnbench.gate.side import Side
-    from attnbench.gate.verdict import GateResult, Verdict
+    from attnbench.gate.verdict import Verdict
     from attnbench.runner.request import Request
 
 SUSPICIOUS = 0.8
@@ -28,40 +29,35 @@ _OTHER_SEED = 1_000_003
 
 
 def check_speed_ups(
-    result: GateResult,
+    verdicts: Sequence[Verdict],
     cells: Mapping[CellKey, Observed],
     head: Side,
     request: Request,
     folder: Path,
     observer: Observer,
-) -> GateResult:
-    """The result with each large speed-up checked: believed, ``wrong``, or ``invalid``.
+) -> list[Verdict]:
+    """The verdicts with each large speed-up checked: believed, ``wrong``, or ``invalid``.
 
     Raises:
         GateError: when the run for it cannot be made.
     """
-    doubted = [one for one in result.verdicts if is_suspicious(one)]
+    doubted = [one for one in verdicts if is_suspicious(one)]
     if not doubted:
-        return result
+        return list(verdicts)
     elsewhere = {_key(one): other_inputs(cells[_key(one)]) for one in doubted}
     asked = dataclasses.replace(
         request,
         overrides={**request.overrides, "seed": [str(_OTHER_SEED)]},
         plugins=(*request.plugins, *head.plugins),
         cells=tuple(elsewhere.values()),
+        replicates=1,
     )
-    observer.begins(f"checking {len(doubted)} large speed-ups on other inputs")
+    observer.begins(f"checking {count(len(doubted), 'large speed-up')} on other inputs")
     run = run_once(head, asked, folder / "runs" / "doubt-1-head.jsonl", peaks="quick")
     observer.ended()
     found = {f"{r['case_id']} {r['implementation']} {r['device']}": r for r in run.records}
     checked = {key: found.get(name) for key, name in elsewhere.items()}
-    return result.model_copy(
-        update={
-            "verdicts": [
-                believed(one, checked[_key(one)]) if is_suspicious(one) else one for one in result.verdicts
-            ]
-        }
-    )  # fmt: skip
+    return [believed(one, checked[_key(one)]) if is_suspicious(one) else one for one in verdicts]
 
 
 def is_suspicious(one: Verdict) -> bool:
@@ -83,7 +79,8 @@ def believed(one: Verdict, record: Fields | None) -> Verdict:
         roof = f" and at {share:.0f} % of the machine's measured peak" if share is not None else ""
         return one.model_copy(update={"sentence": f"{one.sentence}; right on other inputs, too{roof}"})
     verdict = "wrong" if record["status"] == "wrong" else "invalid"
-    return _spoiled(one, verdict, f"on other inputs it is {record['status']}: {record['reason']}")
+    spoiled = _spoiled(one, verdict, f"on other inputs it is {record['status']}: {record['reason']}")
+    return spoiled.model_copy(update={"repro": record["repro"]})  # these inputs show it, those of the gate did not
 
 
 def _spoiled(one: Verdict, verdict: str, why: str) -> Verdict:

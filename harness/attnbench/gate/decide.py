@@ -39,6 +39,10 @@ class Rules:
 
     delta: float = 0.03
     """Changes up to this share of 1 are tolerated, in both directions."""
+    memory: float = 0.005
+    """Peak memory that may be added, as a share of base; 64 KiB and twice the method's resolution always may."""
+    exponent: float = 0.1
+    """By how much the exponent of growth with the length may differ."""
     q: float = 0.05
     """Of the changes that are reported, so many may be false."""
     screen_rounds: int = 4

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import attnbench
+from attnbench.gate.again import shown_on_head, with_repeating_command
 from attnbench.gate.believe import check_speed_ups
 from attnbench.gate.decide import Decided, Screened, choose_sentinels, decide, effects_of, screen
+from attnbench.gate.growth import growth_again, growths_of
 from attnbench.gate.judge import (
     common_verdict,
+    growth_verdict,
     is_refused,
     memory_change,
     memory_verdict,
@@ -26,6 +29,7 @@ from attnbench.gate.judge import (
 from attnbench.gate.observed import log_ratios, observe
 from attnbench.gate.rounds import MEMORY_ROUNDS, SIDES, run_rounds
 from attnbench.gate.verdict import GateResult, RoundFacts, SideFacts, Verdict
+from attnbench.scaling import FEWEST_SIZES, NARROWEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,14 +106,17 @@ def run_gate(plan: Plan, folder: Path, observer: Observer, command: Sequence[str
     confirms: list[Round] = []
     if any(again.values()):
         names = [first[key].name for keys in again.values() for key in keys]
-        of_time = any(one.screened.needs_confirming for one in judged)
+        of_time = any(one.screened.needs_confirming for one in judged) or any(
+            quantity == "time" and growth.changed(plan.rules.exponent)
+            for (_, quantity), (_, growth) in growths_of(first).items()
+        )
         rounds = plan.rules.confirm_rounds if of_time else MEMORY_ROUNDS
         confirms = run_rounds(
             "confirm", rounds, plan.sides, plan.request, runs, observer, cells=names, seed=plan.seed + 1
         )  # fmt: skip
     result = judge(plan, folder, screens, confirms, command)
-    result = check_speed_ups(result, first, plan.sides["head"], plan.request, folder, observer)
-    return result.model_copy(update={"wall_s": round(time.monotonic() - began, 1)})
+    verdicts = check_speed_ups(result.verdicts, first, plan.sides["head"], plan.request, folder, observer)
+    return result.model_copy(update={"verdicts": verdicts, "wall_s": round(time.monotonic() - began, 1)})
 
 
 def judge(
@@ -129,7 +136,12 @@ def judge(
             common.append(common_verdict(of_shift, one.device))
     verdicts: list[Verdict] = []
     for key, cell in both.items():
-        verdicts += verdicts_of(cell, first[key], fresh.get(key), decided.get(key))
+        verdicts += verdicts_of(cell, first[key], fresh.get(key), decided.get(key), plan.rules)
+    of_growth, unfitted = growth_verdicts(first, fresh, plan.rules)
+    verdicts = [
+        shown_on_head(with_repeating_command(one, command, selects=True), plan.sides["base"], plan.sides["head"])
+        for one in (*verdicts, *of_growth)
+    ]
     return result_of(
         plan,
         command,
@@ -140,7 +152,7 @@ def judge(
         common=common,
         verdicts=verdicts,
         unsupported=sum(is_refused(cell) for cell in both.values()),
-        notes=notes([*screens, *confirms], verdicts),
+        notes=[*notes([*screens, *confirms], verdicts), *unfitted],
     )
 
 
@@ -188,20 +200,28 @@ def screen_cells(first: Mapping[CellKey, Observed], rules: Rules, floors: Mappin
 def cells_to_confirm(
     judged: Sequence[Judged], first: Mapping[CellKey, Observed], rules: Rules, seed: int
 ) -> dict[str, list[CellKey]]:
-    """By device: suspects and their sentinels, and cells whose memory seems to have changed."""
+    """By device: suspects and their sentinels, and cells whose memory or whose series' growth seems to have changed."""
     memory = {
         key for key, cell in first.items()
-        if outcome(cell) is None and (change := memory_change(cell)) is not None and change.verdict != "same"
+        if outcome(cell) is None
+        and (change := memory_change(cell, rules.memory)) is not None and change.verdict != "same"
     }  # fmt: skip
+    grown = grown_cells(first, rules)
     chosen: dict[str, list[CellKey]] = {}
     for one in judged:
         rng = np.random.default_rng(random.Random(f"{seed}/{one.device}").randrange(2**32))
         rows = set(one.screened.suspects)
         if one.screened.needs_confirming:
             rows |= set(choose_sentinels(one.screened, rules, rng))
-        keys = {one.cells[row].key for row in rows} | {key for key in memory if key[2] == one.device}
+        keys = {one.cells[row].key for row in rows} | memory | grown
         chosen[one.device] = [cell.key for cell in one.cells if cell.key in keys]
     return chosen
+
+
+def grown_cells(first: Mapping[CellKey, Observed], rules: Rules) -> set[CellKey]:
+    """Cells of the series whose growth seems to have changed."""
+    suspects = [series for series, growth in growths_of(first).values() if growth.changed(rules.exponent)]
+    return {cell.key for series in suspects for cell in series.cells}
 
 
 def decide_cells(
@@ -226,18 +246,52 @@ def decide_cells(
     return {cell.key: d for cell, d in zip(one.cells, decided, strict=True) if d is not None}, shift
 
 
-def verdicts_of(cell: Observed, first: Observed, fresh: Observed | None, decided: Decided | None) -> list[Verdict]:
+def verdicts_of(
+    cell: Observed,
+    first: Observed,
+    fresh: Observed | None,
+    decided: Decided | None,
+    rules: Rules,
+    *,
+    paired: bool = True,
+) -> list[Verdict]:
     """All verdicts on a cell: its outcome where that is not ok, otherwise its time and its memory."""
     name = outcome(cell)
     if name is not None:
         return [outcome_verdict(cell, name)]
     if is_refused(cell):
         return []
-    verdicts = [untimed_verdict(first) if decided is None else time_verdict(_measured(first, fresh, decided), decided)]
+    if decided is None:
+        verdicts = [untimed_verdict(first)]
+    else:
+        verdicts = [time_verdict(_measured(first, fresh, decided), decided, paired=paired)]
     # Fresh readings decide where there are any: a change of memory that is real comes back.
-    weighed = fresh if fresh is not None and memory_change(fresh) is not None else first
-    change = memory_change(weighed)
+    weighed = fresh if fresh is not None and memory_change(fresh, rules.memory) is not None else first
+    change = memory_change(weighed, rules.memory)
     return [*verdicts, memory_verdict(weighed, change)] if change is not None else verdicts
+
+
+def growth_verdicts(
+    first: Mapping[CellKey, Observed], fresh: Mapping[CellKey, Observed], rules: Rules
+) -> tuple[list[Verdict], list[str]]:
+    """How time and memory of each series of lengths grow, and sentences on what no law was found of."""
+    verdicts: list[Verdict] = []
+    refused: dict[str, list[str]] = {}
+    for (_, quantity), (series, growth) in growths_of(first).items():
+        again = growth_again(series, quantity, fresh)
+        verdict = growth_verdict(series, quantity, growth, again, rules.exponent)
+        if verdict is not None:
+            verdicts.append(verdict)
+        else:
+            refused.setdefault(growth.refusal or "", []).append(f"{quantity} of {series.label}")
+    notes = [
+        f"No exponent of {' and '.join(whose[:2])}{f' and {len(whose) - 2} more' * (len(whose) > 2)}: {reason}."
+        for reason, whose in refused.items()
+    ]
+    if not verdicts and not notes:
+        needed = f"{FEWEST_SIZES} sequence lengths over a factor of {NARROWEST:g} which differ in nothing else"
+        notes = [f"No exponent of growth is judged: that takes {needed}."]
+    return verdicts, notes
 
 
 def _measured(first: Observed, fresh: Observed | None, decided: Decided) -> Observed:

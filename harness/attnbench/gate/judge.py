@@ -7,18 +7,17 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench.gate import sentences
+from attnbench.gate.growth import MEMORY_FLOOR_BYTES, TIME_FLOOR_NS
 from attnbench.gate.observed import MISSING
 from attnbench.gate.verdict import Verdict
 
 if TYPE_CHECKING:
     from attnbench.gate.decide import Decided
+    from attnbench.gate.growth import Growth, Quantity, Series
     from attnbench.gate.observed import Observed
     from attnbench.gate.verdict import Name
+    from attnbench.scaling import Interval
 
-TIME_FLOOR_NS = {"cpu": 5_000.0, "cuda": 1_000.0}
-"""Smaller differences do not count, however sure they are."""
-MEMORY_FLOOR_BYTES = 64 * 2**10
-MEMORY_SHARE = 0.005
 _REFUSED = frozenset({"unsupported", "unavailable", "skipped", MISSING})
 
 
@@ -31,6 +30,8 @@ class MemoryChange:
     verdict: Name
     apart: bool
     """Whether each reading of one side is beyond each of the other by more than what is tolerated."""
+    delta: float
+    """The share that is tolerated."""
 
 
 def outcome(cell: Observed) -> Name | None:
@@ -60,23 +61,24 @@ def outcome_verdict(cell: Observed, name: Name) -> Verdict:
     return _verdict(cell, "outcome", name, sentences.of_outcome(cell.base, cell.head, name), failed=failed)
 
 
-def memory_change(cell: Observed) -> MemoryChange | None:
+def memory_change(cell: Observed, share: float) -> MemoryChange | None:
     """Compare peak memory; ``None`` where it was not measured on both sides.
 
-    A change counts above the larger of 64 KiB and 0.5 %, and not below twice what the method reads for an empty call.
-    Memory is nearly deterministic: it has changed when each reading of one side is that far from each of the other.
+    A change counts above the larger of 64 KiB and the tolerated share, and not below twice what the method reads for
+    an empty call. Memory is nearly deterministic: it has changed when each reading of one side is that far from each
+    of the other.
     """
     base, head = cell.base.peaks, cell.head.peaks
     if not base or not head:
         return None
     resolution = 2 * max(cell.base.resolution_bytes, cell.head.resolution_bytes)
-    tolerated = max(MEMORY_FLOOR_BYTES, MEMORY_SHARE * max(base), resolution)
+    tolerated = max(MEMORY_FLOOR_BYTES, share * max(base), resolution)
     least = min(base), min(head)
     verdict: Name = "same"
     if abs(least[1] - least[0]) > tolerated:  # disturbances only ever add to a peak
         verdict = "bigger" if least[1] > least[0] else "smaller"
     apart = min(head) - max(base) > tolerated or min(base) - max(head) > tolerated
-    return MemoryChange(base=least[0], head=least[1], verdict=verdict, apart=apart)
+    return MemoryChange(base=least[0], head=least[1], verdict=verdict, apart=apart, delta=share)
 
 
 def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:
@@ -86,14 +88,17 @@ def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:
     if name == "ambiguous":
         sentence = f"perhaps {sentence}; readings of one side vary by as much"
     ratio = change.head / change.base if change.base else None
-    return _verdict(cell, "memory", name, sentence, base=change.base, head=change.head, ratio=ratio)
+    return _verdict(
+        cell, "memory", name, sentence, base=change.base, head=change.head, ratio=ratio,
+        delta=change.delta,
+    )  # fmt: skip
 
 
-def time_verdict(cell: Observed, decided: Decided) -> Verdict:
-    """The verdict on a cell's time."""
+def time_verdict(cell: Observed, decided: Decided, *, paired: bool) -> Verdict:
+    """The verdict on a cell's time, from pairs of processes or from those of head beside stored ones."""
     base, head = cell.base.time_ns, cell.head.time_ns
     name: Name = decided.decision
-    sentence = sentences.of_time(decided, base, head)
+    sentence = sentences.of_time(decided, base, head, "pairs of processes" if paired else "processes")
     floor = TIME_FLOOR_NS.get(cell.key[2], 0.0)
     if name in ("slower", "faster") and base is not None:
         changed = base * decided.effect.ratio
@@ -113,6 +118,45 @@ def untimed_verdict(cell: Observed) -> Verdict:
     record = cell.head.decisive
     why = (record or {}).get("reason") or "the scenario asks for no time"
     return _verdict(cell, "outcome", "same", f"it agrees with the oracle on both sides; not timed: {why}")
+
+
+def growth_verdict(
+    series: Series, quantity: Quantity, first: Growth, again: Growth | None, tolerated: float
+) -> Verdict | None:
+    """The verdict on how a series grows; ``None`` where the data make no law.
+
+    Args:
+        series: in the first stage.
+        quantity: time or memory.
+        first: what the first stage saw.
+        again: what fresh processes say, who alone decide on a suspicion of the first stage.
+        tolerated: difference of exponents.
+    """
+    suspected = first.changed(tolerated)
+    weighed = again if suspected and again is not None and again.refusal is None else first
+    if weighed.refusal is not None:
+        return None
+    name: Name = "same"
+    if suspected and weighed is not first and weighed.steeper(tolerated):
+        name = "steeper"
+    elif suspected and weighed is not first and weighed.flatter(tolerated):
+        name = "flatter"
+    elif weighed.perhaps_steeper(tolerated) or (suspected and weighed is first):
+        name = "ambiguous"
+    words = f"{quantity} over {series.axis} {series.lengths[0]} to {series.lengths[-1]}"
+    base, head = weighed.exponents
+    return _verdict(
+        series.longest, "exponent", name, sentences.of_growth(weighed, name, series.lengths[-1], tolerated),
+        of=quantity, label=f"{series.label}, {words}", delta=tolerated,
+        **_interval("base", base), **_interval("head", head),
+    )  # fmt: skip
+
+
+def _interval(side: str, exponent: Interval | None) -> dict[str, float | None]:
+    if exponent is None:
+        return {}
+    high = None if math.isinf(exponent.high) else exponent.high
+    return {side: exponent.value, f"{side}_low": exponent.low, f"{side}_high": high}
 
 
 def common_verdict(decided: Decided, device: str) -> Verdict:
@@ -142,7 +186,8 @@ def numbers(decided: Decided) -> dict[str, Any]:
 
 def _verdict(cell: Observed, metric: Any, name: Name, sentence: str, **fields: Any) -> Verdict:
     case_id, implementation, device = cell.key
+    usual = {"label": cell.label, "repro": cell.repro}
     return Verdict(
-        case_id=case_id, implementation=implementation, device=device, label=cell.label, metric=metric,
-        verdict=name, sentence=sentence, repro=cell.repro, **fields,
+        case_id=case_id, implementation=implementation, device=device, metric=metric, verdict=name, sentence=sentence,
+        **{**usual, **fields},
     )  # fmt: skip

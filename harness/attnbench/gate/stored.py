@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnbench.gate.again import with_repeating_command
+from attnbench.gate.believe import check_speed_ups
 from attnbench.gate.decide import (
     LEAST_CELLS_TO_CENTRE,
     Rules,
@@ -19,7 +21,7 @@ from attnbench.gate.decide import (
     decide,
     screen_effects,
 )
-from attnbench.gate.gate import Plan, side_facts, verdicts_of
+from attnbench.gate.gate import Plan, grown_cells, growth_verdicts, side_facts, verdicts_of
 from attnbench.gate.inference import LEAST_ROUNDS, Effect, estimate_unpaired
 from attnbench.gate.judge import is_refused
 from attnbench.gate.observed import Observed, SideOfCell, case_of
@@ -70,8 +72,8 @@ def stored_rules(rules: Rules) -> Rules:
 
 
 def gate_stored(
-    baseline: RunFile, plan: Plan, folder: Path, observer: Observer
-) -> dict[str, Any]:  # fmt: skip
+    baseline: RunFile, plan: Plan, folder: Path, observer: Observer, command: Sequence[str]
+) -> dict[str, Any]:
     """Measure head, twice for suspects, and judge it against the stored run; fields of a result.
 
     Raises:
@@ -85,9 +87,12 @@ def gate_stored(
     fresh: dict[CellKey, Observed] = {}
     fresh_effects: list[Effect | None] = []
     runs = [first_run]
-    if screened.needs_confirming:
+    grown = grown_cells(first, plan.rules)
+    if screened.needs_confirming or grown:
         rng = np.random.default_rng(plan.seed)
-        rows = sorted({*screened.suspects, *choose_sentinels(screened, plan.rules, rng)})
+        sentinels = choose_sentinels(screened, plan.rules, rng)
+        of_growth = [row for row, cell in enumerate(cells) if cell.key in grown]
+        rows = sorted({*screened.suspects, *sentinels, *of_growth})
         names = tuple(cells[row].name for row in rows)
         path = folder / "runs" / "confirm-1-head.jsonl"
         runs.append(_measure(plan, path, plan.rules.confirm_rounds, names, observer, 1))
@@ -99,8 +104,13 @@ def gate_stored(
     decided, _ = decide(screened, plan.rules, fresh=fresh_effects)
     of_cell = {cell.key: one for cell, one in zip(cells, decided, strict=True) if one is not None}
     verdicts = [
-        verdict for key, cell in first.items() for verdict in verdicts_of(cell, cell, fresh.get(key), of_cell.get(key))
+        verdict
+        for key, cell in first.items()
+        for verdict in verdicts_of(cell, cell, fresh.get(key), of_cell.get(key), plan.rules, paired=False)
     ]
+    of_exponents, unfitted = growth_verdicts(first, fresh, plan.rules)
+    verdicts = check_speed_ups(verdicts, first, plan.sides["head"], plan.request, folder, observer)
+    verdicts = [with_repeating_command(one, command, selects=False) for one in (*verdicts, *of_exponents)]
     return {
         "mode": "baseline",
         "machine_key": first_run.header.machine_key,
@@ -114,7 +124,8 @@ def gate_stored(
         "verdicts": verdicts,
         "unsupported": sum(is_refused(cell) for cell in first.values()),
         "notes": [
-            f"Compared with a run of {baseline.header.created_at[:10]}, not in pairs: twice as much is tolerated."
+            f"Compared with a run of {baseline.header.created_at[:10]}, not in pairs: twice as much is tolerated.",
+            *unfitted,
         ],
     }
 

@@ -6,16 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
-"""1 (2026-11): first."""
+SCHEMA_VERSION = 2
+"""1 (2026-11): first. 2: metric ``exponent`` with ``of`` and intervals, verdicts ``steeper`` and ``flatter``."""
 
 Name = Literal[
     "same", "slower", "faster", "ambiguous", "not_measured", "not_comparable", "invalid",
-    "bigger", "smaller", "wrong", "lost", "gained",
+    "bigger", "smaller", "wrong", "lost", "gained", "steeper", "flatter",
 ]  # fmt: skip
-Metric = Literal["time", "memory", "outcome"]
+Metric = Literal["time", "memory", "exponent", "outcome"]
 
-REGRESSED: frozenset[Name] = frozenset({"slower", "bigger", "wrong", "lost"})
+REGRESSED: frozenset[Name] = frozenset({"slower", "bigger", "steeper", "wrong", "lost"})
 UNDECIDED: frozenset[Name] = frozenset({"ambiguous", "not_comparable", "invalid"})
 
 EXIT_OK, EXIT_REGRESSED, EXIT_FAILED, EXIT_MISSING, EXIT_UNDECIDED = 0, 1, 4, 5, 6
@@ -32,7 +32,7 @@ class Waived(_Data):
     reason: str
     expires: str = Field(description="Last day on which it holds, ISO 8601.")
     ceiling: float | None = Field(
-        description="Largest change that it forgives, as a share of base; null of an outcome."
+        description="Largest change that it forgives, as a share of base (of exponents a difference); null of outcomes."
     )
 
 
@@ -44,16 +44,25 @@ class Verdict(_Data):
     device: str
     label: str = Field(description="Implementation and case, for people.")
     metric: Metric
+    of: Literal["time", "memory"] | None = Field(
+        default=None, description="What grows; of an exponent only, which is filed under its series' longest case."
+    )
     verdict: Name
     sentence: str = Field(description="One plain sentence: what was found, and how sure it is.")
-    base: float | None = Field(default=None, description="Nanoseconds or bytes, by the metric.")
+    base: float | None = Field(default=None, description="Nanoseconds, bytes or an exponent, by the metric.")
     head: float | None = None
+    base_low: float | None = Field(default=None, description="95 % interval of an exponent.")
+    base_high: float | None = None
+    head_low: float | None = None
+    head_high: float | None = None
     ratio: float | None = Field(
         default=None, description="Head over base; of times, the estimate from pairs of processes."
     )
     ratio_low: float | None = Field(default=None, description="95 % confidence interval of the ratio.")
     ratio_high: float | None = None
-    delta: float | None = Field(default=None, description="Change that is tolerated, as a share of base.")
+    delta: float | None = Field(
+        default=None, description="What is tolerated: a share of base; of an exponent, the difference."
+    )
     p: float | None = Field(default=None, description="One-sided, against delta, in the direction of the estimate.")
     q: float | None = Field(default=None, description="False discovery rate; only of suspects, from fresh pairs.")
     detectable: float | None = Field(

@@ -5,7 +5,7 @@
     [[waiver]]
     case_id = "6f3c1a2b9d10"          # the exact cell: gate.json and gate.md tell its case_id
     implementation = "naive/torch"
-    metric = "time"                   # time, memory or outcome
+    metric = "time"                   # time, memory, exponent or outcome
     ceiling = "8%"                    # a larger change fails all the same; not of an outcome
     expires = 2026-12-31              # the last day; from then on it fails
     issue = "https://example.org/issues/12"
@@ -49,7 +49,9 @@ class Waiver(BaseModel):
 
     case_id: str = Field(min_length=1)
     implementation: str = Field(min_length=1)
-    metric: Literal["time", "memory", "outcome"]
+    metric: Literal["time", "memory", "exponent", "outcome"]
+    of: Literal["time", "memory"] | None = None
+    """What grows; of an exponent only."""
     device: str = "cpu"
     ceiling: Annotated[float | None, BeforeValidator(_as_share), Field(gt=0)] = None
     expires: datetime.date
@@ -60,20 +62,33 @@ class Waiver(BaseModel):
     def _has_a_ceiling(self) -> Self:
         if self.metric != "outcome" and self.ceiling is None:
             raise ValueError(f"a waiver of {self.metric} needs a ceiling: the largest change that it forgives")
+        if (self.metric == "exponent") != (self.of is not None):
+            raise ValueError('of = "time" or "memory" goes with the metric exponent, and with no other')
         return self
 
     def matches(self, one: Verdict) -> bool:
         """Whether it is about this verdict's cell and metric."""
-        cell = (self.case_id, self.implementation, self.device, self.metric)
-        return cell == (one.case_id, one.implementation, one.device, one.metric)
+        cell = (self.case_id, self.implementation, self.device, self.metric, self.of)
+        return cell == (one.case_id, one.implementation, one.device, one.metric, one.of)
 
     def covers(self, one: Verdict) -> bool:
         """Whether the change is no larger than what it forgives."""
-        return self.ceiling is None or (one.ratio is not None and one.ratio - 1 <= self.ceiling)
+        if self.ceiling is None:
+            return True
+        if self.metric == "exponent":
+            return one.base is not None and one.head is not None and one.head - one.base <= self.ceiling
+        return one.ratio is not None and one.ratio - 1 <= self.ceiling
+
+    @property
+    def ceiling_in_words(self) -> str:
+        """A share in percent, a difference of exponents as it is."""
+        ceiling = self.ceiling or 0.0
+        return f"{ceiling:g}" if self.metric == "exponent" else f"{100 * ceiling:.3g} %"
 
     def __str__(self) -> str:
         """Which cell and metric."""
-        return f"{self.metric} of {self.implementation}, case {self.case_id}"
+        metric = f"{self.metric} of {self.of}" if self.of else self.metric
+        return f"{metric} of {self.implementation}, case {self.case_id}"
 
 
 def read_waivers(path: Path) -> list[Waiver]:
@@ -134,7 +149,7 @@ def apply_waivers(result: GateResult, waivers: Sequence[Waiver], today: datetime
         if waiver.covers(one):
             verdicts.append(one.model_copy(update={"waived": _waived(waiver)}))
         else:
-            sentence = f"{one.sentence}; more than the {100 * (waiver.ceiling or 0):.3g} % that its waiver forgives"
+            sentence = f"{one.sentence}; more than the {waiver.ceiling_in_words} that its waiver forgives"
             verdicts.append(one.model_copy(update={"sentence": sentence}))
     notes = [
         f"The waiver of {waiver} forgives nothing: remove it ({waiver.issue})."

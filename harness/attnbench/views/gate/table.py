@@ -6,7 +6,7 @@ import collections
 from typing import TYPE_CHECKING
 
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
-from attnbench.views.format import ABSENT, count
+from attnbench.views.format import ABSENT, count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from attnbench.gate.verdict import GateResult, SideFacts, Verdict
 
 _ORDER = (
-    "wrong", "lost", "slower", "bigger", "invalid", "not_measured", "not_comparable", "ambiguous",
-    "faster", "smaller", "gained", "same",
+    "wrong", "lost", "slower", "bigger", "steeper", "invalid", "not_measured", "not_comparable", "ambiguous",
+    "faster", "smaller", "flatter", "gained", "same",
 )  # fmt: skip
 _TITLES = {
     0: "The gate passes",
@@ -65,6 +65,12 @@ def how(result: GateResult) -> list[str]:
     screens = sum(one.stage == "screen" for one in result.rounds)
     confirms = len(result.rounds) - screens
     again = f", {confirms} more for suspects and sentinels" if confirms else ", no suspect"
+    if result.mode == "baseline":
+        more = f", {rules['confirm_rounds']:g} more for suspects and sentinels" if confirms else ", no suspect"
+        said.append(
+            f"Scenario {result.scenario}: {rules['screen_rounds']:g} fresh processes of head for each cell{more}; "
+            f"changes of up to {100 * rules['delta']:.3g} % are tolerated, q = {rules['q']:g}; {result.wall_s:.0f} s."
+        )
     if result.mode == "pairs":
         said.append(
             f"Scenario {result.scenario}: {screens} rounds of both sides in fresh processes{again}; changes of up to "
@@ -80,11 +86,14 @@ def how(result: GateResult) -> list[str]:
 def _calm(metric: str, number: int) -> str:
     if metric == "outcome":
         return f"{count(number, 'cell')} were not timed, and agree with the oracle on both sides."
+    if metric == "exponent":
+        return f"Growth with the sequence length is the same in {count(number, 'series', 'series')}."
     return f"Peak memory is the same in {count(number, 'cell')}."
 
 
 def _about(side: SideFacts) -> str:
-    return f"{side.label}, a {side.kind}; code {side.identity}, dependencies {side.dependencies}"
+    article = "an" if side.kind == "environment" else "a"
+    return f"{side.label}, {article} {side.kind}; code {side.identity}, dependencies {side.dependencies}"
 
 
 def _place(one: Verdict) -> tuple[int, int, float]:
@@ -92,7 +101,7 @@ def _place(one: Verdict) -> tuple[int, int, float]:
 
 
 def _is_bad(one: Verdict) -> bool:
-    return one.verdict not in ("same", "faster", "smaller", "gained") and one.implementation is not None
+    return one.verdict not in ("same", "faster", "smaller", "flatter", "gained") and one.implementation is not None
 
 
 def _row(one: Verdict) -> Row:
@@ -128,9 +137,12 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _commands(verdicts: Sequence[Verdict]) -> Table:
+    of_command: dict[str | None, list[str]] = {}
+    for one in verdicts:
+        of_command.setdefault(one.repro, []).append(one.label)
     rows: list[Row] = [
-        {"label": one.label, "repro": one.repro} for one in {one.repro: one for one in verdicts}.values()
-    ]  # fmt: skip
+        {"label": listing(list(dict.fromkeys(labels)), 2), "repro": repro} for repro, labels in of_command.items()
+    ]
     return Table(
         columns=[
             Column(title="cell", text=lambda row: str(row["label"])),
