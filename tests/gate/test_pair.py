@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -88,6 +89,7 @@ def test_what_is_wrong_in_a_late_process_only_is_found(tmp_path: Path) -> None:
     calls = (tmp_path / "calls").read_text().count("head")
     later = f"({SOUND}) * (1 + (CALLS.read_text().count('head') > {calls}))"
     Path(head.plugins[0]).write_text(KERNEL.replace("WEIGHED", later))
+    head = dataclasses.replace(head, identity="another")
     rounds = rounds_of(tmp_path, base, head, 2)  # the first one is kept
     assert {cell.head.status for cell in observe(rounds).values()} == {"wrong"}
     assert {cell.base.status for cell in observe(rounds).values()} == {"ok"}
@@ -113,6 +115,12 @@ def test_a_side_that_has_none_of_the_cells_leaves_the_other_to_itself(tmp_path: 
     (one,) = rounds_of(tmp_path, a_side(tmp_path, "base"), head, 1)
     assert [record["implementation"] for record in one.base.records] == ["mine/kernel"] * 2
     assert [record["implementation"] for record in one.head.records] == ["mine/renamed"] * 2
+
+
+def test_a_plugin_that_is_edited_while_the_gate_runs_ends_it(tmp_path: Path) -> None:
+    edits_itself = f"(open(__file__, 'a').write('#'), {SOUND})[1]"
+    with pytest.raises(GateError, match=r"head/kernel.py changed while the gate ran: start it again"):
+        rounds_of(tmp_path, a_side(tmp_path, "base"), a_side(tmp_path, "head", edits_itself), 1)
 
 
 def test_a_side_that_cannot_be_planned_is_told_with_its_own_words(tmp_path: Path) -> None:

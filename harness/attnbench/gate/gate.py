@@ -152,7 +152,7 @@ def judge(
         common=common,
         verdicts=verdicts,
         unsupported=sum(is_refused(cell) for cell in both.values()),
-        notes=[*notes([*screens, *confirms], verdicts), *unfitted],
+        notes=[*notes(verdicts), *unfitted],
     )
 
 
@@ -323,17 +323,9 @@ def _relative(path: str, folder: Path) -> str:
     return path.removeprefix(f"{folder}/")
 
 
-def notes(rounds: Sequence[Round], verdicts: Sequence[Verdict]) -> list[str]:
+def notes(verdicts: Sequence[Verdict]) -> list[str]:
     """What a reader must know before believing the verdicts."""
     said = []
-    for side in SIDES:
-        hashes: dict[str, set[str | None]] = {}
-        for one in rounds:
-            for name, about in one.of(side).header.implementations.items():
-                hashes.setdefault(name, set()).add(about.get("source_hash"))
-        changed = sorted(name for name, seen in hashes.items() if len(seen) > 1)
-        if changed:
-            said.append(f"The source of {', '.join(changed)} changed on {side} while the gate ran.")
     blunt = [one for one in verdicts if one.detectable is not None and one.delta and one.detectable > 2 * one.delta]
     if blunt:
         worst = max(one.detectable or 0.0 for one in blunt)

@@ -13,18 +13,19 @@ import json
 import os
 import random
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attnbench.machine.pinning import worker_environment
-from attnbench.registry.discover import from_json
+from attnbench.registry.discover import from_json, hash_of_source
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.store.reader import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from attnbench.gate.side import Side
+    from attnbench.registry.discover import Found
     from attnbench.runner.request import Request
     from attnbench.store.reader import RunFile
 
@@ -151,6 +152,20 @@ def _run_round(
             run_pair(parties[first], parties[second], oracle)
     except (OSError, OracleGoneError) as error:
         raise GateError(f"a round could not be measured: {error}") from error
+    for party in parties.values():
+        _require_unchanged(party.found)
+
+
+def _require_unchanged(found: Sequence[Found]) -> None:
+    """A file that is edited while the gate runs is measured partly before and partly after: neither is judged.
+
+    Raises:
+        GateError: when one was. Installed sides cannot be: their code was copied.
+    """
+    for one in found:
+        file = one.origin.target
+        if one.origin.kind == "file" and not (Path(file).is_file() and hash_of_source(file) == one.source_hash):
+            raise GateError(f"{file} changed while the gate ran: start it again, with another --out")
 
 
 def _header(side: Side, request: Request, folder: Path) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def implementations_of(module: ModuleType) -> list[Implementation]:
 def describe(origin: Origin, module: ModuleType) -> list[Found]:
     """What a module that has been imported declares."""
     attribute = origin.target.partition(":")[2] if origin.kind == "entry_point" else ""
-    source_hash = _hash(module.__file__)
+    source_hash = hash_of_source(module.__file__)
     return [
         Found(
             name=one.declaration.name,
@@ -193,7 +193,7 @@ def describe(origin: Origin, module: ModuleType) -> list[Found]:
     ]
 
 
-def _hash(file: str | None) -> str | None:
+def hash_of_source(file: str | None) -> str | None:
     """SHA-256 of a module's source, or of all sources of a package; twelve digits."""
     if file is None:
         return None
