@@ -20,7 +20,9 @@ def part(name: str) -> Any:
     return importlib.import_module(f"attnbench.implementations.numba_flash.{name}")
 
 
-SIMD, PRODUCT, TILES, SOFTMAX, TARGET = map(part, ("simd", "product", "tiles", "softmax", "target"))
+SIMD, PRODUCT, STREAMING, TILES, SOFTMAX, TARGET = map(
+    part, ("simd", "product", "streaming", "tiles", "softmax", "target")
+)
 compiled = part("compiling").compiled
 RNG = np.random.default_rng(0)
 
@@ -78,6 +80,29 @@ def test_a_product_covers_all_rows_and_columns_and_nothing_else(rows: int, vecto
     )  # fmt: skip
     np.testing.assert_array_equal(c[:rows], before * factor + a @ b)
     assert np.isnan(c[rows:]).all()
+
+
+@pytest.mark.parametrize("vectors", [1, 3, 4, 13])
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+def test_products_with_rows_that_are_read_in_order_cover_all_of_them(rows: int, vectors: int) -> None:
+    """One row is taken alone, then three at a time, then what is left; and likewise registers of columns."""
+    lanes, room = TARGET.TARGET.lanes(32), 2
+    keys, width = 3 * lanes, vectors * lanes
+    a, b = RNG.integers(-4, 5, (rows, width)), RNG.integers(-4, 5, (keys, width))  # sums are exact
+    left, right = a.astype(np.float32), b.astype(np.float32)
+    s = np.full((rows + room, keys), np.nan, np.float32)
+    STREAMING.multiply_rows(
+        s.reshape(-1), keys, 0, left.reshape(-1), width, right.reshape(-1), 0, width, rows, 3, vectors,
+        np.array([0.5], np.float32), np.empty(STREAMING.TOGETHER * lanes * lanes, np.float32),
+    )  # fmt: skip
+    np.testing.assert_array_equal(s[:rows], a @ b.T / 2)
+    assert np.isnan(s[rows:]).all()
+
+    c = np.ones((rows + room, width), np.float32)
+    p = RNG.integers(-4, 5, (rows, keys)).astype(np.float32)
+    STREAMING.add_sums(c.reshape(-1), width, p.reshape(-1), 0, keys, right.reshape(-1), 0, width, rows, vectors, keys)
+    np.testing.assert_array_equal(c[:rows], 1 + p @ b)
+    assert (c[rows:] == 1).all()
 
 
 def test_bfloat16_is_rounded_to_nearest_even_and_nan_stays_nan() -> None:
