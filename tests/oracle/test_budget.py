@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -32,28 +30,17 @@ def two_keys(seed: int) -> Case:
     )
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_scores_that_are_stored_twice_may_be_as_wrong_as_that_makes_them(seed: int) -> None:
-    """Honest computations may have been lucky: their single row says little of what others may get wrong."""
+@pytest.mark.parametrize("seed", [112, 407])
+def test_where_honest_computations_were_lucky_scores_may_still_be_rounded_twice(seed: int) -> None:
+    """Of 600 seeds, ones whose single row says little of what storing the scores twice may do at its worst."""
     case = two_keys(seed)
     q, k, v = (torch.from_numpy(operand(case, name)[0, 0]).bfloat16().double() for name in ("q", "k", "v"))
     scores = case.scale * q @ k.T
-    apart = torch.tensor([1.0, -1.0]) * scores.sign()
-    worst = torch.softmax(scores * (1 + 2 * HALF * apart), -1) @ v
+    half_spacing = HALF * torch.exp2(scores.abs().log2().floor())
+    worst = torch.softmax(scores + 2 * half_spacing * torch.tensor([1.0, -1.0]), -1) @ v
     truth = find_truth(case, select(case), 0)
     error = measure(worst[None], truth.answers["out"], per_value=False)
+    alone, _ = budget(case, "out", truth.honest["out"], None)
     rel, largest = budget(case, "out", truth.honest["out"], truth.terms["out"])
-    assert error.rel <= rel
+    assert alone < error.rel <= rel
     assert error.max <= largest
-
-
-def test_without_that_some_honest_rows_would_fail() -> None:
-    """What the test above stands for happens: twice the honest error is sometimes less than two roundings make."""
-    lucky = 0
-    for seed in range(40):
-        truth = find_truth(two_keys(seed), select(two_keys(seed)), 0)
-        alone, _ = budget(two_keys(seed), "out", truth.honest["out"], None)
-        rel, _ = budget(two_keys(seed), "out", truth.honest["out"], truth.terms["out"])
-        assert rel >= alone
-        lucky += not math.isclose(rel, alone)
-    assert lucky > 0

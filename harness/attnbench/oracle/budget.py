@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _HONEST_FACTOR = 2.0
 _UNLIKELY = math.log(1e3)
 """Of errors that honest computations may have been lucky not to have, one in 1,000 is larger: for a row in which two
-keys compete, whose scores were stored twice, that is more than all roundings at their worst (2√3 deviations). Where
-there are many such rows, honest computations have had such errors themselves, and twice theirs is more."""
+keys compete, whose scores were stored twice, that is, to first order, more than all roundings at their worst (2√3
+deviations). Where there are many such rows, honest computations have had such errors, and twice theirs is more."""
 _ACCUMULATED = 2.0
 """Of the accumulated term: a product and an addition are rounded for each term of a sum."""
 
