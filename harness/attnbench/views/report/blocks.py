@@ -227,6 +227,8 @@ class Report:
     subtitle: str
     sections: Sequence[Section]
     marks: Mapping[str, Mark]
+    marked: str = "implementations"
+    """What the marks tell apart, in the plural."""
     exports: Sequence[Export] = ()
     points: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Numbers of all groups, for the page's script."""

@@ -76,7 +76,7 @@ def inspection_report(
     if facts["implementations"]:
         sections.append(Section(anchor="errors", title="Implementations", blocks=_implementations(facts, errors)))
     sections.append(Section(anchor="provenance", title="The case", blocks=[_case_table(facts)]))
-    return Report(title="Attention itself", subtitle=facts["label"], sections=sections, marks=marks)
+    return Report(title="Attention itself", subtitle=facts["label"], sections=sections, marks=marks, marked="heads")
 
 
 def _mask(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:

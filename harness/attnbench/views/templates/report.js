@@ -86,7 +86,7 @@
           apply();
         }),
       );
-    const boxes = element("fieldset", {}, element("legend", { textContent: "implementations" }));
+    const boxes = element("fieldset", {}, element("legend", { textContent: document.getElementById("marks").dataset.noun }));
     for (const name of names) {
       const box = element("input", { type: "checkbox", name, checked: !state.hidden.has(name) });
       box.addEventListener("change", () => {
