@@ -50,7 +50,9 @@ def test_a_change_above_the_ceiling_fails(regressed: GateResult, tmp_path: Path)
 def test_it_holds_on_its_last_day_and_fails_from_the_next_one(regressed: GateResult, tmp_path: Path) -> None:
     waivers = read_waivers(waiver(tmp_path))
     assert apply_waivers(regressed, waivers, datetime.date(2026, 12, 31)).exit_code == 0
-    assert apply_waivers(regressed, waivers, datetime.date(2027, 1, 1)).exit_code == 1
+    late = apply_waivers(regressed, waivers, datetime.date(2027, 1, 1))
+    assert late.exit_code == 1
+    assert of_one(late).waived is None
 
 
 def test_an_expired_waiver_fails_even_where_nothing_regressed(imagined: Imagined, tmp_path: Path) -> None:
@@ -59,7 +61,15 @@ def test_an_expired_waiver_fails_even_where_nothing_regressed(imagined: Imagined
     assert "expired on 2026-01-31" in result.problems[0]
 
 
-@pytest.mark.parametrize("other", [{"metric": '"memory"'}, {"implementation": '"b/plain"'}, {"device": '"cuda"'}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"metric": '"memory"'},
+        {"implementation": '"b/plain"'},
+        {"device": '"cuda"'},
+        {"case_id": '"0123456789ab"'},
+    ],
+)
 def test_it_is_for_exactly_one_metric_of_one_cell(
     regressed: GateResult, tmp_path: Path, other: dict[str, str]
 ) -> None:  # fmt: skip
