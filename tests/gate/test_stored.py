@@ -120,6 +120,15 @@ def test_a_run_is_stored_under_its_machine_and_found_by_name(run: Make, tmp_path
     assert (one.name, one.cells, one.processes, one.note) == ("nightly", 30, 6, None)
 
 
+def test_each_machine_finds_its_own_and_one_without_any_is_shown_another(run: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+    for key in ("v1-bbbb", "v1-aaaa", "v1-cccc"):
+        save(run(f"{key}.jsonl", machine_key=key), "nightly", folder)
+    for key in ("v1-aaaa", "v1-bbbb", "v1-cccc"):
+        assert find_baseline("nightly", key, folder).stem == key
+    assert find_baseline("nightly", "v1-dddd", folder).stem == "v1-aaaa"  # whose key then says why not
+
+
 def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run: Make, tmp_path: Path) -> None:
     folder = tmp_path / "baselines"
     first = save(run("one.jsonl"), "nightly", folder).read_bytes()
@@ -136,9 +145,10 @@ def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run
 
 def test_what_is_wrong_or_incomplete_or_of_one_process_is_no_baseline(run: Make, tmp_path: Path) -> None:
     case, name = CELLS[0]
-    wrong = read_run(write(tmp_path / "w.jsonl", [failed(case, name, "wrong", "off")] * 3, replicates=3))
-    with pytest.raises(BaselineError, match="a/plain is wrong in it"):
-        save(wrong, "x", tmp_path)
+    for status in ("wrong", "crashed"):
+        lines = [timed(case, "b/plain", 1e6), *[failed(case, name, status, "off")] * 3]
+        with pytest.raises(BaselineError, match=f"a/plain is {status} in it"):
+            save(read_run(write(tmp_path / f"{status}.jsonl", lines, replicates=3)), "x", tmp_path)
     with pytest.raises(BaselineError, match="incomplete"):
         save(run("i.jsonl", cells_planned=999), "x", tmp_path)
     with pytest.raises(BaselineError, match=r"1 process\(es\)"):
