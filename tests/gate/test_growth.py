@@ -222,6 +222,13 @@ def test_noise_of_a_shared_machine_is_no_law(tmp_path: Path) -> None:
     assert 0.001 < float(np.std(differences)) < 0.1 / 5
 
 
+def test_exponents_that_differ_by_noise_alone_are_the_same_where_their_intervals_meet(grown: Grown) -> None:
+    one = exponent(grown(noise=0.3, seed=4, lengths=LENGTHS[:5]), "time")
+    assert one.base is not None and one.head is not None  # noqa: PT018 - both, for the type checker
+    assert one.base - one.head > 0.1  # more than is tolerated
+    assert one.verdict == "same"
+
+
 @pytest.fixture
 def steeper(grown: Grown) -> GateResult:
     """A gate whose only regressions are in the growth of memory."""
