@@ -92,7 +92,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """Standard deviations of rounding errors of each row, in unit roundoffs of the accumulator: :func:`term_sizes`."""
+    """How large rounding errors of each row may be, in unit roundoffs of the accumulator; see :func:`term_sizes`."""
 
     out: Tensor  # (rows,)
     dq: Tensor | None = None  # (rows,)
@@ -161,16 +161,12 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
 def term_sizes(
     case: Case, plane: Plane, scores: Tensor, weights: Tensor, out: Tensor, upstream: Tensor | None = None
 ) -> Terms:
-    """Standard deviations of each row's rounding errors where they are no fraction of the row itself.
-
-    Rounding to nearest is off by a uniform error of up to half the spacing of numbers: a third of that squared is its
-    variance. Sums are rounded at sizes in between: there, half the spacing is taken as a unit roundoff of the size.
+    """How large the rounding errors of each row may be where they are no fraction of the row itself.
 
     **Scores.** An error of a score is absolute, and the exponential makes it a relative one of the weight: with large
     scores, rows in which two keys compete have errors far beyond all others'. A score is a sum of ``head_dim`` products
     of random signs, whose accumulated error is about a unit roundoff of the product of the two vectors' norms, and it
-    is stored after the product and after each step that follows: scaling, cap, bias. With E² for that variance, errors
-    of the scores being independent, the first order of the softmax gives
+    is stored once. With E for that size, errors of the scores being independent, the first order of the softmax gives
 
     - a weight's relative error the variance ``E_ij² (1 - 2 w_ij) + sum_k w_ik² E_ik²``,
     - an output row's error the variance ``sum_j w_ij² E_ij² |v_j - out_i|²``.
@@ -181,24 +177,21 @@ def term_sizes(
     """
     import torch
 
+    stored = torch.finfo(getattr(torch, case.output_dtype)).eps
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32).eps
-    storing = torch.finfo(getattr(torch, case.output_dtype)).eps / summed  # in unit roundoffs of the accumulator
-    stores = 2 + (case.softcap is not None) + (plane.bias is not None)
     norm_v = plane.v.norm(dim=-1)
-    norms = case.scale * plane.q.norm(dim=-1, keepdim=True) * plane.k.norm(dim=-1)
-    visible = torch.where(weights == 0, 0.0, scores)
-    of_scores = (stores * (storing * _power_of_two(visible)).square() + norms.square()) / 3  # variances
-    moved = weights.square() * of_scores  # (rows, keys)
+    of_scores = stored / summed * torch.where(weights == 0, 0.0, scores).abs()
+    of_scores = of_scores + case.scale * plane.q.norm(dim=-1, keepdim=True) * plane.k.norm(dim=-1)
+    moved = (weights * of_scores).square()  # (rows, keys)
     distances = norm_v.square() - 2 * out @ plane.v.T + out.square().sum(-1, keepdim=True)
     of_out = (moved * distances.clamp_min(0)).sum(-1).sqrt()
     if plane.dout is None or upstream is None:
         return Terms(of_out)
     norm_dout = plane.dout.norm(dim=-1, keepdim=True)
     delta = (plane.dout * out).sum(-1, keepdim=True)
-    relative = (of_scores * (1 - 2 * weights) + moved.sum(-1, keepdim=True)).clamp_min(0)  # squared
+    relative = (of_scores.square() * (1 - 2 * weights) + moved.sum(-1, keepdim=True)).clamp_min(0)  # squared
     accumulated = norm_dout * (norm_v + out.norm(dim=-1, keepdim=True))
-    sizes = _power_of_two(upstream).square() + _power_of_two(delta).square()
-    cancelled = (storing**2 * sizes + accumulated.square()) / 3
+    cancelled = (stored / summed * (upstream.abs() + delta.abs()) + accumulated).square()
     of_delta = (moved * (upstream - delta).square()).sum(-1, keepdim=True)
     squares = weights.square() * (cancelled + relative * (upstream - delta).square() + of_delta)
     of_dv = weights.square() * relative * norm_dout.square()
@@ -207,10 +200,3 @@ def term_sizes(
         squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
     return Terms(of_out, dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())
-
-
-def _power_of_two(numbers: Tensor) -> Tensor:
-    """The largest power of two that is not above the number; half the spacing there is a unit roundoff of it."""
-    import torch
-
-    return torch.where(numbers == 0, 0.0, torch.exp2(torch.frexp(numbers).exponent - 1.0))

@@ -3,13 +3,10 @@
 Errors are measured against the float64 answer, in two scale-free ways: the RMS of the difference over the RMS of the
 answer, and the largest error of a row over that row's norm. The budget of either is twice what honest computations in
 the same dtype get wrong on the same inputs (twice, because both differ from the truth and from each other), plus a
-rounding term: one rounding of the result to its dtype, and the growth of accumulated rounding errors with the square
-root of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci.
-Comput. 2019).
-
-Some rounding errors are no fraction of the result: those of scores, which the exponential makes relative ones of the
-weights, and those of the terms that cancel in dQ and dK. Honest computations have them too, but where few rows decide
-they may have been lucky; then what is likely counts in place of what they got.
+rounding term: one rounding of the result to its dtype, the growth of accumulated rounding errors with the square root
+of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput.
+2019), and the rounding errors that are no fraction of the result: those of scores, which the exponential makes relative
+ones of the weights, and those of the terms that cancel in dQ and dK.
 """
 
 from __future__ import annotations
@@ -24,10 +21,6 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 _HONEST_FACTOR = 2.0
-_UNLIKELY = math.log(1e3)
-"""Of errors that honest computations may have been lucky not to have, one in 1,000 is larger: for a row in which two
-keys compete, whose scores were stored twice, that is, to first order, more than all roundings at their worst (2√3
-deviations). Where there are many such rows, honest computations have had such errors, and twice theirs is more."""
 _ACCUMULATED = 2.0
 """Of the accumulated term: a product and an addition are rounded for each term of a sum."""
 
@@ -79,26 +72,13 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
     return Error(rel, float(rows.max()), (*worst_row, int(difference[worst_row].abs().argmax())))
 
 
-def likely_size(answer: Tensor, deviations: Tensor) -> Error:
-    """What rounding errors hardly ever exceed, on the scales by which errors of the answer are measured.
-
-    A sum of independent rounding errors is sub-Gaussian with its own variance (a uniform error is). Where two keys
-    compete, the error of a row has one direction, and its norm exceeds ``s sqrt(2 x + 2 ln 2)`` with a probability of
-    exp(-x) at most; more directions are less apart. The squared norm of all rows exceeds
-    ``sum s² + 2 sqrt(x sum s⁴) + 2 x max s²`` as rarely (Hsu, Kakade and Zhang, "A tail inequality for quadratic forms
-    of subgaussian random vectors", Electron. Commun. Probab. 17, 2012).
-
-    Args:
-        answer: (..., rows, columns).
-        deviations: of the rows' errors, (..., rows).
-    """
+def relative_size(answer: Tensor, norms: Tensor) -> Error:
+    """Norms of rows' errors, shape (..., rows), on the scales by which errors of the answer are measured."""
     whole, scale = _scales(answer)
-    squares = deviations.square()
-    total = squares.sum() + 2 * (_UNLIKELY * squares.square().sum()).sqrt() + 2 * _UNLIKELY * squares.max()
-    of_one = math.sqrt(2 * (_UNLIKELY + math.log(2)))
-    rows = deviations / scale
-    worst = _unravel(int(rows.argmax()), rows.shape)
-    return Error(math.sqrt(float(total)) / whole, of_one * float(rows.max()), worst)
+    rows = norms / scale
+    return Error(
+        float(norms.square().sum().sqrt()) / whole, float(rows.max()), _unravel(int(rows.argmax()), rows.shape)
+    )
 
 
 def smallest_scale(answer: Tensor) -> float:
@@ -135,7 +115,7 @@ def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[f
         case: the problem.
         name: of the tensor.
         honest: what honest computations got wrong.
-        terms: what rounding errors of scores and of terms that cancel come to, in unit roundoffs of the accumulator.
+        terms: the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
     """
     import torch
 
@@ -145,21 +125,13 @@ def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[f
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
     once = stored.eps / 2
     rounding = once + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
-    likely = Error(0.0, 0.0, ()) if terms is None else terms
-    unit = summed.eps / 2
+    terms_rel, terms_max = (0.0, 0.0)
+    if terms is not None:
+        terms_rel, terms_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max
     return (
-        _allowed(honest.rel, unit * likely.rel) + rounding,
-        _allowed(honest.max, unit * likely.max) + 2 * rounding,
+        _HONEST_FACTOR * honest.rel + rounding + terms_rel,
+        _HONEST_FACTOR * honest.max + 2 * (rounding + terms_max),
     )
-
-
-def _allowed(honest: float, likely: float) -> float:
-    """Twice the honest error; more only where that is luck.
-
-    The honest error has rounding errors of scores and of terms that cancel in it already. If they happened to be small
-    there, all of it may be of other origins, and the two, being independent, add up as the root of squares.
-    """
-    return max(_HONEST_FACTOR * honest, math.hypot(honest, likely))
 
 
 def _reduction_length(case: Case, name: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.turns import value_signs
 from attnbench.oracle.arithmetic import EXACT, Arithmetic
-from attnbench.oracle.budget import Error, budget, likely_size, measure
+from attnbench.oracle.budget import Error, budget, measure, relative_size
 from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests
 
@@ -28,7 +28,7 @@ class Truth:
     answers: dict[str, Tensor]
     honest: dict[str, Error]
     terms: dict[str, Error]
-    """For all but ``lse``: how large rounding errors of their terms may be, in unit roundoffs, on an error's scales."""
+    """For all but ``lse``: rounding errors of their terms, in unit roundoffs, on the scales of an error."""
 
     @property
     def nbytes(self) -> int:
@@ -59,7 +59,7 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
     """Compute the answer, and what honest computations get wrong on the same inputs."""
     answers = reference(case, selection, repetition, EXACT)
     terms: dict[str, Error] = {
-        name: likely_size(answers[name], answers.pop(f"{name}_terms"))
+        name: relative_size(answers[name], answers.pop(f"{name}_terms"))
         for name in ("out", "dq", "dk", "dv")
         if name in answers
     }
