@@ -24,6 +24,17 @@ def compiled(function: Function) -> Function:
     return dispatcher
 
 
+def named(function: Function, name: str) -> Function:
+    """Name one of several functions that are made by the same lines, before it is compiled.
+
+    A name has to mean one code. Symbols in what is kept on disk are of qualified name, types and a number that counts
+    functions in the process that compiled it; when kernels from several processes are loaded into one, LLVM takes the
+    first of equal symbols for all of them.
+    """
+    function.__qualname__ = name
+    return function
+
+
 def kept(function: Callable[..., None], signature: Any) -> Callable[..., None]:
     """Compile a function with parallel loops for one signature, or load what an earlier process has compiled."""
     dispatcher: Callable[..., None] = njit(signature, parallel=True, cache=True, **OPTIONS)(function)

@@ -30,7 +30,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from .compiling import Array, compiled, intrinsic
+from .compiling import Array, compiled, intrinsic, named
 from .llvm import (
     Loop,
     constant,
@@ -119,7 +119,6 @@ def stripe(columns: int, *, add: bool) -> Callable[..., None]:
     """All rows of C in a stripe of so many vectors: tiles of six rows, and of two and one for what remains."""
     six, two, one = (micro_kernel(rows, columns, add=add) for rows in (6, 2, 1))
 
-    @compiled
     def cover(
         c: Array, c_at: int, c_row: int, a: Array, a_at: int, a_row: int, a_step: int, b: Array, b_at: int, b_row: int,
         rows: int, inner: int, factor: Array, factor_at: int,
@@ -140,7 +139,7 @@ def stripe(columns: int, *, add: bool) -> Callable[..., None]:
                 c, c_at + i * c_row, c_row, a, a_at + i * a_row, a_row, a_step, b, b_at, b_row, inner, factor, factor_at
             )
 
-    return cover
+    return compiled(named(cover, f"{'add' if add else 'set'}_stripe_of_{columns}"))
 
 
 WIDE = TARGET.columns

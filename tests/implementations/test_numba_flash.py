@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numba.core.dispatcher import Dispatcher
 
 from attnbench import make_case
 from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
@@ -190,6 +192,19 @@ def test_the_target_follows_from_what_the_processor_offers(features: set[str], m
     assert target.name == name
     # 6 rows of accumulators, a row of operands and one spread number have to fit into the register file.
     assert 6 * target.columns + target.columns + 1 <= (16 if name in {"AVX2", "128-bit vectors"} else 32)
+
+
+def test_a_name_means_one_code() -> None:
+    """Kernels that several processes compiled meet in one that loads them; LLVM then takes equal symbols for equal."""
+    package = "attnbench.implementations.numba_flash."
+    codes: dict[tuple[str, str], set[Any]] = {}
+    for one in (thing for thing in gc.get_objects() if issubclass(type(thing), Dispatcher)):
+        function = one.py_func
+        if function.__module__.startswith(package):
+            held = tuple(cell.cell_contents for cell in function.__closure__ or ())
+            codes.setdefault((function.__module__, function.__qualname__), set()).add((function.__code__, held))
+    assert ("product", "add_stripe_of_1") in {(module.removeprefix(package), name) for module, name in codes}
+    assert [name for name, found in codes.items() if len(found) > 1] == []
 
 
 AVX2 = "+64bit,+cmov,+cx8,+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
