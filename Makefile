@@ -18,8 +18,10 @@ h200: $(STAMP)  ## on a GPU: agreement and time of the scenario `h200`, and its 
 	else $(BIN)/attnbench run h200 --out $(H200_RUN); fi ; code=$$? ; \
 	if [ -e $(H200_RUN) ]; then echo "report: $$($(BIN)/attnbench report $(H200_RUN) --force)"; fi ; exit $$code
 
-test: $(STAMP) lint  ## everything that CI runs
-	$(BIN)/python -m pytest
+JOBS ?= 2
+
+test: $(STAMP) lint  ## everything that CI runs; JOBS=1: one test at a time
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
