@@ -28,7 +28,7 @@ from pathlib import Path
 from numba import types
 
 from .backward import backward_for
-from .compiling import kept
+from .compiling import kept, named
 from .decode import QUERIES, decode_for
 from .forward import forward_for
 from .softmax import TILE
@@ -68,5 +68,7 @@ def kernel(name: str, dtype: str) -> Callable[..., None]:
     written = [lse] if name != "backward" else [lse, *[tensor] * 3]
     source = {"forward": forward_for, "backward": backward_for, "decode": decode_for}[name](sources)
     signature = types.void(*given, *written, *rules)
-    function: Callable[..., None] = kept(source, signature)
+    # Each dtype has files of its own: Numba numbers those of one name, and two processes that compile different dtypes
+    # at the same moment would write the same number.
+    function: Callable[..., None] = kept(named(source, f"{name}_of_{dtype}"), signature)
     return function

@@ -207,6 +207,12 @@ def test_a_name_means_one_code() -> None:
     assert [name for name, found in codes.items() if len(found) > 1] == []
 
 
+def test_each_dtype_is_kept_in_files_of_its_own() -> None:
+    """Numba gives the files of one name numbers, and processes that compile at the same moment the same number."""
+    kernels = [part("entry").kernel("decode", dtype) for dtype in ("float32", "bfloat16")]
+    assert len({one.py_func.__qualname__ for one in kernels}) == 2
+
+
 AVX2 = "+64bit,+cmov,+cx8,+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
 PROGRAM = """
 import sys
