@@ -55,12 +55,12 @@ def check(attnbench: Command, scenario: str | Path, names: Sequence[str], out: s
     chosen = [argument for one in AVAILABLE if one.name in names for argument in ("-i", f"^{one.name}$")]
     if not chosen:
         return []
-    finished = attnbench("check", scenario, *chosen, "--out", out, timeout_s=1200)
+    finished = attnbench("check", scenario, *chosen, "--out", out, timeout_s=2400)
     assert (attnbench.folder / out).exists(), finished.err
     return records_of(attnbench.folder / out)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("found", AVAILABLE, ids=lambda found: found.name)
 def test_it_agrees_with_the_oracle_on_everything_that_it_declares(
     found: Found, records: dict[str, list[dict[str, Any]]]
@@ -75,7 +75,7 @@ def test_it_agrees_with_the_oracle_on_everything_that_it_declares(
         pytest.skip(f"it supports none of these cases here: {'; '.join(sorted(reasons))[:300]}")
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     "found", [one for one in AVAILABLE if one.name in itertools.chain(*SLOW)], ids=lambda found: found.name
 )
