@@ -24,7 +24,7 @@ def blocked(q, k, v, case):
     return out
 """
 QUADRATIC = LINEAR.replace(
-    "    out = np.empty(", "    marks = np.ones((q.shape[2], 3 * q.shape[2] // 2), bool)\n    out = np.empty("
+    "    out = np.empty(", "    marks = np.ones((q.shape[2], 3 * q.shape[2]), bool)\n    out = np.empty("
 )
 SCENARIO = """
 description = "Five lengths over a factor of 16, weighed and not timed."

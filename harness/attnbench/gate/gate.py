@@ -283,7 +283,8 @@ def growth_verdicts(
         if verdict is not None:
             verdicts.append(verdict)
         else:
-            refused.setdefault(growth.refusal or "", []).append(f"{quantity} of {series.label}")
+            why = growth.refusal or (again and again.refusal) or ""
+            refused.setdefault(why, []).append(f"{quantity} of {series.label}")
     notes = [
         f"No exponent of {' and '.join(whose[:2])}{f' and {len(whose) - 2} more' * (len(whose) > 2)}: {reason}."
         for reason, whose in refused.items()

@@ -33,6 +33,8 @@ FARTHER = 8
 """A sentence tells what becomes of a steeper term at so many times the longest length."""
 USUAL = {"time": 2.0, "memory": 1.0}
 """What attention cannot do without, where base's own growth is not seen: n^2 products, n outputs."""
+_SEEN = 2
+"""A peak of more than so many times the method's resolution is read nearly the same in each process."""
 _FOLLOWS_THE_LENGTH = ("seqlen_q", "seqlen_kv", "prefix_len", "document_lengths", "kv_lengths")
 
 
@@ -95,14 +97,20 @@ class Growth:
     saves: Steeper | None
     """Where what head saves follows a steeper law than head itself."""
     rise: float
-    """Logarithm of head over base at the longest length, less the least one of the shorter lengths."""
+    """Logarithm of head over base at the longest length, less the least one of the shorter lengths that are points
+    of a law; 0 where there are none."""
     fall: float
     """The same of base over head."""
 
     @property
+    def has_laws(self) -> bool:
+        """Whether both sides follow one."""
+        return isinstance(self.base, Scaling) and isinstance(self.head, Scaling)
+
+    @property
     def refusal(self) -> str | None:
         """Why nothing can be said; one phrase."""
-        if self.adds or self.saves or (isinstance(self.base, Scaling) and isinstance(self.head, Scaling)):
+        if self.adds or self.saves or self.has_laws:
             return None
         refused = self.base if isinstance(self.base, Refusal) else self.head
         assert isinstance(refused, Refusal)
@@ -168,7 +176,7 @@ def growth_of(series: Series, quantity: Quantity) -> Growth | None:
     head = [values[1] for _, values in points]
     seen = [row for row, (cell, _) in enumerate(points) if quantity == "time" or _is_seen(cell)]
     laws = [fit_scaling([lengths[row] for row in seen], [side[row] for row in seen]) for side in (base, head)]
-    ratios = [math.log(_mean(h) / _mean(b)) for b, h in zip(base, head, strict=True)]
+    ratios = [math.log(_mean(head[row]) / _mean(base[row])) for row in seen]
     extras = [_extra(cell, quantity, b, h) for (cell, _), b, h in zip(points, base, head, strict=True)]
     more = [Extra(length=n, value=v, half=half) for n, (v, half) in zip(lengths, extras, strict=True)]
     less = [dataclasses.replace(extra, value=-extra.value) for extra in more]
@@ -179,8 +187,8 @@ def growth_of(series: Series, quantity: Quantity) -> Growth | None:
         head=laws[1],
         adds=_another_law(more, [_mean(b) for b in base], floor, laws[0], laws[1], USUAL[quantity]),
         saves=_another_law(less, [_mean(h) for h in head], floor, laws[1], laws[0], USUAL[quantity]),
-        rise=ratios[-1] - min(ratios[:-1]),
-        fall=max(ratios[:-1]) - ratios[-1],
+        rise=ratios[-1] - min(ratios[:-1]) if len(ratios) > 1 else 0.0,
+        fall=max(ratios[:-1]) - ratios[-1] if len(ratios) > 1 else 0.0,
     )
 
 
@@ -216,7 +224,8 @@ def _extra(
     """The difference, head less base, and half of its interval: by rounds for time, by the method for memory."""
     apart = [h - b for b, h in zip(base, head, strict=True)]
     if quantity == "memory":
-        return _mean(apart), max(MEMORY_FLOOR_BYTES, _resolution(cell)) / 2
+        off = _resolution(cell) / 2 if _is_seen(cell) else _resolution(cell)
+        return _mean(apart), max(MEMORY_FLOOR_BYTES / 2, off)
     if len(apart) < LEAST_ROUNDS:
         return _mean(apart), math.inf
     sd = statistics.stdev(apart)
@@ -309,8 +318,11 @@ def _values(cell: Observed, quantity: Quantity) -> tuple[list[float], list[float
 
 
 def _is_seen(cell: Observed) -> bool:
-    """Whether the peaks of both sides are more than what the method reads for an empty call: points of a law."""
-    return min(*cell.base.peaks, *cell.head.peaks) > _resolution(cell)
+    """Whether the peaks of both sides are points of a law: a smaller one may be read a third too small.
+
+    The kernel's count lags by as much as the resolution, and by another part of it in each process.
+    """
+    return min(*cell.base.peaks, *cell.head.peaks) > _SEEN * _resolution(cell)
 
 
 def _resolution(cell: Observed) -> float:

@@ -133,7 +133,10 @@ def growth_verdict(
         tolerated: difference of exponents.
     """
     suspected = first.changed(tolerated)
-    weighed = again if suspected and again is not None and again.refusal is None else first
+    weighed = first
+    # A term beside no law that is not there in fresh processes has not come back; two laws that are not are unknown.
+    if suspected and again is not None and (again.refusal is None or not first.has_laws):
+        weighed = again
     if weighed.refusal is not None:
         return None
     name: Name = "same"
