@@ -3,6 +3,11 @@
 Dao, "FlashAttention-2" (2023), algorithm 2, in two passes: dK and dV stay with a block of keys while queries stream
 past, dQ stays with a block of queries while keys stream past. Scores are computed twice so (seven matrix products, not
 five); in return nothing is added up by atomics, and the same inputs always give the same bits.
+
+A weight is ``exp2((score - LSE) * log2(e))``. FlashAttention-2 has one multiply-add in its place, of the product and
+the LSE times log2(e); but rounding that LSE is an error of u abs(LSE) in every weight of a row, and here no sum of
+weights follows that has the same error and cancels it (in the forward pass one does). The price is a multiplication for
+each weight, beside 3 or 4 products over the head dim.
 """
 
 from __future__ import annotations
@@ -115,11 +120,11 @@ def dk_dv(
                     )  # fmt: skip
                     rows = start_m + tl.arange(0, BLOCK_M)
                     # An LSE of +inf gives rows that are none a weight of 0.
-                    lse = tl.load(lse_ptr + row_of_all + rows, mask=rows < size.seqlen_q, other=float("inf")) * LOG2_E
+                    lse = tl.load(lse_ptr + row_of_all + rows, mask=rows < size.seqlen_q, other=float("inf"))
                     delta = tl.load(delta_ptr + row_of_all + rows, mask=rows < size.seqlen_q, other=0.0)
                     raw = product(k, tl.trans(q), tl.zeros([BLOCK_N, BLOCK_M], tl.float32), PRECISION, DROP)
                     scores = modified(raw, rows[None, :], keys[:, None], head, size, scoring, MOD)
-                    weights = tl.exp2(scores - lse[None, :])  # (BLOCK_N, BLOCK_M)
+                    weights = tl.exp2((scores - lse[None, :]) * LOG2_E)  # (BLOCK_N, BLOCK_M)
                     if stretch != 1:
                         is_visible = (rows[None, :] >= first[:, None]) & (rows[None, :] < beyond[:, None])
                         weights = tl.where(is_visible, weights, 0.0)
@@ -167,7 +172,7 @@ def dq(
         BLOCK_M, BLOCK_DV, False, EVEN_DIM_V, TMA,
     )  # fmt: skip
     row_of_all = tl.cast(pair, tl.int64) * size.seqlen_q + rows
-    lse = tl.load(lse_ptr + row_of_all, mask=rows < size.seqlen_q, other=float("inf")) * LOG2_E
+    lse = tl.load(lse_ptr + row_of_all, mask=rows < size.seqlen_q, other=float("inf"))
     delta = tl.load(delta_ptr + row_of_all, mask=rows < size.seqlen_q, other=0.0)
     total = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for stretch in tl.static_range(3):
@@ -190,7 +195,7 @@ def dq(
                 keys = start_n + tl.arange(0, BLOCK_N)
                 raw = product(q, tl.trans(k), tl.zeros([BLOCK_M, BLOCK_N], tl.float32), PRECISION, DROP)
                 scores = modified(raw, rows[:, None], keys[None, :], head, size, scoring, MOD)
-                weights = tl.exp2(scores - lse[:, None])
+                weights = tl.exp2((scores - lse[:, None]) * LOG2_E)
                 if stretch != 1:
                     is_visible = (keys[None, :] >= low[:, None]) & (keys[None, :] < high[:, None])
                     weights = tl.where(is_visible, weights, 0.0)

@@ -58,7 +58,7 @@ def partial(
         k_ptr, v_ptr: (batch, heads_kv, seqlen_kv, dim), or with ``PAGED`` (pages, heads_kv, page_size, dim) as strides
             tell, with ``table_ptr`` (batch, pages_each), int32.
         part_ptr: (splits, batch, heads_q, seqlen_q, head_dim_v), float32: output of these keys alone.
-        lse_ptr: (splits, batch, heads_q, seqlen_q), float32: their LSE, to base 2.
+        lse_ptr: (splits, batch, heads_q, seqlen_q), float32: their LSE.
         keys_each: keys of a stretch, a multiple of ``BLOCK_N``.
     """
     split, pair = tl.program_id(0), tl.program_id(2)
@@ -85,7 +85,7 @@ def partial(
     weight = tl.zeros([BLOCK_M], tl.float32)
     if SINK:  # once, not once for each stretch
         if split == 0:
-            maximum = tl.load(sink_ptr + heads) * LOG2_E
+            maximum = tl.load(sink_ptr + heads)
             weight = tl.full([BLOCK_M], 2.0**SHIFT, tl.float32)
     total = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
     at_k, at_v, table = k_ptr, v_ptr, table_ptr
@@ -103,10 +103,10 @@ def partial(
         is_visible = (keys[None, :] >= low[:, None]) & (keys[None, :] < high[:, None])
         scores = tl.where(is_visible, scores, float("-inf"))
         highest = tl.maximum(maximum, tl.max(scores, 1))
-        reference = tl.where(highest == float("-inf"), 0.0, highest - SHIFT)
-        weights = tl.exp2(scores - reference[:, None])
+        subtracted = tl.where(highest == float("-inf"), 0.0, highest)
+        weights = tl.exp2((scores - subtracted[:, None]) * LOG2_E + SHIFT)
         v = load_keys(at_v, v_strides, table, head_kv, keys, is_key, size.head_dim_v, page_size, BLOCK_DV, PAGED)
-        decay = tl.exp2(maximum - (reference + SHIFT))
+        decay = tl.exp2((maximum - subtracted) * LOG2_E)
         total = product(rounded(weights, v, DROP), v, total * decay[:, None], PRECISION, DROP)
         weight = weight * decay + tl.sum(weights, 1)
         maximum = highest
@@ -115,7 +115,8 @@ def partial(
     weight = tl.where(empty, 1.0, weight)
     planes = (tl.num_programs(2) // heads_kv) * size.heads_q
     row_of_all = ((tl.cast(split, tl.int64) * planes + batch * size.heads_q + heads) * size.seqlen_q) + queries
-    tl.store(lse_ptr + row_of_all, tl.where(empty, float("-inf"), maximum - SHIFT + tl.log2(weight)), mask=is_row)
+    lse = tl.where(empty, float("-inf"), maximum + (tl.log2(weight) - SHIFT) * LN_2)
+    tl.store(lse_ptr + row_of_all, lse, mask=is_row)
     dims_v = tl.arange(0, BLOCK_DV)
     tl.store(
         part_ptr + row_of_all[:, None] * size.head_dim_v + dims_v[None, :],
@@ -133,7 +134,7 @@ def merge(
 
     Args:
         part_ptr: (splits, rows, dim), float32.
-        part_lse_ptr: (splits, rows), float32, to base 2; -inf where a part saw nothing.
+        part_lse_ptr: (splits, rows), float32; -inf where a part saw nothing.
         out_ptr: (rows, dim).
         lse_ptr: (rows), float32, natural logarithm.
     """
@@ -144,7 +145,7 @@ def merge(
     lse = tl.load(part_lse_ptr + at, mask=is_part, other=float("-inf"))
     highest = tl.max(lse, 0)
     reference = tl.where(highest == float("-inf"), 0.0, highest)
-    weights = tl.exp2(lse - reference)
+    weights = tl.exp2((lse - reference) * LOG2_E)
     weight = tl.sum(weights, 0)
     values = tl.load(
         part_ptr + at[:, None] * dim + dims[None, :], mask=is_part[:, None] & (dims[None, :] < dim), other=0.0
@@ -154,4 +155,4 @@ def merge(
     if DROP > 0:
         total = rounded(total, total, 16)
     tl.store(first + dims, total.to(out_ptr.dtype.element_ty), mask=dims < dim)
-    tl.store(lse_ptr + row, (highest + tl.log2(tl.where(weight == 0.0, 1.0, weight))) * LN_2)
+    tl.store(lse_ptr + row, highest + tl.log2(tl.where(weight == 0.0, 1.0, weight)) * LN_2)

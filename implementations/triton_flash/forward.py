@@ -59,11 +59,15 @@ def forward(
     q = load_tile(
         q_src, q_strides, batch, head, start_m, size.seqlen_q, size.head_dim, BLOCK_M, BLOCK_D, False, EVEN_DIM, TMA
     )
+    # What a number of `scores` is worth. Where nothing but the scale is missing, it waits for the multiply-add below.
+    unit = scoring.scale if MOD == PLAIN and not SINK else 1.0
+    factor = unit * LOG2_E
     maximum = tl.full([BLOCK_M], float("-inf"), tl.float32)
     weight = tl.zeros([BLOCK_M], tl.float32)
     if SINK:  # a key of its own that every row sees, and that has no value
-        maximum = tl.zeros([BLOCK_M], tl.float32) + tl.load(sink_ptr + head) * LOG2_E
+        maximum = tl.zeros([BLOCK_M], tl.float32) + tl.load(sink_ptr + head)
         weight += 2.0**SHIFT
+    reference = maximum * factor - SHIFT  # weights are powers of 2 of how far a score is above it
     total = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
 
     for stretch in tl.static_range(3):  # the left edge of the mask, full blocks, the right edge
@@ -82,34 +86,36 @@ def forward(
                 )  # fmt: skip
                 scores = product(q, tl.trans(k), tl.zeros([BLOCK_M, BLOCK_N], tl.float32), PRECISION, DROP)
                 keys = start_n + tl.arange(0, BLOCK_N)
-                if MOD == PLAIN:  # the scale waits: with it, subtracting the maximum is one multiply-add
-                    factor = scoring.scale * LOG2_E
-                else:
-                    factor = 1.0
+                if MOD != PLAIN or SINK:
                     scores = modified(scores, rows[:, None], keys[None, :], head, size, scoring, MOD)
                 if stretch != 1:
                     is_visible = (keys[None, :] >= low[:, None]) & (keys[None, :] < high[:, None])
                     scores = tl.where(is_visible, scores, float("-inf"))
 
-                highest = tl.maximum(maximum, tl.max(scores, 1) * factor)
-                reference = highest - SHIFT
+                maximum = tl.maximum(maximum, tl.max(scores, 1))
+                before, reference = reference, maximum * factor - SHIFT
+                subtracted = reference
                 if stretch != 1:  # a row that has seen nothing yet: -inf - -inf would be NaN
-                    reference = tl.where(highest == float("-inf"), 0.0, reference)
-                weights = tl.exp2(scores * factor - reference[:, None])
+                    subtracted = tl.where(maximum == float("-inf"), 0.0, reference)
+                # One instruction, and one rounding, of a number that is small where weights are not. The reference was
+                # rounded, too: that is the same factor in all weights of a row, of which the end takes account.
+                weights = tl.exp2(tl.fma(scores, factor, -subtracted[:, None]))
                 v = load_tile(
                     v_src, v_strides, batch, head_kv, start_n, size.seqlen_kv, size.head_dim_v,
                     BLOCK_N, BLOCK_DV, stretch == 1, EVEN_DIM_V, TMA,
                 )  # fmt: skip
                 # When the maximum of a row grows, what was summed so far shrinks with it.
-                decay = tl.exp2(maximum - (reference + SHIFT))
+                decay = tl.exp2(before - subtracted)
                 total = product(rounded(weights, v, DROP), v, total * decay[:, None], PRECISION, DROP)
                 weight = weight * decay + tl.sum(weights, 1)
-                maximum = highest
 
-    # A row that sees nothing: output 0 / 1, LSE -inf + log2(1).
+    # A row that sees nothing: output 0 / 1, LSE -inf.
     empty = weight == 0.0
     weight = tl.where(empty, 1.0, weight)
     is_row = rows < size.seqlen_q
-    lse = tl.where(empty, float("-inf"), (maximum - SHIFT + tl.log2(weight)) * LN_2)
+    # The largest score, exactly, and by how much the sum of weights exceeds that score's own weight. (It is not
+    # `reference + log2(weight)` in other units: see `modified`.)
+    of_maximum = tl.fma(maximum, factor, -reference)
+    lse = tl.where(empty, float("-inf"), tl.fma(maximum, unit, (tl.log2(weight) - of_maximum) * LN_2))
     tl.store(lse_ptr + tl.cast(pair, tl.int64) * size.seqlen_q + rows, lse, mask=is_row)
     store_tile(out_ptr, total / weight[:, None], pair, start_m, size.seqlen_q, size.head_dim_v, BLOCK_M, BLOCK_DV, DROP)

@@ -182,20 +182,24 @@ def tanh(x):
 
 @triton.jit
 def modified(raw, rows, keys, head, size, scoring, MOD: tl.constexpr):
-    """Scores times log2(e), from products of queries and keys: scaled, capped, biased.
+    """Scores, from products of queries and keys: scaled, capped, biased.
+
+    Not times log2(e), which exp2 will want: an LSE in those units is rounded once more on its way to the caller, and
+    once more on its way back, and of a large LSE such a rounding is a large error of every weight. The difference of
+    a score and its LSE is small, and may be multiplied.
 
     ``rows`` and ``keys`` are indices which broadcast to the shape of ``raw``.
     """
     if MOD == SOFTCAP:
-        return tanh(raw * (scoring.scale / scoring.softcap)) * (scoring.softcap * LOG2_E)
+        return tanh(raw * (scoring.scale / scoring.softcap)) * scoring.softcap
     elif MOD == ALIBI:  # noqa: RET505
         slope = tl.load(scoring.table + head)
         distance = tl.abs(keys - rows - size.offset).to(tl.float32)
-        return (raw * scoring.scale - slope * distance) * LOG2_E
+        return raw * scoring.scale - slope * distance
     elif MOD == RELATIVE:
         is_there = (rows < size.seqlen_q) & (keys < size.seqlen_kv)
         biases = scoring.table + tl.cast(head, tl.int64) * (size.seqlen_q + size.seqlen_kv - 1)
         bias = tl.load(biases + keys - rows + size.seqlen_q - 1, mask=is_there, other=0.0)
-        return (raw * scoring.scale + bias) * LOG2_E
+        return raw * scoring.scale + bias
     else:
-        return raw * (scoring.scale * LOG2_E)
+        return raw * scoring.scale
