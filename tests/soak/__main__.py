@@ -2,7 +2,8 @@
 
 Judges every implementation of the registry on the cases of the bundled scenarios, for many seeds, and looks at
 identities. Sequences are cut to a few hundred tokens. A line for each (case, seed) goes into a file, so that the same
-command goes on where it was ended; the table at the end is made from the file. Exit code 1 where anything disagreed.
+command goes on where it was ended; the tables at the end are made from the file. Exit code 1 where anything disagreed.
+Every case gets its first seed before any gets its second, then the smallest cases get all of theirs.
 
 Within a process implementations are called and judged one after the other: they are our own, nothing is timed, and the
 answer of a case is computed once for all of them. After a change of what is judged, start with another file.
@@ -37,17 +38,19 @@ def main() -> int:
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(arguments.threads)))
     from attnbench.machine.settle import settle_torch
     from attnbench.sweep.load import bundled_scenarios
+    from tests.soak.coverage import coverage
     from tests.soak.units import Judge, cases_of, implementations, units
 
     warnings.simplefilter("ignore")
     settle_torch(arguments.threads)
     chosen = implementations(arguments.include, arguments.exclude)
-    cases = cases_of(arguments.scenario or sorted(bundled_scenarios()), arguments.tokens)
+    scenarios = arguments.scenario or sorted(bundled_scenarios())
+    cases = cases_of(scenarios, arguments.tokens)
     gc.collect()
     gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
-    planned = units(cases, range(arguments.first, arguments.first + arguments.seeds), arguments.order)
+    planned = units(cases, range(arguments.first, arguments.first + arguments.seeds))
     wanted = {unit.name for unit in planned}
-    done = {report.unit: report for report in read(arguments.out) if report.unit in wanted}
+    done = {report.unit: report for report in read([arguments.out]) if report.unit in wanted}
     ends = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
     with arguments.out.open("a") as file, tempfile.TemporaryDirectory(prefix="soak-", dir=MEMORY) as folder:
         for unit in planned:
@@ -64,6 +67,9 @@ def main() -> int:
             file.flush()
             for alarm in judged.report.alarms:
                 say("{implementation}, {label}, repetition {repetition}: {sentence}".format(**alarm))
+    done = together([*done.values(), *(report for report in read(arguments.beside) if report.unit in wanted)])
+    for line in coverage(scenarios, arguments.tokens, done.values()):
+        say(line)
     return table(planned, done)
 
 
@@ -75,23 +81,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", help="repeatable; default: all that are bundled")
     parser.add_argument("-i", "--include", action="append", default=[], help="implementations, a regular expression")
     parser.add_argument("-x", "--exclude", action="append", default=[])
-    parser.add_argument("--minutes", type=float, help="stop after so long; what is done is a random part of all")
+    parser.add_argument("--minutes", type=float, help="stop after so long")
     parser.add_argument("--cell-seconds", type=float, default=3.0, help="slow implementations get fewer values")
     parser.add_argument("--tokens", type=int, default=720, help="longer sequences are cut")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--order", type=int, default=0, help="another number, another order")
     parser.add_argument("--out", type=Path, default=Path("results/runs/soak.jsonl"))
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="files of other commands, for the tables")
     return parser.parse_args()
 
 
-def read(path: Path) -> Iterator[Report]:
+def read(paths: Iterable[Path]) -> Iterator[Report]:
     """What earlier commands have written; a torn last line is forgotten."""
     from tests.soak.units import Report
 
-    if path.exists():
-        for line in path.read_text().splitlines(keepends=True):
+    for path in paths:
+        for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
             if line.endswith("\n"):
                 yield Report(**json.loads(line))
+
+
+def together(reports: Iterable[Report]) -> dict[str, Report]:
+    """One report for each unit, of whatever implementations."""
+    from tests.soak.units import added
+
+    found: dict[str, list[Report]] = {}
+    for report in reports:
+        found.setdefault(report.unit, []).append(report)
+    return {unit: added(reports_of_it, unit) for unit, reports_of_it in found.items()}
 
 
 def table(planned: list[Unit], done: dict[str, Report]) -> int:

@@ -14,11 +14,13 @@ from attnbench.mutants.collection import mutants
 from attnbench.mutants.mutant import implementation_of
 from attnbench.mutants.steps import Steps
 from tests.conftest import REPOSITORY
-from tests.soak.units import VALUES_OF_A_SEED, Judge, added, bounded, cases_of, units
+from tests.soak.__main__ import together
+from tests.soak.coverage import coverage
+from tests.soak.units import VALUES_OF_A_SEED, Judge, Report, added, bounded, cases_of, units
 
 CASE = make_case(heads_q=2, seqlen_q=65, head_dim=16, mask="causal", mode="backward")
 
-[UNIT] = units([CASE], [0], order=0)
+[UNIT] = units([CASE], [0])
 
 
 def judge(tmp_path: Path, *names: str) -> Judge:
@@ -50,16 +52,36 @@ def test_a_slow_implementation_gets_fewer_values(tmp_path: Path) -> None:
 
 
 def test_values_differ_from_seed_to_seed_and_within_one() -> None:
-    many = units([CASE], range(3), order=0)
+    many = units([CASE], range(3))
     assert len({unit.name for unit in many}) == 3
     assert [unit.case.seed for unit in many] == [0, 1, 2]
 
 
-def test_a_soak_that_is_ended_early_has_seen_each_case_equally_often() -> None:
+def test_a_soak_that_is_ended_early_has_seen_every_case_and_the_small_ones_with_all_seeds() -> None:
     cases = cases_of(["edge-shapes"], 720)
-    half = units(cases, range(2), order=3)[: len(cases)]
-    assert {unit.case.case_id for unit in half} == {case.case_id for case in cases}
-    assert [unit.case for unit in half] != cases
+    planned = [unit.case for unit in units(cases, [1, 2, 3])]
+    first, others = planned[: len(cases)], planned[len(cases) :]
+    assert {case.seed for case in first} == {1}
+    assert {case.label() for case in first} == {case.label() for case in cases}
+    assert [case.seed for case in others[:4]] == [2, 3, 2, 3]
+    assert others[0].seqlen_q * others[0].seqlen_kv < others[-1].seqlen_q * others[-1].seqlen_kv
+
+
+def test_the_tables_say_for_each_scenario_how_much_each_implementation_saw() -> None:
+    one, *_, last = cases_of(["edge-shapes"], 720)
+    reports = [
+        *(Report(f"{one.case_id}/{seed}", pairs={"a/b": 10, "c/d": 10}) for seed in (1, 2)),
+        Report(f"{last.case_id}/1", pairs={"a/b": 4}),
+    ]
+    assert list(coverage(["edge-shapes"], 720, reports))[1:] == [
+        "    a/b                        1 cases with 20 sets of values, 1 with 4",
+        "    c/d                        1 cases with 20 sets of values",
+    ]
+
+
+def test_what_two_commands_saw_of_a_unit_is_one_report() -> None:
+    both = together([Report("x/1", pairs={"a/b": 10}), Report("x/1", pairs={"c/d": 2}), Report("y/1")])
+    assert {unit: report.pairs for unit, report in both.items()} == {"x/1": {"a/b": 10, "c/d": 2}, "y/1": {}}
 
 
 def test_reports_add_up(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import random
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -45,14 +44,19 @@ class Unit:
 
 def cases_of(scenarios: Iterable[str], most_tokens: int) -> list[Case]:
     """The cases of some scenarios with seed 0, each once; longer sequences and larger batches are cut."""
-    found: dict[str, Case] = {}
-    for name in scenarios:
-        scenario = load_scenario(name)
-        for planned in expand(scenario, {}):
-            if scenario.excluded(planned.case, device="cpu", implementation="soak/any") is None:
-                case = bounded(planned.case, most_tokens)
-                found[case.case_id] = case
-    return list(found.values())
+    of_each = [cases_of_one(name, most_tokens) for name in scenarios]
+    return list({case.case_id: case for cases in of_each for case in cases}.values())
+
+
+def cases_of_one(name: str, most_tokens: int) -> list[Case]:
+    """The cases of one scenario, see :func:`cases_of`."""
+    scenario = load_scenario(name)
+    wanted = [
+        bounded(planned.case, most_tokens)
+        for planned in expand(scenario, {})
+        if scenario.excluded(planned.case, device="cpu", implementation="soak/any") is None
+    ]
+    return list({case.case_id: case for case in wanted}.values())
 
 
 def bounded(case: Case, most_tokens: int) -> Case:
@@ -93,12 +97,23 @@ def _loaded(one: Found) -> Implementation:
     return next(i for i in implementations_of(load_module(one.origin)) if i.declaration.name == one.name)
 
 
-def units(cases: Sequence[Case], seeds: Sequence[int], order: int) -> list[Unit]:
-    """All (case, seed), seed after seed, the cases of each in an order that is the same for the same number."""
-    shuffled = list(cases)
-    random.Random(order).shuffle(shuffled)
-    named = [(case, dataclasses.replace(case, seed=0).case_id) for case in shuffled]
-    return [Unit(dataclasses.replace(case, seed=seed), f"{name}/{seed}") for seed in seeds for case, name in named]
+def units(cases: Sequence[Case], seeds: Sequence[int]) -> list[Unit]:
+    """All (case, seed): the first seed of every case, then all others case after case, always the smallest first.
+
+    So a soak that is ended early has seen every case, and most of them with all seeds.
+    """
+    ordered = sorted(cases, key=_cost)
+    named = [(case, dataclasses.replace(case, seed=0).case_id) for case in ordered]
+    first, others = seeds[:1], seeds[1:]
+    planned = [(case, name, seed) for seed in first for case, name in named]
+    planned += [(case, name, seed) for case, name in named for seed in others]
+    return [Unit(dataclasses.replace(case, seed=seed), f"{name}/{seed}") for case, name, seed in planned]
+
+
+def _cost(case: Case) -> int:
+    """In what the oracle computes, roughly."""
+    pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
+    return pairs * (case.head_dim + case.head_dim_v) * (3 if case.needs_gradients else 1)
 
 
 @dataclasses.dataclass
@@ -196,9 +211,9 @@ class Judge:
         )
 
 
-def added(reports: Iterable[Report]) -> Report:
+def added(reports: Iterable[Report], unit: str = "all") -> Report:
     """All of a soak's reports in one."""
-    total = Report("all")
+    total = Report(unit)
     pairs: collections.Counter[str] = collections.Counter()
     for report in reports:
         pairs.update(report.pairs)
