@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from attnbench.cli.disagreements import Disagreements, told
 from attnbench.runner.plan import estimate_s
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ _QUIET = ("ok", "unsupported", "unavailable", "skipped")
 
 
 class Progress:
-    """A bar on a terminal; elsewhere one line for each cell that did not go well, and one now and then."""
+    """A bar on a terminal, and everywhere a few lines for a cell that did not go well.
+
+    Of an implementation that disagrees again and again, only for the first such cells.
+    """
 
     def __init__(self, cells: Sequence[Cell], sampling_s: float) -> None:
         from rich.console import Console
@@ -31,6 +35,7 @@ class Progress:
         self._spent = self._done = 0.0
         self._began = time.monotonic()
         self._counts: collections.Counter[str] = collections.Counter()
+        self.disagreements = Disagreements()
         self.console = Console(stderr=True)
         self._bar = Bar(
             BarColumn(bar_width=24),
@@ -68,10 +73,9 @@ class Progress:
         counts = " ".join(f"{count} {status}" for status, count in sorted(self._counts.items()))
         left = f"{max(0.0, self._left) * pace:.0f} s left" if self._done else ""
         self._bar.update(self._task, advance=1, counts=counts, left=left)
-        if record.status not in _QUIET:
-            self.says(
-                f"{record.status}: {record.implementation}, {cell.case.label()}: {record.reason}\n    {record.repro}"
-            )
+        in_full = self.disagreements.saw(cell.case, record)
+        if record.status not in _QUIET and in_full:
+            self.says(told(cell.case, record))
 
     def says(self, sentence: str) -> None:
         """A line for the person, above the bar."""

@@ -284,6 +284,8 @@ def _execute(request: Request, cells: list[Cell], header: dict[str, object], wri
     with Progress(cells, request.sampling_s) as progress:
         outcome = execute(cells, setting_of(request, header), writer, progress, shares)
     writer.close()
+    for line in progress.disagreements.summary():
+        sys.stderr.write(f"{line}\n")
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
     sys.stderr.write(f"{counts or 'no cell was run'}\n{outcome.shares.sentence()}\n")
     if outcome.broken:

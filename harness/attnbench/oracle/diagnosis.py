@@ -151,6 +151,8 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
         yield f"without its mask ({case.mask})", other(mask="none")
     if case.score_mod != "none":
         yield f"without {case.score_mod}", other(score_mod="none", softcap=None)
+    for width in sorted({64, 128, 2 ** math.ceil(math.log2(case.head_dim)), case.head_dim_v} - {case.head_dim}):
+        yield f"with the scale of head_dim {width}", other(scale=1 / math.sqrt(width))
     yield "if scores are not scaled", other(scale=1.0)
     yield "if scores are scaled twice", other(scale=case.scale**2)
     yield "with powers of 2 instead of e", other(scale=case.scale * math.log(2))

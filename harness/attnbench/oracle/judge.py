@@ -154,6 +154,8 @@ def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: dict[str, 
     """NaN and infinities must stand exactly where they ought to."""
     import torch
 
+    if bool(torch.isfinite(got).all()) and bool(torch.isfinite(answer).all()):
+        return None
     differs = ~torch.isfinite(got) & ~torch.isfinite(answer) & ~((got == answer) | (got.isnan() & answer.isnan()))
     differs |= torch.isfinite(got) != torch.isfinite(answer)
     if not bool(differs.any()):
@@ -185,7 +187,7 @@ def _judge_values(
     )
     kind = "error" if beyond == error.rel else "error of its worst row"
     return (
-        f"{name}: {kind} {beyond:.2e} is {_times(ratio)} its budget {allowed:.2e}; worst at {describe_index(where)} "
+        f"{name}: {kind} {beyond:.2e} is {_times(ratio)} its budget {allowed:.2e}, worst at {describe_index(where)} "
         f"({_number(float(got[error.worst]))} instead of {_number(float(answer[error.worst]))})"
     )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 TILES = (256, 128, 64, 32, 16)
+_ALL_OF_IT = "all of it is wrong, and no mask, scale or head map that is often confused gives the same"
 
 
 def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Tensor, allowed: float) -> str | None:
@@ -46,7 +47,7 @@ def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Te
         return f"{where}{', and ' if where else ''}what is wrong is {factor:.4g} times what it should be"
     if name in ("out", "lse", "dq") and _is_another_key_head(case, places, rows.any(-1).tolist()):
         return f"{where}, as when query head h reads key head h % heads_kv instead of h // (heads_q // heads_kv)"
-    return _low_precision(case, got, answer, rows) or where or ("nothing of it is right" if bool(rows.all()) else None)
+    return _low_precision(case, got, answer, rows) or where or (_ALL_OF_IT if bool(rows.all()) else None)
 
 
 def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:

@@ -1,0 +1,124 @@
+"""What a person is told about an implementation that disagrees: the simplest case, and what all its cases share."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from attnbench.cases.case import Case
+    from attnbench.store.record import Record
+
+_PARTS = re.compile(r"; (?=(?:out|lse|dq|dk|dv)\b|a guess at the cause)")
+IN_FULL = 3
+"""So many disagreements of an implementation are told as they are found; the others are in the run file."""
+_SHOWN = 2
+_FIELDS = (
+    "operator", "mode", "dtype", "mask", "alignment", "score_mod", "kv_cache", "strides", "inputs", "head_dim",
+)  # fmt: skip
+_TRAITS: Mapping[str, Callable[[Case], bool]] = {
+    "batch > 1": lambda case: case.batch > 1,
+    "heads_q > heads_kv": lambda case: case.heads_q > case.heads_kv,
+    "head_dim > 64": lambda case: case.head_dim > 64,
+    "head_dim > 128": lambda case: case.head_dim > 128,
+    "head_dim_v unlike head_dim": lambda case: case.head_dim_v != case.head_dim,
+    "seqlen_q unlike seqlen_kv": lambda case: case.seqlen_q != case.seqlen_kv,
+    "seqlen_q > seqlen_kv": lambda case: case.seqlen_q > case.seqlen_kv,
+    "seqlen_kv that is no multiple of 32": lambda case: case.seqlen_kv % 32 != 0,
+    "seqlen_kv that is no multiple of 64": lambda case: case.seqlen_kv % 64 != 0,
+    "seqlen_kv that is no multiple of 128": lambda case: case.seqlen_kv % 128 != 0,
+    "seqlen_kv > 64": lambda case: case.seqlen_kv > 64,
+    "seqlen_kv > 128": lambda case: case.seqlen_kv > 128,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    case: Case
+    record: Record
+
+
+@dataclasses.dataclass
+class Disagreements:
+    """Of one run: what was judged, by implementation."""
+
+    judged: dict[str, dict[str, _Seen]] = dataclasses.field(default_factory=dict)
+    """By implementation and case; of several processes the one that disagreed."""
+
+    def saw(self, case: Case, record: Record) -> bool:
+        """Remember a cell; whether it is one to tell of now."""
+        if record.status not in ("ok", "wrong"):
+            return True
+        known = self.judged.setdefault(record.implementation, {})
+        if record.status == "wrong" or case.case_id not in known:
+            known[case.case_id] = _Seen(case, record)
+        return sum(1 for seen in known.values() if seen.record.status == "wrong") <= IN_FULL
+
+    def summary(self) -> Iterator[str]:
+        """For each implementation that disagrees in several cases: how many, what they share, the simplest one."""
+        for name, by_case in self.judged.items():
+            seen = list(by_case.values())
+            wrong = [one for one in seen if one.record.status == "wrong"]
+            if len(wrong) < 2:
+                continue
+            right = [one.case for one in seen if one.record.status == "ok"]
+            yield f"{name} disagrees in {len(wrong)} of the {len(seen)} cases that it was judged on"
+            for sentence in in_common([one.case for one in wrong], right):
+                yield f"    {sentence}"
+            simplest = min(wrong, key=lambda one: _effort(one.case, one.record))
+            yield f"    the simplest: {told(simplest.case, simplest.record)}"
+
+
+def told(case: Case, record: Record) -> str:
+    """A cell that did not go well: what happened, a line for each tensor, and the command that shows it again."""
+    parts = [record.reason or ""]
+    if record.status == "wrong":
+        parts = _PARTS.split(parts[0])
+    first = f"{record.status}: {record.implementation}, {case.label()}"
+    if len(parts) == 1:
+        return f"{first}: {parts[0]}\n    {record.repro}"
+    return "\n    ".join([f"{first}:", *parts, record.repro])
+
+
+def in_common(wrong: Sequence[Case], right: Sequence[Case]) -> Iterator[str]:
+    """What holds for all wrong cases and for few of the right ones: the properties that tell them apart best."""
+    if not right:
+        yield "no case agrees"
+        return
+    found = []
+    for said, holds in _properties([*wrong, *right]):
+        if all(holds(case) for case in wrong):
+            also = sum(1 for case in right if holds(case))
+            if also <= len(right) / 2:
+                found.append((also, said))
+    for also, said in sorted(found, key=lambda pair: pair[0])[:_SHOWN]:
+        others = "none that agrees has it" if also == 0 else f"of the {len(right)} that agree {also} have it, too"
+        yield f"all of them have {said}; {others}"
+
+
+def _properties(cases: Sequence[Case]) -> Iterator[tuple[str, Callable[[Case], bool]]]:
+    """Simple statements about a case, in words."""
+    for name in _FIELDS:
+        values = list(dict.fromkeys(getattr(case, name) for case in cases))
+        if len(values) > 1:
+            for value in values:
+                yield f"{name} = {value}", _is(name, value)
+                yield f"{name} other than {value}", _is_not(name, value)
+    yield from _TRAITS.items()
+
+
+def _is(name: str, value: object) -> Callable[[Case], bool]:
+    return lambda case: bool(getattr(case, name) == value)
+
+
+def _is_not(name: str, value: object) -> Callable[[Case], bool]:
+    return lambda case: bool(getattr(case, name) != value)
+
+
+def _effort(case: Case, record: Record) -> tuple[Any, ...]:
+    """What a person has to type and to think of, and then the size."""
+    size = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv * (case.head_dim + case.head_dim_v)
+    return len(record.repro.split(" -a ")), case.mode != "forward", size
