@@ -33,8 +33,8 @@ TILES = 4  # of queries in a task's block: what K and V that were packed are use
 
 
 def differentiate(
-    s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, lse: Array,
-    delta: Array, at: int, softcap: float,
+    s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
+    lse: Array, delta: Array, at: int, softcap: float,
 ) -> None:  # fmt: skip
     """Weights P from scores, and dS from dP; through the cap where there is one.
 
@@ -46,6 +46,7 @@ def differentiate(
         ds_pairs: to fill: dS; in words, a word is two neighbouring keys, (keys / 2, TILE). Else ``ds_rows`` itself.
         keys: as many.
         vectors: registers of queries.
+        unit: what scores are to be multiplied by.
         lse: of the queries, from ``at`` on; +inf for those that see no key.
         delta: of the queries, from ``at`` on.
         at: where this tile's queries begin.
@@ -56,21 +57,21 @@ def differentiate(
 
 @chosen_by_types(differentiate)
 def _differentiate(
-    s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, lse: Array,
-    delta: Array, at: int, softcap: float,
+    s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
+    lse: Array, delta: Array, at: int, softcap: float,
 ) -> Any:  # fmt: skip
     def numbers(
-        s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, lse: Array,
-        delta: Array, at: int, softcap: float,
+        s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
+        lse: Array, delta: Array, at: int, softcap: float,
     ) -> None:  # fmt: skip
-        lanes = lanes_of(s)
+        lanes, scale, zero = lanes_of(s), spread(s, s.dtype.type(unit)), spread(s, s.dtype.type(0))
         for vector in range(vectors):
             v = vector * lanes
-            normalizer, taken_off = load(lse, at + v), load(delta, at + v)
+            normalizer, taken_off = zero - load(lse, at + v), load(delta, at + v)
             for key in range(keys):
                 place = key * TILE + v
                 score = load(s, place)
-                weight = exp(score - normalizer)
+                weight = exp(fma(score, scale, normalizer))
                 store(p_rows, place, weight)
                 gradient = weight * (load(dp, place) - taken_off)
                 if softcap > 0:
@@ -78,18 +79,18 @@ def _differentiate(
                 store(ds_rows, place, gradient)
 
     def pairs(
-        s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, lse: Array,
-        delta: Array, at: int, softcap: float,
+        s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
+        lse: Array, delta: Array, at: int, softcap: float,
     ) -> None:  # fmt: skip
-        lanes = lanes_of(s)
+        lanes, scale, zero = lanes_of(s), spread(s, s.dtype.type(unit)), spread(s, s.dtype.type(0))
         for vector in range(vectors):
             v = vector * lanes
-            normalizer, taken_off = load(lse, at + v), load(delta, at + v)
-            before = spread(s, s.dtype.type(0))
+            normalizer, taken_off = zero - load(lse, at + v), load(delta, at + v)
+            before = zero
             for key in range(keys):
                 place = key * TILE + v
                 score = load(s, place)
-                weight = exp(score - normalizer)
+                weight = exp(fma(score, scale, normalizer))
                 store_halves(p_rows, place // 2, weight)
                 gradient = weight * (load(dp, place) - taken_off)
                 if softcap > 0:
@@ -99,7 +100,6 @@ def _differentiate(
                     store(ds_pairs, key // 2 * TILE + v, pair_vectors(ds_pairs, before, gradient))
                 before = gradient
             if keys % 2:
-                zero = spread(s, s.dtype.type(0))
                 store(ds_pairs, keys // 2 * TILE + v, pair_vectors(ds_pairs, before, zero))
 
     return pairs if isinstance(p_rows.dtype, types.Integer) else numbers
@@ -175,6 +175,7 @@ def add_gradients(
     ones = aligned(max(TILE, row_d, row_o), number)
     spare = np.empty((1, lanes), dq.dtype)
 
+    unit = scale[1] if softcap > 0 or bias.size > 0 else scale[0]  # what remains to multiply scores by
     ones[:] = 1
     dq_t[:] = 0
     first, beyond = seqlen_kv, 0
@@ -220,13 +221,11 @@ def add_gradients(
             count = min(TILE, seqlen_q - row)
             vectors = (count + lanes - 1) // lanes
             offset = from_key - begin
-            multiply(
-                s, 0, TILE, k_tile, offset * row_k, row_k, 1, qt, i * row_k * TILE, TILE, keys, vectors, inner, scale
-            )
+            multiply(s, 0, TILE, k_tile, offset * row_k, row_k, 1, qt, i * row_k * TILE, TILE, keys, vectors, inner)
             if softcap > 0:
-                cap(s, keys, vectors, softcap)
+                cap(s, keys, vectors, scale[0], softcap)
             if bias.size > 0:
-                add_bias(s, keys, vectors, from_key, row, bias, seqlen_kv)
+                add_bias(s, keys, vectors, scale[1] if softcap > 0 else scale[0], from_key, row, bias, seqlen_kv)
             if from_key < bounds[i, 2] or to_key > bounds[i, 3]:
                 hide(s, keys, vectors, from_key, lows, highs, i * TILE)
             multiply(
@@ -243,9 +242,8 @@ def add_gradients(
                 keys,
                 vectors,
                 inner_v,
-                scale[1:],
             )
-            differentiate(s, dp, p_rows, ds_rows, ds_pairs, keys, vectors, normalizer, delta, i * TILE, softcap)
+            differentiate(s, dp, p_rows, ds_rows, ds_pairs, keys, vectors, unit, normalizer, delta, i * TILE, softcap)
             queries = (count + pair - 1) // pair
             multiply_add(
                 dv_sum, from_key * row_o, row_o, p_rows, 0, TILE // pair, 1, dout_sum, i * TILE * row_o, row_o, keys,

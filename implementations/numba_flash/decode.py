@@ -141,7 +141,7 @@ def attend_split(
 
     vectors = (keys + lanes - 1) // lanes
     if softcap > 0:
-        cap(s, queries * room // TILE, TILE // lanes, softcap)
+        cap(s, queries * room // TILE, TILE // lanes, scale[1], softcap)
     for r in range(queries):
         h, i = r // seqlen_q, r % seqlen_q
         if bias.shape[1] > 0:

@@ -51,13 +51,12 @@ from .target import TARGET
 def micro_kernel(rows: int, columns: int, *, add: bool) -> Any:
     """A tile of C, ``rows`` by ``columns`` vectors.
 
-    The intrinsic's arguments are those of :func:`multiply`, less the sizes of C, which are in the code.
+    The intrinsic's arguments are those of :func:`multiply_add`, less the sizes of C, which are in the code.
 
     Args:
         rows: of C.
         columns: of C, in vectors.
-        add: start from C, each column times ``factor[column]``, and store the sum. Otherwise start from zero, and store
-            the product times ``factor[0]``.
+        add: start from C, each column times ``factor[column]``. Otherwise start from zero; ``factor`` is not read.
     """
 
     @intrinsic
@@ -101,10 +100,8 @@ def micro_kernel(rows: int, columns: int, *, add: bool) -> Any:
                         one = builder.load(builder.gep(a, [builder.add(a_p, builder.mul(integer(i), a_row))]))
                         spread = splat(builder, one, lanes)
                     loop.carry(n, multiply_add(spread, vectors[j], loop.carried[n]))
-            scale = None if add else splat(builder, builder.load(builder.gep(factor, [factor_at])), lanes)
             for (i, j), accumulator in zip(tiles, loop.carried, strict=True):
-                value = accumulator if scale is None else builder.fmul(accumulator, scale)
-                store_at(builder, value, c, place(i, j))
+                store_at(builder, accumulator, c, place(i, j))
             return context.get_dummy_value()
 
         return signature, codegen
@@ -150,9 +147,9 @@ add_wide, add_narrow = (stripe(columns, add=True) for columns in (WIDE, 1))
 @compiled
 def multiply(
     c: Array, c_at: int, c_row: int, a: Array, a_at: int, a_row: int, a_step: int, b: Array, b_at: int, b_row: int,
-    rows: int, vectors: int, inner: int, scale: Array,
+    rows: int, vectors: int, inner: int,
 ) -> None:  # fmt: skip
-    """C = scale[0] * A B.
+    """C = A B.
 
     All arrays are one-dimensional; ``x_at`` is where a matrix begins in its array.
 
@@ -170,16 +167,15 @@ def multiply(
         rows: of C and A.
         vectors: of a row of C and B.
         inner: length of the sums; words, where the elements are pairs of bfloat16.
-        scale: one number.
     """
     j, lanes = 0, lanes_of(c)
     while j < vectors:
         at = j * lanes
         if j + WIDE <= vectors:
-            set_wide(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, scale, 0)
+            set_wide(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, c, 0)
             j += WIDE
         else:
-            set_narrow(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, scale, 0)
+            set_narrow(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, c, 0)
             j += 1
 
 

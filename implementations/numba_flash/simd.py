@@ -22,7 +22,20 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import models, register_model
 
 from .compiling import Codegen, intrinsic
-from .llvm import call, constant, data_of, element_type, emit_exp2, integer, load_at, reduced, splat, store_at, suffix
+from .llvm import (
+    EXP2_FOR_BFLOAT16,
+    call,
+    constant,
+    data_of,
+    element_type,
+    emit_exp2,
+    integer,
+    load_at,
+    reduced,
+    splat,
+    store_at,
+    suffix,
+)
 from .target import TARGET
 
 # --- The types --------------------------------------------------------------------------------------------------------
@@ -248,14 +261,34 @@ def largest_of(context: Any, vector: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def exp(context: Any, x: Any) -> tuple[Any, Codegen]:
-    """E to the power of each lane; 0 for -inf, NaN for NaN. Results below the smallest normal number may be 0.
-
-    As a power of two: the nearest integer goes into the exponent, and a polynomial takes the rest, which lies in
-    [-1/2, 1/2]. The error is at most (2 + abs(x)) units in the last place.
-    """
+    """E to the power of each lane, as a power of two; the error is at most (2 + abs(x)) units in the last place."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         log2_e = constant(args[0].type, math.log2(math.e))
         return emit_exp2(builder, builder.fmul(args[0], log2_e))
+
+    return x(x), codegen
+
+
+@intrinsic
+def exp2(context: Any, x: Any) -> tuple[Any, Codegen]:
+    """2 to the power of each lane; 0 for -inf, NaN for NaN. Results below the smallest normal number may be 0.
+
+    The nearest integer goes into the exponent, and a polynomial takes the rest, which lies in [-1/2, 1/2]. The error is
+    at most 2 units in the last place.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return emit_exp2(builder, args[0])
+
+    return x(x), codegen
+
+
+@intrinsic
+def exp2_for_bfloat16(context: Any, x: Any) -> tuple[Any, Codegen]:
+    """The same, of float32 that will be rounded to bfloat16: a shorter polynomial, to 18 bits."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return emit_exp2(builder, args[0], EXP2_FOR_BFLOAT16)
 
     return x(x), codegen

@@ -7,16 +7,18 @@ done for 16 queries at once, without ever adding up within a register.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numba import types
 
 from .compiling import Array, chosen_by_types, compiled
-from .simd import exp, fma, lanes_of, load, maximum, select, spread, store
+from .simd import exp, exp2, exp2_for_bfloat16, fma, lanes_of, load, maximum, select, spread, store
 from .tiles import pair_vectors
 
 TILE = 64  # queries
+LOG2_E = math.log2(math.e)
 
 
 # --- Score modifications and masks ------------------------------------------------------------------------------------
@@ -34,15 +36,15 @@ TANH = _tanh_series(14)
 
 
 @compiled
-def cap(s: Array, keys: int, vectors: int, softcap: float) -> None:
-    """``softcap * tanh(s)``: by its series near 0, where 1 - exp cancels, and by exponentials elsewhere."""
+def cap(s: Array, keys: int, vectors: int, unit: float, softcap: float) -> None:
+    """``softcap * tanh(unit * s)``: by its series near 0, where 1 - exp cancels, and by exponentials elsewhere."""
     lanes = lanes_of(s)
     one, zero, near = spread(s, s.dtype.type(1)), spread(s, s.dtype.type(0)), spread(s, s.dtype.type(0.4))
-    factor = spread(s, s.dtype.type(softcap))
+    factor, scale = spread(s, s.dtype.type(softcap)), spread(s, s.dtype.type(unit))
     for key in range(keys):
         for vector in range(vectors):
             at = key * TILE + vector * lanes
-            x = load(s, at)
+            x = scale * load(s, at)
             size = maximum(x, zero - x)
             square = x * x
             series = spread(s, s.dtype.type(TANH[-1]))
@@ -55,14 +57,16 @@ def cap(s: Array, keys: int, vectors: int, softcap: float) -> None:
 
 
 @compiled
-def add_bias(s: Array, keys: int, vectors: int, key_start: int, row_start: int, bias: Array, seqlen_kv: int) -> None:
-    """Add what hangs on the distance of key and query only."""
-    lanes = lanes_of(s)
+def add_bias(
+    s: Array, keys: int, vectors: int, unit: float, key_start: int, row_start: int, bias: Array, seqlen_kv: int
+) -> None:
+    """``unit * s`` and what hangs on the distance of key and query only."""
+    lanes, scale = lanes_of(s), spread(s, s.dtype.type(unit))
     for key in range(keys):
         distance = row_start - key_start - key + seqlen_kv - 1
         for vector in range(vectors):
             at = key * TILE + vector * lanes
-            store(s, at, load(s, at) + load(bias, distance + vector * lanes))
+            store(s, at, fma(load(s, at), scale, load(bias, distance + vector * lanes)))
 
 
 @compiled
@@ -82,36 +86,46 @@ def hide(s: Array, keys: int, vectors: int, key_start: int, low: Array, high: Ar
 
 
 @compiled
-def raise_maximum(s: Array, keys: int, vector_at: int, highest: Array, total: Array, rescale: Array, at: int) -> Any:
+def raise_maximum(
+    s: Array, keys: int, vector_at: int, scale: Array, highest: Array, total: Array, rescale: Array, at: int
+) -> Any:
     """Take the scores of one register's queries into their maximum.
 
     What was summed up before has to be multiplied by ``rescale``; ``total``, the sum of the weights, is.
 
     Returns:
-        What to subtract from the scores: the maximum, or 0 where nothing was seen yet, and -inf - -inf would be NaN.
+        What to add to the scaled scores: less the maximum, or 0 where nothing was seen yet, and -inf + inf would be
+        NaN.
     """
     zero, nothing = spread(s, s.dtype.type(0)), spread(s, s.dtype.type(-np.inf))
-    before = load(highest, at)
-    now = before
+    largest = nothing
     for key in range(keys):
-        now = maximum(load(s, key * TILE + vector_at), now)
+        largest = maximum(load(s, key * TILE + vector_at), largest)
+    before = load(highest, at)
+    now = maximum(largest * scale, before)
     base = select(now == nothing, zero, now)
-    factor = exp(before - base)
+    factor = exp2(before - base)
     store(highest, at, now)
     store(rescale, vector_at, factor)
     store(total, at, load(total, at) * factor)
-    return base
+    return zero - base
 
 
-def weigh(s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int) -> None:
+def weigh(
+    s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
+) -> None:
     """One step of the online softmax (Milakov and Gimelshein 2018): scores to weights, in ``p``.
+
+    Weights are powers of two, of what one multiply-add makes of a score. So it is rounded once, where it is smallest:
+    after the maximum has been taken off.
 
     Args:
         s: scores, (keys, TILE).
-        p: weights: ``s`` itself, or words that pair the weights of two neighbouring keys, (keys / 2, TILE).
+        p: weights: (keys, TILE), or words that pair the weights of two neighbouring keys, (keys / 2, TILE).
         keys: as many.
         vectors: registers of queries.
-        highest: largest score so far of each query, from ``at`` on; updated.
+        unit: what scores are to be multiplied by.
+        highest: largest score so far of each query, times ``unit`` and log2(e), from ``at`` on; updated.
         total: sum of weights so far, from ``at`` on; updated.
         rescale: to fill, (TILE,): the factor that brings earlier sums to the new maximum.
         at: where this tile's queries begin.
@@ -120,36 +134,38 @@ def weigh(s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Ar
 
 
 @chosen_by_types(weigh)
-def _weigh(s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int) -> Any:
+def _weigh(
+    s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
+) -> Any:
     def numbers(
-        s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int
+        s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
     ) -> None:
-        lanes = lanes_of(s)
+        lanes, scale = lanes_of(s), spread(s, s.dtype.type(unit * LOG2_E))
         for vector in range(vectors):
             v = vector * lanes
-            base = raise_maximum(s, keys, v, highest, total, rescale, at + v)
+            base = raise_maximum(s, keys, v, scale, highest, total, rescale, at + v)
             added = load(total, at + v)
             for key in range(keys):
-                weight = exp(load(s, key * TILE + v) - base)
+                weight = exp2(fma(load(s, key * TILE + v), scale, base))
                 store(p, key * TILE + v, weight)
                 added = added + weight
             store(total, at + v, added)
 
     def pairs(
-        s: Array, p: Array, keys: int, vectors: int, highest: Array, total: Array, rescale: Array, at: int
+        s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
     ) -> None:
-        lanes = lanes_of(s)
+        lanes, scale = lanes_of(s), spread(s, s.dtype.type(unit * LOG2_E))
         for vector in range(vectors):
             v = vector * lanes
-            base = raise_maximum(s, keys, v, highest, total, rescale, at + v)
+            base = raise_maximum(s, keys, v, scale, highest, total, rescale, at + v)
             added = load(total, at + v)
             for key in range(0, keys - 1, 2):
-                first = exp(load(s, key * TILE + v) - base)
-                second = exp(load(s, (key + 1) * TILE + v) - base)
+                first = exp2_for_bfloat16(fma(load(s, key * TILE + v), scale, base))
+                second = exp2_for_bfloat16(fma(load(s, (key + 1) * TILE + v), scale, base))
                 store(p, key // 2 * TILE + v, pair_vectors(p, first, second))
                 added = added + (first + second)
             if keys % 2:
-                last = exp(load(s, (keys - 1) * TILE + v) - base)
+                last = exp2_for_bfloat16(fma(load(s, (keys - 1) * TILE + v), scale, base))
                 store(p, keys // 2 * TILE + v, pair_vectors(p, last, spread(s, s.dtype.type(0))))
                 added = added + last
             store(total, at + v, added)

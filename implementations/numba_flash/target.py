@@ -20,9 +20,10 @@ class Target:
         has
             columns and one that is spread have to fit into the register file. 4 or 2.
         bfloat16_dot: LLVM's function that multiplies pairs of bfloat16 and adds both products to a float32, or
-        ``None``. round_to_bfloat16: LLVM's function that rounds float32, or ``None`` where that takes integer
-        arithmetic. scale: LLVM's function that multiplies by a power of two, for float32 and float64; ``None`` where
-        that takes
+            ``None``.
+        round_to_bfloat16: LLVM's function that rounds float32, or ``None`` where that takes integer arithmetic.
+        round_two_to_bfloat16: the same for two vectors at once, the second's numbers before the first's.
+        scale: LLVM's function that multiplies by a power of two, for float32 and float64; ``None`` where that takes
             integer arithmetic.
     """
 
@@ -31,6 +32,7 @@ class Target:
     columns: int
     bfloat16_dot: str | None = None
     round_to_bfloat16: str | None = None
+    round_two_to_bfloat16: str | None = None
     scale: dict[int, str] | None = None
 
     def lanes(self, bits: int) -> int:
@@ -46,13 +48,11 @@ def detect(features: frozenset[str], machine: str) -> Target:
         machine: first part of LLVM's target triple.
     """
     if "avx512f" in features and "avx512vl" in features and "avx512dq" in features:
-        dot, rounding = (
-            ("llvm.x86.avx512bf16.dpbf16ps.512", "llvm.x86.avx512bf16.cvtneps2bf16.512")
-            if "avx512bf16" in features
-            else (None, None)
-        )
+        pairs, one, two = (f"llvm.x86.avx512bf16.{name}.512" for name in ("dpbf16ps", "cvtneps2bf16", "cvtne2ps2bf16"))
         scale = {32: "llvm.x86.avx512.mask.scalef.ps.512", 64: "llvm.x86.avx512.mask.scalef.pd.512"}
-        return Target("AVX-512 BF16" if dot else "AVX-512", 512, 4, dot, rounding, scale)  # 32 registers
+        if "avx512bf16" in features:
+            return Target("AVX-512 BF16", 512, 4, pairs, one, two, scale)  # 32 registers
+        return Target("AVX-512", 512, 4, scale=scale)
     if machine in {"aarch64", "arm64"}:
         dot = "llvm.aarch64.neon.bfdot.v4f32.v8bf16" if "bf16" in features else None
         return Target("NEON BF16" if dot else "NEON", 128, 4, dot)  # 32 registers

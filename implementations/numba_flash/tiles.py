@@ -179,10 +179,8 @@ def narrow(context: Any, target: Any, row: Any, column: Any, vector: Any) -> tup
         start = address_in(context, builder, sig.args[0], *args[:3])
         value, dtype = args[3], sig.args[0].dtype
         if dtype == types.int16:
-            value = builder.bitcast(
-                builder.fptrunc(value, ir.VectorType(ir.HalfType(), value.type.count)),
-                ir.VectorType(ir.IntType(16), value.type.count),
-            )
+            half, bits = (ir.VectorType(of, value.type.count) for of in (ir.HalfType(), ir.IntType(16)))
+            value = builder.bitcast(builder.fptrunc(value, half), bits)
         elif dtype == types.uint16:
             value = _bfloat16_bits(builder, value)
         store_at(builder, value, start, integer(0))
@@ -197,6 +195,8 @@ def pair_vectors(context: Any, words: Any, first: Any, second: Any) -> tuple[Any
     vector = Vector(words.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        if TARGET.round_two_to_bfloat16 is not None:
+            return _rounded_in_pairs(builder, TARGET.round_two_to_bfloat16, *args[1:])
         low, high = (builder.zext(_bfloat16_bits(builder, value), vector_type(vector)) for value in args[1:])
         return _paired(builder, low, high)
 
@@ -233,6 +233,16 @@ def store_halves(context: Any, words: Any, index: Any, vector: Any) -> tuple[Any
         return context.get_dummy_value()
 
     return types.void(words, types.intp, vector), codegen
+
+
+def _rounded_in_pairs(builder: ir.IRBuilder, function: str, low: ir.Value, high: ir.Value) -> ir.Value:
+    """Two vectors rounded by one instruction, and their numbers then brought side by side."""
+    lanes = low.type.count
+    rounded = call(builder, function, ir.VectorType(BFloat(), 2 * lanes), [high, low])
+    halves = builder.bitcast(rounded, ir.VectorType(ir.IntType(16), 2 * lanes))
+    order = [at for i in range(lanes) for at in (i, lanes + i)]
+    places = ir.Constant(ir.VectorType(ir.IntType(32), 2 * lanes), order)
+    return builder.bitcast(builder.shuffle_vector(halves, halves, places), ir.VectorType(ir.IntType(32), lanes))
 
 
 def _paired(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
@@ -365,10 +375,8 @@ def transpose_block(
         target, source = (data_of(context, builder, sig.args[i], args[i]) for i in (0, 3))
         lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
         vector = ir.VectorType(element_type(sig.args[0].dtype), lanes)
-        rows = [
-            load_at(builder, source, builder.add(args[4], builder.mul(integer(i), args[5])), vector)
-            for i in range(lanes)
-        ]
+        places = [builder.add(args[4], builder.mul(integer(i), args[5])) for i in range(lanes)]
+        rows = [load_at(builder, source, at, vector) for at in places]
         size = 1
         while size < lanes:
             for i in range(lanes):
@@ -385,19 +393,12 @@ def transpose_block(
 
 @compiled
 def transpose(
-    target: Array,
-    target_at: int,
-    target_row: int,
-    source: Array,
-    source_at: int,
-    source_row: int,
-    rows: int,
+    target: Array, target_at: int, target_row: int, source: Array, source_at: int, source_row: int, rows: int,
     columns: int,
-) -> None:
+) -> None:  # fmt: skip
     """A tile of ``rows`` by ``columns`` to one of ``columns`` by ``rows``; both sizes rounded up to whole registers."""
     lanes = lanes_of(target)
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):
-            transpose_block(
-                target, target_at + j * target_row + i, target_row, source, source_at + i * source_row + j, source_row
-            )
+            to, origin = target_at + j * target_row + i, source_at + i * source_row + j
+            transpose_block(target, to, target_row, source, origin, source_row)

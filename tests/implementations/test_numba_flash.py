@@ -68,9 +68,8 @@ def test_a_product_covers_all_rows_and_columns_and_nothing_else(rows: int, vecto
     wide, narrow = a.astype(np.float32), b.astype(np.float32)
     PRODUCT.multiply(
         c.reshape(-1), 0, columns, wide.reshape(-1), 0, inner, 1, narrow.reshape(-1), 0, columns, rows, vectors, inner,
-        np.array([0.5], np.float32),
     )  # fmt: skip
-    np.testing.assert_array_equal(c[:rows], a @ b / 2)
+    np.testing.assert_array_equal(c[:rows], a @ b)
     assert np.isnan(c[rows:]).all()
 
     factor = RNG.integers(1, 3, columns).astype(np.float32)
@@ -133,8 +132,8 @@ def test_a_tile_is_padded_with_zeros_whatever_lay_there_before() -> None:
 def test_the_cap_is_a_tangent_near_zero_as_well_as_far_from_it(softcap: float) -> None:
     s = np.concatenate([np.geomspace(1e-7, 30, 32), -np.geomspace(1e-7, 30, 32)]).astype(np.float32)
     found = s.copy()
-    SOFTMAX.cap(found, 1, 64 // TARGET.TARGET.lanes(32), softcap)
-    np.testing.assert_allclose(found, softcap * np.tanh(s.astype(np.float64)), rtol=5e-7)
+    SOFTMAX.cap(found, 1, 64 // TARGET.TARGET.lanes(32), 0.5, softcap)
+    np.testing.assert_allclose(found, softcap * np.tanh(s.astype(np.float64) / 2), rtol=5e-7)
 
 
 def test_bounds_of_a_tile_leave_rows_out_that_see_nothing() -> None:
