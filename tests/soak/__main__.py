@@ -25,6 +25,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.soak import VALUES_OF_A_SEED
+
 if TYPE_CHECKING:
     from tests.soak.units import Report, Unit
 
@@ -48,7 +50,7 @@ def main() -> int:
     cases = cases_of(scenarios, arguments.tokens)
     gc.collect()
     gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
-    planned = units(cases, range(arguments.first, arguments.first + arguments.seeds))
+    planned = units(cases, range(arguments.first, arguments.first + arguments.seeds), arguments.values)
     wanted = {unit.name for unit in planned}
     done = {report.unit: report for report in read([arguments.out]) if report.unit in wanted}
     ends = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
@@ -76,7 +78,13 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20, help="each has ten sets of values")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument(
+        "--values",
+        type=int,
+        default=VALUES_OF_A_SEED,
+        help="sets of values for each seed; --seeds 1 --values 200 for what is compiled anew for each seed",
+    )
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--scenario", action="append", help="repeatable; default: all that are bundled")
     parser.add_argument("-i", "--include", action="append", default=[], help="implementations, a regular expression")
@@ -112,10 +120,10 @@ def together(reports: Iterable[Report]) -> dict[str, Report]:
 
 def table(planned: list[Unit], done: dict[str, Report]) -> int:
     """What was covered, how near to its budget each implementation came, and what disagreed."""
-    from tests.soak.units import VALUES_OF_A_SEED, added
+    from tests.soak.units import added
 
     total = added(done.values())
-    say(f"{len(done)} of {len(planned)} (case, seed), {VALUES_OF_A_SEED} sets of values in each; {_seeds(done)}")
+    say(f"{len(done)} of {len(planned)} (case, seed), {planned[0].values} sets of values in each; {_seeds(done)}")
     say(f"{sum(total.pairs.values())} pairs (implementation and case, set of values) were judged:")
     for name, count in sorted(total.pairs.items()):
         judged = [unit for unit, report in done.items() if name in report.pairs]

@@ -14,9 +14,10 @@ from attnbench.mutants.collection import mutants
 from attnbench.mutants.mutant import implementation_of
 from attnbench.mutants.steps import Steps
 from tests.conftest import REPOSITORY
+from tests.soak import VALUES_OF_A_SEED
 from tests.soak.__main__ import together
 from tests.soak.coverage import coverage
-from tests.soak.units import VALUES_OF_A_SEED, Judge, Report, added, bounded, cases_of, units
+from tests.soak.units import Judge, Report, added, bounded, cases_of, units
 
 CASE = make_case(heads_q=2, seqlen_q=65, head_dim=16, mask="causal", mode="backward")
 
@@ -49,6 +50,13 @@ def test_a_slow_implementation_gets_fewer_values(tmp_path: Path) -> None:
     judged = Judge(UNIT, tmp_path)
     judged(implementation_of(Steps, "healthy/one"), 0)
     assert judged.report.pairs == {"healthy/one": 2}
+
+
+def test_what_is_compiled_may_get_many_values_from_one_seed(tmp_path: Path) -> None:
+    [many] = units([CASE], [0], values=VALUES_OF_A_SEED + 2)
+    judged = Judge(many, tmp_path)
+    judged(implementation_of(Steps, "healthy/one"), 60)
+    assert judged.report.pairs == {"healthy/one": VALUES_OF_A_SEED + 2}
 
 
 def test_values_differ_from_seed_to_seed_and_within_one() -> None:

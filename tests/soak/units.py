@@ -22,13 +22,12 @@ from attnbench.sweep.load import load_scenario
 from attnbench.worker.conduct import MisconductError
 from attnbench.worker.identities import Allowance
 from attnbench.worker.session import Session, UnsupportedError
+from tests.soak import VALUES_OF_A_SEED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VALUES_OF_A_SEED = 10
-"""So many sets of values are drawn for each seed: what a case needs prepared or compiled is so once for all of them."""
 PREPARE_S = 2.0
 """What is compiled for longer than this for each case is not compiled for identities' other cases."""
 
@@ -40,6 +39,8 @@ class Unit:
     case: Case
     name: str
     """Names the case and the seed."""
+    values: int = VALUES_OF_A_SEED
+    """Sets of values that are drawn for it."""
 
 
 def cases_of(scenarios: Iterable[str], most_tokens: int) -> list[Case]:
@@ -97,7 +98,7 @@ def _loaded(one: Found) -> Implementation:
     return next(i for i in implementations_of(load_module(one.origin)) if i.declaration.name == one.name)
 
 
-def units(cases: Sequence[Case], seeds: Sequence[int]) -> list[Unit]:
+def units(cases: Sequence[Case], seeds: Sequence[int], values: int = VALUES_OF_A_SEED) -> list[Unit]:
     """All (case, seed): the first seed of every case, then all others case after case, always the smallest first.
 
     So a soak that is ended early has seen every case, and most of them with all seeds.
@@ -107,7 +108,7 @@ def units(cases: Sequence[Case], seeds: Sequence[int]) -> list[Unit]:
     first, others = seeds[:1], seeds[1:]
     planned = [(case, name, seed) for seed in first for case, name in named]
     planned += [(case, name, seed) for case, name in named for seed in others]
-    return [Unit(dataclasses.replace(case, seed=seed), f"{name}/{seed}") for case, name, seed in planned]
+    return [Unit(dataclasses.replace(case, seed=seed), f"{name}/{seed}", values) for case, name, seed in planned]
 
 
 def _cost(case: Case) -> int:
@@ -132,7 +133,7 @@ class Judge:
     """Judges implementations on a unit, with one answer for all of them."""
 
     def __init__(self, unit: Unit, folder: Path) -> None:
-        self.case, self.folder = unit.case, folder
+        self.case, self.values, self.folder = unit.case, unit.values, folder
         self.report = Report(unit.name)
         self._truths: dict[int, Truth] = {}
         self._inputs: dict[int, dict[str, NDArray[np.floating]]] = {}
@@ -145,7 +146,7 @@ class Judge:
             session.prepare()
             began = time.monotonic()
             session.first_call()
-            for repetition in range(VALUES_OF_A_SEED):
+            for repetition in range(self.values):
                 if repetition > 1 and time.monotonic() - began > seconds:
                     break
                 if repetition:
