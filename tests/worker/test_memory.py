@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
+from attnbench.worker import memory
 from attnbench.worker.memory import peak_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark can be reset on Linux only")
@@ -69,6 +72,27 @@ def test_the_set_up_is_not_counted() -> None:
         held[:] = [touched(50 * MIB)]
 
     assert peak_of(lambda: touched(3 * MIB), set_up=set_up).peak_bytes == pytest.approx(3 * MIB, abs=TOLERANCE)
+
+
+def test_what_another_thread_frees_after_the_call_hides_nothing_of_the_next_one() -> None:
+    def give_back(blocks: list[np.ndarray]) -> None:
+        while blocks:
+            blocks.pop()
+            time.sleep(0.001)
+
+    def call() -> None:
+        blocks = [touched(2 * MIB) for _ in range(50)]
+        threading.Thread(target=give_back, args=(blocks,)).start()
+
+    assert peak_of(call).peak_bytes == pytest.approx(100 * MIB, abs=TOLERANCE)
+
+
+def test_memory_that_falls_without_an_end_is_an_error_and_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    falling = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: next(falling) * MIB)
+    monkeypatch.setattr(memory, "_SETTLED_WITHIN_S", 0.05)
+    with pytest.raises(memory.UnsettledError, match="still being given back"):
+        peak_of(lambda: None)
 
 
 def test_an_error_of_the_call_is_the_callers_to_see() -> None:

@@ -1,8 +1,9 @@
 """Peak memory of one call on the CPU, native allocations included, by the kernel's high-water mark.
 
-Method: free what the heap holds back (``malloc_trim``), read the resident size, reset the high-water mark by writing
-``5`` to ``/proc/self/clear_refs``, call, read ``VmHWM``. The peak is the difference. Samplers miss short peaks and
-tracemalloc is blind to native allocations; this mark is neither. Only on Linux.
+Method: free what the heap holds back (``malloc_trim``), wait while threads still give back what an earlier call had
+(XLA does so after its result is ready), read the resident size, reset the high-water mark by writing ``5`` to
+``/proc/self/clear_refs``, call, read ``VmHWM``. The peak is the difference. Samplers miss short peaks and tracemalloc
+is blind to native allocations; this mark is neither. Only on Linux.
 
 While the peak is measured, two habits of the allocator are off, so that the mark shows what is alive: glibc keeps
 freed blocks of up to 32 MiB for itself, and the kernel rounds up to huge pages of 2 MiB. Timed calls have both.
@@ -18,6 +19,7 @@ import gc
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,12 @@ _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _GIVEN_BACK_AT_ONCE = 64 * 2**10
 _SETTLED_THRESHOLD = 32 * 2**20
 _READINGS = 2
+_STILL_S, _STILL_LOOKS = 0.005, 2
+_SETTLED_WITHIN_S = 10.0
+
+
+class UnsettledError(Exception):
+    """The resident size kept falling before a call, so that nothing can be read from it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +63,9 @@ def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] | None =
     """Measure the peak of one call: the larger of two readings, because the kernel's counter lags behind.
 
     The result of a call is held until its peak is read. ``set_up`` runs before each reading and is not counted.
+
+    Raises:
+        UnsettledError: threads were still giving back memory of an earlier call after ten seconds.
     """
     # In a thread of its own, whose heap is new: the main heap has holes, left by timed calls, which would be filled
     # and then not given back.
@@ -123,12 +134,27 @@ def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[],
     gc.collect()
     if hasattr(libc, "malloc_trim"):  # glibc; others give memory back by themselves
         libc.malloc_trim(0)
+    _wait_until_nothing_is_given_back()
     _reset_high_water_mark()
     before = _resident_bytes()
     result = call()
     peak = _high_water_mark_bytes()
     del result
     return max(0, peak - before)
+
+
+def _wait_until_nothing_is_given_back() -> None:
+    """Until the resident size no longer falls: what is freed during the call would hide as much of its peak."""
+    ends = time.monotonic() + _SETTLED_WITHIN_S
+    lag = _counter_lag_bytes()
+    size, still = _resident_bytes(), 0
+    while time.monotonic() < ends:
+        time.sleep(_STILL_S)
+        earlier, size = size, _resident_bytes()
+        still = still + 1 if size > earlier - lag else 0
+        if still == _STILL_LOOKS:
+            return
+    raise UnsettledError(f"memory of an earlier call was still being given back after {_SETTLED_WITHIN_S:g} s")
 
 
 def _reset_high_water_mark() -> None:

@@ -286,7 +286,10 @@ class Session:
 
             return {**stages.memory(call, self.accelerator), "memory_output_bytes": output}
         start = _CLOCK()
-        peak = memory.peak_of(call.run, set_up=call.set_up if call.needs_set_up else None)
+        try:
+            peak = memory.peak_of(call.run, set_up=call.set_up if call.needs_set_up else None)
+        except memory.UnsettledError as unsettled:
+            return {"memory_refused": str(unsettled)}
         return {
             "memory_peak_bytes": peak.peak_bytes,
             "memory_resolution_bytes": peak.resolution_bytes,
