@@ -109,6 +109,23 @@ class DvOfUnnormalisedWeights(Explicit):
         return weights / weights.amax(-1, keepdim=True).clamp(min=1e-30)
 
 
+class GradientsAccumulatedInTheirDtype(Explicit):
+    """dK and dV are rounded to the dtype of the inputs after each tile of 256 queries."""
+
+    copies = "pytorch 2.13, FlashAttentionKernel.cpp, cpu_flash_attention_backward"
+
+    def product_over_queries(self, weights: Tensor, other: Tensor, case: Case) -> Tensor:
+        import torch
+
+        dtype = getattr(torch, case.output_dtype)
+        total = super().product_over_queries(weights[:, :, :256], other[:, :, :256], case)
+        for first in range(256, case.seqlen_q, 256):
+            tile = slice(first, first + 256)
+            more = super().product_over_queries(weights[:, :, tile], other[:, :, tile], case)
+            total = (total.to(dtype) + more).to(dtype).to(more.dtype)
+        return total
+
+
 class DoutAssumedContiguous(Explicit):
     """The upstream gradient's memory is read as if it were contiguous."""
 
@@ -156,6 +173,7 @@ MUTANTS = (
     BiasMissingBackward,
     UpdatesLost,
     DvOfUnnormalisedWeights,
+    GradientsAccumulatedInTheirDtype,
     DoutAssumedContiguous,
     HiddenLseOverflows,
 )

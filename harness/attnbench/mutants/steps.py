@@ -206,8 +206,9 @@ class Explicit(Steps):
         dscores = weights * (upstream - self.delta(wide_dout, wide(out)))
         dscores = dscores * self.slope(linear, case)
         dq = dscores @ wide_k * self.scale_of_dq(case)
-        dk = self.grouped(dscores.transpose(-1, -2) @ wide_q * self.scale_of_dk(case), case)
-        dv = self.grouped(self.weights_of_dv(weights).transpose(-1, -2) @ self.dout_of_dv(wide_dout), case)
+        dk = self.grouped(self.product_over_queries(dscores, wide_q, case) * self.scale_of_dk(case), case)
+        dv = self.product_over_queries(self.weights_of_dv(weights), self.dout_of_dv(wide_dout), case)
+        dv = self.grouped(dv, case)
         return self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype))
 
     def weights(self, linear: Tensor, lse: Tensor, case: Case, plan: Plan) -> Tensor:
@@ -239,6 +240,10 @@ class Explicit(Steps):
         """Summed over the query heads that share a key head."""
         b, _, n, d = gradient.shape
         return gradient.reshape(b, case.heads_kv, -1, n, d).sum(2)
+
+    def product_over_queries(self, weights: Tensor, other: Tensor, case: Case) -> Tensor:
+        """What every query adds to each key: (..., seqlen_kv, columns)."""
+        return weights.transpose(-1, -2) @ other
 
     def weights_of_dv(self, weights: Tensor) -> Tensor:
         """The weights that dV is made of."""
