@@ -19,6 +19,10 @@ from attnbench.oracle.selection import requests, select
 from attnbench.worker.session import Session
 
 MUTANTS = {mutant.name: mutant for mutant in mutants()}
+MANY_QUERIES = {
+    "mode": "backward", "dtype": "bfloat16", "heads_q": 1, "seqlen_q": 32768, "seqlen_kv": 16, "head_dim": 8,
+    "strides": "summed",
+}  # fmt: skip
 CROSS = {"seqlen_q": 37, "seqlen_kv": 131, "mask": "causal"}
 WINDOW = {"mask": "sliding_window", "window_left": 15, "window_right": 3, "inputs": "needle"}
 GUESSES: list[tuple[str, dict[str, Any], str]] = [
@@ -34,6 +38,7 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("padding-one-short", {"mask": "key_padding", "inputs": "needle"}, "if the last real key is not seen"),
     ("group-by-modulo", {"heads_q": 6, "heads_kv": 2}, "as when query head h reads key head h % heads_kv"),
     ("weights-in-bfloat16", {}, "in a coarser type than float32"),
+    ("gradients-accumulated-in-their-dtype", MANY_QUERIES, "in a coarser type than float32"),
     ("documents-ignored", {"mask": "document"}, "if documents see each other"),
     ("softcap-missing", {"score_mod": "softcap", "softcap": 2.0}, "without softcap"),
     ("scale-missing", {}, "if scores are not scaled"),

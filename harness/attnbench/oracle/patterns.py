@@ -51,7 +51,7 @@ def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Te
 
 
 def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:
-    """The one factor by which all wrong rows differ, where there is one."""
+    """The one factor by which all wrong rows differ, where there is one and little else."""
     import torch
 
     seen, right = got[rows], answer[rows]
@@ -61,7 +61,7 @@ def _factor(got: Tensor, answer: Tensor, rows: Tensor) -> float | None:
     if abs(factor) < 1e-6 or abs(factor - 1) < 1e-3:
         return None
     rest = float((seen - factor * right).norm() / (abs(factor) * right.norm()))
-    return factor if rest < 0.02 else None
+    return factor if rest < min(0.02, 0.3 * abs(factor - 1)) else None
 
 
 def _low_precision(case: Case, got: Tensor, answer: Tensor, rows: Tensor) -> str | None:
