@@ -95,6 +95,7 @@ class Terms:
     """How large rounding errors of each row may be, in unit roundoffs of the accumulator; see :func:`term_sizes`."""
 
     out: Tensor  # (rows,)
+    lse: Tensor  # (rows,), standard deviations
     dq: Tensor | None = None  # (rows,)
     dk: Tensor | None = None  # (keys,), this plane's part
     dv: Tensor | None = None  # (keys,)
@@ -169,7 +170,10 @@ def term_sizes(
     is stored once. With E for that size, errors of the scores being independent, the first order of the softmax gives
 
     - a weight's relative error the variance ``E_ij² (1 - 2 w_ij) + sum_k w_ik² E_ik²``,
-    - an output row's error the variance ``sum_j w_ij² E_ij² |v_j - out_i|²``.
+    - an output row's error the variance ``sum_j w_ij² E_ij² |v_j - out_i|²``,
+    - an LSE's error the variance ``sum_j w_ij² E_ij² / 3`` (rounding to nearest is off by a uniform error of up to half
+      the spacing, whose variance is a third of that squared). Of an LSE there is one number for each row, so that the
+      honest errors of few rows are luck; and whoever stores scores in 16 bits may do so after each of their steps.
 
     **Cancellation.** ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly
     zero, and what is computed is nothing but the rounding errors of both. ``upstream`` and ``delta`` are each stored
@@ -180,13 +184,16 @@ def term_sizes(
     stored = torch.finfo(getattr(torch, case.output_dtype)).eps
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32).eps
     norm_v = plane.v.norm(dim=-1)
-    of_scores = stored / summed * torch.where(weights == 0, 0.0, scores).abs()
-    of_scores = of_scores + case.scale * plane.q.norm(dim=-1, keepdim=True) * plane.k.norm(dim=-1)
+    of_storing = stored / summed * torch.where(weights == 0, 0.0, scores).abs()
+    of_products = case.scale * plane.q.norm(dim=-1, keepdim=True) * plane.k.norm(dim=-1)
+    steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
+    of_lse = (weights.square() * (steps * of_storing.square() + of_products.square()) / 3).sum(-1).sqrt()
+    of_scores = of_storing + of_products
     moved = (weights * of_scores).square()  # (rows, keys)
     distances = norm_v.square() - 2 * out @ plane.v.T + out.square().sum(-1, keepdim=True)
     of_out = (moved * distances.clamp_min(0)).sum(-1).sqrt()
     if plane.dout is None or upstream is None:
-        return Terms(of_out)
+        return Terms(of_out, of_lse)
     norm_dout = plane.dout.norm(dim=-1, keepdim=True)
     delta = (plane.dout * out).sum(-1, keepdim=True)
     relative = (of_scores.square() * (1 - 2 * weights) + moved.sum(-1, keepdim=True)).clamp_min(0)  # squared
@@ -199,4 +206,4 @@ def term_sizes(
     if plane.keys is not None:
         squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
-    return Terms(of_out, dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())
+    return Terms(of_out, of_lse, dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())

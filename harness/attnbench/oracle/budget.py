@@ -6,7 +6,7 @@ the same dtype get wrong on the same inputs (twice, because both differ from the
 rounding term: one rounding of the result to its dtype, the growth of accumulated rounding errors with the square root
 of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput.
 2019), and the rounding errors that are no fraction of the result: those of scores, which the exponential makes relative
-ones of the weights, and those of the terms that cancel in dQ and dK.
+ones of the weights and absolute ones of the LSE, and those of the terms that cancel in dQ and dK.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 _HONEST_FACTOR = 2.0
+_UNLIKELY = math.log(1e6)
+"""One in a million judged LSEs may have larger rounding errors of scores than its budget allows for."""
 _ACCUMULATED = 2.0
 """Of the accumulated term: a product and an addition are rounded for each term of a sum."""
 
@@ -79,6 +81,29 @@ def relative_size(answer: Tensor, norms: Tensor) -> Error:
     return Error(
         float(norms.square().sum().sqrt()) / whole, float(rows.max()), _unravel(int(rows.argmax()), rows.shape)
     )
+
+
+def likely_size(answer: Tensor, deviations: Tensor) -> Error:
+    """What the rounding errors of an LSE hardly ever exceed, on the scales by which its errors are measured.
+
+    A sum of independent rounding errors is sub-Gaussian with its own variance. So one of n values exceeds
+    ``s sqrt(2 x + 2 ln 2n)``, and the sum of their squares ``sum s² + 2 sqrt(x sum s⁴) + 2 x max s²`` (Hsu, Kakade and
+    Zhang, "A tail inequality for quadratic forms of subgaussian random vectors", Electron. Commun. Probab. 17, 2012),
+    with a probability of exp(-x) at most.
+
+    Args:
+        answer: the LSE, of any shape; infinite where a row sees no key.
+        deviations: standard deviations of its errors, of that shape.
+    """
+    import torch
+
+    relative = deviations / torch.where(torch.isfinite(answer), answer, 0.0).abs().clamp_min(1.0)
+    squares = relative.square()
+    total = squares.sum() + 2 * (_UNLIKELY * squares.square().sum()).sqrt() + 2 * _UNLIKELY * squares.max()
+    of_one = math.sqrt(2 * (_UNLIKELY + math.log(2 * squares.numel())))
+    worst = _unravel(int(relative.argmax()), relative.shape)
+    # Halved: a budget takes twice the largest term of a row, whose size is typical there and not a bound.
+    return Error(math.sqrt(float(total) / squares.numel()), of_one * float(relative.max()) / 2, worst)
 
 
 def smallest_scale(answer: Tensor) -> float:

@@ -100,12 +100,13 @@ def _terms(blocks: list[Terms]) -> Terms | None:
 
     if not blocks:
         return None
-    out = torch.cat([block.out for block in blocks])
+    out, lse = torch.cat([block.out for block in blocks]), torch.cat([block.lse for block in blocks])
     of_rows = [block.dq for block in blocks if block.dq is not None]
     if not of_rows:
-        return Terms(out)
+        return Terms(out, lse)
     return Terms(
         out,
+        lse,
         dq=torch.cat(of_rows),
         dk=root_of_squares([block.dk for block in blocks]),
         dv=root_of_squares([block.dv for block in blocks]),

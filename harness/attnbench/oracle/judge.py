@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.turns import value_signs
 from attnbench.oracle.arithmetic import EXACT, Arithmetic
-from attnbench.oracle.budget import Error, budget, measure, relative_size
+from attnbench.oracle.budget import Error, budget, likely_size, measure, relative_size
 from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests
 
@@ -28,7 +28,7 @@ class Truth:
     answers: dict[str, Tensor]
     honest: dict[str, Error]
     terms: dict[str, Error]
-    """For all but ``lse``: rounding errors of their terms, in unit roundoffs, on the scales of an error."""
+    """Rounding errors of their terms, in unit roundoffs, on the scales of an error."""
 
     @property
     def nbytes(self) -> int:
@@ -63,6 +63,8 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
         for name in ("out", "dq", "dk", "dv")
         if name in answers
     }
+    if "lse" in answers:
+        terms["lse"] = likely_size(answers["lse"], answers.pop("lse_terms"))
     honest: dict[str, Error] = {}
     for through_lse in (False, True):
         computed = reference(case, selection, repetition, Arithmetic(case.dtype, through_lse))

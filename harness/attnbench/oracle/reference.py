@@ -31,8 +31,8 @@ def reference(
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
-        ``dk``, ``dv``: (groups, keys, columns); for each of these but ``lse``, exact ones also ``NAME_terms`` without
-        columns, see :func:`attnbench.oracle.arithmetic.term_sizes`. The first axis follows the selection's order.
+        ``dk``, ``dv``: (groups, keys, columns); for each of these, exact ones also ``NAME_terms`` without columns, see
+        :func:`attnbench.oracle.arithmetic.term_sizes`. The first axis follows the selection's order.
         Behind projections the first axis is the batch element.
     """
     if case.operator == "multi_head_attention":
@@ -40,7 +40,7 @@ def reference(
     import torch
 
     source = inputs_of or case
-    names = ("out", "lse", "dq", "dk", "dv", "out_terms", "dq_terms", "dk_terms", "dv_terms")
+    names = ("out", "lse", "dq", "dk", "dv", "out_terms", "lse_terms", "dq_terms", "dk_terms", "dv_terms")
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
     size = case.heads_q // case.heads_kv
     for batch_index, kv_head in selection.groups:
@@ -58,6 +58,7 @@ def reference(
         parts["dq"] += [answer.dq for answer in group if answer.dq is not None]
         terms = [answer.terms for answer in group if answer.terms is not None]
         parts["out_terms"] += [of_head.out for of_head in terms]
+        parts["lse_terms"] += [of_head.lse for of_head in terms]
         parts["dq_terms"] += [of_head.dq for of_head in terms if of_head.dq is not None]
         if selection.gradients_of_keys:
             # The heads of a group share their keys, so that the gradients of all of them add up.
