@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from attnbench.cases.case import Case, make_case
-from attnbench.gate.decide import Rules
 from attnbench.gate.gate import Plan, judge
-from attnbench.gate.rounds import Round
-from attnbench.gate.side import Side
+from attnbench.gate.judge.statistics import Rules
+from attnbench.gate.measure.rounds import Round
+from attnbench.gate.measure.side import Side
 from attnbench.gate.verdict import GateResult, Verdict
 from attnbench.runner.request import Request
 from attnbench.store.reader import RunFile, read_run

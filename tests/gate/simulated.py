@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.gate.decide import Decided, Rules, choose_sentinels, decide, effects_of, screen
+from attnbench.gate.judge.statistics import Decided, Rules, choose_sentinels, decide, effects_of, screen
 
 if TYPE_CHECKING:
-    from attnbench.gate.inference import Matrix
+    from attnbench.gate.judge.inference import Matrix
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attnbench.gate.calibration import CalibrationError, calibrate, draw_gates, noise_floors, read_calibration
-from attnbench.gate.decide import Rules
-from attnbench.gate.rounds import Round
+from attnbench.gate.judge.statistics import Rules
+from attnbench.gate.measure.rounds import Round
 from attnbench.store.reader import read_run
 from tests.gate.conftest import CELLS, ONE
 from tests.views.conftest import timed, write

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from attnbench.gate.inference import (
+from attnbench.gate.judge.inference import (
     Effect,
     centre,
     estimate,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attnbench.gate.decide import Rules
 from attnbench.gate.gate import verdicts_of
-from attnbench.gate.judge import memory_change, memory_verdict
-from attnbench.gate.observed import Observed, SideOfCell
+from attnbench.gate.judge.cell_data import Observed, SideOfCell
+from attnbench.gate.judge.statistics import Rules
+from attnbench.gate.judge.verdicts import memory_change, memory_verdict
 from tests.gate.conftest import CELLS, MIB
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.gate.observed import observe
-from attnbench.gate.rounds import GateError, Round, run_rounds
-from attnbench.gate.side import Side
+from attnbench.gate.judge.cell_data import observe
+from attnbench.gate.measure.rounds import GateError, Round, run_rounds
+from attnbench.gate.measure.side import Side
 from attnbench.runner.request import Request
 from attnbench.sweep.model import Scenario
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.gate.source import SideError, files_of, require_committed, resolve
+from attnbench.gate.measure.source import SideError, files_of, require_committed, resolve
 
 PYPROJECT = '[project]\nname = "kernels"\nversion = "1"\n'
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench.gate.decide import Rules
+from attnbench.gate.judge.statistics import Rules
 from tests.gate.conftest import CELLS, MIB, ONE, Imagined, of_one
 
 SAME = 2 * len(CELLS)

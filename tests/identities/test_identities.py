@@ -13,13 +13,13 @@ from attnbench import Case, make_case
 from attnbench.cases import sampling
 from attnbench.identities.collection import IDENTITIES, name_of, sentence_of
 from attnbench.mutants.collection import mutants
+from attnbench.mutants.kernels.steps import Explicit, Plan, Steps, Tiled
 from attnbench.mutants.mutant import Mutant, implementation_of
-from attnbench.mutants.steps import Explicit, Plan, Steps, Tiled
+from attnbench.mutants.trial import trial
 from attnbench.oracle import selection
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
-from attnbench.sensitivity.trial import trial
 from attnbench.worker.identities import Allowance
 from attnbench.worker.session import Session
 

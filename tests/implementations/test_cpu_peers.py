@@ -12,8 +12,8 @@ from packaging.requirements import Requirement
 
 from attnbench import make_case
 from attnbench.mutants.mutant import Mutant
+from attnbench.mutants.trial import trial
 from attnbench.registry.discover import bundled
-from attnbench.sensitivity.trial import trial
 from tests.implementations.conftest import answer_of, disagreement, implementation, results_of
 
 PEERS = {"onnxruntime/mha": "onnxruntime_mha", "openvino/sdpa": "openvino_sdpa", "jax/xla": "jax_attention"}

@@ -18,7 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from attnbench import Case, make_case
-from attnbench.machine.devices import device_unavailable
+from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.registry.discover import bundled
 from tests.conftest import REPOSITORY
 from tests.implementations.conftest import answer_of, disagreement, implementation

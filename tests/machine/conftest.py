@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.machine import devices
+from attnbench.machine.hardware import devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

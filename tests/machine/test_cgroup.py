@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.machine.cgroup import memory_limit_bytes, processor_limit
+from attnbench.machine.hardware.cgroup import memory_limit_bytes, processor_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

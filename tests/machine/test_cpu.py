@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.machine import cpu as cpu_module
-from attnbench.machine.cpu import cpu, cpu_model, last_level_cache_bytes, processor_ticks
-from attnbench.machine.memory import available_bytes, memory
+from attnbench.machine.hardware import cpu as cpu_module
+from attnbench.machine.hardware.cpu import cpu, cpu_model, last_level_cache_bytes, processor_ticks
+from attnbench.machine.hardware.memory import available_bytes, memory
 from attnbench.machine.pinning import usable_processors
 
 if TYPE_CHECKING:

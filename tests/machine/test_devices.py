@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.machine.devices import NoGPUError, device_unavailable, devices
-from attnbench.machine.devices import nvml as opened
-from attnbench.machine.gpu import gpus
+from attnbench.machine.hardware.devices import NoGPUError, device_unavailable, devices
+from attnbench.machine.hardware.devices import nvml as opened
+from attnbench.machine.hardware.gpu import gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable

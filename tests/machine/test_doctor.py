@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from attnbench.machine.devices import device_unavailable
 from attnbench.machine.doctor import Report, diagnose, remedy, render_doctor, to_json
 from attnbench.machine.environment import environment
+from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.registry.discover import unmet
 
 EXTRAS: dict[str, dict[str, str | None]] = {

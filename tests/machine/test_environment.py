@@ -62,7 +62,9 @@ def test_looking_at_the_machine_loads_no_heavy_library() -> None:
 import sys
 import attnbench
 before = set(sys.modules)
-from attnbench.machine import devices, disturbance, doctor, environment, peaks
+from attnbench.machine.hardware import devices
+from attnbench.machine import interference as disturbance
+from attnbench.machine import doctor, environment, peaks
 environment.environment()
 devices.devices()
 print(sorted({"torch", "numpy", "numba", "pandas", "scipy"} & set(sys.modules) - before), "torch" in before)

@@ -9,9 +9,9 @@ import pytest
 
 from attnbench import make_case
 from attnbench.mutants.collection import mutants
+from attnbench.mutants.kernels.steps import Explicit, Steps, Tiled
 from attnbench.mutants.mutant import Mutant, implementation_of
-from attnbench.mutants.steps import Explicit, Steps, Tiled
-from attnbench.sensitivity.trial import trial
+from attnbench.mutants.trial import trial
 
 ALL = mutants()
 CASES: dict[str, dict[str, Any]] = {

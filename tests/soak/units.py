@@ -19,8 +19,8 @@ from attnbench.registry.discover import Found, bundled, implementations_of, load
 from attnbench.registry.implementation import Implementation
 from attnbench.sweep.expand import expand
 from attnbench.sweep.load import load_scenario
-from attnbench.worker.conduct import MisconductError
 from attnbench.worker.identities import Allowance
+from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.session import Session, UnsupportedError
 from tests.soak import VALUES_OF_A_SEED
 
@@ -165,7 +165,7 @@ class Judge:
             session.close()
 
     def _values_of(self, repetition: int) -> dict[str, NDArray[np.floating]]:
-        """As :func:`attnbench.worker.placing.refresh` makes them, once for all implementations."""
+        """As :func:`attnbench.worker.tensors.refresh` makes them, once for all implementations."""
         if repetition not in self._inputs:
             names = operand_shapes(self.case).keys() & {"q", "k", "v", "dout"}
             self._inputs[repetition] = {name: operand(self.case, name, repetition) for name in sorted(names)}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.views.report import charts
-from attnbench.views.report.style import marks_of
-from attnbench.views.report.ticks import binary_ticks, decimal_ticks, length_ticks, padded
+from attnbench.views.report.charts import charts
+from attnbench.views.report.charts.style import marks_of
+from attnbench.views.report.charts.ticks import binary_ticks, decimal_ticks, length_ticks, padded
 
 NAMES = ("a/a", "b/b")
 MARKS = marks_of(NAMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnbench.views.format import duration
+from attnbench.units import duration
 from attnbench.views.plot import log_plot
 
 LENGTHS = (128, 256, 512, 1024)

@@ -14,7 +14,7 @@ import pytest
 
 from attnbench.cases.case import make_case
 from attnbench.views.report import ReportError, write, write_report
-from attnbench.views.report.vega import vega_bundle
+from attnbench.views.report.charts.vega import vega_bundle
 from tests.views.conftest import timed
 
 if TYPE_CHECKING:

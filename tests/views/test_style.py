@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from attnbench.views.report.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, SHAPES, marks_of
+from attnbench.views.report.charts.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, SHAPES, marks_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

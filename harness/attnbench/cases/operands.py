@@ -15,7 +15,7 @@ import numpy as np
 
 from attnbench.cases.bias import RELATIVE_BUCKETS
 from attnbench.cases.case import FILE_INPUTS, CaseError
-from attnbench.cases.families import Head, values
+from attnbench.cases.input_distributions import Head, values
 from attnbench.cases.sampling import upstream_rows
 from attnbench.cases.tensor_file import array_of
 

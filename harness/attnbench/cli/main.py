@@ -26,18 +26,18 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 # By name: a verb's module is imported when the verb is used.
-app.command("attnbench.cli.run:run")
-app.command("attnbench.cli.run:check")
-app.command("attnbench.cli.listing:app", name="list")
-app.command("attnbench.cli.show:show")
-app.command("attnbench.cli.compare:compare")
-app.command("attnbench.cli.gate:gate")
-app.command("attnbench.cli.calibrate:calibrate")
-app.command("attnbench.cli.baseline:app", name="baseline")
-app.command("attnbench.cli.report:report")
-app.command("attnbench.cli.inspect:inspect")
-app.command("attnbench.cli.doctor:doctor")
-app.command("attnbench.cli.schema:schema")
+app.command("attnbench.cli.commands.run:run")
+app.command("attnbench.cli.commands.run:check")
+app.command("attnbench.cli.commands.listing:app", name="list")
+app.command("attnbench.cli.commands.show:show")
+app.command("attnbench.cli.commands.compare:compare")
+app.command("attnbench.cli.commands.gate:gate")
+app.command("attnbench.cli.commands.calibrate:calibrate")
+app.command("attnbench.cli.commands.baseline:app", name="baseline")
+app.command("attnbench.cli.commands.report:report")
+app.command("attnbench.cli.commands.inspect:inspect")
+app.command("attnbench.cli.commands.doctor:doctor")
+app.command("attnbench.cli.commands.schema:schema")
 
 
 def main(tokens: list[str] | None = None) -> None:

@@ -22,7 +22,7 @@ def print_sensitivity(request: Request, form: Format) -> int:
     Raises:
         UsageError: when the scenario has no case.
     """
-    from attnbench.runner.sensitivity import measure_sensitivity
+    from attnbench.mutants.sensitivity import measure_sensitivity
     from attnbench.sweep.expand import expand
     from attnbench.views.sensitivity import sensitivity_view
 

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.gate.inference import LEAST_ROUNDS
+from attnbench.gate.judge.inference import LEAST_ROUNDS
 from attnbench.store.reader import read_run
 from attnbench.store.record import FAILED
 

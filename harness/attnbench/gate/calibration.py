@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attnbench.gate.decide import choose_sentinels, decide, effects_of, screen, smallest_detectable
-from attnbench.gate.observed import log_ratios, observe
+from attnbench.gate.judge.cell_data import log_ratios, observe
+from attnbench.gate.judge.statistics import choose_sentinels, decide, effects_of, screen, smallest_detectable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from attnbench.gate.decide import Rules
-    from attnbench.gate.inference import Matrix
-    from attnbench.gate.observed import Observed
-    from attnbench.gate.rounds import Round
+    from attnbench.gate.judge.cell_data import Observed
+    from attnbench.gate.judge.inference import Matrix
+    from attnbench.gate.judge.statistics import Rules
+    from attnbench.gate.measure.rounds import Round
 
 SCHEMA_VERSION = 1
 GATES = 400
@@ -147,8 +147,8 @@ def draw_gates(logs: Matrix, rules: Rules, rng: np.random.Generator) -> tuple[li
 
 def noise_floors(logs: Matrix, rules: Rules, rng: np.random.Generator) -> list[float]:
     """By cell, the change that 95 % of the means of drawn second stages stay below."""
-    from attnbench.gate.decide import LEAST_CELLS_TO_CENTRE
-    from attnbench.gate.inference import centre
+    from attnbench.gate.judge.inference import centre
+    from attnbench.gate.judge.statistics import LEAST_CELLS_TO_CENTRE
 
     centred = centre(logs)[0] if len(logs) >= LEAST_CELLS_TO_CENTRE else logs
     chosen = rng.integers(logs.shape[1], size=(GATES, rules.confirm_rounds))

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import attnbench
-from attnbench.gate.again import shown_on_head, with_repeating_command
-from attnbench.gate.believe import check_speed_ups
-from attnbench.gate.decide import Decided, Screened, choose_sentinels, decide, effects_of, screen
-from attnbench.gate.growth import growth_again, growths_of
-from attnbench.gate.judge import (
+from attnbench.gate.judge.cell_data import log_ratios, observe
+from attnbench.gate.judge.scaling import growth_again, growths_of
+from attnbench.gate.judge.statistics import Decided, Screened, choose_sentinels, decide, effects_of, screen
+from attnbench.gate.judge.verdicts import (
     common_verdict,
     growth_verdict,
     is_refused,
@@ -26,8 +25,9 @@ from attnbench.gate.judge import (
     time_verdict,
     untimed_verdict,
 )
-from attnbench.gate.observed import log_ratios, observe
-from attnbench.gate.rounds import MEMORY_ROUNDS, SIDES, run_rounds
+from attnbench.gate.judge.verify_speedups import check_speed_ups
+from attnbench.gate.measure.rounds import MEMORY_ROUNDS, SIDES, run_rounds
+from attnbench.gate.repro import shown_on_head, with_repeating_command
 from attnbench.gate.verdict import GateResult, RoundFacts, SideFacts, Verdict
 from attnbench.scaling import FEWEST_SIZES, NARROWEST
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from attnbench.gate.decide import Rules
-    from attnbench.gate.observed import CellKey, Observed
-    from attnbench.gate.rounds import Observer, Round, SideName
-    from attnbench.gate.side import Side
+    from attnbench.gate.judge.cell_data import CellKey, Observed
+    from attnbench.gate.judge.statistics import Rules
+    from attnbench.gate.measure.rounds import Observer, Round, SideName
+    from attnbench.gate.measure.side import Side
     from attnbench.runner.request import Request
 
 

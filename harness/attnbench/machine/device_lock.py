@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.machine.devices import NoGPUError, nvml, text_of, visible_gpus
+from attnbench.machine.hardware.devices import NoGPUError, nvml, text_of, visible_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

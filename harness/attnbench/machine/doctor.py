@@ -10,8 +10,8 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from attnbench.machine.disturbance import warnings
 from attnbench.machine.environment import machine_key
+from attnbench.machine.interference import warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,7 +89,7 @@ def remedy(reason: str, extras: Mapping[str, Mapping[str, str | None]], system: 
     """What to do about a reason, or ``None`` where nothing simple helps.
 
     Args:
-        reason: a sentence of the registry, of :func:`attnbench.machine.devices.device_unavailable`, or of this module.
+        reason: a sentence of the registry, of the devices, or of this module.
         extras: which extra of attnbench brings which distribution.
         system: ``Linux``, ``Darwin`` or ``Windows``.
     """

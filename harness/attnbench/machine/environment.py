@@ -7,10 +7,10 @@ import json
 import platform
 from typing import TYPE_CHECKING, Any
 
-from attnbench.machine.cpu import cpu
-from attnbench.machine.devices import device_unavailable
-from attnbench.machine.gpu import gpus
-from attnbench.machine.memory import memory
+from attnbench.machine.hardware.cpu import cpu
+from attnbench.machine.hardware.devices import device_unavailable
+from attnbench.machine.hardware.gpu import gpus
+from attnbench.machine.hardware.memory import memory
 from attnbench.machine.probe import ask_probe
 from attnbench.machine.software import software
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from attnbench.machine.cpu import last_level_cache_bytes
-from attnbench.machine.devices import device_unavailable
-from attnbench.machine.disturbance import disturbance, read_counters
-from attnbench.machine.memory import available_bytes
+from attnbench.machine.hardware.cpu import last_level_cache_bytes
+from attnbench.machine.hardware.devices import device_unavailable
+from attnbench.machine.hardware.memory import available_bytes
+from attnbench.machine.interference import disturbance, read_counters
 from attnbench.machine.probe import ask_probe
 from attnbench.machine.stopwatch import fastest_ns
 
@@ -44,7 +44,7 @@ class Found(TypedDict):
     """Bandwidth of reading alone, on CUDA: a bus that need not turn round may be faster than a copy."""
     method: str | None
     disturbance: dict[str, Any]
-    """Of :class:`attnbench.machine.disturbance.Disturbance`; many switches mean that the peaks may be too low."""
+    """Of :class:`attnbench.machine.interference.Disturbance`; many switches mean that the peaks may be too low."""
 
 
 class Peaks(Found):

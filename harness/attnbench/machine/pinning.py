@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from attnbench.machine.cgroup import processor_limit
-from attnbench.machine.sysfile import read, read_integer
+from attnbench.machine.hardware.cgroup import processor_limit
+from attnbench.machine.hardware.sysfile import read, read_integer
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attnbench.mutants import conditions, conduct, gradients, heads, masks, precision, scale, softmax
+from attnbench.mutants.kernels import conditions, gradients, heads, masks, misconduct, precision, scale, softmax
 from attnbench.mutants.mutant import Mutant, mutant_of
 
-_THEMES = (scale, masks, softmax, heads, precision, gradients, conduct, conditions)
+_THEMES = (scale, masks, softmax, heads, precision, gradients, misconduct, conditions)
 
 
 def mutants() -> tuple[Mutant, ...]:

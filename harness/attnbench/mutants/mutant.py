@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.registry.implementation import Implementation, attention
 
 if TYPE_CHECKING:
-    from attnbench.mutants.steps import Steps
+    from attnbench.mutants.kernels.steps import Steps
 
 EVERYTHING: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),

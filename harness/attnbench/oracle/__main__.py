@@ -8,13 +8,12 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from attnbench.cases.case import Case, make_case
-from attnbench.machine.settle import settle_torch
+from attnbench.machine.warm_up_libraries import settle_torch
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, write_errors, write_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.selection import Selection, requests, select
-from attnbench.worker.limits import die_with_parent
-from attnbench.worker.protocol import Channel, Message
+from attnbench.transport.pipe import Channel, Message, die_with_parent
 
 _REMEMBERED_BYTES = 512 * 2**20
 

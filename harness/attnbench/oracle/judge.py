@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.turns import value_signs
+from attnbench.cases.sign_flips import value_signs
 from attnbench.oracle.arithmetic import EXACT, Arithmetic
 from attnbench.oracle.budget import Error, budget, likely_size, measure, relative_size
 from attnbench.oracle.reference import reference
@@ -36,7 +36,7 @@ class Truth:
         return sum(tensor.nbytes for tensor in self.answers.values())
 
     def turned(self, case: Case, selection: Selection, turn: int) -> Truth:
-        """The truth after V's signs have turned (:mod:`attnbench.cases.turns`); the errors' sizes stay."""
+        """The truth after V's signs have turned (:mod:`attnbench.cases.sign_flips`); the errors' sizes stay."""
         return dataclasses.replace(self, answers=turned(case, selection, self.answers, turn))
 
 

@@ -216,7 +216,7 @@ def _version(origin: Origin) -> str | None:
 
 def _unavailable(one: Implementation) -> str | None:
     """What is missing on this machine, asked without importing it."""
-    from attnbench.machine.devices import device_unavailable
+    from attnbench.machine.hardware.devices import device_unavailable
 
     reasons = [device_unavailable(device) for device in one.declaration.devices]
     if reasons and all(reasons):

@@ -12,9 +12,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from attnbench.runner.child import Child, ChildGoneError
 from attnbench.runner.oracle import OracleGoneError
-from attnbench.runner.shares import Spent
+from attnbench.runner.time_accounting import Spent
+from attnbench.transport.child import Child, ChildGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -7,10 +7,10 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.pinning import worker_environment
-from attnbench.runner.child import ChildGoneError
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.runner.repro import repro_command
 from attnbench.runner.workers import LoadFailedError, Workers
+from attnbench.transport.child import ChildGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.runner.child import Child, ChildGoneError, start_oracle
+from attnbench.transport.child import Child, ChildGoneError, start_oracle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

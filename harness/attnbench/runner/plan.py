@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
-from attnbench.machine.devices import device_unavailable
+from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.runner.repro import repro_command
 from attnbench.sweep.expand import expand
 

@@ -67,7 +67,7 @@ def memory_limit(request: Request) -> int:
     """Bytes that a worker may take for a cell: the scenario's, or four fifths of what the machine has left."""
     if request.scenario.limits.memory_gib is not None:
         return int(request.scenario.limits.memory_gib * 2**30)
-    from attnbench.machine.memory import available_bytes
+    from attnbench.machine.hardware.memory import available_bytes
 
     return int(0.8 * available_bytes())
 

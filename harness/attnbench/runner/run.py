@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.runner.cell import CellLimits, CellRun
-from attnbench.runner.measured import complete
+from attnbench.runner.derived_metrics import complete
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.runner.workers import LoadFailedError, Workers
 from attnbench.store.record import FAILED, Record
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from attnbench.runner.plan import Cell
-    from attnbench.runner.shares import Shares
+    from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
 
 

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from attnbench.runner.child import Child, ChildGoneError, start_worker
+from attnbench.transport.child import Child, ChildGoneError, start_worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

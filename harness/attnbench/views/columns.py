@@ -6,8 +6,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from attnbench.units import count, duration, duration_interval, length, listing, number, size, times
 from attnbench.views.document import Column, Row, Table
-from attnbench.views.format import count, duration, duration_interval, length, listing, number, size, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,9 +7,9 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any
 
+from attnbench.units import count, listing
 from attnbench.views.cells import cells_of
 from attnbench.views.estimates import FEW, Estimate, difference, ratio
-from attnbench.views.format import count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.units import TIMES, count, duration, listing, times, times_interval
 from attnbench.views import columns
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
-from attnbench.views.format import TIMES, count, duration, listing, times, times_interval
 from attnbench.views.groups import group_cells
 
 if TYPE_CHECKING:

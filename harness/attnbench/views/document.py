@@ -97,7 +97,7 @@ def terminal(view: View) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 
-    from attnbench.views.fitted import Fitted
+    from attnbench.views.terminal_table import Fitted
 
     parts: list[RenderableType] = []
     for block in view.blocks:

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES
-from attnbench.views.format import length
+from attnbench.units import length
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

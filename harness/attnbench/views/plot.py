@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from attnbench.views.format import length
+from attnbench.units import length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
 
 if TYPE_CHECKING:
-    from attnbench.runner.sensitivity import Sensitivity, Tally
+    from attnbench.mutants.sensitivity import Sensitivity, Tally
 
 _COLUMNS = (
     Column(title="mutant", text=lambda row: row["mutant"], is_code=True),

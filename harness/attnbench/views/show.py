@@ -6,11 +6,11 @@ import collections
 from typing import TYPE_CHECKING
 
 from attnbench.store.checking import checking_sentence
+from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
 from attnbench.views.cells import NEVER_RAN, cells_of
 from attnbench.views.compare import Pair, baseline_of
 from attnbench.views.document import Block, Heading, Paragraph, Plot, Row, Table, View
-from attnbench.views.format import count, duration, length, listing, size
 from attnbench.views.groups import group_cells
 from attnbench.views.plot import log_plot
 

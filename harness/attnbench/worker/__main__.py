@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.machine.pinning import pin
-from attnbench.machine.settle import settle_torch
+from attnbench.machine.warm_up_libraries import settle_torch
 from attnbench.registry.discover import Origin, implementations_of, load_module
-from attnbench.worker.conduct import MisconductError
+from attnbench.transport.pipe import Channel, Message, die_with_parent
 from attnbench.worker.identities import Allowance
-from attnbench.worker.limits import allow, die_with_parent, is_out_of_memory
+from attnbench.worker.limits import allow, is_out_of_memory
 from attnbench.worker.memory import settle_allocator
-from attnbench.worker.protocol import Channel, Message
+from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.session import Session, UnsupportedError
 from attnbench.worker.timing import Limits
 

@@ -10,7 +10,7 @@ import numpy as np
 # Taken before any plug-in is imported: one that replaces numpy's functions changes nothing here.
 from numpy import array_equal, ascontiguousarray
 
-from attnbench.worker.placing import canonical
+from attnbench.worker.tensors import canonical
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ from attnbench.cases.cost import tensor_elements
 from attnbench.cases.operands import operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
 from attnbench.worker.call import bind, no_gradients
-from attnbench.worker.conduct import MisconductError
 from attnbench.worker.limits import is_out_of_memory
-from attnbench.worker.placing import as_array, canonical, inputs_of, place
+from attnbench.worker.output_checks import MisconductError
+from attnbench.worker.tensors import as_array, canonical, inputs_of, place
 
 if TYPE_CHECKING:
     from typing import Any

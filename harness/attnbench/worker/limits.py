@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "out of memory",
@@ -16,14 +12,6 @@ _OUT_OF_MEMORY = (
     "std::bad_alloc",
     "Cannot allocate memory",
 )
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies, however that dies. Only on Linux."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() == 1:  # it died before this line
-            os._exit(1)
 
 
 def allow(extra_bytes: int | None) -> None:

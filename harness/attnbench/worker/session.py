@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.machine.disturbance import disturbance, read_counters
+from attnbench.machine.interference import disturbance, read_counters
 from attnbench.worker import memory
 from attnbench.worker.call import Call, bind, no_gradients
-from attnbench.worker.conduct import (
+from attnbench.worker.dump import Outputs, copies, dump, equal_bits, nbytes, spread
+from attnbench.worker.identities import Allowance, Expected, look
+from attnbench.worker.output_checks import (
     MisconductError,
     checksums,
     require_own_memory,
@@ -24,10 +26,8 @@ from attnbench.worker.conduct import (
     require_unchanged,
     tensors_of,
 )
-from attnbench.worker.dump import Outputs, copies, dump, equal_bits, nbytes, spread
-from attnbench.worker.identities import Allowance, Expected, look
-from attnbench.worker.placing import place, refresh, rewrite, turn
 from attnbench.worker.poison import poisoned_memory
+from attnbench.worker.tensors import place, refresh, rewrite, turn
 from attnbench.worker.timing import MAX_WARMUP_CALLS, MIN_WARMUP_NS, Limits, calls_per_sample, sample, warm_up
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
-    from attnbench.machine.disturbance import Counters
+    from attnbench.machine.interference import Counters
     from attnbench.registry.implementation import Implementation
     from attnbench.registry.operands import Operands
     from attnbench.worker.cuda.device import Device
@@ -177,7 +177,7 @@ class Session:
     def time(self, limits: Limits, cache: str) -> dict[str, Any]:
         """Warm up on the first inputs, then time calls on inputs that the implementation has not seen.
 
-        Each sample has inputs of its own: they have turned once more (:mod:`attnbench.cases.turns`).
+        Each sample has inputs of its own: they have turned once more (:mod:`attnbench.cases.sign_flips`).
         """
         if self.accelerator is not None:
             from attnbench.worker.cuda import stages

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnbench import Operands, attention, make_case
-from attnbench.runner.measured import complete
+from attnbench.runner.derived_metrics import complete
 from attnbench.store.record import Record
 from attnbench.worker.cuda.stages import twin
 from attnbench.worker.session import Session

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attnbench.units import count, duration
 from attnbench.views.document import Column, Heading, Paragraph, Table, View
-from attnbench.views.format import count, duration
 
 if TYPE_CHECKING:
     from attnbench.gate.calibration import Calibration

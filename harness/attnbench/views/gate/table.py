@@ -5,8 +5,8 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
+from attnbench.units import ABSENT, count, listing
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
-from attnbench.views.format import ABSENT, count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

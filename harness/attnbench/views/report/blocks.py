@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from attnbench.units import length
 from attnbench.views.document import Heading, Paragraph, Row, Table
-from attnbench.views.format import length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
     from attnbench.views.groups import Group, Grouping
-    from attnbench.views.report.drawing import Drawing
-    from attnbench.views.report.style import Mark
+    from attnbench.views.report.charts.drawing import Drawing
+    from attnbench.views.report.charts.style import Mark
 
 MOST_CHARTS = 24
 """A report of more groups of cases than this is large: it shows sums over groups, and single ones when asked for."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.units import count, length
 from attnbench.views import columns
 from attnbench.views.cells import cells_of
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.format import count, length
 from attnbench.views.groups import group_cells
-from attnbench.views.report.agreement import agreement_blocks, agreement_numbers
-from attnbench.views.report.answer import answer_blocks
 from attnbench.views.report.blocks import (
     Block,
     Details,
@@ -24,13 +22,15 @@ from attnbench.views.report.blocks import (
     is_large,
     named,
 )
-from attnbench.views.report.budgets import budget_numbers, memory_blocks
-from attnbench.views.report.growth import growth_of, scaling_blocks
-from attnbench.views.report.points import points_of
-from attnbench.views.report.provenance import differences_blocks, provenance_blocks
-from attnbench.views.report.roofline import roofline_blocks
-from attnbench.views.report.style import marks_of
-from attnbench.views.report.timing import speedup_blocks, time_blocks
+from attnbench.views.report.charts.style import marks_of
+from attnbench.views.report.page_data import points_of
+from attnbench.views.report.sections.agreement import agreement_blocks, agreement_numbers
+from attnbench.views.report.sections.memory import budget_numbers, memory_blocks
+from attnbench.views.report.sections.provenance import differences_blocks, provenance_blocks
+from attnbench.views.report.sections.roofline import roofline_blocks
+from attnbench.views.report.sections.scaling import growth_of, scaling_blocks
+from attnbench.views.report.sections.timing import speedup_blocks, time_blocks
+from attnbench.views.report.sections.winners import answer_blocks
 from attnbench.views.show import summary_lines
 
 if TYPE_CHECKING:

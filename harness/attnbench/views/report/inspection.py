@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnbench.store.record import JUDGED_TENSORS
+from attnbench.units import count, number
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.format import count, number
 from attnbench.views.report.blocks import Block, Figure, Finding, Lead, Picture, Report, Section
-from attnbench.views.report.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
+from attnbench.views.report.charts.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
+from attnbench.views.report.charts.png import png
+from attnbench.views.report.charts.style import Mark, marks_of
+from attnbench.views.report.charts.vega import vega_bundle
 from attnbench.views.report.page import html_page, markdown_page, pictures_of, svg_file
-from attnbench.views.report.picture import png
-from attnbench.views.report.style import Mark, marks_of
-from attnbench.views.report.vega import vega_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

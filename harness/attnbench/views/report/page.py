@@ -9,8 +9,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from attnbench.units import count
 from attnbench.views.document import Column, Heading, Paragraph, Table, markdown_block
-from attnbench.views.format import count
 from attnbench.views.report.blocks import (
     Budget,
     Details,
@@ -24,7 +24,7 @@ from attnbench.views.report.blocks import (
     Strips,
     WinnerMap,
 )
-from attnbench.views.report.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT
+from attnbench.views.report.charts.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def html_page(report: Report, vega: str = "") -> str:
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("attnbench.views"),
+        loader=jinja2.PackageLoader("attnbench.views.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

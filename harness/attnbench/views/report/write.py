@@ -50,8 +50,8 @@ def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False, bas
         raise ReportError("a report needs at least one run")
     _check_place(out, force=force)
     _check_extra()
+    from attnbench.views.report.charts.vega import vega_bundle
     from attnbench.views.report.content import report_of
-    from attnbench.views.report.vega import vega_bundle
 
     _check_baseline(runs, baseline)
     try:

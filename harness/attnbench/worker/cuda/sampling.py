@@ -12,7 +12,7 @@ import dataclasses
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from attnbench.worker.median import median_interval
+from attnbench.metrics.median import median_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import dataclasses
 import gc
 from typing import TYPE_CHECKING, Any
 
-from attnbench.worker.cuda.further import graph_ns, input_sets, kernels, memory_of, wall_ns
+from attnbench.worker.cuda.extra_timings import graph_ns, input_sets, kernels, memory_of, wall_ns
 from attnbench.worker.cuda.sampling import cold_samples
 from attnbench.worker.timing import warm_up
 

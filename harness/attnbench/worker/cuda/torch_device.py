@@ -6,7 +6,7 @@ import contextlib
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from attnbench.machine.devices import NoGPUError, nvml, visible_gpus
+from attnbench.machine.hardware.devices import NoGPUError, nvml, visible_gpus
 from attnbench.worker.cuda.device import Condition, KernelTime, MemoryState
 
 if TYPE_CHECKING:

@@ -1,0 +1,87 @@
+"""``attnbench list``: implementations, scenarios, devices. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from attnbench.cli.config import read_config
+
+app = App(name="list", help="List implementations, scenarios or devices.", result_action="return_value")
+
+Plugins = Annotated[list[str] | None, Parameter(name=["--plugin", "-p"], negative="")]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+@app.command
+def implementations(*, plugin: Plugins = None, as_json: Json = False) -> int:
+    """List implementations, with the reason of each that is unavailable here.
+
+    Args:
+        plugin: a file with implementations of your own; repeatable.
+        as_json: print declarations as JSON.
+    """
+    from attnbench.registry.discover import find, to_json
+
+    found = find((*read_config().plugins, *(plugin or ())), load_entry_points=False)
+    if as_json:
+        sys.stdout.write(json.dumps([to_json(one) for one in found], indent=2) + "\n")
+        return 0
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        said = one.declaration
+        untested = " (untested)" if said is not None and said.untested else ""
+        if one.unavailable:
+            about = f"unavailable: {one.unavailable}{untested}"
+        elif said is None:
+            about = f"{one.origin}, not loaded for a listing"
+        else:
+            about = f"{'+'.join(said.devices)}  {said.summary}{untested}"
+        sys.stdout.write(f"{one.name:<{width}}  {about}\n")
+    return 0
+
+
+@app.command
+def scenarios(*, as_json: Json = False) -> int:
+    """List the bundled scenarios.
+
+    Args:
+        as_json: print name and description as JSON.
+    """
+    from attnbench.sweep.load import bundled_scenarios
+
+    found = bundled_scenarios()
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return 0
+    width = max(len(name) for name in found)
+    for name, description in found.items():
+        sys.stdout.write(f"{name:<{width}}  {description}\n")
+    return 0
+
+
+@app.command
+def devices(*, as_json: Json = False) -> int:
+    """List the devices of this machine, with the reason of each kind that is missing.
+
+    Args:
+        as_json: print as JSON.
+    """
+    import dataclasses
+
+    from attnbench.machine.hardware.devices import device_unavailable
+    from attnbench.machine.hardware.devices import devices as find_devices
+
+    found = find_devices()
+    if as_json:
+        sys.stdout.write(json.dumps([dataclasses.asdict(one) for one in found], indent=2) + "\n")
+        return 0
+    for one in found:
+        sys.stdout.write(f"{one.name}  {one.description}\n")
+    missing = device_unavailable("cuda")
+    if missing:
+        sys.stdout.write(f"cuda  unavailable: {missing}\n")
+    return 0

@@ -1,0 +1,1 @@
+"""From two sides' records to verdicts."""

@@ -1,0 +1,176 @@
+"""What rounds saw of each cell: from run files to statuses, log ratios and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnbench.cases.case import Case
+from attnbench.store.record import FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.gate.judge.inference import Matrix
+    from attnbench.gate.measure.rounds import Round, SideName
+
+Fields = dict[str, Any]
+CellKey = tuple[str, str, str]
+"""(case_id, implementation, device)"""
+
+MISSING = "missing"
+"""Status of a side that has no record of a cell: the case or the implementation is not there."""
+DISTURBED = frozenset({"invalid", "skipped"})
+_CASE_FIELDS = tuple(field.name for field in dataclasses.fields(Case))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SideOfCell:
+    """A cell on one side, over its rounds."""
+
+    records: tuple[Fields | None, ...]
+    """One for each round; ``None`` where the run has none."""
+
+    @property
+    def decisive(self) -> Fields | None:
+        """The record that the side is judged by: the first that is not ok (a disturbed process says nothing)."""
+        present = [record for record in self.records if record is not None]
+        good = [record for record in present if record["status"] == "ok"]
+        bad = [record for record in present if record["status"] != "ok"]
+        counted = [record for record in bad if not good or record["status"] not in DISTURBED]
+        return next(iter([*counted, *good, *bad]), None)
+
+    @property
+    def status(self) -> str:
+        """``ok`` where every process was (but for disturbed ones), ``missing`` without records."""
+        return MISSING if self.decisive is None else str(self.decisive["status"])
+
+    @property
+    def why(self) -> str:
+        """Why it is not ok, and in how many processes."""
+        record = self.decisive
+        if record is None:
+            return "there is no record of it"
+        present = [other["status"] for other in self.records if other is not None]
+        count = present.count(record["status"])
+        some = f" (in {count} of {len(present)} processes)" if count < len(present) else ""
+        return f"{record['reason']}{some}"
+
+    @property
+    def medians(self) -> list[float]:
+        """Nanoseconds: the median of each process, NaN where it was not timed."""
+        return [
+            math.nan if record is None or record["time_median_ns"] is None else float(record["time_median_ns"])
+            for record in self.records
+        ]
+
+    @property
+    def undisturbed(self) -> list[float]:
+        """Nanoseconds: of each process the mean of the faster half of its samples, NaN where it was not timed.
+
+        What interferes only ever adds, and seldom to every sample: the slower half tells more of it than of the code.
+        """
+        return [
+            math.nan if record is None or record["time_median_ns"] is None else _faster_half(record["time_samples_ns"])
+            for record in self.records
+        ]
+
+    @property
+    def time_ns(self) -> float | None:
+        """The median of the processes' medians."""
+        known = [value for value in self.medians if not math.isnan(value)]
+        return statistics.median(known) if known else None
+
+    @property
+    def peaks(self) -> list[int]:
+        """Bytes: the peak of each process that was weighed."""
+        return [r["memory_peak_bytes"] for r in self.records if r is not None and r["memory_peak_bytes"] is not None]
+
+    @property
+    def resolution_bytes(self) -> int:
+        """What the method reads for an empty call: the median of the processes."""
+        read = [r["memory_resolution_bytes"] for r in self.records if r and r["memory_resolution_bytes"] is not None]
+        return round(statistics.median(read)) if read else 0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it crashed, timed out, ran out of memory or raised."""
+        return self.status in FAILED
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Observed:
+    """A cell on both sides."""
+
+    key: CellKey
+    case: Case
+    base: SideOfCell
+    head: SideOfCell
+
+    @property
+    def name(self) -> str:
+        """As a request names a cell."""
+        return " ".join(self.key)
+
+    @property
+    def label(self) -> str:
+        """For people: implementation and case; the device where it is not the CPU."""
+        where = "" if self.key[2] == "cpu" else f" on {self.key[2]}"
+        return f"{self.key[1]}, {self.case.label()}{where}"
+
+    @property
+    def repro(self) -> str:
+        """The command that shows the cell again, from head where it has one."""
+        record = self.head.decisive or self.base.decisive
+        assert record is not None
+        return str(record["repro"])
+
+    def of(self, side: SideName) -> SideOfCell:
+        """One side of it."""
+        return self.base if side == "base" else self.head
+
+
+def observe(rounds: Sequence[Round]) -> dict[CellKey, Observed]:
+    """All cells of either side, in the order in which head's first run has them, then base's."""
+    found: dict[SideName, list[dict[CellKey, Fields]]] = {
+        side: [{_key(record): record for record in one.of(side).records} for one in rounds] for side in ("base", "head")
+    }
+    keys = dict.fromkeys(key for side in ("head", "base") for run in found[side] for key in run)
+    observed = {}
+    for key in keys:
+        base = SideOfCell(records=tuple(run.get(key) for run in found["base"]))
+        head = SideOfCell(records=tuple(run.get(key) for run in found["head"]))
+        record = head.decisive or base.decisive
+        assert record is not None
+        observed[key] = Observed(key=key, case=case_of(record), base=base, head=head)
+    return observed
+
+
+def case_of(record: Mapping[str, Any]) -> Case:
+    """The case of a record; reading JSON has made lists of tuples."""
+    fields: dict[str, Any] = {name: record[name] for name in _CASE_FIELDS}
+    for name, value in fields.items():
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return Case(**fields)
+
+
+def log_ratios(cells: Sequence[Observed]) -> Matrix:
+    """ln(head / base) of undisturbed times, shape (cells, rounds); NaN where a side was not timed."""
+    if not cells:
+        return np.empty((0, 0))
+    base = np.array([cell.base.undisturbed for cell in cells])
+    head = np.array([cell.head.undisturbed for cell in cells])
+    return np.asarray(np.log(head) - np.log(base))
+
+
+def _faster_half(samples: Sequence[float]) -> float:
+    ordered = sorted(samples)
+    return statistics.fmean(ordered[: (len(ordered) + 1) // 2])
+
+
+def _key(record: Mapping[str, Any]) -> CellKey:
+    return (record["case_id"], record["implementation"], record["device"])

@@ -1,0 +1,196 @@
+"""From what was observed and decided to verdicts: outcome first, then memory and time of cells that are ok."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from attnbench.gate import messages as sentences
+from attnbench.gate.judge.cell_data import MISSING
+from attnbench.gate.judge.scaling import MEMORY_FLOOR_BYTES, TIME_FLOOR_NS
+from attnbench.gate.verdict import Verdict
+
+if TYPE_CHECKING:
+    from attnbench.gate.judge.cell_data import Observed
+    from attnbench.gate.judge.scaling import Growth, Quantity, Series
+    from attnbench.gate.judge.statistics import Decided
+    from attnbench.gate.verdict import Name
+    from attnbench.scaling import Interval
+
+_REFUSED = frozenset({"unsupported", "unavailable", "skipped", MISSING})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryChange:
+    """Peak memory on both sides, and whether it changed."""
+
+    base: float
+    head: float
+    verdict: Name
+    apart: bool
+    """Whether each reading of one side is beyond each of the other by more than what is tolerated."""
+    delta: float
+    """The share that is tolerated."""
+
+
+def outcome(cell: Observed) -> Name | None:
+    """The verdict on a cell that is not ok on both sides; ``None`` where both are ok, or both refuse it alike."""
+    base, head = cell.base.status, cell.head.status
+    if base == head == "ok" or (base in _REFUSED and head in _REFUSED):
+        return None
+    if head == "wrong":
+        return "wrong"
+    if head == "invalid":
+        return "invalid"
+    if base == "ok":
+        return "lost"
+    if head == "ok":
+        return "gained"
+    return "not_measured"
+
+
+def is_refused(cell: Observed) -> bool:
+    """Whether neither side claims the cell."""
+    return cell.base.status in _REFUSED and cell.head.status in _REFUSED
+
+
+def outcome_verdict(cell: Observed, name: Name) -> Verdict:
+    """The verdict on a cell's outcome."""
+    failed = cell.head.has_failed or cell.base.has_failed
+    return _verdict(cell, "outcome", name, sentences.of_outcome(cell.base, cell.head, name), failed=failed)
+
+
+def memory_change(cell: Observed, share: float) -> MemoryChange | None:
+    """Compare peak memory; ``None`` where it was not measured on both sides.
+
+    A change counts above the larger of 64 KiB and the tolerated share, and not below twice what the method reads for
+    an empty call. Memory is nearly deterministic: it has changed when each reading of one side is that far from each
+    of the other.
+    """
+    base, head = cell.base.peaks, cell.head.peaks
+    if not base or not head:
+        return None
+    resolution = 2 * max(cell.base.resolution_bytes, cell.head.resolution_bytes)
+    tolerated = max(MEMORY_FLOOR_BYTES, share * max(base), resolution)
+    least = min(base), min(head)
+    verdict: Name = "same"
+    if abs(least[1] - least[0]) > tolerated:  # disturbances only ever add to a peak
+        verdict = "bigger" if least[1] > least[0] else "smaller"
+    apart = min(head) - max(base) > tolerated or min(base) - max(head) > tolerated
+    return MemoryChange(base=least[0], head=least[1], verdict=verdict, apart=apart, delta=share)
+
+
+def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:
+    """The verdict on a cell's peak memory; readings of the two sides that overlap are ambiguous."""
+    name: Name = change.verdict if change.verdict == "same" or change.apart else "ambiguous"
+    sentence = sentences.of_memory(change.base, change.head, change.verdict)
+    if name == "ambiguous":
+        sentence = f"perhaps {sentence}; readings of one side vary by as much"
+    ratio = change.head / change.base if change.base else None
+    return _verdict(
+        cell, "memory", name, sentence, base=change.base, head=change.head, ratio=ratio,
+        delta=change.delta,
+    )  # fmt: skip
+
+
+def time_verdict(cell: Observed, decided: Decided, *, paired: bool) -> Verdict:
+    """The verdict on a cell's time, from pairs of processes or from those of head beside stored ones."""
+    base, head = cell.base.time_ns, cell.head.time_ns
+    name: Name = decided.decision
+    sentence = sentences.of_time(decided, base, head, "pairs of processes" if paired else "processes")
+    floor = TIME_FLOOR_NS.get(cell.key[2], 0.0)
+    if name in ("slower", "faster") and base is not None:
+        changed = base * decided.effect.ratio
+        if abs(changed - base) < floor:
+            name, sentence = "same", sentences.below_floor(decided, floor, base, changed)
+    return _verdict(cell, "time", name, sentence, base=base, head=head, **numbers(decided))
+
+
+def untimed_verdict(cell: Observed) -> Verdict:
+    """The verdict on a cell that is ok and has no time because none was asked for, or too few pairs of times."""
+    timed = [cell.base.time_ns is not None, cell.head.time_ns is not None]
+    if any(timed):
+        pairs = sum(
+            math.isfinite(b) and math.isfinite(h) for b, h in zip(cell.base.medians, cell.head.medians, strict=True)
+        )
+        return _verdict(cell, "time", "not_measured", f"only {pairs} pairs of processes were timed", pairs=pairs)
+    record = cell.head.decisive
+    why = (record or {}).get("reason") or "the scenario asks for no time"
+    return _verdict(cell, "outcome", "same", f"it agrees with the oracle on both sides; not timed: {why}")
+
+
+def growth_verdict(
+    series: Series, quantity: Quantity, first: Growth, again: Growth | None, tolerated: float
+) -> Verdict | None:
+    """The verdict on how a series grows; ``None`` where the data make no law.
+
+    Args:
+        series: in the first stage.
+        quantity: time or memory.
+        first: what the first stage saw.
+        again: what fresh processes say, who alone decide on a suspicion of the first stage.
+        tolerated: difference of exponents.
+    """
+    suspected = first.changed(tolerated)
+    weighed = first
+    # A term beside no law that is not there in fresh processes has not come back; two laws that are not are unknown.
+    if suspected and again is not None and (again.refusal is None or not first.has_laws):
+        weighed = again
+    if weighed.refusal is not None:
+        return None
+    name: Name = "same"
+    if suspected and weighed is not first and weighed.steeper(tolerated):
+        name = "steeper"
+    elif suspected and weighed is not first and weighed.flatter(tolerated):
+        name = "flatter"
+    elif weighed.perhaps_steeper(tolerated) or (suspected and weighed is first):
+        name = "ambiguous"
+    words = f"{quantity} over {series.axis} {series.lengths[0]} to {series.lengths[-1]}"
+    base, head = weighed.exponents
+    return _verdict(
+        series.longest, "exponent", name, sentences.of_growth(weighed, name, series.lengths[-1], tolerated),
+        of=quantity, label=f"{series.label}, {words}", delta=tolerated,
+        **_interval("base", base), **_interval("head", head),
+    )  # fmt: skip
+
+
+def _interval(side: str, exponent: Interval | None) -> dict[str, float | None]:
+    if exponent is None:
+        return {}
+    high = None if math.isinf(exponent.high) else exponent.high
+    return {side: exponent.value, f"{side}_low": exponent.low, f"{side}_high": high}
+
+
+def common_verdict(decided: Decided, device: str) -> Verdict:
+    """The verdict on what all cells of a device have in common."""
+    sentence = f"all cells together: {sentences.of_time(decided, None, None)}"
+    return Verdict(
+        case_id=None, implementation=None, device=device, label=f"all cells on {device}", metric="time",
+        verdict=decided.decision, sentence=sentence, **numbers(decided),
+    )  # fmt: skip
+
+
+def numbers(decided: Decided) -> dict[str, Any]:
+    """The statistics of a verdict's fields."""
+    low, high = decided.effect.interval()
+    return {
+        "ratio": decided.effect.ratio,
+        "ratio_low": low,
+        "ratio_high": high,
+        "delta": decided.delta,
+        "p": decided.p,
+        "q": decided.q,
+        "detectable": decided.detectable,
+        "noise_sd": decided.effect.sd,
+        "pairs": decided.effect.rounds,
+    }
+
+
+def _verdict(cell: Observed, metric: Any, name: Name, sentence: str, **fields: Any) -> Verdict:
+    case_id, implementation, device = cell.key
+    usual = {"label": cell.label, "repro": cell.repro}
+    return Verdict(
+        case_id=case_id, implementation=implementation, device=device, metric=metric, verdict=name, sentence=sentence,
+        **{**usual, **fields},
+    )  # fmt: skip

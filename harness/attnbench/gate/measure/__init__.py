@@ -1,0 +1,1 @@
+"""Measuring two sides: what a side is, and the rounds in which both run."""

@@ -1,0 +1,152 @@
+"""A round: both sides at once, each in fresh processes, taking turns cell by cell and block by block.
+
+What disturbs a machine lasts longer than a block of samples: it falls on both sides alike, and their ratio stands it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import datetime
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.runner.plan import PlanError
+from attnbench.runner.request import plan_request, setting_of
+from attnbench.runner.run import Outcome, cell_steps, footer
+from attnbench.runner.time_accounting import Shares
+from attnbench.runner.workers import Workers
+from attnbench.store.writer import RunWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from attnbench.gate.measure.side import Side
+    from attnbench.registry.discover import Found
+    from attnbench.runner.oracle import Oracle
+    from attnbench.runner.plan import Cell
+    from attnbench.runner.request import Request
+    from attnbench.runner.run import Setting
+    from attnbench.store.record import Record
+
+BLOCKS = 6
+"""Samples of a cell are taken in so many blocks, the two sides in turns."""
+MIN_WARMUP_NS, MAX_WARMUP_CALLS = 10_000_000, 20
+"""Less than a run's: the other side has kept the processor awake, and the first block finds what is left to warm."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Party:
+    """One side of a pair: what it is asked, what it said of itself, and where its records go."""
+
+    side: Side
+    request: Request
+    header: Mapping[str, Any]
+    found: Sequence[Found]
+    path: Path
+
+
+class _Run:
+    """One side's run while it lasts."""
+
+    def __init__(self, party: Party, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.cells = plan_request(party.request, party.found)
+        except PlanError:  # this side has none of the cells that are measured again
+            self.cells = []
+        header = {
+            **party.header,
+            "run_id": uuid.uuid4().hex[:12],
+            "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "request": party.request.to_dict(),
+            "environment": {**party.header["environment"], "load_average": list(os.getloadavg())},
+            "cells_planned": len(self.cells),
+        }
+        self.setting = _in_blocks(setting_of(party.request, header))
+        self.workers = Workers(party.request.threads, self.setting.environment, party.side.python, party.side.folder)
+        self.outcome = Outcome(counts=collections.Counter(), shares=Shares())
+        self.writer = RunWriter.create(party.path, force=True)
+        self.began = time.monotonic()
+        self.writer.append(header)
+
+    def steps(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Record]:
+        return cell_steps(cell, self.setting, self.workers, oracle, self.folder, self.outcome.shares)
+
+    def keep(self, record: Record) -> None:
+        self.outcome.counts[record.status] += 1
+        self.writer.append({"kind": "record", **record.model_dump(mode="json")})
+
+    def end(self) -> None:
+        self.workers.close()
+        self.outcome.shares.imports_s = self.workers.imports_s
+        self.outcome.shares.wall_s = time.monotonic() - self.began
+        self.writer.append(footer(self.outcome))
+
+
+def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
+    """Measure both sides' cells, each cell on both sides at once; ``first`` begins.
+
+    Raises:
+        OSError: when a run file cannot be written.
+        OracleGoneError: when the oracle cannot be started.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="attnbench-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        runs = []
+        for name, party in (("first", first), ("second", second)):
+            (folder / name).mkdir()
+            run = _Run(party, folder / name)
+            stack.callback(run.writer.close)
+            stack.callback(run.workers.close)
+            runs.append(run)
+        for run in runs:
+            run.workers.begin(run.cells)
+        oracle.wait()
+        for number, turn in enumerate(_together(*(run.cells for run in runs))):
+            parties = [(run, run.steps(cell, oracle)) for run, cell in zip(runs, turn, strict=True) if cell is not None]
+            _alternate(parties[::-1] if number % 2 else parties)
+        for run in runs:
+            run.end()
+            if run.writer.problem:
+                raise OSError(run.writer.problem)
+
+
+def _alternate(parties: list[tuple[_Run, Generator[None, None, Record]]]) -> None:
+    """Let each go on by a step; who was last goes on first (ABBA), so that a drift falls on both alike."""
+    left = list(parties)
+    try:
+        while left:
+            for run, steps in list(left):
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    left.remove((run, steps))
+                    run.keep(end.value)
+            left.reverse()
+    finally:
+        for _, steps in left:
+            steps.close()
+
+
+def _together(first: Sequence[Cell], second: Sequence[Cell]) -> Iterator[tuple[Cell | None, Cell | None]]:
+    """Cells of both, in the order of the first; then those that only the second has."""
+    others = {cell.key: cell for cell in second}
+    for cell in first:
+        yield cell, others.pop(cell.key, None)
+    for cell in others.values():
+        yield None, cell
+
+
+def _in_blocks(setting: Setting) -> Setting:
+    limits = dataclasses.replace(
+        setting.limits, blocks=BLOCKS, warmup={"min_ns": MIN_WARMUP_NS, "max_calls": MAX_WARMUP_CALLS}
+    )
+    return dataclasses.replace(setting, limits=limits)

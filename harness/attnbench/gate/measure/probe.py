@@ -1,0 +1,32 @@
+"""What a side is, asked of its own interpreter once: which implementations it has, and the header of its run files.
+
+``python -P -m attnbench.gate.measure.probe REQUEST.json HEADER.json``
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from attnbench.registry.discover import RegistryError
+from attnbench.runner.header import measure_header
+from attnbench.runner.plan import PlanError
+from attnbench.runner.request import plan_request, request_from
+
+
+def main() -> int:
+    """Write the header that a run of the request would have here."""
+    asked, answer = (Path(argument) for argument in sys.argv[1:])
+    request = request_from(json.loads(asked.read_text()))
+    try:
+        cells = plan_request(request)
+    except (PlanError, RegistryError) as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return 2
+    answer.write_text(json.dumps(measure_header(request, cells, "", None, [])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""Rounds: both sides in fresh processes, taking turns (:mod:`attnbench.gate.measure.pair`), in balanced random order.
+
+Each side's share of a round stays as a run file. A single side's run, where nothing is compared, is what
+``attnbench run`` makes of a request, started with the side's interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from attnbench.machine.pinning import worker_environment
+from attnbench.registry.discover import from_json, hash_of_source
+from attnbench.runner.oracle import Oracle, OracleGoneError
+from attnbench.store.reader import read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.gate.measure.side import Side
+    from attnbench.registry.discover import Found
+    from attnbench.runner.request import Request
+    from attnbench.store.reader import RunFile
+
+SideName = Literal["base", "head"]
+SIDES: tuple[SideName, SideName] = ("base", "head")
+_HAS_RECORDS = (0, 1, 4, 5)
+"""Exit codes of runs that came to their end."""
+MEMORY_ROUNDS = 2
+"""Memory is nearly deterministic: it is weighed in so many rounds of a stage only."""
+
+
+class GateError(RuntimeError):
+    """A run of the gate could not be made; the message says where its output is."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Round:
+    """Both sides' runs of one round."""
+
+    stage: str
+    number: int
+    first: SideName
+    """The side that began."""
+    base: RunFile
+    head: RunFile
+
+    def of(self, side: SideName) -> RunFile:
+        """One side's run."""
+        return self.base if side == "base" else self.head
+
+
+class Observer(Protocol):
+    """Who is told how the gate goes."""
+
+    def begins(self, what: str) -> None:
+        """A run is about to start."""
+
+    def ended(self) -> None:
+        """A run has ended."""
+
+
+def orders(rounds: int, seed: int) -> list[SideName]:
+    """Which side begins in each round: ABBA or BAAB by chance, so that a drift falls on both alike."""
+    rng = random.Random(seed)
+    first: list[SideName] = []
+    while len(first) < rounds:
+        one = rng.choice(SIDES)
+        first += [one, "head" if one == "base" else "base"]
+    return first[:rounds]
+
+
+def run_rounds(
+    stage: str,
+    rounds: int,
+    sides: dict[SideName, Side],
+    request: Request,
+    folder: Path,
+    observer: Observer,
+    *,
+    cells: Sequence[str] = (),
+    seed: int = 0,
+) -> list[Round]:
+    """Run a stage of the gate.
+
+    A round that is complete in the folder already is not made again.
+
+    Args:
+        stage: ``screen`` or ``confirm``; names the run files.
+        rounds: how many.
+        sides: what is compared.
+        request: what is measured; each side's plug-ins are added.
+        folder: where the run files go.
+        observer: told how it goes.
+        cells: only these, each as ``case_id implementation device``; all where empty.
+        seed: of the orders.
+
+    Raises:
+        GateError: when a run cannot be made.
+    """
+    done = []
+    with contextlib.closing(Oracle(request.threads, worker_environment(request.threads))) as oracle:
+        for number, first in enumerate(orders(rounds, seed)):
+            asked = dataclasses.replace(
+                request,
+                cells=tuple(cells),
+                replicates=1,
+                order_seed=_order_seed(stage, number, seed),
+                stages=_stages(request.stages, number),
+            )
+            paths = {side: folder / f"{stage}-{number + 1}-{side}.jsonl" for side in SIDES}
+            observer.begins(f"{stage} round {number + 1} of {rounds}")
+            if not all(_is_done(path, asked) for path in paths.values()):
+                _run_round(sides, asked, paths, first, oracle, observer)
+            observer.ended()
+            base, head = (read_run(paths[side]) for side in SIDES)
+            done.append(Round(stage=stage, number=number, first=first, base=base, head=head))
+    return done
+
+
+def _is_done(path: Path, request: Request) -> bool:
+    """Whether there is a complete run of the same cells."""
+    if not path.exists():
+        return False
+    before = read_run(path)
+    return before.is_complete and before.header.request.get("cells") == list(request.cells)
+
+
+def _run_round(
+    sides: dict[SideName, Side], request: Request, paths: dict[SideName, Path], first: SideName, oracle: Oracle,
+    observer: Observer,
+) -> None:  # fmt: skip
+    from attnbench.gate.measure.pair import Party, run_pair
+    from attnbench.machine.device_lock import devices_to_ourselves
+
+    parties: dict[SideName, Party] = {}
+    for name, side in sides.items():
+        asked = dataclasses.replace(request, plugins=(*request.plugins, *side.plugins))
+        header = _header(side, dataclasses.replace(asked, cells=(), order_seed=None), paths[name].parent)
+        found = [from_json(one) for one in header["implementations"].values()]
+        parties[name] = Party(side=side, request=asked, header=header, found=found, path=paths[name])
+    second: SideName = "head" if first == "base" else "base"
+    try:
+        with devices_to_ourselves(request.devices, observer.begins):
+            run_pair(parties[first], parties[second], oracle)
+    except (OSError, OracleGoneError) as error:
+        raise GateError(f"a round could not be measured: {error}") from error
+    for party in parties.values():
+        _require_unchanged(party.found)
+
+
+def _require_unchanged(found: Sequence[Found]) -> None:
+    """A file that is edited while the gate runs is measured partly before and partly after: neither is judged.
+
+    Raises:
+        GateError: when one was. Installed sides cannot be: their code was copied.
+    """
+    for one in found:
+        file = one.origin.target
+        if one.origin.kind == "file" and not (Path(file).is_file() and hash_of_source(file) == one.source_hash):
+            raise GateError(f"{file} changed while the gate ran: start it again, with another --out")
+
+
+def _header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
+    """The header that a run of the side has; asked of its interpreter in the first round of all.
+
+    Raises:
+        GateError: when it cannot be had.
+    """
+    text = json.dumps(request.to_dict() | {"stages": []})
+    known = hashlib.sha256(f"{side.python}\0{side.folder}\0{side.identity}\0{text}".encode()).hexdigest()[:12]
+    path = folder / f"side-{known}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
+        asked.write_text(json.dumps(request.to_dict()))
+        command = [side.python, "-P", "-m", "attnbench.gate.measure.probe", str(asked.resolve()), str(path.resolve())]
+        code = _logged(side, command, log)
+        if code != 0:
+            raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
+        asked.unlink()
+        log.unlink()
+    header: dict[str, Any] = json.loads(path.read_text())
+    return header
+
+
+def _stages(stages: Sequence[str], number: int) -> tuple[str, ...]:
+    return tuple(stage for stage in stages if stage != "memory" or number < MEMORY_ROUNDS)
+
+
+def _order_seed(stage: str, number: int, seed: int) -> int:
+    """Both sides of a round have the same order of cells, and each round another one."""
+    return random.Random(f"{seed}/{stage}/{number}").randrange(1, 2**31)
+
+
+def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -> RunFile:
+    """One run of one side; a complete run of the same cells that is there already is not made again.
+
+    Raises:
+        GateError: when it cannot be made.
+    """
+    if _is_done(path, request):
+        return read_run(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
+    asked.write_text(json.dumps(request.to_dict()))
+    command = [side.python, "-P", "-m", "attnbench", "run", "--request", str(asked.resolve()), "--peaks", peaks]
+    command += ["--out", str(path.resolve()), "--force"]
+    code = _logged(side, command, log)
+    if code not in _HAS_RECORDS:
+        raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
+    asked.unlink()
+    log.unlink()
+    return read_run(path)
+
+
+def _logged(side: Side, command: Sequence[str], log: Path) -> int:
+    """The exit code of a command of the side; what it prints is in the log.
+
+    Raises:
+        GateError: when it cannot be started.
+    """
+    with log.open("w") as output:
+        try:
+            code = subprocess.run(
+                command, cwd=side.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
+                env=os.environ | {"NO_COLOR": "1"},
+            ).returncode  # fmt: skip
+        except OSError as error:
+            raise GateError(f"{side.label}: {side.python} cannot be started: {error.strerror}") from error
+    if code == 130:
+        raise KeyboardInterrupt
+    return code
+
+
+def _last_line(log: Path, code: int) -> str:
+    last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+    return " ".join(last) or f"exit code {code}"

@@ -1,0 +1,305 @@
+"""Sides, ready to be measured: an interpreter that sees one side's code, and the same harness on both.
+
+A side is what is under test: implementations. So both sides are measured by the harness that runs the gate: its files
+are laid over whatever version of attnbench a side would bring along. Where the side is attnbench's own repository, its
+``implementations/`` are the side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attnbench
+from attnbench.gate.measure.source import SideError, files_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from attnbench.gate.measure.source import Source
+
+_SELF = "attnbench"
+_READY = "side.json"
+_NO_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", "*.nbi", "*.nbc")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side, ready to be measured."""
+
+    label: str
+    kind: str
+    commit: str | None
+    python: str
+    """Interpreter that sees the side's code."""
+    folder: str
+    """Where its runs are started."""
+    plugins: tuple[str, ...]
+    identity: str
+    """Hash of the code that is measured; equal on both sides, there is nothing to compare."""
+    dependencies: str
+    """``shared`` with the gate's own environment, or ``installed`` for this side."""
+
+
+def default_cache() -> Path:
+    """Where sides are kept: $ATTNBENCH_CACHE, or attnbench/ in the user's cache directory (XDG)."""
+    named = os.environ.get("ATTNBENCH_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench"
+
+
+def this_environment() -> Side:
+    """The environment that the gate itself runs in, as a side."""
+    return Side(
+        label="this environment", kind="environment", commit=None, python=sys.executable, folder=str(Path.cwd()),
+        plugins=(), identity=_harness_hash()[:16], dependencies="shared",
+    )  # fmt: skip
+
+
+def prepare(
+    source: Source, cache: Path, plugins_of: Callable[[Path], Sequence[str]], says: Callable[[str], None]
+) -> Side:
+    """Make an environment for a side, or find the one that was made before.
+
+    Args:
+        source: what it is made from.
+        cache: folder in which sides are kept, by the hash of all that goes into them.
+        plugins_of: plug-in files that a project's own configuration names, given its folder.
+        says: told what takes a while.
+
+    Raises:
+        SideError: when it cannot be built; with the last lines of what failed.
+    """
+    if source.kind == "plugin":
+        return Side(
+            label=source.label, kind=source.kind, commit=None, python=sys.executable, folder=str(Path.cwd()),
+            plugins=(str(source.path),), identity=source.content, dependencies="shared",
+        )  # fmt: skip
+    from filelock import FileLock
+
+    key = _key(source)
+    home = cache / "sides" / key
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(home.with_suffix(".lock")):
+        if not (home / _READY).is_file():
+            shutil.rmtree(home, ignore_errors=True)
+            says(f"preparing {source.label} in {home}")
+            home.mkdir()
+            dependencies = _build(source, home)
+            (home / _READY).write_text(json.dumps({"ref": source.ref, "dependencies": dependencies}))
+        ready = json.loads((home / _READY).read_text())
+    checkout = home / "source"
+    plugins = tuple(plugins_of(checkout)) if checkout.is_dir() else ()
+    return Side(
+        label=source.label,
+        kind=source.kind,
+        commit=source.commit,
+        python=str(home / "venv" / "bin" / "python"),
+        folder=str(checkout if checkout.is_dir() else home),
+        plugins=plugins,
+        identity=_identity(home, plugins, ready["dependencies"]),
+        dependencies=ready["dependencies"],
+    )
+
+
+def _key(source: Source) -> str:
+    """Names a built side by all that goes into it."""
+    parts = [source.kind, source.content, _harness_hash(), sys.version, sys.prefix, repr(_site_folders())]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _harness_hash() -> str:
+    digest = hashlib.sha256()
+    for folder in (_package("attnbench"), _package("attnbench.implementations"), _package("attnbench.scenarios")):
+        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")]):
+            digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _build(source: Source, home: Path) -> str:
+    """Fetch the code, make the environment, install; returns whether dependencies are shared or installed."""
+    if source.kind == "wheel":
+        name, requires = _read_wheel(source.path)
+    else:
+        _check_out(source, home / "source")
+        name, requires = _read_project(source, home / "source")
+    _run([sys.executable, "-m", "venv", "--without-pip", str(home / "venv")], "the environment cannot be made")
+    (site,) = (home / "venv" / "lib").glob("python*/site-packages")
+    pins = _pins(home / "source" / "constraints.txt")
+    wanted = [str(one) for one in requires if one.name != _SELF]
+    if _are_met(requires, pins):
+        (site / "shared.pth").write_text("".join(f"{folder}\n" for folder in _site_folders()))
+        dependencies = "shared"
+    else:
+        harness = [text for text in metadata.requires(_SELF) or () if "extra ==" not in text]
+        constraints = ["-c", str(home / "source" / "constraints.txt")] if pins else []
+        _pip(home, ["install", *constraints, *wanted, *harness], "its dependencies cannot be installed")
+        dependencies = "installed"
+    if name != _SELF:
+        target = source.path if source.kind == "wheel" else home / "source"
+        isolation = [] if source.kind == "wheel" or not _builds_here(home / "source") else ["--no-build-isolation"]
+        _pip(home, ["install", "--no-deps", *isolation, str(target)], "it cannot be installed")
+    _lay_harness_over(site, own=_own_implementations(source, home) if name == _SELF else None)
+    return dependencies
+
+
+def _check_out(source: Source, target: Path) -> None:
+    if source.kind == "directory":
+        for name in files_of(source.path):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source.path / name, target / name)
+        return
+    # A clone of its own leaves no trace in the user's repository, as a work tree would; objects are shared with it.
+    assert source.commit is not None
+    _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(source.path), str(target)], "it cannot be cloned")
+    _run(["git", "-C", str(target), "checkout", "--quiet", "--detach", source.commit], "it cannot be checked out")
+
+
+def _read_project(source: Source, folder: Path) -> tuple[str, list[Any]]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    table = tomllib.loads((folder / "pyproject.toml").read_text()).get("project", {})
+    try:
+        return str(table.get("name", "")), [Requirement(text) for text in table.get("dependencies", [])]
+    except InvalidRequirement as error:
+        raise SideError(f"{source.label}: pyproject.toml has a dependency that is none: {error}") from error
+
+
+def _read_wheel(path: Path) -> tuple[str, list[Any]]:
+    import email
+
+    from packaging.requirements import Requirement
+
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [one for one in archive.namelist() if one.endswith(".dist-info/METADATA")][:1]
+        about = email.message_from_bytes(archive.read(name))
+    requires = [Requirement(text) for text in about.get_all("Requires-Dist") or ()]
+    return str(about["Name"]), [one for one in requires if "extra" not in str(one.marker or "")]
+
+
+def _pins(constraints: Path) -> dict[str, str]:
+    """``name==version`` lines of a constraints file, if there is one."""
+    from packaging.utils import canonicalize_name
+
+    pins = {}
+    for line in constraints.read_text().splitlines() if constraints.is_file() else []:
+        name, is_pin, version = line.partition("#")[0].partition("==")
+        if is_pin:
+            pins[str(canonicalize_name(name.strip()))] = version.partition(";")[0].strip()
+    return pins
+
+
+def _are_met(requires: Sequence[Any], pins: dict[str, str]) -> bool:
+    """Whether this environment has just the dependencies that the side asks for, so that both may use them."""
+    from packaging.utils import canonicalize_name
+
+    for requirement in requires:
+        if requirement.name == _SELF or (requirement.marker and not requirement.marker.evaluate()):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            return False
+        pin = pins.get(str(canonicalize_name(requirement.name)))
+        if not requirement.specifier.contains(version, prereleases=True):
+            return False
+        if pin is not None and version.partition("+")[0] != pin.partition("+")[0]:
+            return False
+    return True
+
+
+def _builds_here(folder: Path) -> bool:
+    """Whether what its build needs is installed here: then it is built without a download."""
+    from attnbench.registry.discover import unmet
+
+    needs = (
+        tomllib.loads((folder / "pyproject.toml").read_text()).get("build-system", {}).get("requires", ["setuptools"])
+    )
+    return unmet(needs) is None
+
+
+def _own_implementations(source: Source, home: Path) -> Path:
+    """The folder of implementations of a side that is attnbench itself."""
+    if source.kind != "wheel":
+        return home / "source" / "implementations"
+    with zipfile.ZipFile(source.path) as archive:
+        inside = [name for name in archive.namelist() if name.startswith("attnbench/implementations/")]
+        archive.extractall(home / "wheel", members=inside)
+    return home / "wheel" / "attnbench" / "implementations"
+
+
+def _lay_harness_over(site: Path, own: Path | None) -> None:
+    """Copy the harness that runs the gate, with its implementations or the side's, in front of all others."""
+    target = site / _SELF
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(_package("attnbench"), target, ignore=_NO_CODE)
+    for part, folder in (("implementations", own), ("scenarios", None)):
+        shutil.rmtree(target / part, ignore_errors=True)
+        shutil.copytree(folder or _package(f"attnbench.{part}"), target / part, ignore=_NO_CODE)
+    about = site / f"{_SELF}-{attnbench.__version__}.dist-info"
+    shutil.rmtree(about, ignore_errors=True)
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_SELF}\nVersion: {attnbench.__version__}\n")
+
+
+def _package(name: str) -> Path:
+    return Path(next(iter(importlib.import_module(name).__path__)))
+
+
+def _site_folders() -> list[str]:
+    """Folders of this environment's libraries; without the current one, and without what editable installs add."""
+    return [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+
+
+def _identity(home: Path, plugins: Sequence[str], dependencies: str) -> str:
+    """Hash of the code that is measured: what was installed for this side, its plug-ins, its own dependencies."""
+    digest = hashlib.sha256()
+    (site,) = (home / "venv" / "lib").glob("python*/site-packages")
+    for path in sorted(site.rglob("*")):
+        inside = path.relative_to(site)
+        if path.is_file() and path.suffix not in (".pyc", ".nbi", ".nbc") and not _is_bookkeeping(inside):
+            digest.update(f"{inside}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    for plugin in plugins:
+        digest.update(Path(plugin.partition(":")[0]).read_bytes())
+    return hashlib.sha256(digest.digest() + dependencies.encode()).hexdigest()[:16]
+
+
+def _is_bookkeeping(inside: Path) -> bool:
+    return inside.parts[0].endswith(".dist-info") and inside.name != "entry_points.txt"
+
+
+def _pip(home: Path, arguments: list[str], failed: str) -> None:
+    python = home / "venv" / "bin" / "python"
+    _run(
+        [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "--disable-pip-version-check", *arguments],
+        failed,
+    )
+
+
+def _run(command: list[str], failed: str) -> None:
+    with _told(command, failed):
+        subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PIP_NO_INPUT": "1"})
+
+
+@contextlib.contextmanager
+def _told(command: list[str], failed: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SideError(f"{failed}: {command[0]} cannot be started: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        last = [line for line in (error.stderr or error.stdout or "").splitlines() if line.strip()][-3:]
+        raise SideError(f"{failed}: {' '.join(line.strip() for line in last)}") from error

@@ -1,0 +1,59 @@
+"""What a container or a service may use: limits of Linux control groups, versions 1 and 2.
+
+A limit holds for a group and all groups below it, so the smallest on the way to the root is the one that counts.
+See the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.machine.hardware.sysfile import read, read_integer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNLIMITED_BYTES = 2**60
+"""Version 1 writes 'no limit' as the largest number of whole pages."""
+
+
+def processor_limit(root: Path = Path("/")) -> float | None:
+    """Processors' worth of time that this process may use, such as 1.5; ``None`` without a limit."""
+    limits = [limit for folder in _folders(root, "cpu") if (limit := _quota(folder)) is not None]
+    return min(limits, default=None)
+
+
+def memory_limit_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that this process and its neighbours in the group may use; ``None`` without a limit."""
+    found = (
+        read_integer(folder / name)
+        for folder in _folders(root, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+    )
+    return min((limit for limit in found if limit is not None and limit < _UNLIMITED_BYTES), default=None)
+
+
+def _quota(folder: Path) -> float | None:
+    words = (read(folder / "cpu.max") or "").split()
+    if len(words) == 2 and words[0] != "max":
+        return int(words[0]) / int(words[1])
+    quota, period = (read_integer(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    return quota / period if quota is not None and quota > 0 and period else None
+
+
+def _folders(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of this process's group and of all groups above it, for one controller."""
+    mounted = root / "sys/fs/cgroup"
+    for line in (read(root / "proc/self/cgroup") or "").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            base = mounted / "unified" if (mounted / "unified").is_dir() else mounted
+        elif controller in controllers.split(","):
+            base = mounted / controller
+        else:
+            continue
+        # Inside a container the path may be the host's: then only the top folder exists, and has the limit.
+        group = base / path.lstrip("/")
+        yield group
+        yield from (parent for parent in group.parents if parent.is_relative_to(base))

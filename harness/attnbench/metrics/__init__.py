@@ -1,0 +1,1 @@
+"""Metrics: their statistics and what follows from them."""

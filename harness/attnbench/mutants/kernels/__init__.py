@@ -1,0 +1,1 @@
+"""The known-wrong implementations, by the step that they get wrong."""

@@ -1,0 +1,255 @@
+"""Mistakes in the mask."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.cases.masks import dense_mask
+from attnbench.mutants.kernels.steps import Explicit, Plan, Steps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+
+
+class _OtherMask(Steps):
+    def changed(self, case: Case) -> Case:
+        """The case whose mask is taken instead."""
+        raise NotImplementedError
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        changed = self.changed(case)
+        return None if changed.mask == "none" else dense_mask(changed)
+
+
+def _diagonal(case: Case, right: int) -> Case:
+    """Causal, but for so many keys beyond the diagonal."""
+    if case.mask != "causal":
+        return case
+    return dataclasses.replace(case, mask="sliding_window", window_left=case.seqlen_kv, window_right=right)
+
+
+class TopLeftForBottomRight(_OtherMask):
+    """The diagonal starts in the top left corner whatever was asked for."""
+
+    copies = "pytorch/pytorch#108108"
+
+    def changed(self, case: Case) -> Case:
+        return dataclasses.replace(case, alignment="top_left")
+
+
+class BottomRightForTopLeft(_OtherMask):
+    """The diagonal ends in the bottom right corner whatever was asked for."""
+
+    def changed(self, case: Case) -> Case:
+        return dataclasses.replace(case, alignment="bottom_right")
+
+
+class CausalIgnored(_OtherMask):
+    """Queries see what comes after them."""
+
+    def changed(self, case: Case) -> Case:
+        return dataclasses.replace(case, mask="none") if case.mask == "causal" else case
+
+
+class CausalIgnoredBackward(Explicit):
+    """The backward pass computes the weights again without the mask."""
+
+    copies = "triton-lang/triton#4541"
+
+    def weights(self, linear: Tensor, lse: Tensor, case: Case, plan: Plan) -> Tensor:
+        return super().weights(linear, lse, case, dataclasses.replace(plan, hidden=None))
+
+
+class CausalWithoutDiagonal(_OtherMask):
+    """A query does not see its own position."""
+
+    def changed(self, case: Case) -> Case:
+        return _diagonal(case, -1)
+
+
+class CausalOneBeyond(_OtherMask):
+    """A query sees one key beyond its own position."""
+
+    def changed(self, case: Case) -> Case:
+        return _diagonal(case, 1)
+
+
+class CausalByTiles(_OtherMask):
+    """The mask is applied to whole tiles of 64 keys, and the tile on the diagonal is let through."""
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super(_OtherMask, self).visible(case)
+        if case.mask != "causal" or visible is None:
+            return visible
+        keys = np.arange(case.seqlen_kv)
+        diagonal = np.arange(case.seqlen_q)[:, None] + case.diagonal_offset
+        return np.broadcast_to(keys // 64 <= diagonal // 64, visible.shape) & (diagonal >= 0)
+
+
+class WindowLeftWider(_OtherMask):
+    """The window reaches one key too far to the left."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.window_left is None else dataclasses.replace(case, window_left=case.window_left + 1)
+
+
+class WindowLeftExclusive(_OtherMask):
+    """The window leaves its leftmost key out."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.window_left is None else dataclasses.replace(case, window_left=case.window_left - 1)
+
+
+class WindowRightWider(_OtherMask):
+    """The window reaches one key too far to the right."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.window_right is None else dataclasses.replace(case, window_right=case.window_right + 1)
+
+
+class WindowRightExclusive(_OtherMask):
+    """The window leaves its rightmost key out."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.window_right is None else dataclasses.replace(case, window_right=case.window_right - 1)
+
+
+class WindowMirrored(_OtherMask):
+    """Left and right of the window are exchanged."""
+
+    def changed(self, case: Case) -> Case:
+        return dataclasses.replace(case, window_left=case.window_right, window_right=case.window_left)
+
+
+class WindowWithoutRight(_OtherMask):
+    """The window is closed on the left only."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.window_right is None else dataclasses.replace(case, window_right=case.seqlen_kv)
+
+
+class PrefixWider(_OtherMask):
+    """The prefix holds one key too many."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.prefix_len is None else dataclasses.replace(case, prefix_len=case.prefix_len + 1)
+
+
+class PrefixNarrower(_OtherMask):
+    """The prefix holds one key too few."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.prefix_len is None else dataclasses.replace(case, prefix_len=case.prefix_len - 1)
+
+
+class PrefixIgnored(_OtherMask):
+    """A prefix mask is nothing but causal."""
+
+    copies = "meta-pytorch/tritonbench flash_v3, which runs causal for prefix_lm"
+
+    def changed(self, case: Case) -> Case:
+        return dataclasses.replace(case, mask="causal") if case.mask == "prefix_lm" else case
+
+
+class PaddingIgnored(_OtherMask):
+    """Padded keys are seen."""
+
+    def changed(self, case: Case) -> Case:
+        return dataclasses.replace(case, mask="none") if case.mask == "key_padding" else case
+
+
+class PaddingOneBeyond(_OtherMask):
+    """The first padded key is seen."""
+
+    def changed(self, case: Case) -> Case:
+        if case.kv_lengths is None:
+            return case
+        return dataclasses.replace(case, kv_lengths=tuple(min(n + 1, case.seqlen_kv) for n in case.kv_lengths))
+
+
+class PaddingOneShort(_OtherMask):
+    """The last real key is not seen."""
+
+    def changed(self, case: Case) -> Case:
+        if case.kv_lengths is None:
+            return case
+        return dataclasses.replace(case, kv_lengths=tuple(max(n - 1, 0) for n in case.kv_lengths))
+
+
+class PaddingOfFirstSequence(_OtherMask):
+    """All sequences of a batch are taken to be as long as the first one."""
+
+    def changed(self, case: Case) -> Case:
+        if case.kv_lengths is None:
+            return case
+        return dataclasses.replace(case, kv_lengths=(case.kv_lengths[0],) * case.batch)
+
+
+class DocumentsIgnored(_OtherMask):
+    """Packed documents see each other."""
+
+    def changed(self, case: Case) -> Case:
+        if case.mask != "document":
+            return case
+        return dataclasses.replace(case, mask="causal" if case.document_causal else "none")
+
+
+class DocumentBoundaryLeaks(_OtherMask):
+    """A document sees the last token of the document before it."""
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super(_OtherMask, self).visible(case)
+        if case.document_lengths is None or visible is None:
+            return visible
+        leaking = visible.copy()
+        leaking[..., :-1] |= visible[..., 1:] & ~visible[..., :-1]
+        return leaking
+
+
+class DocumentCausalIgnored(_OtherMask):
+    """Within a document, queries see what comes after them."""
+
+    def changed(self, case: Case) -> Case:
+        return dataclasses.replace(case, document_causal=False)
+
+
+class MaskOfFirstRow(_OtherMask):
+    """All queries of a tile of 64 see what the first of them sees."""
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super(_OtherMask, self).visible(case)
+        return None if visible is None else visible[:, :, np.arange(case.seqlen_q) // 64 * 64]
+
+
+MUTANTS = (
+    TopLeftForBottomRight,
+    BottomRightForTopLeft,
+    CausalIgnored,
+    CausalIgnoredBackward,
+    CausalWithoutDiagonal,
+    CausalOneBeyond,
+    CausalByTiles,
+    WindowLeftWider,
+    WindowLeftExclusive,
+    WindowRightWider,
+    WindowRightExclusive,
+    WindowMirrored,
+    WindowWithoutRight,
+    PrefixWider,
+    PrefixNarrower,
+    PrefixIgnored,
+    PaddingIgnored,
+    PaddingOneBeyond,
+    PaddingOneShort,
+    PaddingOfFirstSequence,
+    DocumentsIgnored,
+    DocumentBoundaryLeaks,
+    DocumentCausalIgnored,
+    MaskOfFirstRow,
+)

@@ -1,1 +1,0 @@
-"""Which known-wrong implementations a scenario's inputs catch, and which they are blind to."""

@@ -1,0 +1,1 @@
+"""How the parent reaches whoever runs stages: the pipe, its messages, the child process."""

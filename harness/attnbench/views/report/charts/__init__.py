@@ -1,0 +1,1 @@
+"""Charts: specifications for Vega-Lite, and their rendering to SVG and PNG."""

@@ -1,0 +1,192 @@
+"""Charts of one value against the sequence length or over implementations; readable at a telephone's width.
+
+Time and memory lie on logarithmic axes: a law ``n^k`` is a straight line there, whose slope is k.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.views.report.charts.drawing import (
+    BYTES_LABEL,
+    IN_FOCUS,
+    LENGTH_LABEL,
+    RATIO_LABEL,
+    TIME_LABEL,
+    TOOLTIP,
+    WIDER,
+    Drawing,
+    Spec,
+    axis_of,
+    colour,
+    drawn,
+    layer,
+    legend_of,
+    log_scale,
+    names_down,
+    quantity,
+    shape,
+    spans,
+)
+from attnbench.views.report.charts.style import LIGHT
+from attnbench.views.report.charts.ticks import binary_ticks, decimal_ticks, length_ticks, padded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.views.document import Row
+    from attnbench.views.report.charts.style import Mark
+
+_PLOT_HEIGHT = 240
+_LEGEND_LINE = 18
+_DOT_LINE = 24
+_MOST_ACROSS = 5
+_BELOW = 1.6
+"""How far the guide lines lie below the least memory of the shortest case."""
+
+
+def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> Drawing:
+    """Time against length with intervals.
+
+    Args:
+        rows: ``length``, ``implementation``, ``value`` (ns), ``low`` and ``high`` (ns or None).
+        axis: what the length is the length of.
+        marks: colour and shape of each implementation.
+    """
+    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    low, high = padded(min(ends), max(ends))
+    y = {
+        "title": "time of one call",
+        "scale": log_scale(low, high),
+        "axis": axis_of(decimal_ticks(low, high), TIME_LABEL),
+    }
+    return _by_length(rows, axis, marks, y, [])
+
+
+def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> Drawing:
+    """Peak memory against length, with the laws O(n) and O(n^2) as guide lines.
+
+    Args:
+        rows: ``length``, ``implementation``, ``value`` (bytes, above 0), ``low`` and ``high`` (None).
+        axis: what the length is the length of.
+        marks: colour and shape of each implementation.
+    """
+    values = [row["value"] for row in rows]
+    low, high = padded(min(values) / _BELOW, max(values), 1.4)
+    y = {
+        "title": "peak memory of one call",
+        "scale": log_scale(low, high),
+        "axis": axis_of(binary_ticks(low, high), BYTES_LABEL),
+    }
+    return _by_length(rows, axis, marks, y, _guides(rows, high))
+
+
+def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Drawing:
+    """One value for each implementation, with intervals, least first: for a case of a single length.
+
+    Args:
+        rows: ``implementation``, ``value``, ``low``, ``high`` and ``text``, which is written beside the dot.
+        marks: colour and shape of each implementation.
+        is_time: whether values are ns; else they are bytes.
+    """
+    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    low, high = padded(min(ends), max(ends), 1.4)
+    ticks = decimal_ticks(low, high, _MOST_ACROSS) if is_time else binary_ticks(low, high, _MOST_ACROSS)
+    title, label = ("time of one call", TIME_LABEL) if is_time else ("peak memory of one call", BYTES_LABEL)
+    names = [row["implementation"] for row in sorted(rows, key=lambda row: (row["value"], row["implementation"]))]
+    # The texts stand to the right of the dots: the slowest one's must not leave the plot.
+    scale = log_scale(low, high * (high / low) ** 0.35)
+    base = {"y": names_down(names), "color": colour(marks, names, None), "tooltip": TOOLTIP}
+    beside = {"x": quantity("end", scale=scale), "text": {"field": "text"}, "color": {"value": LIGHT["chart-text"]}}
+    layers = [
+        spans(base | {"x": quantity("low", title=title, scale=scale), "x2": {"field": "high"}}),
+        layer(
+            {"type": "point", "filled": True, "size": 60},
+            base
+            | {
+                "x": quantity("value", title=title, scale=scale, axis=axis_of(ticks, label)),
+                "shape": shape(marks, names, None),
+            },
+        ),
+        layer(
+            {"type": "text", "align": "left", "dx": 9, "fontSize": 11},
+            base | beside,
+            transform=[{"calculate": "max(datum.value, datum.high)", "as": "end"}],
+        ),
+    ]
+    return drawn(layers, rows, 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
+
+
+def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
+    """Error over budget of every judged cell, a line of dots for each implementation; the budget is at 1.
+
+    Args:
+        rows: ``implementation`` and ``value`` (error / budget, above 0).
+        marks: colour and shape of each implementation.
+    """
+    values = [row["value"] for row in rows]
+    low, high = padded(min(*values, 0.1), max(*values, 1.0), 1.5)
+    names = sorted({row["implementation"] for row in rows})
+    scale = log_scale(low, high)
+    axis = axis_of(decimal_ticks(low, high, _MOST_ACROSS), RATIO_LABEL)
+    budget = {"type": "rule", "color": LIGHT["chart-guide"], "strokeDash": [5, 4]}
+    layers = [
+        layer(budget, {"x": quantity("value", scale=scale)}, values=[{"value": 1.0}]),
+        layer(
+            {"type": "point", "filled": True, "size": 48, "opacity": 0.75},
+            {
+                "x": quantity("value", title="error / budget (dashed: the budget)", scale=scale, axis=axis),
+                "y": names_down(names),
+                "color": colour(marks, names, None),
+                "shape": shape(marks, names, None),
+                "tooltip": TOOLTIP,
+            },
+        ),
+    ]
+    return drawn(layers, rows, 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
+
+
+def _by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], vertical: Row, guides: list[Row]) -> Drawing:
+    names = sorted({row["implementation"] for row in rows})
+    lengths = sorted({row["length"] for row in rows})
+    left, right = padded(lengths[0], lengths[-1], 1.15)
+    right *= (right / left) ** 0.1 if guides else 1  # room for the guides' names
+    ticks = axis_of(length_ticks(lengths), LENGTH_LABEL)
+    x = quantity("length", title=axis, scale=log_scale(left, right), axis=ticks)
+    y = quantity("value", **vertical)
+    legend = legend_of(names)  # one for colour and shape
+    base = {"x": x, "color": colour(marks, names, legend), "opacity": IN_FOCUS, "tooltip": TOOLTIP}
+    layers = [
+        *_guide_layers(guides, x, y),
+        layer({"type": "line", "strokeWidth": 1.75}, base | {"y": y}),
+        spans(base | {"y": quantity("low", **vertical), "y2": {"field": "high"}}),
+        layer({"type": "point", "filled": True, "size": 48}, base | {"y": y, "shape": shape(marks, names, legend)}),
+    ]
+    legend_lines = -(-len(names) // 2)
+    return drawn(layers, rows, _PLOT_HEIGHT + _LEGEND_LINE * legend_lines)
+
+
+def _guides(rows: Sequence[Row], ceiling: float) -> list[Row]:
+    """End points of the guide lines, which start below the curves and end at the last length or the upper edge."""
+    first, last = min(row["length"] for row in rows), max(row["length"] for row in rows)
+    start = min(row["value"] for row in rows if row["length"] == first) / _BELOW
+    found = []
+    for power, law in ((1, "O(n)"), (2, "O(n²)")):
+        end = min(float(last), first * (ceiling / start) ** (1 / power))
+        found += [
+            {"law": law, "length": first, "value": start, "text": ""},
+            {"law": law, "length": end, "value": start * (end / first) ** power, "text": law},
+        ]
+    return found
+
+
+def _guide_layers(guides: list[Row], x: Spec, y: Spec) -> list[Spec]:
+    if not guides:
+        return []
+    base = {"x": x, "y": y, "detail": {"field": "law", "type": "nominal"}}
+    line = {"type": "line", "strokeDash": [3, 4], "strokeWidth": 1, "color": LIGHT["chart-guide"]}
+    text = {"type": "text", "align": "left", "dx": 7, "fontSize": 11, "color": LIGHT["chart-text"]}
+    return [
+        layer(line, base, values=guides),
+        layer(text, base | {"text": {"field": "text", "type": "nominal"}}, values=guides),
+    ]

@@ -1,0 +1,158 @@
+"""Figures: a chart, what it shows in words, and its numbers as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from attnbench.units import count, duration, duration_interval, length, number, rate, size
+from attnbench.views import columns
+from attnbench.views.document import Column, Paragraph, Row, Table
+from attnbench.views.report.blocks import Block, Figure, groups_drawn
+from attnbench.views.report.charts import charts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from attnbench.views.cells import CellResult
+    from attnbench.views.groups import Group
+    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.charts.style import Mark
+
+_RATE = Column(title="rate", text=lambda row: rate(row["tflops"]), is_number=True)
+_PEAK = Column(title="% of peak", text=lambda row: number(row["percent_of_peak"]), is_number=True)
+_PER_TOKEN = Column(title="per token", text=lambda row: size(row["value"] / row["length"]), is_number=True)
+_OUTPUT = Column(title="output", text=lambda row: size(row["memory_output_bytes"]), is_number=True)
+_WORKSPACE = Column(title="workspace", text=lambda row: size(row["memory_workspace_bytes"]), is_number=True)
+_WALL = Column(title="wall", text=lambda row: duration(row["time_wall_ns"]), is_number=True)
+_GRAPH = Column(title="in a graph", text=lambda row: duration(row["time_graph_ns"]), is_number=True)
+_HOST = Column(
+    title="launch",
+    text=lambda row: duration(None if row["host_us"] is None else row["host_us"] * 1e3),
+    is_number=True,
+)
+
+
+def group_figures(
+    sources: Sequence[Source],
+    marks: Mapping[str, Mark],
+    noun: str,
+    figure: Callable[[str, str, Group, Mapping[str, Mark]], Figure | None],
+) -> list[Block]:
+    """A chart for each group in which anything was measured."""
+    blocks: list[Block] = []
+    left_out, most = 0, groups_drawn(sources)
+    for source in sources:
+        for group in source.grouping.groups:
+            if len(blocks) >= most:
+                left_out += 1
+                continue
+            found = figure(f"{noun}-{len(blocks) + 1}", source.title(group), group, marks)
+            if found is not None:
+                blocks.append(dataclasses.replace(found, facets=source.facets(group)))
+    if left_out:
+        more = count(left_out, "more group")
+        text = f"{more} of cases are not drawn here: where scripts run, choose one above; data/cells.csv has them all."
+        blocks.append(Paragraph(text=text))
+    return blocks or [Paragraph(text=f"No {noun} was measured: either the run was not asked to, or no cell is ok.")]
+
+
+def time_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -> Figure | None:
+    """Time of a group against its lengths, or one dot for each implementation where there is a single length.
+
+    Returns:
+        ``None`` where nothing in the group has a time.
+    """
+    rows = time_points(group)
+    shown = [columns.TIME, columns.INTERVAL]
+    for column, field in ((_WALL, "time_wall_ns"), (_GRAPH, "time_graph_ns"), (_HOST, "host_us")):
+        shown += [column] if any(row[field] is not None for row in rows) else []
+    shown += [_RATE, _PEAK]
+    return _figure(stem, name, group, rows, marks, what="time", shown=shown) if rows else None
+
+
+def time_points(group: Group) -> list[Row]:
+    """Rows of the chart of time."""
+    rows = []
+    for cell in group.cells:
+        if cell.timing is not None:
+            estimate = cell.timing.estimate
+            text = duration(estimate.value)
+            if estimate.low is not None:
+                text += f" ({duration_interval(estimate.low, estimate.high)})"
+            rows.append(_point(cell, estimate.value, estimate.low, estimate.high, text))
+    return rows
+
+
+def memory_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -> Figure | None:
+    """Peak memory of a group, as :func:`time_figure`; ``None`` where nothing in the group was weighed above 0."""
+    weighed = [cell for cell in group.cells if cell.memory_bytes is not None]
+    rows = memory_points(group)
+    if not rows:
+        return None
+    shown = [columns.MEMORY, _OUTPUT, _WORKSPACE, _PER_TOKEN]
+    figure = _figure(stem, name, group, rows, marks, what="memory", shown=shown)
+    zeros = len(weighed) - len(rows)
+    note = f"{count(zeros, 'reading')} of 0 B cannot be drawn on a logarithmic axis." if zeros else ""
+    return dataclasses.replace(figure, note=note)
+
+
+def memory_points(group: Group) -> list[Row]:
+    """Rows of the chart of memory."""
+    return [
+        _point(cell, cell.memory_bytes, None, None, size(cell.memory_bytes))
+        for cell in group.cells
+        if cell.memory_bytes
+    ]
+
+
+def _point(cell: CellResult, value: float | None, low: float | None, high: float | None, text: str) -> Row:
+    """A row of a chart and of the table beside it."""
+    tokens = cell.case.seqlen_kv
+    return {
+        **cell.numbers(),
+        "length": tokens,
+        "at": length(tokens),
+        "value": value,
+        "low": low,
+        "high": high,
+        "text": text,
+    }
+
+
+def _figure(
+    stem: str,
+    name: str,
+    group: Group,
+    rows: list[Row],
+    marks: Mapping[str, Mark],
+    *,
+    what: Literal["time", "memory"],
+    shown: Sequence[Column],
+) -> Figure:
+    lengths = sorted({row["length"] for row in rows})
+    drawn = [
+        {key: row[key] for key in ("length", "at", "implementation", "value", "low", "high", "text")} for row in rows
+    ]
+    if len(lengths) == 1:
+        plain = [{**row, "text": row["text"].partition(" (")[0]} for row in drawn]
+        drawing = charts.dots(plain, marks, is_time=what == "time")
+        where = f"at {group.axis} {length(lengths[0])}"
+    else:
+        draw = charts.time_by_length if what == "time" else charts.memory_by_length
+        drawing = draw(drawn, group.axis, marks)
+        where = f"against {group.axis}, {length(lengths[0])} to {length(lengths[-1])}"
+    last = sorted((row for row in rows if row["length"] == lengths[-1]), key=lambda row: row["value"])
+    ends = [f"{row['implementation']} {row['text'].partition(' (')[0]}" for row in (last[0], last[-1])]
+    at_end = f"only {ends[0]}" if len(last) == 1 else f"least {ends[0]}, most {ends[1]}"
+    noun = "Time of one call" if what == "time" else "Peak memory of one call"
+    return Figure(
+        stem=stem,
+        title=f"{name} · {group.axis} {length(lengths[0])}" if len(lengths) == 1 else name,
+        alt=f"{noun} {where}, {name}. At {length(lengths[-1])}: {at_end}.",
+        drawing=drawing,
+        table=Table(
+            columns=[columns.length_column(group.axis), columns.IMPLEMENTATION, *shown],
+            rows=rows,
+        ),
+    )

@@ -1,0 +1,283 @@
+"""The section on agreement: how far each implementation is from the oracle's answer, and where."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import CHOICES
+from attnbench.store.record import JUDGED_TENSORS
+from attnbench.units import count, length, number
+from attnbench.views import columns
+from attnbench.views.document import Column, Paragraph, Row, Table
+from attnbench.views.report.blocks import Block, Details, Export, Figure, HeatCell, HeatMap, Lead
+from attnbench.views.report.charts import charts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from attnbench.views.cells import CellResult, TensorError
+    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.charts.style import Mark
+
+MOST_DOTS = 60
+"""So many of an implementation's errors are drawn for one dtype: evenly out of all of them, the largest among them."""
+KNOWN = "known-disagreements.md"
+"""Beside the implementations: what released libraries are known to get wrong."""
+_LEVELS = (0.1, 0.3, 0.6, 1.0)
+
+
+def agreement_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Block]:
+    """The section."""
+    cells = [cell for source in sources for cell in source.cells]
+    table = error_table(cells)
+    if not table.rows:
+        return [Paragraph(text="No output was judged.")]
+    blocks: list[Block] = [
+        Lead(text=agreement_sentence(table)),
+        Paragraph(
+            text="Outputs are judged against an answer in float64. The budget follows from the dtype; "
+            "up to 1 an error is what rounding explains, above 1 the cell is wrong and its time does not count."
+        ),
+        table,
+    ]
+    for index, dtype in enumerate(_dtypes(cells)):
+        of_dtype = [cell for cell in cells if cell.case.dtype == dtype]
+        figure = error_figure(f"agreement-{index + 1}", dtype, of_dtype, marks)
+        blocks += [figure] if figure else []
+    blocks += [_by_length(index, dtype, cells) for index, dtype in enumerate(_dtypes(cells))]
+    blocks.append(Details(summary="Worst element of each tensor", blocks=[_worst_elements(cells)]))
+    blocks.append(_determinism(cells))
+    known = _known_disagreements({cell.implementation for cell in cells})
+    if known is not None:
+        summary = f"Known disagreements of what was run ({len(known.rows)})"
+        blocks.append(Details(summary=summary, blocks=[known]))
+    return blocks
+
+
+def agreement_numbers(sources: Sequence[Source]) -> Export:
+    """A row for each judged tensor of each cell."""
+    return Export(
+        stem="agreement",
+        rows=[
+            {
+                "run": source.run.path,
+                "case_id": cell.case_id,
+                "case": cell.case.label(),
+                "implementation": cell.implementation,
+                "device": cell.device,
+                "dtype": cell.case.dtype,
+                "seqlen_kv": cell.case.seqlen_kv,
+                "status": cell.status,
+                "tensor": error.tensor,
+                "error_ratio": error.ratio,
+                "worst_element": error.worst,
+            }
+            for source in sources
+            for cell in source.cells
+            for error in cell.errors
+        ],
+    )
+
+
+def _dtypes(cells: Iterable[CellResult]) -> list[str]:
+    present = {cell.case.dtype for cell in cells if cell.errors}
+    return [name for name in CHOICES["dtype"] if name in present]
+
+
+def agreement_sentence(table: Table) -> str:
+    """How many cells are wrong, and the worst error of all."""
+    wrong, judged = sum(row["wrong"] for row in table.rows), sum(row["judged"] for row in table.rows)
+    said = f"Of {count(judged, 'judged cell')}, {wrong or 'none'} {'are' if wrong > 1 else 'is'} wrong."
+    known = [row for row in table.rows if row["worst"] is not None]
+    if not known:
+        return said
+    worst = max(known, key=lambda row: row["worst"])
+    where = f"{worst['implementation']} in {worst['dtype']}"
+    return f"{said} The worst error is {number(worst['worst'])} of its budget: {where}."
+
+
+def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> Figure | None:
+    """Error over budget of all cells of a dtype; ``None`` where none was judged."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    for cell in cells:
+        if cell.error_ratio is not None:
+            found.setdefault(cell.implementation, []).append((cell.error_ratio, cell.case.seqlen_kv))
+    rows: list[Row] = [
+        {"implementation": name, "value": ratio, "at": length(tokens), "text": number(ratio)}
+        for name, all_of in found.items()
+        for ratio, tokens in _spread(all_of)
+        if ratio
+    ]
+    if not rows:
+        return None
+    worst = max(rows, key=lambda row: row["value"])
+    judged = count(sum(map(len, found.values())), "judged cell")
+    exact = any(ratio == 0 for all_of in found.values() for ratio, _ in all_of)
+    return Figure(
+        stem=stem,
+        title=dtype,
+        alt=f"Error over budget of {judged} in {dtype}, by implementation. The largest is {number(worst['value'])}, "
+        f"of {worst['implementation']}; above 1 is wrong.",
+        drawing=charts.errors(rows, marks),
+        table=error_table(cells),
+        note="Errors of exactly 0 cannot be drawn on a logarithmic axis." if exact else "",
+        facets={"dtype": dtype},
+    )
+
+
+def error_table(cells: Iterable[CellResult]) -> Table:
+    """Worst and median error over budget for each implementation and dtype."""
+    found: dict[tuple[str, str], list[CellResult]] = {}
+    for cell in cells:
+        if cell.errors or cell.status == "wrong":
+            found.setdefault((cell.implementation, cell.case.dtype), []).append(cell)
+    order = CHOICES["dtype"]
+    rows = [_error_row(*key, found[key]) for key in sorted(found, key=lambda key: (order.index(key[1]), key[0]))]
+    return Table(
+        columns=[
+            Column(title="dtype", text=lambda row: str(row["dtype"])),
+            columns.IMPLEMENTATION,
+            Column(title="judged", text=lambda row: f"{row['judged']:,}", is_number=True),
+            Column(title="wrong", text=lambda row: f"{row['wrong']:,}", is_number=True),
+            Column(title="median error / budget", text=lambda row: number(row["median"]), is_number=True),
+            Column(title="worst", text=lambda row: number(row["worst"]), is_number=True),
+        ],
+        rows=rows,
+    )
+
+
+def _error_row(implementation: str, dtype: str, cells: Sequence[CellResult]) -> Row:
+    ratios = sorted(cell.error_ratio for cell in cells if cell.error_ratio is not None)
+    return {
+        "implementation": implementation,
+        "dtype": dtype,
+        "judged": len(cells),
+        "wrong": sum(1 for cell in cells if cell.status == "wrong"),
+        "median": ratios[len(ratios) // 2] if ratios else None,
+        "worst": ratios[-1] if ratios else None,
+    }
+
+
+def _by_length(index: int, dtype: str, cells: Sequence[CellResult]) -> HeatMap:
+    """The worst error over budget of all tensors, by implementation and length."""
+    worst: dict[tuple[str, int], tuple[float, str]] = {}
+    for cell in cells:
+        for error in cell.errors if cell.case.dtype == dtype else ():
+            key = (cell.implementation, cell.case.seqlen_kv)
+            worst[key] = max(worst.get(key, (0.0, "")), (error.ratio, error.tensor))
+    lengths = sorted({tokens for _, tokens in worst})
+    names = sorted({name for name, _ in worst})
+    return HeatMap(
+        stem=f"agreement-by-length-{index + 1}",
+        title=f"{dtype}: worst error / budget",
+        corner="seqlen_kv",
+        lengths=tuple(lengths),
+        rows=tuple((name, tuple(_ratio_cell(worst.get((name, n))) for n in lengths)) for name in names),
+        facets={"dtype": dtype},
+    )
+
+
+def _ratio_cell(found: tuple[float, str] | None) -> HeatCell | None:
+    if found is None:
+        return None
+    ratio, tensor = found
+    level = sum(ratio > step for step in _LEVELS)
+    return HeatCell(text=number(ratio, 2), level=-level, said=f"{tensor}: {number(ratio)} of its budget")
+
+
+def _worst_elements(cells: Iterable[CellResult]) -> Table:
+    """For each implementation, dtype and tensor: the largest error, in which case and at which element."""
+    worst: dict[tuple[str, str, str], tuple[TensorError, CellResult]] = {}
+    for cell in cells:
+        for error in cell.errors:
+            key = (cell.case.dtype, cell.implementation, error.tensor)
+            if key not in worst or error.ratio > worst[key][0].ratio:
+                worst[key] = (error, cell)
+    order = CHOICES["dtype"]
+    ordered = sorted(worst, key=lambda key: (order.index(key[0]), key[1], JUDGED_TENSORS.index(key[2])))
+    rows = [
+        {
+            "dtype": key[0],
+            "implementation": key[1],
+            "tensor": key[2],
+            "ratio": worst[key][0].ratio,
+            "where": _place(worst[key][0].worst),
+            "case": worst[key][1].case.label(),
+        }
+        for key in ordered
+    ]
+    return Table(
+        columns=[
+            Column(title="dtype", text=lambda row: str(row["dtype"])),
+            columns.IMPLEMENTATION,
+            Column(title="tensor", text=lambda row: str(row["tensor"])),
+            Column(title="worst error / budget", text=lambda row: number(row["ratio"]), is_number=True),
+            Column(title="at", text=lambda row: str(row["where"])),
+            Column(title="of the case", text=lambda row: str(row["case"])),
+        ],
+        rows=rows,
+    )
+
+
+def _place(worst: tuple[int, ...] | None) -> str:
+    if worst is None:
+        return ""
+    return ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row", "column"), worst, strict=False))
+
+
+def _determinism(cells: Sequence[CellResult]) -> Block:
+    """Which implementations gave different bits for equal inputs."""
+    known = [cell for cell in cells if cell.deterministic is not None]
+    if not known:
+        return Paragraph(text="Whether calls repeat bit by bit was not recorded.")
+    unsteady: dict[str, list[CellResult]] = {}
+    for cell in known:
+        if not cell.deterministic:
+            unsteady.setdefault(cell.implementation, []).append(cell)
+    if not unsteady:
+        return Paragraph(text=f"All of {count(len(known), 'cell')} repeated their result bit by bit.")
+    said = []
+    for name, found in sorted(unsteady.items()):
+        spreads = [cell.spread_rel for cell in found if cell.spread_rel is not None]
+        how = f", by at most {number(max(spreads))} (RMS over RMS)" if spreads else ""
+        said.append(f"{name} in {count(len(found), 'cell')}{how}")
+    return Paragraph(text=f"Not deterministic, calls on equal inputs differed: {'; '.join(said)}.")
+
+
+def _known_disagreements(implementations: set[str]) -> Table | None:
+    """Rows of the table beside the implementations that name one of these."""
+    try:
+        text = resources.files("attnbench.implementations").joinpath(KNOWN).read_text(encoding="utf-8")
+    except (OSError, ModuleNotFoundError):
+        return None
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    if len(lines) < 3:
+        return None
+    titles, *found = [[part.strip() for part in line.strip("|").split(" | ")] for line in (lines[0], *lines[2:])]
+    rows = [
+        dict(zip(titles, map(_unmarked, parts), strict=False))
+        for parts in found
+        if (named := re.findall(r"`([\w-]+/[\w-]+)`", parts[0])) and implementations & set(named)
+    ]
+    if not rows:
+        return None
+    return Table(columns=[_text_column(title) for title in titles], rows=rows)
+
+
+def _text_column(title: str) -> Column:
+    return Column(title=title, text=lambda row: str(row.get(title, "")))
+
+
+def _unmarked(text: str) -> str:
+    """A cell of Markdown as plain text."""
+    return re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text).replace("`", "").strip("| ")
+
+
+def _spread(values: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """All of few values; of many, as many as are drawn, evenly from the least to the largest."""
+    ordered = sorted(values)
+    if len(ordered) <= MOST_DOTS:
+        return ordered
+    return [ordered[round(i * (len(ordered) - 1) / (MOST_DOTS - 1))] for i in range(MOST_DOTS)]

@@ -1,0 +1,112 @@
+"""The section on memory: its curves, and which length fits into how much of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from attnbench.scaling import Scaling
+from attnbench.units import length, size
+from attnbench.views import columns
+from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.report.blocks import Block, Budget, Export, Part
+from attnbench.views.report.charts.figures import group_figures, memory_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.views.document import Row
+    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.sections.scaling import Growth
+
+BUDGETS = tuple(gib * 2**30 for gib in (1, 8, 24, 80))
+FARTHEST = 64
+"""No law is trusted beyond so many times the longest length that was measured."""
+
+
+def memory_blocks(sources: Sequence[Source], marks: Mapping[str, Mark], found: Sequence[Growth]) -> list[Block]:
+    """The section on memory."""
+    blocks = group_figures(sources, marks, "memory", memory_figure)
+    laws = [one for one in found if one.quantity == "memory" and isinstance(one.law, Scaling)]
+    if not laws:
+        return blocks
+    blocks.append(Budget(laws=[_law_row(one) for one in laws]))
+    for group, of_group in itertools.groupby(laws, key=lambda one: (one.source.name, one.group.label)):
+        members = list(of_group)
+        title = f"{members[0].source.title(members[0].group)}: largest {members[0].group.axis} within"
+        del group
+        blocks.append(
+            Part(
+                facets=members[0].source.facets(members[0].group),
+                blocks=[_budget_table(title, members)],
+            )
+        )
+    blocks.append(
+        Paragraph(
+            text="Lengths follow from the law of peak memory, outputs and workspace of one call, inputs not counted. "
+            "* lies beyond the lengths that were measured."
+        )
+    )
+    return blocks
+
+
+def budget_numbers(found: Sequence[Growth]) -> Export:
+    """Lengths that fit, for each law of memory and each budget."""
+    return Export(
+        stem="budgets",
+        rows=[
+            {
+                "cases": one.source.title(one.group),
+                "implementation": one.implementation,
+                "budget_bytes": budget,
+                "largest_seqlen": one.law.largest_within(budget),
+                "longest_measured": one.law.lengths[-1],
+            }
+            for one in found
+            if one.quantity == "memory" and isinstance(one.law, Scaling)
+            for budget in BUDGETS
+        ],
+    )
+
+
+def _law_row(one: Growth) -> Row:
+    assert isinstance(one.law, Scaling)
+    law = one.law
+    return {
+        "implementation": one.implementation,
+        "cases": one.source.title(one.group),
+        "floor": law.floor.value if law.floor else 0.0,
+        "coefficient": law.coefficient * math.prod(c.factor for c in law.cliffs if c.kind == "step"),
+        "exponent": law.exponent.value,
+        "longest": law.lengths[-1],
+        "facets": one.source.facets(one.group),
+    }
+
+
+def _budget_table(title: str, members: Sequence[Growth]) -> Table:
+    rows = []
+    for one in members:
+        assert isinstance(one.law, Scaling)
+        row: Row = {"implementation": one.implementation}
+        for budget in BUDGETS:
+            row[str(budget)] = _fitting(one.law, budget)
+        rows.append(row)
+    return Table(columns=[columns.IMPLEMENTATION, *map(_budget_column, BUDGETS)], rows=rows, title=title)
+
+
+def _budget_column(budget: int) -> Column:
+    return Column(title=size(budget), text=lambda row: str(row[str(budget)]), is_number=True)
+
+
+def _fitting(law: Scaling, budget: float) -> str:
+    """The largest length that fits, to two digits; a star where it was not measured."""
+    found = law.largest_within(budget)
+    if found is None:
+        return "none"
+    if found > FARTHEST * law.lengths[-1]:
+        return f"> {length(FARTHEST * law.lengths[-1])}*"
+    rounded = float(f"{found:.2g}")
+    text = f"{rounded / 1e6:.3g} M" if rounded >= 1e6 else f"{rounded:,.0f}"
+    return f"{text}*" if found > law.lengths[-1] else text

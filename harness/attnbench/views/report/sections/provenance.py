@@ -1,0 +1,159 @@
+"""Where the numbers come from: the run's header as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnbench.units import ABSENT, number, size
+from attnbench.views import columns
+from attnbench.views.compare import VOLATILE
+from attnbench.views.document import Column, Paragraph, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from attnbench.store.header import Header
+    from attnbench.store.reader import RunFile
+    from attnbench.views.cells import CellResult
+    from attnbench.views.report.blocks import Block, Source
+
+
+def provenance_blocks(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]]:
+    """Tables with their titles; the first one, the run itself, has none."""
+    header = run.header
+    asked: dict[str, Any] = {
+        "run": header.run_id,
+        "file": run.path,
+        "created": header.created_at,
+        "scenario": header.scenario_name,
+        "source of the shapes": header.scenario.get("source"),
+        "command": " ".join(header.command),
+        "attnbench": header.attnbench_version,
+        "machine key": header.machine_key,
+        "devices": list(header.devices),
+        "threads": header.threads,
+        "processes for each cell": header.replicates,
+        "seed": header.seed,
+        "records": f"{len(run.records):,} of {header.cells_planned:,} planned",
+        "wall time": f"{number(sum(footer.wall_s for footer in run.footers))} s" if run.footers else None,
+    }
+    tables = [("", _facts(asked))]
+    for title, facts in (
+        ("Machine and software", header.environment),
+        ("Libraries", header.libraries),
+        ("Measured peaks", header.peaks),
+        ("Scenario", {name: value for name, value in header.scenario.items() if value}),
+    ):
+        if facts:
+            tables.append((title, _facts(facts)))
+    return [*tables, ("Implementations", _implementations(run, cells))]
+
+
+def differences_blocks(sources: Sequence[Source]) -> list[Block]:
+    """What differs between the environments of several runs: a row for each fact, a column for each run."""
+    if len(sources) < 2:
+        return []
+    facts = {source.name: dict(_flat(_comparable(source.run.header))) for source in sources}
+    names = list(dict.fromkeys(name for found in facts.values() for name in found))
+    rows = [
+        {"fact": name, **{run: found.get(name, ABSENT) for run, found in facts.items()}}
+        for name in names
+        if len({found.get(name, ABSENT) for found in facts.values()}) > 1
+    ]
+    if not rows:
+        return [Paragraph(text="The environments of the runs are equal.")]
+    columns_of_runs = [_run_column(run) for run in facts]
+    fact = Column(title="fact", text=lambda row: str(row["fact"]))
+    return [Table(columns=[fact, *columns_of_runs], rows=rows, title="What differs between the runs")]
+
+
+def _comparable(header: Header) -> dict[str, Any]:
+    """Facts that two runs ought to share; what changes from minute to minute is left out."""
+    environment = {name: value for name, value in header.environment.items() if name not in VOLATILE}
+    sources = {name: said.get("source_hash") for name, said in header.implementations.items()}
+    return {
+        "attnbench": header.attnbench_version,
+        "machine key": header.machine_key,
+        "threads": header.threads,
+        "processes for each cell": header.replicates,
+        "seed": header.seed,
+        "environment": environment,
+        "libraries": header.libraries,
+        "source": sources,
+    }
+
+
+def _run_column(run: str) -> Column:
+    return Column(title=run, text=lambda row: str(row[run]))
+
+
+def _facts(facts: Mapping[str, Any]) -> Table:
+    return Table(
+        columns=[
+            Column(title="fact", text=lambda row: str(row["fact"])),
+            Column(title="value", text=lambda row: str(row["value"])),
+        ],
+        rows=[{"fact": name, "value": value} for name, value in _flat(facts)],
+    )
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Facts within facts get names with dots; absent ones are shown, as a dash."""
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            for index, item in enumerate(value):
+                yield from _flat(item if isinstance(item, dict) else {"": item}, f"{prefix}{name}.{index}.")
+        else:
+            yield f"{prefix}{name}", _text(name, value)
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None or value in ([], {}, ""):
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and name.endswith("_bytes"):
+        return f"{size(value)} ({value:,} bytes)"
+    if isinstance(value, float):
+        return number(value, 4)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _implementations(run: RunFile, cells: Sequence[CellResult]) -> Table:
+    ran: dict[str, list[str]] = {}
+    for cell in cells:
+        backends = ran.setdefault(cell.implementation, [])
+        if cell.backend and cell.backend not in backends:
+            backends.append(cell.backend)
+    rows = []
+    for name, found in sorted(run.header.implementations.items()):
+        said = found.get("declaration") or {}
+        rows.append(
+            {
+                "implementation": name,
+                "version": found.get("version"),
+                "source": found.get("source_hash"),
+                "framework": said.get("framework"),
+                "layout": said.get("layout"),
+                "memory": said.get("memory"),
+                "backend": "; ".join(ran.get(name, [])),
+            }
+        )
+    titles = {
+        "version": "version",
+        "source": "source",
+        "framework": "framework",
+        "layout": "layout",
+        "memory": "claims memory",
+        "backend": "what ran",
+    }
+    return Table(
+        columns=[columns.IMPLEMENTATION, *(_field(key, title) for key, title in titles.items())],
+        rows=rows,
+    )
+
+
+def _field(key: str, title: str) -> Column:
+    return Column(title=title, text=lambda row: str(row[key] or ABSENT))

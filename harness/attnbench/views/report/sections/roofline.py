@@ -1,0 +1,129 @@
+"""The section on the roofline: what was achieved of what the same machine can do at most."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import CHOICES
+from attnbench.units import count, length, number, rate
+from attnbench.views import columns
+from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.report.blocks import Block, Figure, Lead
+from attnbench.views.report.charts import roofline_chart as roofs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.views.cells import CellResult
+    from attnbench.views.document import Row
+    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.charts.style import Mark
+
+MOST_POINTS = 400
+"""Points of one chart: of more, the best cell of each implementation and length."""
+
+
+def roofline_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Block]:
+    """The section: a chart for each run, device and dtype whose peaks were measured."""
+    blocks: list[Block] = []
+    unmeasured = 0
+    for source in sources:
+        found: dict[tuple[str, str], list[CellResult]] = {}
+        for cell in source.cells:
+            if cell.timing is None:
+                continue
+            if cell.bound is None:
+                unmeasured += 1
+                continue
+            found.setdefault((cell.device, cell.case.dtype), []).append(cell)
+        for device, dtype in sorted(found, key=lambda key: (key[0], CHOICES["dtype"].index(key[1]))):
+            stem = f"roofline-{len(blocks) + 1}"
+            blocks.append(_figure(stem, source, device, dtype, found[device, dtype], marks))
+    if unmeasured:
+        text = f"{count(unmeasured, 'timed cell')} cannot be placed: the peaks of the dtype were not measured."
+        blocks.append(Paragraph(text=text))
+    if not any(isinstance(block, Figure) for block in blocks):
+        return blocks or [Paragraph(text="Nothing was timed.")]
+    cells = [cell for source in sources for cell in source.cells if cell.percent_of_roof is not None]
+    best = max(cells, key=lambda cell: cell.percent_of_roof or 0)
+    said = f"{best.implementation} at {length(best.case.seqlen_kv)} in {best.case.dtype}"
+    lead = Lead(text=f"The best cell reaches {number(best.percent_of_roof)} % of its roof: {said}.")
+    note = Paragraph(
+        text="Roofs are measured on the same machine in the same run: matrix products in the dtype, and copies of "
+        "memory. Bytes count each tensor once, so a cell that keeps its data in caches can exceed the memory roof, "
+        "and a library's matrix product need not be the most that a CPU can do."
+    )
+    return [lead, *blocks, _table(cells), note]
+
+
+def _figure(
+    stem: str, source: Source, device: str, dtype: str, cells: Sequence[CellResult], marks: Mapping[str, Mark]
+) -> Figure:
+    first = cells[0]
+    assert first.peak_tflops is not None
+    assert first.peak_gbytes_per_s is not None
+    rows = [
+        {
+            "implementation": cell.implementation,
+            "intensity": (cell.flops or 0) / (cell.bytes or 1),
+            "value": cell.tflops,
+            "at": length(cell.case.seqlen_kv),
+            "text": f"{rate(cell.tflops)}, {number(cell.percent_of_roof)} % of the roof",
+        }
+        for cell in _fewer(cells)
+    ]
+    name = f"{source.name}: {device} · {dtype}" if source.name else f"{device} · {dtype}"
+    bound = {word: sum(1 for cell in cells if cell.bound == word) for word in ("compute", "memory")}
+    best = max(cells, key=lambda cell: cell.percent_of_roof or 0)
+    return Figure(
+        stem=stem,
+        title=name,
+        alt=f"Achieved rate against arithmetic intensity, {name}; roofs {rate(first.peak_tflops)} and "
+        f"{number(first.peak_gbytes_per_s)} GB/s. Compute bounds {count(bound['compute'], 'cell')}"
+        f", memory {count(bound['memory'], 'cell')}. Best: {best.implementation}, "
+        f"{number(best.percent_of_roof)} % of its roof.",
+        drawing=roofs.roofline(rows, marks, peak_tflops=first.peak_tflops, peak_gbytes_per_s=first.peak_gbytes_per_s),
+        table=_table(cells),
+        note=f"Roofs: {rate(first.peak_tflops)} and {number(first.peak_gbytes_per_s)} GB/s.",
+        facets={"device": device, "dtype": dtype, "run": source.name or "this run"},
+    )
+
+
+def _fewer(cells: Sequence[CellResult]) -> list[CellResult]:
+    if len(cells) <= MOST_POINTS:
+        return list(cells)
+    best: dict[tuple[str, int], CellResult] = {}
+    for cell in cells:
+        key = (cell.implementation, cell.case.seqlen_kv)
+        if key not in best or (cell.percent_of_roof or 0) > (best[key].percent_of_roof or 0):
+            best[key] = cell
+    return list(best.values())
+
+
+def _table(cells: Sequence[CellResult]) -> Table:
+    """The best cell of each implementation, device and dtype."""
+    best: dict[tuple[str, str, str], CellResult] = {}
+    for cell in cells:
+        key = (cell.device, cell.case.dtype, cell.implementation)
+        if key not in best or (cell.percent_of_roof or 0) > (best[key].percent_of_roof or 0):
+            best[key] = cell
+    rows: list[Row] = [
+        {**cell.numbers(), "length": cell.case.seqlen_kv, "intensity": (cell.flops or 0) / (cell.bytes or 1)}
+        for _, cell in sorted(best.items())
+    ]
+    return Table(
+        title="The best cell of each",
+        columns=[
+            Column(title="device", text=lambda row: str(row["device"])),
+            Column(title="dtype", text=lambda row: str(row["dtype"])),
+            columns.IMPLEMENTATION,
+            columns.length_column("at seqlen"),
+            Column(title="FLOP / byte", text=lambda row: number(row["intensity"]), is_number=True),
+            Column(title="rate", text=lambda row: rate(row["tflops"]), is_number=True),
+            Column(title="GB/s", text=lambda row: number(row["gbytes_per_s"]), is_number=True),
+            Column(title="% of peak rate", text=lambda row: number(row["percent_of_peak"]), is_number=True),
+            Column(title="% of the roof", text=lambda row: number(row["percent_of_roof"]), is_number=True),
+            Column(title="bound", text=lambda row: str(row["bound"])),
+        ],
+        rows=rows,
+    )

@@ -1,0 +1,270 @@
+"""The answer first: which implementation is the fastest where, by how much, and where noise leaves it open."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING
+
+from attnbench.units import count, duration, length, listing, number, times
+from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.estimates import Estimate, clearly_faster, ratio
+from attnbench.views.report.blocks import (
+    MOST_ROWS,
+    Block,
+    Details,
+    Export,
+    Lead,
+    MapCell,
+    MapRow,
+    WinnerMap,
+    is_large,
+)
+from attnbench.views.report.sections.agreement import agreement_sentence, error_table
+from attnbench.views.show import status_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.views.cells import CellResult
+    from attnbench.views.document import Row
+    from attnbench.views.groups import Group
+    from attnbench.views.report.blocks import Source
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Winner:
+    """Who is fastest in one case on one device."""
+
+    tokens: int
+    names: tuple[str, ...]
+    """The fastest; behind it those which noise does not tell from it."""
+    time_ns: float
+    runner_up: str | None
+    """The fastest of those that are clearly slower."""
+    lead: Estimate | None
+    """The runner-up's time over the fastest one's."""
+
+
+def answer_blocks(sources: Sequence[Source]) -> tuple[list[Block], list[Export]]:
+    """The section, and the winners as a table of numbers."""
+    found = [
+        (source, group, winners_of(group)) for source in sources for group in source.grouping.groups
+    ]  # fmt: skip
+    winners = [winner for _, _, of_group in found for winner in of_group]
+    blocks: list[Block] = [Lead(text=answer_sentence(winners))]
+    judged = error_table(cell for source in sources for cell in source.cells)
+    if not winners and judged.rows:
+        blocks.append(Lead(text=agreement_sentence(judged)))
+    not_ok = [cell for source in sources for cell in source.cells if cell.status != "ok"]
+    if not_ok:
+        total = sum(len(source.cells) for source in sources)
+        blocks.append(Paragraph(text=f"{len(not_ok):,} of {count(total, 'cell')} are not ok: {status_counts(not_ok)}."))
+    blocks += [Paragraph(text=f"{warning}.") for source in sources for warning in source.run.warnings]
+    if not winners:
+        return blocks, []
+    timed = [(source, group, of_group) for source, group, of_group in found if of_group]
+    for index, axis in enumerate(sorted({group.axis for _, group, _ in timed}), start=1):
+        of_axis = [entry for entry in timed if entry[1].axis == axis]
+        blocks += [_summary(f"winners-{index}", of_axis, axis)] if is_large(sources) else []
+        blocks.append(_map(f"winners-by-group-{index}", of_axis, axis))
+    blocks.append(
+        Paragraph(
+            text="Each field names the fastest, and by how much it is ahead of the next that is clearly slower, with "
+            "the 95 % interval of that ratio. ≈ marks a tie: the interval of the ratio of the two times holds 1, or, "
+            "with fewer than six processes for each cell, the lead is less than 2 %. Where an implementation is "
+            "hidden, the fastest of the others is named."
+        )
+    )
+    blocks.append(Details(summary="The same as a list", blocks=_answer_list(timed)))
+    return blocks, [Export(stem="winners", rows=_winner_rows(timed))]
+
+
+def winners_of(group: Group) -> list[Winner]:
+    """The winner at each length of a group at which anything was timed."""
+    at: dict[int, list[CellResult]] = {}
+    for cell in group.cells:
+        if cell.timing is not None:
+            at.setdefault(cell.case.seqlen_kv, []).append(cell)
+    return [_winner(tokens, at[tokens]) for tokens in sorted(at)]
+
+
+def _winner(tokens: int, timed: Sequence[CellResult]) -> Winner:
+    fastest, *others = sorted(timed, key=lambda cell: (cell.time_ns or 0, cell.implementation))
+    assert fastest.timing is not None
+    slower = [cell for cell in others if cell.timing is not None and clearly_faster(fastest.timing, cell.timing)]
+    level = [cell.implementation for cell in others if cell not in slower]
+    next_one = slower[0] if slower else None
+    return Winner(
+        tokens=tokens,
+        names=(fastest.implementation, *level),
+        time_ns=fastest.timing.value,
+        runner_up=next_one.implementation if next_one else None,
+        lead=ratio(next_one.timing, fastest.timing) if next_one and next_one.timing else None,
+    )
+
+
+def answer_sentence(winners: Sequence[Winner]) -> str:
+    """How many cases each implementation wins, and in how many nobody does."""
+    if not winners:
+        return "Nothing was timed: no cell that is ok has a time."
+    wins = collections.Counter(winner.names[0] for winner in winners if len(winner.names) == 1)
+    open_cases = sum(1 for winner in winners if len(winner.names) > 1)
+    parts = [f"{name} in {n}" for name, n in sorted(wins.items(), key=lambda item: (-item[1], item[0]))]
+    said = f"Of {count(len(winners), 'case')}, the fastest is {listing(parts, most=8)}" if parts else ""
+    noise = f"in {open_cases} the fastest are within noise of each other" if open_cases else ""
+    if said and noise:
+        return f"{said}; {noise}."
+    return f"{said}." if said else f"Of {count(len(winners), 'case')}, {noise}."
+
+
+def _answer_list(timed: Sequence[tuple[Source, Group, list[Winner]]]) -> list[Block]:
+    table = answer_table((source.title(group), group, of_group) for source, group, of_group in timed)
+    left_out = len(table.rows) - MOST_ROWS
+    if left_out <= 0:
+        return [table]
+    note = Paragraph(text=f"{count(left_out, 'more line')} of this list: data/winners.csv has each case.")
+    return [dataclasses.replace(table, rows=table.rows[:MOST_ROWS]), note]
+
+
+def _map(stem: str, chosen: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
+    lengths = _lengths_of(chosen)
+    rows = []
+    for source, group, of_group in chosen[:MOST_ROWS]:
+        by_length = {winner.tokens: winner for winner in of_group}
+        label = source.title(group)
+        cells = tuple(_map_cell(by_length[n], label, axis) if n in by_length else None for n in lengths)
+        rows.append(MapRow(label=label, cells=cells))
+    left_out = max(0, len(chosen) - MOST_ROWS)
+    return WinnerMap(stem=stem, corner=axis, lengths=tuple(lengths), rows=tuple(rows), left_out=left_out)
+
+
+def _summary(stem: str, chosen: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
+    """Who wins most often, over all groups and over those that share a value of a facet."""
+    lengths = _lengths_of(chosen)
+    sharing: dict[str, dict[int, list[Winner]]] = {}
+    facets_of = [source.facets(group) for source, group, _ in chosen]
+    varying = [name for name in facets_of[0] if len({facets[name] for facets in facets_of}) > 1]
+    for facets, (_, _, of_group) in zip(facets_of, chosen, strict=True):
+        for label in ("all", *(f"{name} {facets[name]}" for name in varying)):
+            at = sharing.setdefault(label, {})
+            for winner in of_group:
+                at.setdefault(winner.tokens, []).append(winner)
+    order = ["all", *(f"{name} {value}" for name in varying for value in dict.fromkeys(f[name] for f in facets_of))]
+    rows = tuple(
+        MapRow(label=label, cells=tuple(_most_often(sharing[label].get(n, []), label, n) for n in lengths))
+        for label in order
+    )
+    return WinnerMap(stem=stem, corner=axis, lengths=tuple(lengths), rows=rows, of_groups=False)
+
+
+def _most_often(winners: Sequence[Winner], label: str, tokens: int) -> MapCell | None:
+    if not winners:
+        return None
+    wins = collections.Counter(winner.names[0] for winner in winners if len(winner.names) == 1)
+    ties = len(winners) - wins.total()
+    ordered = sorted(wins.items(), key=lambda item: (-item[1], item[0]))
+    if not ordered:
+        return MapCell(names=(), lead=f"{ties} within noise", said=f"{label}, {length(tokens)}: all within noise")
+    name, most = ordered[0]
+    level = f", {ties} within noise" if ties else ""
+    each = [f"{one} in {n}" for one, n in ordered]
+    said = f"{label}, {length(tokens)}: of {count(len(winners), 'case')}, {listing(each, most=8)}{level}"
+    return MapCell(names=(name,), lead=f"{most} of {len(winners)}{level}", said=said)
+
+
+def _lengths_of(chosen: Sequence[tuple[Source, Group, list[Winner]]]) -> list[int]:
+    return sorted({winner.tokens for _, _, of_group in chosen for winner in of_group})
+
+
+def _map_cell(winner: Winner, label: str, axis: str) -> MapCell:
+    lead = winner.lead
+    text, beside = "", ""
+    if lead is not None:
+        ends = f" ({number(lead.low)} … {number(lead.high)})" if lead.low is not None and lead.high is not None else ""
+        text, beside = f"{times(lead.value)}{ends}", f", {times(lead.value)}{ends} ahead of {winner.runner_up}"
+    level = f", within noise of {listing(list(winner.names[1:]))}" if len(winner.names) > 1 else ""
+    said = f"{label}, {axis} {length(winner.tokens)}: {winner.names[0]} {duration(winner.time_ns)}{level}{beside}"
+    return MapCell(names=winner.names, lead=text, said=said)
+
+
+def _winner_rows(found: Iterable[tuple[Source, Group, list[Winner]]]) -> list[Row]:
+    return [
+        {
+            **source.facets(group),
+            "cases": source.title(group),
+            "axis": group.axis,
+            "length": winner.tokens,
+            "fastest": winner.names[0],
+            "within_noise": list(winner.names[1:]),
+            "time_median_ns": winner.time_ns,
+            "runner_up": winner.runner_up,
+            "lead": winner.lead and winner.lead.value,
+            "lead_low": winner.lead and winner.lead.low,
+            "lead_high": winner.lead and winner.lead.high,
+            "lead_method": winner.lead and winner.lead.method,
+        }
+        for source, group, of_group in found
+        for winner in of_group
+    ]
+
+
+def answer_table(groups: Iterable[tuple[str, Group, Sequence[Winner]]]) -> Table:
+    """One line for each stretch of lengths over which the same implementations lead.
+
+    Args:
+        groups: with the name and the winners of each.
+    """
+    rows = [
+        _row(name, group, stretch) for name, group, winners in groups for stretch in _stretches(winners)
+    ]  # fmt: skip
+    return Table(
+        columns=[
+            Column(title="cases", text=lambda row: str(row["cases"])),
+            Column(title="seqlen", text=_lengths, is_number=True),
+            Column(title="fastest", text=lambda row: str(row["fastest"]), is_implementation=True),
+            Column(title="within noise of it", text=lambda row: listing(row["within_noise"]) or ""),
+            Column(title="time", text=lambda row: _span([duration(ns) for ns in row["times_ns"]]), is_number=True),
+            Column(title="ahead of the next by", text=lambda row: _span([times(lead) for lead in row["leads"]])),
+            Column(title="which is", text=lambda row: listing(row["runners_up"], most=3)),
+        ],
+        rows=rows,
+    )
+
+
+def _stretches(winners: Sequence[Winner]) -> list[list[Winner]]:
+    """Neighbouring lengths with the same leaders together."""
+    stretches: list[list[Winner]] = []
+    for winner in winners:
+        if stretches and set(stretches[-1][-1].names) == set(winner.names):
+            stretches[-1].append(winner)
+        else:
+            stretches.append([winner])
+    return stretches
+
+
+def _row(name: str, group: Group, stretch: Sequence[Winner]) -> Row:
+    fastest = collections.Counter(winner.names[0] for winner in stretch).most_common(1)[0][0]
+    leads = [winner.lead.value for winner in stretch if winner.lead is not None]
+    return {
+        "cases": name,
+        "axis": group.axis,
+        "lengths": [winner.tokens for winner in stretch],
+        "fastest": fastest,
+        "within_noise": sorted(set(stretch[0].names) - {fastest}),
+        "times_ns": [winner.time_ns for winner in stretch],
+        "leads": [min(leads), max(leads)] if leads else [],
+        "runners_up": list(dict.fromkeys(winner.runner_up for winner in stretch if winner.runner_up)),
+    }
+
+
+def _lengths(row: Row) -> str:
+    span = _span([length(tokens) for tokens in row["lengths"]])
+    return span if row["axis"] == "seqlen" else f"{span} keys"
+
+
+def _span(texts: Sequence[str]) -> str:
+    """First and last, or the only one."""
+    if not texts:
+        return ""
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} … {texts[-1]}"

@@ -1,0 +1,280 @@
+"""Puts a case's values into tensors of the framework, layout and strides that an implementation asked for.
+
+Done before anything is timed, so that no transpose or copy is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ascontiguousarray  # taken before any plug-in can replace it
+
+from attnbench.cases.operands import operand, operand_shapes
+from attnbench.cases.sign_flips import value_signs
+from attnbench.registry.operands import Operands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+    from attnbench.registry.implementation import Declaration
+
+_ROTATED = ("q", "k", "v", "dout")
+_PER_MODEL = ("relative_bias", "sinks")  # small, and kept in float32 at least
+
+
+def place(
+    case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]] | None = None
+) -> Operands:
+    """All operands of a case (repetition 0), where and how the implementation wants them.
+
+    Args:
+        case: the problem.
+        said: what the implementation declares.
+        device: where they go.
+        given: values of some tensors in the canonical shape, in place of the case's own.
+    """
+    placed: dict[str, Any] = {}
+    for name in operand_shapes(case):
+        values = given[name] if given and name in given else operand(case, name)
+        if name in _PER_MODEL:
+            placed[name] = _to_framework(values, None, said.framework, device)
+        elif name in _ROTATED and case.operator == "attention" and case.kv_cache == "dense":
+            placed[name] = _lay_out(case, said, name, values, device)
+        else:
+            placed[name] = _to_framework(values, case.dtype, said.framework, device)
+    if case.kv_cache == "paged":
+        placed |= _pages(case, said, device, given or {})
+    return Operands(**placed)
+
+
+def refresh(case: Case, said: Declaration, operands: Operands, repetition: int) -> Operands:
+    """Give q, k, v and dout the values of another repetition, in place where the framework has in-place writes."""
+    return rewrite(case, said, operands, lambda name: operand(case, name, repetition))
+
+
+def rewrite(
+    case: Case, said: Declaration, operands: Operands, values_of: Callable[[str], NDArray[np.floating]]
+) -> Operands:
+    """Give q, k, v and dout other values, as :func:`refresh`; ``values_of`` a name has the canonical shape."""
+    fresh: dict[str, Any] = {}
+    for name in _ROTATED:
+        tensor = getattr(operands, name)
+        if tensor is None:
+            continue
+        values = values_of(name)
+        if case.kv_cache == "paged" and name in ("k", "v"):
+            values = _paged_values(case, values)
+        elif case.operator == "attention":
+            values = _shaped(values, said.layout)
+        fresh[name] = _overwrite(tensor, values, case, said.framework)
+    return dataclasses.replace(operands, **fresh)
+
+
+def turn(case: Case, said: Declaration, operands: Operands, number: int) -> Operands:
+    """From turn ``number - 1`` to turn ``number``: the signs of V's heads change (:mod:`attnbench.cases.sign_flips`).
+
+    In place, where the framework has in-place writes.
+    """
+    change = value_signs(case, number) != value_signs(case, number - 1)
+    if said.framework == "jax":
+        signs = np.where(change, -1.0, 1.0)[..., None, None]
+        whole = np.broadcast_to(signs, (*change.shape, case.seqlen_kv, 1))
+        factor = signs[:, 0] if case.operator != "attention" else _shaped(whole, said.layout)
+        return dataclasses.replace(operands, v=operands.v * factor.astype(operands.v.dtype))
+    for batch_index, heads in enumerate(change):
+        all_are_one = case.operator != "attention" or case.strides == "expanded_kv"
+        for head in np.flatnonzero(heads[:1] if all_are_one else heads):
+            _negate_all(_values_of(case, said.layout, operands.v, batch_index, int(head)))
+    return operands
+
+
+def _values_of(case: Case, layout: str, v: Any, batch_index: int, head: int) -> list[Any]:
+    """V of one head, as views."""
+    if case.operator != "attention":
+        return [v[batch_index]]
+    if case.kv_cache == "paged":
+        return [v[page, :, head] for page in _page_order(case)[batch_index].tolist()]
+    if layout == "packed":
+        return [v[batch_index * case.seqlen_kv : (batch_index + 1) * case.seqlen_kv, head]]
+    return [v[batch_index, head] if layout == "bhsd" else v[batch_index, :, head]]
+
+
+def _negate_all(parts: list[Any]) -> None:
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            np.negative(part, out=part)
+        elif part.element_size() == 1:  # float8: torch cannot negate it, so turn the sign bit
+            import torch
+
+            part.view(torch.uint8).bitwise_xor_(0x80)
+        else:
+            part.neg_()
+
+
+def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
+    """From (batch, heads, seqlen, dim) to the layout, without a copy."""
+    if layout == "bhsd":
+        return values
+    tokens_first = values.transpose(0, 2, 1, 3)
+    return tokens_first if layout == "bshd" else tokens_first.reshape(-1, *tokens_first.shape[2:])
+
+
+def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floating], device: str) -> Any:
+    """A tensor of the declared layout whose memory lies as ``case.strides`` says."""
+    shaped = ascontiguousarray(_shaped(values, said.layout))
+    if name == "dout" and case.strides == "summed":
+        one = _to_framework(shaped.reshape(-1)[:1].reshape((1,) * shaped.ndim), case.dtype, said.framework, device)
+        return _expanded(one, shaped.shape) if said.framework == "numpy" else one.expand(shaped.shape)
+    if case.strides in ("contiguous", "summed") or (name == "dout" and case.strides != "transposed"):
+        return _to_framework(shaped, case.dtype, said.framework, device)
+    axis = {"bhsd": 2, "bshd": 1, "packed": 0}[said.layout]  # of the tokens
+    heads_axis = 1 if said.layout in ("bhsd", "packed") else 2
+    if case.strides == "transposed":
+        # The memory order of the other common layout: heads and tokens swapped.
+        base = ascontiguousarray(np.swapaxes(shaped, axis, heads_axis))
+        return _swap(_to_framework(base, case.dtype, said.framework, device), axis, heads_axis)
+    if case.strides == "qkv_slice":
+        # As cut out of the one buffer that a fused projection writes: q, k and v side by side in the last axis. The
+        # others' places hold NaN, which shows when a kernel reads them.
+        base = np.full((*shaped.shape[:-1], 3 * shaped.shape[-1]), np.nan, shaped.dtype)
+        position = _ROTATED.index(name) * shaped.shape[-1]
+        whole = _to_framework(base, case.dtype, said.framework, device)
+        part = whole[..., position : position + shaped.shape[-1]]
+        return _write(part, shaped, case, said.framework)
+    if case.strides == "sliced":
+        # The first tokens of a longer buffer, as in a cache with room to grow; the room holds NaN.
+        base = np.concatenate([shaped, np.full_like(shaped, np.nan)], axis=axis)
+        whole = _to_framework(base, case.dtype, said.framework, device)
+        return whole[(slice(None),) * axis + (slice(0, shaped.shape[axis]),)]
+    if name == "q":
+        return _to_framework(shaped, case.dtype, said.framework, device)
+    one = ascontiguousarray(np.take(shaped, [0], axis=heads_axis))
+    placed = _to_framework(one, case.dtype, said.framework, device)
+    return _expanded(placed, shaped.shape) if said.framework == "numpy" else placed.expand(shaped.shape)
+
+
+def _expanded(one: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """As ``numpy.broadcast_to``, but writable: the harness changes the values between calls."""
+    strides = np.broadcast_to(one, shape).strides
+    return np.lib.stride_tricks.as_strided(one, shape, strides, writeable=True)
+
+
+def _swap(tensor: Any, a: int, b: int) -> Any:
+    """Exchange two axes: the one word for it that NumPy, torch and JAX share."""
+    return tensor.swapaxes(a, b)
+
+
+def _to_framework(values: NDArray[np.floating], dtype: str | None, framework: str, device: str) -> Any:
+    if framework == "torch":
+        import torch
+
+        tensor = torch.from_numpy(ascontiguousarray(values))
+        wanted = getattr(torch, dtype) if dtype else tensor.dtype
+        return tensor.to(device=device, dtype=wanted, copy=True)
+    if framework == "jax":
+        import jax.numpy as jnp
+
+        return jnp.asarray(values, dtype or values.dtype)
+    return np.array(values, dtype=np.dtype(dtype) if dtype else values.dtype)
+
+
+def _write(tensor: Any, values: NDArray[np.floating], case: Case, framework: str) -> Any:
+    """Overwrite a tensor's values; its memory stays where it is."""
+    if framework == "torch":
+        tensor.copy_(_to_framework(values, case.dtype, framework, str(tensor.device)))
+    else:
+        tensor[...] = values
+    return tensor
+
+
+def _overwrite(tensor: Any, values: NDArray[np.floating], case: Case, framework: str) -> Any:
+    if framework == "jax":  # jax arrays are immutable: fresh values are a fresh array
+        return _to_framework(values, case.dtype, framework, "cpu")
+    if case.strides == "summed" and 0 in _strides(tensor):
+        return tensor  # it is one, always
+    if case.strides == "expanded_kv" and 0 in _strides(tensor):
+        # All heads are one head's memory: write that one.
+        axis = _strides(tensor).index(0)
+        first = (slice(None),) * axis + (slice(0, 1),)
+        _write(tensor[first], values[first], case, framework)
+        return tensor
+    return _write(tensor.detach() if framework == "torch" else tensor, values, case, framework)
+
+
+def _strides(tensor: Any) -> tuple[int, ...]:
+    strides: tuple[int, ...] = tensor.strides if isinstance(tensor, np.ndarray) else tensor.stride()
+    return strides
+
+
+def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]]) -> dict[str, Any]:
+    """K and V cut into pages that lie in a shuffled order, and the table that says which page is whose."""
+    pages = {}
+    for name in ("k", "v"):
+        values = given[name] if name in given else operand(case, name)
+        pages[name] = _to_framework(_paged_values(case, values), case.dtype, said.framework, device)
+    table = _to_framework(_page_order(case).astype(np.float32), None, said.framework, device)
+    if said.framework == "torch":
+        import torch
+
+        return {**pages, "block_table": table.to(torch.int32)}
+    return {**pages, "block_table": table.astype(np.int32)}
+
+
+def _page_order(case: Case) -> NDArray[np.int64]:
+    """Where each page of each sequence lies, shape (batch, pages of one sequence)."""
+    assert case.page_size is not None
+    each = -(-case.seqlen_kv // case.page_size)
+    return np.random.default_rng(case.seed).permutation(case.batch * each).reshape(case.batch, each)
+
+
+def _paged_values(case: Case, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """From (batch, heads, seqlen, dim) to (pages, page_size, heads, dim); room beyond the sequence holds NaN."""
+    assert case.page_size is not None
+    order = _page_order(case)
+    batch, heads, seqlen, dim = values.shape
+    padded = np.full((batch, order.shape[1] * case.page_size, heads, dim), np.nan, values.dtype)
+    padded[:, :seqlen] = values.transpose(0, 2, 1, 3)
+    pages = np.empty((order.size, case.page_size, heads, dim), values.dtype)
+    pages[order.reshape(-1)] = padded.reshape(order.size, case.page_size, heads, dim)
+    return pages
+
+
+def inputs_of(case: Case, layout: str, operands: Operands) -> dict[str, NDArray[np.floating]]:
+    """The values of q, k, v and dout as they are now, in the canonical shape; copies, in float32 or float64."""
+    found = {}
+    for name in _ROTATED:
+        tensor = getattr(operands, name)
+        if tensor is None:
+            continue
+        if case.kv_cache == "paged" and name in ("k", "v"):
+            pages = as_array(tensor)[_page_order(case)]  # (batch, pages, page_size, heads, dim)
+            found[name] = pages.reshape(case.batch, -1, *pages.shape[3:])[:, : case.seqlen_kv].swapaxes(1, 2)
+        else:
+            found[name] = as_array(canonical(case, layout, tensor)).copy()
+    return found
+
+
+def as_array(tensor: Any) -> NDArray[np.floating]:
+    """A tensor's values on the host, in float64 where it has that dtype and in float32 otherwise."""
+    if hasattr(tensor, "detach"):
+        import torch
+
+        wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+        array: NDArray[np.floating] = tensor.detach().to(device="cpu", dtype=wide).numpy()
+        return array
+    array = np.asarray(tensor)
+    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
+
+
+def canonical(case: Case, layout: str, tensor: Any) -> Any:
+    """A call's ``out`` (or a gradient) seen as (batch, heads, seqlen, dim); what comes behind projections stays."""
+    if case.operator == "multi_head_attention" or layout == "bhsd":
+        return tensor
+    if layout == "packed":
+        tensor = tensor.reshape(case.batch, -1, *tensor.shape[1:])
+    return _swap(tensor, 1, 2)

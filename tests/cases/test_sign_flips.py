@@ -1,0 +1,86 @@
+"""The signs of V turn from sample to sample, and the answer follows exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attnbench import Case, make_case
+from attnbench.cases.operands import operand
+from attnbench.cases.sign_flips import value_signs
+from attnbench.oracle import multihead, reference
+from attnbench.oracle.judge import find_truth
+from attnbench.oracle.selection import select
+from attnbench.registry.implementation import attention
+from attnbench.worker.tensors import place, turn
+
+SMALL: dict[str, Any] = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 9, "head_dim": 8}
+
+
+def test_before_any_turn_nothing_is_changed() -> None:
+    assert (value_signs(make_case(**SMALL), 0) == 1).all()
+
+
+@pytest.mark.parametrize("heads", [1, 3, 16])
+def test_no_turn_leaves_everything_as_it_was(heads: int) -> None:
+    case = make_case(heads_q=heads, seqlen_q=4)
+    for number in range(1, 200):
+        assert (value_signs(case, number) != value_signs(case, number - 1)).any()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"operator": "multi_head_attention"}, {"strides": "expanded_kv"}, {"mask": "causal", "mode": "backward"}],
+    ids=str,
+)
+def test_the_answer_of_turned_values_is_the_answer_turned(fields: dict[str, Any], monkeypatch: Any) -> None:
+    case = make_case(**{**SMALL, "mode": "backward", "dtype": "float64", **fields})
+    selection = select(case)
+    unturned = find_truth(case, selection, 0)
+    expected = unturned.turned(case, selection, 5).answers
+
+    def turned_operand(case: Case, name: str, repetition: int = 0) -> Any:
+        values = operand(case, name, repetition)
+        if name != "v":
+            return values
+        signs = value_signs(case, 5)
+        return values * (signs[:, :1, None] if values.ndim == 3 else signs[..., None, None])
+
+    monkeypatch.setattr(multihead, "operand", turned_operand)
+    monkeypatch.setattr(reference, "operand_head", lambda c, name, b, h, r: turned_operand(c, name, r)[b, h])
+    for name, answer in find_truth(case, selection, 0).answers.items():
+        torch.testing.assert_close(answer, expected[name])
+        assert torch.equal(expected[name], unturned.answers[name]) == (name in ("lse", "dv"))
+
+
+@pytest.mark.parametrize("layout", ["bhsd", "bshd", "packed"])
+@pytest.mark.parametrize("strides", ["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"])
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+def test_a_worker_turns_its_tensors_as_the_oracle_expects(layout: Any, strides: str, framework: Any) -> None:
+    case = make_case(**SMALL, strides=strides)
+    said = attention("a/b", layout=layout, framework=framework)(lambda q, k, v, case: None).declaration
+    operands = place(case, said, "cpu")
+    for number in (1, 2, 3):
+        operands = turn(case, said, operands, number)
+    v = np.asarray(operands.v)
+    if layout == "packed":
+        v = v.reshape(2, 9, 2, 8)
+    if layout != "bhsd":
+        v = v.transpose(0, 2, 1, 3)
+    assert np.array_equal(v, operand(case, "v") * value_signs(case, 3)[..., None, None])
+
+
+def test_pages_turn_too() -> None:
+    case = make_case(**{**SMALL, "seqlen_q": 1}, seqlen_kv=37, kv_cache="paged", dtype="float8_e4m3fn")
+    said = attention("a/b")(lambda q, k, v, case: None).declaration
+    operands = place(case, said, "cpu")
+    before = operands.v.float().clone()
+    turn(case, said, operands, 1)
+    signs = torch.from_numpy(value_signs(case, 1)).float()
+    for batch_index, pages in enumerate(operands.block_table.tolist()):
+        for page in pages:
+            expected = before[page] * signs[batch_index][None, :, None]
+            torch.testing.assert_close(operands.v[page].float(), expected, equal_nan=True)

@@ -1,0 +1,167 @@
+"""Stored baselines: what may become one, and what is compared with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnbench.gate.baseline_gate import NotComparableError, gate_stored, require_comparable, stored_rules
+from attnbench.gate.baselines import BaselineError, bless, find_baseline, save, stored
+from attnbench.gate.gate import result_of
+from attnbench.gate.judge.statistics import Rules
+from attnbench.gate.verdict import GateResult
+from attnbench.store.reader import RunFile, read_run
+from tests.gate.conftest import CELLS, ONE, of_one, plan
+from tests.views.conftest import failed, timed, write
+
+Make = Callable[..., RunFile]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Make:
+    """Makes runs with several processes for each cell."""
+
+    def made(
+        name: str, *, factor: float = 1.0, one: float = 1.0, processes: int = 6, seed: int = 1, **given: Any
+    ) -> RunFile:
+        rng = np.random.default_rng(seed)
+        lines = [
+            timed(case, name_, 1e6 * factor * (one if (case.case_id, name_) == ONE else 1.0)
+                  * float(np.exp(0.01 * rng.standard_normal())), replicate=replicate)
+            for case, name_ in CELLS for replicate in range(processes)
+        ]  # fmt: skip
+        return read_run(write(tmp_path / name, lines, replicates=processes, **given))
+
+    return made
+
+
+class Nobody:
+    """Watches nothing."""
+
+    def begins(self, what: str) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+@pytest.fixture
+def judged(tmp_path: Path, run: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GateResult]:
+    """Judges head against a baseline; its runs are made instead of measured."""
+
+    def judge(**head: Any) -> GateResult:
+        def instead(side: Any, request: Any, path: Path, **_: Any) -> RunFile:
+            return run(path.name, processes=request.replicates, seed=len(path.name), **head)
+
+        for module in ("stored", "believe"):
+            monkeypatch.setattr(f"attnbench.gate.{module}.run_once", instead)
+        made = plan(stored_rules(Rules()), {})
+        return result_of(
+            made,
+            [],
+            **gate_stored(run("base.jsonl"), made, tmp_path, Nobody(), ["attnbench", "gate", "--baseline", "base"]),
+        )
+
+    return judge
+
+
+def test_a_slow_down_beyond_twice_the_tolerance_is_found_and_says_of_what_kind_it_is(
+    judged: Callable[..., GateResult],
+) -> None:
+    result = judged(one=1.15)
+    assert of_one(result).verdict == "slower"
+    assert of_one(result).delta == 0.06
+    assert "confirmed in 6 fresh processes" in of_one(result).sentence, "of two days there are no pairs"
+    assert of_one(result).repro == "attnbench gate --baseline base", "the comparison is what shows it again"
+    assert result.mode == "baseline"
+    assert "not in pairs" in result.notes[0]
+    assert sum(v.verdict != "same" for v in result.verdicts) == 1
+
+
+def test_a_slow_down_within_twice_the_tolerance_is_not_reported(judged: Callable[..., GateResult]) -> None:
+    assert of_one(judged(one=1.045)).verdict == "same"
+
+
+def test_what_all_cells_have_in_common_is_told_and_not_blamed_on_the_code(judged: Callable[..., GateResult]) -> None:
+    result = judged(factor=1.2)
+    assert {v.verdict for v in result.verdicts} == {"same"}
+    assert result.common[0].verdict == "ambiguous"
+    assert "only pairs can tell" in result.common[0].sentence
+    assert result.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "threads", "words"),
+    [
+        ({}, "v1-bbbb", 2, "another machine"),
+        ({}, "v1-aaaa", 4, "with 2 threads, not with 4"),
+        ({"processes": 1}, "v1-aaaa", 2, "1 process for each cell"),
+    ],
+)
+def test_a_baseline_that_says_nothing_here(
+    run: Make, given: dict[str, Any], key: str, threads: int, words: str
+) -> None:
+    with pytest.raises(NotComparableError, match=words):
+        require_comparable(run("base.jsonl", **given), machine_key=key, threads=threads)
+
+
+def test_a_baseline_of_this_machine_is_comparable(run: Make) -> None:
+    require_comparable(run("base.jsonl"), machine_key="v1-aaaa", threads=2)
+
+
+def test_a_run_is_stored_under_its_machine_and_found_by_name(run: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+    path = save(run("one.jsonl"), "nightly", folder)
+    assert path == folder / "nightly" / "v1-aaaa.jsonl"
+    assert find_baseline("nightly", "v1-aaaa", folder) == path
+    (one,) = stored(folder)
+    assert (one.name, one.cells, one.processes, one.note) == ("nightly", 30, 6, None)
+
+
+def test_each_machine_finds_its_own_and_one_without_any_is_shown_another(run: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+    for key in ("v1-bbbb", "v1-aaaa", "v1-cccc"):
+        save(run(f"{key}.jsonl", machine_key=key), "nightly", folder)
+    for key in ("v1-aaaa", "v1-bbbb", "v1-cccc"):
+        assert find_baseline("nightly", key, folder).stem == key
+    assert find_baseline("nightly", "v1-dddd", folder).stem == "v1-aaaa"  # whose key then says why not
+
+
+def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+    first = save(run("one.jsonl"), "nightly", folder).read_bytes()
+    with pytest.raises(BaselineError, match="bless"):
+        save(run("two.jsonl", seed=2), "nightly", folder)
+    with pytest.raises(BaselineError, match="for a reason"):
+        bless(run("two.jsonl", seed=2), " ", "nightly", folder)
+    bless(run("two.jsonl", seed=2), "a safer softmax", "nightly", folder)
+    (one,) = stored(folder)
+    assert one.note == "a safer softmax"
+    (before,) = (folder / "nightly").glob("*.until-*.jsonl")
+    assert before.read_bytes() == first
+
+
+def test_what_is_wrong_or_incomplete_or_of_one_process_is_no_baseline(run: Make, tmp_path: Path) -> None:
+    case, name = CELLS[0]
+    for status in ("wrong", "crashed"):
+        lines = [timed(case, "b/plain", 1e6), *[failed(case, name, status, "off")] * 3]
+        with pytest.raises(BaselineError, match=f"a/plain is {status} in it"):
+            save(read_run(write(tmp_path / f"{status}.jsonl", lines, replicates=3)), "x", tmp_path)
+    with pytest.raises(BaselineError, match="incomplete"):
+        save(run("i.jsonl", cells_planned=999), "x", tmp_path)
+    with pytest.raises(BaselineError, match=r"1 process\(es\)"):
+        save(run("o.jsonl", processes=1), "x", tmp_path)
+
+
+def test_an_unknown_name_lists_the_known_ones(run: Make, tmp_path: Path) -> None:
+    save(run("one.jsonl"), "nightly", tmp_path / "b")
+    with pytest.raises(BaselineError, match=r"no baseline 'weekly' .* \(there are: nightly\)"):
+        find_baseline("weekly", "v1-aaaa", tmp_path / "b")
+
+
+def test_a_large_speed_up_is_checked_on_other_inputs_here_too(judged: Callable[..., GateResult]) -> None:
+    one = of_one(judged(one=0.5))
+    assert one.verdict == "invalid", "the run that is made in place of the check has none of its cells"
+    assert "not believed, because the check on other inputs gave no record" in one.sentence

@@ -1,0 +1,79 @@
+"""Laws in the report: contradictions are findings, budgets become lengths, crossovers are named the right way round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from attnbench.cases.case import make_case
+from attnbench.scaling import Scaling
+from attnbench.views.report import content
+from attnbench.views.report.blocks import Finding
+from attnbench.views.report.charts.style import marks_of
+from attnbench.views.report.sections import memory as budgets
+from attnbench.views.report.sections import scaling as growth
+from tests.views.conftest import timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from attnbench.store.reader import RunFile
+    from attnbench.views.report.sections.scaling import Growth
+
+LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+
+
+def run(run_of: Callable[..., RunFile], declared: str) -> RunFile:
+    """One curve whose memory is quadratic whatever it declares; another one that overtakes it at 1000."""
+    lines = []
+    for n in LENGTHS:
+        case = make_case(seqlen_q=n)
+        lines.append(timed(case, "a/square", 1e3 * n, memory_peak_bytes=4 * n * n))
+        lines.append(timed(case, "b/flat", 1e6 * (n / 1000) ** 0.5, memory_peak_bytes=512 * n))
+    declarations = {name: {"declaration": {"memory": declared}} for name in ("a/square", "b/flat")}
+    return run_of(lines, implementations=declarations)
+
+
+def laws_of(run: RunFile) -> list[Growth]:
+    return growth.growth_of(content._sources([run]))
+
+
+def blocks_of(laws: Sequence[Growth]) -> tuple[list[Any], list[Any]]:
+    return growth.scaling_blocks(laws, marks_of(["a/square", "b/flat"]))
+
+
+def test_a_memory_law_that_contradicts_the_declaration_is_a_finding(run_of: Callable[..., RunFile]) -> None:
+    blocks, _ = blocks_of(laws_of(run(run_of, "O(n)")))
+    (finding,) = [block for block in blocks if isinstance(block, Finding)]
+    assert finding.text.startswith("a/square declares O(n) memory, but it grows with an exponent of 2.00")
+    blocks, _ = blocks_of(laws_of(run(run_of, "O(n^2)")))
+    assert not [block for block in blocks if isinstance(block, Finding)]
+
+
+def test_the_largest_length_within_a_budget_follows_from_the_law(run_of: Callable[..., RunFile]) -> None:
+    (square,) = [
+        one for one in laws_of(run(run_of, "O(n)")) if (one.implementation, one.quantity) == ("a/square", "memory")
+    ]
+    assert isinstance(square.law, Scaling)
+    assert budgets._fitting(square.law, 4 * 2000**2) == "2,000"
+    assert budgets._fitting(square.law, 4 * 20_000**2) == "20,000*"
+    assert budgets._fitting(square.law, 4.0 * 10**16) == "> 256k*"
+
+
+def test_a_crossover_says_who_is_faster_on_which_side(run_of: Callable[..., RunFile]) -> None:
+    _, exports = blocks_of(laws_of(run(run_of, "O(n)")))
+    (meets,) = [export for export in exports if export.stem == "crossovers"]
+    (row,) = meets.rows
+    assert (row["from"], row["to"]) == ("a/square", "b/flat")
+    assert row["seqlen"] == pytest.approx(1000, rel=0.01)
+    assert row["seqlen_low"] < 1000 < row["seqlen_high"]
+
+
+def test_numbers_of_the_laws_are_exported_flat(run_of: Callable[..., RunFile]) -> None:
+    _, exports = blocks_of(laws_of(run(run_of, "O(n)")))
+    (laws,) = [export for export in exports if export.stem == "scaling"]
+    row = next(row for row in laws.rows if (row["implementation"], row["quantity"]) == ("b/flat", "memory"))
+    assert row["exponent"] == pytest.approx(1.0, abs=0.01)
+    assert row["exponent_low"] <= 1.0 <= row["exponent_high"]
+    assert row["sizes"] == 6

@@ -1,0 +1,86 @@
+"""Who is fastest where: one line for each stretch of lengths over which the same implementations lead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnbench.cases.case import make_case
+from attnbench.views.cells import cells_of
+from attnbench.views.groups import group_cells
+from attnbench.views.report.sections.winners import Winner, answer_sentence, answer_table, winners_of
+from tests.views.conftest import timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.store.reader import RunFile
+    from attnbench.views.groups import Group
+
+
+def group_of(run: RunFile) -> Group:
+    (group,) = group_cells(cells_of(run)).groups
+    return group
+
+
+def shown(group: Group) -> list[list[str]]:
+    """The lines of the table as a reader sees them, without the cases' name."""
+    table = answer_table([("", group, winners_of(group))])
+    return [[column.text(row) for column in table.columns[1:]] for row in table.rows]
+
+
+def curve(name: str, times: dict[int, float], **given: Any) -> list[dict[str, Any]]:
+    """One implementation's times, by length."""
+    return [timed(make_case(seqlen_q=n), name, ns, **given) for n, ns in times.items()]
+
+
+def test_neighbouring_lengths_with_the_same_leader_are_one_line(run_of: Callable[..., RunFile]) -> None:
+    group = group_of(
+        run_of(
+            [
+                *curve("steady/a", {128: 1e6, 256: 2e6, 512: 4e6, 1024: 8e6}),
+                *curve("steep/b", {128: 5e5, 256: 1e6, 512: 8e6, 1024: 6.4e7}),
+            ]
+        )
+    )
+    assert shown(group) == [
+        ["128 … 256", "steep/b", "", "500 µs … 1.00 ms", "2.00×", "steady/a"],
+        ["512 … 1k", "steady/a", "", "4.00 ms … 8.00 ms", "2.00× … 8.00×", "steep/b"],
+    ]
+
+
+def test_what_noise_does_not_tell_apart_leads_together(run_of: Callable[..., RunFile]) -> None:
+    lines = [*curve("a/a", {128: 1e6}), *curve("b/b", {128: 1.01e6}), *curve("c/c", {128: 3e6})]
+    group = group_of(run_of(lines))
+    (winner,) = winners_of(group)
+    assert (winner.names, winner.runner_up) == (("a/a", "b/b"), "c/c")
+    assert winner.lead is not None
+    assert winner.lead.value == 3.0
+    assert winner.lead.low is not None
+    assert winner.lead.low < 3.0
+    assert answer_sentence(winners_of(group)) == "Of 1 case, in 1 the fastest are within noise of each other."
+
+
+def test_alone_is_ahead_of_nobody(run_of: Callable[..., RunFile]) -> None:
+    assert shown(group_of(run_of(curve("a/a", {128: 1e6})))) == [["128", "a/a", "", "1.00 ms", "", ""]]
+
+
+def test_a_length_at_which_nothing_was_timed_has_no_line(run_of: Callable[..., RunFile]) -> None:
+    untimed = {"time_samples_ns": None, "time_median_ns": None, "time_ci_low_ns": None, "time_ci_high_ns": None}
+    lines = [*curve("a/a", {128: 1e6}), *curve("a/a", {256: 1e6}, **untimed)]
+    assert [winner.tokens for winner in winners_of(group_of(run_of(lines)))] == [128]
+
+
+def test_decoding_counts_keys(run_of: Callable[..., RunFile]) -> None:
+    lines = [timed(make_case(seqlen_q=1, seqlen_kv=n), "a/a", 1e3 * n) for n in (1024, 2048)]
+    assert shown(group_of(run_of(lines)))[0][0] == "1k … 2k keys"
+
+
+def test_winners_are_named_by_how_often_they_win() -> None:
+    def won(*names: str) -> Winner:
+        return Winner(tokens=128, names=names, time_ns=1.0, runner_up=None, lead=None)
+
+    assert answer_sentence([won("b/b"), won("a/a"), won("b/b"), won("a/a", "b/b")]) == (
+        "Of 4 cases, the fastest is b/b in 2, a/a in 1; in 1 the fastest are within noise of each other."
+    )
+    assert answer_sentence([won("a/a")]) == "Of 1 case, the fastest is a/a in 1."
+    assert answer_sentence([]) == "Nothing was timed: no cell that is ok has a time."
