@@ -15,7 +15,7 @@ from attnbench.oracle import multihead, reference
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
 from attnbench.registry.implementation import attention
-from attnbench.worker.tensors import place, turn
+from attnbench.worker.tensors import flip_signs, place
 
 SMALL: dict[str, Any] = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 9, "head_dim": 8}
 
@@ -39,8 +39,8 @@ def test_no_turn_leaves_everything_as_it_was(heads: int) -> None:
 def test_the_answer_of_turned_values_is_the_answer_turned(fields: dict[str, Any], monkeypatch: Any) -> None:
     case = make_case(**{**SMALL, "mode": "backward", "dtype": "float64", **fields})
     selection = select(case)
-    unturned = find_truth(case, selection, 0)
-    expected = unturned.turned(case, selection, 5).answers
+    unflipped = find_truth(case, selection, 0)
+    expected = unflipped.flipped(case, selection, 5).answers
 
     def turned_operand(case: Case, name: str, repetition: int = 0) -> Any:
         values = operand(case, name, repetition)
@@ -53,7 +53,7 @@ def test_the_answer_of_turned_values_is_the_answer_turned(fields: dict[str, Any]
     monkeypatch.setattr(reference, "operand_head", lambda c, name, b, h, r: turned_operand(c, name, r)[b, h])
     for name, answer in find_truth(case, selection, 0).answers.items():
         torch.testing.assert_close(answer, expected[name])
-        assert torch.equal(expected[name], unturned.answers[name]) == (name in ("lse", "dv"))
+        assert torch.equal(expected[name], unflipped.answers[name]) == (name in ("lse", "dv"))
 
 
 @pytest.mark.parametrize("layout", ["bhsd", "bshd", "packed"])
@@ -64,7 +64,7 @@ def test_a_worker_turns_its_tensors_as_the_oracle_expects(layout: Any, strides: 
     said = attention("a/b", layout=layout, framework=framework)(lambda q, k, v, case: None).declaration
     operands = place(case, said, "cpu")
     for number in (1, 2, 3):
-        operands = turn(case, said, operands, number)
+        operands = flip_signs(case, said, operands, number)
     v = np.asarray(operands.v)
     if layout == "packed":
         v = v.reshape(2, 9, 2, 8)
@@ -78,7 +78,7 @@ def test_pages_turn_too() -> None:
     said = attention("a/b")(lambda q, k, v, case: None).declaration
     operands = place(case, said, "cpu")
     before = operands.v.float().clone()
-    turn(case, said, operands, 1)
+    flip_signs(case, said, operands, 1)
     signs = torch.from_numpy(value_signs(case, 1)).float()
     for batch_index, pages in enumerate(operands.block_table.tolist()):
         for page in pages:

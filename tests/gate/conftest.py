@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from attnbench.cases.case import Case, make_case
-from attnbench.gate.gate import Plan, judge
+from attnbench.gate.gate import GatePlan, judge
 from attnbench.gate.judge.statistics import Rules
 from attnbench.gate.measure.rounds import Round
 from attnbench.gate.measure.side import Side
@@ -38,12 +38,12 @@ def side(name: str) -> Side:
     )  # fmt: skip
 
 
-def plan(rules: Rules, floors: Mapping[str, float]) -> Plan:
+def plan(rules: Rules, floors: Mapping[str, float]) -> GatePlan:
     request = Request(
         scenario=Scenario(name="imagined"), overrides={}, include=(), exclude=(), plugins=(), devices=("cpu",),
         threads=1, replicates=1, seed=0, cache="warm", stages=("agreement", "time", "memory"),
     )  # fmt: skip
-    return Plan(
+    return GatePlan(
         sides={"base": side("base"), "head": side("head")}, request=request, rules=rules, seed=0, floors=floors
     )  # fmt: skip
 

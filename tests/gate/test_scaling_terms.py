@@ -12,7 +12,7 @@ import pytest
 from attnbench.cases.case import make_case
 from attnbench.gate.gate import cells_to_confirm, growth_verdicts, screen_cells
 from attnbench.gate.judge.cell_data import CellKey, Observed, SideOfCell
-from attnbench.gate.judge.scaling import Growth, Quantity, Series, growth_of, series_of
+from attnbench.gate.judge.scaling import Quantity, ScalingChange, Series, growth_of, series_of
 from attnbench.gate.judge.statistics import Rules
 from attnbench.gate.judge.verdicts import growth_verdict
 from attnbench.scaling import Refusal, Scaling, fit_scaling
@@ -65,7 +65,7 @@ def of_time(base: Law, head: Law, *, noise: float = 0.002, rounds: int = 4) -> S
     return Series(cells=tuple(cells))
 
 
-def grown(series: Series, quantity: Quantity = "memory") -> Growth:
+def grown(series: Series, quantity: Quantity = "memory") -> ScalingChange:
     growth = growth_of(series, quantity)
     assert growth is not None
     return growth
@@ -189,12 +189,12 @@ def test_a_bent_law_beside_an_even_ratio_is_not_steeper() -> None:
     """A cliff that the fit of one side sees and that of the other does not."""
     base, head = (fit_scaling(LENGTHS, [[n**k] for n in LENGTHS]) for k in (1.0, 1.3))
     assert isinstance(head, Scaling)
-    even = Growth(quantity="time", base=base, head=head, adds=None, saves=None, rise=0.10, fall=0.10)
-    rising = Growth(quantity="time", base=base, head=head, adds=None, saves=None, rise=0.11, fall=0.0)
+    even = ScalingChange(quantity="time", base=base, head=head, adds=None, saves=None, rise=0.10, fall=0.10)
+    rising = ScalingChange(quantity="time", base=base, head=head, adds=None, saves=None, rise=0.11, fall=0.0)
     assert not even.perhaps_steeper(TOLERATED)
     assert not even.steeper(TOLERATED)
     assert rising.steeper(TOLERATED)
-    back = Growth(quantity="time", base=head, head=base, adds=None, saves=None, rise=0.0, fall=0.10)
+    back = ScalingChange(quantity="time", base=head, head=base, adds=None, saves=None, rise=0.0, fall=0.10)
     assert not back.flatter(TOLERATED)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.machine.doctor import Report, diagnose, remedy, render_doctor, to_json
+from attnbench.machine.doctor import Diagnosis, diagnose, remedy, render_doctor, to_json
 from attnbench.machine.environment import environment
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.registry.discover import unmet
@@ -22,7 +22,7 @@ LINUX: dict[str, Any] = {"os": "Linux", "cxx_compiler": "g++", "cuda_unavailable
 TORCH = {"torch_threads": 4, "torch_cpu_capability": "AVX2", "torch_blas": "mkl", "torch_cuda": None}
 
 
-def report(implementations: list[tuple[str, str | None]] | None = None, **changed: Any) -> Report:
+def report(implementations: list[tuple[str, str | None]] | None = None, **changed: Any) -> Diagnosis:
     arguments = {"environment": LINUX, "libraries": TORCH, "extras": EXTRAS, **changed}
     return diagnose(implementations=implementations or [], **arguments)
 

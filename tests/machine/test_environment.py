@@ -63,7 +63,7 @@ import sys
 import attnbench
 before = set(sys.modules)
 from attnbench.machine.hardware import devices
-from attnbench.machine import interference as disturbance
+from attnbench.machine import interference
 from attnbench.machine import doctor, environment, peaks
 environment.environment()
 devices.devices()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.machine.interference import Counters, disturbance, read_counters, warnings
+from attnbench.machine.interference import Counters, interference, read_counters, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,19 +34,19 @@ QUIET: dict[str, Any] = {
 def test_a_window_counts_only_what_happened_within_it() -> None:
     before = Counters(involuntary_switches=10, major_faults=4, ticks=(100, 10_000), load=0.5)
     after = Counters(involuntary_switches=13, major_faults=4, ticks=(120, 10_200), load=0.7)
-    found = disturbance(before, after)
+    found = interference(before, after)
     assert (found.involuntary_switches, found.major_faults, found.steal_share) == (3, 0, 0.1)
     assert (found.load_before, found.load_after) == (0.5, 0.7)
 
 
 def test_a_window_shorter_than_a_tick_has_no_share_of_stolen_time() -> None:
     counters = Counters(0, 0, (100, 10_000), 0.0)
-    assert disturbance(counters, counters).steal_share is None
+    assert interference(counters, counters).steal_share is None
 
 
 def test_where_the_system_counts_nothing_nothing_is_said() -> None:
     nothing = Counters(None, None, None, None)
-    assert set(vars(disturbance(nothing, nothing)).values()) == {None}
+    assert set(vars(interference(nothing, nothing)).values()) == {None}
 
 
 def test_stolen_time_is_read_from_the_kernels_statistics(machine: Callable[..., Path]) -> None:
@@ -63,9 +63,9 @@ def test_being_put_aside_for_another_process_is_counted() -> None:
     rival = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # inherits the one processor
     try:
         before, deadline = read_counters(), time.monotonic() + 20
-        while disturbance(before, read_counters()).involuntary_switches == 0 and time.monotonic() < deadline:
+        while interference(before, read_counters()).involuntary_switches == 0 and time.monotonic() < deadline:
             pass
-        assert disturbance(before, read_counters()).involuntary_switches
+        assert interference(before, read_counters()).involuntary_switches
     finally:
         rival.kill()
         rival.wait()

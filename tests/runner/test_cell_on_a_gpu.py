@@ -13,7 +13,7 @@ TIMED = {
     "calls_per_sample": 1,
     "warmup_ns": 1.0,
     "refresh_ns": 1,
-    "turn": 9,
+    "flip_index": 9,
     "cache_state": "cold",
     "time_method": "CUDA events, L2 flushed, launch queued ahead",
     "unusable": None,
@@ -63,7 +63,7 @@ class Agreeing:
 
 def fields(worker: Script, device: str = "cuda", *, timed: bool = True, wrong_on: int | None = None) -> dict[str, Any]:
     limits = CellLimits(
-        time_s=60, memory_bytes=2**30, sampling={"sampling_ns": 4e9}, cache="warm", timed=timed, weighed=timed
+        time_s=60, memory_bytes=2**30, sampling={"sampling_ns": 4e9}, cache="warm", timed=timed, measure_memory=timed
     )  # fmt: skip
     oracle: Any = Agreeing(wrong_on)
     scripted: Any = worker

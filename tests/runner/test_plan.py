@@ -46,13 +46,13 @@ def test_the_seed_fixes_the_order() -> None:
 def test_what_is_not_declared_is_unsupported_before_anything_runs() -> None:
     cells = planned(["dtype=bfloat16"])
     (numpy,) = [cell for cell in cells if cell.found.name == "naive/numpy"]
-    assert numpy.foregone == ("unsupported", "dtype 'bfloat16' is not declared (only float32, float64)")
+    assert numpy.preset_outcome == ("unsupported", "dtype 'bfloat16' is not declared (only float32, float64)")
 
 
 def test_a_case_that_cannot_fit_is_skipped_with_its_size() -> None:
     cells = planned(["seqlen=1m", "heads=8", "dtype=float64"])
     assert all(
-        cell.foregone == ("skipped", "inputs and outputs alone take 16 GiB, the limit is 1 GiB") for cell in cells
+        cell.preset_outcome == ("skipped", "inputs and outputs alone take 16 GiB, the limit is 1 GiB") for cell in cells
     )
 
 
@@ -61,8 +61,8 @@ def test_a_device_that_is_not_there_is_unavailable() -> None:
     if found.unavailable is None:
         pytest.skip("this machine has a CUDA device")
     cells = plan(adhoc(), {}, [found], ["cuda"], replicates=1, seed=0, memory_bytes=GIB)
-    assert cells[0].foregone is not None
-    assert cells[0].foregone[0] == "unavailable"
+    assert cells[0].preset_outcome is not None
+    assert cells[0].preset_outcome[0] == "unavailable"
 
 
 def test_choosing_by_regular_expressions() -> None:

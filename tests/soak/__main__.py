@@ -38,13 +38,13 @@ def main() -> int:
     """Go through units until all are done, or time is up."""
     arguments = parse()
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(arguments.threads)))
-    from attnbench.machine.warm_up_libraries import settle_torch
+    from attnbench.machine.warm_up_libraries import warm_up_torch
     from attnbench.sweep.load import bundled_scenarios
     from tests.soak.coverage import coverage
     from tests.soak.units import Judge, cases_of, implementations, units
 
     warnings.simplefilter("ignore")
-    settle_torch(arguments.threads)
+    warm_up_torch(arguments.threads)
     chosen = implementations(arguments.include, arguments.exclude)
     scenarios = arguments.scenario or sorted(bundled_scenarios())
     cases = cases_of(scenarios, arguments.tokens)

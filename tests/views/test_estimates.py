@@ -5,16 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attnbench.views.estimates import NO_INTERVAL, Interval, Timing, clearly_faster, difference, ratio, sample_interval
+from attnbench.views.estimates import (
+    NO_INTERVAL,
+    CellTiming,
+    SampleInterval,
+    clearly_faster,
+    difference,
+    ratio,
+    sample_interval,
+)
 
 
-def timing(*medians: float, spread: float | None = 0.01) -> Timing:
+def timing(*medians: float, spread: float | None = 0.01) -> CellTiming:
     """Processes with these medians, each with an interval of ``spread`` to both sides."""
-    return Timing(medians=medians, intervals=tuple(None if spread is None else around(m, spread) for m in medians))
+    return CellTiming(medians=medians, intervals=tuple(None if spread is None else around(m, spread) for m in medians))
 
 
-def around(median: float, spread: float) -> Interval:
-    return Interval(low=median * (1 - spread), high=median * (1 + spread), method="own")
+def around(median: float, spread: float) -> SampleInterval:
+    return SampleInterval(low=median * (1 - spread), high=median * (1 + spread), method="own")
 
 
 def test_the_value_is_the_median_of_the_processes_medians() -> None:
@@ -53,16 +61,16 @@ def test_the_same_numbers_give_the_same_interval_every_time() -> None:
 
 
 def test_without_an_interval_in_one_of_the_processes_there_is_none_at_all() -> None:
-    known = Interval(low=9, high=11, method="own")
-    estimate = Timing(medians=(10, 10), intervals=(known, None)).estimate
+    known = SampleInterval(low=9, high=11, method="own")
+    estimate = CellTiming(medians=(10, 10), intervals=(known, None)).estimate
     assert (estimate.low, estimate.high, estimate.method) == (None, None, NO_INTERVAL)
 
 
 def test_few_samples_have_their_range_for_an_interval_and_say_so() -> None:
-    assert sample_interval([5.0, 3.0, 4.0], None, None) == Interval(low=3, high=5, method="range of 3 samples")
+    assert sample_interval([5.0, 3.0, 4.0], None, None) == SampleInterval(low=3, high=5, method="range of 3 samples")
     assert sample_interval([5.0, 3.0], None, None) is None
     assert sample_interval(None, None, None) is None
-    assert sample_interval([5.0, 3.0, 4.0], 3.5, 4.5) == Interval(
+    assert sample_interval([5.0, 3.0, 4.0], 3.5, 4.5) == SampleInterval(
         low=3.5, high=4.5, method="95 % interval within the process"
     )
 

@@ -9,7 +9,7 @@ import pytest
 from attnbench.cases.case import make_case
 from attnbench.scaling import Scaling
 from attnbench.views.report import content
-from attnbench.views.report.blocks import Finding
+from attnbench.views.report.blocks import Contradiction
 from attnbench.views.report.charts.style import marks_of
 from attnbench.views.report.sections import memory as budgets
 from attnbench.views.report.sections import scaling as growth
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from attnbench.store.reader import RunFile
-    from attnbench.views.report.sections.scaling import Growth
+    from attnbench.views.report.sections.scaling import ScalingCurve
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 
@@ -35,20 +35,20 @@ def run(run_of: Callable[..., RunFile], declared: str) -> RunFile:
     return run_of(lines, implementations=declarations)
 
 
-def laws_of(run: RunFile) -> list[Growth]:
+def laws_of(run: RunFile) -> list[ScalingCurve]:
     return growth.growth_of(content._sources([run]))
 
 
-def blocks_of(laws: Sequence[Growth]) -> tuple[list[Any], list[Any]]:
+def blocks_of(laws: Sequence[ScalingCurve]) -> tuple[list[Any], list[Any]]:
     return growth.scaling_blocks(laws, marks_of(["a/square", "b/flat"]))
 
 
 def test_a_memory_law_that_contradicts_the_declaration_is_a_finding(run_of: Callable[..., RunFile]) -> None:
     blocks, _ = blocks_of(laws_of(run(run_of, "O(n)")))
-    (finding,) = [block for block in blocks if isinstance(block, Finding)]
+    (finding,) = [block for block in blocks if isinstance(block, Contradiction)]
     assert finding.text.startswith("a/square declares O(n) memory, but it grows with an exponent of 2.00")
     blocks, _ = blocks_of(laws_of(run(run_of, "O(n^2)")))
-    assert not [block for block in blocks if isinstance(block, Finding)]
+    assert not [block for block in blocks if isinstance(block, Contradiction)]
 
 
 def test_the_largest_length_within_a_budget_follows_from_the_law(run_of: Callable[..., RunFile]) -> None:

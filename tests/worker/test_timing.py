@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from attnbench.worker.timing import Limits, calls_per_sample, sample, warm_up
+from attnbench.worker.timing import SamplingLimits, calls_per_sample, sample, warm_up
 
 MS = 1_000_000
 
@@ -79,39 +79,39 @@ def test_a_coarse_clock_needs_longer_samples() -> None:
 
 def test_sampling_stops_at_ten_samples_when_they_agree() -> None:
     clock = FakeClock([5 * MS])
-    samples, result = sample(clock.call, clock, Limits())
+    samples, result = sample(clock.call, clock, SamplingLimits())
     assert samples == [5 * MS] * 10
     assert result == 10, "the result is that of the last timed call"
 
 
 def test_sampling_goes_on_while_the_interval_is_wide() -> None:
     clock = FakeClock(MS * (1 + n % 2) for n in range(1_000))  # 1, 2, 1, 2, ...
-    samples, _ = sample(clock.call, clock, Limits())
+    samples, _ = sample(clock.call, clock, SamplingLimits())
     assert len(samples) == 200
 
 
 def test_sampling_stops_when_its_time_is_over() -> None:
     clock = FakeClock(100 * MS * (1 + n % 2) for n in range(1_000))
-    samples, _ = sample(clock.call, clock, Limits(sampling_ns=1_000 * MS))
+    samples, _ = sample(clock.call, clock, SamplingLimits(sampling_ns=1_000 * MS))
     assert sum(samples) == pytest.approx(1_000 * MS, rel=0.2)
 
 
 def test_a_call_that_takes_minutes_still_gets_three_samples() -> None:
     clock = FakeClock([60_000 * MS])
-    samples, _ = sample(clock.call, clock, Limits())
+    samples, _ = sample(clock.call, clock, SamplingLimits())
     assert len(samples) == 3
 
 
 def test_no_sample_is_dropped_and_the_order_is_kept() -> None:
     durations = [MS, 50 * MS, MS, 2 * MS] + [MS] * 100
     clock = FakeClock(durations)
-    samples, _ = sample(clock.call, clock, Limits())
+    samples, _ = sample(clock.call, clock, SamplingLimits())
     assert samples == durations[: len(samples)]
 
 
 def test_samples_are_per_call() -> None:
     clock = FakeClock([MS])
-    samples, result = sample(clock.call, clock, Limits(), calls=8)
+    samples, result = sample(clock.call, clock, SamplingLimits(), calls=8)
     assert samples == [MS] * 10
     assert result == 80
 
@@ -124,7 +124,7 @@ def test_the_set_up_before_each_sample_is_not_timed() -> None:
         set_ups.append(clock.now)
         clock.now += 77 * MS
 
-    samples, _ = sample(clock.call, clock, Limits(), set_up=set_up)
+    samples, _ = sample(clock.call, clock, SamplingLimits(), set_up=set_up)
     assert samples == [5 * MS] * 10
     assert len(set_ups) == 10
 
@@ -148,5 +148,5 @@ def test_the_previous_output_is_freed_before_the_next_sample() -> None:
         return Output()
 
     typed: Callable[[], object] = call
-    sample(typed, clock, Limits())
+    sample(typed, clock, SamplingLimits())
     assert max(most) == 0

@@ -58,7 +58,7 @@ class Progress:
 
     def begins(self, cell: Cell) -> None:
         """Show what is running."""
-        if cell.foregone is None:
+        if cell.preset_outcome is None:
             self._bar.update(self._task, description=f"{cell.found.name}: {cell.case.label()}")
             self._bar.refresh()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.gate.gate import Plan, grown_cells, growth_verdicts, side_facts, verdicts_of
+from attnbench.gate.gate import GatePlan, grown_cells, growth_verdicts, side_facts, verdicts_of
 from attnbench.gate.judge.cell_data import Observed, SideOfCell, case_of
 from attnbench.gate.judge.inference import LEAST_ROUNDS, Effect, estimate_unpaired
 from attnbench.gate.judge.statistics import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from attnbench.gate.judge.cell_data import CellKey, Fields
     from attnbench.gate.judge.inference import Matrix
-    from attnbench.gate.measure.rounds import Observer
+    from attnbench.gate.measure.rounds import GateObserver
     from attnbench.store.reader import RunFile
 
 
@@ -72,7 +72,7 @@ def stored_rules(rules: Rules) -> Rules:
 
 
 def gate_stored(
-    baseline: RunFile, plan: Plan, folder: Path, observer: Observer, command: Sequence[str]
+    baseline: RunFile, plan: GatePlan, folder: Path, observer: GateObserver, command: Sequence[str]
 ) -> dict[str, Any]:
     """Measure head, twice for suspects, and judge it against the stored run; fields of a result.
 
@@ -143,7 +143,7 @@ def observe_stored(baseline: RunFile, head: RunFile) -> dict[CellKey, Observed]:
 
 
 def _measure(
-    plan: Plan, path: Path, processes: int, cells: Sequence[str], observer: Observer, order: int
+    plan: GatePlan, path: Path, processes: int, cells: Sequence[str], observer: GateObserver, order: int
 ) -> RunFile:  # fmt: skip
     head = plan.sides["head"]
     asked = dataclasses.replace(

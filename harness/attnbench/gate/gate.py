@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
     from attnbench.gate.judge.cell_data import CellKey, Observed
     from attnbench.gate.judge.statistics import Rules
-    from attnbench.gate.measure.rounds import Observer, Round, SideName
+    from attnbench.gate.measure.rounds import GateObserver, Round, SideName
     from attnbench.gate.measure.side import Side
     from attnbench.runner.request import Request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
+class GatePlan:
     """What a gate compares, and how."""
 
     sides: dict[SideName, Side]
@@ -83,7 +83,7 @@ def fixed_samples(request: Request) -> Request:
     return dataclasses.replace(request, scenario=request.scenario.model_copy(update={"limits": fixed}))
 
 
-def run_gate(plan: Plan, folder: Path, observer: Observer, command: Sequence[str]) -> GateResult:
+def run_gate(plan: GatePlan, folder: Path, observer: GateObserver, command: Sequence[str]) -> GateResult:
     """Measure and judge.
 
     Args:
@@ -120,7 +120,7 @@ def run_gate(plan: Plan, folder: Path, observer: Observer, command: Sequence[str
 
 
 def judge(
-    plan: Plan, folder: Path, screens: Sequence[Round], confirms: Sequence[Round], command: Sequence[str]
+    plan: GatePlan, folder: Path, screens: Sequence[Round], confirms: Sequence[Round], command: Sequence[str]
 ) -> GateResult:
     """The result of rounds that have been run: nothing is measured here, so it can be done again from the files."""
     first, fresh = observe(screens), observe(confirms)
@@ -156,13 +156,13 @@ def judge(
     )
 
 
-def identical_result(plan: Plan, command: Sequence[str]) -> GateResult:
+def identical_result(plan: GatePlan, command: Sequence[str]) -> GateResult:
     """The result of sides that are the same code: nothing needs to be measured."""
     base, head = (side_facts(plan.sides[side], [], side) for side in SIDES)
     return result_of(plan, command, base=base, head=head, identical=True)
 
 
-def result_of(plan: Plan, command: Sequence[str], **found: Any) -> GateResult:
+def result_of(plan: GatePlan, command: Sequence[str], **found: Any) -> GateResult:
     """A result from what was found: fields of it."""
     nothing: dict[str, Any] = {
         "mode": "pairs", "wall_s": 0.0,

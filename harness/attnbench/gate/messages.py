@@ -10,7 +10,7 @@ from attnbench.units import duration, size
 
 if TYPE_CHECKING:
     from attnbench.gate.judge.cell_data import SideOfCell
-    from attnbench.gate.judge.scaling import Growth, Steeper
+    from attnbench.gate.judge.scaling import ScalingChange, Steeper
     from attnbench.gate.judge.statistics import Decided
     from attnbench.scaling import Interval
 
@@ -58,7 +58,7 @@ def of_memory(base: float, head: float, word: str) -> str:
     return f"{size(abs(head - base))} {more} peak memory: {size(head)} instead of {size(base)}"
 
 
-def of_growth(growth: Growth, word: str, longest: int, tolerated: float) -> str:
+def of_growth(growth: ScalingChange, word: str, longest: int, tolerated: float) -> str:
     """What was found of a quantity's growth."""
     what = growth.quantity if growth.quantity == "time" else "peak memory"
     base, head = growth.exponents

@@ -37,7 +37,7 @@ class Missing:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Diagnosis:
     """What the doctor found."""
 
     machine: dict[str, str]
@@ -57,7 +57,7 @@ def diagnose(
     extras: Mapping[str, Mapping[str, str | None]],
     abilities: Iterable[tuple[str, str | None]] = (),
     peaks: Mapping[str, Any] | None = None,
-) -> Report:
+) -> Diagnosis:
     """Judge what was found.
 
     Args:
@@ -74,7 +74,7 @@ def diagnose(
     for name, reason in lacking:
         if reason:
             by_reason.setdefault(reason, []).append(name)
-    return Report(
+    return Diagnosis(
         machine=_facts(environment, libraries, peaks),
         available=tuple(name for name, reason in implementations if not reason),
         missing=tuple(
@@ -114,7 +114,7 @@ def remedy(reason: str, extras: Mapping[str, Mapping[str, str | None]], system: 
     return None
 
 
-def render_doctor(report: Report) -> str:
+def render_doctor(report: Diagnosis) -> str:
     """The report as plain text, ending in a newline."""
     width = max((len(label) for label in report.machine), default=0) + 2
     lines = ["Machine"]
@@ -149,7 +149,7 @@ def _by_remedy(missing: Iterable[Missing]) -> list[tuple[list[str], list[str], s
     ]
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: Diagnosis) -> dict[str, Any]:
     """The report as data, JSON-ready."""
     return dataclasses.asdict(report)
 

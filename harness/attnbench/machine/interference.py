@@ -34,7 +34,7 @@ class Counters:
 
 
 @dataclasses.dataclass(frozen=True)
-class Disturbance:
+class Interference:
     """What happened between two readings of the counters; ``None`` where the system does not count."""
 
     involuntary_switches: int | None
@@ -59,13 +59,13 @@ def read_counters(root: Path = Path("/")) -> Counters:
     return Counters(switches, faults, processor_ticks(root), load)
 
 
-def disturbance(before: Counters, after: Counters) -> Disturbance:
+def interference(before: Counters, after: Counters) -> Interference:
     """What happened from one reading to the other."""
     steal_share = None
     # A window shorter than a clock tick (10 ms) has no share of anything.
     if before.ticks and after.ticks and after.ticks[1] > before.ticks[1]:
         steal_share = (after.ticks[0] - before.ticks[0]) / (after.ticks[1] - before.ticks[1])
-    return Disturbance(
+    return Interference(
         involuntary_switches=_difference(before.involuntary_switches, after.involuntary_switches),
         major_faults=_difference(before.major_faults, after.major_faults),
         steal_share=steal_share,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from attnbench.machine.hardware.cpu import last_level_cache_bytes
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.machine.hardware.memory import available_bytes
-from attnbench.machine.interference import disturbance, read_counters
+from attnbench.machine.interference import interference, read_counters
 from attnbench.machine.probe import ask_probe
 from attnbench.machine.stopwatch import fastest_ns
 
@@ -31,7 +31,7 @@ _LARGEST = {"cpu": 8192, "cuda": 16384}
 _LEAST_COPY_BYTES = 2**28
 
 
-class Found(TypedDict):
+class PeakRates(TypedDict):
     """What :func:`find_peaks` finds."""
 
     tflops: dict[str, float]
@@ -44,10 +44,10 @@ class Found(TypedDict):
     """Bandwidth of reading alone, on CUDA: a bus that need not turn round may be faster than a copy."""
     method: str | None
     disturbance: dict[str, Any]
-    """Of :class:`attnbench.machine.interference.Disturbance`; many switches mean that the peaks may be too low."""
+    """Of :class:`attnbench.machine.interference.Interference`; many switches mean that the peaks may be too low."""
 
 
-class Peaks(Found):
+class Peaks(PeakRates):
     """What :func:`measure_peaks` answers; with ``failed`` set nothing was measured."""
 
     device: str
@@ -77,7 +77,7 @@ def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
     }
 
 
-def find_peaks(device: str, *, quick: bool) -> Found:
+def find_peaks(device: str, *, quick: bool) -> PeakRates:
     """Measure in this process, less and on smaller products when ``quick``."""
     repeats, target_ns, most_bytes = (3, 10e6, 2**29) if quick else (5, 25e6, 2**30)
     before = read_counters()
@@ -106,7 +106,7 @@ def find_peaks(device: str, *, quick: bool) -> Found:
             f"fastest of {_ROUNDS * repeats} square torch matrix products of random data ({sides}), "
             f"and of copies of {size // 2**20} MiB, bytes read and written"
         ),
-        "disturbance": dataclasses.asdict(disturbance(before, read_counters())),
+        "disturbance": dataclasses.asdict(interference(before, read_counters())),
     }
 
 

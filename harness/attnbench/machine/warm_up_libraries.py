@@ -5,7 +5,7 @@ from __future__ import annotations
 _FUNCTIONS = ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "sqrt", "erf", "sin", "cos")
 
 
-def settle_torch(threads: int) -> None:
+def warm_up_torch(threads: int) -> None:
     """Set torch's threads, and let MKL choose its vector functions before several threads ask for them at once.
 
     The oneMKL that torch is built with picks the kernel of exp, log, ... at the first call, and not safely: when two

@@ -8,7 +8,7 @@ import sys
 import warnings
 
 from attnbench.cases.case import make_case
-from attnbench.machine.warm_up_libraries import settle_torch
+from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.mutants.collection import mutants
 from attnbench.mutants.trial import BrokenMutantError, trial
 from attnbench.transport.pipe import Channel, die_with_parent
@@ -25,7 +25,7 @@ def main() -> None:
     die_with_parent()
     warnings.simplefilter("ignore")  # a mutant's, of overflows that are its mistake
     channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
-    settle_torch(threads=1)
+    warm_up_torch(threads=1)
     everything = mutants()
     catches = collections.Counter[str]()
     gc.collect()

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from attnbench.cases.case import Case, make_case
-from attnbench.machine.warm_up_libraries import settle_torch
+from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, write_errors, write_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
@@ -39,7 +39,7 @@ def answer(memory: Memory, request: Message) -> Message:
     """``start`` loads torch; ``select`` says what to show; ``judge`` and ``identities`` give verdicts."""
     start = perf_counter_ns()
     if request["do"] == "start":
-        settle_torch(request["threads"])
+        warm_up_torch(request["threads"])
         return {"status": "ok", "oracle_ns": perf_counter_ns() - start}
     case = make_case(**request["case"])
     if request["do"] == "inspect":
@@ -52,7 +52,9 @@ def answer(memory: Memory, request: Message) -> Message:
         first = truth if request["repetition"] == 0 else memory.truth(case, select(case), 0)
         judged = judge_identities(case, [first, truth], request["found"])
         return {"status": "ok", **judged, "oracle_ns": perf_counter_ns() - start}
-    judgement = judge(case, selection, truth, request["outputs"], Path(request["folder"]), turn=request["turn"])
+    judgement = judge(
+        case, selection, truth, request["outputs"], Path(request["folder"]), flip_index=request["flip_index"]
+    )
     inspected: Message = {}
     if "errors_path" in request:
         inspected = write_errors(case, request["batch_index"], truth, judgement, Path(request["errors_path"]))

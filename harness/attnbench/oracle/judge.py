@@ -35,18 +35,18 @@ class Truth:
         """Memory that the answers take."""
         return sum(tensor.nbytes for tensor in self.answers.values())
 
-    def turned(self, case: Case, selection: Selection, turn: int) -> Truth:
-        """The truth after V's signs have turned (:mod:`attnbench.cases.sign_flips`); the errors' sizes stay."""
-        return dataclasses.replace(self, answers=turned(case, selection, self.answers, turn))
+    def flipped(self, case: Case, selection: Selection, flip_index: int) -> Truth:
+        """The truth with V's signs at a flip index (:mod:`attnbench.cases.sign_flips`); the errors' sizes stay."""
+        return dataclasses.replace(self, answers=flipped(case, selection, self.answers, flip_index))
 
 
-def turned(case: Case, selection: Selection, tensors: dict[str, Tensor], turn: int) -> dict[str, Tensor]:
-    """Turn the sign of what follows the sign of V: ``out``, ``dq`` and ``dk``, head by head."""
+def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_index: int) -> dict[str, Tensor]:
+    """Flip the sign of what follows the sign of V: ``out``, ``dq`` and ``dk``, head by head."""
     import torch
 
-    if turn == 0:
+    if flip_index == 0:
         return tensors
-    signs = value_signs(case, turn)
+    signs = value_signs(case, flip_index)
     of_groups = torch.tensor([int(signs[b, g]) for b, g in selection.groups], dtype=torch.float64)
     of_heads = of_groups.repeat_interleave(len(selection.query_heads(case)) // len(selection.groups))
     by_name = {"out": of_heads, "dq": of_heads, "dk": of_groups}
@@ -85,7 +85,7 @@ class Judgement:
     wrong: tuple[str, ...]
     """Tensors whose values disagree."""
     seen: dict[str, Tensor]
-    """The judged tensors in float64, turned back to turn 0."""
+    """The judged tensors in float64, flipped back to index 0."""
 
 
 def judge(
@@ -95,20 +95,20 @@ def judge(
     described: dict[str, Any],
     folder: Path,
     *,
-    turn: int = 0,
+    flip_index: int = 0,
 ) -> Judgement:
     """Judge the tensors that a worker wrote.
 
     Args:
         case: the problem.
         selection: what was asked for.
-        truth: what it ought to be, before any turn.
+        truth: what it ought to be, before any flip.
         described: for each tensor that the call returned its ``shape`` and ``dtype``.
         folder: where ``NAME.bin`` lie.
-        turn: how often the signs of V had turned.
+        flip_index: of V's signs (:mod:`attnbench.cases.sign_flips`).
     """
     wanted = requests(case, selection)
-    due = truth.turned(case, selection, turn)
+    due = truth.flipped(case, selection, flip_index)
     fields: dict[str, Any] = {}
     problems: list[str] = []
     wrong: list[str] = []
@@ -132,7 +132,7 @@ def judge(
             wrong.append(name)
     fields["rows_checked"] = selection.rows_checked(case)
     fields["rows_total"] = case.batch * case.seqlen_q * (1 if case.operator == "multi_head_attention" else case.heads_q)
-    return Judgement(fields, "; ".join(problems) or None, tuple(wrong), turned(case, selection, seen, turn))
+    return Judgement(fields, "; ".join(problems) or None, tuple(wrong), flipped(case, selection, seen, flip_index))
 
 
 def _malformed(case: Case, name: str, shape: list[int], dtype: str, expected: list[int]) -> str | None:

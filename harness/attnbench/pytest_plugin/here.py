@@ -78,13 +78,13 @@ def cells_of(scenario: str, *, include: Sequence[str], axes: Sequence[str], plug
     cells = plan(
         loaded, parse_overrides(list(axes)), found, loaded.devices, replicates=1, seed=0, memory_bytes=_NO_LIMIT
     )  # fmt: skip
-    claimed = [cell for cell in cells if cell.foregone is None or cell.foregone[0] != "unsupported"]
+    claimed = [cell for cell in cells if cell.preset_outcome is None or cell.preset_outcome[0] != "unsupported"]
     return sorted(claimed, key=lambda cell: (cell.case.label(), cell.device, cell.found.name))
 
 
 def run_here(oracle: Oracle, cell: Cell) -> dict[str, Any]:
     """Agreement and memory of a cell: fields of a record, with its status."""
-    return _staged(oracle, _loaded(cell.found), cell, weighed=True)
+    return _staged(oracle, _loaded(cell.found), cell, measure_memory=True)
 
 
 def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,8 +156,8 @@ def check(
         excluded = loaded.excluded(planned.case, device=device, implementation=said.name)
         if excluded is not None or said.refuses(planned.case, device) is not None:
             continue
-        cell = Cell(case=planned.case, tags=planned.tags, found=found, device=device, replicate=0, foregone=None)
-        fields = _staged(oracle, implementation, cell, weighed=False)
+        cell = Cell(case=planned.case, tags=planned.tags, found=found, device=device, replicate=0, preset_outcome=None)
+        fields = _staged(oracle, implementation, cell, measure_memory=False)
         if fields["status"] == "unsupported":
             continue
         checked += 1
@@ -179,9 +179,9 @@ def _loaded(found: Found) -> Implementation:
     return next(one for one in implementations_of(module) if one.declaration.name == found.name)
 
 
-def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, weighed: bool) -> dict[str, Any]:
+def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, measure_memory: bool) -> dict[str, Any]:
     limits = CellLimits(
-        time_s=_TIME_S, memory_bytes=_NO_LIMIT, sampling={}, cache="warm", timed=False, weighed=weighed
+        time_s=_TIME_S, memory_bytes=_NO_LIMIT, sampling={}, cache="warm", timed=False, measure_memory=measure_memory
     )  # fmt: skip
     worker: Any = _Here(implementation)
     with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:

@@ -37,7 +37,7 @@ class CellLimits:
     """The worker's stop rule: min_samples, max_samples, sampling_ns."""
     cache: str
     timed: bool
-    weighed: bool
+    measure_memory: bool
     blocks: int = 0
     """On a CPU, samples are taken in so many blocks, and whoever drives the cell may let another one run between them;
     0 takes them at one go."""
@@ -92,10 +92,10 @@ class CellRun:
             self._call()
             if self.limits.timed and self.limits.blocks and self.device == "cpu":
                 yield from self._paused()
-                turn = yield from self._time_in_blocks()
-                self._agree(repetition=1, turn=turn)
+                flip_index = yield from self._time_in_blocks()
+                self._agree(repetition=1, flip_index=flip_index)
             elif self.limits.timed:
-                self._agree(repetition=1, turn=self._time())
+                self._agree(repetition=1, flip_index=self._time())
                 self._require_undisturbed()
                 if self.device != "cpu":
                     self._further_times()
@@ -103,7 +103,7 @@ class CellRun:
                 self._fresh_call()
                 self._agree(repetition=1)
             self._identities()
-            if self.limits.weighed:
+            if self.limits.measure_memory:
                 self._memory()
             self._backend()
         except CellEndedError as end:
@@ -145,9 +145,9 @@ class CellRun:
         """Where nothing is timed, a call on inputs that are new to the implementation."""
         self.spent.repeats += self._ask("call", do="fresh_call")["fresh_call_ns"]
 
-    def _agree(self, repetition: int, turn: int = 0, result: int = 0) -> None:
+    def _agree(self, repetition: int, flip_index: int = 0, result: int = 0) -> None:
         """Show the oracle what it asks to see of a result; disagreement ends the cell."""
-        about = {"case": self.case.to_dict(), "repetition": repetition, "turn": turn}
+        about = {"case": self.case.to_dict(), "repetition": repetition, "flip_index": flip_index}
         asked = time.monotonic()
         wanted = self._ask_oracle({"do": "select", **about})
         shown = self._ask("agreement", do="dump", selection=wanted["selection"], folder=str(self.folder), result=result)
@@ -178,7 +178,7 @@ class CellRun:
         self.spent.identities += 1e9 * (time.monotonic() - asked)
         if not answer["found"]:
             return
-        about = {"case": self.case.to_dict(), "repetition": 1, "turn": 0}
+        about = {"case": self.case.to_dict(), "repetition": 1, "flip_index": 0}
         asked = time.monotonic()
         verdict = self._ask_oracle({"do": "identities", **about, "found": answer["found"]})
         self._deadline += time.monotonic() - asked
@@ -205,20 +205,20 @@ class CellRun:
             self.fields[name] = value
 
     def _time(self) -> int:
-        """Take samples; how often the inputs had turned when the last one was taken."""
+        """Take samples; the flip index of the inputs when the last one was taken."""
         answer = self._ask("time", do="time", limits=self.limits.sampling, cache=self.limits.cache)
         return self._timed(answer)
 
     def _timed(self, answer: dict[str, Any]) -> int:
-        """Keep what was timed; how often the inputs had turned when the last sample was taken."""
+        """Keep what was timed; the flip index of the inputs when the last sample was taken."""
         self.spent.warmup += answer["warmup_ns"]
         self.spent.samples += sum(answer["time_samples_ns"]) * answer["calls_per_sample"]
-        turn: int = answer.pop("turn")
+        flip_index: int = answer.pop("flip_index")
         for name in ("warmup_ns", "refresh_ns"):
             del answer[name]
         self._unusable = answer.pop("unusable", None)
         self.fields |= {"cache_state": self.limits.cache, "time_method": "perf_counter_ns", **answer}
-        return turn
+        return flip_index
 
     def _time_in_blocks(self) -> Generator[None, None, int]:
         """As :meth:`_time`, with pauses."""

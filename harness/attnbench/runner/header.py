@@ -32,7 +32,7 @@ def measure_header(
     from attnbench.machine.peaks import measure_peaks
 
     here = environment()
-    running = {cell.device for cell in cells if cell.foregone is None}
+    running = {cell.device for cell in cells if cell.preset_outcome is None}
     peaks = {}
     if quick_peaks is not None:
         peaks = {device: measure_peaks(device, request.threads, quick=quick_peaks) for device in sorted(running)}

@@ -71,7 +71,7 @@ def _look_at(
     """What an implementation makes of the case: status, sentence, and the judge's fields."""
     if found.unavailable:
         return {"status": "unavailable", "reason": found.unavailable, "fields": {}}
-    about = {"case": case.to_dict(), "repetition": 0, "turn": 0}
+    about = {"case": case.to_dict(), "repetition": 0, "flip_index": 0}
     try:
         worker = workers.get(found, device)
         with tempfile.TemporaryDirectory() as shown:

@@ -34,7 +34,7 @@ class Cell:
     found: Found
     device: str
     replicate: int
-    foregone: tuple[str, str] | None
+    preset_outcome: tuple[str, str] | None
     """(status, reason) where the cell need not run to know how it ends."""
 
     @property
@@ -107,22 +107,22 @@ def plan(
     """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed."""
     cells = []
     for replicate in range(replicates):
-        turn = [
+        order = [
             Cell(
                 case=planned.case,
                 tags=planned.tags,
                 found=one,
                 device=device,
                 replicate=replicate,
-                foregone=_foregone(planned.case, one, device, memory_bytes),
+                preset_outcome=_foregone(planned.case, one, device, memory_bytes),
             )
             for device in devices
             for planned in expand(scenario, overrides)
             for one in found
             if scenario.excluded(planned.case, device=device, implementation=one.name) is None
         ]
-        random.Random(f"{seed}/{replicate}").shuffle(turn)
-        cells += turn
+        random.Random(f"{seed}/{replicate}").shuffle(order)
+        cells += order
     return cells
 
 
@@ -158,7 +158,7 @@ def estimate_s(cell: Cell, sampling_s: float) -> float:
     It presumes 20 GFLOP/s and 5 GB/s on a CPU, 50 TFLOP/s and 1 TB/s on a GPU, twenty calls at least beside the
     time that is spent on sampling.
     """
-    if cell.foregone is not None:
+    if cell.preset_outcome is not None:
         return 0.0
     rate, bandwidth = (2e10, 5e9) if cell.device == "cpu" else (5e13, 1e12)
     call = flops(cell.case) / rate + minimum_bytes(cell.case) / bandwidth

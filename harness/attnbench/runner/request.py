@@ -121,7 +121,7 @@ def setting_of(request: Request, header: Mapping[str, Any]) -> Setting:
             },
             cache=request.cache,
             timed="time" in request.stages,
-            weighed="memory" in request.stages,
+            measure_memory="memory" in request.stages,
         ),
         peaks=header["peaks"],
     )

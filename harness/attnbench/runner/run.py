@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from attnbench.store.writer import RunWriter
 
 
-class Observer(Protocol):
+class RunObserver(Protocol):
     """Who is told how a run goes."""
 
     def begins(self, cell: Cell) -> None:
@@ -77,7 +77,9 @@ class Outcome:
         return 0 if self.counts["ok"] else 5
 
 
-def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: Observer, shares: Shares) -> Outcome:
+def execute(
+    cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: RunObserver, shares: Shares
+) -> Outcome:
     """Run the cells in their order and append a record for each.
 
     Ctrl-C ends the run after what is stored; nothing that was measured is lost.
@@ -90,10 +92,10 @@ def execute(cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer
     try:
         oracle.start()
         for replicate in sorted({cell.replicate for cell in cells}):
-            turn = [cell for cell in cells if cell.replicate == replicate]
-            workers.begin(turn)
+            order = [cell for cell in cells if cell.replicate == replicate]
+            workers.begin(order)
             oracle.wait()
-            for cell in turn:
+            for cell in order:
                 observer.begins(cell)
                 record = run_cell(cell, setting, workers, oracle, folder, outcome.shares)
                 outcome.counts[record.status] += 1
@@ -133,13 +135,13 @@ def cell_steps(
     """The same, with the pauses of :meth:`attnbench.runner.cell.CellRun.steps`."""
     began = time.monotonic()
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    if cell.foregone is not None:
-        status, reason = cell.foregone
+    if cell.preset_outcome is not None:
+        status, reason = cell.preset_outcome
         fields: dict[str, Any] = {"status": status, "stage": "plan", "reason": reason}
     else:
         fields = yield from _measure(cell, setting, workers, oracle, folder, shares)
     fields = complete(fields, cell.case, cell.device, setting.peaks.get(cell.device))
-    if cell.foregone is None:
+    if cell.preset_outcome is None:
         fields["wall_s"] = round(time.monotonic() - began, 6)
     return Record.model_validate(
         {
@@ -173,7 +175,7 @@ def _measure(
     untimed = _why_untimed(cell)
     limits = setting.limits
     if untimed is not None:
-        limits = dataclasses.replace(limits, timed=False, weighed=False)
+        limits = dataclasses.replace(limits, timed=False, measure_memory=False)
     run = CellRun(worker, oracle, cell.case, cell.device, limits, folder)
     fields = yield from run.steps()
     if untimed is not None and fields["status"] == "ok" and setting.limits.timed:
@@ -184,7 +186,7 @@ def _measure(
 
 
 def _why_untimed(cell: Cell) -> str | None:
-    """Why a cell is checked but neither timed nor weighed, or ``None``."""
+    """Why a cell is checked but neither timed nor its memory measured, or ``None``."""
     said = cell.found.declaration
     if said is not None and cell.device in said.agreement_only:
         return f"agreement only: what runs on {cell.device} here is not what runs in earnest"

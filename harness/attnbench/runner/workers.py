@@ -45,7 +45,7 @@ class Workers:
         """Start the workers that a replicate needs, as many at once as there are processors: nothing is timed yet."""
         self.close()
         self._failed.clear()
-        running = [cell for cell in cells if cell.foregone is None]
+        running = [cell for cell in cells if cell.preset_outcome is None]
         self._cells_left = collections.Counter((cell.found.name, cell.device) for cell in running)
         needed = {(cell.found.name, cell.device): cell.found for cell in running}
         started_at = time.monotonic()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import Case
 from attnbench.store.record import JUDGED_TENSORS
-from attnbench.views.estimates import Timing, sample_interval
+from attnbench.views.estimates import CellTiming, sample_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ class CellResult:
     backend: str | None
     repro: str
     processes: int
-    timing: Timing | None
+    timing: CellTiming | None
     memory_bytes: int | None
     """Median of the processes' peaks."""
     memories: tuple[int, ...]
@@ -261,8 +261,8 @@ def _errors(records: list[dict[str, Any]]) -> tuple[TensorError, ...]:
     return tuple(found)
 
 
-def _timing(records: list[dict[str, Any]]) -> Timing:
-    return Timing(
+def _timing(records: list[dict[str, Any]]) -> CellTiming:
+    return CellTiming(
         medians=tuple(record["time_median_ns"] for record in records),
         intervals=tuple(
             sample_interval(record["time_samples_ns"], record["time_ci_low_ns"], record["time_ci_high_ns"])

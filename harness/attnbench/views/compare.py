@@ -58,7 +58,7 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Missing:
+class MissingCell:
     """A cell that has no speed-up, and why."""
 
     cell: CellResult
@@ -83,7 +83,7 @@ class Comparison:
     reference: str
     """The baseline implementation, or the reference run."""
     pairs: tuple[Pair, ...]
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingCell, ...]
     notes: tuple[str, ...]
     """What a reader must know before trusting a number; one sentence each."""
 
@@ -154,7 +154,7 @@ def compare_implementations(
         if why is None and reference is not None:
             pairs.append(Pair(reference=reference, subject=cell))
         else:
-            missing.append(Missing(cell=cell, why=why or ""))
+            missing.append(MissingCell(cell=cell, why=why or ""))
     return Comparison(
         title=f"{run.header.scenario_name}: speed-up over {chosen}",
         reference=chosen,
@@ -174,7 +174,7 @@ def compare_runs(reference: RunFile, subject: RunFile) -> Comparison:
         if why is None:
             pairs.append(Pair(reference=before[key], subject=after[key]))
         else:
-            missing.append(Missing(cell=cell, why=why))
+            missing.append(MissingCell(cell=cell, why=why))
     return Comparison(
         title=f"speed-up of {subject.path} over {reference.path}",
         reference=reference.path,

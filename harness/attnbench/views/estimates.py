@@ -38,7 +38,7 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Interval:
+class SampleInterval:
     """An interval of a median within one process."""
 
     low: float
@@ -47,11 +47,11 @@ class Interval:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Timing:
+class CellTiming:
     """Times of one cell: one median for each process, each with the interval of its samples. All in ns."""
 
     medians: tuple[float, ...]
-    intervals: tuple[Interval | None, ...]
+    intervals: tuple[SampleInterval | None, ...]
 
     @property
     def processes(self) -> int:
@@ -87,19 +87,21 @@ class Timing:
         )
 
 
-def sample_interval(samples: Sequence[float] | None, ci_low: float | None, ci_high: float | None) -> Interval | None:
+def sample_interval(
+    samples: Sequence[float] | None, ci_low: float | None, ci_high: float | None
+) -> SampleInterval | None:
     """The interval within one process: the record's, or the range of the samples where they are too few for one.
 
     The range of n samples holds the median with confidence 1 - 2 / 2**n: 94 % for five, 75 % for three.
     """
     if ci_low is not None and ci_high is not None:
-        return Interval(low=ci_low, high=ci_high, method="95 % interval within the process")
+        return SampleInterval(low=ci_low, high=ci_high, method="95 % interval within the process")
     if samples and len(samples) >= FEW:
-        return Interval(low=min(samples), high=max(samples), method=f"range of {len(samples)} samples")
+        return SampleInterval(low=min(samples), high=max(samples), method=f"range of {len(samples)} samples")
     return None
 
 
-def ratio(numerator: Timing, denominator: Timing) -> Estimate:
+def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
     """Ratio of two cells' times with its interval.
 
     With three processes on both sides, a percentile bootstrap over processes, both sides resampled independently; it
@@ -121,12 +123,14 @@ def ratio(numerator: Timing, denominator: Timing) -> Estimate:
     )
 
 
-def clearly_faster(one: Timing, other: Timing) -> bool:
+def clearly_faster(one: CellTiming, other: CellTiming) -> bool:
     """Whether ``one`` is faster beyond noise, as :func:`difference` says."""
     return one.value < other.value and difference(other, one, ratio(other, one)) == "faster"
 
 
-def difference(numerator: Timing, denominator: Timing, gain: Estimate) -> Literal["faster", "slower", "within noise"]:
+def difference(
+    numerator: CellTiming, denominator: CellTiming, gain: Estimate
+) -> Literal["faster", "slower", "within noise"]:
     """What their ratio says of the denominator: faster where the interval lies above 1, slower where below.
 
     With fewer than six processes on a side it must be clear of 1 by 2 %, because processes of the same code differ,

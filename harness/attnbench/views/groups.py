@@ -92,7 +92,7 @@ def group_cells(cells: Iterable[CellResult]) -> Grouping:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Part:
+class _LabelPart:
     """Cells of one group, and what sets them apart within their family."""
 
     word: str
@@ -116,17 +116,17 @@ def _families(cells: Iterable[CellResult]) -> list[list[CellResult]]:
     return list(families.values())
 
 
-def _told_apart(cells: list[CellResult]) -> list[_Part]:
+def _told_apart(cells: list[CellResult]) -> list[_LabelPart]:
     """Split where a length would hold two cases, which then differ in what usually follows from the length."""
     cases: dict[int, set[str]] = {}
     for cell in cells:
         cases.setdefault(cell.case.seqlen_kv, set()).add(cell.case_id)
     if all(len(ids) == 1 for ids in cases.values()):
-        return [_Part(word="", cells=cells)]
+        return [_LabelPart(word="", cells=cells)]
     parts: dict[str, list[CellResult]] = {}
     for cell in cells:
         parts.setdefault(_lengths_within(cell.case), []).append(cell)
-    return [_Part(word=word, cells=part) for word, part in parts.items()]
+    return [_LabelPart(word=word, cells=part) for word, part in parts.items()]
 
 
 def _lengths_within(case: Case) -> str:
@@ -164,7 +164,7 @@ def _pair(one: int, other: int) -> str:
     return str(one) if one == other else f"{one}:{other}"
 
 
-def _labels(parts: Sequence[_Part], words_of: Sequence[dict[str, str]], varying: set[str]) -> list[str]:
+def _labels(parts: Sequence[_LabelPart], words_of: Sequence[dict[str, str]], varying: set[str]) -> list[str]:
     """Names that the scenario gives to all cases of a group, then what sets the group apart."""
 
     def labels(quiet: dict[str, str]) -> list[str]:

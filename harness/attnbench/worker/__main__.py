@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.machine.pinning import pin
-from attnbench.machine.warm_up_libraries import settle_torch
+from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.registry.discover import Origin, implementations_of, load_module
 from attnbench.transport.pipe import Channel, Message, die_with_parent
 from attnbench.worker.identities import Allowance
 from attnbench.worker.limits import allow, is_out_of_memory
-from attnbench.worker.memory import settle_allocator
+from attnbench.worker.memory import prepare_allocator
 from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.session import Session, UnsupportedError
-from attnbench.worker.timing import Limits
+from attnbench.worker.timing import SamplingLimits
 
 if TYPE_CHECKING:
     from attnbench.registry.implementation import Implementation
@@ -48,7 +48,7 @@ class Loop:
             raise LookupError(f"{origin} does not define {request['implementation']!r}")
         self.implementation = named[0]
         if self.implementation.declaration.framework == "torch":
-            settle_torch(request["threads"])
+            warm_up_torch(request["threads"])
         return {"load_ns": perf_counter_ns() - start}
 
     def prepare(self, request: Message) -> Message:
@@ -76,7 +76,7 @@ class Loop:
 
     def time(self, request: Message) -> Message:
         """Timed calls."""
-        return self._cell().time(Limits(**request["limits"]), request["cache"])
+        return self._cell().time(SamplingLimits(**request["limits"]), request["cache"])
 
     def warm_up(self, request: Message) -> Message:
         """Begin to time in blocks."""
@@ -178,7 +178,7 @@ def main() -> None:
     faulthandler.enable()
     channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
     pin(int(sys.argv[3]))
-    settle_allocator()
+    prepare_allocator()
     loop = Loop()
     while (request := channel.receive()) is not None:
         channel.send(answer(loop, request))

@@ -114,7 +114,7 @@ def _counter_lag_bytes() -> int:
     return max(32, 2 * (os.cpu_count() or 1)) * resource.getpagesize()
 
 
-def settle_allocator() -> None:
+def prepare_allocator() -> None:
     """Put glibc at once into the state that it reaches by itself when large blocks are freed (mallopt(3)).
 
     Otherwise a call's time would depend on how large the cells were that the same worker ran before.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.machine.interference import disturbance, read_counters
+from attnbench.machine.interference import interference, read_counters
 from attnbench.worker import memory
 from attnbench.worker.call import Call, bind, no_gradients
 from attnbench.worker.dump import Outputs, copies, dump, equal_bits, nbytes, spread
@@ -27,8 +27,8 @@ from attnbench.worker.output_checks import (
     tensors_of,
 )
 from attnbench.worker.poison import poisoned_memory
-from attnbench.worker.tensors import place, refresh, rewrite, turn
-from attnbench.worker.timing import MAX_WARMUP_CALLS, MIN_WARMUP_NS, Limits, calls_per_sample, sample, warm_up
+from attnbench.worker.tensors import flip_signs, place, refresh, rewrite
+from attnbench.worker.timing import MAX_WARMUP_CALLS, MIN_WARMUP_NS, SamplingLimits, calls_per_sample, sample, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from attnbench.machine.interference import Counters
     from attnbench.registry.implementation import Implementation
     from attnbench.registry.operands import Operands
-    from attnbench.worker.cuda.device import Device
+    from attnbench.worker.cuda.device import Accelerator
 
 # Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
 _CLOCK = perf_counter_ns
@@ -70,7 +70,7 @@ class _Observed:
 
 
 @dataclasses.dataclass
-class Timing:
+class SampleWindow:
     """Samples while they are being taken."""
 
     calls: int
@@ -96,8 +96,8 @@ class Session:
     """Quick calls are repeated for so long, to see whether they always return the same."""
     expected: Expected | None = None
     """What a call takes, once there were some."""
-    _timing: Timing | None = None
-    accelerator: Device | None = None
+    _timing: SampleWindow | None = None
+    accelerator: Accelerator | None = None
     """Where calls only queue work: its clocks and counters take the place of the host's."""
 
     def prepare(self) -> dict[str, Any]:
@@ -174,17 +174,19 @@ class Session:
         self.results = [call.kept]
         return {"fresh_call_ns": call.elapsed_ns}
 
-    def time(self, limits: Limits, cache: str) -> dict[str, Any]:
+    def time(self, limits: SamplingLimits, cache: str) -> dict[str, Any]:
         """Warm up on the first inputs, then time calls on inputs that the implementation has not seen.
 
-        Each sample has inputs of its own: they have turned once more (:mod:`attnbench.cases.sign_flips`).
+        Each sample has inputs of its own: V's signs have flipped once more (:mod:`attnbench.cases.sign_flips`).
         """
         if self.accelerator is not None:
             from attnbench.worker.cuda import stages
 
             call = self.prepared()
             self.results = []
-            fields, result = stages.time(call, self.accelerator, limits, refresh=self._refresh, turn=self._turn)
+            fields, result = stages.time(
+                call, self.accelerator, limits, refresh=self._refresh, flip_signs=self._flip_signs
+            )
             self._keep(result)
             return fields
         warmed = self.warm_up(cache)
@@ -206,7 +208,7 @@ class Session:
         elif set_up is None:
             calls = calls_per_sample(warmed.call_ns, get_clock_info("perf_counter").resolution * 1e9)
         gc.collect()
-        self._timing = Timing(calls, set_up, read_counters())
+        self._timing = SampleWindow(calls, set_up, read_counters())
         return {
             "warmup_calls": warmed.calls,
             "warmup_converged": warmed.converged,
@@ -219,7 +221,7 @@ class Session:
         call = self.prepared()
         call.set_up()
         call.run()
-        self._sample(Limits(min_samples=samples, max_samples=samples, sampling_ns=_WITHOUT_END_NS))
+        self._sample(SamplingLimits(min_samples=samples, max_samples=samples, sampling_ns=_WITHOUT_END_NS))
         return {}
 
     def timed(self) -> dict[str, Any]:
@@ -227,19 +229,19 @@ class Session:
         timing = self._timing
         if timing is None or not timing.samples:
             raise RuntimeError("nothing was timed yet")
-        disturbed = disturbance(timing.before, read_counters())
+        disturbed = interference(timing.before, read_counters())
         self._keep(timing.result)
         self._timing = None
         return {
             "time_samples_ns": timing.samples,
             "calls_per_sample": timing.calls,
-            "turn": len(timing.samples) - 1,
+            "flip_index": len(timing.samples) - 1,
             "involuntary_switches": disturbed.involuntary_switches,
             "major_faults": disturbed.major_faults,
             "steal_share": disturbed.steal_share,
         }
 
-    def _sample(self, limits: Limits) -> None:
+    def _sample(self, limits: SamplingLimits) -> None:
         timing = self._timing
         if timing is None:
             raise RuntimeError("nothing was warmed up")
@@ -249,7 +251,7 @@ class Session:
         try:
             samples, timing.result = sample(
                 self.prepared().run, _CLOCK, limits, calls=timing.calls, set_up=timing.set_up,
-                freshen=lambda number: self._turn(done + number),
+                freshen=lambda number: self._flip_signs(done + number),
             )  # fmt: skip
         finally:
             gc.enable()
@@ -349,12 +351,12 @@ class Session:
         self.operands = refresh(self.case, self.implementation.declaration, self.operands, repetition)
         self.prepared().rebind(self.operands)
 
-    def _turn(self, sample_number: int) -> None:
+    def _flip_signs(self, sample_number: int) -> None:
         """Other inputs for each sample but the first, whose inputs are new anyway."""
         if sample_number == 0:
             return
         assert self.operands is not None
-        self.operands = turn(self.case, self.implementation.declaration, self.operands, sample_number)
+        self.operands = flip_signs(self.case, self.implementation.declaration, self.operands, sample_number)
         if self.implementation.declaration.framework == "jax":  # the others' tensors are the same ones
             self.prepared().rebind(self.operands)
 

@@ -75,8 +75,8 @@ def rewrite(
     return dataclasses.replace(operands, **fresh)
 
 
-def turn(case: Case, said: Declaration, operands: Operands, number: int) -> Operands:
-    """From turn ``number - 1`` to turn ``number``: the signs of V's heads change (:mod:`attnbench.cases.sign_flips`).
+def flip_signs(case: Case, said: Declaration, operands: Operands, number: int) -> Operands:
+    """From flip index ``number - 1`` to ``number``: the signs of V's heads change (:mod:`attnbench.cases.sign_flips`).
 
     In place, where the framework has in-place writes.
     """
@@ -108,7 +108,7 @@ def _negate_all(parts: list[Any]) -> None:
     for part in parts:
         if isinstance(part, np.ndarray):
             np.negative(part, out=part)
-        elif part.element_size() == 1:  # float8: torch cannot negate it, so turn the sign bit
+        elif part.element_size() == 1:  # float8: torch cannot negate it, so flip the sign bit
             import torch
 
             part.view(torch.uint8).bitwise_xor_(0x80)

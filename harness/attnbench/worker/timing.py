@@ -27,7 +27,7 @@ TARGET_HALF_WIDTH = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class SamplingLimits:
     """When sampling stops: when the interval of the median is narrow enough, or at the first of these."""
 
     min_samples: int = 10
@@ -87,7 +87,7 @@ def calls_per_sample(call_ns: float, clock_resolution_ns: float) -> int:
 def sample(
     call: Callable[[], object],
     clock: Clock,
-    limits: Limits,
+    limits: SamplingLimits,
     *,
     calls: int = 1,
     set_up: Callable[[], object] | None = None,

@@ -8,13 +8,13 @@ import pytest
 
 from attnbench.worker.cuda.device import Condition
 from attnbench.worker.cuda.sampling import ColdSamples, cold_samples
-from attnbench.worker.timing import Limits
+from attnbench.worker.timing import SamplingLimits
 from tests.worker.cuda.conftest import MS, US, FakeDevice
 
 
 def samples(device: FakeDevice, call: Any = None, enqueue_ns: float | None = None, **more: Any) -> ColdSamples:
     guessed = device.enqueue_ns if enqueue_ns is None else enqueue_ns
-    return cold_samples(call or device.launch, device, more.pop("limits", Limits()), enqueue_ns=guessed, **more)
+    return cold_samples(call or device.launch, device, more.pop("limits", SamplingLimits()), enqueue_ns=guessed, **more)
 
 
 def test_a_sample_is_the_kernels_time_on_a_cold_cache_to_the_nanosecond(device: FakeDevice) -> None:
@@ -115,13 +115,13 @@ def test_sampling_goes_on_until_the_median_is_known_to_half_a_percent() -> None:
         device.cold_ns = next(times)
         device.launch()
 
-    found = samples(device, call, limits=Limits(max_samples=60))
+    found = samples(device, call, limits=SamplingLimits(max_samples=60))
     assert len(found.ns) == 60, "at 1 % it would have ended after ten"
 
 
 def test_flushing_and_holding_up_count_as_time_spent() -> None:
     device = FakeDevice(enqueue_ns=30 * MS, cold_ns=1 * MS)
-    found = samples(device, limits=Limits(sampling_ns=200_000_000, min_samples=100))
+    found = samples(device, limits=SamplingLimits(sampling_ns=200_000_000, min_samples=100))
     assert 3 <= len(found.ns) <= 4, "each takes 90 ms, of which its own time is one"
 
 

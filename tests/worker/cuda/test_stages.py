@@ -13,7 +13,7 @@ from attnbench.runner.derived_metrics import complete
 from attnbench.store.record import Record
 from attnbench.worker.cuda.stages import twin
 from attnbench.worker.session import Session
-from attnbench.worker.timing import Limits
+from attnbench.worker.timing import SamplingLimits
 from tests.worker.cuda.conftest import MS, FakeDevice
 
 CASE = make_case(heads_q=2, seqlen_q=8, head_dim=4)
@@ -54,7 +54,7 @@ def session(device: FakeDevice, case: Any = CASE, *, waits: bool = False) -> Ses
 def through(one: Session) -> dict[str, Any]:
     """All stages in the runner's order; the answers in one."""
     found = {**one.prepare(), **one.first_call()}
-    found |= one.time(Limits(), "warm")
+    found |= one.time(SamplingLimits(), "warm")
     kept = one.results
     found |= {**one.further_times(), **one.memory(), **one.backend(), "kept": kept}
     return found
@@ -82,12 +82,12 @@ def test_the_output_that_is_judged_is_the_last_timed_calls_on_its_own_inputs(dev
     one = session(device)
     one.prepare()
     one.first_call()
-    turn = one.time(Limits(), "warm")["turn"]
+    flip_index = one.time(SamplingLimits(), "warm")["flip_index"]
     assert one.operands is not None
     expected = torch.nn.functional.scaled_dot_product_attention(
         one.operands.q, one.operands.k, one.operands.v, scale=CASE.scale
     )
-    assert turn == 9, "inputs turned before each sample but the first"
+    assert flip_index == 9, "inputs turned before each sample but the first"
     assert torch.equal(one.results[0]["out"], expected)
 
 
@@ -141,7 +141,7 @@ def test_rotated_inputs_lie_as_the_original_ones_do(lying: str) -> None:
 def test_warming_up_waits_for_the_device(device: FakeDevice) -> None:
     one = session(device)
     one.prepare()
-    found = one.time(Limits(), "warm")
+    found = one.time(SamplingLimits(), "warm")
     assert found["warmup_ns"] == pytest.approx(found["warmup_calls"] * 3.5 * MS)
     assert found["warmup_ns"] >= 100 * MS - 4 * MS
-    assert dataclasses.asdict(Limits())["min_samples"] == found["turn"] + 1
+    assert dataclasses.asdict(SamplingLimits())["min_samples"] == found["flip_index"] + 1

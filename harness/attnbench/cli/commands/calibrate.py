@@ -62,7 +62,7 @@ def calibrate(
         as_json: short for --format json.
     """
     from attnbench.gate.calibration import calibrate as learn
-    from attnbench.gate.gate import Plan
+    from attnbench.gate.gate import GatePlan
     from attnbench.gate.judge.statistics import Rules
     from attnbench.gate.measure.rounds import SIDES, run_rounds
     from attnbench.gate.measure.side import this_environment
@@ -76,7 +76,7 @@ def calibrate(
         raise UsageError(f"{path} exists already: --force replaces it")
     rules = Rules(delta=share(delta))
     sides = dict.fromkeys(SIDES, this_environment())
-    plan = Plan(sides=sides, request=request, rules=rules, seed=seed)
+    plan = GatePlan(sides=sides, request=request, rules=rules, seed=seed)
     folder = runs or default_folder(f"calibrate-{request.scenario.name}")
     open_folder(folder, {**plan.to_dict(), "rounds": rounds})
     with Watching() as observer:

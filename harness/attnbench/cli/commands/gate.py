@@ -21,7 +21,7 @@ from attnbench.cli.output import Format, Json, print_view
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attnbench.gate.gate import Plan
+    from attnbench.gate.gate import GatePlan
     from attnbench.gate.judge.statistics import Rules
     from attnbench.gate.measure.rounds import SideName
     from attnbench.gate.measure.side import Side
@@ -141,16 +141,16 @@ def asked_of_gate(
 
 def _plan(
     base: str, head: str, request: Request, rules: Rules, seed: int, cache_dir: Path | None, calibration: Path | None
-) -> Plan:
+) -> GatePlan:
     from attnbench.gate.calibration import read_calibration
-    from attnbench.gate.gate import Plan
+    from attnbench.gate.gate import GatePlan
     from attnbench.machine.environment import environment, machine_key
 
     key = machine_key(environment())
     own = calibration_path(request.scenario.name, key, request.threads)
     chosen = calibration or (own if own.is_file() else None)
     floors = read_calibration(chosen, machine_key=key, threads=request.threads).floors if chosen else {}
-    return Plan(
+    return GatePlan(
         sides=_sides(base, head, cache_dir),
         request=request,
         rules=rules,
@@ -181,7 +181,7 @@ def gate_baseline(
     """The same against a stored run; exit code 6 where that says nothing about this machine."""
     from attnbench.gate.baseline_gate import NotComparableError, gate_stored, require_comparable, stored_rules
     from attnbench.gate.baselines import find_baseline
-    from attnbench.gate.gate import Plan, result_of
+    from attnbench.gate.gate import GatePlan, result_of
     from attnbench.gate.measure.side import this_environment
     from attnbench.gate.waivers import apply_waivers
     from attnbench.machine.environment import environment, machine_key
@@ -200,7 +200,7 @@ def gate_baseline(
     # The files that the baseline was measured with define the same names as what is given now: this stands in for them.
     theirs = () if plugins or side.kind == "plugin" else request.plugins
     request = dataclasses.replace(request, cells=(), plugins=(*theirs, *plugins))
-    plan = Plan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=seed)
+    plan = GatePlan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=seed)
     folder = out or default_folder(request.scenario.name)
     open_folder(folder, {**plan.to_dict(), "baseline": stored.header.run_id})
     began = time.monotonic()
@@ -238,7 +238,7 @@ def _side(ref: str, cache_dir: Path | None) -> Side:
     )  # fmt: skip
 
 
-def _measured(plan: Plan, out: Path | None, *, measure_identical: bool) -> tuple[GateResult, Path | None]:
+def _measured(plan: GatePlan, out: Path | None, *, measure_identical: bool) -> tuple[GateResult, Path | None]:
     from attnbench.gate.gate import identical_result, run_gate
 
     command = ["attnbench", *sys.argv[1:]]

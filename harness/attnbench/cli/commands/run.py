@@ -245,7 +245,7 @@ def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_r
 
 def _used(cells: Sequence[Cell]) -> list[str]:
     """Devices on which something will run."""
-    return sorted({cell.device for cell in cells if cell.foregone is None})
+    return sorted({cell.device for cell in cells if cell.preset_outcome is None})
 
 
 def _say(sentence: str) -> None:
@@ -321,7 +321,7 @@ def _print_plan(cells: list[Cell], request: Request, estimate: float) -> None:
     from attnbench.runner.plan import estimate_s
 
     for cell in cells:
-        what = cell.foregone[0] if cell.foregone else f"{estimate_s(cell, request.sampling_s):.1f} s"
+        what = cell.preset_outcome[0] if cell.preset_outcome else f"{estimate_s(cell, request.sampling_s):.1f} s"
         sys.stdout.write(f"{what:>12}  {cell.device:<4}  {cell.found.name:<28}  {cell.case.label()}\n")
-    running = sum(1 for cell in cells if cell.foregone is None)
+    running = sum(1 for cell in cells if cell.preset_outcome is None)
     sys.stderr.write(f"{running} cells to run of {len(cells)}, about {estimate:.0f} s beside the start of workers\n")

@@ -1,4 +1,4 @@
-"""Growth with the sequence length: whether head follows a steeper law than base, in time or in peak memory.
+"""How cost grows with the sequence length: whether head follows a steeper law than base, in time or in peak memory.
 
 Cells that differ in their length alone make a series. Two questions are asked of it: is the exponent of head's law
 above that of base, and does what head adds to base grow by a steeper law than base itself? The second one sees a
@@ -86,7 +86,7 @@ class Steeper:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Growth:
+class ScalingChange:
     """How one quantity of a series grows on both sides."""
 
     quantity: Quantity
@@ -162,7 +162,7 @@ def series_of(cells: Iterable[Observed]) -> list[Series]:
     return found
 
 
-def growth_of(series: Series, quantity: Quantity) -> Growth | None:
+def growth_of(series: Series, quantity: Quantity) -> ScalingChange | None:
     """Fit the laws of both sides, and of what the one has more than the other.
 
     Returns:
@@ -181,7 +181,7 @@ def growth_of(series: Series, quantity: Quantity) -> Growth | None:
     more = [Extra(length=n, value=v, half=half) for n, (v, half) in zip(lengths, extras, strict=True)]
     less = [dataclasses.replace(extra, value=-extra.value) for extra in more]
     floor = _floor(series.longest, quantity)
-    return Growth(
+    return ScalingChange(
         quantity=quantity,
         base=laws[0],
         head=laws[1],
@@ -192,7 +192,7 @@ def growth_of(series: Series, quantity: Quantity) -> Growth | None:
     )
 
 
-def growths_of(cells: Mapping[CellKey, Observed]) -> dict[tuple[CellKey, Quantity], tuple[Series, Growth]]:
+def growths_of(cells: Mapping[CellKey, Observed]) -> dict[tuple[CellKey, Quantity], tuple[Series, ScalingChange]]:
     """How every series grows, in both quantities, by its longest cell."""
     return {
         (series.key, quantity): (series, growth)
@@ -202,7 +202,7 @@ def growths_of(cells: Mapping[CellKey, Observed]) -> dict[tuple[CellKey, Quantit
     }
 
 
-def growth_again(series: Series, quantity: Quantity, fresh: Mapping[CellKey, Observed]) -> Growth | None:
+def growth_again(series: Series, quantity: Quantity, fresh: Mapping[CellKey, Observed]) -> ScalingChange | None:
     """How a series grows in fresh processes; ``None`` where these do not have all of it."""
     again = tuple(fresh[cell.key] for cell in series.cells if cell.key in fresh)
     return growth_of(Series(cells=again), quantity) if len(again) == len(series.cells) else None

@@ -6,14 +6,14 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.gate import messages as sentences
+from attnbench.gate import messages
 from attnbench.gate.judge.cell_data import MISSING
 from attnbench.gate.judge.scaling import MEMORY_FLOOR_BYTES, TIME_FLOOR_NS
 from attnbench.gate.verdict import Verdict
 
 if TYPE_CHECKING:
     from attnbench.gate.judge.cell_data import Observed
-    from attnbench.gate.judge.scaling import Growth, Quantity, Series
+    from attnbench.gate.judge.scaling import Quantity, ScalingChange, Series
     from attnbench.gate.judge.statistics import Decided
     from attnbench.gate.verdict import Name
     from attnbench.scaling import Interval
@@ -58,7 +58,7 @@ def is_refused(cell: Observed) -> bool:
 def outcome_verdict(cell: Observed, name: Name) -> Verdict:
     """The verdict on a cell's outcome."""
     failed = cell.head.has_failed or cell.base.has_failed
-    return _verdict(cell, "outcome", name, sentences.of_outcome(cell.base, cell.head, name), failed=failed)
+    return _verdict(cell, "outcome", name, messages.of_outcome(cell.base, cell.head, name), failed=failed)
 
 
 def memory_change(cell: Observed, share: float) -> MemoryChange | None:
@@ -84,7 +84,7 @@ def memory_change(cell: Observed, share: float) -> MemoryChange | None:
 def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:
     """The verdict on a cell's peak memory; readings of the two sides that overlap are ambiguous."""
     name: Name = change.verdict if change.verdict == "same" or change.apart else "ambiguous"
-    sentence = sentences.of_memory(change.base, change.head, change.verdict)
+    sentence = messages.of_memory(change.base, change.head, change.verdict)
     if name == "ambiguous":
         sentence = f"perhaps {sentence}; readings of one side vary by as much"
     ratio = change.head / change.base if change.base else None
@@ -98,12 +98,12 @@ def time_verdict(cell: Observed, decided: Decided, *, paired: bool) -> Verdict:
     """The verdict on a cell's time, from pairs of processes or from those of head beside stored ones."""
     base, head = cell.base.time_ns, cell.head.time_ns
     name: Name = decided.decision
-    sentence = sentences.of_time(decided, base, head, "pairs of processes" if paired else "processes")
+    sentence = messages.of_time(decided, base, head, "pairs of processes" if paired else "processes")
     floor = TIME_FLOOR_NS.get(cell.key[2], 0.0)
     if name in ("slower", "faster") and base is not None:
         changed = base * decided.effect.ratio
         if abs(changed - base) < floor:
-            name, sentence = "same", sentences.below_floor(decided, floor, base, changed)
+            name, sentence = "same", messages.below_floor(decided, floor, base, changed)
     return _verdict(cell, "time", name, sentence, base=base, head=head, **numbers(decided))
 
 
@@ -121,7 +121,7 @@ def untimed_verdict(cell: Observed) -> Verdict:
 
 
 def growth_verdict(
-    series: Series, quantity: Quantity, first: Growth, again: Growth | None, tolerated: float
+    series: Series, quantity: Quantity, first: ScalingChange, again: ScalingChange | None, tolerated: float
 ) -> Verdict | None:
     """The verdict on how a series grows; ``None`` where the data make no law.
 
@@ -149,7 +149,7 @@ def growth_verdict(
     words = f"{quantity} over {series.axis} {series.lengths[0]} to {series.lengths[-1]}"
     base, head = weighed.exponents
     return _verdict(
-        series.longest, "exponent", name, sentences.of_growth(weighed, name, series.lengths[-1], tolerated),
+        series.longest, "exponent", name, messages.of_growth(weighed, name, series.lengths[-1], tolerated),
         of=quantity, label=f"{series.label}, {words}", delta=tolerated,
         **_interval("base", base), **_interval("head", head),
     )  # fmt: skip
@@ -164,7 +164,7 @@ def _interval(side: str, exponent: Interval | None) -> dict[str, float | None]:
 
 def common_verdict(decided: Decided, device: str) -> Verdict:
     """The verdict on what all cells of a device have in common."""
-    sentence = f"all cells together: {sentences.of_time(decided, None, None)}"
+    sentence = f"all cells together: {messages.of_time(decided, None, None)}"
     return Verdict(
         case_id=None, implementation=None, device=device, label=f"all cells on {device}", metric="time",
         verdict=decided.decision, sentence=sentence, **numbers(decided),

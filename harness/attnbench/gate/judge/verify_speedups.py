@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.gate.judge.cell_data import CellKey, Fields, Observed
-    from attnbench.gate.measure.rounds import Observer
+    from attnbench.gate.measure.rounds import GateObserver
     from attnbench.gate.measure.side import Side
     from attnbench.gate.verdict import Verdict
     from attnbench.runner.request import Request
@@ -34,7 +34,7 @@ def check_speed_ups(
     head: Side,
     request: Request,
     folder: Path,
-    observer: Observer,
+    observer: GateObserver,
 ) -> list[Verdict]:
     """The verdicts with each large speed-up checked: believed, ``wrong``, or ``invalid``.
 

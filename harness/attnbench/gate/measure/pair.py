@@ -110,8 +110,8 @@ def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
         for run in runs:
             run.workers.begin(run.cells)
         oracle.wait()
-        for number, turn in enumerate(_together(*(run.cells for run in runs))):
-            parties = [(run, run.steps(cell, oracle)) for run, cell in zip(runs, turn, strict=True) if cell is not None]
+        for number, pair in enumerate(_together(*(run.cells for run in runs))):
+            parties = [(run, run.steps(cell, oracle)) for run, cell in zip(runs, pair, strict=True) if cell is not None]
             _alternate(parties[::-1] if number % 2 else parties)
         for run in runs:
             run.end()

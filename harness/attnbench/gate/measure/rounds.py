@@ -57,7 +57,7 @@ class Round:
         return self.base if side == "base" else self.head
 
 
-class Observer(Protocol):
+class GateObserver(Protocol):
     """Who is told how the gate goes."""
 
     def begins(self, what: str) -> None:
@@ -83,7 +83,7 @@ def run_rounds(
     sides: dict[SideName, Side],
     request: Request,
     folder: Path,
-    observer: Observer,
+    observer: GateObserver,
     *,
     cells: Sequence[str] = (),
     seed: int = 0,
@@ -135,7 +135,7 @@ def _is_done(path: Path, request: Request) -> bool:
 
 def _run_round(
     sides: dict[SideName, Side], request: Request, paths: dict[SideName, Path], first: SideName, oracle: Oracle,
-    observer: Observer,
+    observer: GateObserver,
 ) -> None:  # fmt: skip
     from attnbench.gate.measure.pair import Party, run_pair
     from attnbench.machine.device_lock import devices_to_ourselves

@@ -28,7 +28,7 @@ from attnbench.gate.measure.source import SideError, files_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from attnbench.gate.measure.source import Source
+    from attnbench.gate.measure.source import SideSource
 
 _SELF = "attnbench"
 _READY = "side.json"
@@ -70,7 +70,7 @@ def this_environment() -> Side:
 
 
 def prepare(
-    source: Source, cache: Path, plugins_of: Callable[[Path], Sequence[str]], says: Callable[[str], None]
+    source: SideSource, cache: Path, plugins_of: Callable[[Path], Sequence[str]], says: Callable[[str], None]
 ) -> Side:
     """Make an environment for a side, or find the one that was made before.
 
@@ -115,7 +115,7 @@ def prepare(
     )
 
 
-def _key(source: Source) -> str:
+def _key(source: SideSource) -> str:
     """Names a built side by all that goes into it."""
     parts = [source.kind, source.content, _harness_hash(), sys.version, sys.prefix, repr(_site_folders())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -129,7 +129,7 @@ def _harness_hash() -> str:
     return digest.hexdigest()
 
 
-def _build(source: Source, home: Path) -> str:
+def _build(source: SideSource, home: Path) -> str:
     """Fetch the code, make the environment, install; returns whether dependencies are shared or installed."""
     if source.kind == "wheel":
         name, requires = _read_wheel(source.path)
@@ -156,7 +156,7 @@ def _build(source: Source, home: Path) -> str:
     return dependencies
 
 
-def _check_out(source: Source, target: Path) -> None:
+def _check_out(source: SideSource, target: Path) -> None:
     if source.kind == "directory":
         for name in files_of(source.path):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def _check_out(source: Source, target: Path) -> None:
     _run(["git", "-C", str(target), "checkout", "--quiet", "--detach", source.commit], "it cannot be checked out")
 
 
-def _read_project(source: Source, folder: Path) -> tuple[str, list[Any]]:
+def _read_project(source: SideSource, folder: Path) -> tuple[str, list[Any]]:
     from packaging.requirements import InvalidRequirement, Requirement
 
     table = tomllib.loads((folder / "pyproject.toml").read_text()).get("project", {})
@@ -231,7 +231,7 @@ def _builds_here(folder: Path) -> bool:
     return unmet(needs) is None
 
 
-def _own_implementations(source: Source, home: Path) -> Path:
+def _own_implementations(source: SideSource, home: Path) -> Path:
     """The folder of implementations of a side that is attnbench itself."""
     if source.kind != "wheel":
         return home / "source" / "implementations"

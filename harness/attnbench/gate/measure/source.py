@@ -20,7 +20,7 @@ class SideError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class SideSource:
     """Where a side comes from, before anything is built."""
 
     ref: str
@@ -39,7 +39,7 @@ class Source:
         return f"{self.ref} ({self.commit[:10]})" if self.commit and not self.commit.startswith(self.ref) else self.ref
 
 
-def resolve(ref: str, here: Path) -> Source:
+def resolve(ref: str, here: Path) -> SideSource:
     """What a REF of the command line names.
 
     ``FILE.py`` is a plug-in and ``FILE.whl`` a wheel. ``.``, ``..`` and whatever begins with ``./``, ``../`` or ``/``
@@ -63,7 +63,7 @@ def resolve(ref: str, here: Path) -> Source:
     raise SideError(_unknown(ref, here, path, is_path=is_path))
 
 
-def require_committed(head: Source) -> None:
+def require_committed(head: SideSource) -> None:
     """Refuse to judge a checkout's commit where its files say something else: that is seldom what was meant.
 
     Raises:
@@ -98,15 +98,15 @@ def files_of(directory: Path) -> list[Path]:
     return sorted(name for name in names if not _JUNK & set(name.parts) and (directory / name).is_file())
 
 
-def _plugin(ref: str, path: Path) -> Source:
+def _plugin(ref: str, path: Path) -> SideSource:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SideError(f"{ref} cannot be read: {error.strerror}") from error
-    return Source(ref=ref, kind="plugin", path=path.resolve(), content=_hash(content))
+    return SideSource(ref=ref, kind="plugin", path=path.resolve(), content=_hash(content))
 
 
-def _wheel(ref: str, path: Path) -> Source:
+def _wheel(ref: str, path: Path) -> SideSource:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = sorted((i.filename, i.CRC, i.file_size) for i in archive.infolist() if not _is_metadata(i.filename))
@@ -117,18 +117,18 @@ def _wheel(ref: str, path: Path) -> Source:
         raise SideError(f"{ref} is no wheel: it is not a zip archive") from None
     if not named:
         raise SideError(f"{ref} is no wheel: it holds no .dist-info/METADATA")
-    return Source(ref=ref, kind="wheel", path=path.resolve(), content=_hash(repr(parts).encode()))
+    return SideSource(ref=ref, kind="wheel", path=path.resolve(), content=_hash(repr(parts).encode()))
 
 
 def _is_metadata(name: str) -> bool:
     return ".dist-info/" in name and not name.endswith(("METADATA", "entry_points.txt"))
 
 
-def _revision(ref: str, here: Path, commit: str) -> Source:
+def _revision(ref: str, here: Path, commit: str) -> SideSource:
     top = Path(git(here, "rev-parse", "--show-toplevel") or here)
     _require_project(f"{ref} ({commit[:10]})", git(top, "show", f"{commit}:pyproject.toml"))
     listing = git(top, "ls-tree", "-r", commit) or ""
-    return Source(ref=ref, kind="revision", path=top, commit=commit, content=_hash(_measured(listing).encode()))
+    return SideSource(ref=ref, kind="revision", path=top, commit=commit, content=_hash(_measured(listing).encode()))
 
 
 def _measured(listing: str) -> str:
@@ -136,14 +136,14 @@ def _measured(listing: str) -> str:
     return "\n".join(line for line in listing.splitlines() if not line.partition("\t")[2].endswith((".md", ".rst")))
 
 
-def _directory(ref: str, path: Path) -> Source:
+def _directory(ref: str, path: Path) -> SideSource:
     pyproject = path / "pyproject.toml"
     _require_project(ref, pyproject.read_text() if pyproject.is_file() else None)
     digest = hashlib.sha256()
     for name in files_of(path):
         if name.suffix not in (".md", ".rst"):
             digest.update(f"{name}\0".encode() + hashlib.sha256((path / name).read_bytes()).digest())
-    return Source(ref=ref, kind="directory", path=path, content=digest.hexdigest()[:16])
+    return SideSource(ref=ref, kind="directory", path=path, content=digest.hexdigest()[:16])
 
 
 def _require_project(name: str, text: str | None) -> None:

@@ -36,7 +36,7 @@ class Lead:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
+class Contradiction:
     """What ought to make a reader stop: a claim that the measurement contradicts."""
 
     text: str
@@ -189,7 +189,7 @@ Block = (
     | Paragraph
     | Table
     | Lead
-    | Finding
+    | Contradiction
     | Figure
     | Picture
     | WinnerMap
@@ -220,7 +220,7 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class ReportPage:
     """The whole report."""
 
     title: str
@@ -235,7 +235,7 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
+class ReportedRun:
     """One of the runs that the report is of."""
 
     run: RunFile
@@ -269,16 +269,16 @@ class Source:
         }
 
 
-def named(source: Source) -> list[Block]:
+def named(source: ReportedRun) -> list[Block]:
     """A heading with the run's name, where there are several."""
     return [Heading(text=source.name, level=3)] if source.name else []
 
 
-def is_large(sources: Sequence[Source]) -> bool:
+def is_large(sources: Sequence[ReportedRun]) -> bool:
     """Whether there are too many groups to show each of them."""
     return sum(len(source.grouping.groups) for source in sources) > MOST_CHARTS
 
 
-def groups_drawn(sources: Sequence[Source]) -> int:
+def groups_drawn(sources: Sequence[ReportedRun]) -> int:
     """Of how many groups a section shows each by itself."""
     return DRAWN_OF_LARGE if is_large(sources) else MOST_CHARTS

@@ -16,9 +16,9 @@ from attnbench.views.report.blocks import (
     Explorer,
     Export,
     Part,
-    Report,
+    ReportedRun,
+    ReportPage,
     Section,
-    Source,
     is_large,
     named,
 )
@@ -43,7 +43,7 @@ MOST_COMMANDS = 500
 """Commands of one run; every record of the run file has its own."""
 
 
-def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
+def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> ReportPage:
     """Everything that the report of these runs says.
 
     Args:
@@ -60,7 +60,7 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
     speedups, speedup_numbers = speedup_blocks(sources, baseline)
     laws, law_numbers = scaling_blocks(growth, marks)
     cells: list[Row] = [{"run": source.run.path, **cell.numbers()} for source in sources for cell in source.cells]
-    return Report(
+    return ReportPage(
         title=" and ".join(names),
         subtitle=f"Attention benchmark, {', '.join(dict.fromkeys(run.header.created_at[:10] for run in runs))}",
         marks=marks,
@@ -91,22 +91,22 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> Report:
     )
 
 
-def _sources(runs: Sequence[RunFile]) -> list[Source]:
+def _sources(runs: Sequence[RunFile]) -> list[ReportedRun]:
     stems = ["standard input" if run.path == "-" else Path(run.path).stem for run in runs]
     if len(set(stems)) < len(stems):
         stems = [f"{stem} ({run.header.run_id})" for stem, run in zip(stems, runs, strict=True)]
-    found: list[Source] = []
+    found: list[ReportedRun] = []
     first = 0
     for run, stem in zip(runs, stems, strict=True):
         cells = cells_of(run)
         grouping = group_cells(cells)
         name = stem if len(runs) > 1 else ""
-        found.append(Source(run=run, name=name, cells=cells, grouping=grouping, first=first))
+        found.append(ReportedRun(run=run, name=name, cells=cells, grouping=grouping, first=first))
         first += len(grouping.groups)
     return found
 
 
-def _explorer(sources: Sequence[Source]) -> list[Section]:
+def _explorer(sources: Sequence[ReportedRun]) -> list[Section]:
     if not is_large(sources):
         return []
     groups = sum(len(source.grouping.groups) for source in sources)
@@ -115,7 +115,7 @@ def _explorer(sources: Sequence[Source]) -> list[Section]:
     return [Section(anchor="explore", title="One group of cases", blocks=[Explorer(instead=instead)])]
 
 
-def _what_was_run(sources: Sequence[Source]) -> list[Block]:
+def _what_was_run(sources: Sequence[ReportedRun]) -> list[Block]:
     blocks: list[Block] = []
     for source in sources:
         header = source.run.header
@@ -127,7 +127,7 @@ def _what_was_run(sources: Sequence[Source]) -> list[Block]:
     return blocks
 
 
-def _failures(sources: Sequence[Source]) -> list[Block]:
+def _failures(sources: Sequence[ReportedRun]) -> list[Block]:
     blocks: list[Block] = []
     for source in sources:
         table = columns.reasons(source.cells)
@@ -136,7 +136,7 @@ def _failures(sources: Sequence[Source]) -> list[Block]:
     return blocks
 
 
-def _provenance(sources: Sequence[Source]) -> list[Block]:
+def _provenance(sources: Sequence[ReportedRun]) -> list[Block]:
     blocks: list[Block] = differences_blocks(sources)
     for source in sources:
         blocks += named(source)
@@ -145,7 +145,7 @@ def _provenance(sources: Sequence[Source]) -> list[Block]:
     return blocks
 
 
-def _repeat(sources: Sequence[Source]) -> list[Block]:
+def _repeat(sources: Sequence[ReportedRun]) -> list[Block]:
     blocks: list[Block] = [
         Paragraph(text="Each command runs one cell again, by itself, with the defaults of a run and the same inputs.")
     ]
@@ -154,7 +154,7 @@ def _repeat(sources: Sequence[Source]) -> list[Block]:
     return blocks
 
 
-def _commands(source: Source) -> Block:
+def _commands(source: ReportedRun) -> Block:
     shown, left = 0, 0
     parts: list[Block] = []
     for group in source.grouping.groups:

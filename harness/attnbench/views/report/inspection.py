@@ -10,7 +10,7 @@ import numpy as np
 from attnbench.store.record import JUDGED_TENSORS
 from attnbench.units import count, number
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.report.blocks import Block, Figure, Finding, Lead, Picture, Report, Section
+from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Picture, ReportPage, Section
 from attnbench.views.report.charts.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
 from attnbench.views.report.charts.png import png
 from attnbench.views.report.charts.style import Mark, marks_of
@@ -58,7 +58,7 @@ def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 
 def inspection_report(
     facts: Mapping[str, Any], inside: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]
-) -> Report:
+) -> ReportPage:
     """Everything that the page says.
 
     Args:
@@ -76,7 +76,7 @@ def inspection_report(
     if facts["implementations"]:
         sections.append(Section(anchor="errors", title="Implementations", blocks=_implementations(facts, errors)))
     sections.append(Section(anchor="provenance", title="The case", blocks=[_case_table(facts)]))
-    return Report(title="Attention itself", subtitle=facts["label"], sections=sections, marks=marks, marked="heads")
+    return ReportPage(title="Attention itself", subtitle=facts["label"], sections=sections, marks=marks, marked="heads")
 
 
 def _mask(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:
@@ -214,7 +214,7 @@ def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str,
     judged = [name for name in JUDGED_TENSORS if any(row[name] is not None for row in rows)]
     wrong = [one for one in facts["implementations"] if one["status"] == "wrong"]
     blocks: list[Block] = [
-        Finding(text=f"{one['implementation']} disagrees: {one['reason']}." + _cause(one)) for one in wrong
+        Contradiction(text=f"{one['implementation']} disagrees: {one['reason']}." + _cause(one)) for one in wrong
     ]
     blocks.append(
         Table(

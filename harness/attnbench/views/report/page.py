@@ -13,10 +13,10 @@ from attnbench.units import count
 from attnbench.views.document import Column, Heading, Paragraph, Table, markdown_block
 from attnbench.views.report.blocks import (
     Budget,
+    Contradiction,
     Details,
     Explorer,
     Figure,
-    Finding,
     HeatMap,
     Lead,
     Part,
@@ -29,13 +29,13 @@ from attnbench.views.report.charts.style import DARK, LIGHT, SERIES_DARK, SERIES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attnbench.views.report.blocks import Block, Report
+    from attnbench.views.report.blocks import Block, ReportPage
 
 _SIZE = re.compile(r'<svg ([^>]*?)width="(\d+)" height="(\d+)"')
 STRIP_WIDTH, STRIP_HEIGHT = 160, 22
 
 
-def html_page(report: Report, vega: str = "") -> str:
+def html_page(report: ReportPage, vega: str = "") -> str:
     """The whole page; nothing is loaded from elsewhere.
 
     Args:
@@ -141,7 +141,7 @@ def figures_of(blocks: Sequence[Block]) -> list[Figure]:
     return [block for block in pictures_of(blocks) if isinstance(block, Figure)]
 
 
-def markdown_page(report: Report) -> str:
+def markdown_page(report: ReportPage) -> str:
     """The report in GitHub's Markdown; figures name the files that lie beside it."""
     parts = [markdown_block(Heading(text=report.title, level=1)), markdown_block(Paragraph(text=report.subtitle))]
     for section in report.sections:
@@ -164,7 +164,7 @@ def _markdown(block: Block) -> str:
         return _folded(block.summary, inside) if inside else ""
     if isinstance(block, Part):
         return "\n".join(map(_markdown, block.blocks))
-    if isinstance(block, Lead | Finding):
+    if isinstance(block, Lead | Contradiction):
         return f"**{markdown_block(Paragraph(text=block.text)).strip()}**\n"
     if isinstance(block, WinnerMap):
         table = markdown_block(_map_table(block))

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from attnbench.views.cells import CellResult
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
 
 DIGITS = 6
 """Significant ones in a large report: more than a reader sees. A small one has all, and what its script computes from
 them reads like what was written, to the last digit."""
 
 
-def points_of(sources: Sequence[Source]) -> dict[str, Any]:
+def points_of(sources: Sequence[ReportedRun]) -> dict[str, Any]:
     """Groups of cases in the order of the report, JSON-ready.
 
     ``names`` are the implementations, ``facets`` what can be filtered by with all values of each. A group has its

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from attnbench.store.reader import RunFile
-    from attnbench.views.report.blocks import Figure, Report
+    from attnbench.views.report.blocks import Figure, ReportPage
 
 PAGE = "index.html"
 TWIN = "report.md"
@@ -111,7 +111,7 @@ def _check_extra() -> None:
         raise ReportError(f"reports need {', '.join(missing)}: pip install 'attnbench[report]'")
 
 
-def _write_files(report: Report, vega: Future[str], folder: Path, beside: Executor) -> None:
+def _write_files(report: ReportPage, vega: Future[str], folder: Path, beside: Executor) -> None:
     from attnbench.views.report.export import write_export
     from attnbench.views.report.page import figures_of, html_page, markdown_page
 

@@ -57,11 +57,11 @@ class MemoryState:
     used: int
     """Of the whole device, whoever took it."""
     peak_allocated: int
-    """Highest ``allocated`` since :meth:`Device.forget_peaks`."""
+    """Highest ``allocated`` since :meth:`Accelerator.forget_peaks`."""
     peak_reserved: int
 
 
-class Device(Protocol):
+class Accelerator(Protocol):
     """One CUDA device, and the stream that calls are put on."""
 
     def now_ns(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from attnbench.worker.cuda.device import Device
+    from attnbench.worker.cuda.device import Accelerator
 
 WALL_CALLS = 20
 WALL_NS = 500_000_000
@@ -25,7 +25,7 @@ FREE_SHARE = 0.25
 MEMORY_METHOD = "torch's allocator: highest in tensors during a call, less what was there before"
 
 
-def wall_ns(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None = None) -> float:
+def wall_ns(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None) -> float:
     """Median of the host's time from the call to the end of its work: the number to compare with a CPU's."""
     samples: list[int] = []
     while len(samples) < WALL_CALLS and (len(samples) < 3 or sum(samples) < WALL_NS):
@@ -39,14 +39,14 @@ def wall_ns(call: Callable[[], object], device: Device, set_up: Callable[[], obj
     return statistics.median(samples)
 
 
-def input_sets(input_bytes: int, device: Device) -> int:
+def input_sets(input_bytes: int, device: Accelerator) -> int:
     """How many sets of inputs are rotated: enough to fill the cache some times over, as far as there is memory."""
     wanted = -(-CACHES_FULL * device.l2_bytes() // max(1, input_bytes))
     affordable = int(FREE_SHARE * device.free_bytes()) // max(1, input_bytes)
     return max(1, min(wanted, affordable, MOST_SETS))
 
 
-def graph_ns(calls: Sequence[Callable[[], object]], device: Device) -> float:
+def graph_ns(calls: Sequence[Callable[[], object]], device: Accelerator) -> float:
     """Time of one call when all of them are replayed from a graph: neither launches nor gaps between them.
 
     Args:
@@ -78,7 +78,9 @@ def graph_ns(calls: Sequence[Callable[[], object]], device: Device) -> float:
     return statistics.median(samples)
 
 
-def kernels(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None = None) -> dict[str, Any]:
+def kernels(
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
+) -> dict[str, Any]:
     """Which kernels a call runs, and their times added up, as the profiler sees it."""
     if set_up is not None:
         set_up()
@@ -88,7 +90,9 @@ def kernels(call: Callable[[], object], device: Device, set_up: Callable[[], obj
     return {"time_kernel_ns": sum(kernel.ns for kernel in seen) if seen else None, "kernels": names or None}
 
 
-def memory_of(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None = None) -> dict[str, Any]:
+def memory_of(
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
+) -> dict[str, Any]:
     """Memory of one call, in bytes above what was there before it: inputs are not counted.
 
     Returns:
@@ -105,7 +109,7 @@ def memory_of(call: Callable[[], object], device: Device, set_up: Callable[[], o
     }
 
 
-def _reading(call: Callable[[], object], device: Device, set_up: Callable[[], object] | None) -> dict[str, int]:
+def _reading(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None) -> dict[str, int]:
     if set_up is not None:
         set_up()
     gc.collect()

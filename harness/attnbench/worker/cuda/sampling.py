@@ -17,8 +17,8 @@ from attnbench.metrics.median import median_interval
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from attnbench.worker.cuda.device import Condition, Device
-    from attnbench.worker.timing import Limits
+    from attnbench.worker.cuda.device import Accelerator, Condition
+    from attnbench.worker.timing import SamplingLimits
 
 TARGET_HALF_WIDTH = 0.005
 """Of the median's 95 % interval, relative: sampling ends there."""
@@ -29,7 +29,7 @@ MOST_TRIES = 8
 LOW_CLOCK = 0.75
 """Share of the highest SM clock below which a sample is tagged (nvbench discards there)."""
 POWER = "sw_power_cap"
-"""The one cause of a low clock that is no disturbance: the kernel draws what the card may draw, and always will."""
+"""The one cause of a low clock that is no interference: the kernel draws what the card may draw, and always will."""
 MOST_TAGGED = 0.2
 
 
@@ -82,8 +82,8 @@ def method(*, queued_ahead: bool) -> str:
 
 def cold_samples(
     call: Callable[[], object],
-    device: Device,
-    limits: Limits,
+    device: Accelerator,
+    limits: SamplingLimits,
     *,
     enqueue_ns: float,
     set_up: Callable[[], object] | None = None,

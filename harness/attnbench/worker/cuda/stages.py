@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from attnbench.registry.operands import Operands
     from attnbench.worker.call import Call
-    from attnbench.worker.cuda.device import Device
-    from attnbench.worker.timing import Limits
+    from attnbench.worker.cuda.device import Accelerator
+    from attnbench.worker.timing import SamplingLimits
 
 _ROTATED = ("q", "k", "v", "dout")
 
 
 def time(
     call: Call,
-    device: Device,
-    limits: Limits,
+    device: Accelerator,
+    limits: SamplingLimits,
     *,
     refresh: Callable[[], object],
-    turn: Callable[[int], object],
+    flip_signs: Callable[[int], object],
 ) -> tuple[dict[str, Any], object]:
     """Warm up, give the inputs fresh values, and take cold samples.
 
     Returns:
-        The record's fields and some of the runner's (``turn``, ``unusable``, ...), and what the last call returned.
+        The record's fields and some of the runner's (``flip_index``, ``unusable``, ...), and the last result.
     """
     set_up = call.set_up if call.needs_set_up else None
 
@@ -52,7 +52,7 @@ def time(
     gc.collect()
     gc.disable()
     try:
-        found = cold_samples(call.run, device, limits, enqueue_ns=enqueue_ns, set_up=set_up, freshen=turn)
+        found = cold_samples(call.run, device, limits, enqueue_ns=enqueue_ns, set_up=set_up, freshen=flip_signs)
     finally:
         gc.enable()
     fields = {
@@ -62,13 +62,13 @@ def time(
         "warmup_ns": warmed.calls * warmed.call_ns,
         "calls_per_sample": 1,
         "refresh_ns": refreshed,
-        "turn": len(found.ns) - 1,
+        "flip_index": len(found.ns) - 1,
         "unusable": found.unusable(),
     }
     return fields, found.result
 
 
-def _prepare_instruments(call: Call, device: Device, set_up: Callable[[], object] | None) -> float:
+def _prepare_instruments(call: Call, device: Accelerator, set_up: Callable[[], object] | None) -> float:
     """Use everything once that samples use, and see how long the host takes to queue a call."""
     device.flush_l2()
     device.block(1_000.0)
@@ -83,7 +83,7 @@ def _prepare_instruments(call: Call, device: Device, set_up: Callable[[], object
     return float(enqueue_ns)
 
 
-def further_times(call: Call, device: Device, operands: Operands) -> dict[str, Any]:
+def further_times(call: Call, device: Accelerator, operands: Operands) -> dict[str, Any]:
     """The wall time, and the time in a graph, or why there is none. The inputs are left as they were."""
     start = device.now_ns()
     fields: dict[str, Any] = {
@@ -103,7 +103,7 @@ def further_times(call: Call, device: Device, operands: Operands) -> dict[str, A
     return {**fields, "further_ns": device.now_ns() - start}
 
 
-def _rotated(call: Call, device: Device, operands: Operands) -> float:
+def _rotated(call: Call, device: Accelerator, operands: Operands) -> float:
     size = sum(_nbytes(getattr(operands, name)) for name in _ROTATED if getattr(operands, name) is not None)
     sets = [operands, *(twin(operands) for _ in range(input_sets(size, device) - 1))]
 
@@ -134,14 +134,14 @@ def _nbytes(tensor: Any) -> int:
     return int(tensor.untyped_storage().nbytes())
 
 
-def memory(call: Call, device: Device) -> dict[str, Any]:
+def memory(call: Call, device: Accelerator) -> dict[str, Any]:
     """Memory of one call."""
     start = device.now_ns()
     found = memory_of(call.run, device, call.set_up if call.needs_set_up else None)
     return {**found, "memory_ns": device.now_ns() - start}
 
 
-def backend(call: Call, device: Device, said: str | None) -> dict[str, Any]:
+def backend(call: Call, device: Accelerator, said: str | None) -> dict[str, Any]:
     """The kernels that ran, behind what the implementation says of itself, and their time."""
     found = kernels(call.run, device, call.set_up if call.needs_set_up else None)
     names = found.pop("kernels") or ["no kernel was seen"]

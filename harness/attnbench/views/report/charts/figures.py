@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from attnbench.views.cells import CellResult
     from attnbench.views.groups import Group
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
 
 _RATE = Column(title="rate", text=lambda row: rate(row["tflops"]), is_number=True)
@@ -34,7 +34,7 @@ _HOST = Column(
 
 
 def group_figures(
-    sources: Sequence[Source],
+    sources: Sequence[ReportedRun],
     marks: Mapping[str, Mark],
     noun: str,
     figure: Callable[[str, str, Group, Mapping[str, Mark]], Figure | None],

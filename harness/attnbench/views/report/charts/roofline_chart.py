@@ -1,4 +1,4 @@
-"""Charts of models: exponents with their intervals, and achieved rates below the machine's roofs."""
+"""Charts of models: exponents with their intervals, and achieved rates below the machine's roofline_chart."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from attnbench.views.cells import CellResult, TensorError
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
 
 MOST_DOTS = 60
@@ -28,7 +28,7 @@ KNOWN = "known-disagreements.md"
 _LEVELS = (0.1, 0.3, 0.6, 1.0)
 
 
-def agreement_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Block]:
+def agreement_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
     """The section."""
     cells = [cell for source in sources for cell in source.cells]
     table = error_table(cells)
@@ -56,7 +56,7 @@ def agreement_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> li
     return blocks
 
 
-def agreement_numbers(sources: Sequence[Source]) -> Export:
+def agreement_numbers(sources: Sequence[ReportedRun]) -> Export:
     """A row for each judged tensor of each cell."""
     return Export(
         stem="agreement",

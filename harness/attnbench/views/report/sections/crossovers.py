@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
-    from attnbench.views.report.sections.scaling import Growth
+    from attnbench.views.report.sections.scaling import ScalingCurve
 
 
-def crossover_rows(found: Sequence[Growth]) -> list[Row]:
+def crossover_rows(found: Sequence[ScalingCurve]) -> list[Row]:
     """Where the time of one implementation passes that of another, in every group."""
     rows: list[Row] = []
     timed = [one for one in found if one.quantity == "time"]

@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.views.document import Row
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
-    from attnbench.views.report.sections.scaling import Growth
+    from attnbench.views.report.sections.scaling import ScalingCurve
 
 BUDGETS = tuple(gib * 2**30 for gib in (1, 8, 24, 80))
 FARTHEST = 64
 """No law is trusted beyond so many times the longest length that was measured."""
 
 
-def memory_blocks(sources: Sequence[Source], marks: Mapping[str, Mark], found: Sequence[Growth]) -> list[Block]:
+def memory_blocks(
+    sources: Sequence[ReportedRun], marks: Mapping[str, Mark], found: Sequence[ScalingCurve]
+) -> list[Block]:
     """The section on memory."""
     blocks = group_figures(sources, marks, "memory", memory_figure)
     laws = [one for one in found if one.quantity == "memory" and isinstance(one.law, Scaling)]
@@ -52,7 +54,7 @@ def memory_blocks(sources: Sequence[Source], marks: Mapping[str, Mark], found: S
     return blocks
 
 
-def budget_numbers(found: Sequence[Growth]) -> Export:
+def budget_numbers(found: Sequence[ScalingCurve]) -> Export:
     """Lengths that fit, for each law of memory and each budget."""
     return Export(
         stem="budgets",
@@ -71,7 +73,7 @@ def budget_numbers(found: Sequence[Growth]) -> Export:
     )
 
 
-def _law_row(one: Growth) -> Row:
+def _law_row(one: ScalingCurve) -> Row:
     assert isinstance(one.law, Scaling)
     law = one.law
     return {
@@ -85,7 +87,7 @@ def _law_row(one: Growth) -> Row:
     }
 
 
-def _budget_table(title: str, members: Sequence[Growth]) -> Table:
+def _budget_table(title: str, members: Sequence[ScalingCurve]) -> Table:
     rows = []
     for one in members:
         assert isinstance(one.law, Scaling)

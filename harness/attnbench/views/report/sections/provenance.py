@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.store.header import Header
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
-    from attnbench.views.report.blocks import Block, Source
+    from attnbench.views.report.blocks import Block, ReportedRun
 
 
 def provenance_blocks(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]]:
@@ -49,7 +49,7 @@ def provenance_blocks(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[s
     return [*tables, ("Implementations", _implementations(run, cells))]
 
 
-def differences_blocks(sources: Sequence[Source]) -> list[Block]:
+def differences_blocks(sources: Sequence[ReportedRun]) -> list[Block]:
     """What differs between the environments of several runs: a row for each fact, a column for each run."""
     if len(sources) < 2:
         return []

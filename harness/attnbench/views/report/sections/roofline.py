@@ -9,21 +9,21 @@ from attnbench.units import count, length, number, rate
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Table
 from attnbench.views.report.blocks import Block, Figure, Lead
-from attnbench.views.report.charts import roofline_chart as roofs
+from attnbench.views.report.charts import roofline_chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
 
 MOST_POINTS = 400
 """Points of one chart: of more, the best cell of each implementation and length."""
 
 
-def roofline_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> list[Block]:
+def roofline_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
     """The section: a chart for each run, device and dtype whose peaks were measured."""
     blocks: list[Block] = []
     unmeasured = 0
@@ -57,7 +57,7 @@ def roofline_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> lis
 
 
 def _figure(
-    stem: str, source: Source, device: str, dtype: str, cells: Sequence[CellResult], marks: Mapping[str, Mark]
+    stem: str, source: ReportedRun, device: str, dtype: str, cells: Sequence[CellResult], marks: Mapping[str, Mark]
 ) -> Figure:
     first = cells[0]
     assert first.peak_tflops is not None
@@ -82,7 +82,9 @@ def _figure(
         f"{number(first.peak_gbytes_per_s)} GB/s. Compute bounds {count(bound['compute'], 'cell')}"
         f", memory {count(bound['memory'], 'cell')}. Best: {best.implementation}, "
         f"{number(best.percent_of_roof)} % of its roof.",
-        drawing=roofs.roofline(rows, marks, peak_tflops=first.peak_tflops, peak_gbytes_per_s=first.peak_gbytes_per_s),
+        drawing=roofline_chart.roofline(
+            rows, marks, peak_tflops=first.peak_tflops, peak_gbytes_per_s=first.peak_gbytes_per_s
+        ),
         table=_table(cells),
         note=f"Roofs: {rate(first.peak_tflops)} and {number(first.peak_gbytes_per_s)} GB/s.",
         facets={"device": device, "dtype": dtype, "run": source.name or "this run"},

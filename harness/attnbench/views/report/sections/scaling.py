@@ -10,8 +10,8 @@ from attnbench.scaling import Refusal, Scaling, fit_scaling
 from attnbench.units import ABSENT, TIMES, count, duration, length, listing, number, size
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.report.blocks import MOST_CHARTS, Block, Export, Figure, Finding, Lead
-from attnbench.views.report.charts import roofline_chart as roofs
+from attnbench.views.report.blocks import MOST_CHARTS, Block, Contradiction, Export, Figure, Lead
+from attnbench.views.report.charts import roofline_chart
 from attnbench.views.report.sections.crossovers import crossover_blocks, crossover_rows
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
     from attnbench.views.groups import Group
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
 
 Quantity = Literal["time", "memory"]
@@ -33,10 +33,10 @@ _LINEAR = "O(n)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Growth:
+class ScalingCurve:
     """How time or memory of an implementation grows within a group of cases."""
 
-    source: Source
+    source: ReportedRun
     group: Group
     implementation: str
     quantity: Quantity
@@ -87,9 +87,9 @@ class Growth:
         }
 
 
-def growth_of(sources: Sequence[Source]) -> list[Growth]:
+def growth_of(sources: Sequence[ReportedRun]) -> list[ScalingCurve]:
     """Laws of every curve that has two lengths or more."""
-    found: list[Growth] = []
+    found: list[ScalingCurve] = []
     for source in sources:
         for group in source.grouping.groups:
             if len(group.lengths) < 2 or len(found) >= MOST_FITS:
@@ -106,8 +106,8 @@ _BOTH: tuple[Quantity, Quantity] = ("time", "memory")
 
 
 def _growth(
-    source: Source, group: Group, implementation: str, cells: Sequence[CellResult], quantity: Quantity
-) -> Growth | None:
+    source: ReportedRun, group: Group, implementation: str, cells: Sequence[CellResult], quantity: Quantity
+) -> ScalingCurve | None:
     points: list[tuple[int, Sequence[float]]] = []
     for cell in cells:
         values: Sequence[float] = cell.memories if quantity == "memory" else cell.timing.medians if cell.timing else ()
@@ -117,7 +117,7 @@ def _growth(
         return None
     declaration = source.run.header.implementations.get(implementation, {}).get("declaration") or {}
     law = fit_scaling([tokens for tokens, _ in points], [values for _, values in points])
-    return Growth(
+    return ScalingCurve(
         source=source,
         group=group,
         implementation=implementation,
@@ -127,7 +127,7 @@ def _growth(
     )
 
 
-def scaling_blocks(found: Sequence[Growth], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
+def scaling_blocks(found: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
     """The section on laws, and its numbers."""
     meets = crossover_rows(found)
     exports = [Export(stem="scaling", rows=[one.row() for one in found]), Export(stem="crossovers", rows=meets)]
@@ -141,7 +141,7 @@ def scaling_blocks(found: Sequence[Growth], marks: Mapping[str, Mark]) -> tuple[
         text = f"Laws are fitted to the curves of the first groups of cases only ({len(found)} curves); narrow the run."
         blocks.append(Paragraph(text=text))
     contradictions = [said for one in found if (said := one.contradiction)]
-    blocks += [Finding(text=f"{said}.") for said in contradictions]
+    blocks += [Contradiction(text=f"{said}.") for said in contradictions]
     declared = [one for one in laws if one.quantity == "memory" and one.declared]
     if declared and not contradictions:
         text = f"No memory exponent contradicts what its implementation declares ({count(len(declared), 'curve')})."
@@ -160,7 +160,7 @@ def scaling_blocks(found: Sequence[Growth], marks: Mapping[str, Mark]) -> tuple[
     return blocks, exports
 
 
-def _methods(laws: Sequence[Growth]) -> str:
+def _methods(laws: Sequence[ScalingCurve]) -> str:
     counted: dict[str, int] = {}
     for one in laws:
         assert isinstance(one.law, Scaling)
@@ -169,7 +169,7 @@ def _methods(laws: Sequence[Growth]) -> str:
     return listing([f"{method} ({count(n, 'curve')})" for method, n in said], most=3)
 
 
-def _exponent_figures(laws: Sequence[Growth], marks: Mapping[str, Mark]) -> list[Block]:
+def _exponent_figures(laws: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> list[Block]:
     figures: list[Block] = []
     keyed = itertools.groupby(laws, key=lambda one: (one.source.name, one.group.label))
     for _, of_group in keyed:
@@ -181,7 +181,9 @@ def _exponent_figures(laws: Sequence[Growth], marks: Mapping[str, Mark]) -> list
     return figures
 
 
-def _exponent_figure(stem: str, chosen: Sequence[Growth], quantity: Quantity, marks: Mapping[str, Mark]) -> Figure:
+def _exponent_figure(
+    stem: str, chosen: Sequence[ScalingCurve], quantity: Quantity, marks: Mapping[str, Mark]
+) -> Figure:
     rows: list[Row] = []
     for one in chosen:
         assert isinstance(one.law, Scaling)
@@ -204,7 +206,7 @@ def _exponent_figure(stem: str, chosen: Sequence[Growth], quantity: Quantity, ma
         title=title,
         alt=f"Exponent of {quantity} over the sequence length with 95 % intervals. Least {least['implementation']} "
         f"{least['text']}, most {most['implementation']} {most['text']}.",
-        drawing=roofs.exponents(rows, marks, quantity),
+        drawing=roofline_chart.exponents(rows, marks, quantity),
         table=_law_table(chosen),
         facets=chosen[0].source.facets(chosen[0].group),
     )
@@ -214,7 +216,7 @@ def _interval_text(value: float, low: float, high: float) -> str:
     return f"{value:.2f} ({low:.2f} … {high:.2f})"
 
 
-def _law_table(found: Sequence[Growth]) -> Table:
+def _law_table(found: Sequence[ScalingCurve]) -> Table:
     groups = {(one.source.name, one.group.label) for one in found}
     rows = [
         {"implementation": one.implementation, "of": one.quantity, "growth": one, "cases": one.source.title(one.group)}
@@ -239,7 +241,7 @@ def _law_table(found: Sequence[Growth]) -> Table:
     )
 
 
-def _declared(one: Growth) -> str:
+def _declared(one: ScalingCurve) -> str:
     return (one.declared or ABSENT) if one.quantity == "memory" else ""
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
     from attnbench.views.groups import Group
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
 
 MOST_STRIPS = 240
@@ -40,7 +40,7 @@ _LEVELS = (1.07, 1.5, 2.5, 5.0)
 """Ratios from which a field of the heat map is of a stronger colour."""
 
 
-def time_blocks(sources: Sequence[Source], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
+def time_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
     """The section on time, and the raw samples that it draws."""
     cells = [cell for source in sources for cell in source.cells]
     blocks = group_figures(sources, marks, "time", time_figure)
@@ -91,7 +91,7 @@ def _before_row(name: str, cells: Sequence[CellResult]) -> Row:
     }
 
 
-def _strips(sources: Sequence[Source]) -> tuple[list[Block], list[Row]]:
+def _strips(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Row]]:
     """Raw samples of each group, closed until they are asked for; and as numbers, a row for each process."""
     blocks: list[Block] = []
     rows: list[Row] = []
@@ -114,7 +114,7 @@ def _strips(sources: Sequence[Source]) -> tuple[list[Block], list[Row]]:
     return [Details(summary="Raw samples, in the order in which they were taken", blocks=blocks)], rows
 
 
-def _sample_rows(source: Source, cell: CellResult) -> list[Row]:
+def _sample_rows(source: ReportedRun, cell: CellResult) -> list[Row]:
     return [
         {
             "run": source.run.path,
@@ -159,7 +159,7 @@ def _thinned(samples: Sequence[float]) -> list[float]:
     return kept
 
 
-def speedup_blocks(sources: Sequence[Source], baseline: str | None) -> tuple[list[Block], list[Export]]:
+def speedup_blocks(sources: Sequence[ReportedRun], baseline: str | None) -> tuple[list[Block], list[Export]]:
     """The section on speed-ups, and its numbers."""
     blocks: list[Block] = []
     rows: list[Row] = []
@@ -189,7 +189,7 @@ def speedup_blocks(sources: Sequence[Source], baseline: str | None) -> tuple[lis
     return blocks, [Export(stem="speedups", rows=rows)]
 
 
-def _chosen_baseline(source: Source, asked_for: str | None) -> tuple[str | None, str]:
+def _chosen_baseline(source: ReportedRun, asked_for: str | None) -> tuple[str | None, str]:
     """The implementation that speed-ups are over, and why that one."""
     if any(cell.implementation == asked_for for cell in source.cells):
         return asked_for, "which was asked for"
@@ -202,7 +202,7 @@ def _chosen_baseline(source: Source, asked_for: str | None) -> tuple[str | None,
     )
 
 
-def _speedup_notes(source: Source, comparison: Comparison) -> list[Block]:
+def _speedup_notes(source: ReportedRun, comparison: Comparison) -> list[Block]:
     notes: list[Block] = [Paragraph(text=note) for note in comparison.notes if note not in source.run.warnings]
     means = means_table(comparison)
     ran = Table(columns=means.columns, rows=[row for row in means.rows if row["pairs"]], title=means.title)
@@ -210,7 +210,7 @@ def _speedup_notes(source: Source, comparison: Comparison) -> list[Block]:
     return [Paragraph(text="≈ marks a difference within noise."), Details(summary=summary, blocks=[ran, *notes])]
 
 
-def _speedup_rows(source: Source, comparison: Comparison) -> list[Row]:
+def _speedup_rows(source: ReportedRun, comparison: Comparison) -> list[Row]:
     return [
         {
             "run": source.run.path,
@@ -238,7 +238,7 @@ def most_timed(cells: Sequence[CellResult]) -> str | None:
     return min(timed, key=lambda name: (-timed[name], name)) if timed else None
 
 
-def _mean_map(source: Source, comparison: Comparison) -> HeatMap:
+def _mean_map(source: ReportedRun, comparison: Comparison) -> HeatMap:
     """Geometric means over all cases of a length."""
     found: dict[str, dict[int, list[float]]] = {}
     for pair in comparison.pairs:
@@ -268,7 +268,7 @@ def _mean_cell(speedups: Sequence[float]) -> HeatCell | None:
     return HeatCell(text=f"{number(mean)}{TIMES}", level=heat_level(mean), said=said)
 
 
-def _heat_maps(source: Source, comparison: Comparison, most: int) -> list[HeatMap | None]:
+def _heat_maps(source: ReportedRun, comparison: Comparison, most: int) -> list[HeatMap | None]:
     """One for each group that has a speed-up; beyond as many as are shown they are only counted, as ``None``."""
     pairs = {pair.subject.key: pair for pair in comparison.pairs}
     maps: list[HeatMap | None] = []
@@ -280,7 +280,7 @@ def _heat_maps(source: Source, comparison: Comparison, most: int) -> list[HeatMa
 
 
 def _heat_map(
-    index: int, source: Source, group: Group, pairs: Mapping[tuple[str, str, str], Pair], baseline: str
+    index: int, source: ReportedRun, group: Group, pairs: Mapping[tuple[str, str, str], Pair], baseline: str
 ) -> HeatMap:
     lengths = [n for n in group.lengths if any(cell.timing for cell in group.at(n))]
     by_place = {(cell.implementation, cell.case.seqlen_kv): cell for cell in group.cells}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
     from attnbench.views.groups import Group
-    from attnbench.views.report.blocks import Source
+    from attnbench.views.report.blocks import ReportedRun
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Winner:
     """The runner-up's time over the fastest one's."""
 
 
-def answer_blocks(sources: Sequence[Source]) -> tuple[list[Block], list[Export]]:
+def answer_blocks(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Export]]:
     """The section, and the winners as a table of numbers."""
     found = [
         (source, group, winners_of(group)) for source in sources for group in source.grouping.groups
@@ -118,7 +118,7 @@ def answer_sentence(winners: Sequence[Winner]) -> str:
     return f"{said}." if said else f"Of {count(len(winners), 'case')}, {noise}."
 
 
-def _answer_list(timed: Sequence[tuple[Source, Group, list[Winner]]]) -> list[Block]:
+def _answer_list(timed: Sequence[tuple[ReportedRun, Group, list[Winner]]]) -> list[Block]:
     table = answer_table((source.title(group), group, of_group) for source, group, of_group in timed)
     left_out = len(table.rows) - MOST_ROWS
     if left_out <= 0:
@@ -127,7 +127,7 @@ def _answer_list(timed: Sequence[tuple[Source, Group, list[Winner]]]) -> list[Bl
     return [dataclasses.replace(table, rows=table.rows[:MOST_ROWS]), note]
 
 
-def _map(stem: str, chosen: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
+def _map(stem: str, chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]], axis: str) -> WinnerMap:
     lengths = _lengths_of(chosen)
     rows = []
     for source, group, of_group in chosen[:MOST_ROWS]:
@@ -139,7 +139,7 @@ def _map(stem: str, chosen: Sequence[tuple[Source, Group, list[Winner]]], axis: 
     return WinnerMap(stem=stem, corner=axis, lengths=tuple(lengths), rows=tuple(rows), left_out=left_out)
 
 
-def _summary(stem: str, chosen: Sequence[tuple[Source, Group, list[Winner]]], axis: str) -> WinnerMap:
+def _summary(stem: str, chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]], axis: str) -> WinnerMap:
     """Who wins most often, over all groups and over those that share a value of a facet."""
     lengths = _lengths_of(chosen)
     sharing: dict[str, dict[int, list[Winner]]] = {}
@@ -173,7 +173,7 @@ def _most_often(winners: Sequence[Winner], label: str, tokens: int) -> MapCell |
     return MapCell(names=(name,), lead=f"{most} of {len(winners)}{level}", said=said)
 
 
-def _lengths_of(chosen: Sequence[tuple[Source, Group, list[Winner]]]) -> list[int]:
+def _lengths_of(chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]]) -> list[int]:
     return sorted({winner.tokens for _, _, of_group in chosen for winner in of_group})
 
 
@@ -188,7 +188,7 @@ def _map_cell(winner: Winner, label: str, axis: str) -> MapCell:
     return MapCell(names=winner.names, lead=text, said=said)
 
 
-def _winner_rows(found: Iterable[tuple[Source, Group, list[Winner]]]) -> list[Row]:
+def _winner_rows(found: Iterable[tuple[ReportedRun, Group, list[Winner]]]) -> list[Row]:
     return [
         {
             **source.facets(group),
