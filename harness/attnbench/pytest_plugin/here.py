@@ -16,7 +16,7 @@ from attnbench.registry.implementation import Implementation, attention
 from attnbench.runner.cell import CellLimits, CellRun
 from attnbench.runner.oracle import Oracle
 from attnbench.runner.plan import Cell, Selectors, choose, plan
-from attnbench.store.record import JUDGED_TENSORS
+from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 from attnbench.sweep.load import load_scenario
 from attnbench.worker.__main__ import Loop, answer

@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import Case
-from attnbench.store.record import JUDGED_TENSORS
+from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.views.estimates import CellTiming, sample_interval
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.store.record import JUDGED_TENSORS
+from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, number
 from attnbench.views.document import Column, Paragraph, Table
 from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Picture, ReportPage, Section

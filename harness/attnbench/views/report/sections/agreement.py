@@ -7,7 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES
-from attnbench.store.record import JUDGED_TENSORS
+from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, length, number
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Row, Table
