@@ -25,7 +25,8 @@ def weights(case: Case, head: int = 0) -> NDArray[np.float64]:
     """Softmax over all keys, hidden ones included."""
     s = scores(case, head)
     p: NDArray[np.float64] = np.exp(s - s.max(-1, keepdims=True))
-    return p / p.sum(-1, keepdims=True)
+    total: NDArray[np.float64] = p.sum(-1, keepdims=True)
+    return p / total
 
 
 @pytest.mark.parametrize("inputs", ["needle", "retrieval"])

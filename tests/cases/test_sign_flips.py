@@ -80,6 +80,7 @@ def test_pages_turn_too() -> None:
     before = operands.v.float().clone()
     flip_signs(case, said, operands, 1)
     signs = torch.from_numpy(value_signs(case, 1)).float()
+    assert operands.block_table is not None
     for batch_index, pages in enumerate(operands.block_table.tolist()):
         for page in pages:
             expected = before[page] * signs[batch_index][None, :, None]

@@ -97,12 +97,16 @@ class Imagined:
             key = (case.case_id, implementation)
             if not keep(name, key):
                 continue
-            given = {"memory_peak_bytes": 3 * MIB, "memory_resolution_bytes": 128 * 1024, "seqlen_q": case.seqlen_q}
+            given: dict[str, Any] = {
+                "memory_peak_bytes": 3 * MIB,
+                "memory_resolution_bytes": 128 * 1024,
+                "seqlen_q": case.seqlen_q,
+            }
             time_ns = median_ns * factors[0] * float(np.exp(noise * rng.standard_normal() / np.sqrt(2)))
             if key == ONE:
                 given |= fields
                 time_ns *= factors[1]
-            status = given.pop("status", "ok")
+            status = str(given.pop("status", "ok"))
             if status == "ok":
                 lines.append(timed(case, implementation, time_ns, **given))
             else:

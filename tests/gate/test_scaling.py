@@ -203,7 +203,7 @@ def test_the_series_of_a_decoder_is_one_of_keys(grown: Grown) -> None:
 
 def test_a_larger_tolerance_lets_a_higher_exponent_pass(grown: Grown) -> None:
     def head(n: int) -> float:
-        return 4096.0 * n * (n / 128) ** 0.15
+        return float(4096.0 * n * (n / 128) ** 0.15)
 
     assert exponent(grown(memory=(linear, head), rules=Rules(exponent=0.3)), "memory").verdict == "same"
 

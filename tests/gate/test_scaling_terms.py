@@ -75,7 +75,7 @@ def verdict(series: Series, again: Series | None) -> str | None:
     """Of memory, with what fresh processes read."""
     second = grown(again) if again is not None else None
     found = growth_verdict(series, "memory", grown(series), second, TOLERATED)
-    return found and found.verdict
+    return found.verdict if found is not None else None
 
 
 def linear(n: int) -> float:
@@ -165,7 +165,7 @@ def test_a_term_of_a_few_microseconds_does_not_count(longest: float, found: bool
 @pytest.mark.parametrize(("longest", "found"), [(300 * KIB, False), (400 * KIB, True)])
 def test_a_term_of_less_than_twice_the_resolution_does_not_count(longest: float, found: bool) -> None:
     def flat(n: int) -> float:
-        return 2 * MIB * (n / 128) ** 0.3
+        return float(2 * MIB * (n / 128) ** 0.3)
 
     growth = grown(of_memory(flat, lambda n: flat(n) + longest * (n / 4096) ** 1.5))
     assert (growth.adds is not None) is found
@@ -267,9 +267,8 @@ class TestFreshProcesses:
         self,
     ) -> None:
         lengths = (32, 64, 128, 256, 512, 1024)  # four of which are points of a law
-        first, fresh = (
-            self.first(linear, lambda n, more=more: linear(n) + more * n * n, lengths) for more in (3.0, 0.0)
-        )  # fmt: skip
+        first = self.first(linear, lambda n: linear(n) + 3.0 * n * n, lengths)
+        fresh = self.first(linear, linear, lengths)
         (found, _), (none, notes) = (growth_verdicts(first, again, Rules()) for again in (first, fresh))
         assert [one.verdict for one in found] == ["steeper"]
         assert none == []

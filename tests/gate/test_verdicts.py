@@ -112,7 +112,7 @@ def test_memory_says_how_much(imagined: Imagined) -> None:
 def test_a_cell_that_is_not_ok_on_both_sides_has_one_verdict_on_its_outcome(
     imagined: Imagined, base: str, head: str, verdict: str, code: int, words: str
 ) -> None:
-    given = {"ok": {}}
+    given: dict[str, dict[str, str]] = {"ok": {}}
     result = imagined(
         base=given.get(base, {"status": base, "reason": "why"}), head=given.get(head, {"status": head, "reason": "why"})
     )

@@ -94,7 +94,8 @@ def measured(binary: Any) -> dict[str, Any]:
 def main(jobs: Path) -> None:
     """Compile each job of a JSON file."""
     triton.runtime.driver.set_active(HOPPER)
-    torch.cuda.get_device_properties = lambda device=None: types.SimpleNamespace(multi_processor_count=132)
+    hopper: Any = types.SimpleNamespace(multi_processor_count=132)
+    torch.cuda.get_device_properties = lambda device=None: hopper
     print(json.dumps([compiled(job) for job in json.loads(jobs.read_text())]))
 
 

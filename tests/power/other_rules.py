@@ -39,7 +39,7 @@ def judge_by_others(base: Sequence[Samples], head: Sequence[Samples]) -> dict[st
         "asv": bool(
             np.median(two_head) > 1.1 * np.median(two_base) and stats.mannwhitneyu(two_head, two_base).pvalue < 0.002
         ),
-        "criterion": criterion(one, other),
+        "criterion": criterion(one.tolist(), other.tolist()),
     }
 
 

@@ -79,4 +79,4 @@ def test_other_rules_stand_beside_the_gate_on_the_same_cells() -> None:
 def test_other_rules_on_samples_without_a_process_effect(factor: float, slower: set[str]) -> None:
     rng = np.random.default_rng(0)
     base, head = (1e6 * (1 + 0.005 * rng.standard_normal((2, 30))) for _ in range(2))
-    assert {name for name, said in judge_by_others(base, factor * head).items() if said} == slower
+    assert {name for name, said in judge_by_others(base.tolist(), (factor * head).tolist()).items() if said} == slower

@@ -63,8 +63,13 @@ class Agreeing:
 
 def fields(worker: Script, device: str = "cuda", *, timed: bool = True, wrong_on: int | None = None) -> dict[str, Any]:
     limits = CellLimits(
-        time_s=60, memory_bytes=2**30, sampling={"sampling_ns": 4e9}, cache="warm", timed=timed, measure_memory=timed
-    )  # fmt: skip
+        time_s=60,
+        memory_bytes=2**30,
+        sampling={"sampling_ns": 4_000_000_000},
+        cache="warm",
+        timed=timed,
+        measure_memory=timed,
+    )
     oracle: Any = Agreeing(wrong_on)
     scripted: Any = worker
     return CellRun(scripted, oracle, make_case(), device, limits, Path()).run()

@@ -31,7 +31,8 @@ def peeking(q, k, v, case):
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     weights = np.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    shares: NDArray[np.float64] = weights / weights.sum(-1, keepdims=True)
+    return shares
 
 
 def test_the_weights_are_those_of_attention_and_the_error_lies_where_it_was_made(

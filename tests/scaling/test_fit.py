@@ -47,7 +47,8 @@ def curve(law: Callable[[Array], Array], noise: float, processes: int, rng: np.r
     n = np.array(LENGTHS, np.float64)
     level = rng.normal(0, noise, processes)
     logs = np.log(law(n))[:, None] + level + rng.normal(0, noise, (len(n), processes))
-    return np.exp(logs).tolist()
+    values: list[list[float]] = np.exp(logs).tolist()
+    return values
 
 
 def fitted(law: Callable[[Array], Array], noise: float, processes: int, seed: int, trials: int) -> list[Scaling]:

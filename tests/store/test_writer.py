@@ -33,7 +33,7 @@ if sys.argv[2] == "room again":
 
 def on_a_full_disk(path: Path, then: str) -> str:
     """Write nine lines in a process of its own, whose files are limited; what it printed."""
-    command = [sys.executable, "-c", ON_A_FULL_DISK, path, then]
+    command = [sys.executable, "-c", ON_A_FULL_DISK, str(path), then]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -9,6 +9,7 @@ import itertools
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 from attnbench.cases.case import make_case
 from tests.views.conftest import timed, write
@@ -28,7 +29,7 @@ def large_run(path: Path, records: int, implementations: int = 10, processes: in
         (32, 64, 128, 256),
         ("forward", "backward"),
     )
-    lines = []
+    lines: list[dict[str, Any]] = []
     for batch, dtype, mask, heads, head_dim, mode in groups:
         sizes = {"batch": batch, "heads_q": heads, "head_dim": head_dim}
         for length, (number, name) in itertools.product(LENGTHS, enumerate(names, start=1)):

@@ -83,7 +83,12 @@ def test_a_case_that_the_baseline_never_saw_is_missing(run_of: Callable[..., Run
 
 
 def test_agreement_without_time_is_not_timed(run_of: Callable[..., RunFile]) -> None:
-    untimed = {"time_samples_ns": None, "time_median_ns": None, "time_ci_low_ns": None, "time_ci_high_ns": None}
+    untimed: dict[str, Any] = {
+        "time_samples_ns": None,
+        "time_median_ns": None,
+        "time_ci_low_ns": None,
+        "time_ci_high_ns": None,
+    }
     run = run_of([*times("slow/plain", 1e6), timed(CASES[0], "fast/fused", 1.0, **untimed)])
     assert [one.why for one in compare_implementations(run).missing] == ["was not timed"]
 
@@ -135,7 +140,9 @@ def test_two_runs_are_compared_cell_by_cell(run_of: Callable[..., RunFile]) -> N
         ("b/b", "no record in AFTER"),
         ("c/c", f"no record in {before.path}"),
     ]
-    assert mean_of(comparison, "a/a") == (pytest.approx(math.sqrt(2)), 2, 3)
+    mean, counted, cells = mean_of(comparison, "a/a")
+    assert mean == pytest.approx(math.sqrt(2))
+    assert (counted, cells) == (2, 3)
 
 
 def test_a_cell_that_one_run_lost_says_which_and_why(run_of: Callable[..., RunFile]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
@@ -149,7 +149,7 @@ def test_a_baseline_that_was_not_run_is_refused(run: RunFile) -> None:
 
 
 def test_few_samples_are_marked_and_the_mark_is_explained(run_of: Callable[..., RunFile]) -> None:
-    few = {"time_samples_ns": [1e6, 1.2e6, 1.1e6], "time_ci_low_ns": None, "time_ci_high_ns": None}
+    few: dict[str, Any] = {"time_samples_ns": [1e6, 1.2e6, 1.1e6], "time_ci_low_ns": None, "time_ci_high_ns": None}
     view = show(run_of([timed(SHORT, "a/a", 1.1e6, **few)]))
     explained = "* The range of the samples, which are too few for an interval of 95 %."
     assert "| 1.10 ms | 1.000 … 1.200 ms\\* |" in markdown(view)

@@ -10,7 +10,7 @@ import torch
 from reference import attend, tokens_first
 
 
-class Array(np.ndarray):  # type: ignore[type-arg]
+class Array(np.ndarray):
     """Results are awaited."""
 
     def block_until_ready(self) -> Array:
