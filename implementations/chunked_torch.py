@@ -182,7 +182,7 @@ def any_visible(bounds: NDArray[np.int64], keys: slice) -> bool:
 
 
 def bias_by_distance(case: Case, operands: Operands) -> Tensor | None:
-    """What is added to scores, (heads_q, seqlen_q + seqlen_kv - 1): it hangs on key index - query index only."""
+    """The bias of scores, (heads_q, seqlen_q + seqlen_kv - 1): it depends on key index - query index only."""
     import torch
 
     distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - case.diagonal_offset

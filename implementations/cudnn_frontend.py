@@ -96,7 +96,7 @@ frontend.prepare(Plan)
 
 @frontend.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What cuDNN's documentation excludes."""
+    """Why cuDNN cannot run the case by its documentation, or ``None``."""
     del device
     if case.head_dim % 8 or case.head_dim_v % 8 or max(case.head_dim, case.head_dim_v) > 256:
         return f"head dims {case.head_dim} and {case.head_dim_v} are not both multiples of 8 up to 256"

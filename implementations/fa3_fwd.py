@@ -40,7 +40,7 @@ def flash3(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
 
 @flash3.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What the distribution was compiled for."""
+    """The limits that the distribution was compiled for."""
     del device
     if case.head_dim not in HEAD_DIMS:
         return f"head_dim {case.head_dim} is none of {', '.join(map(str, HEAD_DIMS))}"

@@ -60,7 +60,7 @@ def sinks_of(case: Case, operands: Operands) -> Tensor | None:
 
 @flash4.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What its documentation excludes."""
+    """Why the kernels cannot run the case by their documentation, or ``None``."""
     del device
     if case.head_dim % 8 or not 8 <= case.head_dim <= 256:
         return f"head_dim {case.head_dim} is not a multiple of 8 up to 256"

@@ -59,7 +59,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
 
 @prefill.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What one request cannot say."""
+    """A reason why one request cannot express the case, or ``None``."""
     del device
     if case.batch != 1:
         return "its kernel is for one request: batch must be 1"
@@ -70,5 +70,5 @@ def refusal(case: Case, device: str) -> str | None:
 
 @decode.supports
 def decode_refusal(case: Case, device: str) -> str | None:
-    """What one query of one request cannot say."""
+    """A reason why one query of one request cannot express the case, or ``None``."""
     return refusal(case, device) or (None if case.seqlen_q == 1 else "it is for a single query: seqlen_q must be 1")

@@ -72,7 +72,7 @@ def compiled(implementation: str, scale: float, causal: bool, window_left: int |
 
 
 def refusal(case: Case, device: str) -> str | None:
-    """What XLA lacks on a CPU. And JAX is about to be imported, and must know by then."""
+    """Why XLA cannot run the case, or ``None``. Configures JAX, too: that must happen before its import."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device == "cpu" and case.dtype == "float16":
         return "XLA has no product of float16 with float32 sums on a CPU"

@@ -106,7 +106,7 @@ def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, 
 
 
 class Plan:
-    """What does not depend on Q, K and V, made once: the mask, the bias, the sinks."""
+    """The mask, the bias and the sinks, made once: they do not depend on Q, K and V."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         self.softcap = case.softcap

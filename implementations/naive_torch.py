@@ -33,7 +33,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 class Plan:
-    """What does not depend on Q, K and V: the mask, the bias, the sinks, and where pages lie."""
+    """The mask, the bias, the sinks and the order of pages: they do not depend on Q, K and V."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch

@@ -42,7 +42,7 @@ def sage(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
 
 @sage.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What its kernels are written for."""
+    """The cases that its kernels are written for."""
     del device
     if case.head_dim not in HEAD_DIMS:
         return f"head_dim {case.head_dim} is none of {', '.join(map(str, HEAD_DIMS))}"

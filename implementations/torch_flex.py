@@ -54,7 +54,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 @flex.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What torch compiles for a CPU has no gradients."""
+    """Why flex cannot run the case, or ``None``."""
     if device == "cpu" and case.needs_gradients:
         return "flex_attention is for inference only on the CPU: it has no backward pass there"
     return None
@@ -136,7 +136,7 @@ def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
 
 
 def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
-    """What is done to a scaled score; ``None`` where nothing is."""
+    """The function of a scaled score; ``None`` where there is none."""
     import torch
 
     offset, cap = case.diagonal_offset, case.softcap or 0.0

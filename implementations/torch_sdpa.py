@@ -135,7 +135,7 @@ def small_lengths(case: Case) -> tuple[int, int]:
 
 
 def reason_among(messages: list[str]) -> str:
-    """What torch warned of before it gave up, less the lines that only say which back end is meant and where."""
+    """The warnings of torch before it gave up, less the lines that only name the back end and the place."""
     reasons = [message.partition(" (Triggered internally")[0] for message in messages]
     return " ".join(reason for reason in reasons if not reason.endswith("not used because:"))
 

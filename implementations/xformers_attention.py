@@ -109,7 +109,7 @@ def arranged(q: Tensor, k: Tensor, v: Tensor, case: Case, *, one_sequence: bool)
 
 
 def mask_object(case: Case, chosen: tuple[Any, Any] | None) -> Any | None:
-    """What xformers calls this mask, or ``None`` where it has no name for it, or not one that the operators take."""
+    """The name that xformers has for this mask, or ``None`` where it has none that the operators take."""
     from xformers.ops.fmha import attn_bias as masks
 
     if case.score_mod != "none":
@@ -196,7 +196,7 @@ def refusal(name: str, case: Case, device: str) -> str | None:
 
 
 def told(reasons: dict[str, list[str]]) -> str:
-    """What keeps every one of the operators from running it, or else what keeps each."""
+    """The reason why no operator runs it: one for all, or one for each."""
     common = [reason for reason in next(iter(reasons.values())) if all(reason in others for others in reasons.values())]
     if common:
         return f"{', '.join(common)} ({', '.join(reasons)})"

@@ -89,7 +89,7 @@ flash.prepare(Plan)
 
 
 def bits_of(dtype: str) -> Callable[[Tensor], NDArray[Any]]:
-    """What makes an array of a tensor, in the same memory: float16 as int16, bfloat16 as uint16, which hold their bits.
+    """A function that views a tensor as an array of the same memory: float16 as int16, bfloat16 as uint16, bit for bit.
 
     Chosen once for all calls: the shortest take fifteen microseconds.
     """
@@ -103,7 +103,7 @@ def bits_of(dtype: str) -> Callable[[Tensor], NDArray[Any]]:
 
 
 def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) -> NDArray[np.float64]:
-    """What is added to scores: it hangs on the distance of key and query only, so one row holds all of a head's.
+    """The bias of scores: it depends on the distance of key and query only, so one row holds all of a head's.
 
     Returns:
         (heads_q, seqlen_q + seqlen_kv - 1 + spare), by query index - key index + seqlen_kv - 1; (heads_q, 0) where
@@ -130,7 +130,7 @@ def flash_backward(
 
 @flash.backend
 def compiled_for(run: Callable[[], None]) -> str:
-    """What the code was compiled for, and who runs its threads."""
+    """The instructions that the code was compiled for, and the threading layer."""
     import numba
 
     run()

@@ -130,7 +130,7 @@ def add_gradients(
     low: Array, high: Array, bias: Array, scale: Array, softcap: float, start: int, tiles: int, words: Array,
     number: Array,
 ) -> None:  # fmt: skip
-    """What a block of queries of one head gives: its rows of ``dq``, and what it adds to ``dk_sum`` and ``dv_sum``.
+    """Gradients of a block of queries of one head: its rows of ``dq``, and its share of ``dk_sum`` and ``dv_sum``.
 
     Args:
         dout: (seqlen_q, head_dim_v).
@@ -283,7 +283,7 @@ def work(
     high: Array, bias: Array, scale: Array, softcap: float, words: Array, number: Array, parts: int, shared: Array,
     counter: Array,
 ) -> None:  # fmt: skip
-    """What one thread does: the heads that share keys, or a part of their queries, until there are none left.
+    """The work of one thread: the heads that share keys, or a part of their queries, until there are none left.
 
     The queries of a group of heads are cut into ``parts``. ``shared`` has the sums of dK and dV of each, (groups of
     heads * parts, both sizes), and is empty where there is one part. ``counter`` counts tasks and then, for each group

@@ -47,6 +47,6 @@ def intrinsic(function: Callable[..., Any]) -> Any:
 
 
 def chosen_by_types(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
-    """What ``function`` is in compiled code: what the decorated one returns for the types of the arguments."""
+    """Overloads ``function`` in compiled code by what the decorated one returns for the types of the arguments."""
     decorate: Any = numba.extending.overload(function, jit_options=OPTIONS)
     return decorate

@@ -217,7 +217,7 @@ def work(
     q: Array, k: Array, v: Array, out: Array, lse: Array, low: Array, high: Array, bias: Array, sinks: Array, scale:
     Array, softcap: float, words: Array, number: Array, partial: Array, state: Array, counter: Array,
 ) -> None:  # fmt: skip
-    """What one thread does: splits, until there are none left; and the merging of those whose last split it did.
+    """The work of one thread: splits, until there are none left; and the merging of those whose last split it did.
 
     ``partial`` is (groups of heads, splits, queries of a group, head_dim_v padded), and ``state``, with the largest
     score and the sum of weights, (groups of heads, splits, queries of a group, 2). ``counter`` counts tasks and then,

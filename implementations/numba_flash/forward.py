@@ -42,7 +42,7 @@ def bounds_of_tile(low: Array, high: Array, at: int, count: int) -> tuple[int, i
 
 
 class Scratch(NamedTuple):
-    """What a thread works in: room for a task of the size that :func:`shape_of_tasks` says.
+    """The scratch memory of a thread: room for a task of the size that :func:`shape_of_tasks` says.
 
     Attributes:
         qt: Q^T of each tile, (heads * tiles, head_dim, TILE), in words.
@@ -251,7 +251,7 @@ def work(
     q: Array, k: Array, v: Array, out: Array, lse: Array, low: Array, high: Array, bias: Array, sinks: Array, scale:
     Array, softcap: float, words: Array, number: Array, heads: int, tiles: int, counter: Array,
 ) -> None:  # fmt: skip
-    """What one thread does: tasks of ``heads`` heads and ``tiles`` tiles of each, until ``counter`` has no more.
+    """The work of one thread: tasks of ``heads`` heads and ``tiles`` tiles of each, until ``counter`` has no more.
 
     The other arguments are told in ``entry.py``.
     """

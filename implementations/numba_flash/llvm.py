@@ -58,7 +58,7 @@ def call(builder: ir.IRBuilder, name: str, returns: ir.Type, arguments: Sequence
 
 
 def suffix(of: ir.VectorType) -> str:
-    """What LLVM appends to the name of a function on such vectors."""
+    """The suffix of LLVM's names for functions on such vectors."""
     return f"v{of.count}{of.element.intrinsic_name}"
 
 

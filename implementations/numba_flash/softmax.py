@@ -1,4 +1,4 @@
-"""What happens to a tile of scores: the score modification, the mask, and one step of the online softmax.
+"""A tile of scores: the score modification, the mask, and one step of the online softmax.
 
 A tile holds the scores of some keys with up to ``TILE`` queries, **transposed**: ``s[key * TILE + query]``. So a
 register holds one key's scores with 16 queries, and everything that a softmax does along the keys (maximum, sum) is

@@ -1,4 +1,4 @@
-"""What the processor offers that code is compiled for: chosen once, when the kernels are imported.
+"""The processor that code is compiled for: chosen once, when the kernels are imported.
 
 Numba compiles for the processor that it runs on, unless ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` name another.
 """

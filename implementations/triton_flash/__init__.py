@@ -77,7 +77,7 @@ def prepare(case: Case, operands: Operands) -> Any:
 
 @flash.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What takes the interpreter too long, and what no tile size fits."""
+    """Why the kernels cannot run the case in reasonable time, or ``None``."""
     if max(case.head_dim, case.head_dim_v) > WIDEST_HEAD:
         return f"its tiles hold whole heads, of at most {WIDEST_HEAD} dims"
     if device != "cpu":

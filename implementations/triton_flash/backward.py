@@ -60,7 +60,7 @@ def deltas(
 
 @triton.jit
 def slope_of(raw, scoring):
-    """What a cap does to the gradient of a score."""
+    """The derivative of a capped score."""
     capped = tanh(raw * (scoring.scale / scoring.softcap))
     return 1.0 - capped * capped
 

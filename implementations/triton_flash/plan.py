@@ -1,4 +1,4 @@
-"""What is settled before the first call of a case: bounds of the mask, kernels, tile sizes."""
+"""The plan of a case, made before its first call: bounds of the mask, kernels, tile sizes."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ class Plan:
         return self.tiles.Strides(*tensor.stride())
 
     def __str__(self) -> str:
-        """What runs, for a record."""
+        """The kernels that run, for a record."""
         loads = "tensor descriptors" if self.tma else "pointers"
         return f"{', '.join(f'{kernel} {config}' for kernel, config in self.used.items())}; {loads}"
 
     def source(self, tensor: Tensor, rows: int, columns: int) -> Any:
-        """What a kernel loads tiles of (rows, columns) from."""
+        """The source of a kernel's tiles of (rows, columns)."""
         if not self.tma:
             return tensor
         from triton.tools.tensor_descriptor import TensorDescriptor
@@ -138,7 +138,7 @@ class Plan:
         return candidates(kernel, *dims, self.element_bytes, rows, 4 if self.case.score_mod == "relative_bias" else 0)
 
     def _kind(self, kernel: Kernel) -> tuple[Any, ...]:
-        """What the best tile sizes depend on: the lengths only by their order of magnitude."""
+        """The key of the best tile sizes: lengths count only by their order of magnitude."""
         case = self.case
         magnitude = tuple(length.bit_length() for length in (case.batch * case.heads_q, case.seqlen_q, case.seqlen_kv))
         dims = (case.head_dim, case.head_dim_v, self.size.group)
@@ -194,7 +194,7 @@ def rule_of(case: Case, tiles: Any) -> Any:
 
 
 def mod_of(case: Case, tiles: Any) -> Any:
-    """What kernels do to a score."""
+    """The score modification as kernels take it."""
     named = {"softcap": tiles.SOFTCAP, "alibi": tiles.ALIBI, "relative_bias": tiles.RELATIVE}
     return named.get(case.score_mod, tiles.PLAIN)
 

@@ -1,4 +1,4 @@
-"""What the kernels of ``triton/flash`` have in common: arguments, tiles, masks, scores.
+"""The parts that the kernels of ``triton/flash`` share: arguments, tiles, masks, scores.
 
 Imported by the call that needs it, never by a listing. The kernels stand on one property of attnbench's masks: a query
 sees one run of neighbouring keys, and, because both ends of that run only ever move forwards, a key is seen by one run
@@ -15,7 +15,7 @@ import triton.language as tl
 ALL, CAUSAL, LISTED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 """How a kernel learns which keys a query sees: all of them, those up to its own place, or from lists."""
 PLAIN, SOFTCAP, ALIBI, RELATIVE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
-"""What is done to a scaled score. (A sink is no score: it is a start value of the softmax.)"""
+"""The modification of a scaled score. (A sink is no score: it is a start value of the softmax.)"""
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 

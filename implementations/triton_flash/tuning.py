@@ -63,7 +63,7 @@ def width_of(head_dim: int, head_dim_v: int) -> int:
 def candidates(
     kernel: Kernel, head_dim: int, head_dim_v: int, element_bytes: int, rows: int = 1, score_bytes: int = 0
 ) -> list[Config]:
-    """What is worth trying, the seed first.
+    """The configurations worth trying, the seed first.
 
     Inputs wider than 16 bits have smaller tiles, and fewer on their way. Tiles are halved, along the keys first,
     until all that is on its way fits into shared memory.
@@ -130,7 +130,7 @@ class NothingRunsError(RuntimeError):
 
 
 _chosen: dict[Hashable, Config] = {}
-"""What was found for a kind of case, for the process's further cases of that kind."""
+"""The best configuration of a kind of case, for the process's further cases of that kind."""
 
 
 def choose(

@@ -67,7 +67,7 @@ def require_comparable(baseline: RunFile, *, machine_key: str, threads: int) -> 
 
 
 def stored_rules(rules: Rules) -> Rules:
-    """What is tolerated against a stored baseline: twice as much."""
+    """The rules against a stored baseline: each tolerance is doubled."""
     return dataclasses.replace(rules, delta=2 * rules.delta)
 
 
@@ -185,7 +185,7 @@ def _logs(sides: Sequence[SideOfCell]) -> Matrix:
 
 
 def _common(moved: float | None, rules: Rules) -> list[Verdict]:
-    """What all cells have in common is the machine or the code, and nobody can tell which."""
+    """A note on the change that all cells share: the machine's or the code's, which one run cannot tell apart."""
     if moved is None:
         return []
     large = abs(moved) > math.log1p(rules.delta)

@@ -37,7 +37,7 @@ class CalibrationError(ValueError):
 
 
 class CellNoise(BaseModel):
-    """What the noise of a cell is."""
+    """The noise of a cell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GatePlan:
-    """What a gate compares, and how."""
+    """The two sides of a gate, and how they are compared."""
 
     sides: dict[SideName, Side]
     request: Request
@@ -301,7 +301,7 @@ def _measured(first: Observed, fresh: Observed | None, decided: Decided) -> Obse
 
 
 def side_facts(side: Side, rounds: Sequence[Round], name: SideName) -> SideFacts:
-    """What a side was, with the hashes of its implementations."""
+    """A side as the result describes it, with the hashes of its implementations."""
     implementations: dict[str, dict[str, Any]] = rounds[0].of(name).header.implementations if rounds else {}
     return SideFacts(
         label=side.label,
@@ -325,7 +325,7 @@ def _relative(path: str, folder: Path) -> str:
 
 
 def notes(verdicts: Sequence[Verdict]) -> list[str]:
-    """What a reader must know before believing the verdicts."""
+    """Notes that qualify the verdicts."""
     said = []
     blunt = [one for one in verdicts if one.detectable is not None and one.delta and one.detectable > 2 * one.delta]
     if blunt:

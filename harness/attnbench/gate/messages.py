@@ -26,7 +26,7 @@ def change(ratio: float) -> str:
 
 
 def of_time(decided: Decided, base_ns: float | None, head_ns: float | None, of_what: str = "pairs of processes") -> str:
-    """What was found of a cell's time; ``of_what`` are the things that the estimate rests on."""
+    """A sentence on a cell's time; ``of_what`` names what the estimate rests on, such as pairs of processes."""
     low, high = decided.effect.interval()
     interval = f"[{percent(low - 1)}, {percent(high - 1)}]"
     estimate = f"{percent(decided.effect.ratio - 1)} {interval}"
@@ -51,7 +51,7 @@ def below_floor(decided: Decided, floor_ns: float, base_ns: float, head_ns: floa
 
 
 def of_memory(base: float, head: float, word: str) -> str:
-    """What was found of a cell's peak memory."""
+    """A sentence on a cell's peak memory."""
     if word == "same":
         return f"no change of peak memory: {size(head)}"
     more = "more" if head > base else "less"
@@ -59,7 +59,7 @@ def of_memory(base: float, head: float, word: str) -> str:
 
 
 def of_growth(growth: ScalingChange, word: str, longest: int, tolerated: float) -> str:
-    """What was found of a quantity's growth."""
+    """A sentence on how a quantity grows."""
     what = growth.quantity if growth.quantity == "time" else "peak memory"
     base, head = growth.exponents
     perhaps = "perhaps " if word == "ambiguous" else ""
@@ -91,7 +91,7 @@ def _term(term: Steeper, beside: Interval | None, longest: int) -> str:
 
 
 def _farther(term: Steeper, beside: Interval | None, longest: int) -> str:
-    """What becomes of it at longer lengths, where the law beside it is known."""
+    """A sentence on longer lengths, where the law of the rest is known."""
     if beside is None:
         return ""
     share = term.share * FARTHER ** (term.added.value - beside.value)
@@ -99,7 +99,7 @@ def _farther(term: Steeper, beside: Interval | None, longest: int) -> str:
 
 
 def of_outcome(base: SideOfCell, head: SideOfCell, word: str) -> str:
-    """What became of a cell that is not ok on both sides."""
+    """A sentence on a cell that is not ok on both sides."""
     then = "" if base.status == "ok" else f": {base.why}"
     if word == "wrong":
         before = "it was right on base" if base.status == "ok" else f"on base it was {base.status} as well"

@@ -37,7 +37,7 @@ class Waived(_Data):
 
 
 class Verdict(_Data):
-    """What the gate says of one metric of one cell."""
+    """The gate's verdict on one metric of one cell."""
 
     case_id: str | None = Field(description="null for what all cells have in common.")
     implementation: str | None
@@ -81,7 +81,7 @@ class Verdict(_Data):
 
 
 class SideFacts(_Data):
-    """What was compared."""
+    """One side of the comparison."""
 
     label: str
     kind: str

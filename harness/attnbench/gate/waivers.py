@@ -51,7 +51,7 @@ class Waiver(BaseModel):
     implementation: str = Field(min_length=1)
     metric: Literal["time", "memory", "exponent", "outcome"]
     of: Literal["time", "memory"] | None = None
-    """What grows; of an exponent only."""
+    """The quantity that grows; of an exponent only."""
     device: str = "cpu"
     ceiling: Annotated[float | None, BeforeValidator(_as_share), Field(gt=0)] = None
     expires: datetime.date

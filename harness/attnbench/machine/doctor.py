@@ -1,4 +1,4 @@
-"""What ``attnbench doctor`` says: what is here, what is missing, and what to do about it.
+"""``attnbench doctor``: what is here, what is missing, and the remedy.
 
 Pure: everything that it judges is handed in, so that a report can be made of any machine, also of a stored header's.
 """
@@ -33,12 +33,12 @@ class Missing:
     """Names of all that share the reason."""
     reason: str
     remedy: str | None
-    """What to do about it; ``None`` where nothing simple helps."""
+    """The remedy; ``None`` where nothing simple helps."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found."""
+    """The doctor's findings."""
 
     machine: dict[str, str]
     """Label and fact, in the order of printing."""
@@ -86,7 +86,7 @@ def diagnose(
 
 
 def remedy(reason: str, extras: Mapping[str, Mapping[str, str | None]], system: str) -> str | None:
-    """What to do about a reason, or ``None`` where nothing simple helps.
+    """The remedy for a reason, or ``None`` where nothing simple helps.
 
     Args:
         reason: a sentence of the registry, of the devices, or of this module.

@@ -1,4 +1,4 @@
-"""What a run's header says of the machine that it ran on. Absent is ``None``."""
+"""The machine as a run's header describes it. Absent is ``None``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def environment() -> dict[str, Any]:
 
 
 def lasting(here: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`environment` described, without what changes from minute to minute, for comparing two of them."""
+    """The lasting part of what :func:`environment` describes, for comparing two machines."""
     gpus_then = [
         {name: value for name, value in gpu.items() if name not in _PASSING_OF_A_GPU} for gpu in here.get("gpus") or []
     ]

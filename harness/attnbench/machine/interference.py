@@ -1,4 +1,4 @@
-"""What disturbs a measurement: counted around a timed window, and seen beforehand in the environment."""
+"""Interference with a measurement: counted around a timed window, and seen beforehand in the environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOT_C = 75
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """What the operating system has counted so far; ``None`` where it does not count."""
+    """The operating system's counters; ``None`` where it does not count."""
 
     involuntary_switches: int | None
     major_faults: int | None
@@ -35,7 +35,7 @@ class Counters:
 
 @dataclasses.dataclass(frozen=True)
 class Interference:
-    """What happened between two readings of the counters; ``None`` where the system does not count."""
+    """The difference of two readings; ``None`` where the system does not count."""
 
     involuntary_switches: int | None
     """How often this process was put aside for another one."""
@@ -60,7 +60,7 @@ def read_counters(root: Path = Path("/")) -> Counters:
 
 
 def interference(before: Counters, after: Counters) -> Interference:
-    """What happened from one reading to the other."""
+    """The difference of two readings of the counters."""
     steal_share = None
     # A window shorter than a clock tick (10 ms) has no share of anything.
     if before.ticks and after.ticks and after.ticks[1] > before.ticks[1]:
@@ -75,7 +75,7 @@ def interference(before: Counters, after: Counters) -> Interference:
 
 
 def warnings(here: Mapping[str, Any]) -> list[str]:
-    """What a person should know of the machine before believing its numbers, in plain sentences.
+    """Sentences on what makes this machine's numbers less reliable.
 
     Args:
         here: what :func:`attnbench.machine.environment.environment` gave; what is absent or ``None`` warns of nothing.

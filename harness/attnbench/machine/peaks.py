@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured: matrix products per dtype, and copying memory.
+"""This machine's peaks, measured: matrix products per dtype, and copying memory.
 
 Tables of data sheets rot, and power caps and neighbours lower what they promise; so percent of peak is percent of
 what the same machine did in the same run, on random data (zeros need less power and run faster than data do).
@@ -32,7 +32,7 @@ _LEAST_COPY_BYTES = 2**28
 
 
 class PeakRates(TypedDict):
-    """What :func:`find_peaks` finds."""
+    """The rates that :func:`find_peaks` measures."""
 
     tflops: dict[str, float]
     """By dtype, those that could be measured."""
@@ -48,7 +48,7 @@ class PeakRates(TypedDict):
 
 
 class Peaks(PeakRates):
-    """What :func:`measure_peaks` answers; with ``failed`` set nothing was measured."""
+    """The answer of :func:`measure_peaks`; with ``failed`` set nothing was measured."""
 
     device: str
     threads: int

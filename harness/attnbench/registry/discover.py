@@ -45,7 +45,7 @@ class Origin:
     """Module name, path of a file, or ``module:attribute``."""
 
     def __str__(self) -> str:
-        """What a person calls this place."""
+        """The place in words."""
         return {"module": "module ", "file": "file ", "entry_point": "entry point "}[self.kind] + self.target
 
 
@@ -176,7 +176,7 @@ def implementations_of(module: ModuleType) -> list[Implementation]:
 
 
 def describe(origin: Origin, module: ModuleType) -> list[Found]:
-    """What a module that has been imported declares."""
+    """The implementations that an imported module declares."""
     attribute = origin.target.partition(":")[2] if origin.kind == "entry_point" else ""
     source_hash = hash_of_source(module.__file__)
     return [
@@ -215,7 +215,7 @@ def _version(origin: Origin) -> str | None:
 
 
 def _unavailable(one: Implementation) -> str | None:
-    """What is missing on this machine, asked without importing it."""
+    """The first requirement that this machine does not meet, or ``None``; nothing is imported."""
     from attnbench.machine.hardware.devices import device_unavailable
 
     reasons = [device_unavailable(device) for device in one.declaration.devices]

@@ -1,4 +1,4 @@
-"""What an implementation says of itself, and the decorator with which it says it.
+"""The declaration of an implementation, and the decorator that makes it.
 
 The decorator fills no registry: it only turns the function into an :class:`Implementation`. Whoever looks for
 implementations looks into modules (:mod:`attnbench.registry.discover`), so importing one has no side effect.

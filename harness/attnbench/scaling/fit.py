@@ -58,7 +58,7 @@ class Cliff:
     """Of the outlier, or the first one beyond a step."""
     kind: Kind
     factor: float
-    """What the law has to be multiplied by: at this length, or from it on."""
+    """The factor on the law: at this length, or from it on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

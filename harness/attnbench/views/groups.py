@@ -43,7 +43,7 @@ class Group:
 
     @property
     def axis(self) -> str:
-        """What the length is the length of."""
+        """The axis that grows: ``seqlen`` or ``seqlen_kv``."""
         return "seqlen" if self.seqlen_q is None else "seqlen_kv"
 
     @property

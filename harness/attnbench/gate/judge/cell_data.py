@@ -1,4 +1,4 @@
-"""What rounds saw of each cell: from run files to statuses, log ratios and memory."""
+"""The data of each cell over all rounds: statuses, log ratios and memory, read from run files."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class SideOfCell:
 
     @property
     def resolution_bytes(self) -> int:
-        """What the method reads for an empty call: the median of the processes."""
+        """The reading of an empty call: the median of the processes."""
         read = [r["memory_resolution_bytes"] for r in self.records if r and r["memory_resolution_bytes"] is not None]
         return round(statistics.median(read)) if read else 0
 

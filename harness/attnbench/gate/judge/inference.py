@@ -34,7 +34,7 @@ _SMALLEST_SHARE = 1e-5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prior:
-    """What the variances of all cells say of any one: a scaled inverse chi-square distribution."""
+    """The prior of a cell's variance, fitted to all cells: a scaled inverse chi-square distribution."""
 
     df: float
     """How many degrees of freedom it is worth: 0 where it says nothing, infinite where all cells are alike."""

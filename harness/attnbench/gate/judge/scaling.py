@@ -28,11 +28,11 @@ TIME_FLOOR_NS = {"cpu": 5_000.0, "cuda": 1_000.0}
 MEMORY_FLOOR_BYTES = 64 * 2**10
 
 ANOTHER_LAW = 0.5
-"""What head adds follows another law than base where its exponent is higher by more than this."""
+"""An exponent of head's extra cost above base's by more than this is another law."""
 FARTHER = 8
 """A sentence tells what becomes of a steeper term at so many times the longest length."""
 USUAL = {"time": 2.0, "memory": 1.0}
-"""What attention cannot do without, where base's own growth is not seen: n^2 products, n outputs."""
+"""The least growth of attention, where base's own is not seen: n^2 products, n outputs."""
 _SEEN = 2
 """A peak of more than so many times the method's resolution is read nearly the same in each process."""
 _FOLLOWS_THE_LENGTH = ("seqlen_q", "seqlen_kv", "prefix_len", "document_lengths", "kv_lengths")
@@ -68,19 +68,19 @@ class Series:
 
     @property
     def axis(self) -> str:
-        """What the length is the length of."""
+        """The axis that grows: ``seqlen`` or ``seqlen_kv``."""
         return "seqlen" if _is_square(self.longest) else "seqlen_kv"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Steeper:
-    """What one side has more than the other, where it grows by another law than the rest."""
+    """The cost that one side has on top of the other, where it grows by another law than the rest."""
 
     added: Interval
     """Its exponent between a quarter of the longest length and that; without an upper end (infinite) where it is not
     told from nothing at the quarter."""
     share: float
-    """What it is at the longest length, as a share of the rest."""
+    """Its share of the rest at the longest length."""
     sure: bool
     """Whether the whole interval lies above what would be the same law."""
 
@@ -210,7 +210,7 @@ def growth_again(series: Series, quantity: Quantity, fresh: Mapping[CellKey, Obs
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extra:
-    """What one side has more than the other at a length."""
+    """The cost that one side has on top of the other at a length."""
 
     length: int
     value: float
@@ -298,7 +298,7 @@ def _apart(one: Scaling | Refusal, other: Scaling | Refusal) -> bool:
 
 
 def _floor(longest: Observed, quantity: Quantity) -> float:
-    """What a difference must exceed to count, as of a single cell."""
+    """The least difference that counts, as for a single cell."""
     if quantity == "time":
         return TIME_FLOOR_NS.get(longest.key[2], 0.0)
     return max(float(MEMORY_FLOOR_BYTES), 2 * _resolution(longest))
@@ -338,6 +338,6 @@ def _is_square(cell: Observed) -> bool:
 
 
 def _family(cell: Observed) -> tuple[object, ...]:
-    """What the cells of a series have in common; where there are fewer queries than keys, the queries, too."""
+    """The key that the cells of a series share: all but their lengths, and seqlen_q where only the keys grow."""
     case = {name: value for name, value in dataclasses.asdict(cell.case).items() if name not in _FOLLOWS_THE_LENGTH}
     return (cell.key[1], cell.key[2], None if _is_square(cell) else cell.case.seqlen_q, *case.values())

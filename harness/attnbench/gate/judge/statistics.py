@@ -35,7 +35,7 @@ LEAST_SENTINELS_TO_CENTRE = 10
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What the gate tolerates, and how hard it looks."""
+    """The tolerances of the gate, and its numbers of rounds."""
 
     delta: float = 0.03
     """Changes up to this share of 1 are tolerated, in both directions."""
@@ -55,12 +55,12 @@ class Rules:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Screened:
-    """What the first stage saw."""
+    """The result of the first stage."""
 
     effects: list[Effect | None]
     """Centred; ``None`` for cells with too few pairs."""
     shift: Effect | None
-    """What all cells had in common; ``None`` where there were too few cells to tell."""
+    """The change that all cells share; ``None`` with too few cells to tell."""
     suspects: dict[int, Direction]
     shift_suspect: Direction | None
 

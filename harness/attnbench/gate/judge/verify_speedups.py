@@ -71,7 +71,7 @@ def other_inputs(cell: Observed) -> str:
 
 
 def believed(one: Verdict, record: Fields | None) -> Verdict:
-    """What the check makes of a speed-up."""
+    """The verdict on a speed-up after its check."""
     if record is None:
         return _spoiled(one, "invalid", "the check on other inputs gave no record")
     if record["status"] == "ok":

@@ -1,4 +1,4 @@
-"""What a side is, asked of its own interpreter once: which implementations it has, and the header of its run files.
+"""Describes a side from its own interpreter, once: its implementations, and the header of its run files.
 
 ``python -P -m attnbench.gate.measure.probe REQUEST.json HEADER.json``
 """

@@ -1,4 +1,4 @@
-"""What a side of the gate is made from: a git revision, a directory, a wheel, or a plug-in file."""
+"""The source of a side of the gate: a git revision, a directory, a wheel, or a plug-in file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SideSource:
 
 
 def resolve(ref: str, here: Path) -> SideSource:
-    """What a REF of the command line names.
+    """The source that a REF of the command line names.
 
     ``FILE.py`` is a plug-in and ``FILE.whl`` a wheel. ``.``, ``..`` and whatever begins with ``./``, ``../`` or ``/``
     is a directory. Anything else is a revision of the repository around ``here`` if git knows it, and a directory
@@ -79,7 +79,7 @@ def require_committed(head: SideSource) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str | None:
-    """What git answers, or ``None`` where it refuses or is not there."""
+    """The answer of git, or ``None`` where it refuses or is not installed."""
     command = ["git", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What a container or a service may use: limits of Linux control groups, versions 1 and 2.
+"""The limits of Linux control groups, versions 1 and 2, on a container or a service.
 
 A limit holds for a group and all groups below it, so the smallest on the way to the root is the one that counts.
 See the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.

@@ -1,4 +1,4 @@
-"""What the processor is, and how busy: model, cores, instructions, caches, clock, load."""
+"""The processor: model, cores, instructions, caches, clock, load."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _flags(root: Path) -> set[str] | None:
 
 @functools.cache
 def _asked_elsewhere() -> dict[str, Any]:
-    """What other systems than Linux on x86 answer; it takes a moment, because cpuinfo starts processes to ask them."""
+    """The processor on systems other than Linux on x86; slow, because cpuinfo starts processes to ask."""
     import cpuinfo
 
     try:

@@ -41,7 +41,7 @@ class DeltaMissing(Explicit):
 
 
 class DeltaOfNextRow(Explicit):
-    """What is subtracted belongs to the row above."""
+    """The row sum that is subtracted belongs to the row above."""
 
     def delta(self, dout: Tensor, out: Tensor) -> Tensor:
         return super().delta(dout, out).roll(1, 2)

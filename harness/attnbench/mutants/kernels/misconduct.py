@@ -43,7 +43,7 @@ class ValuesAssumedContiguous(Steps):
 
 
 class _ForwardOnly(Steps):
-    """What autograd would refuse, or undo, in a pass that records gradients."""
+    """A mistake in the forward pass alone: autograd would refuse or undo it."""
 
     modes = ("forward",)
 
@@ -62,7 +62,7 @@ class OutputOfPreviousCall(_ForwardOnly):
 
 
 class OutputCached(_ForwardOnly):
-    """What was computed for these addresses is returned again, whatever lies there now."""
+    """The result for these addresses is returned again, whatever lies there now."""
 
     def __init__(self) -> None:
         self._results: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}

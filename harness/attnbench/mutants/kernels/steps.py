@@ -29,7 +29,7 @@ TILE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What does not depend on Q, K and V."""
+    """The parts that do not depend on Q, K and V."""
 
     hidden: Tensor | None  # (batch or 1, 1, seqlen_q, seqlen_kv)
     bias: Tensor | None  # (1, heads_q, seqlen_q, seqlen_kv)
@@ -65,7 +65,7 @@ class Steps:
         return None if case.mask == "none" else dense_mask(case)
 
     def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-        """What is added to the scores."""
+        """The bias that is added to the scores."""
         return dense_bias(case, table)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -170,7 +170,7 @@ class Tiled(Steps):
         return torch.maximum(top, of_tile)
 
     def rescaling(self, top: Tensor, finite: Tensor) -> Tensor:
-        """What sums so far are multiplied with when the largest score grows."""
+        """The factor that rescales the sums so far when the largest score grows."""
         import torch
 
         return torch.exp(top - finite)
@@ -242,7 +242,7 @@ class Explicit(Steps):
         return gradient.reshape(b, case.heads_kv, -1, n, d).sum(2)
 
     def product_over_queries(self, weights: Tensor, other: Tensor, case: Case) -> Tensor:
-        """What every query adds to each key: (..., seqlen_kv, columns)."""
+        """The contribution of every query to each key, summed: (..., seqlen_kv, columns)."""
         return weights.transpose(-1, -2) @ other
 
     def weights_of_dv(self, weights: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ class Explicit(Steps):
         return dout
 
     def gradients(self, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is handed out."""
+        """The tensors that the call returns."""
         return dq, dk, dv
 
 
