@@ -96,3 +96,27 @@ def test_a_writer_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, tmp_path / "run.jsonl"], check=False)
     assert done.returncode == -9
     assert [line["n"] for line in lines(tmp_path / "run.jsonl")] == list(range(50))
+
+
+def test_an_interrupt_at_any_moment_stores_no_line_twice_and_tears_none(tmp_path: Path) -> None:
+    program = (
+        "import random, signal, sys; from pathlib import Path; from attnbench.store.writer import RunWriter\n"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+        "writer, interrupts = RunWriter.create(Path(sys.argv[1])), 0\n"
+        "for n in range(400):\n"
+        "    try:\n"
+        "        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-3))\n"
+        "        writer.append({'n': n, 'filler': 'x' * 1000})\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "    except KeyboardInterrupt:\n"
+        "        interrupts += 1\n"
+        "writer.append({'n': 400})\n"
+        "print(interrupts)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "run.jsonl"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    stored = [line["n"] for line in lines(tmp_path / "run.jsonl")]
+    interrupts = int(done.stdout)
+    assert interrupts > 0
+    assert stored == sorted(set(stored))
+    assert len(stored) >= 401 - interrupts, "what was not interrupted is stored"

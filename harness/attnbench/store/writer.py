@@ -15,13 +15,22 @@ class RunWriter:
 
     A line that cannot be stored (a full disk, say) is taken back off the file, kept, and tried again with the next
     one, so that no earlier line is ever damaged. ``pending`` holds what is still not stored; ``problem`` says why.
+    An exception out of a signal handler, such as ``KeyboardInterrupt``, may end :meth:`append` anywhere: the line is
+    then stored once, by the next :meth:`append`.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
-        self.pending: list[bytes] = []
         self.problem: str | None = None
         self._fd = fd
+        # Where an attempt to store the first pending line began, or None; and all pending lines. Both change in one
+        # assignment, which no interrupt divides.
+        self._state: tuple[int | None, tuple[bytes, ...]] = (None, ())
+
+    @property
+    def pending(self) -> tuple[bytes, ...]:
+        """Lines that are not stored yet."""
+        return self._state[1]
 
     @classmethod
     def create(cls, path: Path, *, force: bool = False) -> RunWriter:
@@ -45,16 +54,21 @@ class RunWriter:
 
     def append(self, line: dict[str, Any]) -> None:
         """Store a line, together with those that could not be stored before. Never raises for a full disk."""
-        self.pending.append(json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n")
+        data = json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        self._state = (self._state[0], (*self.pending, data))
         while self.pending:
-            end = os.lseek(self._fd, 0, os.SEEK_END)
+            began, (first, *others) = self._state
+            if began is None:
+                began = os.lseek(self._fd, 0, os.SEEK_END)
+                self._state = (began, self.pending)
             try:
-                self._write(self.pending[0])
+                os.ftruncate(self._fd, began)  # an interrupted attempt may have left a part, or all of it
+                self._write(first)
             except OSError as error:
                 self.problem = f"{self.path} cannot be written: {error.strerror}"
-                os.ftruncate(self._fd, end)
+                os.ftruncate(self._fd, began)
                 return
-            self.pending.pop(0)
+            self._state = (None, tuple(others))
         self.problem = None
 
     def _write(self, data: bytes) -> None:
