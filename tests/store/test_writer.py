@@ -113,7 +113,9 @@ def test_an_interrupt_at_any_moment_stores_no_line_twice_and_tears_none(tmp_path
         "writer.append({'n': 400})\n"
         "print(interrupts)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, tmp_path / "run.jsonl"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "run.jsonl"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     stored = [line["n"] for line in lines(tmp_path / "run.jsonl")]
     interrupts = int(done.stdout)
