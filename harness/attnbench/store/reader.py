@@ -31,6 +31,9 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 """How a line of schema n becomes one of schema n + 1."""
 
+CELL = ("case_id", "implementation", "device", "replicate")
+"""Fields that name a cell."""
+
 _STATUSES = frozenset(get_args(Status))
 _REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())
 _BLANK: dict[str, Any] = {
@@ -97,7 +100,7 @@ def _read_run(name: str) -> RunFile:
     if not texts:
         raise RunFileError(f"{name} is not a run file: it has no complete line")
     header = _header(name, texts[0])
-    records: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+    records: dict[tuple[str, ...], dict[str, Any]] = {}
     surplus = 0
     footers: list[Footer] = []
     for number, text in enumerate(texts[1:], start=2):
@@ -105,7 +108,7 @@ def _read_run(name: str) -> RunFile:
         kind = line.get("kind")
         if kind == "record":
             record = _record(name, number, line)
-            key = (record["case_id"], record["implementation"], record["device"], record["replicate"])
+            key = tuple(str(record[name]) for name in CELL)
             surplus += key in records
             records.setdefault(key, record)
         elif kind == "footer":
