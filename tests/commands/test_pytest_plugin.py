@@ -37,7 +37,7 @@ def run_pytest(folder: Path, *arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     # A worker of pytest-xdist times nothing; this pytest is none, even where the one that runs these tests is.
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -1,15 +1,11 @@
-"""``run`` and ``check`` as scripts see them: stdout, exit codes, files, interruption and resumption."""
+"""``run`` and ``check`` as scripts see them: stdout, exit codes, files."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -127,37 +123,6 @@ def test_replicates_are_fresh_processes(attnbench: Command) -> None:
     assert [record["replicate"] for record in records_of(attnbench.folder / "b.jsonl")] == [0, 1, 2]
 
 
-@pytest.fixture
-def in_the_foreground() -> Iterator[None]:
-    """Commands get Ctrl-C, as on a terminal: what a shell starts in the background ignores it, and so would they."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("in_the_foreground")
-def test_ctrl_c_keeps_what_was_measured_and_the_printed_line_resumes_it(attnbench: Command) -> None:
-    many = ("-a", "seqlen=16,17,18,19,20,21,22,23", "--replicates", "4")
-    command = [sys.executable, "-m", "attnbench", "run", *FEW, *many, "--peaks", "none", "--out", "run.jsonl"]
-    process = subprocess.Popen(command, cwd=attnbench.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    path = attnbench.folder / "run.jsonl"
-    wait_for(lambda: path.exists() and path.read_text().count('"kind":"record"') >= 3)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    before = records_of(path)
-    assert 3 <= len(before) < 32
-    assert f"attnbench run --resume {path.name}" in said
-
-    finished = attnbench("run", "--resume", "run.jsonl")
-    assert finished.code == 0, finished.err
-    after = records_of(path)
-    assert after[: len(before)] == before
-    cells = [(record["case_id"], record["replicate"]) for record in after]
-    assert len(cells) == len(set(cells)) == 32
-    assert "nothing to resume" in attnbench("run", "--resume", "run.jsonl").err
-
-
 def test_a_run_that_was_killed_is_resumed_behind_its_torn_line(attnbench: Command) -> None:
     attnbench("check", *FEW, "-a", "seqlen=16,17,18", "--out", "run.jsonl")
     path = attnbench.folder / "run.jsonl"
@@ -185,35 +150,6 @@ def test_on_a_full_disk_the_run_ends_with_its_earlier_records_whole(attnbench: C
     finished = attnbench("run", "--resume", "run.jsonl")
     assert finished.code == 0
     assert len(records_of(attnbench.folder / "run.jsonl")) == 24
-
-
-def test_workers_die_with_a_run_that_is_killed(attnbench: Command) -> None:
-    hang = ("-p", str(PLUGINS / "faults.py"), "-i", "faults/hang", "-a", "seqlen=64", "-a", "head_dim=8")
-    process = subprocess.Popen([sys.executable, "-m", "attnbench", "check", *hang], cwd=attnbench.folder)
-    wait_for(lambda: len(children(process.pid)) >= 2)
-    workers = children(process.pid)
-    process.kill()
-    process.wait()
-    wait_for(lambda: not [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists() and not is_zombie(pid)])
-
-
-def wait_for(condition: object, timeout_s: float = 60) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_a_run_needs_no_home_and_no_git(attnbench: Command) -> None:

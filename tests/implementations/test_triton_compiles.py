@@ -54,7 +54,6 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     return dict(zip(JOBS, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-@pytest.mark.timeout(300)  # the first one waits for all of them
 @pytest.mark.parametrize("name", JOBS)
 def test_it_compiles_and_fits_into_shared_memory(name: str, kernels: dict[str, list[dict[str, Any]]]) -> None:
     assert kernels[name]

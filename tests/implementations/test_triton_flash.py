@@ -132,7 +132,6 @@ def expect_agreement(case: Case, path: Path) -> None:
         assert disagreement(case, dict(found), answer_of(case)) is None
 
 
-@pytest.mark.timeout(300)  # the first one waits for all of them
 @pytest.mark.parametrize("case", CASES, ids=lambda case: job_name(case, ""))
 def test_it_agrees_with_the_definition(case: Case, outputs: Path) -> None:
     expect_agreement(case, outputs / f"{job_name(case, '')}.npz")

@@ -45,11 +45,11 @@ def test_another_attnbench_is_waited_for_and_the_user_told(nvml: NVML, tmp_path:
     def measure() -> None:
         with FileLock(path):
             held.set()
-            may_end.wait(10)
+            may_end.wait(600)
 
     other = threading.Thread(target=measure)
     other.start()
-    held.wait(10)
+    held.wait(600)
     said: list[str] = []
 
     def say(sentence: str) -> None:
@@ -57,7 +57,7 @@ def test_another_attnbench_is_waited_for_and_the_user_told(nvml: NVML, tmp_path:
         may_end.set()  # only now does the other one end
 
     with devices_to_ourselves(["cuda"], say, tmp_path):
-        other.join(10)
+        other.join(600)
         assert not other.is_alive()
     assert said == [f"another attnbench measures on this GPU: waiting for it ({path})"]
 

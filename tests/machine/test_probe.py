@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def answer(code: str, timeout_s: float = 60) -> dict[str, Any]:
+def answer(code: str, timeout_s: float = 600) -> dict[str, Any]:
     return answer_of([sys.executable, "-c", code], os.environ, timeout_s)
 
 
@@ -41,7 +41,7 @@ def test_a_probe_that_fails_says_how(code: str, reason: str) -> None:
 
 
 def test_a_probe_that_hangs_is_ended() -> None:
-    assert answer("import time; time.sleep(60)", timeout_s=1) == {"failed": "the probe took more than 1 s"}
+    assert answer("import time; time.sleep(600)", timeout_s=1) == {"failed": "the probe took more than 1 s"}
 
 
 def test_a_probe_that_cannot_be_started_says_so() -> None:

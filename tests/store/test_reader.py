@@ -97,6 +97,19 @@ def test_a_run_that_was_killed_says_what_is_missing(file: Write) -> None:
     assert run.warnings == [f"{run.path} is incomplete: 2 of 3 planned records are there"]
 
 
+def test_a_cell_counts_once_however_many_records_it_has(file: Write) -> None:
+    again = changed(LINES[1], record_id="another", time_median_ns=1.0)
+    run = read_run(file(*LINES[:3], again, LINES[2]))
+    assert run.records == read_run(file(*LINES[:3])).records
+    assert not run.is_complete
+    assert run.warnings == [
+        f"{run.path} has more than one record of a cell: the first of each counts, and 2 are left out",
+        f"{run.path} is incomplete: 2 of 3 planned records are there",
+    ]
+    replicates = [changed(LINES[1], replicate=replicate) for replicate in range(3)]
+    assert len(read_run(file(LINES[0], *replicates)).records) == 3
+
+
 def test_a_resumed_run_has_a_footer_for_each_sitting(file: Write) -> None:
     interrupted = changed(LINES[-1], interrupted=True, wall_s=2.0)
     run = read_run(file(LINES[0], LINES[1], interrupted, LINES[2], LINES[3], LINES[-1]))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-_START_S = 60.0
-_ANSWER_S = 60.0
+_START_S = 600.0
+_ANSWER_S = 600.0
 
 
 class Chromium:

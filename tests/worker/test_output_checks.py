@@ -32,7 +32,8 @@ MISCONDUCT = {
     # Or what was there when it returned is judged, where the system lets it go on too late to be seen.
     "goes-on-after-it-returned": "what a call returned was changed afterwards|instead of",
     "returns-a-lazy-tensor": "the call returned Lazy as out, not a torch.Tensor",
-    "leaves-a-row-unwritten": "out is nan where",
+    # Or, of a call before memory is poisoned, what happened to lie there.
+    "leaves-a-row-unwritten": "out is nan where|instead of",
     "returns-what-it-returned-before": r"\(on fresh inputs\)",
     "packs-k-once": r"\(on fresh inputs\)",
 }

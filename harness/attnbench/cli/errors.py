@@ -23,6 +23,7 @@ def usage_errors() -> tuple[type[Exception], ...]:
         ("attnbench.runner.plan", "PlanError"),
         ("attnbench.runner.inspect", "InspectError"),
         ("attnbench.store.reader", "RunFileError"),
+        ("attnbench.store.writer", "RunFileBusyError"),
         ("attnbench.sweep.model", "ScenarioError"),
         ("attnbench.views.compare", "CompareError"),
         ("attnbench.views.report", "ReportError"),

@@ -1,7 +1,8 @@
 """The command ``attnbench``: its verbs, and what its exit codes mean.
 
 0 ok · 1 regression or disagreement · 2 usage or configuration · 3 internal error · 4 cells crashed, timed out, ran out
-of memory or raised · 5 nothing measured, or cells missing · 6 inconclusive or not comparable · 130 interrupted.
+of memory or raised · 5 nothing measured, or cells missing · 6 inconclusive or not comparable · 128 and a signal's
+number interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from cyclopts import App, CycloptsError
 
 import attnbench
 from attnbench.cli.errors import UsageError, usage_errors
+from attnbench.cli.streams import secure_streams
+from attnbench.runner.interrupts import exit_code_of, raise_signals
 
 EXIT_USAGE = 2
 EXIT_INTERNAL = 3
-EXIT_INTERRUPTED = 130
 
 app = App(
     name="attnbench",
@@ -42,6 +44,8 @@ app.command("attnbench.cli.commands.schema:schema")
 
 def main(tokens: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    secure_streams()
+    raise_signals()
     sys.exit(exit_code(tokens))
 
 
@@ -54,8 +58,8 @@ def exit_code(tokens: list[str] | None = None) -> int:
         result = app(asked, exit_on_error=False)
     except CycloptsError:
         return EXIT_USAGE  # cyclopts has printed what is wrong
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        return exit_code_of(interrupt)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has seen enough
         return 0

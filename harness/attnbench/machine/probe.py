@@ -17,7 +17,7 @@ from attnbench.machine.pinning import pin, usable_processors, worker_environment
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_TIMEOUT_S = 90.0
+_TIMEOUT_S = 600.0
 
 
 def ask_probe(question: str, threads: int, *arguments: str) -> dict[str, Any]:

@@ -270,6 +270,9 @@ def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return broken(f"importing it took more than {_PROBE_TIMEOUT_S:.0f} s")
+        except BaseException:  # interrupted
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         text = answers.readline()
     if code < 0:
         return broken(f"importing it crashed with {signal.Signals(-code).name}")

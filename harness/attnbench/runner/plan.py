@@ -114,7 +114,7 @@ def plan(
                 found=one,
                 device=device,
                 replicate=replicate,
-                preset_outcome=_foregone(planned.case, one, device, memory_bytes),
+                preset_outcome=_preset_outcome(planned.case, one, device, memory_bytes),
             )
             for device in devices
             for planned in expand(scenario, overrides)
@@ -126,7 +126,7 @@ def plan(
     return cells
 
 
-def _foregone(case: Case, one: Found, device: str, memory_bytes: int) -> tuple[str, str] | None:
+def _preset_outcome(case: Case, one: Found, device: str, memory_bytes: int) -> tuple[str, str] | None:
     if one.unavailable is not None:
         return ("unavailable", one.unavailable)
     if one.declaration is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import datetime
-import shutil
 import tempfile
 import time
 import uuid
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.runner.cell import CellLimits, CellRun
 from attnbench.runner.derived_metrics import complete
+from attnbench.runner.interrupts import exit_code_of
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.runner.workers import LoadFailedError, Workers
 from attnbench.store.record import FAILED, Record
@@ -58,16 +59,17 @@ class Outcome:
 
     counts: collections.Counter[str]
     shares: Shares
-    interrupted: bool = False
+    interrupted: int | None = None
+    """The exit code that tells of what ended the run early."""
     unsaved: int = 0
     broken: str | None = None
     """Why the run could not go on, where the harness itself is at fault."""
 
     @property
     def exit_code(self) -> int:
-        """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, 130 interrupted."""
+        """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, above 128 interrupted."""
         if self.interrupted:
-            return 130
+            return self.interrupted
         if self.unsaved or self.broken:
             return 3
         if self.counts["wrong"]:
@@ -82,37 +84,37 @@ def execute(
 ) -> Outcome:
     """Run the cells in their order and append a record for each.
 
-    Ctrl-C ends the run after what is stored; nothing that was measured is lost.
+    Ctrl-C, SIGTERM and SIGHUP end the run after what is stored; nothing that was measured is lost.
     """
     outcome = Outcome(counts=collections.Counter(), shares=shares)
     started_at = time.monotonic()
     workers = Workers(setting.threads, setting.environment)
-    folder = Path(tempfile.mkdtemp(prefix="attnbench-"))
     oracle = Oracle(setting.threads, setting.environment)
     try:
-        oracle.start()
-        for replicate in sorted({cell.replicate for cell in cells}):
-            order = [cell for cell in cells if cell.replicate == replicate]
-            workers.begin(order)
-            oracle.wait()
-            for cell in order:
-                observer.begins(cell)
-                record = run_cell(cell, setting, workers, oracle, folder, outcome.shares)
-                outcome.counts[record.status] += 1
-                writer.append({"kind": "record", **record.model_dump(mode="json")})
-                observer.ended(cell, record)
-                if writer.problem:
-                    observer.says(f"{writer.problem}; {len(writer.pending)} records wait in memory")
-    except KeyboardInterrupt:
-        outcome.interrupted = True
+        with (
+            tempfile.TemporaryDirectory(prefix="attnbench-", ignore_cleanup_errors=True) as folder,
+            contextlib.closing(oracle),
+            contextlib.closing(workers),
+        ):
+            oracle.start()
+            for replicate in sorted({cell.replicate for cell in cells}):
+                order = [cell for cell in cells if cell.replicate == replicate]
+                workers.begin(order)
+                oracle.wait()
+                for cell in order:
+                    observer.begins(cell)
+                    record = run_cell(cell, setting, workers, oracle, Path(folder), outcome.shares)
+                    outcome.counts[record.status] += 1
+                    writer.append({"kind": "record", **record.model_dump(mode="json")})
+                    observer.ended(cell, record)
+                    if writer.problem:
+                        observer.says(f"{writer.problem}; {len(writer.pending)} records wait in memory")
+    except KeyboardInterrupt as interrupt:
+        outcome.interrupted = exit_code_of(interrupt)
     except OracleGoneError as gone:
         outcome.broken = str(gone)
-    finally:
-        workers.close()
-        oracle.close()
-        shutil.rmtree(folder, ignore_errors=True)
-        outcome.shares.imports_s += workers.imports_s
-        outcome.shares.wall_s += time.monotonic() - started_at
+    outcome.shares.imports_s += workers.imports_s
+    outcome.shares.wall_s += time.monotonic() - started_at
     writer.append(footer(outcome))
     outcome.unsaved = len(writer.pending)
     return outcome
@@ -202,5 +204,5 @@ def footer(outcome: Outcome) -> dict[str, Any]:
         "wall_s": round(outcome.shares.wall_s, 3),
         "shares": outcome.shares.to_dict(),
         "counts": dict(outcome.counts),
-        "interrupted": outcome.interrupted,
+        "interrupted": outcome.interrupted is not None,
     }

@@ -31,6 +31,9 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 """How a line of schema n becomes one of schema n + 1."""
 
+CELL = ("case_id", "implementation", "device", "replicate")
+"""Fields that name a cell."""
+
 _STATUSES = frozenset(get_args(Status))
 _REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())
 _BLANK: dict[str, Any] = {
@@ -51,11 +54,12 @@ class RunFile:
     """Where it was read from; ``-`` is standard input."""
     header: Header
     records: list[dict[str, Any]]
-    """Every field of :class:`attnbench.store.record.Record`, in the order of running; absent ones are ``None``."""
+    """One for each cell, in the order of running, with every field of :class:`attnbench.store.record.Record`; absent
+    ones are ``None``."""
     footers: list[Footer]
     """One for each sitting that came to its end."""
     warnings: list[str]
-    """Sentences that a person should read: a torn line was dropped, records are missing."""
+    """Sentences that a person should read: a torn line was dropped, records are missing, or there are too many."""
 
     @property
     def is_complete(self) -> bool:
@@ -96,20 +100,26 @@ def _read_run(name: str) -> RunFile:
     if not texts:
         raise RunFileError(f"{name} is not a run file: it has no complete line")
     header = _header(name, texts[0])
-    records: list[dict[str, Any]] = []
+    records: dict[tuple[str, ...], dict[str, Any]] = {}
+    surplus = 0
     footers: list[Footer] = []
     for number, text in enumerate(texts[1:], start=2):
         line = upgrade(_parse(name, number, text), name, number)
         kind = line.get("kind")
         if kind == "record":
-            records.append(_record(name, number, line))
+            record = _record(name, number, line)
+            key = tuple(str(record[name]) for name in CELL)
+            surplus += key in records
+            records.setdefault(key, record)
         elif kind == "footer":
             footers.append(_footer(name, number, line))
         elif kind == "header":
             _refuse(name, number, "is a second header: give runs one by one instead of joined into one file")
         else:
             _refuse(name, number, f"is neither a record nor a footer (its kind is {kind!r})")
-    run = RunFile(name, header, records, footers, said)
+    if surplus:
+        said.append(f"{name} has more than one record of a cell: the first of each counts, and {surplus} are left out")
+    run = RunFile(name, header, list(records.values()), footers, said)
     if not run.is_complete:
         said.append(f"{name} is incomplete: {len(records)} of {header.cells_planned} planned records are there")
     return run

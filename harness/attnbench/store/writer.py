@@ -2,59 +2,135 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+
+
+class RunFileBusyError(Exception):
+    """Another process writes the run file. One sentence that names it."""
+
 
 class RunWriter:
-    """A run file that is being written.
+    """A run file that is being written, by this process alone: it holds a lock, which the system ends with the process.
 
     A line that cannot be stored (a full disk, say) is taken back off the file, kept, and tried again with the next
     one, so that no earlier line is ever damaged. ``pending`` holds what is still not stored; ``problem`` says why.
+    An exception out of a signal handler, such as ``KeyboardInterrupt``, may end :meth:`append` anywhere: the line is
+    then stored once, by the next :meth:`append`.
     """
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path = path
-        self.pending: list[bytes] = []
-        self.problem: str | None = None
-        self._fd = fd
-
-    @classmethod
-    def create(cls, path: Path, *, force: bool = False) -> RunWriter:
-        """Begin a new file.
+    def __init__(self, path: Path, extra_flags: int = 0) -> None:
+        """Open the file, with ``os.open``'s flags, and lock it.
 
         Raises:
-            FileExistsError: when it exists already, without ``force``.
-            OSError: when it cannot be created.
+            RunFileBusyError: when another process writes it.
+            OSError: when it cannot be opened for writing.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if force else os.O_EXCL)
-        return cls(path, os.open(path, flags, 0o644))
+        self.path = path
+        self.problem: str | None = None
+        self.unlocked: str | None = None
+        """Why another process could write here, too, as a sentence; ``None`` where the lock keeps it out."""
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | extra_flags, 0o644)
+        # Where an attempt to store the first pending line began, or None; and all pending lines. Both change in one
+        # assignment, which no interrupt divides.
+        self._state: tuple[int | None, tuple[bytes, ...]] = (None, ())
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise RunFileBusyError(f"{path} is being written by another attnbench: wait until that has ended") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS_HERE:
+                raise
+            self.unlocked = f"{path} lies where there are no locks ({error.strerror}): write it from one process only"
+        if os.fstat(self._fd).st_nlink == 0:  # its name went between opening and locking
+            self.close()
+            raise RunFileBusyError(f"{path} was removed by another process just now: try again")
+
+    @property
+    def pending(self) -> tuple[bytes, ...]:
+        """Lines that are not stored yet."""
+        return self._state[1]
+
+    @classmethod
+    def create(cls, path: Path, header: dict[str, Any], *, force: bool = False) -> RunWriter:
+        """Begin a file with its first line; where that fails no file is left.
+
+        Raises:
+            FileExistsError: when there is something already, beside an empty file, without ``force``.
+            RunFileBusyError: when another process writes it.
+            OSError: when it cannot be written.
+        """
+        data = _encoded(header)
+        cls.require_room(path, force=force)
+        writer = cls(path, os.O_CREAT)
+        try:
+            writer.require_empty(force=force)
+        except FileExistsError:
+            writer.close()
+            raise
+        try:
+            os.ftruncate(writer._fd, 0)
+            writer._write(data)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            writer.close()
+            raise
+        return writer
+
+    @classmethod
+    def require_room(cls, path: Path, *, force: bool) -> None:
+        """Raise what :meth:`create` would raise, so that nothing is measured in vain; make the folder."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from None
+        if not path.exists():
+            with tempfile.TemporaryFile(dir=path.parent):  # the folder can be written
+                return
+        if not path.is_file():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        with contextlib.closing(cls(path)) as writer:
+            writer.require_empty(force=force)
 
     @classmethod
     def resume(cls, path: Path) -> RunWriter:
-        """Go on with a file; a torn last line, from a run that was killed while writing, is cut off."""
-        fd = os.open(path, os.O_RDWR | os.O_APPEND)
-        data = path.read_bytes()
-        os.ftruncate(fd, data.rfind(b"\n") + 1)
-        return cls(path, fd)
+        """Go on with a file. The first append cuts off a torn last line, left by a run that was killed while writing.
+
+        Raises:
+            RunFileBusyError: when another process writes it.
+            OSError: when it cannot be written.
+        """
+        writer = cls(path)
+        writer._state = (path.read_bytes().rfind(b"\n") + 1, ())
+        return writer
 
     def append(self, line: dict[str, Any]) -> None:
         """Store a line, together with those that could not be stored before. Never raises for a full disk."""
-        self.pending.append(json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n")
+        self._state = (self._state[0], (*self.pending, _encoded(line)))
         while self.pending:
-            end = os.lseek(self._fd, 0, os.SEEK_END)
+            began, (first, *others) = self._state
+            if began is None:
+                began = os.lseek(self._fd, 0, os.SEEK_END)
+                self._state = (began, self.pending)
             try:
-                self._write(self.pending[0])
+                os.ftruncate(self._fd, began)  # an interrupted attempt may have left a part, or all of it
+                self._write(first)
             except OSError as error:
                 self.problem = f"{self.path} cannot be written: {error.strerror}"
-                os.ftruncate(self._fd, end)
+                os.ftruncate(self._fd, began)
                 return
-            self.pending.pop(0)
+            self._state = (None, tuple(others))
         self.problem = None
 
     def _write(self, data: bytes) -> None:
@@ -63,5 +139,16 @@ class RunWriter:
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Let the file go."""
-        os.close(self._fd)
+        """Let the file and its lock go."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def require_empty(self, *, force: bool) -> None:
+        """Raise ``FileExistsError`` where there is something in the file, without ``force``."""
+        if not force and os.fstat(self._fd).st_size:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    return json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import json
 import sys
 import time
@@ -18,7 +20,7 @@ from attnbench.cli.output import Json  # noqa: TC001 - cyclopts reads it
 from attnbench.cli.sensitivity import print_sensitivity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from attnbench.runner.plan import Cell
     from attnbench.runner.request import Request
@@ -216,14 +218,15 @@ def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_r
     """Plan, open the run file, measure the machine, run."""
     from attnbench.runner.plan import estimate_s
     from attnbench.runner.request import plan_request
+    from attnbench.store.writer import RunWriter
 
     cells = plan_request(request)
     estimate = sum(estimate_s(cell, request.sampling_s) for cell in cells)
     if dry_run:
         _print_plan(cells, request, estimate)
         return 0
-    path = out or _default_path(request.scenario.name)
-    writer = _open(path, force=force)
+    with _refusals(out):
+        RunWriter.require_room(out or _default_path(request.scenario.name), force=force)
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.header import measure_header
     from attnbench.runner.time_accounting import Shares
@@ -234,11 +237,10 @@ def _begin(request: Request, peaks: str, out: Path | None, *, force: bool, dry_r
     with devices_to_ourselves(_used(cells), _say):
         began = time.monotonic()
         header = measure_header(request, cells, run_id, None if peaks == "none" else peaks == "quick", sys.argv[1:])
-        writer.append(header)
-        if writer.problem:
-            writer.close()
-            path.unlink(missing_ok=True)
-            raise UsageError(writer.problem)
+        with _refusals(out):
+            writer = _create(out, request.scenario.name, header, force=force)
+        if writer.unlocked:
+            _say(writer.unlocked)
         looked_s = time.monotonic() - began
         return _execute(request, cells, header, writer, Shares(machine_s=looked_s, wall_s=looked_s))
 
@@ -259,20 +261,25 @@ def _resume(path: Path) -> int:
     from attnbench.store.reader import read_run
     from attnbench.store.writer import RunWriter
 
-    run_file = read_run(path)
-    request = request_from(run_file.header.request)
-    done = {(r["case_id"], r["implementation"], r["device"], r["replicate"]) for r in run_file.records}
-    cells = [cell for cell in plan_request(request) if cell.key not in done]
-    for warning in run_file.warnings:
-        sys.stderr.write(f"attnbench: {warning}\n")
-    if not cells:
-        sys.stderr.write(f"attnbench: {path} is complete: nothing to resume\n")
-        sys.stdout.write(f"{path}\n")
-        return 0
-    from attnbench.machine.device_lock import devices_to_ourselves
+    try:
+        writer = RunWriter.resume(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be resumed: {error.strerror}") from error
+    with contextlib.closing(writer):
+        run_file = read_run(path)
+        request = request_from(run_file.header.request)
+        done = {(r["case_id"], r["implementation"], r["device"], r["replicate"]) for r in run_file.records}
+        cells = [cell for cell in plan_request(request) if cell.key not in done]
+        for warning in [*run_file.warnings, *([writer.unlocked] if writer.unlocked else [])]:
+            _say(warning)
+        if not cells:
+            _say(f"{path} is complete: nothing to resume")
+            sys.stdout.write(f"{path}\n")
+            return 0
+        from attnbench.machine.device_lock import devices_to_ourselves
 
-    with devices_to_ourselves(_used(cells), _say):
-        return _execute(request, cells, run_file.header.model_dump(mode="json"), RunWriter.resume(path), Shares())
+        with devices_to_ourselves(_used(cells), _say):
+            return _execute(request, cells, run_file.header.model_dump(mode="json"), writer, Shares())
 
 
 def _execute(request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter, shares: Shares) -> int:
@@ -302,15 +309,28 @@ def _execute(request: Request, cells: list[Cell], header: dict[str, object], wri
 
 
 def _default_path(name: str) -> Path:
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    return Path("results/runs") / f"{stamp}-{name}.jsonl"
+    """A name that no file has yet."""
+    stem = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{name}"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+    return next(path for name in names if not (path := Path("results/runs") / f"{name}.jsonl").exists())
 
 
-def _open(path: Path, *, force: bool) -> RunWriter:
-    from attnbench.store.writer import RunWriter
+def _create(out: Path | None, name: str, header: dict[str, object], *, force: bool) -> RunWriter:
+    """The run file, with its header in it."""
+    from attnbench.store.writer import RunFileBusyError, RunWriter
 
+    while out is None:
+        with contextlib.suppress(FileExistsError, RunFileBusyError):  # another run took the name just now
+            return RunWriter.create(_default_path(name), header)
+    return RunWriter.create(out, header, force=force)
+
+
+@contextlib.contextmanager
+def _refusals(out: Path | None) -> Iterator[None]:
+    """Turn what the system says of a run file that is to be created into a sentence."""
+    path = out or Path("results/runs")
     try:
-        return RunWriter.create(path, force=force)
+        yield
     except FileExistsError:
         raise UsageError(f"{path} exists already: another --out, --resume {path}, or --force") from None
     except OSError as error:

@@ -72,9 +72,8 @@ class _Run:
         self.setting = _in_blocks(setting_of(party.request, header))
         self.workers = Workers(party.request.threads, self.setting.environment, party.side.python, party.side.folder)
         self.outcome = Outcome(counts=collections.Counter(), shares=Shares())
-        self.writer = RunWriter.create(party.path, force=True)
+        self.writer = RunWriter.create(party.path, header, force=True)
         self.began = time.monotonic()
-        self.writer.append(header)
 
     def steps(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Record]:
         return cell_steps(cell, self.setting, self.workers, oracle, self.folder, self.outcome.shares)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SideName = Literal["base", "head"]
 SIDES: tuple[SideName, SideName] = ("base", "head")
 _HAS_RECORDS = (0, 1, 4, 5)
+_INTERRUPTED = (129, 130, 143)
 """Exit codes of runs that came to their end."""
 MEMORY_ROUNDS = 2
 """Memory is nearly deterministic: it is weighed in so many rounds of a stage only."""
@@ -229,13 +230,19 @@ def _logged(side: Side, command: Sequence[str], log: Path) -> int:
     """
     with log.open("w") as output:
         try:
-            code = subprocess.run(
-                command, cwd=side.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False,
+            process = subprocess.Popen(
+                command, cwd=side.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 env=os.environ | {"NO_COLOR": "1"},
-            ).returncode  # fmt: skip
+            )  # fmt: skip
         except OSError as error:
             raise GateError(f"{side.label}: {side.python} cannot be started: {error.strerror}") from error
-    if code == 130:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()  # rather than kill: it has workers and a temporary folder
+            process.wait()
+            raise
+    if code in _INTERRUPTED:
         raise KeyboardInterrupt
     return code
 

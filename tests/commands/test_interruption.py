@@ -1,0 +1,173 @@
+"""A run that is interrupted, killed, or tried twice at once: each cell is recorded once, and nothing is left behind."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PLUGINS, Command, records_of
+
+FEW = ("-i", "^naive/numpy$", "-a", "head_dim=8", "-a", "heads=2", "--peaks", "none")
+MANY = (*FEW, "-a", "seqlen=16,17,18,19,20,21,22,23", "--replicates", "2")
+
+
+@pytest.fixture
+def in_the_foreground() -> Iterator[None]:
+    """Commands get Ctrl-C, as on a terminal: what a shell starts in the background ignores it, and so would they."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def started(attnbench: Command, *arguments: str, command: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """``attnbench`` in the background, with a folder of its own for temporary files."""
+    temporary = attnbench.folder / "temporary"
+    temporary.mkdir()
+    return subprocess.Popen(
+        [*command, sys.executable, "-m", "attnbench", *arguments],
+        cwd=attnbench.folder, env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 600) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def holds(path: Path, records: int) -> bool:
+    return path.exists() and path.read_text().count('"kind":"record"') >= records
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.usefixtures("in_the_foreground")
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGHUP, signal.SIGHUP], 129),  # as of a terminal that is closed
+    ],
+    ids=["ctrl-c", "sigterm", "sighup"],
+)
+def test_what_was_measured_is_kept_and_the_printed_line_resumes_it(
+    attnbench: Command, signals: list[signal.Signals], code: int
+) -> None:
+    process = started(attnbench, "run", *MANY, "--out", "run.jsonl")
+    path = attnbench.folder / "run.jsonl"
+    wait_for(lambda: holds(path, 3))
+    for one in signals:
+        process.send_signal(one)
+    out, said = process.communicate()
+    assert process.returncode == code, said
+    assert out == "run.jsonl\n"
+    before = records_of(path)
+    assert 3 <= len(before) < 16
+    assert json.loads(path.read_text().splitlines()[-1])["interrupted"] is True
+    assert "attnbench run --resume run.jsonl" in said
+    assert list((attnbench.folder / "temporary").iterdir()) == []
+
+    finished = attnbench("run", "--resume", "run.jsonl")
+    assert finished.code == 0, finished.err
+    after = records_of(path)
+    assert after[: len(before)] == before
+    cells = [(record["case_id"], record["replicate"]) for record in after]
+    assert len(cells) == len(set(cells)) == 16
+    assert "nothing to resume" in attnbench("run", "--resume", "run.jsonl").err
+
+
+def test_a_run_under_nohup_outlives_its_terminal(attnbench: Command) -> None:
+    ignoring = ("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
+    process = started(attnbench, "run", *FEW, "-a", "seqlen=16,17,18", "--out", "run.jsonl", command=ignoring)
+    wait_for(lambda: holds(attnbench.folder / "run.jsonl", 1))
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert len(records_of(attnbench.folder / "run.jsonl")) == 3
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL], ids=["sigterm", "sigkill"])
+def test_a_run_that_ends_before_its_first_line_leaves_no_file(attnbench: Command, ending: signal.Signals) -> None:
+    process = started(attnbench, "run", *FEW[:-1], "full", "-a", "seqlen=16", "--out", "run.jsonl")
+
+    def measures_the_machine() -> bool:
+        commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children(process.pid)]
+        return any("peaks" in command for command in commands)
+
+    wait_for(measures_the_machine)
+    process.send_signal(ending)
+    process.communicate()
+    assert process.returncode == (143 if ending == signal.SIGTERM else -9)
+    assert [path.name for path in attnbench.folder.iterdir()] == ["temporary"]
+
+
+def test_a_run_file_has_one_writer_and_a_killed_one_holds_nothing(attnbench: Command) -> None:
+    process = started(attnbench, "run", *MANY, "--out", "run.jsonl")
+    path = attnbench.folder / "run.jsonl"
+    wait_for(lambda: holds(path, 1))
+    for arguments in (("--resume", "run.jsonl"), (*FEW, "-a", "seqlen=16", "--out", "run.jsonl", "--force")):
+        second = attnbench("run", *arguments)
+        assert second.code == 2
+        assert second.err == "attnbench: run.jsonl is being written by another attnbench: wait until that has ended\n"
+    process.kill()
+    process.communicate()
+    finished = attnbench("run", "--resume", "run.jsonl")
+    assert finished.code == 0, finished.err
+    cells = [(record["case_id"], record["replicate"]) for record in records_of(path)]
+    assert len(cells) == len(set(cells)) == 16
+
+
+def test_runs_of_the_same_second_have_names_of_their_own(attnbench: Command) -> None:
+    runs = attnbench.folder / "results" / "runs"
+    runs.mkdir(parents=True)
+    now = datetime.datetime.now(datetime.UTC)
+    for second in range(3600):  # whenever it gets there, its name is taken
+        (runs / f"{now + datetime.timedelta(seconds=second):%Y%m%dT%H%M%SZ}-case.jsonl").write_text("taken")
+    finished = attnbench("check", *FEW[:-2], "-a", "seqlen=16")
+    assert finished.code == 0, finished.err
+    assert finished.out.endswith("-case-2.jsonl\n")
+    assert len(records_of(attnbench.folder / finished.out.strip())) == 1
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 >/dev/null | true"], ids=["closed", "full", "unread"])
+def test_exit_codes_do_not_depend_on_a_stderr_that_takes_nothing(attnbench: Command, stderr: str) -> None:
+    def code(*arguments: str) -> int:
+        line = f'set -o pipefail; "$@" {stderr}'
+        command = ["bash", "-c", line, "bash", sys.executable, "-m", "attnbench", *arguments]
+        return subprocess.run(command, cwd=attnbench.folder, stdout=subprocess.DEVNULL, check=False).returncode
+
+    assert code("run", "--nonsense") == 2
+    assert code("run", "no-such-scenario") == 2
+    assert code("check", *FEW[:-2], "-a", "seqlen=16", "--out", "run.jsonl") == 0
+    assert len(records_of(attnbench.folder / "run.jsonl")) == 1
+
+
+def test_workers_die_with_a_run_that_is_killed(attnbench: Command) -> None:
+    hang = ("-p", str(PLUGINS / "faults.py"), "-i", "faults/hang", "-a", "seqlen=64", "-a", "head_dim=8")
+    process = subprocess.Popen([sys.executable, "-m", "attnbench", "check", *hang], cwd=attnbench.folder)
+    wait_for(lambda: len(children(process.pid)) >= 2)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists() and not is_zombie(pid)])
