@@ -22,6 +22,7 @@ def usage_errors() -> tuple[type[Exception], ...]:
         ("attnbench.registry.implementation", "DeclarationError"),
         ("attnbench.runner.plan", "PlanError"),
         ("attnbench.runner.inspect", "InspectError"),
+        ("attnbench.runner.resume", "ResumeError"),
         ("attnbench.store.reader", "RunFileError"),
         ("attnbench.store.writer", "RunFileBusyError"),
         ("attnbench.sweep.model", "ScenarioError"),

@@ -50,7 +50,8 @@ class WhichCell(BaseModel):
     implementation: str
     implementation_version: str | None = Field(None, description="Version of the distribution that it comes from.")
     source_hash: str | None = Field(
-        None, description="SHA-256 of the implementation's source file, or of its package's, 12 digits."
+        None,
+        description="SHA-256 of its source, 12 digits: of the module or package, of a plug-in with what it imports.",
     )
     replicate: int = Field(0, description="Which fresh worker process, from 0.")
     repro: str = Field(description="The shortest command that shows this cell again.")

@@ -257,6 +257,7 @@ def _say(sentence: str) -> None:
 def _resume(path: Path) -> int:
     """Run the cells of a run file's plan which have no record yet."""
     from attnbench.runner.request import plan_request, request_from
+    from attnbench.runner.resume import require_same
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.reader import read_run
     from attnbench.store.writer import RunWriter
@@ -269,13 +270,15 @@ def _resume(path: Path) -> int:
         run_file = read_run(path)
         request = request_from(run_file.header.request)
         done = {(r["case_id"], r["implementation"], r["device"], r["replicate"]) for r in run_file.records}
-        cells = [cell for cell in plan_request(request) if cell.key not in done]
+        planned = plan_request(request)
+        cells = [cell for cell in planned if cell.key not in done]
         for warning in [*run_file.warnings, *([writer.unlocked] if writer.unlocked else [])]:
             _say(warning)
-        if not cells:
+        if not cells and run_file.is_complete:
             _say(f"{path} is complete: nothing to resume")
             sys.stdout.write(f"{path}\n")
             return 0
+        require_same(path, run_file.header, planned, cells)
         from attnbench.machine.device_lock import devices_to_ourselves
 
         with devices_to_ourselves(_used(cells), _say):
