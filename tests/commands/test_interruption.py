@@ -97,6 +97,38 @@ def test_what_was_measured_is_kept_and_the_printed_line_resumes_it(
     assert "nothing to resume" in attnbench("run", "--resume", "run.jsonl").err
 
 
+IN_A_TERMINAL = """
+import os, pty, sys, threading
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "attnbench", *sys.argv[1:]])
+def read():
+    while os.read(terminal, 4096):
+        pass
+threading.Thread(target=read, daemon=True).start()
+sys.stdin.read()
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+os._exit(0)
+"""
+
+
+def test_a_run_whose_terminal_is_closed_ends_in_order(attnbench: Command) -> None:
+    (attnbench.folder / "temporary").mkdir()
+    arguments = ["run", *MANY, "--out", "run.jsonl"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *arguments],
+        cwd=attnbench.folder, env={**os.environ, "TMPDIR": str(attnbench.folder / "temporary")},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    path = attnbench.folder / "run.jsonl"
+    wait_for(lambda: holds(path, 1))
+    said, _ = process.communicate("")
+    assert said == "129\n"
+    assert json.loads(path.read_text().splitlines()[-1])["interrupted"] is True
+    assert list((attnbench.folder / "temporary").iterdir()) == []
+
+
 def test_a_run_under_nohup_outlives_its_terminal(attnbench: Command) -> None:
     ignoring = ("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
     process = started(attnbench, "run", *FEW, "-a", "seqlen=16,17,18", "--out", "run.jsonl", command=ignoring)

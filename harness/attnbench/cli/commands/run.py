@@ -18,6 +18,7 @@ from attnbench.cli.config import read_config
 from attnbench.cli.errors import UsageError
 from attnbench.cli.output import Json  # noqa: TC001 - cyclopts reads it
 from attnbench.cli.sensitivity import print_sensitivity
+from attnbench.cli.streams import drop_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -307,7 +308,13 @@ def _execute(request: Request, cells: list[Cell], header: dict[str, object], wri
         )
     if outcome.interrupted:
         sys.stderr.write(f"interrupted; to go on: attnbench run --resume {writer.path}\n")
-    sys.stdout.write(f"{writer.path}\n")
+    try:
+        sys.stdout.write(f"{writer.path}\n")
+        sys.stdout.flush()
+    except OSError:
+        if outcome.interrupted is None:
+            raise
+        drop_stdout()  # SIGHUP: the terminal is gone
     return outcome.exit_code
 
 
