@@ -23,10 +23,10 @@ BLOCK_PAIRS = 2**22
 
 
 def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
-    """Input values as the tested implementation sees them: rounded to the case's dtype."""
+    """Input values as the tested implementation sees them, rounded to the case's dtype, in float64."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype))
+    return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype)).double()
 
 
 def sum_of(tensors: list[Tensor | None]) -> Tensor:
@@ -127,4 +127,4 @@ def _bias(case: Case, arithmetic: Arithmetic, head: int, rows: NDArray[np.int64]
 
     table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
     bias = score_bias(case, head, rows, np.arange(case.seqlen_kv), table)
-    return None if bias is None else arithmetic.store(arithmetic.load(torch.from_numpy(bias)))
+    return None if bias is None else arithmetic.store(torch.from_numpy(bias).double())
