@@ -46,6 +46,8 @@ class Column:
     """What a star at the end of a cell means."""
     spare: int = 0
     """Where a terminal is too narrow for all columns, those above 0 are left out, the highest first, and named."""
+    field: str = ""
+    """The metric that it shows; empty where it shows something else."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,7 +159,7 @@ def as_csv(view: View) -> str:
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     for row in view.rows:
-        writer.writerow({name: json.dumps(v) if isinstance(v, list) else v for name, v in row.items()})
+        writer.writerow({name: json.dumps(v) if isinstance(v, list | tuple) else v for name, v in row.items()})
     return out.getvalue()
 
 

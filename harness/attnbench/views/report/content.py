@@ -52,7 +52,7 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> ReportPag
     """
     sources = _sources(runs)
     names = list(dict.fromkeys(run.header.scenario_name for run in runs))
-    measured = [cell for source in sources for cell in source.cells if cell.timing or cell.errors]
+    measured = [cell for source in sources for cell in source.cells if cell.timing or cell.metrics.errors]
     marks = marks_of(cell.implementation for cell in measured)
     growth = growth_of(sources)
     answer, winners = answer_blocks(sources)

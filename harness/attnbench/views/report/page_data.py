@@ -67,7 +67,7 @@ def _numbers(cell: CellResult, digits: int) -> list[Any]:
         estimate = cell.timing.estimate
         if cell.timing.processes < FEW and estimate.low is not None and estimate.high is not None:
             ends = [round(1e4 * abs(end / estimate.value - 1)) for end in (estimate.low, estimate.high)]
-    found = [medians, ends, cell.memory_bytes or 0]
+    found = [medians, ends, cell.metrics.memory_peak_bytes or 0]
     return list(itertools.dropwhile(lambda value: value == 0, reversed(found)))[::-1]
 
 

@@ -125,8 +125,8 @@ def _implementations(run: RunFile, cells: Sequence[CellResult]) -> Table:
     ran: dict[str, list[str]] = {}
     for cell in cells:
         backends = ran.setdefault(cell.implementation, [])
-        if cell.backend and cell.backend not in backends:
-            backends.append(cell.backend)
+        if cell.metrics.backend and cell.metrics.backend not in backends:
+            backends.append(cell.metrics.backend)
     rows = []
     for name, found in sorted(run.header.implementations.items()):
         said = found.get("declaration") or {}

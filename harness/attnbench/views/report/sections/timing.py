@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.units import TIMES, count, duration, length, number, times
 from attnbench.views import columns
+from attnbench.views.cells import PER_SAMPLE
 from attnbench.views.compare import Comparison, Pair, baseline_of, compare_implementations, geometric_mean
 from attnbench.views.compare_view import means_table
 from attnbench.views.document import Column, Paragraph, Table
@@ -44,7 +45,7 @@ def time_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> tu
     """The section on time, and the raw samples that it draws."""
     cells = [cell for source in sources for cell in source.cells]
     blocks = group_figures(sources, marks, "time", time_figure)
-    if any(cell.wall_ns is not None for cell in cells):
+    if any(cell.metrics.time_wall_ns is not None for cell in cells):
         text = (
             "On CUDA the median is the device's time with a cold second-level cache; beside it stand the wall time of "
             "a call and the wait for it, one call of a replayed graph, and what the host needs to launch."
@@ -61,7 +62,7 @@ def _before_first(cells: Sequence[CellResult]) -> Table:
     """What an implementation costs before it runs at its speed: the largest over all of its cells."""
     found: dict[str, list[CellResult]] = {}
     for cell in cells:
-        if cell.first_call_ns is not None or cell.prepare_ns is not None:
+        if cell.metrics.first_call_ns is not None or cell.metrics.prepare_ns is not None:
             found.setdefault(cell.implementation, []).append(cell)
     rows = [_before_row(name, of_name) for name, of_name in sorted(found.items())]
     return Table(
@@ -78,9 +79,9 @@ def _before_first(cells: Sequence[CellResult]) -> Table:
 
 
 def _before_row(name: str, cells: Sequence[CellResult]) -> Row:
-    prepare = [cell.prepare_ns for cell in cells if cell.prepare_ns is not None]
-    first = [cell.first_call_ns for cell in cells if cell.first_call_ns is not None]
-    over = [cell.first_call_ns / cell.time_ns for cell in cells if cell.first_call_ns is not None and cell.time_ns]
+    prepare = [ns for cell in cells if (ns := cell.metrics.prepare_ns) is not None]
+    first = [ns for cell in cells if (ns := cell.metrics.first_call_ns) is not None]
+    over = [ns / cell.time_ns for cell in cells if (ns := cell.metrics.first_call_ns) is not None and cell.time_ns]
     return {
         "implementation": name,
         "prepare_ns": statistics.median(prepare) if prepare else None,
@@ -98,7 +99,7 @@ def _strips(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Row]]:
     drawn, left_out = 0, 0
     for source in sources:
         for group in source.grouping.groups:
-            cells = [cell for cell in group.cells if cell.samples]
+            cells = [cell for cell in group.cells if cell.metrics.time_samples_ns]
             if not cells:
                 continue
             if drawn + len(cells) > MOST_STRIPS:
@@ -123,16 +124,16 @@ def _sample_rows(source: ReportedRun, cell: CellResult) -> list[Row]:
             "implementation": cell.implementation,
             "device": cell.device,
             "process": process,
-            "time_samples_ns": samples,
+            **{name: record[name] for name in PER_SAMPLE},
         }
-        for process, samples in enumerate(cell.samples)
+        for process, record in enumerate(record for record in cell.counted if record["time_samples_ns"])
     ]
 
 
 def _strips_of(title: str, cells: Sequence[CellResult]) -> Strips:
     rows = []
     for cell in cells:
-        samples = [sample for process in cell.samples for sample in process]
+        samples = cell.metrics.time_samples_ns or ()
         ordered = sorted(samples)
         rows.append(
             {
