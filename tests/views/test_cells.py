@@ -94,7 +94,7 @@ def full_record(**given: Any) -> dict[str, Any]:
     for name, field in CellMetrics.model_fields.items():
         kind = next(kind for kind in get_args(field.annotation) if kind is not type(None))
         values[name] = (1,) if get_origin(kind) is tuple else get_args(kind)[0] if get_origin(kind) else kind(1)
-    texts = {name: ("a",) for name in ("identities", "throttled_by", "time_sample_tags")}
+    texts = dict.fromkeys(("identities", "throttled_by", "time_sample_tags"), ("a",))
     return timed(CASE, "a/a", 100.0, **(values | texts | given))
 
 
