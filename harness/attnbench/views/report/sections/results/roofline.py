@@ -8,7 +8,7 @@ from attnbench.cases.case import CHOICES
 from attnbench.units import count, length, number, rate
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.report.blocks import Block, Figure, Lead
+from attnbench.views.report.blocks import Block, Figure, Lead, Section
 from attnbench.views.report.charts import roofline_chart
 
 if TYPE_CHECKING:
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from attnbench.views.document import Row
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.material import Material
 
 MOST_POINTS = 400
 """Points of one chart: of more, the best cell of each implementation and length."""
 
 
-def roofline_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
-    """The section: a chart for each run, device and dtype whose peaks were measured."""
+def section(material: Material) -> Section:
+    """A chart for each run, device and dtype whose peaks were measured, and the best cells."""
+    return Section(anchor="roofline", title="Roofline", blocks=_blocks(material.sources, material.marks))
+
+
+def _blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
     blocks: list[Block] = []
     unmeasured = 0
     for source in sources:

@@ -11,7 +11,7 @@ from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, length, number, shown
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Row, Table
-from attnbench.views.report.blocks import Block, Details, Export, Figure, HeatCell, HeatMap, Lead
+from attnbench.views.report.blocks import Block, Details, Export, Figure, HeatCell, HeatMap, Lead, Section
 from attnbench.views.report.charts import charts
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.material import Material
 
 MOST_DOTS = 60
 """So many of an implementation's errors are drawn for one dtype: evenly out of all of them, the largest among them."""
@@ -29,9 +30,13 @@ KNOWN = "known-disagreements.md"
 _LEVELS = (0.1, 0.3, 0.6, 1.0)
 
 
-def agreement_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
-    """The section."""
-    cells = [cell for source in sources for cell in source.cells]
+def section(material: Material) -> Section:
+    """Errors over budget, by implementation and by length, the worst elements, and who is not deterministic."""
+    blocks = _blocks(material.cells, material.marks)
+    return Section(anchor="agreement", title="Agreement", blocks=blocks, exports=[_numbers(material.sources)])
+
+
+def _blocks(cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> list[Block]:
     table = error_table(cells)
     if not table.rows:
         return [Paragraph(text="No output was judged.")]
@@ -57,7 +62,7 @@ def agreement_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) 
     return blocks
 
 
-def agreement_numbers(sources: Sequence[ReportedRun]) -> Export:
+def _numbers(sources: Sequence[ReportedRun]) -> Export:
     """A row for each judged tensor of each cell."""
     return Export(
         stem="agreement",
