@@ -33,12 +33,11 @@ def write_export(export: Export, folder: Path) -> None:
 def columns_of(rows: Iterable[Row]) -> dict[str, list[Any]]:
     """Rows turned into columns, each of one type. Rows may be made one by one: of a large run, all take too much."""
     columns: dict[str, list[Any]] = {}
-    for index, row in enumerate(rows):
-        for name, value in row.items():
-            columns.setdefault(name, [None] * index).append(value)
-        for values in columns.values():
-            if len(values) == index:
-                values.append(None)
+    for before, row in enumerate(rows):
+        if row.keys() != columns.keys():
+            columns |= {name: [None] * before for name in row if name not in columns}
+        for name, values in columns.items():
+            values.append(row.get(name))
     return {name: _uniform(values) for name, values in columns.items()}
 
 
