@@ -95,7 +95,7 @@ class Ending(BaseModel):
 
 
 # Of several bases, pydantic puts the last one's fields first.
-class Record(
+class CellMetrics(
     RooflineMetrics,
     MemoryMetrics,
     ExtraTimeMetrics,
@@ -105,11 +105,11 @@ class Record(
     CallMetrics,
     PrepareMetrics,
     BackendMetrics,
-    Ending,
-    Surroundings,
-    CaseFields,
-    WhichCell,
 ):
+    """Every metric of a cell: of one process in a record, joined over all of them in views."""
+
+
+class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
     """One line of a run file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -126,5 +126,10 @@ class Record(
         return self
 
 
-METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(Record)}
+METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(CellMetrics)}
 """Every metric by name, in the order of the record's fields."""
+
+
+def without_speed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a cell that is not ok: without the metrics that only ok cells carry."""
+    return {name: value for name, value in fields.items() if not (name in METRICS and METRICS[name].only_ok)}
