@@ -192,6 +192,5 @@ def test_the_label_says_what_differs_from_the_ordinary() -> None:
         mask="sliding_window", alignment="bottom_right", score_mod="sink",
     )  # fmt: skip
     assert case.label() == (
-        "multi_head_attention forward b1 h8:2 s128x256 d64:32 float32 sliding_window w256+0 bottom_right sink "
-        "file:a.npz"
+        "multi_head_attention forward b1 h8:2 s128x256 d64:32 float32 sliding_window 256+0 bottom_right sink file:a.npz"
     )
