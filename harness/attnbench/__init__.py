@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.bias import alibi_slopes, dense_bias, is_bidirectional, relative_buckets
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.cost import flops, minimum_bytes
-from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, visible_pairs
+from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.operands import Operands
 
@@ -43,6 +43,7 @@ __all__ = [
     "minimum_bytes",
     "relative_buckets",
     "row_bounds",
+    "row_runs",
     "visible_pairs",
 ]
 

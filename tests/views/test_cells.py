@@ -90,11 +90,11 @@ def test_rates_follow_from_the_cells_own_time(run_of: Callable[..., RunFile]) ->
 
 def full_record(**given: Any) -> dict[str, Any]:
     """A record line in which every metric has a value."""
-    values = {}
+    values: dict[str, Any] = {}
     for name, field in CellMetrics.model_fields.items():
         kind = next(kind for kind in get_args(field.annotation) if kind is not type(None))
         values[name] = (1,) if get_origin(kind) is tuple else get_args(kind)[0] if get_origin(kind) else kind(1)
-    texts = dict.fromkeys(("identities", "throttled_by", "time_sample_tags"), ("a",))
+    texts: dict[str, Any] = dict.fromkeys(("identities", "throttled_by", "time_sample_tags"), ("a",))
     return timed(CASE, "a/a", 100.0, **(values | texts | given))
 
 

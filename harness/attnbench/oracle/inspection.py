@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.cases.masks import row_bounds
+from attnbench.cases.masks import row_runs
+from attnbench.cases.masks.visible import within
 from attnbench.cases.operands import operand_head
 from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.heads import one_head, rounded
@@ -53,9 +54,7 @@ def write_inside(case: Case, batch_index: int, path: Path) -> dict[str, Any]:
     seqlen_q), the key with the largest weight, -1 for a row that sees none.
     """
     whole_selection(case)
-    low, high = row_bounds(case, batch_index)
-    keys = np.arange(case.seqlen_kv)
-    visible = (keys >= low[:, None]) & (keys < high[:, None])
+    visible = within(row_runs(case, batch_index), np.arange(case.seqlen_kv))
     weights, entropies, tops = [], [], []
     heads = list(range(min(case.heads_q, MOST_HEADS)))
     for head in heads:
