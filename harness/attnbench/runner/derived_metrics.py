@@ -56,7 +56,7 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
         device: ``cpu`` or ``cuda``.
     """
     operations, moved = flops(case), minimum_bytes(case)
-    fields: dict[str, Any] = {"flops": operations, "bytes": moved}
+    fields: dict[str, Any] = {"flops": _in_a_column(operations), "bytes": _in_a_column(moved)}
     peak_tflops = peak_of(case.dtype, (peaks or {}).get("tflops", {}), device)
     peak_gbytes = (peaks or {}).get("gbytes_per_s")
     fields |= {"peak_tflops": peak_tflops, "peak_gbytes_per_s": peak_gbytes}
@@ -71,6 +71,11 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
     if peak_tflops and median_ns:
         fields["percent_of_peak"] = 100 * fields["tflops"] / peak_tflops
     return fields
+
+
+def _in_a_column(count: int) -> int | None:
+    """The count, where tables have room for it; a case that no machine could run may cost more."""
+    return count if count < 2**63 else None
 
 
 def impossible(fields: Mapping[str, Any], device: str, peaks: Mapping[str, Any] | None = None) -> str | None:
