@@ -12,6 +12,7 @@ import torch
 from attnbench import Case, make_case
 from attnbench.cases import sampling
 from attnbench.identities.collection import IDENTITIES, name_of, sentence_of
+from attnbench.identities.identity import Allowance
 from attnbench.mutants.collection import mutants
 from attnbench.mutants.kernels.steps import Explicit, Plan, Steps, Tiled
 from attnbench.mutants.mutant import Mutant, implementation_of
@@ -20,8 +21,10 @@ from attnbench.oracle import selection
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
-from attnbench.worker.identities import Allowance
-from attnbench.worker.session import Session
+from attnbench.stages.call import FirstCalls, FreshCall
+from attnbench.stages.identities import CheckIdentities
+from attnbench.stages.prepare import Prepare
+from attnbench.worker.worker import Worker
 
 MUTANTS = {mutant.name: mutant for mutant in mutants()}
 EVERYTHING = Allowance(time_ns=math.inf, memory_bytes=math.inf, prepare_ns=math.inf)
@@ -32,13 +35,14 @@ PADDED: dict[str, Any] = {**BACKWARD, "mask": "key_padding", "batch": 2, "kv_len
 
 def look(case: Case, mutant: Mutant, allowance: Allowance = EVERYTHING) -> dict[str, Any]:
     """What the oracle says of the identities of a mutant: ``problem`` and ``ratios``; and what was ``left_out``."""
-    session = Session(mutant.implementation, case, "cpu", repeat_ns=0)
-    session.prepare()
-    session.first_call()
-    session.fresh_call()
-    seen = session.identities(allowance)
+    worker = Worker(mutant.implementation, repeat_ns=0)
+    Prepare(case=case, device="cpu").serve(worker)
+    FirstCalls().serve(worker)
+    FreshCall().serve(worker)
+    seen = CheckIdentities(allowance=allowance).serve(worker)
     truths = [find_truth(case, select(case, repetition), repetition) for repetition in (0, 1)]
-    return {**judge_identities(case, truths, seen["found"]), "left_out": seen["left_out"]}
+    verdict = judge_identities(case, truths, seen.found)
+    return {"problem": verdict.problem, "ratios": verdict.ratios, "left_out": seen.left_out}
 
 
 def healthy(steps: type[Steps]) -> Mutant:
@@ -184,7 +188,9 @@ class TestCost:
 
     def test_without_memory_none_is_looked_at(self) -> None:
         seen = look(
-            make_case(**BACKWARD), healthy(Steps), Allowance(time_ns=math.inf, memory_bytes=1000, prepare_ns=math.inf)
+            make_case(**BACKWARD),
+            healthy(Steps),
+            Allowance(time_ns=math.inf, memory_bytes=1000, prepare_ns=math.inf),
         )
         assert seen["ratios"] == {}
 
@@ -205,14 +211,13 @@ class TestCost:
 )
 def test_inputs_are_left_as_they_were(fields: dict[str, Any]) -> None:
     case = make_case(**{**BACKWARD, **fields})
-    session = Session(healthy(Steps).implementation, case, "cpu", repeat_ns=0)
-    session.prepare()
-    session.first_call()
-    assert session.operands is not None
-    before = {name: getattr(session.operands, name).clone() for name in ("q", "k", "v", "dout")}
-    session.identities(EVERYTHING)
+    worker = Worker(healthy(Steps).implementation, repeat_ns=0)
+    Prepare(case=case, device="cpu").serve(worker)
+    FirstCalls().serve(worker)
+    before = {name: getattr(worker.session.placed(), name).clone() for name in ("q", "k", "v", "dout")}
+    CheckIdentities(allowance=EVERYTHING).serve(worker)
     for name, tensor in before.items():
-        assert torch.equal(getattr(session.operands, name), tensor), name
+        assert torch.equal(getattr(worker.session.placed(), name), tensor), name
 
 
 @pytest.mark.parametrize("identity", IDENTITIES, ids=name_of)

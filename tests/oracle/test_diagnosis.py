@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,10 @@ from attnbench.oracle.diagnosis import guess
 from attnbench.oracle.judge import find_truth, judge
 from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests, select
-from attnbench.worker.session import Session
+from attnbench.stages.agreement import Show
+from attnbench.stages.call import FirstCalls
+from attnbench.stages.prepare import Prepare
+from attnbench.worker.worker import Worker
 
 MUTANTS = {mutant.name: mutant for mutant in mutants()}
 MANY_QUERIES = {
@@ -58,22 +60,22 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "fields", "sentence"), GUESSES, ids=[name for name, *_ in GUESSES])
-def test_the_cause_is_guessed(name: str, fields: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+def test_the_cause_is_guessed(name: str, fields: dict[str, Any], sentence: str) -> None:
     case = make_case(**{"heads_q": 2, "seqlen_q": 131, **fields})
-    said = guess_of(case, name, tmp_path)
+    said = guess_of(case, name)
     assert said is not None
     assert sentence in said
 
 
-def guess_of(case: Case, name: str, folder: Path) -> str | None:
+def guess_of(case: Case, name: str) -> str | None:
     """What is said of a mutant's first result."""
-    session = Session(MUTANTS[name].implementation, case, "cpu", repeat_ns=0)
-    session.prepare()
-    session.first_call()
+    worker = Worker(MUTANTS[name].implementation, repeat_ns=0)
+    Prepare(case=case, device="cpu").serve(worker)
+    FirstCalls().serve(worker)
     selection = select(case)
     truth = find_truth(case, selection, 0)
-    shown = session.dump(requests(case, selection), folder, 0)
-    verdict = judge(case, selection, truth, shown["outputs"], folder)
+    shown = Show(selection=requests(case, selection), result=0).serve(worker)
+    verdict = judge(case, selection, truth, shown.outputs, shown.frames)
     assert verdict.problem is not None
     return guess(case, selection, truth, verdict.seen, verdict.wrong, 0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,45 +11,46 @@ import torch
 from attnbench import Case, make_case
 from attnbench.oracle.judge import Judgement, find_truth, judge
 from attnbench.oracle.selection import requests, select
+from attnbench.stages.agreement import Shape
 
 Change = Callable[[dict[str, torch.Tensor]], None]
 
 
-def judged(case: Case, folder: Path, change: Change | None = None, *, dtype: str | None = None) -> Judgement:
+def judged(case: Case, change: Change | None = None, *, dtype: str | None = None) -> Judgement:
     """Judge the answer itself, rounded to the dtype, after a change to it."""
     selection = select(case)
     truth = find_truth(case, selection, 0)
     outputs = {name: tensor.clone() for name, tensor in truth.answers.items()}
     if change is not None:
         change(outputs)
-    described = {}
+    described, shown = {}, {}
     wanted = requests(case, selection)
     for name, tensor in outputs.items():
         kept = "float32" if name == "lse" and case.dtype != "float64" else (dtype or case.output_dtype)
         stored = tensor.to(getattr(torch, kept))
         bits = stored.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[stored.element_size()])
-        (folder / f"{name}.bin").write_bytes(bits.numpy().tobytes())
-        described[name] = {"shape": wanted[name]["shape"], "dtype": kept}
-    return judge(case, selection, truth, described, folder)
+        shown[name] = bits.numpy().tobytes()
+        described[name] = Shape(shape=wanted[name].shape, dtype=kept)
+    return judge(case, selection, truth, described, shown)
 
 
 CAUSAL = {"heads_q": 2, "seqlen_q": 48, "mask": "causal", "mode": "backward"}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
-def test_the_answer_rounded_to_the_dtype_agrees(dtype: str, tmp_path: Path) -> None:
-    judgement = judged(make_case(**CAUSAL, dtype=dtype), tmp_path)
+def test_the_answer_rounded_to_the_dtype_agrees(dtype: str) -> None:
+    judgement = judged(make_case(**CAUSAL, dtype=dtype))
     assert judgement.problem is None
     for name in ("out", "lse", "dq", "dk", "dv"):
         assert judgement.fields[f"{name}_error_ratio"] <= 0.6, "one rounding is well within the budget"
 
 
 @pytest.mark.parametrize("name", ["out", "lse", "dq", "dk", "dv"])
-def test_each_tensor_is_judged_by_itself(name: str, tmp_path: Path) -> None:
+def test_each_tensor_is_judged_by_itself(name: str) -> None:
     def change(outputs: dict[str, torch.Tensor]) -> None:
         outputs[name] *= 1.001
 
-    judgement = judged(make_case(**CAUSAL), tmp_path, change)
+    judgement = judged(make_case(**CAUSAL), change)
     assert judgement.problem is not None
     assert judgement.problem.startswith(f"{name}: ")
     assert judgement.fields[f"{name}_error_ratio"] > 1
@@ -58,17 +58,17 @@ def test_each_tensor_is_judged_by_itself(name: str, tmp_path: Path) -> None:
     assert all(judgement.fields[f"{other}_error_ratio"] <= 1 for other in others)
 
 
-def test_one_wrong_row_among_many_is_found_and_located(tmp_path: Path) -> None:
+def test_one_wrong_row_among_many_is_found_and_located() -> None:
     def change(outputs: dict[str, torch.Tensor]) -> None:
         outputs["out"][3, 700, 5] += 0.01
 
-    judgement = judged(make_case(seqlen_q=704), tmp_path, change)
+    judgement = judged(make_case(seqlen_q=704), change)
     assert judgement.problem is not None
     assert "worst at batch 0, head 3, row 700, column 5" in judgement.problem
     assert judgement.fields["out_error_worst"] == [0, 3, 700, 5]
 
 
-def test_the_location_is_that_of_the_whole_tensor_when_rows_are_sampled(tmp_path: Path) -> None:
+def test_the_location_is_that_of_the_whole_tensor_when_rows_are_sampled() -> None:
     case = make_case(heads_q=4, seqlen_q=4096, head_dim=16)
     rows = select(case).rows
     assert rows is not None
@@ -76,13 +76,13 @@ def test_the_location_is_that_of_the_whole_tensor_when_rows_are_sampled(tmp_path
     def change(outputs: dict[str, torch.Tensor]) -> None:
         outputs["out"][2, 10] += 1
 
-    judgement = judged(case, tmp_path, change)
+    judgement = judged(case, change)
     assert judgement.fields["out_error_worst"][:3] == [0, 2, rows[10]]
     assert judgement.fields["rows_checked"] < judgement.fields["rows_total"] == 4 * 4096
 
 
 @pytest.mark.parametrize("length", [64, 1024, 16384])
-def test_the_mean_of_the_values_never_passes_however_long_the_sequence(length: int, tmp_path: Path) -> None:
+def test_the_mean_of_the_values_never_passes_however_long_the_sequence(length: int) -> None:
     case = make_case(heads_q=1, seqlen_q=length, dtype="bfloat16", head_dim=64)
 
     def change(outputs: dict[str, torch.Tensor]) -> None:
@@ -90,74 +90,74 @@ def test_the_mean_of_the_values_never_passes_however_long_the_sequence(length: i
 
         outputs["out"][:] = torch.from_numpy(operand(case, "v")).double().mean(2)
 
-    judgement = judged(case, tmp_path, change)
+    judgement = judged(case, change)
     assert judgement.problem is not None
     assert judgement.fields["out_error_ratio"] > 20
 
 
-def test_a_nan_is_located_and_counted(tmp_path: Path) -> None:
+def test_a_nan_is_located_and_counted() -> None:
     def change(outputs: dict[str, torch.Tensor]) -> None:
         outputs["out"][1, 47, 0] = torch.nan
 
-    problem = judged(make_case(**CAUSAL), tmp_path, change).problem
+    problem = judged(make_case(**CAUSAL), change).problem
     assert problem is not None
     assert problem.startswith("out is nan where")
     assert "batch 0, head 1, row 47, column 0, and in 1 of 6144 judged elements" in problem
 
 
-def test_an_lse_of_minus_infinity_must_stand_where_no_key_is_seen(tmp_path: Path) -> None:
+def test_an_lse_of_minus_infinity_must_stand_where_no_key_is_seen() -> None:
     case = make_case(heads_q=1, seqlen_q=4, mask="key_padding", kv_lengths=[0])
-    assert judged(case, tmp_path).problem is None
+    assert judged(case).problem is None
 
     def change(outputs: dict[str, torch.Tensor]) -> None:
         outputs["lse"][:] = 0.0
 
-    problem = judged(case, tmp_path, change).problem
+    problem = judged(case, change).problem
     assert problem is not None
     assert "lse is 0 where -inf is right" in problem
 
 
-def test_rows_that_see_nothing_must_be_zero(tmp_path: Path) -> None:
+def test_rows_that_see_nothing_must_be_zero() -> None:
     case = make_case(heads_q=1, seqlen_q=6, seqlen_kv=3, mask="causal", alignment="bottom_right")
 
     def change(outputs: dict[str, torch.Tensor]) -> None:
         outputs["out"][0, 0] = 0.1
 
-    assert judged(case, tmp_path).problem is None
-    assert judged(case, tmp_path, change).problem is not None
+    assert judged(case).problem is None
+    assert judged(case, change).problem is not None
 
 
-def test_an_answer_that_is_zero_throughout_is_judged_all_the_same(tmp_path: Path) -> None:
+def test_an_answer_that_is_zero_throughout_is_judged_all_the_same() -> None:
     case = make_case(heads_q=1, seqlen_q=4, mask="key_padding", kv_lengths=[0], mode="backward")
 
     def change(outputs: dict[str, torch.Tensor]) -> None:
         outputs["dk"][0, 1, 2] = 0.5
 
-    assert judged(case, tmp_path).problem is None
-    judgement = judged(case, tmp_path, change)
+    assert judged(case).problem is None
+    judgement = judged(case, change)
     assert judgement.problem is not None
     assert judgement.fields["dk_error_max"] == 0.5
     assert judgement.fields["dk_error_worst"] == [0, 0, 1, 2]
 
 
-def test_an_output_in_another_dtype_is_wrong(tmp_path: Path) -> None:
-    problem = judged(make_case(dtype="bfloat16"), tmp_path, dtype="float32").problem
+def test_an_output_in_another_dtype_is_wrong() -> None:
+    problem = judged(make_case(dtype="bfloat16"), dtype="float32").problem
     assert problem == "out has dtype float32, not bfloat16"
 
 
-def test_an_output_of_another_shape_is_wrong(tmp_path: Path) -> None:
+def test_an_output_of_another_shape_is_wrong() -> None:
     case = make_case(seqlen_q=8)
     selection = select(case)
     truth = find_truth(case, selection, 0)
-    shown = {"out": {"shape": [1, 8, 7, 64], "dtype": "float32"}}
-    assert judge(case, selection, truth, shown, tmp_path).problem == "out has shape (1, 8, 7, 64), not (1, 8, 8, 64)"
+    shape = {"out": Shape(shape=(1, 8, 7, 64), dtype="float32")}
+    assert judge(case, selection, truth, shape, {}).problem == "out has shape (1, 8, 7, 64), not (1, 8, 8, 64)"
 
 
-def test_a_missing_gradient_is_wrong(tmp_path: Path) -> None:
+def test_a_missing_gradient_is_wrong() -> None:
     case = make_case(seqlen_q=8, mode="backward")
     selection = select(case)
     truth = find_truth(case, selection, 0)
-    problem = judge(case, selection, truth, {}, tmp_path).problem
+    problem = judge(case, selection, truth, {}, {}).problem
     assert problem == "out was not returned; dq was not returned; dk was not returned; dv was not returned"
 
 

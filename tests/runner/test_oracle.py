@@ -12,8 +12,11 @@ import pytest
 from attnbench import make_case
 from attnbench.machine.pinning import worker_environment
 from attnbench.runner.oracle import Oracle, OracleGoneError
+from attnbench.stages.agreement import JudgeOutputs, Select, Shape
+from attnbench.transport.executor import ExecutorError
 
-QUESTION = {"do": "select", "case": make_case(seqlen_q=16).to_dict(), "repetition": 0}
+QUESTION = Select(case=make_case(seqlen_q=16), repetition=0)
+SHAPES = {"out": Shape(shape=(1, 8, 16, 64), dtype="float32")}
 
 
 @pytest.fixture
@@ -31,13 +34,14 @@ def kill_oracle() -> None:
 
 
 def test_it_answers(oracle: Oracle) -> None:
-    assert oracle.ask(QUESTION)["selection"]["out"]["shape"] == [1, 8, 16, 64]
+    assert oracle.ask(QUESTION).selection["out"].shape == (1, 8, 16, 64)
 
 
 def test_a_question_that_it_cannot_answer_is_an_answer(oracle: Oracle) -> None:
-    answer = oracle.ask({"do": "judge", "case": {"dtype": "float23"}, "repetition": 0})
-    assert answer["status"] == "error"
-    assert "float23" in answer["reason"]
+    with pytest.raises(ExecutorError, match="KeyError: 'out'") as caught:
+        oracle.ask(JudgeOutputs(case=QUESTION.case, repetition=0, flip_index=0, outputs=SHAPES))  # and nothing shown
+    assert not caught.value.is_gone
+    assert oracle.ask(QUESTION).selection
 
 
 def test_when_it_dies_the_next_question_finds_a_fresh_one(oracle: Oracle) -> None:
@@ -45,4 +49,4 @@ def test_when_it_dies_the_next_question_finds_a_fresh_one(oracle: Oracle) -> Non
     kill_oracle()
     with pytest.raises(OracleGoneError, match="the oracle could not judge it: it was ended by SIGKILL"):
         oracle.ask(QUESTION)
-    assert oracle.ask(QUESTION)["status"] == "ok"
+    assert oracle.ask(QUESTION).selection

@@ -18,7 +18,6 @@ import gc
 import json
 import os
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -30,9 +29,6 @@ from tests.soak.processors import PROCESSORS
 
 if TYPE_CHECKING:
     from tests.soak.units import Report, Unit
-
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""Where outputs are written for the judge: what is written and read at once need not go to a disk."""
 
 
 def main() -> int:
@@ -57,13 +53,13 @@ def main() -> int:
     wanted = {unit.name for unit in planned}
     done = {report.unit: report for report in read([arguments.out]) if report.unit in wanted}
     ends = time.monotonic() + 60 * arguments.minutes if arguments.minutes else float("inf")
-    with arguments.out.open("a") as file, tempfile.TemporaryDirectory(prefix="soak-", dir=MEMORY) as folder:
+    with arguments.out.open("a") as file:
         for unit in planned:
             if unit.name in done:
                 continue
             if time.monotonic() > ends:
                 break
-            judged = Judge(unit, Path(folder))
+            judged = Judge(unit)
             for implementation in chosen:
                 judged(implementation, arguments.cell_seconds)
             done[unit.name] = judged.report

@@ -24,9 +24,9 @@ CASE = make_case(heads_q=2, seqlen_q=65, head_dim=16, mask="causal", mode="backw
 [UNIT] = units([CASE], [0])
 
 
-def judge(tmp_path: Path, *names: str) -> Judge:
+def judge(*names: str) -> Judge:
     """A unit after mutants of these names, and what is right."""
-    judged = Judge(UNIT, tmp_path)
+    judged = Judge(UNIT)
     for mutant in mutants():
         if mutant.name in names:
             judged(mutant.implementation, 60)
@@ -34,27 +34,27 @@ def judge(tmp_path: Path, *names: str) -> Judge:
     return judged
 
 
-def test_what_is_wrong_is_an_alarm_and_what_is_right_is_none(tmp_path: Path) -> None:
-    report = judge(tmp_path, "causal-ignored").report
+def test_what_is_wrong_is_an_alarm_and_what_is_right_is_none() -> None:
+    report = judge("causal-ignored").report
     assert {alarm["implementation"] for alarm in report.alarms} == {"mutant/causal-ignored"}
     assert report.pairs["healthy/one"] == VALUES_OF_A_SEED
     assert 0 < report.worst["healthy/one dv float32"] < 1 < report.worst["mutant/causal-ignored out float32"]
 
 
-def test_what_only_an_identity_sees_is_an_alarm_too(tmp_path: Path) -> None:
-    [alarm] = judge(tmp_path, "wrong-in-larger-batches").report.alarms
+def test_what_only_an_identity_sees_is_an_alarm_too() -> None:
+    [alarm] = judge("wrong-in-larger-batches").report.alarms
     assert "another-sequence-beside" in alarm["sentence"]
 
 
-def test_a_slow_implementation_gets_fewer_values(tmp_path: Path) -> None:
-    judged = Judge(UNIT, tmp_path)
+def test_a_slow_implementation_gets_fewer_values() -> None:
+    judged = Judge(UNIT)
     judged(implementation_of(Steps, "healthy/one"), 0)
     assert judged.report.pairs == {"healthy/one": 2}
 
 
-def test_what_is_compiled_may_get_many_values_from_one_seed(tmp_path: Path) -> None:
+def test_what_is_compiled_may_get_many_values_from_one_seed() -> None:
     [many] = units([CASE], [0], values=VALUES_OF_A_SEED + 2)
-    judged = Judge(many, tmp_path)
+    judged = Judge(many)
     judged(implementation_of(Steps, "healthy/one"), 60)
     assert judged.report.pairs == {"healthy/one": VALUES_OF_A_SEED + 2}
 
@@ -92,8 +92,8 @@ def test_what_two_commands_saw_of_a_unit_is_one_report() -> None:
     assert {unit: report.pairs for unit, report in both.items()} == {"x/1": {"a/b": 10, "c/d": 2}, "y/1": {}}
 
 
-def test_reports_add_up(tmp_path: Path) -> None:
-    one = judge(tmp_path).report
+def test_reports_add_up() -> None:
+    one = judge().report
     total = added([one, one])
     assert total.pairs == {"healthy/one": 2 * VALUES_OF_A_SEED}
     assert total.worst == one.worst

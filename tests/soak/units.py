@@ -7,21 +7,25 @@ import dataclasses
 import re
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Case, make_case
 from attnbench.cases.operands import operand, operand_shapes
+from attnbench.identities.identity import Allowance
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import Truth, find_truth, judge
 from attnbench.oracle.selection import requests, select
 from attnbench.registry.discover import Found, bundled, implementations_of, load_module
 from attnbench.registry.implementation import Implementation
+from attnbench.stages.agreement import Show
+from attnbench.stages.call import FirstCalls
+from attnbench.stages.identities import CheckIdentities
+from attnbench.stages.prepare import Prepare
 from attnbench.sweep.expand import expand
 from attnbench.sweep.load import load_scenario
-from attnbench.worker.identities import Allowance
 from attnbench.worker.output_checks import MisconductError
-from attnbench.worker.session import Session, UnsupportedError
+from attnbench.worker.session import UnsupportedError
+from attnbench.worker.worker import Worker
 from tests.soak import VALUES_OF_A_SEED
 
 if TYPE_CHECKING:
@@ -132,8 +136,8 @@ class Report:
 class Judge:
     """Judges implementations on a unit, with one answer for all of them."""
 
-    def __init__(self, unit: Unit, folder: Path) -> None:
-        self.case, self.values, self.folder = unit.case, unit.values, folder
+    def __init__(self, unit: Unit) -> None:
+        self.case, self.values = unit.case, unit.values
         self.report = Report(unit.name)
         self._truths: dict[int, Truth] = {}
         self._inputs: dict[int, dict[str, NDArray[np.floating]]] = {}
@@ -141,20 +145,20 @@ class Judge:
     def __call__(self, implementation: Implementation, seconds: float) -> None:
         """Judge one on the unit's values: all, or as many as there is time for, but two at least."""
         name = implementation.declaration.name
-        session = Session(implementation, self.case, "cpu", repeat_ns=0)
+        worker = Worker(implementation, repeat_ns=0)
         try:
-            session.prepare()
+            Prepare(case=self.case, device="cpu").serve(worker)
             began = time.monotonic()
-            session.first_call()
+            FirstCalls().serve(worker)
             for repetition in range(self.values):
                 if repetition > 1 and time.monotonic() - began > seconds:
                     break
                 if repetition:
-                    session.rewrite(self._values_of(repetition))
-                    session.further_call()
-                self._judge(session, name, repetition)
+                    worker.session.rewrite(self._values_of(repetition))
+                    worker.session.further_call()
+                self._judge(worker, name, repetition)
                 self.report.pairs[name] = self.report.pairs.get(name, 0) + 1
-            self._identities(session, name, max(0.0, seconds - (time.monotonic() - began)))
+            self._identities(worker, name, max(0.0, seconds - (time.monotonic() - began)))
         except UnsupportedError:
             return
         except MisconductError as misconduct:
@@ -162,7 +166,7 @@ class Judge:
         except Exception as error:  # noqa: BLE001 - whatever it raises is what is looked for
             self._alarm(name, 0, f"{type(error).__name__}: {error}")
         finally:
-            session.close()
+            worker.end()
 
     def _values_of(self, repetition: int) -> dict[str, NDArray[np.floating]]:
         """As :func:`attnbench.worker.tensors.refresh` makes them, once for all implementations."""
@@ -176,24 +180,24 @@ class Judge:
             self._truths[repetition] = find_truth(self.case, select(self.case, repetition), repetition)
         return self._truths[repetition]
 
-    def _judge(self, session: Session, name: str, repetition: int) -> None:
+    def _judge(self, worker: Worker, name: str, repetition: int) -> None:
         selection = select(self.case, repetition)
-        shown = session.dump(requests(self.case, selection), self.folder, 0)
-        said = judge(self.case, selection, self._truth(repetition), shown["outputs"], self.folder)
+        shown = Show(selection=requests(self.case, selection), result=0).serve(worker)
+        said = judge(self.case, selection, self._truth(repetition), shown.outputs, shown.frames)
         for tensor in ("out", "lse", "dq", "dk", "dv"):
             self._keep(name, tensor, said.fields.get(f"{tensor}_error_ratio"))
         if said.problem:
             self._alarm(name, repetition, said.problem)
 
-    def _identities(self, session: Session, name: str, seconds: float) -> None:
+    def _identities(self, worker: Worker, name: str, seconds: float) -> None:
         """On the last values, in the time that is left."""
         allowance = Allowance(time_ns=seconds * 1e9, memory_bytes=2**32, prepare_ns=PREPARE_S * 1e9)
-        seen = session.identities(allowance)["found"]
+        seen = CheckIdentities(allowance=allowance).serve(worker).found
         last = self.report.pairs[name] - 1
         said = judge_identities(self.case, [self._truth(0), self._truth(last)], seen)
-        self._keep(name, "identities", max(said["ratios"].values(), default=None))
-        if said["problem"]:
-            self._alarm(name, last, said["problem"])
+        self._keep(name, "identities", max(said.ratios.values(), default=None))
+        if said.problem:
+            self._alarm(name, last, said.problem)
 
     def _keep(self, name: str, tensor: str, ratio: float | None) -> None:
         key = f"{name} {tensor} {self.case.dtype}"

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from attnbench import make_case
+from attnbench.worker.allocator import poisoned_memory
 from attnbench.worker.output_checks import (
     MisconductError,
     checksums,
@@ -20,7 +21,6 @@ from attnbench.worker.output_checks import (
     require_tensors,
     require_unchanged,
 )
-from attnbench.worker.poison import poisoned_memory
 from attnbench.worker.tensors import place
 from tests.conftest import PLUGINS, Command, records_of
 

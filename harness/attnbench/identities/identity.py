@@ -57,6 +57,17 @@ class Finding:
     """The smallest scale that a row's error was measured on, by tensor."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """What looking at identities may cost."""
+
+    time_ns: float
+    """An identity is left out where its calls are expected to take longer than what is left of this."""
+    memory_bytes: float
+    prepare_ns: float
+    """How long another case may be expected to be prepared and compiled; 0 where no other case is to be called."""
+
+
 class Identity(ABC):
     """One identity. Subclasses are named for what is done; the docstring's first line is what must hold."""
 

@@ -1,4 +1,4 @@
-"""The loop of a process that tries mutants: ``python -m attnbench.mutants READ_FD WRITE_FD``."""
+"""A process that tries mutants: ``python -m attnbench.mutants READ_FD WRITE_FD``."""
 
 from __future__ import annotations
 
@@ -6,43 +6,46 @@ import collections
 import gc
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
-from attnbench.cases.case import make_case
 from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.mutants.collection import mutants
+from attnbench.mutants.messages import About, List, Mutants, Tried, Try
 from attnbench.mutants.trial import BrokenMutantError, trial
-from attnbench.transport.pipe import Channel, die_with_parent
+from attnbench.transport.channel import die_with_parent, parents_channel
+from attnbench.transport.message import Failure
+
+if TYPE_CHECKING:
+    from attnbench.transport.message import AnswerMessage
 
 ENOUGH = 3
 """A mutant that so many cases have caught is tried no more."""
 
 
 def main() -> None:
-    """Answer each case with what the check says of every mutant, until the parent hangs up.
-
-    Mutants that are named to be tried ``again`` are tried with identities too.
-    """
+    """Answer each case with what the check says of every mutant, until the parent hangs up."""
     die_with_parent()
     warnings.simplefilter("ignore")  # a mutant's, of overflows that are its mistake
-    channel = Channel(int(sys.argv[1]), int(sys.argv[2]))
+    channel = parents_channel(int(sys.argv[1]), int(sys.argv[2]))
     warm_up_torch(threads=1)
     everything = mutants()
     catches = collections.Counter[str]()
     gc.collect()
     gc.freeze()  # what was imported stays: collecting garbage between trials need not look at it again
-    about = [{"name": m.name, "sentence": m.sentence, "copies": m.copies} for m in everything]
-    while (request := channel.receive()) is not None:
-        if request["do"] == "start":
-            channel.send({"status": "ok", "mutants": about})
-            continue
+
+    def answer(request: List | Try) -> AnswerMessage | Failure:
+        if isinstance(request, List):
+            return Mutants(mutants=tuple(About(name=m.name, sentence=m.sentence, copies=m.copies) for m in everything))
+        again = request.again
+        at_large = [m for m in everything if (catches[m.name] < ENOUGH if again is None else m.name in again)]
         try:
-            again = request.get("again")
-            at_large = [m for m in everything if (catches[m.name] < ENOUGH if again is None else m.name in again)]
-            said = trial(make_case(**request["case"]), at_large, identities=again is not None)
-            catches.update(name for name, reason in said.items() if reason is not None)
-            channel.send({"status": "ok", "said": said})
+            said = trial(request.case, at_large, identities=again is not None)
         except BrokenMutantError as error:
-            channel.send({"status": "error", "reason": str(error)})
+            return Failure(status="error", reason=str(error))
+        catches.update(name for name, reason in said.items() if reason is not None)
+        return Tried(said=said)
+
+    channel.serve((List, Try), answer)
 
 
 if __name__ == "__main__":

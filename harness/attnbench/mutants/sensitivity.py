@@ -7,18 +7,20 @@ import contextlib
 import dataclasses
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import tensor_elements
 from attnbench.machine.pinning import worker_environment
-from attnbench.transport.child import Child, ChildGoneError
+from attnbench.mutants.messages import About, List, Try
+from attnbench.transport.child import Child
+from attnbench.transport.executor import ExecutorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from attnbench.cases.case import Case
 
-_TIMEOUT_S = 600.0
+_DEADLINE_S = 600.0
 
 
 class SensitivityError(Exception):
@@ -26,13 +28,9 @@ class SensitivityError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tally:
+class Tally(About):
     """What became of one mutant."""
 
-    name: str
-    sentence: str
-    copies: str | None
-    """The real bug that it copies."""
     tried: int
     """Cases that it was tried on: all that it supports, or fewer when several had caught it."""
     caught: tuple[Case, ...]
@@ -63,22 +61,29 @@ def measure_sensitivity(cases: Sequence[Case], progress: Callable[[int], None]) 
     Raises:
         SensitivityError: when a mutant raises, or crashes the process that tries it.
     """
+    try:
+        return _measured(cases, progress)
+    except ExecutorError as error:
+        what = "the mutants' process ended" if error.is_gone else "a mutant broke"
+        raise SensitivityError(f"{what}: {error.reason}") from error
+
+
+def _measured(cases: Sequence[Case], progress: Callable[[int], None]) -> Sensitivity:
     count = max(1, min(os.cpu_count() or 1, len(cases)))
     with contextlib.ExitStack() as stack:
         children = [_start(stack) for _ in range(count)]
         for child in children:
-            child.send({"do": "start"})
-        about = [_answer(child.receive(_TIMEOUT_S))["mutants"] for child in children]
+            child.send(List())
+        *_, everything = (child.receive(List(), _DEADLINE_S).mutants for child in children)
         said: dict[str, dict[str, str | None]] = {case.case_id: {} for case in cases}
         dealt = sorted(cases, key=lambda case: sum(tensor_elements(case).values()))
 
-        def drive(child: Child, share: Sequence[Case], again: list[str] | None) -> None:
+        def drive(child: Child, share: Sequence[Case], again: tuple[str, ...] | None) -> None:
             for case in share:
-                request = {"do": "try", "case": case.to_dict(), "again": again}
-                said[case.case_id].update(_ask(child, request)["said"])
+                said[case.case_id].update(child.ask(Try(case=case, again=again), _DEADLINE_S).said)
                 progress(sum(1 for answers in said.values() if answers))
 
-        def everywhere(again: list[str] | None) -> None:
+        def everywhere(again: tuple[str, ...] | None) -> None:
             """Small cases first: most mutants are caught by then, and need not be tried on the large ones."""
             with concurrent.futures.ThreadPoolExecutor(count) as threads:
                 started = [threads.submit(drive, child, dealt[i::count], again) for i, child in enumerate(children)]
@@ -87,17 +92,17 @@ def measure_sensitivity(cases: Sequence[Case], progress: Callable[[int], None]) 
 
         everywhere(None)
         caught_by_oracle = {name for answers in said.values() for name, reason in answers.items() if reason}
-        unseen = [mutant["name"] for mutant in about[0] if mutant["name"] not in caught_by_oracle]
+        unseen = tuple(mutant.name for mutant in everything if mutant.name not in caught_by_oracle)
         if unseen:  # other ways to the same answer take several times as long, so only these are tried with them
             everywhere(unseen)
     tallies = []
-    for mutant in about[0]:
-        name = mutant["name"]
+    for mutant in everything:
+        name = mutant.name
         tried = [(case, said[case.case_id][name]) for case in cases if name in said[case.case_id]]
         caught = [(case, reason) for case, reason in tried if reason is not None]
         tallies.append(
             Tally(
-                **mutant,
+                **dataclasses.asdict(mutant),
                 tried=len(tried),
                 caught=tuple(case for case, _ in caught),
                 reason=caught[0][1] if caught else None,
@@ -110,16 +115,3 @@ def _start(stack: contextlib.ExitStack) -> Child:
     child = Child([sys.executable, "-P", "-m", "attnbench.mutants", "{read}", "{write}"], worker_environment(1))
     stack.callback(child.close)
     return child
-
-
-def _ask(child: Child, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return _answer(child.ask(request, _TIMEOUT_S))
-    except ChildGoneError as gone:
-        raise SensitivityError(f"the mutants' process ended: {gone.reason}") from gone
-
-
-def _answer(answer: dict[str, Any]) -> dict[str, Any]:
-    if answer["status"] != "ok":
-        raise SensitivityError(f"a mutant broke: {answer['reason']}")
-    return answer

@@ -1,31 +1,41 @@
-"""One case against every mutant: through the same session and the same judge as any implementation."""
+"""One case against every mutant: through the same driver and the same oracle as any implementation, in this process."""
 
 from __future__ import annotations
 
-import math
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from attnbench.oracle.identities import judge_identities
-from attnbench.oracle.judge import find_truth, judge
-from attnbench.oracle.selection import requests, select
-from attnbench.worker.identities import Allowance
-from attnbench.worker.output_checks import MisconductError
-from attnbench.worker.session import Session, UnsupportedError
+from attnbench.oracle.oracle import Adjudicator
+from attnbench.runner.driver import drive, without_pauses
+from attnbench.stages import identities as other_ways
+from attnbench.stages.stage import CellLimits, CellRun
+from attnbench.stages.table import CHECKED
+from attnbench.transport.executor import InProcess, succeeded
+from attnbench.transport.message import AnswerMessage
+from attnbench.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from attnbench.cases.case import Case
     from attnbench.mutants.mutant import Mutant
-    from attnbench.oracle.judge import Truth
+    from attnbench.transport.message import RequestMessage
 
-_EVERYTHING = Allowance(time_ns=math.inf, memory_bytes=math.inf, prepare_ns=math.inf)
+_LIMITS = CellLimits(time_s=600.0, memory_bytes=None)
+A = TypeVar("A", bound=AnswerMessage)
 
 
 class BrokenMutantError(Exception):
     """A mutant raised instead of giving a wrong answer."""
+
+
+class _Oracle:
+    """The oracle in this process, without guesses at causes."""
+
+    def __init__(self) -> None:
+        self._oracle = Adjudicator(guesses=False)
+
+    def ask(self, request: RequestMessage[A]) -> A:
+        return succeeded(request, self._oracle.answer(request))
 
 
 def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) -> dict[str, str | None]:
@@ -39,45 +49,14 @@ def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) ->
     Raises:
         BrokenMutantError: when a mutant raises; none of them is meant to.
     """
-    truths: dict[int, Truth] = {}
+    oracle = _Oracle()
+    stages = (*CHECKED, other_ways.STAGE) if identities else CHECKED
     said: dict[str, str | None] = {}
-    with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
-        for mutant in mutants:
-            try:
-                said[mutant.name] = _reason(case, mutant, truths, Path(folder), identities=identities)
-            except UnsupportedError:
-                continue
-            except Exception as error:
-                raise BrokenMutantError(f"{mutant.name}, {case.label()}: {type(error).__name__}: {error}") from error
+    for mutant in mutants:
+        worker = InProcess(Worker(mutant.implementation, repeat_ns=0).answer)  # two calls are enough: it is tried often
+        values = without_pauses(drive(CellRun(worker, oracle, case, "cpu", _LIMITS), stages))
+        if values["status"] not in ("ok", "wrong", "unsupported"):
+            raise BrokenMutantError(f"{mutant.name}, {case.label()}: {values['reason']}")
+        if values["status"] != "unsupported":
+            said[mutant.name] = values["reason"] if values["status"] == "wrong" else None
     return said
-
-
-def _reason(case: Case, mutant: Mutant, truths: dict[int, Truth], folder: Path, *, identities: bool) -> str | None:
-    """As the runner goes through a cell that is checked and not timed (:mod:`attnbench.runner.cell`)."""
-    session = Session(mutant.implementation, case, "cpu", repeat_ns=0)  # two calls are enough for what is tried often
-    try:
-        session.prepare()
-        for result in range(session.first_call()["results"]):
-            reason = _judged(session, case, truths, folder, repetition=0, result=result)
-            if reason:
-                return reason
-        session.fresh_call()
-        reason = _judged(session, case, truths, folder, repetition=1, result=0)
-        if reason or not identities:
-            return reason
-        found = session.identities(_EVERYTHING)["found"]
-        return str(judge_identities(case, [truths[0], truths[1]], found)["problem"] or "") or None
-    except MisconductError as misconduct:
-        return str(misconduct)
-    finally:
-        session.close()
-
-
-def _judged(
-    session: Session, case: Case, truths: dict[int, Truth], folder: Path, *, repetition: int, result: int
-) -> str | None:
-    selection = select(case, repetition)
-    if repetition not in truths:
-        truths[repetition] = find_truth(case, selection, repetition)
-    shown = session.dump(requests(case, selection), folder, result)
-    return judge(case, selection, truths[repetition], shown["outputs"], folder).problem

@@ -12,31 +12,27 @@ Higham & Mary 2019), so the largest of n grows with the square root of ln n.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.identities.collection import IDENTITIES, name_of, sentence_of
 from attnbench.oracle.budget import budget, smallest_scale
+from attnbench.stages.identities import IdentityVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.cases.case import Case
+    from attnbench.identities.identity import Finding
     from attnbench.oracle.judge import Truth
 
 
-def judge_identities(
-    case: Case, truths: Sequence[Truth], found: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> dict[str, Any]:
+def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Sequence[Finding]]) -> IdentityVerdict:
     """Judge what a worker found.
 
     Args:
         case: the problem.
         truths: of the first inputs and of those that were looked at, which may have no gradients of keys.
-        found: by the identity's name, its findings as dictionaries.
-
-    Returns:
-        ``problem``: a sentence on the worst identity that does not hold, or ``None``; ``ratios``: by identity, its
-        largest error over what that may be.
+        found: by the identity's name, its findings.
     """
     by_tensor = {name: truth for truth in truths for name in truth.answers}
     ratios: dict[str, float] = {}
@@ -46,44 +42,44 @@ def judge_identities(
             limit = allowed(case, finding, by_tensor)
             if limit is None:
                 continue
-            ratio = finding["error"] / limit if limit > 0 else math.inf if finding["error"] else 0.0
+            ratio = finding.error / limit if limit > 0 else math.inf if finding.error else 0.0
             ratios[name] = max(ratio, ratios.get(name, 0.0))
             if ratio > worst:
                 problem, worst = _sentence(name, finding, limit, ratio), ratio
-    return {"problem": problem, "ratios": ratios}
+    return IdentityVerdict(problem=problem, ratios=ratios)
 
 
-def allowed(case: Case, finding: Mapping[str, Any], truths: Mapping[str, Truth]) -> float | None:
+def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float | None:
     """What the error of a finding may be; ``None`` where it takes a tensor that was not judged.
 
     Args:
         case: the problem.
-        finding: :class:`attnbench.identities.identity.Finding` as a dictionary.
+        finding: what was found.
         truths: by tensor, the truth that its budget follows from.
     """
-    needed = {*finding["row_by_row"], *finding["independent"], *finding["common"]}
+    needed = {*finding.row_by_row, *finding.independent, *finding.common}
     if not needed <= truths.keys():
         return None
     largest = {name: _largest(case, name, truths[name], finding) for name in needed}
     total: float = (
-        sum(factor * largest[name] for name, factor in finding["row_by_row"].items())
-        + math.sqrt(sum((factor * largest[name]) ** 2 for name, factor in finding["independent"].items()))
+        sum(factor * largest[name] for name, factor in finding.row_by_row.items())
+        + math.sqrt(sum((factor * largest[name]) ** 2 for name, factor in finding.independent.items()))
         + sum(
             factor * budget(case, name, truths[name].honest[name], truths[name].terms.get(name))[0]
-            for name, factor in finding["common"].items()
+            for name, factor in finding.common.items()
         )
-        + _rounded(case, finding["roundings"])
+        + _rounded(case, finding.roundings)
     )
     return total
 
 
-def _largest(case: Case, name: str, truth: Truth, finding: Mapping[str, Any]) -> float:
+def _largest(case: Case, name: str, truth: Truth, finding: Finding) -> float:
     """What the error of any row may be, on the scales that the finding was measured on."""
     answer = truth.answers[name]
     of_judged = budget(case, name, truth.honest[name], truth.terms.get(name))[1]
     judged = math.prod(answer.shape[:2])
-    growth = math.sqrt(max(1.0, math.log(max(finding["rows"], 2)) / math.log(max(judged, 2))))
-    least: float | None = finding["floors"].get(name)
+    growth = math.sqrt(max(1.0, math.log(max(finding.rows, 2)) / math.log(max(judged, 2))))
+    least: float | None = finding.floors.get(name)
     if name == "lse" or least is None:
         return of_judged * growth
     return of_judged * growth * max(1.0, smallest_scale(answer) / least)
@@ -105,13 +101,13 @@ def _rounded(case: Case, roundings: int) -> float:
     return roundings * once * (1 + 2 * once) + accumulated
 
 
-def _sentence(name: str, finding: Mapping[str, Any], limit: float, ratio: float) -> str:
+def _sentence(name: str, finding: Finding, limit: float, ratio: float) -> str:
     """Which identity does not hold, where, and by how much."""
     identity = next(one for one in IDENTITIES if name_of(one) == name)
-    place = ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row"), finding["where"], strict=False))
+    place = ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row"), finding.where, strict=False))
     times = f"{ratio:.3g} times" if math.isfinite(ratio) else "infinitely many times"
     return (
-        f"{sentence_of(identity)}; here it does not ({name}): {finding['tensor']} is off by {finding['error']:.2e} "
-        f"at {place}, {times} the {limit:.2e} that rounding explains ({finding['got']:.6g} against "
-        f"{finding['want']:.6g})"
+        f"{sentence_of(identity)}; here it does not ({name}): {finding.tensor} is off by {finding.error:.2e} "
+        f"at {place}, {times} the {limit:.2e} that rounding explains ({finding.got:.6g} against "
+        f"{finding.want:.6g})"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,9 @@ from attnbench.cases.operands import operand_head
 from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.heads import one_head, rounded
 from attnbench.oracle.selection import Selection, select
+from attnbench.stages.agreement import Inside
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -46,8 +46,8 @@ def whole_selection(case: Case) -> Selection:
     return selection
 
 
-def write_inside(case: Case, batch_index: int, path: Path) -> dict[str, Any]:
-    """Write mask, weights and entropies of one batch element as ``.npz``.
+def look_inside(case: Case, batch_index: int) -> Inside:
+    """Mask, weights and entropies of one batch element.
 
     Arrays: ``mask`` (rows, keys), the share of visible pairs; ``weights`` (heads, rows, keys), the mean weight in each
     field; ``entropy`` (heads, seqlen_q) in bits, of the keys' weights alone, without a sink's; ``top_key`` (heads,
@@ -65,14 +65,20 @@ def write_inside(case: Case, batch_index: int, path: Path) -> dict[str, Any]:
         entropies.append(-(shares * logs).sum(-1))
         tops.append(np.where(total[:, 0] > 0, of_head.argmax(-1), -1))
         weights.append(pooled(of_head, np.mean))
-    np.savez_compressed(
-        path,
+    arrays = _packed(
         mask=pooled(visible.astype(np.float64), np.mean),
         weights=np.stack(weights).astype(np.float32),
         entropy=np.stack(entropies).astype(np.float32),
         top_key=np.stack(tops),
     )
-    return {"heads": heads, "visible": int(visible.sum())}
+    return Inside(heads=tuple(heads), visible=int(visible.sum()), frames={"inside": arrays})
+
+
+def _packed(**arrays: NDArray[Any]) -> bytes:
+    """As the contents of an ``.npz``."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub mistakes the arrays for options
+    return file.getvalue()
 
 
 def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
@@ -90,10 +96,12 @@ def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
     return one_head(case, EXACT, (batch_index, head), everything, q, k, identity, None).out
 
 
-def write_errors(case: Case, batch_index: int, truth: Truth, judgement: Judgement, path: Path) -> dict[str, Any]:
-    """Write, for each judged tensor, absolute errors over (query or key, feature) and head: the largest in each field.
+def errors_of(case: Case, batch_index: int, truth: Truth, judgement: Judgement) -> tuple[bytes, dict[str, float]]:
+    """For each judged tensor, absolute errors over (query or key, feature) and head: the largest in each field.
 
-    Arrays: ``out``, ``dq`` (query heads, rows, columns), ``dk``, ``dv`` (KV heads, rows, columns).
+    Also the RMS of each reference.
+
+    Arrays of the ``.npz``: ``out``, ``dq`` (query heads, rows, columns), ``dk``, ``dv`` (KV heads, rows, columns).
     """
     selection = whole_selection(case)
     arrays: dict[str, NDArray[np.float32]] = {}
@@ -107,8 +115,7 @@ def write_errors(case: Case, batch_index: int, truth: Truth, judgement: Judgemen
         distance = (got[chosen] - answer[chosen]).abs().nan_to_num(float("inf"), posinf=float("inf")).numpy()
         arrays[name] = np.stack([pooled(plane, np.max) for plane in distance]).astype(np.float32)
         scales[name] = float(answer[chosen].square().mean().sqrt())
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub mistakes the arrays for options
-    return {"rms": scales}
+    return _packed(**arrays), scales
 
 
 def pooled(plane: NDArray[np.float64], gather: Any) -> NDArray[np.float64]:

@@ -13,12 +13,13 @@ from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from torch import Tensor
 
     from attnbench.cases.case import Case
     from attnbench.oracle.selection import Selection
+    from attnbench.stages.agreement import Shape, Wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,19 +93,19 @@ def judge(
     case: Case,
     selection: Selection,
     truth: Truth,
-    described: dict[str, Any],
-    folder: Path,
+    described: Mapping[str, Shape],
+    shown: Mapping[str, bytes],
     *,
     flip_index: int = 0,
 ) -> Judgement:
-    """Judge the tensors that a worker wrote.
+    """Judge the tensors that a worker showed.
 
     Args:
         case: the problem.
         selection: what was asked for.
         truth: what it ought to be, before any flip.
-        described: for each tensor that the call returned its ``shape`` and ``dtype``.
-        folder: where ``NAME.bin`` lie.
+        described: what the call returned, by name.
+        shown: the wanted parts' raw bytes.
         flip_index: of V's signs (:mod:`attnbench.cases.sign_flips`).
     """
     wanted = requests(case, selection)
@@ -118,12 +119,11 @@ def judge(
             if name != "lse":
                 problems.append(f"{name} was not returned")
             continue
-        shape, dtype = described[name]["shape"], described[name]["dtype"]
-        problem = _malformed(case, name, shape, dtype, wanted[name]["shape"])
+        problem = _malformed(case, name, described[name], wanted[name].shape)
         if problem:
             problems.append(problem)
             continue
-        got = seen[name] = read_tensor(folder / f"{name}.bin", dtype, answer.shape)
+        got = seen[name] = read_tensor(shown[name], described[name].dtype, answer.shape)
         problem = _wrong_non_finite(name, got, answer, wanted[name]) or _judge_values(
             case, name, got, due, wanted[name], fields
         )
@@ -135,24 +135,23 @@ def judge(
     return Judgement(fields, "; ".join(problems) or None, tuple(wrong), flipped(case, selection, seen, flip_index))
 
 
-def _malformed(case: Case, name: str, shape: list[int], dtype: str, expected: list[int]) -> str | None:
-    if shape != expected:
-        return f"{name} has shape {tuple(shape)}, not {tuple(expected)}"
+def _malformed(case: Case, name: str, got: Shape, expected: tuple[int, ...]) -> str | None:
+    if got.shape != expected:
+        return f"{name} has shape {got.shape}, not {expected}"
     allowed = {"float32", "float64"} if name == "lse" else {case.output_dtype}
-    if dtype not in allowed:
-        return f"{name} has dtype {dtype}, not {' or '.join(sorted(allowed))}"
+    if got.dtype not in allowed:
+        return f"{name} has dtype {got.dtype}, not {' or '.join(sorted(allowed))}"
     return None
 
 
-def read_tensor(path: Path, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """A tensor that a worker wrote, in float64."""
+def read_tensor(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor that a worker showed, in float64."""
     import torch
 
-    data = bytearray(path.read_bytes())
-    return torch.frombuffer(data, dtype=getattr(torch, dtype)).reshape(shape).double()
+    return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).reshape(shape).double()
 
 
-def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: dict[str, Any]) -> str | None:
+def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: Wanted) -> str | None:
     """NaN and infinities must stand exactly where they ought to."""
     import torch
 
@@ -170,7 +169,7 @@ def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: dict[str, 
 
 
 def _judge_values(
-    case: Case, name: str, got: Tensor, truth: Truth, wanted: dict[str, Any], fields: dict[str, Any]
+    case: Case, name: str, got: Tensor, truth: Truth, wanted: Wanted, fields: dict[str, Any]
 ) -> str | None:
     answer = truth.answers[name]
     error = measure(got, answer, per_value=name == "lse")
@@ -194,10 +193,10 @@ def _judge_values(
     )
 
 
-def locate(index: tuple[int, ...], wanted: dict[str, Any]) -> tuple[int, ...]:
+def locate(index: tuple[int, ...], wanted: Wanted) -> tuple[int, ...]:
     """From an index within the judged part to (batch, head, row, column) of the whole tensor."""
-    batch_index, head = wanted["heads"][index[0]]
-    row = index[1] if wanted["rows"] is None else wanted["rows"][index[1]]
+    batch_index, head = wanted.heads[index[0]]
+    row = index[1] if wanted.rows is None else wanted.rows[index[1]]
     return (batch_index, head, row, *index[2:])
 
 

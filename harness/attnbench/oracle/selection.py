@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import output_shape
 from attnbench.cases.sampling import SPARSE_PAIRS, group_pairs, key_edges, query_edges, spread, upstream_rows
+from attnbench.stages.agreement import Wanted
 
 if TYPE_CHECKING:
     from attnbench.cases.case import Case
@@ -80,27 +81,24 @@ def _some(groups: list[tuple[int, int]], count: int, generator: random.Random) -
     return tuple(sorted([*ends, *generator.sample(rest, max(0, count - len(ends)))]))
 
 
-def requests(case: Case, selection: Selection) -> dict[str, Any]:
-    """What the worker is asked to write: for each tensor its expected shape, the heads and the rows."""
-    heads = [list(pair) for pair in selection.query_heads(case)]
-    rows = None if selection.rows is None else list(selection.rows)
-    shape_out = list(output_shape(case))
+def requests(case: Case, selection: Selection) -> dict[str, Wanted]:
+    """What the worker is asked to show, by tensor."""
+    heads, rows = tuple(selection.query_heads(case)), selection.rows
     if case.operator == "multi_head_attention":
-        shape_q = [case.batch, case.seqlen_q, case.embed_dim]
-        shape_k = shape_v = [case.batch, case.seqlen_kv, case.embed_dim]
+        shape_q: tuple[int, ...] = (case.batch, case.seqlen_q, case.embed_dim)
+        shape_k: tuple[int, ...] = (case.batch, case.seqlen_kv, case.embed_dim)
+        shape_v = shape_k
     else:
-        shape_q = [case.batch, case.heads_q, case.seqlen_q, case.head_dim]
-        shape_k = [case.batch, case.heads_kv, case.seqlen_kv, case.head_dim]
-        shape_v = [case.batch, case.heads_kv, case.seqlen_kv, case.head_dim_v]
-    wanted: dict[str, Any] = {
-        "out": {"shape": shape_out, "heads": heads, "rows": rows},
-        "lse": {"shape": [case.batch, case.heads_q, case.seqlen_q], "heads": heads, "rows": rows},
+        shape_q = (case.batch, case.heads_q, case.seqlen_q, case.head_dim)
+        shape_k = (case.batch, case.heads_kv, case.seqlen_kv, case.head_dim)
+        shape_v = (case.batch, case.heads_kv, case.seqlen_kv, case.head_dim_v)
+    wanted = {
+        "out": Wanted(shape=output_shape(case), heads=heads, rows=rows),
+        "lse": Wanted(shape=(case.batch, case.heads_q, case.seqlen_q), heads=heads, rows=rows),
     }
     if case.needs_gradients:
-        wanted["dq"] = {"shape": shape_q, "heads": heads, "rows": rows}
+        wanted["dq"] = Wanted(shape=shape_q, heads=heads, rows=rows)
         if selection.gradients_of_keys:
-            groups = [list(group) for group in selection.groups]
-            keys = None if selection.keys is None else list(selection.keys)
-            wanted["dk"] = {"shape": shape_k, "heads": groups, "rows": keys}
-            wanted["dv"] = {"shape": shape_v, "heads": groups, "rows": keys}
+            wanted["dk"] = Wanted(shape=shape_k, heads=selection.groups, rows=selection.keys)
+            wanted["dv"] = Wanted(shape=shape_v, heads=selection.groups, rows=selection.keys)
     return wanted

@@ -61,7 +61,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each cell, named by case and implementation."""
     if "attnbench_cell" not in metafunc.fixturenames:
         return
-    from attnbench.pytest_plugin.here import cells_of
+    from attnbench.pytest_plugin.in_process import cells_of
     from attnbench.runner.plan import PlanError
     from attnbench.sweep.mistakes import ScenarioError
 
@@ -82,7 +82,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def attnbench_oracle() -> Iterator[Oracle]:
     """The oracle: a process that knows the float64 answers, shared by all tests of a session."""
-    from attnbench.pytest_plugin.here import new_oracle
+    from attnbench.pytest_plugin.in_process import new_oracle
 
     oracle = new_oracle()
     yield oracle
@@ -98,7 +98,7 @@ def attnbench_check(attnbench_oracle: Oracle) -> Callable[..., None]:
     goes through the scenario ``edge-shapes``; ``scenario="quick"`` names another one, ``axes=["seqlen=64"]`` changes
     it, ``device="cuda"`` runs it there.
     """
-    from attnbench.pytest_plugin.here import check
+    from attnbench.pytest_plugin.in_process import check
 
     def checked(kernel: object, **given: object) -> None:
         __tracebackhide__ = True

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.pytest_plugin.here import REFUSED, about, prepared, run_here
+from attnbench.pytest_plugin.in_process import REFUSED, about, prepared, run_here
 
 if TYPE_CHECKING:
     from attnbench.runner.oracle import Oracle

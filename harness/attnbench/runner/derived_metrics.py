@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.metrics.roofline import impossible, peak_of, roofline
 from attnbench.metrics.samples import time_statistics
-from attnbench.store.record import without_speed
+from attnbench.runner.driver import failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +43,5 @@ def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str
     speeds = [speed for name in ("gbytes_per_s", "read_gbytes_per_s") if (speed := (peaks or {}).get(name))]
     why_not = impossible(modelled, device, max(speeds, default=None))
     if why_not:
-        model_only = dict(model(case, None, peaks, device))
-        return {**without_speed(fields), **model_only, "status": "invalid", "stage": "time", "reason": why_not}
+        return failed({**fields, **dict(model(case, None, peaks, device))}, "time", "invalid", why_not)
     return {**fields, **statistics_of_time, **dict(modelled)}

@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Any
 import attnbench
 from attnbench.registry.discover import to_json
 from attnbench.store.record import SCHEMA_VERSION
+from attnbench.transport.host import LOCAL_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from attnbench.runner.plan import Cell
     from attnbench.runner.request import Request
+    from attnbench.transport.host import Host
 
 
 def measure_header(
-    request: Request, cells: Sequence[Cell], run_id: str, quick_peaks: bool | None, arguments: Sequence[str]
+    request: Request,
+    cells: Sequence[Cell],
+    run_id: str,
+    quick_peaks: bool | None,
+    arguments: Sequence[str],
+    host: Host = LOCAL_HOST,
 ) -> dict[str, Any]:
     """Look at the machine, measure its peaks, and write down what was asked for.
 
@@ -27,15 +34,15 @@ def measure_header(
         run_id: names the run.
         quick_peaks: how long to measure peaks; ``None`` not at all.
         arguments: of the command line.
+        host: the machine.
     """
-    from attnbench.machine.environment import environment, libraries, machine_key
-    from attnbench.machine.peaks import measure_peaks
+    from attnbench.machine.environment import machine_key
 
-    here = environment()
+    here = host.environment()
     running = {cell.device for cell in cells if cell.preset_outcome is None}
     peaks = {}
     if quick_peaks is not None:
-        peaks = {device: measure_peaks(device, request.threads, quick=quick_peaks) for device in sorted(running)}
+        peaks = {device: host.peaks(device, request.threads, quick=quick_peaks) for device in sorted(running)}
     return {
         "kind": "header",
         "schema_version": SCHEMA_VERSION,
@@ -46,7 +53,7 @@ def measure_header(
         "request": request.to_dict(),
         "scenario": request.scenario.to_dict(),
         "environment": here,
-        "libraries": libraries(request.threads),
+        "libraries": host.libraries(request.threads),
         "peaks": peaks,
         "machine_key": machine_key(here),
         "seed": request.seed,

@@ -1,16 +1,20 @@
-"""Looks into one case: the oracle writes what attention does, workers show what implementations make of it."""
+"""Looks into one case: the oracle tells what attention does, workers show what implementations make of it."""
 
 from __future__ import annotations
 
 import json
-import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attnbench.machine.pinning import worker_environment
-from attnbench.runner.oracle import Oracle, OracleGoneError
+from attnbench.runner.driver import drive, failed, without_pauses
+from attnbench.runner.oracle import Oracle
 from attnbench.runner.repro import repro_command
-from attnbench.runner.workers import LoadFailedError, Workers
-from attnbench.transport.child import ChildGoneError
+from attnbench.runner.workers import Workers
+from attnbench.stages import call, prepare
+from attnbench.stages.agreement import JudgeOutputs, LookInside, OutputVerdict
+from attnbench.stages.stage import CellLimits, CellRun, filled
+from attnbench.transport.executor import ExecutorError
+from attnbench.transport.message import AnswerMessage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,14 +22,32 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
     from attnbench.registry.discover import Found
+    from attnbench.stages.stage import Values
+    from attnbench.transport.message import RequestMessage
 
 INSIDE = "inside.npz"
 FACTS = "inspection.json"
-_TIMEOUT_S = 300.0
+_LIMITS = CellLimits(time_s=300.0, memory_bytes=None)
+A = TypeVar("A", bound=AnswerMessage)
 
 
 class InspectError(ValueError):
     """The case cannot be looked into; one sentence."""
+
+
+class _Inspector:
+    """Asks the oracle for the errors of a batch element with each verdict, and keeps the latest."""
+
+    def __init__(self, oracle: Oracle, batch_index: int) -> None:
+        self._oracle, self._batch_index = oracle, batch_index
+        self.verdict: OutputVerdict | None = None
+
+    def ask(self, request: RequestMessage[A]) -> A:
+        judged = isinstance(request, JudgeOutputs)
+        answer = self._oracle.ask(request.model_copy(update={"inspect": self._batch_index}) if judged else request)
+        if isinstance(answer, OutputVerdict):
+            self.verdict = answer
+        return answer
 
 
 def write_inspection(
@@ -39,16 +61,23 @@ def write_inspection(
     environment = worker_environment(threads)
     oracle, workers = Oracle(threads, environment), Workers(threads, environment)
     try:
-        about = _ask(
-            oracle,
-            {"do": "inspect", "case": case.to_dict(), "batch_index": batch_index, "path": str(folder / INSIDE)},
-        )
+        inside = oracle.ask(LookInside(case=case, batch_index=batch_index))
+        (folder / INSIDE).write_bytes(inside.frames["inside"])
         said = []
         for number, one in enumerate(found, start=1):
-            path = folder / f"errors-{number}.npz"
-            entry = _look_at(case, one, oracle, workers, device=device, batch_index=batch_index, path=path)
-            entry["repro"] = repro_command(case, one, device)
-            said.append({"implementation": one.name, "errors": path.name if path.exists() else None, **entry})
+            inspector = _Inspector(oracle, batch_index)
+            values = _look_at(case, one, inspector, workers, device)
+            entry: dict[str, Any] = {"implementation": one.name, "errors": None, "fields": {}}
+            entry |= {"status": values["status"], "reason": values.get("reason")}
+            verdict = inspector.verdict
+            if verdict is not None:
+                entry |= {"fields": filled(verdict), "rms": verdict.rms, "cause": verdict.cause}
+                entry["reason"] = verdict.problem or entry["reason"]
+                entry["errors"] = f"errors-{number}.npz"
+                (folder / entry["errors"]).write_bytes(verdict.frames["errors"])
+            said.append({**entry, "repro": repro_command(case, one, device)})
+    except ExecutorError as error:
+        raise InspectError(error.reason) from error
     finally:
         workers.close()
         oracle.close()
@@ -58,69 +87,22 @@ def write_inspection(
         "case_id": case.case_id,
         "batch_index": batch_index,
         "device": device,
-        "heads": about["heads"],
-        "visible": about["visible"],
+        "heads": inside.heads,
+        "visible": inside.visible,
         "implementations": said,
     }
     (folder / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
-def _look_at(
-    case: Case, found: Found, oracle: Oracle, workers: Workers, *, device: str, batch_index: int, path: Path
-) -> dict[str, Any]:
-    """What an implementation makes of the case: status, sentence, and the judge's fields."""
+def _look_at(case: Case, found: Found, inspector: _Inspector, workers: Workers, device: str) -> Values:
+    """What an implementation makes of the case."""
     if found.unavailable:
-        return {"status": "unavailable", "reason": found.unavailable, "fields": {}}
-    about = {"case": case.to_dict(), "repetition": 0, "flip_index": 0}
+        return failed({}, "plan", "unavailable", found.unavailable)
     try:
         worker = workers.get(found, device)
-        with tempfile.TemporaryDirectory() as shown:
-            for request in (
-                {"do": "prepare", "case": case.to_dict(), "device": device, "memory_bytes": None},
-                {"do": "call"},
-            ):
-                answer = worker.ask(request, _TIMEOUT_S)
-                if answer["status"] != "ok":
-                    return {"status": answer["status"], "reason": answer["reason"], "fields": {}}
-            wanted = _ask(oracle, {"do": "select", **about})
-            # Of results that differ, the last one is the farthest from the first.
-            last = answer["results"] - 1
-            dumped = worker.ask(
-                {"do": "dump", "selection": wanted["selection"], "folder": shown, "result": last}, _TIMEOUT_S
-            )
-            if dumped["status"] != "ok":
-                return {"status": dumped["status"], "reason": dumped["reason"], "fields": {}}
-            verdict = _ask(
-                oracle,
-                {
-                    "do": "judge",
-                    **about,
-                    "outputs": dumped["outputs"],
-                    "folder": shown,
-                    "errors_path": str(path),
-                    "batch_index": batch_index,
-                },
-            )
-    except LoadFailedError as failed:
-        return {"status": failed.status, "reason": failed.reason, "fields": {}}
-    except ChildGoneError as gone:
-        return {"status": gone.status, "reason": gone.reason, "fields": {}}
+    except ExecutorError as error:
+        return failed({}, "load", error.status, error.reason)
+    try:
+        return without_pauses(drive(CellRun(worker, inspector, case, device, _LIMITS), (prepare.STAGE, call.STAGE)))
     finally:
         workers.done(found, device, keep=False)
-    return {
-        "status": "wrong" if verdict["problem"] else "ok",
-        "reason": verdict["problem"],
-        "cause": verdict["cause"],
-        "fields": verdict["fields"],
-        "rms": verdict["rms"],
-    }
-
-
-def _ask(oracle: Oracle, request: dict[str, Any]) -> dict[str, Any]:
-    try:
-        answer = oracle.ask(request)
-    except OracleGoneError as gone:
-        raise InspectError(str(gone)) from gone
-    if answer["status"] != "ok":
-        raise InspectError(answer["reason"])
-    return answer

@@ -1,19 +1,26 @@
-"""The oracle as the runner sees it: a child that is started ahead, and started again should it ever die."""
+"""The oracle as the runner sees it: a process that is started ahead, and started again should it ever die."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, TypeVar
 
-from attnbench.transport.child import Child, ChildGoneError, start_oracle
+from attnbench.stages.agreement import Start
+from attnbench.transport.child import Child
+from attnbench.transport.executor import ExecutorError
+from attnbench.transport.message import AnswerMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-_START_TIMEOUT_S = 300.0
-_ANSWER_TIMEOUT_S = 900.0
+    from attnbench.transport.message import RequestMessage
+
+_START_DEADLINE_S = 300.0
+_ANSWER_DEADLINE_S = 900.0
+A = TypeVar("A", bound=AnswerMessage)
 
 
-class OracleGoneError(Exception):
+class OracleGoneError(ExecutorError):
     """The oracle died over a question; the next question finds a fresh one."""
 
 
@@ -21,38 +28,44 @@ class Oracle:
     """Asks the oracle's process."""
 
     def __init__(self, threads: int, environment: Mapping[str, str]) -> None:
-        self._threads = threads
+        self._start = Start(threads=threads)
         self._environment = environment
         self._child: Child | None = None
         self._is_ready = False
 
-    def start(self) -> None:
+    def start(self) -> Child:
         """Start the process without waiting until it has loaded its libraries."""
-        self._child = start_oracle(self._environment)
-        self._child.send({"do": "start", "threads": self._threads})
+        command = [sys.executable, "-P", "-m", "attnbench.oracle", "{read}", "{write}"]
+        self._child = Child(command, self._environment)
+        self._child.send(self._start)
         self._is_ready = False
+        return self._child
 
-    def wait(self) -> None:
+    def wait(self) -> Child:
         """Wait until it is ready.
 
         Raises:
             OracleGoneError: when it cannot start.
         """
-        if self._child is None:
-            self.start()
-        assert self._child is not None
+        child = self._child or self.start()
         if not self._is_ready:
-            self._guarded(lambda child: child.receive(_START_TIMEOUT_S))
+            self._received(child, self._start, _START_DEADLINE_S)
             self._is_ready = True
+        return child
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, question: RequestMessage[A]) -> A:
         """Ask a question.
 
         Raises:
             OracleGoneError: when the oracle dies over it.
+            ExecutorError: when it has no answer.
         """
-        self.wait()
-        return self._guarded(lambda child: child.ask(request, _ANSWER_TIMEOUT_S))
+        child = self.wait()
+        try:
+            child.send(question)
+        except ExecutorError as error:
+            raise self._gone(error) from error
+        return self._received(child, question, _ANSWER_DEADLINE_S)
 
     def close(self) -> None:
         """End the process."""
@@ -60,10 +73,12 @@ class Oracle:
             self._child.close()
         self._child = None
 
-    def _guarded(self, ask: Callable[[Child], dict[str, Any]]) -> dict[str, Any]:
-        assert self._child is not None
+    def _received(self, child: Child, question: RequestMessage[A], deadline_s: float) -> A:
         try:
-            return ask(self._child)
-        except ChildGoneError as gone:
-            self.close()
-            raise OracleGoneError(f"the oracle could not judge it: {gone.reason}") from gone
+            return child.receive(question, deadline_s)
+        except ExecutorError as error:
+            raise (self._gone(error) if error.is_gone else error) from error
+
+    def _gone(self, error: ExecutorError) -> OracleGoneError:
+        self.close()
+        return OracleGoneError("error", f"the oracle could not judge it: {error.reason}", is_gone=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
-from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.runner.repro import repro_command
 from attnbench.sweep.expand import expand
+from attnbench.transport.host import LOCAL_HOST
 from attnbench.untrusted.pattern import PatternError, found_in, pattern_mistake
 from attnbench.untrusted.printable import shown
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.registry.discover import Found
     from attnbench.sweep.model import Scenario
+    from attnbench.transport.host import Host
 
 
 MOST_CELLS = 200_000
@@ -112,6 +113,7 @@ def plan(
     replicates: int,
     seed: int,
     memory_bytes: int,
+    host: Host = LOCAL_HOST,
 ) -> list[Cell]:
     """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed.
 
@@ -139,7 +141,7 @@ def plan(
                 found=one,
                 device=device,
                 replicate=replicate,
-                preset_outcome=_preset_outcome(planned.case, one, device, memory_bytes),
+                preset_outcome=_preset_outcome(planned.case, one, device, memory_bytes, host),
             )
             for planned, one, device in kept
         ]
@@ -148,7 +150,7 @@ def plan(
     return cells
 
 
-def _preset_outcome(case: Case, one: Found, device: str, memory_bytes: int) -> tuple[str, str] | None:
+def _preset_outcome(case: Case, one: Found, device: str, memory_bytes: int, host: Host) -> tuple[str, str] | None:
     if one.unavailable is not None:
         return ("unavailable", one.unavailable)
     if one.declaration is None:
@@ -156,7 +158,7 @@ def _preset_outcome(case: Case, one: Found, device: str, memory_bytes: int) -> t
     refusal = one.declaration.refuses(case, device)
     if refusal is not None:
         return ("unsupported", refusal)
-    missing = device_unavailable(device)
+    missing = host.device_unavailable(device)
     if missing is not None:
         return ("unavailable", missing)
     needed = least_memory(case)

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cases.operands import file_problems
 from attnbench.machine.pinning import worker_environment
 from attnbench.registry.discover import find
-from attnbench.runner.cell import CellLimits
 from attnbench.runner.plan import PlanError, Selectors, choose, plan
 from attnbench.runner.run import Setting
+from attnbench.stages.stage import CellLimits
 from attnbench.sweep.model import Scenario
+from attnbench.transport.host import LOCAL_HOST
+from attnbench.worker.timing import SamplingLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.registry.discover import Found
     from attnbench.runner.plan import Cell
+    from attnbench.transport.host import Host
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,21 +67,20 @@ def found_of(request: Request) -> list[Found]:
     return choose(everything, request.scenario, Selectors(include=request.include, exclude=request.exclude))
 
 
-def memory_limit(request: Request) -> int:
-    """Bytes that a worker may take for a cell: the scenario's, or four fifths of what the machine has left."""
+def memory_limit(request: Request, host: Host) -> int:
+    """Bytes that a worker may take for a cell: the scenario's, or four fifths of what the host has left."""
     if request.scenario.limits.memory_gib is not None:
         return int(request.scenario.limits.memory_gib * 2**30)
-    from attnbench.machine.hardware.memory import available_bytes
-
-    return int(0.8 * available_bytes())
+    return int(0.8 * host.available_bytes())
 
 
-def plan_request(request: Request, found: Sequence[Found] | None = None) -> list[Cell]:
+def plan_request(request: Request, found: Sequence[Found] | None = None, host: Host = LOCAL_HOST) -> list[Cell]:
     """All cells of the request.
 
     Args:
         request: what was asked for.
         found: the implementations that it chooses, where another interpreter has found them.
+        host: where it is to run.
 
     Raises:
         PlanError: when there is none, or a file does not hold the tensors that a case takes from it.
@@ -93,7 +95,8 @@ def plan_request(request: Request, found: Sequence[Found] | None = None) -> list
         request.devices,
         replicates=request.replicates,
         seed=request.seed if request.order_seed is None else request.order_seed,
-        memory_bytes=memory_limit(request),
+        memory_bytes=memory_limit(request, host),
+        host=host,
     )
     if not cells:
         raise PlanError("the scenario's exclusions leave no cell to run")
@@ -108,7 +111,7 @@ def plan_request(request: Request, found: Sequence[Found] | None = None) -> list
     return cells
 
 
-def setting_of(request: Request, header: Mapping[str, Any]) -> Setting:
+def setting_of(request: Request, header: Mapping[str, Any], host: Host = LOCAL_HOST) -> Setting:
     """What the runner needs beside the cells."""
     limits = request.scenario.limits
     return Setting(
@@ -117,15 +120,16 @@ def setting_of(request: Request, header: Mapping[str, Any]) -> Setting:
         environment=worker_environment(request.threads),
         limits=CellLimits(
             time_s=limits.time_s,
-            memory_bytes=memory_limit(request),
-            sampling={
-                "min_samples": limits.min_samples,
-                "max_samples": limits.max_samples,
-                "sampling_ns": int(limits.sampling_s * 1e9),
-            },
-            cache=request.cache,
+            memory_bytes=memory_limit(request, host),
+            sampling=SamplingLimits(
+                min_samples=limits.min_samples,
+                max_samples=limits.max_samples,
+                sampling_ns=int(limits.sampling_s * 1e9),
+            ),
+            cache="cold" if request.cache == "cold" else "warm",
             timed="time" in request.stages,
             measure_memory="memory" in request.stages,
         ),
         peaks=header["peaks"],
+        host=host,
     )

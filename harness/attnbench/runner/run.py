@@ -6,25 +6,29 @@ import collections
 import contextlib
 import dataclasses
 import datetime
-import tempfile
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attnbench.runner.cell import CellLimits, CellRun
 from attnbench.runner.derived_metrics import complete
+from attnbench.runner.driver import drive, failed, without_pauses
 from attnbench.runner.interrupts import exit_code_of
 from attnbench.runner.oracle import Oracle, OracleGoneError
-from attnbench.runner.workers import LoadFailedError, Workers
+from attnbench.runner.workers import Workers
+from attnbench.stages.stage import CellRun
+from attnbench.stages.table import STAGES
 from attnbench.store.record import FAILED, Record
+from attnbench.transport.executor import ExecutorError
+from attnbench.transport.host import LOCAL_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from attnbench.runner.plan import Cell
     from attnbench.runner.time_accounting import Shares
+    from attnbench.stages.stage import CellLimits, Values
     from attnbench.store.writer import RunWriter
+    from attnbench.transport.host import Host
 
 
 class RunObserver(Protocol):
@@ -51,6 +55,8 @@ class Setting:
     limits: CellLimits
     peaks: Mapping[str, Mapping[str, Any]]
     """Measured peaks by device."""
+    host: Host = LOCAL_HOST
+    """Where workers run."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -79,6 +85,93 @@ class Outcome:
         return 0 if self.counts["ok"] else 5
 
 
+class Run:
+    """A run while it lasts: its workers, its file, and how it goes."""
+
+    def __init__(self, setting: Setting, writer: RunWriter, shares: Shares) -> None:
+        self.setting, self.writer = setting, writer
+        self.workers = Workers(setting.threads, setting.environment, setting.host)
+        self.outcome = Outcome(counts=collections.Counter(), shares=shares)
+        self._began = time.monotonic()
+
+    def steps(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Record]:
+        """One cell to its record, whatever happens to it, with the pauses of the driver."""
+        began = time.monotonic()
+        started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        if cell.preset_outcome is not None:
+            values = failed({}, "plan", *cell.preset_outcome)
+        else:
+            values = yield from self._measure(cell, oracle)
+        values = complete(values, cell.case, cell.device, self.setting.peaks.get(cell.device))
+        if cell.preset_outcome is None:
+            values["wall_s"] = round(time.monotonic() - began, 6)
+        return Record.model_validate(
+            {
+                "run_id": self.setting.run_id,
+                "record_id": uuid.uuid4().hex,
+                "case_id": cell.case.case_id,
+                "implementation": cell.found.name,
+                "implementation_version": cell.found.version,
+                "source_hash": cell.found.source_hash,
+                "replicate": cell.replicate,
+                "repro": cell.repro,
+                "layout": cell.found.declaration.layout if cell.found.declaration else None,
+                "device": cell.device,
+                "threads": self.setting.threads if cell.device == "cpu" else None,
+                "cell_tags": cell.tags,
+                "started_at": started_at,
+                **cell.case.to_dict(),
+                **values,
+            }
+        )
+
+    def _measure(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Values]:
+        try:
+            worker = self.workers.get(cell.found, cell.device)
+        except ExecutorError as error:
+            self.workers.done(cell.found, cell.device, keep=False)
+            return failed({}, "load", error.status, error.reason)
+        untimed = _why_untimed(cell)
+        limits = self.setting.limits
+        if untimed is not None:
+            limits = dataclasses.replace(limits, timed=False, measure_memory=False)
+        run = CellRun(worker, oracle, cell.case, cell.device, limits)
+        values = yield from drive(run, STAGES)
+        if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
+            values["reason"] = untimed
+        keep = values["status"] in ("ok", "unsupported") and not run.worker_died
+        self.workers.done(cell.found, cell.device, keep=keep)
+        self.outcome.shares.add(run.spent)
+        return values
+
+    def keep(self, record: Record) -> None:
+        """Append a record to the file."""
+        self.outcome.counts[record.status] += 1
+        self.writer.append({"kind": "record", **record.model_dump(mode="json")})
+
+    def close(self) -> None:
+        """End the workers."""
+        self.workers.close()
+
+    def end(self) -> Outcome:
+        """End the workers and the file: its last line says how the run went."""
+        self.close()
+        shares = self.outcome.shares
+        shares.imports_s += self.workers.imports_s
+        shares.wall_s += time.monotonic() - self._began
+        self.writer.append(
+            {
+                "kind": "footer",
+                "wall_s": round(shares.wall_s, 3),
+                "shares": shares.to_dict(),
+                "counts": dict(self.outcome.counts),
+                "interrupted": self.outcome.interrupted is not None,
+            }
+        )
+        self.outcome.unsaved = len(self.writer.pending)
+        return self.outcome
+
+
 def execute(
     cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: RunObserver, shares: Shares
 ) -> Outcome:
@@ -86,105 +179,27 @@ def execute(
 
     Ctrl-C, SIGTERM and SIGHUP end the run after what is stored; nothing that was measured is lost.
     """
-    outcome = Outcome(counts=collections.Counter(), shares=shares)
-    started_at = time.monotonic()
-    workers = Workers(setting.threads, setting.environment)
+    run = Run(setting, writer, shares)
     oracle = Oracle(setting.threads, setting.environment)
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="attnbench-", ignore_cleanup_errors=True) as folder,
-            contextlib.closing(oracle),
-            contextlib.closing(workers),
-        ):
+        with contextlib.closing(oracle), contextlib.closing(run):
             oracle.start()
             for replicate in sorted({cell.replicate for cell in cells}):
                 order = [cell for cell in cells if cell.replicate == replicate]
-                workers.begin(order)
+                run.workers.begin(order)
                 oracle.wait()
                 for cell in order:
                     observer.begins(cell)
-                    record = run_cell(cell, setting, workers, oracle, Path(folder), outcome.shares)
-                    outcome.counts[record.status] += 1
-                    writer.append({"kind": "record", **record.model_dump(mode="json")})
+                    record = without_pauses(run.steps(cell, oracle))
+                    run.keep(record)
                     observer.ended(cell, record)
                     if writer.problem:
                         observer.says(f"{writer.problem}; {len(writer.pending)} records wait in memory")
     except KeyboardInterrupt as interrupt:
-        outcome.interrupted = exit_code_of(interrupt)
+        run.outcome.interrupted = exit_code_of(interrupt)
     except OracleGoneError as gone:
-        outcome.broken = str(gone)
-    outcome.shares.imports_s += workers.imports_s
-    outcome.shares.wall_s += time.monotonic() - started_at
-    writer.append(footer(outcome))
-    outcome.unsaved = len(writer.pending)
-    return outcome
-
-
-def run_cell(cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares) -> Record:
-    """One cell to its record, whatever happens to it."""
-    steps = cell_steps(cell, setting, workers, oracle, folder, shares)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            record: Record = end.value
-            return record
-
-
-def cell_steps(
-    cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares
-) -> Generator[None, None, Record]:
-    """The same, with the pauses of :meth:`attnbench.runner.cell.CellRun.steps`."""
-    began = time.monotonic()
-    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    if cell.preset_outcome is not None:
-        status, reason = cell.preset_outcome
-        fields: dict[str, Any] = {"status": status, "stage": "plan", "reason": reason}
-    else:
-        fields = yield from _measure(cell, setting, workers, oracle, folder, shares)
-    fields = complete(fields, cell.case, cell.device, setting.peaks.get(cell.device))
-    if cell.preset_outcome is None:
-        fields["wall_s"] = round(time.monotonic() - began, 6)
-    return Record.model_validate(
-        {
-            "run_id": setting.run_id,
-            "record_id": uuid.uuid4().hex,
-            "case_id": cell.case.case_id,
-            "implementation": cell.found.name,
-            "implementation_version": cell.found.version,
-            "source_hash": cell.found.source_hash,
-            "replicate": cell.replicate,
-            "repro": cell.repro,
-            "layout": cell.found.declaration.layout if cell.found.declaration else None,
-            "device": cell.device,
-            "threads": setting.threads if cell.device == "cpu" else None,
-            "cell_tags": cell.tags,
-            "started_at": started_at,
-            **cell.case.to_dict(),
-            **fields,
-        }
-    )
-
-
-def _measure(
-    cell: Cell, setting: Setting, workers: Workers, oracle: Oracle, folder: Path, shares: Shares
-) -> Generator[None, None, dict[str, Any]]:
-    try:
-        worker = workers.get(cell.found, cell.device)
-    except LoadFailedError as failed:
-        workers.done(cell.found, cell.device, keep=False)
-        return {"status": failed.status, "stage": "load", "reason": failed.reason}
-    untimed = _why_untimed(cell)
-    limits = setting.limits
-    if untimed is not None:
-        limits = dataclasses.replace(limits, timed=False, measure_memory=False)
-    run = CellRun(worker, oracle, cell.case, cell.device, limits, folder)
-    fields = yield from run.steps()
-    if untimed is not None and fields["status"] == "ok" and setting.limits.timed:
-        fields["reason"] = untimed
-    workers.done(cell.found, cell.device, keep=fields["status"] in ("ok", "unsupported") and not run.worker_died)
-    shares.add(run.spent)
-    return fields
+        run.outcome.broken = str(gone)
+    return run.end()
 
 
 def _why_untimed(cell: Cell) -> str | None:
@@ -195,14 +210,3 @@ def _why_untimed(cell: Cell) -> str | None:
     if said is not None and cell.device != "cpu" and said.framework != "torch":
         return f"agreement only: on {cell.device} torch's stream is timed, and {said.framework} has streams of its own"
     return None
-
-
-def footer(outcome: Outcome) -> dict[str, Any]:
-    """The last line of a run file."""
-    return {
-        "kind": "footer",
-        "wall_s": round(outcome.shares.wall_s, 3),
-        "shares": outcome.shares.to_dict(),
-        "counts": dict(outcome.counts),
-        "interrupted": outcome.interrupted is not None,
-    }

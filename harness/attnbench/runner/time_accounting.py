@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from attnbench.store.checking import checking_sentence
 
-
-@dataclasses.dataclass
-class Spent:
-    """Where a cell's time went, in nanoseconds, by what :class:`Shares` keeps apart."""
-
-    first_calls: float = 0
-    warmup: float = 0
-    samples: float = 0
-    memory: float = 0
-    repeats: float = 0
-    shown: float = 0
-    oracle: float = 0
-    identities: float = 0
+if TYPE_CHECKING:
+    from attnbench.stages.stage import Spent
 
 
 @dataclasses.dataclass

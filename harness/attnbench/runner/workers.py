@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import collections
-import os
 import time
 from typing import TYPE_CHECKING
 
-from attnbench.transport.child import Child, ChildGoneError, start_worker
+from attnbench.stages.prepare import Load
+from attnbench.transport.executor import Executor, ExecutorError
+from attnbench.transport.host import LOCAL_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.registry.discover import Found
     from attnbench.runner.plan import Cell
+    from attnbench.transport.host import Host
 
-LOAD_TIMEOUT_S = 300.0
-
-
-class LoadFailedError(Exception):
-    """An implementation could not be loaded into a worker; it is not tried again in this replicate."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
+_LOAD_DEADLINE_S = 300.0
 
 
 class Workers:
     """Live workers by (implementation, device)."""
 
-    def __init__(
-        self, threads: int, environment: Mapping[str, str], python: str | None = None, folder: str | None = None
-    ) -> None:
-        """``python`` and ``folder``: the interpreter, and where it is started; default those of this process."""
-        self._threads = threads
-        self._environment = environment
-        self._python, self._folder = python, folder
-        self._live: dict[tuple[str, str], Child] = {}
-        self._failed: dict[tuple[str, str], LoadFailedError] = {}
+    def __init__(self, threads: int, environment: Mapping[str, str], host: Host = LOCAL_HOST) -> None:
+        self._threads, self._environment, self._host = threads, environment, host
+        self._live: dict[tuple[str, str], Executor] = {}
+        self._failed: dict[tuple[str, str], ExecutorError] = {}
         self._cells_left: collections.Counter[tuple[str, str]] = collections.Counter()
         self.imports_s = 0.0
 
@@ -49,29 +38,29 @@ class Workers:
         self._cells_left = collections.Counter((cell.found.name, cell.device) for cell in running)
         needed = {(cell.found.name, cell.device): cell.found for cell in running}
         started_at = time.monotonic()
-        starting: collections.deque[tuple[tuple[str, str], Child]] = collections.deque()
+        starting: collections.deque[tuple[tuple[str, str], Load, Executor]] = collections.deque()
         for key, found in needed.items():
-            if len(starting) >= (os.cpu_count() or 1):
+            if len(starting) >= self._host.processors():
                 self._finish(*starting.popleft())
-            child = self._start(key, found)
-            if child is not None:
-                starting.append((key, child))
+            started = self._start(key, found)
+            if started is not None:
+                starting.append((key, *started))
         while starting:
             self._finish(*starting.popleft())
         self.imports_s += time.monotonic() - started_at
 
-    def get(self, found: Found, device: str) -> Child:
+    def get(self, found: Found, device: str) -> Executor:
         """The worker of an implementation on a device, started if there is none.
 
         Raises:
-            LoadFailedError: when it cannot be loaded.
+            ExecutorError: when it cannot be loaded; it is not tried again in this replicate.
         """
         key = (found.name, device)
         if key not in self._live and key not in self._failed:
             started_at = time.monotonic()
-            child = self._start(key, found)
-            if child is not None:
-                self._finish(key, child)
+            started = self._start(key, found)
+            if started is not None:
+                self._finish(key, *started)
             self.imports_s += time.monotonic() - started_at
         if key in self._failed:
             raise self._failed[key]
@@ -89,40 +78,32 @@ class Workers:
         while self._live:
             self._live.popitem()[1].close()
 
-    def _start(self, key: tuple[str, str], found: Found) -> Child | None:
-        """Start a process and ask it to load, without waiting."""
-        said = found.declaration
-        interpreter = (said.interpreter if said else None) or self._python
+    def _start(self, key: tuple[str, str], found: Found) -> tuple[Load, Executor] | None:
+        """Start a worker and ask it to load, without waiting."""
+        interpreter = found.declaration.interpreter if found.declaration else None
+        load = Load(
+            kind=found.origin.kind, target=found.origin.target, implementation=found.name, threads=self._threads
+        )
         try:
-            child = start_worker(self._threads, self._environment, interpreter, self._folder)
+            worker = self._host.start_worker(self._threads, self._environment, interpreter)
         except OSError as error:
-            self._failed[key] = LoadFailedError("unavailable", f"{interpreter} cannot be started: {error.strerror}")
+            name = interpreter or "a worker"
+            self._failed[key] = ExecutorError("unavailable", f"{name} cannot be started: {error.strerror}")
             return None
-        request = {
-            "do": "load",
-            "kind": found.origin.kind,
-            "target": found.origin.target,
-            "implementation": found.name,
-            "threads": self._threads,
-        }
         try:
-            child.send(request)
-        except ChildGoneError as gone:
-            self._failed[key] = LoadFailedError(gone.status, gone.reason)
-            child.close()
+            worker.send(load)
+        except ExecutorError as error:
+            self._failed[key] = error
+            worker.close()
             return None
-        return child
+        return load, worker
 
-    def _finish(self, key: tuple[str, str], child: Child) -> None:
+    def _finish(self, key: tuple[str, str], load: Load, worker: Executor) -> None:
         """Wait until a worker has loaded."""
         try:
-            answer = child.receive(LOAD_TIMEOUT_S)
-        except ChildGoneError as gone:
-            self._failed[key] = LoadFailedError(gone.status, gone.reason)
-            child.close()
-            return
-        if answer["status"] != "ok":
-            self._failed[key] = LoadFailedError(answer["status"], answer["reason"])
-            child.close()
-            return
-        self._live[key] = child
+            worker.receive(load, _LOAD_DEADLINE_S)
+        except ExecutorError as error:
+            self._failed[key] = error
+            worker.close()
+        else:
+            self._live[key] = worker

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
 
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellEndedError, CellRun, WorkerRequest, filled
+from attnbench.transport.message import AnswerMessage, CaseField, Done, RequestMessage
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
 
 JUDGED_TENSORS = ("out", "lse", "dq", "dk", "dv")
 
@@ -109,3 +117,145 @@ class AgreementMetrics(Metrics, stage="agreement"):
     def error_ratio(self) -> float | None:
         """The worst error / budget of all tensors."""
         return max((error.ratio for error in self.errors), default=None)
+
+
+class Wanted(BaseModel):
+    """What is to be shown of a tensor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    """Of the whole tensor; of any other shape nothing is shown."""
+    heads: tuple[tuple[int, int], ...]
+    """(batch, head) pairs; for what lies behind projections (batch, 0)."""
+    rows: tuple[int, ...] | None
+    """All where ``None``."""
+
+
+class Shape(BaseModel):
+    """What a call returned: shape (canonical: batch, heads, rows, columns) and dtype of a whole tensor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Shown(AnswerMessage):
+    """The wanted rows of each tensor as raw bytes, in ``frames`` by the tensor's name."""
+
+    outputs: dict[str, Shape]
+
+
+class Show(WorkerRequest[Shown]):
+    """Show parts of a result that was kept."""
+
+    selection: dict[str, Wanted]
+    result: int
+
+    def serve(self, worker: Worker) -> Shown:
+        from attnbench.worker.dump import canonical_output, selected
+
+        session = worker.session
+        outputs: dict[str, Shape] = {}
+        frames: dict[str, bytes] = {}
+        for name, tensor in session.results[self.result].items():
+            view = canonical_output(session.case, session.implementation.declaration.layout, name, tensor)
+            shape = tuple(int(n) for n in view.shape)
+            outputs[name] = Shape(shape=shape, dtype=str(view.dtype).removeprefix("torch."))
+            wanted = self.selection.get(name)
+            if wanted is not None and shape == wanted.shape:  # else the oracle says what is wrong with it
+                frames[name] = selected(view, wanted.heads, wanted.rows, has_heads=len(shape) == 4 - (name == "lse"))
+        return Shown(outputs=outputs, frames=frames)
+
+
+class Selected(AnswerMessage):
+    """What the oracle wants to see, by tensor."""
+
+    selection: dict[str, Wanted]
+
+
+class Select(RequestMessage[Selected]):
+    """Ask the oracle what it wants to see of a result, once the call was made."""
+
+    case: CaseField
+    repetition: int
+
+
+class OutputVerdict(AgreementMetrics, AnswerMessage):
+    """What the oracle says of a result; its errors element by element are in ``frames["errors"]`` where asked for."""
+
+    problem: str | None
+    cause: str | None
+    """A guess."""
+    rms: dict[str, float]
+    """Of each tensor's reference, where errors were asked for."""
+    oracle_ns: int
+
+
+class JudgeOutputs(RequestMessage[OutputVerdict]):
+    """Ask the oracle for its verdict; ``frames`` are what was shown."""
+
+    case: CaseField
+    repetition: int
+    flip_index: int
+    outputs: dict[str, Shape]
+    inspect: int | None = None
+    """Tell the errors of this batch element, element by element."""
+
+
+class Start(RequestMessage[Done]):
+    """Ask the oracle to load its libraries."""
+
+    threads: int
+
+
+class Inside(AnswerMessage):
+    """What attention does; the arrays are in ``frames["inside"]``, a file of NumPy's."""
+
+    heads: tuple[int, ...]
+    """Of which there are weights."""
+    visible: int
+    """Pairs that the mask lets through."""
+
+
+class LookInside(RequestMessage[Inside]):
+    """Ask the oracle for mask, weights and entropies of one batch element."""
+
+    case: CaseField
+    batch_index: int
+
+
+def agree(cell: CellRun, *, repetition: int, flip_index: int = 0, result: int = 0) -> None:
+    """Show the oracle what it wants to see of a result; disagreement ends the cell."""
+    asked = time.monotonic()
+    wanted = cell.ask_oracle(Select(case=cell.case, repetition=repetition))
+    shown = cell.ask(Show(selection=wanted.selection, result=result), stage="agreement")
+    cell.spent.shown += 1e9 * (time.monotonic() - asked)
+    verdict = cell.ask_oracle(
+        JudgeOutputs(
+            case=cell.case, repetition=repetition, flip_index=flip_index, outputs=shown.outputs, frames=shown.frames
+        )
+    )
+    cell.spent.oracle += verdict.oracle_ns
+    _keep_worse(cell, verdict)
+    if verdict.problem:
+        guess = f"; a guess at the cause: {verdict.cause}" if verdict.cause else ""
+        raise CellEndedError("agreement", "wrong", verdict.problem + _which(cell, repetition, result) + guess)
+
+
+def _keep_worse(cell: CellRun, verdict: OutputVerdict) -> None:
+    """Of two checks the record tells the one with the larger ratio, tensor by tensor."""
+    found = filled(verdict)
+    for tensor in JUDGED_TENSORS:
+        before, now = (values.get(f"{tensor}_error_ratio") for values in (cell.values, found))
+        if before is not None and now is not None and before > now:
+            found = {name: value for name, value in found.items() if not name.startswith(f"{tensor}_")}
+    cell.values |= found
+
+
+def _which(cell: CellRun, repetition: int, result: int) -> str:
+    """Which call it was, where it was not the first one."""
+    if repetition:
+        return " (on fresh inputs, timed)" if cell.limits.timed else " (on fresh inputs)"
+    return " (a repeated call, with NaN in fresh memory or by chance)" if result else ""

@@ -1,8 +1,22 @@
-"""Call: the first calls of all, compared with each other bit by bit."""
+"""Call: the first calls of all, compared bit by bit; and one on fresh inputs, where nothing is timed."""
 
 from __future__ import annotations
 
+import math
+from time import perf_counter_ns, sleep
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.agreement import agree
+from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.transport.message import AnswerMessage
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
+
+_MAX_CALLS = 6
 
 
 class CallMetrics(Metrics, stage="call"):
@@ -21,3 +35,96 @@ class CallMetrics(Metrics, stage="call"):
         join="max",
         better="lower",
     )
+
+
+class Called(CallMetrics, AnswerMessage):
+    """How the first calls went."""
+
+    later_calls_ns: int
+    """All calls but the first."""
+    results: int = Field(ge=1, le=2)
+    """How many of them differ and wait to be judged: the first, and the one that is farthest from it."""
+
+
+class FirstCalls(WorkerRequest[Called]):
+    """Make the first call, with whatever it compiles or sets up; then more on the same inputs.
+
+    The second one finds NaN in fresh memory; quick ones are repeated. A call that writes into its inputs, hands them or
+    an earlier result out, or goes on after it has returned, is misconduct.
+    """
+
+    def serve(self, worker: Worker) -> Called:
+        from attnbench.worker.allocator import poisoned_memory
+        from attnbench.worker.dump import equal_bits, nbytes, spread
+        from attnbench.worker.output_checks import checksums, require_own_memory, require_unchanged, tensors_of
+        from attnbench.worker.session import Expected
+
+        session = worker.session
+        inputs = checksums(session.placed())
+        one = session.one_call()
+        if session.accelerator is not None:
+            session.accelerator.poison(nbytes(one.kept))
+        with poisoned_memory():
+            two = session.one_call()
+        calls = [one, two]
+        repeated_ns = one.elapsed_ns + two.elapsed_ns
+        while repeated_ns < session.repeat_ns and len(calls) < _MAX_CALLS:
+            calls.append(session.one_call())
+            repeated_ns += calls[-1].elapsed_ns
+        require_own_memory(one.live, tensors_of(session.placed()), "input")
+        require_own_memory(two.live, one.live, "an earlier call's")
+        sleep(session.repeat_ns / 3e9)  # whoever goes on after it returned has time to show it
+        for call in calls:
+            call.require_finished()
+        require_unchanged(inputs, session.placed())
+        spreads = [0.0 if equal_bits(one.kept, call.kept) else spread(one.kept, call.kept) for call in calls]
+        farthest = max(range(len(calls)), key=spreads.__getitem__)
+        same = all(equal_bits(one.kept, call.kept) for call in calls)
+        session.results = [one.kept] if same else [one.kept, calls[farthest or 1].kept]
+        later_ns = min(call.elapsed_ns for call in calls[1:])
+        prepare_ns = session.prepared().prepare_ns
+        session.expected = Expected(call_ns=later_ns, anew_ns=prepare_ns + max(one.elapsed_ns, later_ns))
+        return Called(
+            first_call_ns=one.elapsed_ns,
+            later_calls_ns=repeated_ns - one.elapsed_ns,
+            deterministic=same,
+            spread_rel=max(spreads) if math.isfinite(max(spreads)) else None,
+            results=len(session.results),
+        )
+
+
+class CalledAfresh(AnswerMessage):
+    """A call was made."""
+
+    fresh_call_ns: int
+
+
+class FreshCall(WorkerRequest[CalledAfresh]):
+    """One call on inputs that the implementation has not seen."""
+
+    def serve(self, worker: Worker) -> CalledAfresh:
+        worker.session.refresh()
+        return CalledAfresh(fresh_call_ns=worker.session.further_call())
+
+
+def run(cell: CellRun) -> None:
+    """Make the first calls; all of their results must agree."""
+    asked = perf_counter_ns()
+    answer = cell.ask(FirstCalls())
+    called_ns = (answer.first_call_ns or 0) + answer.later_calls_ns
+    cell.spent.first_calls += answer.first_call_ns or 0
+    cell.spent.repeats += answer.later_calls_ns
+    cell.spent.shown += max(0, perf_counter_ns() - asked - called_ns)
+    cell.keep(answer)
+    for result in range(answer.results):
+        agree(cell, repetition=0, result=result)
+
+
+def run_afresh(cell: CellRun) -> None:
+    """Where nothing is timed, a call on inputs that are new to the implementation must agree too."""
+    cell.spent.repeats += cell.ask(FreshCall()).fresh_call_ns
+    agree(cell, repetition=1)
+
+
+STAGE = Stage(name="call", requests=(FirstCalls,), run=run)
+FRESH = Stage(name="call", requests=(FreshCall,), run=run_afresh, is_wanted=lambda cell: not cell.limits.timed)

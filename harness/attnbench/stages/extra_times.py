@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.transport.message import AnswerMessage
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
 
 
 class ExtraTimeMetrics(Metrics, stage="time"):
@@ -21,3 +29,52 @@ class ExtraTimeMetrics(Metrics, stage="time"):
         better="lower",
     )  # fmt: skip
     graph_refused: str | None = metric("no graph", "Why there is no time_graph_ns.", unit="text")
+
+
+class ExtraTimes(ExtraTimeMetrics, AnswerMessage):
+    """Times beside the one that is compared."""
+
+    measuring_ns: int
+
+
+class MeasureExtraTimes(WorkerRequest[ExtraTimes]):
+    """On an accelerator, measure the wall time, and the time in a graph, or why there is none."""
+
+    def serve(self, worker: Worker) -> ExtraTimes:
+        from attnbench.worker.cuda.extra_timings import rotated_graph_ns, wall_ns
+
+        session = worker.session
+        call, device, operands = session.prepared(), session.accelerator, session.placed()
+        assert device is not None
+        start = perf_counter_ns()
+        waited_ns = wall_ns(call.run, device, call.set_up_hook)
+        replayed_ns: float | None = None
+        refused: str | None = None
+        if session.case.mode == "backward":
+            refused = "a backward pass needs the forward pass before it, which would be in the graph"
+        else:
+            try:
+                replayed_ns = rotated_graph_ns(call, device, operands)
+            except Exception as error:  # noqa: BLE001 - whatever keeps CUDA from recording the call is the reason
+                refused = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+            finally:
+                call.rebind(operands)
+        spent_ns = perf_counter_ns() - start
+        return ExtraTimes(
+            time_wall_ns=waited_ns, time_graph_ns=replayed_ns, graph_refused=refused, measuring_ns=spent_ns
+        )
+
+
+def run(cell: CellRun) -> None:
+    """Measure."""
+    answer = cell.ask(MeasureExtraTimes())
+    cell.spent.memory += answer.measuring_ns
+    cell.keep(answer)
+
+
+STAGE = Stage(
+    name="time",
+    requests=(MeasureExtraTimes,),
+    run=run,
+    is_wanted=lambda cell: cell.limits.timed and cell.device != "cpu",
+)

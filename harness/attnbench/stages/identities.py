@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import time
+from typing import TYPE_CHECKING
+
+from attnbench.identities.identity import Allowance, Finding
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.transport.message import AnswerMessage, CaseField, RequestMessage
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
+
+_PREPARE_NS = 2e9
+"""What is compiled for longer than this for each case is not compiled for identities' other cases."""
 
 
 class IdentityMetrics(Metrics, stage="identities"):
@@ -21,3 +34,71 @@ class IdentityMetrics(Metrics, stage="identities"):
         join="max",
         better="lower",
     )
+
+
+class Findings(AnswerMessage):
+    """What other ways gave."""
+
+    found: dict[str, tuple[Finding, ...]]
+    """By identity."""
+    left_out: dict[str, str]
+    """By identity, why it was not checked."""
+
+
+class CheckIdentities(WorkerRequest[Findings]):
+    """Compute the latest result in other ways, compared over all rows, cheap ones first, within an allowance."""
+
+    allowance: Allowance
+
+    def serve(self, worker: Worker) -> Findings:
+        from attnbench.worker.identities import look
+
+        found, left_out = look(worker.session, self.allowance)
+        return Findings(found={name: tuple(findings) for name, findings in found.items()}, left_out=left_out)
+
+
+class IdentityVerdict(AnswerMessage):
+    """What the oracle says of them."""
+
+    problem: str | None
+    """A sentence on the worst identity that does not hold, or ``None``."""
+    ratios: dict[str, float]
+    """By identity, its largest error over what that may be."""
+    oracle_ns: int = 0
+
+
+class JudgeIdentities(RequestMessage[IdentityVerdict]):
+    """Ask the oracle for its verdict."""
+
+    case: CaseField
+    repetition: int
+    found: dict[str, tuple[Finding, ...]]
+
+
+def run(cell: CellRun) -> None:
+    """Check other ways to the latest result, which agreed as far as it was judged.
+
+    Where time is measured only what is cheap beside it: a quarter of warm-up and samples, and no other case.
+    """
+    timed, left_ns = cell.limits.timed, cell.left_s * 1e9
+    allowance = Allowance(
+        time_ns=min(left_ns, (cell.spent.warmup + cell.spent.samples) / 4) if timed else left_ns / 2,
+        memory_bytes=(cell.limits.memory_bytes or math.inf) / 2,
+        prepare_ns=0 if timed else _PREPARE_NS,
+    )
+    asked = time.monotonic()
+    answer = cell.ask(CheckIdentities(allowance=allowance))
+    cell.spent.identities += 1e9 * (time.monotonic() - asked)
+    if not answer.found:
+        return
+    verdict = cell.ask_oracle(JudgeIdentities(case=cell.case, repetition=1, found=answer.found))
+    cell.spent.oracle += verdict.oracle_ns
+    worst = max(verdict.ratios.values(), default=None)
+    # Infinite where one way gives NaN and the other does not: the sentence tells, and no number is kept.
+    ratio = worst if worst is not None and math.isfinite(worst) else None
+    cell.keep(IdentityMetrics(identities=tuple(sorted(verdict.ratios)), identity_error_ratio=ratio))
+    if verdict.problem:
+        cell.end("wrong", verdict.problem)
+
+
+STAGE = Stage(name="agreement", requests=(CheckIdentities,), run=run)

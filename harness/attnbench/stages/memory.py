@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.transport.message import AnswerMessage
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
 
 
 class MemoryMetrics(Metrics, stage="memory"):
@@ -31,3 +39,57 @@ class MemoryMetrics(Metrics, stage="memory"):
     memory_resolution_bytes: int | None = metric(
         "resolution", "What the same method reads for an empty call.", unit="bytes", join="max", only_ok=True
     )
+
+
+class Measured(MemoryMetrics, AnswerMessage):
+    """Memory of one call."""
+
+    refused: str | None = None
+    """Why there is none."""
+    measuring_ns: int = 0
+
+
+class MeasureMemory(WorkerRequest[Measured]):
+    """Make a call apart from any timed one, and see how much memory it takes."""
+
+    def serve(self, worker: Worker) -> Measured:
+        from attnbench.worker import memory
+        from attnbench.worker.dump import nbytes
+
+        session = worker.session
+        refusal = memory.unsupported() if session.accelerator is None else None
+        if refusal:
+            return Measured(refused=refusal)
+        call = session.prepared()
+        output = nbytes(call.returned(session.results[0])) if session.results else None
+        session.results = []
+        start = perf_counter_ns()
+        if session.accelerator is not None:
+            from attnbench.worker.cuda.extra_timings import memory_of
+
+            found = memory_of(call.run, session.accelerator, call.set_up_hook)
+            return Measured(**found, memory_output_bytes=output, measuring_ns=perf_counter_ns() - start)
+        try:
+            peak = memory.peak_of(call.run, set_up=call.set_up_hook)
+        except memory.UnsettledError as unsettled:
+            return Measured(refused=str(unsettled))
+        return Measured(
+            memory_peak_bytes=peak.peak_bytes,
+            memory_resolution_bytes=peak.resolution_bytes,
+            memory_output_bytes=output,
+            memory_method=memory.METHOD,
+            measuring_ns=perf_counter_ns() - start,
+        )
+
+
+def run(cell: CellRun) -> None:
+    """Measure; where that cannot be done the cell is as good, and says so."""
+    answer = cell.ask(MeasureMemory())
+    if answer.refused:
+        cell.values["reason"] = f"memory was not measured: {answer.refused}"
+        return
+    cell.spent.memory += answer.measuring_ns
+    cell.keep(answer)
+
+
+STAGE = Stage(name="memory", requests=(MeasureMemory,), run=run, is_wanted=lambda cell: cell.limits.measure_memory)

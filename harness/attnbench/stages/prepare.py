@@ -1,8 +1,15 @@
-"""Prepare: the case's tensors, and whatever the implementation does once ahead of its calls."""
+"""Prepare: from a bare process to a call that can be made; and back, at a cell's end."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.transport.message import AnswerMessage, CaseField, Done, Status
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
 
 
 class PrepareMetrics(Metrics, stage="prepare"):
@@ -11,3 +18,79 @@ class PrepareMetrics(Metrics, stage="prepare"):
     prepare_ns: int | None = metric(
         "prepare", "Masks, plans, compilation ahead of the first call.", unit="ns", join="median", better="lower"
     )
+
+
+class Load(WorkerRequest[Done]):
+    """Import the implementation and the framework that it works on."""
+
+    fails_as: ClassVar[Status] = "unavailable"
+
+    kind: Literal["module", "file", "entry_point"]
+    target: str
+    implementation: str
+    threads: int
+
+    def serve(self, worker: Worker) -> Done:
+        from attnbench.machine.warm_up_libraries import warm_up_torch
+        from attnbench.registry.discover import Origin, implementations_of, load_module
+
+        origin = Origin(self.kind, self.target)
+        module = load_module(origin)
+        named = [one for one in implementations_of(module) if one.declaration.name == self.implementation]
+        if not named:
+            raise LookupError(f"{origin} does not define {self.implementation!r}")
+        worker.implementation = named[0]
+        if worker.implementation.declaration.framework == "torch":
+            warm_up_torch(self.threads)
+        return Done()
+
+
+class Prepared(PrepareMetrics, AnswerMessage):
+    """The cell can be called."""
+
+
+class Prepare(WorkerRequest[Prepared]):
+    """Begin a cell: ask whether the case is supported, make its tensors, and prepare; only the last is timed."""
+
+    case: CaseField
+    device: str
+    memory_bytes: int | None = None
+    """What it may allocate."""
+
+    def serve(self, worker: Worker) -> Prepared:
+        from attnbench.worker.call import bind, refusal
+        from attnbench.worker.session import UnsupportedError
+        from attnbench.worker.tensors import place
+
+        session = worker.begin(self.case, self.device, self.memory_bytes)
+        implementation, said = session.implementation, session.implementation.declaration
+        refused = refusal(implementation, self.case, self.device)
+        if refused:
+            raise UnsupportedError(refused)
+        if session.accelerator is None and self.device == "cuda" and said.framework == "torch":
+            from attnbench.worker.cuda.torch_device import TorchDevice
+
+            session.accelerator = TorchDevice()
+        session.operands = place(self.case, said, self.device)
+        session.wait()
+        session.call = bind(implementation, self.case, session.operands)
+        session.wait()
+        return Prepared(prepare_ns=session.call.prepare_ns)
+
+
+class Close(WorkerRequest[Done]):
+    """End the cell."""
+
+    def serve(self, worker: Worker) -> Done:
+        worker.end()
+        return Done()
+
+
+def run(cell: CellRun) -> None:
+    """Begin the cell."""
+    answer = cell.ask(Prepare(case=cell.case, device=cell.device, memory_bytes=cell.limits.memory_bytes))
+    cell.keep(answer)
+    cell.spent.first_calls += answer.prepare_ns or 0
+
+
+STAGE = Stage(name="prepare", requests=(Load, Prepare, Close), run=run)

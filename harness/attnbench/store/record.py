@@ -128,8 +128,3 @@ class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
 
 METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(CellMetrics)}
 """Every metric by name, in the order of the record's fields."""
-
-
-def without_speed(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a cell that is not ok: without the metrics that only ok cells carry."""
-    return {name: value for name, value in fields.items() if not (name in METRICS and METRICS[name].only_ok)}

@@ -6,17 +6,24 @@ from abc import ABC, abstractmethod
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from attnbench.worker.projections import with_projections
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attnbench.cases.case import Case
-    from attnbench.registry.implementation import Implementation
+    from attnbench.registry.implementation import Declaration, Implementation
     from attnbench.registry.operands import Operands
     from attnbench.worker.dump import Outputs
 
 
-def no_gradients(implementation: Implementation, case: Case) -> str | None:
-    """Why this implementation has no gradients for the case, or ``None``."""
+def refusal(implementation: Implementation, case: Case, device: str) -> str | None:
+    """Why the implementation does not support a case, or ``None``."""
+    refused = implementation.declaration.refuses(case, device) or _no_gradients(implementation, case)
+    if refused is None and implementation.supports_hook is not None:
+        refused = implementation.supports_hook(case, device)
+    return refused
+
+
+def _no_gradients(implementation: Implementation, case: Case) -> str | None:
     if not case.needs_gradients:
         return None
     if implementation.backward_hook is None and implementation.declaration.framework != "torch":
@@ -39,7 +46,7 @@ def bind(implementation: Implementation, case: Case, operands: Operands) -> Call
     prepare_ns = perf_counter_ns() - start
     function = _forward(core, case, plan)
     if _wrapped(core, case):
-        function = with_projections(function, core.declaration, case, operands)
+        function = _with_projections(function, core.declaration, case, operands)
     kind: type[Call] = Forward
     if case.needs_gradients:
         kind = ExplicitBackward if core.backward_hook is not None else AutogradBackward
@@ -64,6 +71,11 @@ class Call(ABC):
         self.prepare_ns = prepare_ns
         self.operands = operands
         self.rebind(operands)
+
+    @property
+    def set_up_hook(self) -> Callable[[], object] | None:
+        """:meth:`set_up`, where there is something to set up."""
+        return self.set_up if self.needs_set_up else None
 
     def rebind(self, operands: Operands) -> None:
         """Take operands with fresh values; nothing that was prepared is prepared again."""
@@ -168,3 +180,44 @@ class AutogradBackward(Call):
         return {
             name: t.detach() for name, t in {**named, **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}.items()
         }
+
+
+def _with_projections(
+    core: Callable[[Any, Any, Any], Any], said: Declaration, case: Case, operands: Operands
+) -> Callable[[Any, Any, Any], Any]:
+    """Wrap ``core(q, k, v)`` into a function of the inputs x_q, x_k, x_v of shape (batch, seqlen, embed_dim).
+
+    Multi-head attention around any core: projections, heads, concatenation, output projection, without bias vectors
+    (Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2).
+
+    Returns the output, shape (batch, seqlen_q, embed_dim); an LSE that the core returns is dropped.
+    """
+    w_q, w_k, w_v, w_o = operands.w_q, operands.w_k, operands.w_v, operands.w_o
+
+    def multi_head(x_q: Any, x_k: Any, x_v: Any) -> Any:
+        q = _split(x_q @ w_q, case.heads_q, said.layout)
+        k = _split(x_k @ w_k, case.heads_kv, said.layout)
+        v = _split(x_v @ w_v, case.heads_kv, said.layout)
+        result = core(q, k, v)
+        out = result[0] if said.returns_lse else result
+        return _join(out, case, said.layout) @ w_o
+
+    return multi_head
+
+
+def _split(x: Any, heads: int, layout: str) -> Any:
+    """(batch, seqlen, heads * dim) to the layout of the core; ``bhsd`` is a transposed view, as in real models."""
+    batch, seqlen, width = x.shape
+    split = x.reshape(batch, seqlen, heads, width // heads)
+    if layout == "bshd":
+        return split
+    if layout == "packed":
+        return split.reshape(batch * seqlen, heads, width // heads)
+    return split.swapaxes(1, 2)
+
+
+def _join(out: Any, case: Case, layout: str) -> Any:
+    """Back to (batch, seqlen_q, heads_q * head_dim_v): the heads' outputs one behind the other."""
+    if layout == "bhsd":
+        out = out.swapaxes(1, 2)
+    return out.reshape(case.batch, case.seqlen_q, case.heads_q * case.head_dim_v)

@@ -13,7 +13,7 @@ from numpy import array_equal, ascontiguousarray
 from attnbench.worker.tensors import canonical
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from attnbench.cases.case import Case
 
@@ -22,42 +22,30 @@ Outputs = dict[str, Any]
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
-def dump(case: Case, layout: str, outputs: Outputs, selection: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Write the selected rows of each output as raw bytes.
+def canonical_output(case: Case, layout: str, name: str, tensor: Any) -> Any:
+    """An output as a view with the axes (batch, heads, rows, columns); behind projections, and for ``lse``, one less.
+
+    Raises:
+        TypeError: when it is no tensor.
+    """
+    if not hasattr(tensor, "shape"):
+        raise TypeError(f"the call returned {type(tensor).__name__} as {name}, not a tensor")
+    return tensor if name == "lse" else canonical(case, layout, tensor)
+
+
+def selected(view: Any, heads: Sequence[tuple[int, int]], rows: Sequence[int] | None, *, has_heads: bool) -> bytes:
+    """The rows of each head as raw bytes, one head behind the other.
 
     Args:
-        case: the problem.
-        layout: the implementation's.
-        outputs: by name.
-        selection: for each name, ``heads`` ([batch, head] pairs; for what lies behind projections [batch, 0]) and
-            ``rows``; all of either where ``None``.
-        folder: where the files ``NAME.bin`` go.
-
-    Returns:
-        For each name the whole tensor's ``shape`` (canonical: batch, heads, rows, columns) and ``dtype``.
+        view: the tensor, its axes in canonical order.
+        heads: (batch, head) pairs.
+        rows: all where ``None``.
+        has_heads: whether the second axis is one of heads.
     """
-    described: dict[str, Any] = {}
-    for name, tensor in outputs.items():
-        if not hasattr(tensor, "shape"):
-            raise TypeError(f"the call returned {type(tensor).__name__} as {name}, not a tensor")
-        view = tensor if name == "lse" else canonical(case, layout, tensor)
-        shape, dtype = [int(n) for n in view.shape], str(view.dtype).removeprefix("torch.")
-        described[name] = {"shape": shape, "dtype": dtype}
-        wanted = selection.get(name)
-        if wanted is None or shape != wanted["shape"]:
-            continue  # the oracle says what is wrong with a shape that it did not expect
-        parts = [
-            _part(view, b, h, wanted["rows"], grouped=len(shape) == (3 if name == "lse" else 4))
-            for b, h in wanted["heads"]
-        ]
-        (folder / f"{name}.bin").write_bytes(b"".join(parts))
-    return {"outputs": described}
-
-
-def _part(view: Any, batch_index: int, head: int, rows: list[int] | None, *, grouped: bool) -> bytes:
-    plane = view[batch_index][head] if grouped else view[batch_index]
-    chosen = plane if rows is None else plane[np.array(rows)]  # jax takes no list of rows
-    return _bits(chosen).tobytes()
+    planes = (view[batch_index][head] if has_heads else view[batch_index] for batch_index, head in heads)
+    # jax takes no list of rows
+    chosen = (plane if rows is None else plane[np.array(rows)] for plane in planes)
+    return b"".join(_bits(plane).tobytes() for plane in chosen)
 
 
 def _bits(tensor: Any) -> np.ndarray[Any, Any]:

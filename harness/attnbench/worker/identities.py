@@ -5,26 +5,23 @@ What is measured here is judged by the oracle (:mod:`attnbench.oracle.identities
 
 from __future__ import annotations
 
-import dataclasses
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import tensor_elements
 from attnbench.cases.operands import operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
-from attnbench.worker.call import bind, no_gradients
-from attnbench.worker.limits import is_out_of_memory
+from attnbench.worker.allocator import is_out_of_memory
+from attnbench.worker.call import bind, refusal
 from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.tensors import as_array, canonical, inputs_of, place
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from attnbench.cases.case import Case
-    from attnbench.identities.identity import Arrays, Identity, Variant
+    from attnbench.identities.identity import Allowance, Arrays, Finding, Identity, Variant
     from attnbench.worker.call import Call
     from attnbench.worker.dump import Outputs
-    from attnbench.worker.session import Session
+    from attnbench.worker.session import Expected, Session
 
 _CLOCK = perf_counter_ns
 _COPIES = 8
@@ -35,42 +32,22 @@ class BrokenVariantError(Exception):
     """Another case, which the implementation declares too, could not be called."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Allowance:
-    """What looking at identities may cost."""
-
-    time_ns: float
-    """An identity is left out where its calls are expected to take longer than what is left of this."""
-    memory_bytes: float
-    prepare_ns: float
-    """How long another case may be expected to be prepared and compiled; 0 where no other case is to be called."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What a call is expected to take, from those made so far."""
-
-    call_ns: float
-    anew_ns: float
-    """The first call of a case: with what it prepares, compiles and sets up."""
-
-
-def look(session: Session, expected: Expected, allowance: Allowance) -> dict[str, Any]:
+def look(session: Session, allowance: Allowance) -> tuple[dict[str, list[Finding]], dict[str, str]]:
     """Look at each identity that says something about the case, cheap ones first, within the allowance.
 
     The inputs are left as they were found.
 
     Returns:
-        ``found``: by identity, its findings as dictionaries; ``left_out``: by identity, why it was not looked at.
+        By identity, its findings; by identity, why it was not looked at.
     """
-    case, said = session.case, session.implementation.declaration
-    found: dict[str, list[dict[str, Any]]] = {}
+    case, said, expected = session.case, session.implementation.declaration, session.expected
+    found: dict[str, list[Finding]] = {}
     left_out: dict[str, str] = {}
-    refusal = _why_none(case, allowance)
-    if refusal or session.operands is None or not session.results:
-        return {"found": {}, "left_out": {"all": refusal or "there is no result"}, "identities_ns": 0}
+    why_none = _why_none(case, allowance)
+    if why_none or expected is None or not session.results:
+        return {}, {"all": why_none or "there is no result"}
     start = _CLOCK()
-    inputs = inputs_of(case, said.layout, session.operands)
+    inputs = inputs_of(case, said.layout, session.placed())
     results = _arrays(case, said.layout, session.results[-1])
     for identity in IDENTITIES:
         name = name_of(identity)
@@ -84,15 +61,13 @@ def look(session: Session, expected: Expected, allowance: Allowance) -> dict[str
             continue
         try:
             others = [_results_of(session, variant) for variant in variants]
-            findings = identity.findings(case, inputs, results, others)
+            found[name] = identity.findings(case, inputs, results, others)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             left_out[name] = "there was not enough memory"
-            continue
-        found[name] = [dataclasses.asdict(finding) for finding in findings]
     session.rewrite(inputs)
-    return {"found": found, "left_out": left_out, "identities_ns": _CLOCK() - start}
+    return found, left_out
 
 
 def _why_none(case: Case, allowance: Allowance) -> str | None:
@@ -121,10 +96,7 @@ def _refused(session: Session, other: Case, allowance: Allowance) -> str | None:
     scores = 4 * _COPIES * other.batch * other.heads_q * other.seqlen_q * other.seqlen_kv
     if one.declaration.memory in (None, "O(n^2)") and scores > allowance.memory_bytes:
         return "its scores may need more memory than there is"
-    refusal = one.declaration.refuses(other, session.device) or no_gradients(one, other)
-    if refusal is None and one.supports_hook is not None:
-        refusal = one.supports_hook(other, session.device)
-    return refusal
+    return refusal(one, other, session.device)
 
 
 def _results_of(session: Session, variant: Variant) -> Arrays:

@@ -14,6 +14,8 @@ from attnbench.metrics.median import median_interval
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from attnbench.machine.interference import Counters
+
     Clock = Callable[[], int]
 
 MIN_WARMUP_CALLS = 3
@@ -43,6 +45,20 @@ class Warmup:
     converged: bool
     call_ns: float
     """Median of the last window: what one call takes, about."""
+
+
+@dataclasses.dataclass
+class SampleWindow:
+    """Samples while they are being taken."""
+
+    calls: int
+    """How many make one sample."""
+    set_up: Callable[[], object] | None
+    cache: str
+    warmed: Warmup
+    before: Counters
+    samples: list[float] = dataclasses.field(default_factory=list)
+    result: object = None
 
 
 def warm_up(

@@ -10,10 +10,18 @@ import torch
 
 from attnbench import Operands, attention, make_case
 from attnbench.runner.derived_metrics import complete
+from attnbench.stages.backend import TellBackend
+from attnbench.stages.call import FirstCalls
+from attnbench.stages.extra_times import MeasureExtraTimes
+from attnbench.stages.memory import MeasureMemory
+from attnbench.stages.prepare import Prepare
+from attnbench.stages.stage import WorkerRequest, filled
+from attnbench.stages.time import TakeSamples
 from attnbench.store.record import Record
-from attnbench.worker.cuda.stages import twin
+from attnbench.worker.cuda.extra_timings import twin
 from attnbench.worker.session import Session
 from attnbench.worker.timing import SamplingLimits
+from attnbench.worker.worker import Worker
 from tests.worker.cuda.conftest import MS, FakeDevice
 
 CASE = make_case(heads_q=2, seqlen_q=8, head_dim=4)
@@ -29,7 +37,22 @@ def slow(enqueue_ns: float = 1 * MS) -> FakeDevice:
     return FakeDevice(cold_ns=4 * MS, warm_ns=2.5 * MS, enqueue_ns=enqueue_ns)
 
 
-def session(device: FakeDevice, case: Any = CASE, *, waits: bool = False) -> Session:
+SAMPLES = TakeSamples(limits=SamplingLimits(), cache="warm")
+
+
+@dataclasses.dataclass
+class OnDevice(Worker):
+    """A worker whose device is a fake one."""
+
+    device: FakeDevice | None = None
+
+    def begin(self, *about: Any) -> Session:
+        begun = super().begin(*about)
+        begun.accelerator = self.device
+        return begun
+
+
+def prepared(device: FakeDevice, case: Any = CASE, *, waits: bool = False) -> OnDevice:
     """Of an implementation that computes on the CPU and takes its time on the fake device."""
 
     @attention("fake/gpu", modes=["forward", "backward", "forward_backward"])
@@ -48,22 +71,24 @@ def session(device: FakeDevice, case: Any = CASE, *, waits: bool = False) -> Ses
         run()
         return "a fake"
 
-    return Session(on_device, case, "cpu", accelerator=device)
+    worker = OnDevice(on_device, device=device)
+    Prepare(case=case, device="cpu").serve(worker)
+    return worker
 
 
-def through(one: Session) -> dict[str, Any]:
-    """All stages in the runner's order; the answers in one."""
-    found = {**one.prepare(), **one.first_call()}
-    found |= one.time(SamplingLimits(), "warm")
-    kept = one.results
-    found |= {**one.further_times(), **one.memory(), **one.backend(), "kept": kept}
-    return found
+def through(worker: Worker) -> dict[str, Any]:
+    """All stages in the driver's order; the metrics in one."""
+    found: dict[str, Any] = {}
+    asked: list[WorkerRequest[Any]] = [FirstCalls(), SAMPLES, MeasureExtraTimes(), MeasureMemory(), TellBackend()]
+    for request in asked:
+        answer = request.serve(worker)
+        found |= filled(answer)
+    return {**found, "time_kernel_ns": answer.kernels_ns}
 
 
 def test_what_the_stages_answer_makes_a_record() -> None:
-    found = through(session(slow(enqueue_ns=9 * MS)))
-    fields = {name: value for name, value in found.items() if name in Record.model_fields}
-    made = complete({**fields, "status": "ok"}, CASE, "cuda", None)
+    found = through(prepared(slow(enqueue_ns=9 * MS)))
+    made = complete({**found, "status": "ok"}, CASE, "cuda", None)
     record = Record.model_validate(
         {"run_id": "r", "record_id": "1", "case_id": CASE.case_id, "implementation": "fake/gpu", "repro": "",
          "device": "cuda", **CASE.to_dict(), **made}
@@ -79,10 +104,10 @@ def test_what_the_stages_answer_makes_a_record() -> None:
 
 
 def test_the_output_that_is_judged_is_the_last_timed_calls_on_its_own_inputs(device: FakeDevice) -> None:
-    one = session(device)
-    one.prepare()
-    one.first_call()
-    flip_index = one.time(SamplingLimits(), "warm")["flip_index"]
+    worker = prepared(device)
+    FirstCalls().serve(worker)
+    flip_index = SAMPLES.serve(worker).flip_index
+    one = worker.session
     assert one.operands is not None
     expected = torch.nn.functional.scaled_dot_product_attention(
         one.operands.q, one.operands.k, one.operands.v, scale=CASE.scale
@@ -92,40 +117,35 @@ def test_the_output_that_is_judged_is_the_last_timed_calls_on_its_own_inputs(dev
 
 
 def test_memory_that_is_handed_out_is_poisoned_before_the_second_call(device: FakeDevice) -> None:
-    one = session(device)
-    one.prepare()
-    one.first_call()
+    FirstCalls().serve(prepared(device))
     assert device.poisoned == [2 * 8 * 4 * 4]
 
 
 def test_a_first_call_lasts_until_its_work_is_done(device: FakeDevice) -> None:
-    one = session(device)
-    one.prepare()
+    worker = prepared(device)
     waited: list[float] = []
     device.synchronize = lambda: waited.append(FakeDevice.synchronize(device) or device.now)  # type: ignore[method-assign,func-returns-value]
-    one.first_call()
+    FirstCalls().serve(worker)
     assert waited[-1] == device.free_at
 
 
 def test_a_call_that_no_graph_can_hold_has_the_reason_in_place_of_the_time(device: FakeDevice) -> None:
-    found = through(session(device, waits=True))
-    assert found["time_graph_ns"] is None
+    found = through(prepared(device, waits=True))
+    assert "time_graph_ns" not in found
     assert found["graph_refused"] == "RuntimeError: CUDA error: operation not permitted when stream is capturing"
     assert found["time_wall_ns"] > 0, "the other times are there"
 
 
 def test_a_backward_pass_is_in_no_graph(device: FakeDevice) -> None:
-    found = through(session(device, make_case(heads_q=1, seqlen_q=8, head_dim=4, mode="backward")))
-    assert found["time_graph_ns"] is None
+    found = through(prepared(device, make_case(heads_q=1, seqlen_q=8, head_dim=4, mode="backward")))
+    assert "time_graph_ns" not in found
     assert "forward pass before it" in found["graph_refused"]
 
 
 def test_the_inputs_are_the_same_ones_after_a_graph_has_rotated_others(device: FakeDevice) -> None:
-    one = session(device)
-    one.prepare()
-    one.further_times()
-    assert one.call is not None
-    assert one.call.operands is one.operands
+    worker = prepared(device)
+    MeasureExtraTimes().serve(worker)
+    assert worker.session.prepared().operands is worker.session.operands
 
 
 @pytest.mark.parametrize("lying", ["contiguous", "expanded", "sliced"])
@@ -139,9 +159,8 @@ def test_rotated_inputs_lie_as_the_original_ones_do(lying: str) -> None:
 
 
 def test_warming_up_waits_for_the_device(device: FakeDevice) -> None:
-    one = session(device)
-    one.prepare()
-    found = one.time(SamplingLimits(), "warm")
-    assert found["warmup_ns"] == pytest.approx(found["warmup_calls"] * 3.5 * MS)
-    assert found["warmup_ns"] >= 100 * MS - 4 * MS
-    assert dataclasses.asdict(SamplingLimits())["min_samples"] == found["flip_index"] + 1
+    found = SAMPLES.serve(prepared(device))
+    assert found.warmup_calls is not None
+    assert found.warmup_ns == pytest.approx(found.warmup_calls * 3.5 * MS)
+    assert found.warmup_ns >= 100 * MS - 4 * MS
+    assert SamplingLimits().min_samples == found.flip_index + 1

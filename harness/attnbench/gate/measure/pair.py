@@ -5,27 +5,23 @@ What disturbs a machine lasts longer than a block of samples: it falls on both s
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import datetime
 import os
-import shutil
-import tempfile
-import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.runner.plan import PlanError
 from attnbench.runner.request import plan_request, setting_of
-from attnbench.runner.run import Outcome, cell_steps, footer
+from attnbench.runner.run import Run
 from attnbench.runner.time_accounting import Shares
-from attnbench.runner.workers import Workers
 from attnbench.store.writer import RunWriter
+from attnbench.transport.host import LocalHost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from attnbench.gate.measure.side import Side
     from attnbench.registry.discover import Found
@@ -52,41 +48,23 @@ class Party:
     path: Path
 
 
-class _Run:
-    """One side's run while it lasts."""
-
-    def __init__(self, party: Party, folder: Path) -> None:
-        self.folder = folder
-        try:
-            self.cells = plan_request(party.request, party.found)
-        except PlanError:  # this side has none of the cells that are measured again
-            self.cells = []
-        header = {
-            **party.header,
-            "run_id": uuid.uuid4().hex[:12],
-            "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "request": party.request.to_dict(),
-            "environment": {**party.header["environment"], "load_average": list(os.getloadavg())},
-            "cells_planned": len(self.cells),
-        }
-        self.setting = _in_blocks(setting_of(party.request, header))
-        self.workers = Workers(party.request.threads, self.setting.environment, party.side.python, party.side.folder)
-        self.outcome = Outcome(counts=collections.Counter(), shares=Shares())
-        self.writer = RunWriter.create(party.path, header, force=True)
-        self.began = time.monotonic()
-
-    def steps(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Record]:
-        return cell_steps(cell, self.setting, self.workers, oracle, self.folder, self.outcome.shares)
-
-    def keep(self, record: Record) -> None:
-        self.outcome.counts[record.status] += 1
-        self.writer.append({"kind": "record", **record.model_dump(mode="json")})
-
-    def end(self) -> None:
-        self.workers.close()
-        self.outcome.shares.imports_s = self.workers.imports_s
-        self.outcome.shares.wall_s = time.monotonic() - self.began
-        self.writer.append(footer(self.outcome))
+def _run_of(party: Party) -> tuple[Run, list[Cell]]:
+    """One side's run, its header written, and its cells."""
+    host = LocalHost(party.side.python, party.side.folder)
+    try:
+        cells = plan_request(party.request, party.found, host)
+    except PlanError:  # this side has none of the cells that are measured again
+        cells = []
+    header = {
+        **party.header,
+        "run_id": uuid.uuid4().hex[:12],
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "request": party.request.to_dict(),
+        "environment": {**party.header["environment"], "load_average": list(os.getloadavg())},
+        "cells_planned": len(cells),
+    }
+    writer = RunWriter.create(party.path, header, force=True)
+    return Run(_in_blocks(setting_of(party.request, header, host)), writer, Shares()), cells
 
 
 def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
@@ -97,19 +75,17 @@ def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
         OracleGoneError: when the oracle cannot be started.
     """
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="attnbench-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        runs = []
-        for name, party in (("first", first), ("second", second)):
-            (folder / name).mkdir()
-            run = _Run(party, folder / name)
+        runs, cells = [], []
+        for party in (first, second):
+            run, its_cells = _run_of(party)
             stack.callback(run.writer.close)
-            stack.callback(run.workers.close)
+            stack.callback(run.close)
             runs.append(run)
-        for run in runs:
-            run.workers.begin(run.cells)
+            cells.append(its_cells)
+        for run, its_cells in zip(runs, cells, strict=True):
+            run.workers.begin(its_cells)
         oracle.wait()
-        for number, pair in enumerate(_together(*(run.cells for run in runs))):
+        for number, pair in enumerate(_together(*cells)):
             parties = [(run, run.steps(cell, oracle)) for run, cell in zip(runs, pair, strict=True) if cell is not None]
             _alternate(parties[::-1] if number % 2 else parties)
         for run in runs:
@@ -118,7 +94,7 @@ def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
                 raise OSError(run.writer.problem)
 
 
-def _alternate(parties: list[tuple[_Run, Generator[None, None, Record]]]) -> None:
+def _alternate(parties: list[tuple[Run, Generator[None, None, Record]]]) -> None:
     """Let each go on by a step; who was last goes on first (ABBA), so that a drift falls on both alike."""
     left = list(parties)
     try:
@@ -146,6 +122,6 @@ def _together(first: Sequence[Cell], second: Sequence[Cell]) -> Iterator[tuple[C
 
 def _in_blocks(setting: Setting) -> Setting:
     limits = dataclasses.replace(
-        setting.limits, blocks=BLOCKS, warmup={"min_ns": MIN_WARMUP_NS, "max_calls": MAX_WARMUP_CALLS}
-    )
+        setting.limits, blocks=BLOCKS, warmup_ns=MIN_WARMUP_NS, warmup_calls=MAX_WARMUP_CALLS
+    )  # fmt: skip
     return dataclasses.replace(setting, limits=limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import statistics
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from attnbench.worker.cuda.device import Accelerator
+    from attnbench.registry.operands import Operands
+    from attnbench.worker.call import Call
+    from attnbench.worker.cuda.device import Accelerator, KernelTime
 
 WALL_CALLS = 20
 WALL_NS = 500_000_000
@@ -22,6 +25,7 @@ CACHES_FULL = 5
 MOST_SETS = 32
 FREE_SHARE = 0.25
 """Of the memory that is left, what copies of inputs may take."""
+_ROTATED = ("q", "k", "v", "dout")
 MEMORY_METHOD = "torch's allocator: highest in tensors during a call, less what was there before"
 
 
@@ -78,16 +82,46 @@ def graph_ns(calls: Sequence[Callable[[], object]], device: Accelerator) -> floa
     return statistics.median(samples)
 
 
+def rotated_graph_ns(call: Call, device: Accelerator, operands: Operands) -> float:
+    """:func:`graph_ns` on as many sets of inputs as it takes; whoever calls binds its own again."""
+    size = sum(_nbytes(getattr(operands, name)) for name in _ROTATED if getattr(operands, name) is not None)
+    sets = [operands, *(twin(operands) for _ in range(input_sets(size, device) - 1))]
+
+    def on(one: Operands) -> Callable[[], object]:
+        def run() -> object:
+            call.rebind(one)
+            return call.run()
+
+        return run
+
+    return graph_ns([on(one) for one in sets], device)
+
+
+def twin(operands: Operands) -> Operands:
+    """The same values in other memory that lies in the same way: strides, and what is around slices, included."""
+    import torch
+
+    def other(tensor: Any) -> Any:
+        copied = tensor.untyped_storage().clone()
+        empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return empty.set_(copied, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+    present = [name for name in _ROTATED if getattr(operands, name) is not None]
+    return dataclasses.replace(operands, **{name: other(getattr(operands, name)) for name in present})
+
+
+def _nbytes(tensor: Any) -> int:
+    return int(tensor.untyped_storage().nbytes())
+
+
 def kernels(
     call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
-) -> dict[str, Any]:
-    """Which kernels a call runs, and their times added up, as the profiler sees it."""
+) -> list[KernelTime]:
+    """Which kernels a call runs, and their times, as the profiler sees it."""
     if set_up is not None:
         set_up()
     device.synchronize()
-    seen = device.profile(call)
-    names = list(dict.fromkeys(kernel.name for kernel in seen))
-    return {"time_kernel_ns": sum(kernel.ns for kernel in seen) if seen else None, "kernels": names or None}
+    return device.profile(call)
 
 
 def memory_of(

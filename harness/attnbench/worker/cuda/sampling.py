@@ -9,16 +9,19 @@ one was queued, launching is part of the time, so the sample is taken again, hel
 from __future__ import annotations
 
 import dataclasses
+import gc
 import statistics
 from typing import TYPE_CHECKING, Any
 
 from attnbench.metrics.median import median_interval
+from attnbench.worker.timing import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from attnbench.worker.call import Call
     from attnbench.worker.cuda.device import Accelerator, Condition
-    from attnbench.worker.timing import SamplingLimits
+    from attnbench.worker.timing import SamplingLimits, Warmup
 
 TARGET_HALF_WIDTH = 0.005
 """Of the median's 95 % interval, relative: sampling ends there."""
@@ -140,6 +143,52 @@ def cold_samples(
         if device.now_ns() - began >= limits.sampling_ns and len(found.ns) >= min(3, limits.min_samples):
             break
     return dataclasses.replace(found, throttled_by=tuple(reasons), queued_ahead=queued_ahead, result=result)
+
+
+def warmed_samples(
+    call: Call,
+    device: Accelerator,
+    limits: SamplingLimits,
+    *,
+    refresh: Callable[[], object],
+    flip_signs: Callable[[int], object],
+) -> tuple[Warmup, ColdSamples]:
+    """Warm up, give the inputs fresh values, and take cold samples."""
+
+    def call_and_wait() -> None:
+        call.run()
+        device.synchronize()
+
+    def set_up_and_wait() -> None:
+        call.set_up()
+        device.synchronize()
+
+    warmed = warm_up(call_and_wait, device.now_ns, set_up=set_up_and_wait if call.needs_set_up else None)
+    enqueue_ns = _prepare_instruments(call, device)
+    refresh()
+    gc.collect()
+    gc.disable()
+    try:
+        found = cold_samples(
+            call.run, device, limits, enqueue_ns=enqueue_ns, set_up=call.set_up_hook, freshen=flip_signs
+        )
+    finally:
+        gc.enable()
+    return warmed, found
+
+
+def _prepare_instruments(call: Call, device: Accelerator) -> float:
+    """Use everything once that samples use, and see how long the host takes to queue a call."""
+    device.flush_l2()
+    device.block(1_000.0)
+    device.condition()
+    call.set_up()
+    device.synchronize()
+    start = device.now_ns()
+    call.run()
+    enqueue_ns = device.now_ns() - start
+    device.synchronize()
+    return float(enqueue_ns)
 
 
 def tag(condition: Condition, highest_mhz: int | None) -> str | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
-from pathlib import Path
 from time import get_clock_info, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -13,44 +11,31 @@ from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.machine.pinning import default_threads, worker_environment
 from attnbench.registry.discover import Found, Origin, find, implementations_of, load_module
 from attnbench.registry.implementation import Implementation, attention
-from attnbench.runner.cell import CellLimits, CellRun
+from attnbench.runner.driver import drive, without_pauses
 from attnbench.runner.oracle import Oracle
 from attnbench.runner.plan import Cell, Selectors, choose, plan
 from attnbench.stages.agreement import JUDGED_TENSORS
+from attnbench.stages.prepare import Prepare
+from attnbench.stages.stage import CellLimits, CellRun
+from attnbench.stages.table import STAGES
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 from attnbench.sweep.load import load_scenario
-from attnbench.worker.__main__ import Loop, answer
-from attnbench.worker.session import Session
+from attnbench.transport.executor import InProcess
 from attnbench.worker.timing import calls_per_sample, warm_up
+from attnbench.worker.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from attnbench.stages.stage import Values
 
 REFUSED = ("unsupported", "unavailable", "skipped")
 _NO_LIMIT = 1 << 46
 _TIME_S = 600.0
 
 
-class _Here(Loop):
-    """A worker's loop in this process; asked as a child process would be."""
-
-    def __init__(self, implementation: Implementation) -> None:
-        super().__init__()
-        self.implementation = implementation
-        self._frozen = True  # the garbage of whoever runs the tests is theirs to collect
-
-    def ask(self, request: Mapping[str, Any], timeout_s: float, memory_bytes: int | None = None) -> dict[str, Any]:
-        """Answer at once; there is nobody to stop a call that hangs."""
-        del timeout_s, memory_bytes
-        return answer(self, dict(request))
-
-    def resident_bytes(self) -> int:
-        """Unknown: nothing is limited here."""
-        return 0
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prepared:
+class ReadyCall:
     """A call that is ready to be timed."""
 
     run: Callable[[], object]
@@ -82,7 +67,7 @@ def cells_of(scenario: str, *, include: Sequence[str], axes: Sequence[str], plug
     return sorted(claimed, key=lambda cell: (cell.case.label(), cell.device, cell.found.name))
 
 
-def run_here(oracle: Oracle, cell: Cell) -> dict[str, Any]:
+def run_here(oracle: Oracle, cell: Cell) -> Values:
     """Agreement and memory of a cell: fields of a record, with its status."""
     return _staged(oracle, _loaded(cell.found), cell, measure_memory=True)
 
@@ -106,20 +91,19 @@ def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def prepared(cell: Cell, rounds: int = 20) -> Iterator[Prepared]:
+def prepared(cell: Cell, rounds: int = 20) -> Iterator[ReadyCall]:
     """A cell's call, warmed up; what it holds is let go at the end."""
-    session = Session(_loaded(cell.found), cell.case, cell.device)
-    session.prepare()
-    call = session.call
-    assert call is not None
-    set_up = call.set_up if call.needs_set_up else None
+    worker = Worker(_loaded(cell.found))
+    Prepare(case=cell.case, device=cell.device).serve(worker)
+    call = worker.session.prepared()
+    set_up = call.set_up_hook
     warmed = warm_up(call.run, perf_counter_ns, set_up=set_up)
     resolution_ns = get_clock_info("perf_counter").resolution * 1e9
     iterations = 1 if set_up is not None else calls_per_sample(warmed.call_ns, resolution_ns)
     try:
-        yield Prepared(run=call.run, set_up=set_up, rounds=rounds, iterations=iterations)
+        yield ReadyCall(run=call.run, set_up=set_up, rounds=rounds, iterations=iterations)
     finally:
-        session.close()
+        worker.end()
 
 
 def check(
@@ -179,10 +163,7 @@ def _loaded(found: Found) -> Implementation:
     return next(one for one in implementations_of(module) if one.declaration.name == found.name)
 
 
-def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, measure_memory: bool) -> dict[str, Any]:
-    limits = CellLimits(
-        time_s=_TIME_S, memory_bytes=_NO_LIMIT, sampling={}, cache="warm", timed=False, measure_memory=measure_memory
-    )  # fmt: skip
-    worker: Any = _Here(implementation)
-    with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
-        return CellRun(worker, oracle, cell.case, cell.device, limits, Path(folder)).run()
+def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, measure_memory: bool) -> Values:
+    limits = CellLimits(time_s=_TIME_S, memory_bytes=None, measure_memory=measure_memory)
+    worker = InProcess(Worker(implementation).answer)
+    return without_pauses(drive(CellRun(worker, oracle, cell.case, cell.device, limits), STAGES))

@@ -1,10 +1,19 @@
-"""The memory limit of a cell, set by the worker on itself: the kernel then refuses what goes beyond."""
+"""What a worker's process may allocate, and what it finds in fresh memory."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_M_PERTURB = -6
+_ALL_BITS_SET = 0x100
+_OFF = 0
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "out of memory",
@@ -42,3 +51,22 @@ def _data_bytes() -> int:
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 1024
     raise OSError("/proc/self/status has no VmData")
+
+
+@contextlib.contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """Until the end of the block, fresh memory of this process is full of NaN, so that unwritten outputs show.
+
+    glibc fills what it hands out where ``M_PERTURB`` is set (mallopt(3)): with the complement of the value's low byte.
+    The value 256 is therefore on, and its complement is 0xFF, which is NaN in every floating-point type here. Blocks of
+    a kilobyte or less may come from a thread's own cache, which is not filled. Other allocators are left alone.
+    """
+    libc = ctypes.CDLL(None)
+    has_it = hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version")
+    if has_it:
+        libc.mallopt(_M_PERTURB, _ALL_BITS_SET)
+    try:
+        yield
+    finally:
+        if has_it:
+            libc.mallopt(_M_PERTURB, _OFF)

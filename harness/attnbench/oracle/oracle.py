@@ -1,0 +1,92 @@
+"""Answers the questions of a run."""
+
+from __future__ import annotations
+
+import collections
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from attnbench.machine.warm_up_libraries import warm_up_torch
+from attnbench.oracle.identities import judge_identities
+from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
+from attnbench.oracle.judge import Truth, find_truth, judge
+from attnbench.oracle.selection import requests, select
+from attnbench.stages.agreement import JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
+from attnbench.stages.identities import JudgeIdentities
+from attnbench.transport.message import AnswerMessage, Done, Failure
+
+if TYPE_CHECKING:
+    from attnbench.cases.case import Case
+    from attnbench.transport.message import RequestMessage
+
+QUESTIONS = (Start, Select, JudgeOutputs, JudgeIdentities, LookInside)
+_REMEMBERED_BYTES = 512 * 2**20
+
+
+class Adjudicator:
+    """Answers questions; the truths found so far are kept, the latest used last, up to half a GiB."""
+
+    def __init__(self, *, guesses: bool = True) -> None:
+        """``guesses``: whether a verdict tells a cause, which takes some time."""
+        self._guesses = guesses
+        self._truths: collections.OrderedDict[tuple[str, int], Truth] = collections.OrderedDict()
+
+    def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
+        """Answer; a question that cannot be answered must not end the oracle."""
+        try:
+            match question:
+                case Start():
+                    warm_up_torch(question.threads)
+                    return Done()
+                case Select():
+                    selection = select(question.case, question.repetition)
+                    return Selected(selection=requests(question.case, selection))
+                case JudgeOutputs():
+                    return self._verdict(question)
+                case JudgeIdentities():
+                    start = perf_counter_ns()
+                    truths = [self._truth(question.case, repetition) for repetition in sorted({0, question.repetition})]
+                    verdict = judge_identities(question.case, truths, question.found)
+                    return verdict.model_copy(update={"oracle_ns": perf_counter_ns() - start})
+                case LookInside():
+                    return look_inside(question.case, question.batch_index)
+        except InspectionError as refusal:
+            return Failure(status="error", reason=str(refusal))
+        except Exception as error:  # noqa: BLE001
+            return Failure(status="error", reason=f"the oracle failed: {type(error).__name__}: {error}")
+        return Failure(status="error", reason=f"the oracle knows no question {type(question).__name__}")
+
+    def _truth(self, case: Case, repetition: int) -> Truth:
+        """The truth of a case, computed once."""
+        key = (case.case_id, repetition)
+        if key not in self._truths:
+            self._truths[key] = find_truth(case, select(case, repetition), repetition)
+        self._truths.move_to_end(key)
+        while len(self._truths) > 1 and sum(truth.nbytes for truth in self._truths.values()) > _REMEMBERED_BYTES:
+            self._truths.popitem(last=False)
+        return self._truths[key]
+
+    def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
+        start = perf_counter_ns()
+        case, repetition = question.case, question.repetition
+        selection, truth = select(case, repetition), self._truth(case, repetition)
+        judgement = judge(
+            case, selection, truth, question.outputs, question.frames, flip_index=question.flip_index
+        )  # fmt: skip
+        errors: dict[str, bytes] = {}
+        rms: dict[str, float] = {}
+        if question.inspect is not None:
+            errors["errors"], rms = errors_of(case, question.inspect, truth, judgement)
+        cause = None
+        if judgement.wrong and self._guesses:
+            from attnbench.oracle.diagnosis import guess  # most runs never need it
+
+            cause = guess(case, selection, truth, judgement.seen, judgement.wrong, repetition)
+        return OutputVerdict(
+            **judgement.fields,
+            problem=judgement.problem,
+            cause=cause,
+            rms=rms,
+            frames=errors,
+            oracle_ns=perf_counter_ns() - start,
+        )

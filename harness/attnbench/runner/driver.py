@@ -1,0 +1,64 @@
+"""The one driver: a cell goes through stages in their order, so that whatever happens is known to be of one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from attnbench.stages.prepare import Close
+from attnbench.stages.stage import CellEndedError, CellRun, Values
+from attnbench.store.record import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from attnbench.stages.stage import Stage
+
+T = TypeVar("T")
+
+
+def drive(cell: CellRun, stages: Sequence[Stage]) -> Generator[None, None, Values]:
+    """Take a cell through those stages that it wants.
+
+    It pauses after the calls that are judged, after the warm-up, and after each block of samples, where samples are
+    taken in blocks. The pauses are not counted against the cell's time.
+
+    Returns:
+        The record's fields for outcome and metrics; always with a ``status``.
+    """
+    try:
+        for stage in stages:
+            if stage.is_wanted(cell):
+                cell.stage = stage.name
+                pauses = stage.run(cell)
+                if pauses is not None:
+                    yield from pauses
+    except CellEndedError as end:
+        values = failed(cell.values, end.stage, end.status, end.reason)
+    else:
+        values = {**cell.values, "status": "ok"}
+    _close(cell)
+    return values
+
+
+def failed(values: Values, stage: str, status: str, reason: str) -> Values:
+    """What is kept of a cell that is not ok: a wrong kernel has no speed."""
+    kept = {name: value for name, value in values.items() if name not in METRICS or not METRICS[name].only_ok}
+    return {**kept, "status": status, "stage": stage, "reason": reason}
+
+
+def without_pauses(steps: Generator[None, None, T]) -> T:
+    """Go on to the end, and return what is returned there."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+def _close(cell: CellRun) -> None:
+    if not cell.worker_died:
+        try:
+            cell.ask(Close())
+        except CellEndedError:
+            cell.worker_died = True

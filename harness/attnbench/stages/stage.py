@@ -1,0 +1,157 @@
+"""A stage, and the cell that goes through it, as the driver sees them (:mod:`attnbench.runner.driver`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar
+
+from attnbench.metrics.metric import metrics_of
+from attnbench.transport.executor import ExecutorError
+from attnbench.transport.message import AnswerMessage, RequestMessage, Status
+from attnbench.worker.timing import MAX_WARMUP_CALLS, MIN_WARMUP_NS, SamplingLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from attnbench.cases.case import Case
+    from attnbench.metrics.metric import Metrics
+    from attnbench.transport.executor import Executor
+    from attnbench.worker.worker import Worker
+
+A_co = TypeVar("A_co", bound=AnswerMessage, covariant=True)
+A = TypeVar("A", bound=AnswerMessage)
+Values = dict[str, Any]
+"""Metrics by name, as they will stand in a record."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellLimits:
+    """What a cell may take, and which of its stages are wanted."""
+
+    time_s: float
+    memory_bytes: int | None
+    timed: bool = False
+    measure_memory: bool = False
+    sampling: SamplingLimits = dataclasses.field(default_factory=SamplingLimits)
+    cache: Literal["warm", "cold"] = "warm"
+    blocks: int = 0
+    """On a CPU, samples are taken in so many blocks, and whoever drives the cell may let another one run between them;
+    0 takes them at one go."""
+    warmup_ns: int = MIN_WARMUP_NS
+    """With blocks: less than the protocol's, where the processor is awake anyway."""
+    warmup_calls: int = MAX_WARMUP_CALLS
+
+
+@dataclasses.dataclass
+class Spent:
+    """Where a cell's time went, in nanoseconds."""
+
+    first_calls: float = 0
+    warmup: float = 0
+    samples: float = 0
+    memory: float = 0
+    repeats: float = 0
+    shown: float = 0
+    oracle: float = 0
+    identities: float = 0
+
+
+class CellEndedError(Exception):
+    """The cell ended before its last stage, with a status other than ok."""
+
+    def __init__(self, stage: str, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage, self.status, self.reason = stage, status, reason
+
+
+class Judge(Protocol):
+    """Who knows the right answers."""
+
+    def ask(self, request: RequestMessage[A]) -> A:
+        """Answer a question, or raise :class:`ExecutorError`."""
+
+
+class CellRun:
+    """A cell on its way through the stages. ``values`` grows with what each one measured."""
+
+    def __init__(self, worker: Executor, oracle: Judge, case: Case, device: str, limits: CellLimits) -> None:
+        self.case, self.device, self.limits = case, device, limits
+        self.values: Values = {}
+        self.spent = Spent()
+        self.stage = ""
+        self.worker_died = False
+        self._worker, self._oracle = worker, oracle
+        self._deadline = time.monotonic() + limits.time_s
+        self._most_bytes = worker.resident_bytes() + limits.memory_bytes if limits.memory_bytes else None
+
+    @property
+    def left_s(self) -> float:
+        """Until the cell has taken too long."""
+        return max(0.001, self._deadline - time.monotonic())
+
+    def ask(self, request: RequestMessage[A], *, stage: str | None = None) -> A:
+        """Ask the worker; anything but an answer ends the cell, in this stage where no other one is named."""
+        try:
+            return self._worker.ask(request, self.left_s, self._most_bytes)
+        except ExecutorError as error:
+            self.worker_died = self.worker_died or error.is_gone
+            reason = error.reason
+            if error.status == "timeout":
+                reason = f"the cell took more than its {self.limits.time_s:.3g} s; its worker was killed"
+            raise CellEndedError(stage or self.stage, error.status, reason) from error
+
+    def ask_oracle(self, question: RequestMessage[A]) -> A:
+        """Ask the oracle, whose time is not the implementation's."""
+        asked = time.monotonic()
+        try:
+            return self._oracle.ask(question)
+        except ExecutorError as error:
+            raise CellEndedError("agreement", "error", error.reason) from error
+        finally:
+            self._deadline += time.monotonic() - asked
+
+    def keep(self, metrics: Metrics) -> None:
+        """Keep those metrics of an answer that are there."""
+        self.values |= filled(metrics)
+
+    def end(self, status: str, reason: str) -> NoReturn:
+        """End the cell in this stage."""
+        raise CellEndedError(self.stage, status, reason)
+
+    def pause(self) -> Iterator[None]:
+        """Let another cell run; the time does not count."""
+        paused = time.monotonic()
+        yield
+        self._deadline += time.monotonic() - paused
+
+
+def filled(metrics: Metrics) -> Values:
+    """The metrics that are there, by name."""
+    values = ((one.name, getattr(metrics, one.name)) for one in metrics_of(type(metrics)))
+    return {name: value for name, value in values if value is not None}
+
+
+class WorkerRequest(RequestMessage[A_co], Generic[A_co]):
+    """What a stage asks of a worker."""
+
+    fails_as: ClassVar[Status] = "error"
+    """The status of what goes wrong in no other way."""
+
+    @abstractmethod
+    def serve(self, worker: Worker) -> A_co:
+        """What the worker does; heavy libraries are imported there."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage; they stand in their order in :mod:`attnbench.stages.table`."""
+
+    name: str
+    """What a record calls it."""
+    requests: tuple[type[WorkerRequest[Any]], ...]
+    """What it asks of a worker."""
+    run: Callable[[CellRun], Iterator[None] | None]
+    """Asks, and keeps what is measured; pauses where another cell may run."""
+    is_wanted: Callable[[CellRun], bool] = lambda cell: True

@@ -1,0 +1,26 @@
+"""The stages of a cell, in their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnbench.stages import backend, call, extra_times, identities, memory, prepare, time
+from attnbench.stages.agreement import Show
+
+if TYPE_CHECKING:
+    from attnbench.stages.stage import WorkerRequest
+
+CHECKED = (prepare.STAGE, call.STAGE, call.FRESH)
+"""Where only agreement with the oracle is asked for."""
+STAGES = (
+    prepare.STAGE,
+    call.STAGE,
+    time.STAGE,
+    extra_times.STAGE,
+    call.FRESH,
+    identities.STAGE,
+    memory.STAGE,
+    backend.STAGE,
+)
+REQUESTS: tuple[type[WorkerRequest[Any]], ...] = (Show, *(request for stage in STAGES for request in stage.requests))
+"""Everything that a worker can be asked."""

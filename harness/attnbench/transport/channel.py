@@ -1,0 +1,83 @@
+"""The answering end of a pipe. Standard output is not the protocol, so an implementation may print what it likes."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from attnbench.transport.message import (
+    AnswerMessage,
+    Envelope,
+    Failure,
+    ProtocolError,
+    Reader,
+    RequestMessage,
+    encode,
+    opened,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_PR_SET_PDEATHSIG = 1
+_PIECE = 2**20
+
+
+class Channel:
+    """Blocking, one message at a time."""
+
+    def __init__(self, read: Callable[[int], bytes], write: Callable[[bytes], int]) -> None:
+        """``read`` at most so many bytes, none at the end; ``write`` tells how many it took."""
+        self._read, self._write = read, write
+        self._reader = Reader()
+
+    def receive(self) -> Envelope:
+        """The next request; raises ``EOFError`` when the parent is gone."""
+        return self._reader.message(self._more)
+
+    def _more(self) -> bytes:
+        data = self._read(_PIECE)
+        if not data:
+            raise EOFError
+        return data
+
+    def send(self, answer: AnswerMessage | Failure) -> None:
+        """Send one answer; a pipe takes a long one in pieces."""
+        data = memoryview(encode(answer))
+        while data:
+            data = data[self._write(data) :]  # type: ignore[arg-type]  # a buffer will do
+
+    def serve(
+        self, kinds: Iterable[type[RequestMessage[Any]]], answer: Callable[[Any], AnswerMessage | Failure]
+    ) -> None:
+        """Answer requests of these kinds until the parent hangs up."""
+        kinds = tuple(kinds)
+        with contextlib.suppress(EOFError):
+            while True:
+                envelope = self.receive()
+                try:
+                    request = opened(envelope, *kinds)
+                except ProtocolError as error:
+                    self.send(Failure(status="error", reason=str(error)))
+                else:
+                    self.send(answer(request))
+
+
+def parents_channel(read_fd: int, write_fd: int) -> Channel:
+    """The channel to the parent that started this process; whoever this process starts must not hold it open."""
+    for fd in (read_fd, write_fd):
+        os.set_inheritable(fd, False)
+    return Channel(functools.partial(os.read, read_fd), functools.partial(os.write, write_fd))
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies, however that dies. Only on Linux."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() == 1:  # it died before this line
+            os._exit(1)

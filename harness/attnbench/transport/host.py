@@ -1,0 +1,104 @@
+"""A machine that runs workers: starts them, and says what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from attnbench.transport.child import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from attnbench.machine.peaks import Peaks
+    from attnbench.transport.executor import Executor
+
+
+class Host(ABC):
+    """What the runner asks of a machine."""
+
+    @abstractmethod
+    def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
+        """A worker that has not loaded anything yet.
+
+        Args:
+            threads: what its libraries may use.
+            environment: its variables.
+            interpreter: the implementation's own Python, where it has one.
+
+        Raises:
+            OSError: when it cannot be started.
+        """
+
+    @abstractmethod
+    def processors(self) -> int:
+        """How many workers can load at once."""
+
+    @abstractmethod
+    def available_bytes(self) -> int:
+        """Memory that is left."""
+
+    @abstractmethod
+    def device_unavailable(self, device: str) -> str | None:
+        """Why there is no such device, or ``None``."""
+
+    @abstractmethod
+    def peaks(self, device: str, threads: int, *, quick: bool) -> Peaks:
+        """What a device can do at most, measured now."""
+
+    @abstractmethod
+    def environment(self) -> dict[str, Any]:
+        """Hardware, system and Python, as a run file's header has them."""
+
+    @abstractmethod
+    def libraries(self, threads: int) -> dict[str, Any]:
+        """The numerical libraries, as a run file's header has them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalHost(Host):
+    """This machine."""
+
+    python: str = sys.executable
+    """Runs those workers whose implementations have no interpreter of their own."""
+    folder: str | None = None
+    """Where workers are started; default the current one."""
+
+    def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
+        # -P keeps the current folder off the import path: a statistics.py there would shadow the library's.
+        command = [interpreter or self.python, "-P", "-m", "attnbench.worker", "{read}", "{write}", str(threads)]
+        return Child(command, environment, self.folder)
+
+    def processors(self) -> int:
+        return os.cpu_count() or 1
+
+    def available_bytes(self) -> int:
+        from attnbench.machine.hardware.memory import available_bytes
+
+        return available_bytes()
+
+    def device_unavailable(self, device: str) -> str | None:
+        from attnbench.machine.hardware.devices import device_unavailable
+
+        return device_unavailable(device)
+
+    def peaks(self, device: str, threads: int, *, quick: bool) -> Peaks:
+        from attnbench.machine.peaks import measure_peaks
+
+        return measure_peaks(device, threads, quick=quick)
+
+    def environment(self) -> dict[str, Any]:
+        from attnbench.machine.environment import environment
+
+        return environment()
+
+    def libraries(self, threads: int) -> dict[str, Any]:
+        from attnbench.machine.environment import libraries
+
+        return libraries(threads)
+
+
+LOCAL_HOST = LocalHost()

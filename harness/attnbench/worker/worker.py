@@ -1,0 +1,90 @@
+"""What a worker remembers between requests, and how it answers whatever an implementation does."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from attnbench.transport.message import Failure
+
+# Imported before any plug-in: one that replaces functions of numpy or the clock changes nothing in these.
+from attnbench.worker import call, dump, identities, memory, output_checks, tensors  # noqa: F401
+from attnbench.worker.allocator import allow, is_out_of_memory
+from attnbench.worker.output_checks import MisconductError
+from attnbench.worker.session import REPEAT_NS, Session, UnsupportedError
+
+if TYPE_CHECKING:
+    from attnbench.cases.case import Case
+    from attnbench.registry.implementation import Implementation
+    from attnbench.transport.message import AnswerMessage, Status
+
+
+class Served(Protocol):
+    """A request that says what a worker does."""
+
+    fails_as: ClassVar[Status]
+
+    def serve(self, worker: Worker) -> AnswerMessage:
+        """Do it, or raise anything."""
+
+
+@dataclasses.dataclass
+class Worker:
+    """An implementation, and the cell at hand."""
+
+    implementation: Implementation | None = None
+    owns_process: bool = False
+    """Whether memory and garbage of the whole process are its own to limit and collect."""
+    repeat_ns: int = REPEAT_NS
+    _session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """The cell at hand."""
+        if self._session is None:
+            raise RuntimeError("no cell was begun")
+        return self._session
+
+    def begin(self, case: Case, device: str, memory_bytes: int | None) -> Session:
+        """Begin a cell."""
+        if self.implementation is None:
+            raise RuntimeError("no implementation was loaded")
+        self._session = Session(self.implementation, case, device, repeat_ns=self.repeat_ns)
+        # CUDA reserves addresses far beyond what it uses, which the kernel's limit would count.
+        if self.owns_process:
+            allow(memory_bytes if device == "cpu" else None)
+        return self._session
+
+    def end(self) -> None:
+        """End the cell, if there is one."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+        if self.owns_process:
+            if gc.get_freeze_count() == 0:
+                gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
+            allow(None)
+
+    def answer(self, request: Served) -> AnswerMessage | Failure:
+        """Serve a request; whatever that raises becomes a status and a sentence."""
+        try:
+            return request.serve(self)
+        except UnsupportedError as refusal:
+            return Failure(status="unsupported", reason=str(refusal))
+        except MisconductError as error:
+            return Failure(status="wrong", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer
+            return Failure(
+                status="out_of_memory" if is_out_of_memory(error) else request.fails_as, reason=_sentence(error)
+            )
+
+
+def _sentence(error: Exception) -> str:
+    """Type and first line of the message, and where it was raised."""
+    message = str(error).strip().partition("\n")[0][:400]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -1,0 +1,122 @@
+"""A worker and an oracle that answer as written beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from attnbench import make_case
+from attnbench.runner.driver import drive, without_pauses
+from attnbench.stages.agreement import JudgeOutputs, OutputVerdict, Select, Selected, Show, Shown
+from attnbench.stages.backend import TellBackend, Told
+from attnbench.stages.call import Called, CalledAfresh, FirstCalls, FreshCall
+from attnbench.stages.extra_times import ExtraTimes, MeasureExtraTimes
+from attnbench.stages.identities import CheckIdentities, Findings, IdentityVerdict, JudgeIdentities
+from attnbench.stages.memory import Measured, MeasureMemory
+from attnbench.stages.prepare import Close, Load, Prepare, Prepared
+from attnbench.stages.stage import CellLimits, CellRun
+from attnbench.stages.table import STAGES
+from attnbench.stages.time import EndBlocks, TakeBlock, TakeSamples, Timed, WarmUp
+from attnbench.transport.executor import Executor, ExecutorError
+from attnbench.transport.message import AnswerMessage, Done, RequestMessage
+
+A = TypeVar("A", bound=AnswerMessage)
+
+TIMED = Timed(
+    time_samples_ns=(40_000.0,) * 10, calls_per_sample=1, warmup_ns=8e6, flip_index=9, cache_state="cold",
+    time_method="CUDA events, L2 flushed, launch queued ahead",
+)  # fmt: skip
+ANSWERS: dict[type[RequestMessage[Any]], AnswerMessage] = {
+    Load: Done(),
+    Prepare: Prepared(prepare_ns=5),
+    FirstCalls: Called(first_call_ns=7, later_calls_ns=1, deterministic=True, spread_rel=0.0, results=1),
+    FreshCall: CalledAfresh(fresh_call_ns=1),
+    Show: Shown(outputs={}),
+    CheckIdentities: Findings(found={}, left_out={}),
+    TakeSamples: TIMED,
+    WarmUp: Done(),
+    TakeBlock: Done(),
+    EndBlocks: TIMED,
+    MeasureExtraTimes: ExtraTimes(time_wall_ns=9.0, graph_refused="because", measuring_ns=1),
+    MeasureMemory: Measured(memory_peak_bytes=8, measuring_ns=1),
+    TellBackend: Told(backend="kernels: flash", kernels_ns=3.0),
+    Close: Done(),
+}
+
+
+class Scripted(Executor):
+    """Answers each request as written, and keeps what it was asked."""
+
+    def __init__(self, changed: dict[type[RequestMessage[Any]], AnswerMessage | ExecutorError] | None = None) -> None:
+        self.answers = {**ANSWERS, **(changed or {})}
+        self.asked: list[RequestMessage[Any]] = []
+        self.deadlines_s: list[float] = []
+        self.is_closed = False
+
+    @property
+    def names(self) -> list[str]:
+        """What it was asked."""
+        return [type(request).__name__ for request in self.asked]
+
+    def send(self, request: RequestMessage[Any]) -> None:
+        self.asked.append(request)
+
+    def receive(self, request: RequestMessage[A], deadline_s: float, memory_bytes: int | None = None) -> A:
+        del memory_bytes
+        self.deadlines_s.append(deadline_s)
+        answer = self.answers[type(request)]
+        if isinstance(answer, ExecutorError):
+            raise answer
+        assert isinstance(answer, request.answer_type())
+        return answer
+
+    def resident_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@dataclasses.dataclass
+class Agreeing:
+    """An oracle that finds a problem on the inputs of a repetition, or none; and errors as written."""
+
+    wrong_on: int | None = None
+    ratios: tuple[float, ...] = ()
+    """Of ``out``, verdict by verdict."""
+    fails: bool = False
+
+    def __post_init__(self) -> None:
+        self.asked: list[RequestMessage[Any]] = []
+
+    def ask(self, request: RequestMessage[A]) -> A:
+        self.asked.append(request)
+        if self.fails:
+            raise ExecutorError("error", "the oracle could not judge it: it was ended by SIGKILL", is_gone=True)
+        answer: AnswerMessage
+        match request:
+            case Select():
+                answer = Selected(selection={})
+            case JudgeOutputs():
+                problem = "out: wrong" if request.repetition == self.wrong_on else None
+                judged = sum(isinstance(one, JudgeOutputs) for one in self.asked)
+                ratio = self.ratios[judged - 1] if self.ratios else None
+                rel = None if ratio is None else ratio / 10
+                answer = OutputVerdict(
+                    problem=problem, cause=None, rms={}, oracle_ns=1, out_error_ratio=ratio, out_error_rel=rel
+                )
+            case JudgeIdentities():
+                answer = IdentityVerdict(problem=None, ratios={"values-of-one": 0.5})
+        assert isinstance(answer, request.answer_type())
+        return answer
+
+
+def limits(**changed: Any) -> CellLimits:
+    """Of a cell that is timed and whose memory is measured."""
+    return CellLimits(**{"time_s": 60, "memory_bytes": 2**30, "timed": True, "measure_memory": True, **changed})
+
+
+def values_of(worker: Executor, device: str = "cuda", oracle: Any = None, **changed: Any) -> dict[str, Any]:
+    """What a cell gives."""
+    cell = CellRun(worker, oracle or Agreeing(), make_case(), device, limits(**changed))
+    return without_pauses(drive(cell, STAGES))

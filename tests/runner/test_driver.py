@@ -1,0 +1,217 @@
+"""The order of stages, what ends a cell where, and what is kept of it; worker and oracle are scripts here."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from attnbench import make_case
+from attnbench.identities.identity import Finding
+from attnbench.runner.driver import drive
+from attnbench.stages.agreement import Show
+from attnbench.stages.backend import TellBackend
+from attnbench.stages.call import Called, FirstCalls, FreshCall
+from attnbench.stages.identities import CheckIdentities, Findings
+from attnbench.stages.memory import Measured, MeasureMemory
+from attnbench.stages.prepare import Close, Prepare
+from attnbench.stages.stage import CellRun
+from attnbench.stages.table import CHECKED, STAGES
+from attnbench.stages.time import EndBlocks, TakeBlock, TakeSamples, WarmUp
+from attnbench.transport.executor import ExecutorError
+from attnbench.transport.message import RequestMessage
+from tests.runner.scripted import ANSWERS, TIMED, Agreeing, Scripted, limits, values_of
+
+GONE = ExecutorError("crashed", "it was ended by SIGSEGV", is_gone=True)
+DISTURBED = "3 of 10 samples were disturbed: throttled: sw_thermal"
+
+
+def test_a_gpu_has_its_other_times_after_the_timed_output_was_judged() -> None:
+    worker = Scripted()
+    found = values_of(worker)
+    assert worker.names == [
+        *("Prepare", "FirstCalls", "Show", "TakeSamples", "Show", "MeasureExtraTimes", "CheckIdentities"),
+        *("MeasureMemory", "TellBackend", "Close"),
+    ]
+    assert (found["status"], found["cache_state"], found["time_wall_ns"]) == ("ok", "cold", 9.0)
+    assert found["time_method"].startswith("CUDA events")
+    assert found["time_kernel_ns"] == 3.0
+
+
+def test_a_cpu_is_not_asked_for_them() -> None:
+    worker = Scripted()
+    values_of(worker, "cpu")
+    assert "MeasureExtraTimes" not in worker.names
+
+
+def test_where_nothing_is_timed_a_call_on_fresh_inputs_is_judged_in_its_place() -> None:
+    worker = Scripted()
+    found = values_of(worker, timed=False, measure_memory=False)
+    assert worker.names == [
+        *("Prepare", "FirstCalls", "Show", "FreshCall", "Show", "CheckIdentities", "TellBackend", "Close")
+    ]  # fmt: skip
+    assert not [name for name in found if name.startswith(("time_", "memory_"))]
+    assert found["backend"] == "kernels: flash"
+
+
+def test_fewer_stages_are_another_list() -> None:
+    worker = Scripted()
+    steps = drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(timed=False)), CHECKED)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value["status"] == "ok"
+    assert worker.names == ["Prepare", "FirstCalls", "Show", "FreshCall", "Show", "Close"]
+
+
+def test_each_of_the_results_that_differ_is_judged() -> None:
+    called = Called(first_call_ns=7, later_calls_ns=1, deterministic=False, spread_rel=0.1, results=2)
+    worker, oracle = Scripted({FirstCalls: called}), Agreeing(ratios=(0.25, 0.75, 0.5))
+    found = values_of(worker, oracle=oracle)
+    assert [one.result for one in worker.asked if isinstance(one, Show)] == [0, 1, 0]
+    assert (found["out_error_ratio"], found["out_error_rel"]) == (0.75, 0.075), "the worst of all of them is told"
+
+
+def test_disturbed_samples_make_the_cell_invalid_and_leave_no_time() -> None:
+    found = values_of(Scripted({TakeSamples: TIMED.model_copy(update={"unusable": DISTURBED})}))
+    assert (found["status"], found["stage"], found["reason"]) == ("invalid", "time", DISTURBED)
+    assert not [name for name in found if name.startswith(("time_", "memory_"))]
+    assert (found["first_call_ns"], found["cache_state"]) == (7, "cold"), "what any cell may carry stays"
+
+
+def test_a_wrong_kernel_is_wrong_even_where_its_samples_were_disturbed() -> None:
+    worker = Scripted({TakeSamples: TIMED.model_copy(update={"unusable": DISTURBED})})
+    found = values_of(worker, oracle=Agreeing(wrong_on=1))
+    assert (found["status"], found["stage"]) == ("wrong", "agreement")
+    assert found["reason"] == "out: wrong (on fresh inputs, timed)"
+    assert worker.names[-2:] == ["Show", "Close"], "nothing more is measured of it"
+
+
+@pytest.mark.parametrize(
+    ("request_kind", "stage"),
+    [
+        (Prepare, "prepare"),
+        (FirstCalls, "call"),
+        (TakeSamples, "time"),
+        (CheckIdentities, "agreement"),
+        (MeasureMemory, "memory"),
+        (TellBackend, "backend"),
+    ],
+)
+def test_what_goes_wrong_has_the_stage_where_it_did(request_kind: type[RequestMessage[Any]], stage: str) -> None:
+    refusal = ExecutorError("error", "ValueError: no")
+    worker = Scripted({request_kind: refusal})
+    found = values_of(worker)
+    assert (found["status"], found["stage"], found["reason"]) == ("error", stage, "ValueError: no")
+    assert worker.names[-2:] == [request_kind.__name__, "Close"]
+    assert not [name for name in found if name.startswith(("time_", "memory_"))]
+
+
+def test_nothing_more_is_asked_of_a_worker_that_is_gone() -> None:
+    worker = Scripted({FirstCalls: GONE})
+    cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits())
+    with pytest.raises(StopIteration) as end:
+        next(drive(cell, STAGES))
+    assert end.value.value["status"] == "crashed"
+    assert worker.names == ["Prepare", "FirstCalls"]
+    assert cell.worker_died
+
+
+def test_a_worker_that_dies_when_the_cell_is_over_leaves_the_cell_ok_and_is_not_kept() -> None:
+    cell = CellRun(Scripted({Close: GONE}), Agreeing(), make_case(), "cpu", limits())
+    with pytest.raises(StopIteration) as end:
+        next(drive(cell, STAGES))
+    assert end.value.value["status"] == "ok"
+    assert cell.worker_died
+
+
+def test_a_worker_that_took_too_long_is_told_in_the_cells_own_terms() -> None:
+    late = ExecutorError("timeout", "it took more than 0.001 s and was killed", is_gone=True)
+    found = values_of(Scripted({TakeSamples: late}), time_s=4)
+    assert (found["status"], found["reason"]) == ("timeout", "the cell took more than its 4 s; its worker was killed")
+
+
+def test_all_stages_of_a_cell_share_its_time_and_the_oracles_does_not_count() -> None:
+    class Slow(Agreeing):
+        def ask(self, request: Any) -> Any:
+            time.sleep(0.05)
+            return super().ask(request)
+
+    worker = Scripted()
+    values_of(worker, oracle=Slow(), time_s=60)
+    first, last = worker.deadlines_s[0], worker.deadlines_s[-1]
+    oracles_s = 4 * 0.05  # two selections, two verdicts
+    assert 60 >= first > last > first - oracles_s
+
+
+def test_an_oracle_that_dies_costs_the_cell() -> None:
+    found = values_of(Scripted(), oracle=Agreeing(fails=True))
+    assert (found["status"], found["stage"]) == ("error", "agreement")
+    assert "the oracle could not judge it" in found["reason"]
+
+
+def test_memory_that_cannot_be_measured_leaves_the_cell_ok_with_the_reason() -> None:
+    found = values_of(Scripted({MeasureMemory: Measured(refused="not here")}))
+    assert (found["status"], found["reason"]) == ("ok", "memory was not measured: not here")
+    assert "memory_peak_bytes" not in found
+
+
+def test_identities_are_judged_where_there_are_findings() -> None:
+    findings = Findings(
+        found={"values-of-one": (Finding(tensor="out", error=0, where=(0,), got=1, want=1),)}, left_out={}
+    )
+    found = values_of(Scripted({CheckIdentities: findings}))
+    assert (found["identities"], found["identity_error_ratio"]) == (("values-of-one",), 0.5)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_identities_may_cost_a_quarter_of_the_timing_and_no_other_case(timed: bool) -> None:
+    worker = Scripted()
+    values_of(worker, timed=timed)
+    (asked,) = [one.allowance for one in worker.asked if isinstance(one, CheckIdentities)]
+    if timed:
+        assert asked.time_ns == (8e6 + 10 * 40_000) / 4
+    else:
+        assert 20e9 < asked.time_ns <= 30e9
+    assert (asked.prepare_ns == 0) == timed
+    assert asked.memory_bytes == 2**29
+
+
+class TestBlocks:
+    def test_samples_are_spread_over_the_blocks_and_others_may_run_before_each(self) -> None:
+        worker = Scripted()
+        sampling = limits().sampling
+        cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits(blocks=4, warmup_ns=10, warmup_calls=3))
+        seen: list[list[str]] = []
+        for _ in drive(cell, STAGES):
+            seen.append(worker.names)
+            worker.asked, before = [], worker.asked
+            if isinstance(before[-1], WarmUp):
+                assert (before[-1].min_ns, before[-1].max_calls) == (10, 3)
+        assert seen == [["Prepare", "FirstCalls", "Show"], ["WarmUp"], *([["TakeBlock"]] * 3)]
+        assert worker.names[:3] == ["TakeBlock", "EndBlocks", "Show"]
+        assert sampling.min_samples == 10
+
+    def test_all_samples_are_taken_however_they_are_spread(self) -> None:
+        worker = Scripted()
+        values_of(worker, "cpu", blocks=4)
+        sizes = [one.samples for one in worker.asked if isinstance(one, TakeBlock)]
+        assert (len(sizes), sum(sizes)) == (4, 10)
+
+    def test_a_pause_does_not_count_against_the_cells_time(self) -> None:
+        worker = Scripted()
+        for _ in drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(blocks=2)), STAGES):
+            time.sleep(0.1)
+        assert worker.deadlines_s[-1] > worker.deadlines_s[0] - 0.3
+
+    def test_on_a_gpu_there_are_none(self) -> None:
+        worker = Scripted()
+        values_of(worker, "cuda", blocks=4)
+        assert {"TakeSamples"} == {"TakeSamples", "EndBlocks"} & set(worker.names)
+
+
+def test_every_request_of_a_stage_is_in_the_script() -> None:
+    """A stage that is added is driven here too."""
+    assert {request for stage in STAGES for request in stage.requests} <= ANSWERS.keys()
+    assert EndBlocks in ANSWERS
+    assert FreshCall in ANSWERS
