@@ -10,7 +10,7 @@ from attnbench.store.record import METRICS
 from attnbench.units import count, listing, number
 from attnbench.views import columns
 from attnbench.views.cells import NEVER_RAN
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Paragraph, Table, column
 from attnbench.views.report.blocks import MOST_ROWS, Block, Details, Section, is_large
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _worst(timed: Sequence[CellResult]) -> Table:
         title="Over all cells of each, the worst",
         columns=[
             columns.IMPLEMENTATION,
-            Column(title="cells", text=lambda row: f"{row['cells']:,}", is_number=True),
+            column("cells", unit="count"),
             *columns.filled(map(columns.of_metric, CONDITIONS), rows),
         ],
         rows=rows,
@@ -91,7 +91,7 @@ def _every_metric(material: Material) -> list[Block]:
         if cell.status not in NEVER_RAN
     ]
     kept = rows[: MOST_ROWS if is_large(material.sources) else MOST_CELLS]
-    cases = Column(title="cases", text=lambda row: str(row["cases"]))
+    cases = column("cases")
     tables: list[Block] = []
     for stage, metrics in itertools.groupby(METRICS.values(), key=lambda metric: metric.stage):
         named = [metric.name for metric in metrics if not metric.is_per_sample]
