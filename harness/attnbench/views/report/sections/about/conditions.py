@@ -11,7 +11,7 @@ from attnbench.units import count, listing, number
 from attnbench.views import columns
 from attnbench.views.cells import NEVER_RAN
 from attnbench.views.document import Paragraph, Table, column
-from attnbench.views.report.blocks import MOST_ROWS, Block, Details, Section, is_large
+from attnbench.views.report.blocks import DRAWN_OF_LARGE, Block, Details, Section, is_large
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ CONDITIONS = (
     "time_outliers",
 )
 MOST_CELLS = 120
-"""Cells whose metrics are shown, in a report that is not large."""
+"""Cells whose metrics are shown; in a large report, as few as it has groups drawn."""
 
 
 def section(material: Material) -> Section:
@@ -90,7 +90,7 @@ def _every_metric(material: Material) -> list[Block]:
         for cell in group.cells
         if cell.status not in NEVER_RAN
     ]
-    kept = rows[: MOST_ROWS if is_large(material.sources) else MOST_CELLS]
+    kept = rows[: DRAWN_OF_LARGE if is_large(material.sources) else MOST_CELLS]
     cases = column("cases")
     tables: list[Block] = []
     for stage, metrics in itertools.groupby(METRICS.values(), key=lambda metric: metric.stage):
