@@ -7,7 +7,8 @@ import json
 import pytest
 
 from attnbench.cli.commands.schema import schema
-from attnbench.store.record import METRICS, Record, without_speed
+from attnbench.runner.driver import failed
+from attnbench.store.record import METRICS, Record
 from tests.store import metrics_page
 
 
@@ -27,5 +28,6 @@ def test_the_schema_says_of_a_metric_what_its_declaration_says(capsys: pytest.Ca
 
 
 def test_a_cell_that_is_not_ok_keeps_all_but_its_speed() -> None:
-    fields = {"status": "wrong", "time_median_ns": 1.0, "memory_method": "maxrss", "first_call_ns": 5, "flops": 8}
-    assert without_speed(fields) == {"status": "wrong", "first_call_ns": 5, "flops": 8}
+    values = {"time_median_ns": 1.0, "memory_method": "maxrss", "first_call_ns": 5, "flops": 8}
+    ending = {"status": "wrong", "stage": "call", "reason": "why"}
+    assert failed(values, **ending) == {"first_call_ns": 5, "flops": 8, **ending}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import pytest
 
 from attnbench.cases.case import make_case
 from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.store.reader import RunFile, read_run
-from attnbench.store.record import Record
+from attnbench.store.record import CellMetrics, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,6 +81,16 @@ def timed(case: Case, implementation: str, median_ns: float, *, spread: float = 
         "peak_gbytes_per_s": 27.2,
     }
     return record(case, implementation, **(numbers | given))
+
+
+def full_record(case: Case, **given: Any) -> Fields:
+    """A record line in which every metric has a value."""
+    values: Fields = {}
+    for name, field in CellMetrics.model_fields.items():
+        kind = next(kind for kind in get_args(field.annotation) if kind is not type(None))
+        values[name] = (1,) if get_origin(kind) is tuple else get_args(kind)[0] if get_origin(kind) else kind(1)
+    texts: Fields = dict.fromkeys(("identities", "throttled_by", "time_sample_tags"), ("a",))
+    return timed(case, "a/a", 100.0, **(values | texts | given))
 
 
 def write(path: Path, records: Sequence[Fields], *, footer: bool = True, **given: Any) -> Path:

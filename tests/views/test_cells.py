@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING
 
 from attnbench.cases.case import make_case
-from attnbench.store.record import METRICS, CellMetrics
+from attnbench.store.record import METRICS
 from attnbench.views.cells import PER_SAMPLE, cells_of
-from tests.views.conftest import failed, timed
+from tests.views.conftest import failed, full_record, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,18 +88,8 @@ def test_rates_follow_from_the_cells_own_time(run_of: Callable[..., RunFile]) ->
     assert cell.metrics.percent_of_peak == 100 * cell.metrics.tflops / 0.2
 
 
-def full_record(**given: Any) -> dict[str, Any]:
-    """A record line in which every metric has a value."""
-    values: dict[str, Any] = {}
-    for name, field in CellMetrics.model_fields.items():
-        kind = next(kind for kind in get_args(field.annotation) if kind is not type(None))
-        values[name] = (1,) if get_origin(kind) is tuple else get_args(kind)[0] if get_origin(kind) else kind(1)
-    texts: dict[str, Any] = dict.fromkeys(("identities", "throttled_by", "time_sample_tags"), ("a",))
-    return timed(CASE, "a/a", 100.0, **(values | texts | given))
-
-
 def test_a_cell_has_every_metric_of_its_record_under_the_same_name(run_of: Callable[..., RunFile]) -> None:
-    (cell,) = cells_of(run_of([full_record(replicate=i) for i in range(3)]))
+    (cell,) = cells_of(run_of([full_record(CASE, replicate=i) for i in range(3)]))
     assert [name for name in METRICS if getattr(cell.metrics, name) is None] == []
     numbers = cell.numbers()
     assert [name for name in METRICS if name not in numbers] == list(PER_SAMPLE)
@@ -109,7 +99,7 @@ def test_a_cell_has_every_metric_of_its_record_under_the_same_name(run_of: Calla
 
 def test_a_cell_that_failed_keeps_no_metric_of_ok_cells(run_of: Callable[..., RunFile]) -> None:
     bad = failed(CASE, "a/a", "wrong", "out is off", stage="agreement", replicate=1)
-    (cell,) = cells_of(run_of([full_record(), bad]))
+    (cell,) = cells_of(run_of([full_record(CASE), bad]))
     assert {name for name in METRICS if getattr(cell.metrics, name) is not None} == {
         name for name, metric in METRICS.items() if not metric.only_ok
     }

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from attnbench.cases.case import make_case
+from attnbench.store.record import METRICS
 from attnbench.views.report import blocks as blocks_module
 from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page, markdown_page
-from tests.views.conftest import LENGTHS, failed, record, timed
+from attnbench.views.report.sections.about import conditions
+from tests.views.conftest import LENGTHS, failed, full_record, record, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from attnbench.store.reader import RunFile
 
 SECTIONS = [
-    "answer", "run", "failures", "time", "speedup", "memory", "scaling", "roofline", "agreement", "provenance",
-    "repeat",
+    "answer", "run", "failures", "time", "speedup", "memory", "scaling", "roofline", "agreement", "conditions",
+    "provenance", "repeat",
 ]  # fmt: skip
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -356,6 +358,40 @@ def test_agreement_tells_the_worst_element_and_who_is_not_deterministic(run_of: 
     words = section(page_of(run_of([worst])), "agreement").words()
     assert "batch 0, head 3, row 17, column 5" in words
     assert "Not deterministic, calls on equal inputs differed: a/a in 1 cell" in words
+
+
+def test_what_disturbed_the_cells_is_said_with_the_worst_of_each_implementation(run_of: Callable[..., RunFile]) -> None:
+    cases = [make_case(seqlen_q=n) for n in (128, 256)]
+    lines = [
+        timed(cases[0], "a/a", 1e6, steal_share=0.02, warmup_converged=True, throttled_by=("power cap",)),
+        timed(cases[1], "a/a", 2e6, steal_share=0.25, warmup_converged=False, launch_bound=True),
+        timed(cases[0], "b/b", 3e6, steal_share=0.0, warmup_converged=True),
+    ]
+    found = section(page_of(run_of(lines)), "conditions")
+    said = found.all("p")[0].text
+    assert "Of 3 timed cells, 1 did not settle while they warmed up" in said
+    assert "2 lost processor time to other virtual machines (at most 25.0 %)" in said
+    assert "pages from the disk" not in said
+    head, *rows = [[cell.words().strip() for cell in row.children] for row in found.all("table")[0].all("tr")]
+    assert head == ["implementation", "cells", "warm-up converged", "launch-bound", "throttled by", "stolen"]
+    assert rows == [
+        ["a/a", "2", "no", "yes", "power cap", "0.250"],
+        ["b/b", "1", "yes", "—", "—", "0"],
+    ]
+
+
+def test_the_page_shows_every_metric_that_a_cell_has(run_of: Callable[..., RunFile]) -> None:
+    found = section(page_of(run_of([full_record(make_case(seqlen_q=128))])), "conditions")
+    titles = {head.words().strip() for head in found.all("th")}
+    assert {metric.title for metric in METRICS.values() if not metric.is_per_sample} <= titles
+
+
+def test_of_a_large_sweep_the_rest_of_the_metrics_is_in_a_file(
+    run_of: Callable[..., RunFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditions, "MOST_CELLS", 2)
+    found = section(page_of(run_of([timed(make_case(seqlen_q=n), "a/a", 1e6) for n in (128, 256, 512)])), "conditions")
+    assert "1 more cell: data/cells.csv has them all." in found.words()
 
 
 def test_environments_of_several_runs_are_compared_fact_by_fact(run_of: Callable[..., RunFile]) -> None:

@@ -19,23 +19,13 @@ JUDGED_TENSORS = ("out", "lse", "dq", "dk", "dv")
 
 
 def _rel(tensor: str) -> Any:
-    return metric(
-        f"{tensor} error",
-        f"RMS of {tensor} - reference over RMS of the reference.",
-        unit="ratio",
-        join="max",
-        better="lower",
-    )
+    said = f"RMS of {tensor} - reference over RMS of the reference."
+    return metric(f"{tensor} error", said, unit="ratio", join="max", better="lower")
 
 
 def _max(tensor: str) -> Any:
-    return metric(
-        f"{tensor} row error",
-        f"Largest error of a row of {tensor}, relative to the row's norm.",
-        unit="ratio",
-        join="max",
-        better="lower",
-    )
+    said = f"Largest error of a row of {tensor}, relative to the row's norm."
+    return metric(f"{tensor} row error", said, unit="ratio", join="max", better="lower")
 
 
 def _budget(tensor: str) -> Any:
@@ -43,23 +33,13 @@ def _budget(tensor: str) -> Any:
 
 
 def _ratio(tensor: str) -> Any:
-    return metric(
-        f"{tensor} error / budget",
-        f"The worst of all error / budget of {tensor}; above 1 is wrong.",
-        unit="ratio",
-        join="max",
-        better="lower",
-    )
+    said = f"The worst of all error / budget of {tensor}; above 1 is wrong."
+    return metric(f"{tensor} error / budget", said, unit="ratio", join="max", better="lower")
 
 
 def _worst(tensor: str) -> Any:
-    return metric(
-        f"{tensor} worst at",
-        f"Index (batch, head, row, column) of {tensor}'s worst error.",
-        unit="index",
-        join="at_worst",
-        worst_by=f"{tensor}_error_ratio",
-    )
+    said = f"Index (batch, head, row, column) of {tensor}'s worst error."
+    return metric(f"{tensor} worst at", said, unit="index", join="at_worst", worst_by=f"{tensor}_error_ratio")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

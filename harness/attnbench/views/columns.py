@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from attnbench.store.record import METRICS
-from attnbench.units import count, duration_interval, length, listing, number, shown, times
-from attnbench.views.document import Column, Row, Table
+from attnbench.units import count, duration_interval, length, listing, times
+from attnbench.views.document import Column, Row, Table, column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,19 +24,12 @@ def of_metric(name: str, *, spare: int = 0) -> Column:
     Raises:
         KeyError: when no metric has the name.
     """
-    metric = METRICS[name]
-    return Column(
-        title=metric.title,
-        text=lambda row: shown(row[name], metric.unit),
-        is_number=metric.unit not in {"text", "yes/no", "index"},
-        spare=spare,
-        field=name,
-    )
+    return column(METRICS[name].title, name, unit=METRICS[name].unit, spare=spare, metric=name)
 
 
 def filled(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
     """The columns without those of metrics that no row has."""
-    return [column for column in columns if not column.field or any(row[column.field] is not None for row in rows)]
+    return [one for one in columns if not one.metric or any(row[one.metric] is not None for row in rows)]
 
 
 def length_column(axis: str) -> Column:
@@ -44,8 +37,8 @@ def length_column(axis: str) -> Column:
     return Column(title=axis, text=lambda row: length(row["length"]), is_number=True)
 
 
-IMPLEMENTATION = Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True)
-STATUS = Column(title="status", text=lambda row: str(row["status"]), is_status=True, spare=1)
+IMPLEMENTATION = column("implementation", is_implementation=True)
+STATUS = column("status", is_status=True, spare=1)
 TIME = of_metric("time_median_ns")
 INTERVAL = Column(
     title="95 % interval",
@@ -55,7 +48,7 @@ INTERVAL = Column(
     spare=5,
 )
 MEMORY = of_metric("memory_peak_bytes", spare=3)
-ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True, spare=4)
+ERROR = column("error / budget", "error_ratio", unit="ratio", spare=4)
 
 
 def _is_range(row: Row) -> bool:
@@ -88,9 +81,9 @@ def reasons(cells: Iterable[CellResult]) -> Table:
     return Table(
         columns=[
             dataclasses.replace(STATUS, spare=0),
-            Column(title="cells", text=lambda row: f"{row['cells']:,}", is_number=True),
+            column("cells", unit="count"),
             Column(title="implementations", text=lambda row: listing(row["implementations"])),
-            Column(title="stage", text=lambda row: str(row["stage"])),
+            column("stage"),
             Column(title="reason", text=_reason),
         ],
         rows=rows,

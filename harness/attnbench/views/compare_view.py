@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.units import TIMES, count, duration, listing, times, times_interval
 from attnbench.views import columns
-from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
+from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View, column
 from attnbench.views.groups import group_cells
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SPEEDUP = Column(title="speed-up", text=lambda row: times(row["speedup"]), is_nu
 SPEEDUP_INTERVAL = Column(
     title="interval", text=lambda row: times_interval(row["speedup_low"], row["speedup_high"]), is_number=True, spare=1
 )
-DIFFERENCE = Column(title="difference", text=lambda row: str(row["difference"]))
+DIFFERENCE = column("difference")
 MEMORY_RATIO = Column(title=f"memory {TIMES}", text=lambda row: times(row["memory_ratio"]), is_number=True, spare=3)
 
 
@@ -97,8 +97,8 @@ def _missing(comparison: Comparison) -> Table:
     return Table(
         columns=[
             columns.IMPLEMENTATION,
-            Column(title="cells", text=lambda row: f"{row['cells']:,}", is_number=True),
-            Column(title="why", text=lambda row: str(row["why"])),
+            column("cells", unit="count"),
+            column("why"),
             Column(title="cases", text=lambda row: listing(row["cases"], most=2)),
         ],
         rows=rows,

@@ -8,8 +8,12 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from attnbench.units import shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from attnbench.units import Unit
 
 Row = dict[str, Any]
 """Raw values of one line of a table, units in the names."""
@@ -44,8 +48,22 @@ class Column:
     """What a star at the end of a cell means."""
     spare: int = 0
     """Where a terminal is too narrow for all columns, those above 0 are left out, the highest first, and named."""
-    field: str = ""
+    metric: str = ""
     """The metric that it shows; empty where it shows something else."""
+
+
+def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> Column:
+    """The column that shows a field of the rows in a unit.
+
+    Args:
+        title: its head.
+        field: the field; default that of the title's name.
+        unit: what the field is counted in.
+        rest: further attributes of the column.
+    """
+    name = field or title
+    rest.setdefault("is_number", unit not in {"text", "yes/no", "index"})
+    return Column(title=title, text=lambda row: shown(row[name], unit), **rest)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

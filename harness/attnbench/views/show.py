@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 from typing import TYPE_CHECKING
 
 from attnbench.store.checking import checking_sentence
@@ -135,33 +136,16 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
 
 def _plots(group: Group) -> list[Block]:
     """Time and memory of a group over its lengths, where there are three or more of them."""
-    times = {name: [(n, cell.time_ns) for n, cell in points if cell.time_ns] for name, points in _curves(group).items()}
-    peaks = {
-        name: [(n, float(cell.metrics.memory_peak_bytes)) for n, cell in points if cell.metrics.memory_peak_bytes]
-        for name, points in _curves(group).items()
-    }
     found: list[Block] = []
-    for noun, curves, unit in (("time", times, _short_duration), ("peak memory", peaks, _short_size)):
-        known = {name: points for name, points in curves.items() if points}
-        if len({tokens for points in known.values() for tokens, _ in points}) >= FEWEST_POINTS:
+    for noun, name, unit in (("time", "time_median_ns", duration), ("peak memory", "memory_peak_bytes", size)):
+        curves: dict[str, list[tuple[int, float]]] = {}
+        for cell in group.cells:
+            if value := getattr(cell.metrics, name):
+                curves.setdefault(cell.implementation, []).append((cell.case.seqlen_kv, value))
+        if len({tokens for points in curves.values() for tokens, _ in points}) >= FEWEST_POINTS:
             title = f"{noun} of one call over {group.axis}, both logarithmic"
-            found.append(Plot(title=title, text=log_plot(known, unit)))
+            found.append(Plot(title=title, text=log_plot(curves, functools.partial(unit, digits=2))))
     return found
-
-
-def _curves(group: Group) -> dict[str, list[tuple[int, CellResult]]]:
-    curves: dict[str, list[tuple[int, CellResult]]] = {}
-    for cell in group.cells:
-        curves.setdefault(cell.implementation, []).append((cell.case.seqlen_kv, cell))
-    return curves
-
-
-def _short_duration(ns: float) -> str:
-    return duration(ns, 2)
-
-
-def _short_size(count_of_bytes: float) -> str:
-    return size(count_of_bytes, 2)
 
 
 def _left_out(group: Group, who: tuple[str, str], lengths: list[int]) -> str:

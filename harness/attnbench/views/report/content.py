@@ -11,7 +11,7 @@ from attnbench.views.report.blocks import Export, ReportedRun, ReportPage
 from attnbench.views.report.charts.style import marks_of
 from attnbench.views.report.material import Material
 from attnbench.views.report.page_data import points_of
-from attnbench.views.report.sections.about import failures, provenance, repeat, run
+from attnbench.views.report.sections.about import conditions, failures, provenance, repeat, run
 from attnbench.views.report.sections.results import (
     agreement,
     explore,
@@ -39,6 +39,7 @@ SECTIONS = (
     scaling.section,
     roofline.section,
     agreement.section,
+    conditions.section,
     provenance.section,
     repeat.section,
 )

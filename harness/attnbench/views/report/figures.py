@@ -61,12 +61,6 @@ def time_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -
     Returns:
         ``None`` where nothing in the group has a time.
     """
-    rows = time_points(group)
-    return _figure(stem, name, group, rows, marks, what="time", shown=_TIMES) if rows else None
-
-
-def time_points(group: Group) -> list[Row]:
-    """Rows of the chart of time."""
     rows = []
     for cell in group.cells:
         if cell.timing is not None:
@@ -75,28 +69,19 @@ def time_points(group: Group) -> list[Row]:
             if estimate.low is not None:
                 text += f" ({duration_interval(estimate.low, estimate.high)})"
             rows.append(_point(cell, estimate.value, estimate.low, estimate.high, text))
-    return rows
+    return _figure(stem, name, group, rows, marks, what="time", shown=_TIMES) if rows else None
 
 
 def memory_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -> Figure | None:
     """Peak memory of a group, as :func:`time_figure`; ``None`` where nothing in the group was weighed above 0."""
-    weighed = [cell for cell in group.cells if cell.metrics.memory_peak_bytes is not None]
-    rows = memory_points(group)
+    peaks = [(cell, peak) for cell in group.cells if (peak := cell.metrics.memory_peak_bytes) is not None]
+    rows = [_point(cell, peak, None, None, size(peak)) for cell, peak in peaks if peak]
     if not rows:
         return None
     figure = _figure(stem, name, group, rows, marks, what="memory", shown=_MEMORIES)
-    zeros = len(weighed) - len(rows)
+    zeros = len(peaks) - len(rows)
     note = f"{count(zeros, 'reading')} of 0 B cannot be drawn on a logarithmic axis." if zeros else ""
     return dataclasses.replace(figure, note=note)
-
-
-def memory_points(group: Group) -> list[Row]:
-    """Rows of the chart of memory."""
-    return [
-        _point(cell, cell.metrics.memory_peak_bytes, None, None, size(cell.metrics.memory_peak_bytes))
-        for cell in group.cells
-        if cell.metrics.memory_peak_bytes
-    ]
 
 
 def _point(cell: CellResult, value: float | None, low: float | None, high: float | None, text: str) -> Row:

@@ -9,7 +9,7 @@ import numpy as np
 
 from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, number
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Column, Paragraph, Table, column
 from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Picture, ReportPage, Section
 from attnbench.views.report.charts.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
 from attnbench.views.report.charts.png import png
@@ -105,7 +105,7 @@ def _rows_table(plane: Any, title: str, factor: float) -> Table:
     return Table(
         columns=[
             Column(title="queries, from the first", text=lambda row: str(row["row"]), is_number=True),
-            Column(title=title, text=lambda row: number(row["mean"]), is_number=True),
+            column(title, "mean", unit="ratio"),
         ],
         rows=rows,
     )
@@ -143,7 +143,7 @@ def _queries_table(entropy: Any, tops: Any) -> Table:
     return Table(
         columns=[
             Column(title="query", text=lambda row: str(row["query"]), is_number=True),
-            Column(title="entropy, bits", text=lambda row: number(row["entropy"]), is_number=True),
+            column("entropy, bits", "entropy", unit="ratio"),
             Column(title="largest weight on key", text=_top_text, is_number=True),
         ],
         rows=rows,
@@ -188,16 +188,12 @@ def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Ma
         drawing=drawn([layer({"type": "line", "strokeWidth": 1.5}, encoding)], rows, 300),
         table=Table(
             columns=[
-                Column(title="head", text=lambda row: str(row["implementation"]), is_implementation=True),
-                *(_number_column(name, name) for name in ("least", "mean", "most")),
+                column("head", "implementation", is_implementation=True),
+                *(column(name, unit="ratio") for name in ("least", "mean", "most")),
             ],
             rows=table_rows,
         ),
     )
-
-
-def _number_column(title: str, field: str) -> Column:
-    return Column(title=title, text=lambda row: number(row[field]), is_number=True)
 
 
 def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]) -> list[Block]:
@@ -206,7 +202,7 @@ def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str,
             "implementation": one["implementation"],
             "status": one["status"],
             **{name: one["fields"].get(f"{name}_error_ratio") for name in JUDGED_TENSORS},
-            "reason": one["reason"],
+            "reason": one["reason"] or "",
             "repro": one["repro"],
         }
         for one in facts["implementations"]
@@ -220,11 +216,11 @@ def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str,
         Table(
             title="Error over budget",
             columns=[
-                Column(title="implementation", text=lambda row: str(row["implementation"])),
-                Column(title="status", text=lambda row: str(row["status"]), is_status=True),
-                *(_number_column(name, name) for name in judged),
-                Column(title="command", text=lambda row: str(row["repro"]), is_code=True),
-                Column(title="reason", text=lambda row: str(row["reason"] or "")),
+                column("implementation"),
+                column("status", is_status=True),
+                *(column(name, unit="ratio") for name in judged),
+                column("command", "repro", is_code=True),
+                column("reason"),
             ],
             rows=rows,
         )
@@ -270,8 +266,8 @@ def _case_table(facts: Mapping[str, Any]) -> Table:
     }
     return Table(
         columns=[
-            Column(title="field", text=lambda row: str(row["field"])),
-            Column(title="value", text=lambda row: str(row["value"])),
+            column("field"),
+            column("value"),
         ],
         rows=[{"field": name, "value": value} for name, value in shown_facts.items()],
     )

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from attnbench.units import count
-from attnbench.views.document import Column, Heading, Paragraph, Table, markdown_block
+from attnbench.views.document import Heading, Paragraph, Table, column, markdown_block
 from attnbench.views.report.blocks import (
     Budget,
     Contradiction,
@@ -188,29 +188,24 @@ def _map_table(block: WinnerMap) -> Table:
         {
             "cases": row.label,
             **{
-                column: "" if cell is None else " ".join([" ≈ ".join(cell.names), cell.lead]).strip()
-                for column, cell in zip(block.columns, row.cells, strict=True)
+                title: "" if cell is None else " ".join([" ≈ ".join(cell.names), cell.lead]).strip()
+                for title, cell in zip(block.columns, row.cells, strict=True)
             },
         }
         for row in block.rows
     ]
-    first = Column(title=f"cases \\ {block.corner}", text=lambda row: str(row["cases"]))
-    return Table(columns=[first, *map(_text_column, block.columns)], rows=rows)
+    first = column(f"cases \\ {block.corner}", "cases")
+    return Table(columns=[first, *map(column, block.columns)], rows=rows)
 
 
 def _heat_table(block: HeatMap) -> Table:
     rows = [
         {
             "implementation": name,
-            **{column: "" if cell is None else cell.text for column, cell in zip(block.columns, cells, strict=True)},
+            **{title: "" if cell is None else cell.text for title, cell in zip(block.columns, cells, strict=True)},
         }
         for name, cells in block.rows
     ]
-    first = Column(title=f"implementation \\ {block.corner}", text=lambda row: str(row["implementation"]))
-    return Table(
-        columns=[first, *(_text_column(c, is_number=True) for c in block.columns)], rows=rows, title=block.title
-    )
-
-
-def _text_column(title: str, *, is_number: bool = False) -> Column:
-    return Column(title=title, text=lambda row: str(row[title]), is_number=is_number)
+    first = column(f"implementation \\ {block.corner}", "implementation")
+    numbers = [column(title, is_number=True) for title in block.columns]
+    return Table(columns=[first, *numbers], rows=rows, title=block.title)

@@ -72,19 +72,12 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
   }
 
   // ---------------------------------------------------------------- winners
-  let known = { hidden: null, winners: new Map() };
-
   // Winner at each length of a group, among what is not hidden.
   function winnersOf(group) {
-    const hidden = [...state.hidden].sort().join();
-    if (known.hidden !== hidden) known = { hidden, winners: new Map() };
-    if (!known.winners.has(group.index)) {
-      const timed = new Map();
-      for (const cell of group.cells)
-        if (cell.time && !state.hidden.has(cell.name)) timed.set(cell.tokens, [...(timed.get(cell.tokens) ?? []), cell]);
-      known.winners.set(group.index, new Map([...timed].map(([tokens, cells]) => [tokens, winner(cells)])));
-    }
-    return known.winners.get(group.index);
+    const timed = new Map();
+    for (const cell of group.cells)
+      if (cell.time && !state.hidden.has(cell.name)) timed.set(cell.tokens, [...(timed.get(cell.tokens) ?? []), cell]);
+    return new Map([...timed].map(([tokens, cells]) => [tokens, winner(cells)]));
   }
 
   function winnerField(group, tokens, found) {

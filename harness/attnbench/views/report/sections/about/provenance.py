@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.units import ABSENT, number, size
 from attnbench.views import columns
 from attnbench.views.compare import VOLATILE
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Paragraph, Table, column
 from attnbench.views.report.blocks import Block, Details, Section, named
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ def _differences(sources: Sequence[ReportedRun]) -> list[Block]:
     ]
     if not rows:
         return [Paragraph(text="The environments of the runs are equal.")]
-    columns_of_runs = [_run_column(run) for run in facts]
-    fact = Column(title="fact", text=lambda row: str(row["fact"]))
-    return [Table(columns=[fact, *columns_of_runs], rows=rows, title="What differs between the runs")]
+    return [Table(columns=[column("fact"), *map(column, facts)], rows=rows, title="What differs between the runs")]
 
 
 def _comparable(header: Header) -> dict[str, Any]:
@@ -95,18 +93,9 @@ def _comparable(header: Header) -> dict[str, Any]:
     }
 
 
-def _run_column(run: str) -> Column:
-    return Column(title=run, text=lambda row: str(row[run]))
-
-
 def _facts(facts: Mapping[str, Any]) -> Table:
-    return Table(
-        columns=[
-            Column(title="fact", text=lambda row: str(row["fact"])),
-            Column(title="value", text=lambda row: str(row["value"])),
-        ],
-        rows=[{"fact": name, "value": value} for name, value in _flat(facts)],
-    )
+    rows = [{"fact": name, "value": value} for name, value in _flat(facts)]
+    return Table(columns=[column("fact"), column("value")], rows=rows)
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -149,23 +138,9 @@ def _implementations(run: RunFile, cells: Sequence[CellResult]) -> Table:
                 "source": found.get("source_hash"),
                 "framework": said.get("framework"),
                 "layout": said.get("layout"),
-                "memory": said.get("memory"),
-                "backend": "; ".join(ran.get(name, [])),
+                "claims memory": said.get("memory"),
+                "what ran": "; ".join(ran.get(name, [])) or None,
             }
         )
-    titles = {
-        "version": "version",
-        "source": "source",
-        "framework": "framework",
-        "layout": "layout",
-        "memory": "claims memory",
-        "backend": "what ran",
-    }
-    return Table(
-        columns=[columns.IMPLEMENTATION, *(_field(key, title) for key, title in titles.items())],
-        rows=rows,
-    )
-
-
-def _field(key: str, title: str) -> Column:
-    return Column(title=title, text=lambda row: str(row[key] or ABSENT))
+    titles = ("version", "source", "framework", "layout", "claims memory", "what ran")
+    return Table(columns=[columns.IMPLEMENTATION, *map(column, titles)], rows=rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.units import count, length
 from attnbench.views import columns
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Paragraph, Table, column
 from attnbench.views.report.blocks import Block, Details, Part, Section, named
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def _commands(source: ReportedRun) -> Block:
 
 
 _COMMAND_COLUMNS = [
-    Column(title="cases", text=lambda row: str(row["cases"])),
+    column("cases"),
     columns.IMPLEMENTATION,
     columns.STATUS,
-    Column(title="command", text=lambda row: str(row["repro"]), is_code=True),
+    column("command", "repro", is_code=True),
 ]

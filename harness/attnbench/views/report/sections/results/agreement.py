@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES
 from attnbench.stages.agreement import JUDGED_TENSORS
-from attnbench.units import count, length, number, shown
+from attnbench.units import count, length, number
 from attnbench.views import columns
-from attnbench.views.document import Column, Paragraph, Row, Table
+from attnbench.views.document import Paragraph, Row, Table, column
 from attnbench.views.report.blocks import Block, Details, Export, Figure, HeatCell, HeatMap, Lead, Section
 from attnbench.views.report.charts import charts
 
@@ -143,12 +144,12 @@ def error_table(cells: Iterable[CellResult]) -> Table:
     rows = [_error_row(*key, found[key]) for key in sorted(found, key=lambda key: (order.index(key[1]), key[0]))]
     return Table(
         columns=[
-            Column(title="dtype", text=lambda row: str(row["dtype"])),
+            column("dtype"),
             columns.IMPLEMENTATION,
-            Column(title="judged", text=lambda row: f"{row['judged']:,}", is_number=True),
-            Column(title="wrong", text=lambda row: f"{row['wrong']:,}", is_number=True),
-            Column(title="median error / budget", text=lambda row: number(row["median"]), is_number=True),
-            Column(title="worst", text=lambda row: number(row["worst"]), is_number=True),
+            column("judged", unit="count"),
+            column("wrong", unit="count"),
+            column("median error / budget", "median", unit="ratio"),
+            column("worst", unit="ratio"),
         ],
         rows=rows,
     )
@@ -209,19 +210,19 @@ def _worst_elements(cells: Iterable[CellResult]) -> Table:
             "implementation": key[1],
             "tensor": key[2],
             "ratio": worst[key][0].ratio,
-            "where": shown(worst[key][0].worst, "index"),
+            "where": worst[key][0].worst,
             "case": worst[key][1].case.label(),
         }
         for key in ordered
     ]
     return Table(
         columns=[
-            Column(title="dtype", text=lambda row: str(row["dtype"])),
+            column("dtype"),
             columns.IMPLEMENTATION,
-            Column(title="tensor", text=lambda row: str(row["tensor"])),
-            Column(title="worst error / budget", text=lambda row: number(row["ratio"]), is_number=True),
-            Column(title="at", text=lambda row: str(row["where"])),
-            Column(title="of the case", text=lambda row: str(row["case"])),
+            column("tensor"),
+            column("worst error / budget", "ratio", unit="ratio"),
+            column("at", "where", unit="index"),
+            column("of the case", "case"),
         ],
         rows=rows,
     )
@@ -257,17 +258,13 @@ def _known_disagreements(implementations: set[str]) -> Table | None:
         return None
     titles, *found = [[part.strip() for part in line.strip("|").split(" | ")] for line in (lines[0], *lines[2:])]
     rows = [
-        dict(zip(titles, map(_unmarked, parts), strict=False))
+        dict(itertools.zip_longest(titles, map(_unmarked, parts), fillvalue=""))
         for parts in found
         if (named := re.findall(r"`([\w-]+/[\w-]+)`", parts[0])) and implementations & set(named)
     ]
     if not rows:
         return None
-    return Table(columns=[_text_column(title) for title in titles], rows=rows)
-
-
-def _text_column(title: str) -> Column:
-    return Column(title=title, text=lambda row: str(row.get(title, "")))
+    return Table(columns=[column(title) for title in titles], rows=rows)
 
 
 def _unmarked(text: str) -> str:

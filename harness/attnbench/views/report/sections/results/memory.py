@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attnbench.scaling import Scaling
 from attnbench.units import length, size
 from attnbench.views import columns
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Paragraph, Table, column
 from attnbench.views.report.blocks import Block, Budget, Export, Part, Section
 from attnbench.views.report.figures import group_figures, memory_figure
 
@@ -90,18 +90,13 @@ def _law_row(one: ScalingCurve) -> Row:
 
 
 def _budget_table(title: str, members: Sequence[ScalingCurve]) -> Table:
-    rows = []
+    rows: list[Row] = []
     for one in members:
         assert isinstance(one.law, Scaling)
-        row: Row = {"implementation": one.implementation}
-        for budget in BUDGETS:
-            row[str(budget)] = _fitting(one.law, budget)
-        rows.append(row)
-    return Table(columns=[columns.IMPLEMENTATION, *map(_budget_column, BUDGETS)], rows=rows, title=title)
-
-
-def _budget_column(budget: int) -> Column:
-    return Column(title=size(budget), text=lambda row: str(row[str(budget)]), is_number=True)
+        fitting = {size(budget): _fitting(one.law, budget) for budget in BUDGETS}
+        rows.append({"implementation": one.implementation, **fitting})
+    budgets = [column(size(budget), is_number=True) for budget in BUDGETS]
+    return Table(columns=[columns.IMPLEMENTATION, *budgets], rows=rows, title=title)
 
 
 def _fitting(law: Scaling, budget: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.case import CHOICES
 from attnbench.units import count, length, number, rate
 from attnbench.views import columns
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Paragraph, Table, column
 from attnbench.views.report.blocks import Block, Figure, Lead, Section
 from attnbench.views.report.charts import roofline_chart
 
@@ -121,11 +121,11 @@ def _table(cells: Sequence[CellResult]) -> Table:
     return Table(
         title="The best cell of each",
         columns=[
-            Column(title="device", text=lambda row: str(row["device"])),
-            Column(title="dtype", text=lambda row: str(row["dtype"])),
+            column("device"),
+            column("dtype"),
             columns.IMPLEMENTATION,
             columns.length_column("at seqlen"),
-            Column(title="FLOP / byte", text=lambda row: number(row["intensity"]), is_number=True),
+            column("FLOP / byte", "intensity", unit="ratio"),
             *map(columns.of_metric, ("tflops", "gbytes_per_s", "percent_of_peak", "percent_of_roofline", "bound")),
         ],
         rows=rows,

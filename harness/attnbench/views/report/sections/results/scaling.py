@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.scaling import Refusal, Scaling, crossovers
 from attnbench.units import ABSENT, TIMES, count, duration, length, listing, number, size
 from attnbench.views import columns
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Column, Paragraph, Table, column
 from attnbench.views.estimates import EXACT, UNSEEN, ratio
 from attnbench.views.report.blocks import MOST_CHARTS, Block, Contradiction, Details, Export, Figure, Lead, Section
 from attnbench.views.report.charts import roofline_chart
@@ -121,77 +121,38 @@ def _interval_text(value: float, low: float, high: float) -> str:
 
 def _law_table(found: Sequence[ScalingCurve]) -> Table:
     groups = {(one.source.name, one.group.label) for one in found}
-    rows = [
-        {"implementation": one.implementation, "of": one.quantity, "growth": one, "cases": one.source.title(one.group)}
-        for one in found
-    ]
-    cases = [Column(title="cases", text=lambda row: str(row["cases"]))] if len(groups) > 1 else []
-    return Table(
-        columns=[
-            *cases,
-            columns.IMPLEMENTATION,
-            Column(title="of", text=lambda row: str(row["of"])),
-            Column(title="exponent, 95 % interval", text=_exponent_text, is_number=True),
-            Column(title="declared", text=lambda row: _declared(row["growth"])),
-            Column(title="law", text=_law_text),
-            Column(title="floor", text=_floor_text, is_number=True),
-            Column(title="equal at", text=_equal_text, is_number=True),
-            Column(title="local exponent", text=_local_text, is_number=True),
-            Column(title="cliffs", text=_cliff_text),
-            Column(title="sizes", text=_sizes_text),
-        ],
-        rows=rows,
-    )
+    names = ("exponent, 95 % interval", "declared", "law", "floor", "equal at", "local exponent", "cliffs", "sizes")
+    numbers = {"exponent, 95 % interval", "floor", "equal at", "local exponent"}
+    cases = [column("cases")] if len(groups) > 1 else []
+    laws = [column(name, is_number=name in numbers) for name in names]
+    return Table(columns=[*cases, columns.IMPLEMENTATION, column("of"), *laws], rows=[_law_row(one) for one in found])
 
 
-def _declared(one: ScalingCurve) -> str:
-    return (one.declared or ABSENT) if one.quantity == "memory" else ""
-
-
-def _law(row: Row) -> Scaling | None:
-    law = row["growth"].law
-    return law if isinstance(law, Scaling) else None
-
-
-def _exponent_text(row: Row) -> str:
-    law = _law(row)
-    return ABSENT if law is None else _interval_text(law.exponent.value, law.exponent.low, law.exponent.high)
-
-
-def _law_text(row: Row) -> str:
-    law = _law(row)
-    return law.law.formula if law else row["growth"].law.reason
-
-
-def _floor_text(row: Row) -> str:
-    law = _law(row)
-    if law is None or law.floor is None:
-        return ABSENT
-    return duration(law.floor.value, 2) if row["of"] == "time" else size(law.floor.value)
-
-
-def _equal_text(row: Row) -> str:
-    law = _law(row)
-    return ABSENT if law is None or law.crossover is None else f"{law.crossover.value:,.0f}"
-
-
-def _local_text(row: Row) -> str:
-    local = row["growth"].law.local_exponent
-    return ABSENT if local is None else _interval_text(local.value, local.low, local.high)
-
-
-def _cliff_text(row: Row) -> str:
-    law = _law(row)
-    if law is None:
-        return ""
-    return "; ".join(
-        f"{'from' if c.kind == 'step' else 'at'} {length(c.length)} {TIMES}{number(c.factor)}" for c in law.cliffs
-    )
-
-
-def _sizes_text(row: Row) -> str:
-    law = _law(row)
-    return "" if law is None else f"{len(law.lengths)} from {length(law.lengths[0])} to {length(law.lengths[-1])}"
+def _law_row(one: ScalingCurve) -> Row:
+    local = one.law.local_exponent
+    row: Row = {
+        "cases": one.source.title(one.group),
+        "implementation": one.implementation,
+        "of": one.quantity,
+        "declared": (one.declared or ABSENT) if one.quantity == "memory" else "",
+        "local exponent": local and _interval_text(local.value, local.low, local.high),
+    }
+    law = one.law
+    if isinstance(law, Refusal):
+        absent = dict.fromkeys(("exponent, 95 % interval", "floor", "equal at"))
+        return {**row, **absent, "law": law.reason, "cliffs": "", "sizes": ""}
+    floor = law.floor and (duration(law.floor.value, 2) if one.quantity == "time" else size(law.floor.value))
+    where = {"step": "from", "outlier": "at"}
+    cliffs = [f"{where[c.kind]} {length(c.length)} {TIMES}{number(c.factor)}" for c in law.cliffs]
+    return {
+        **row,
+        "exponent, 95 % interval": _interval_text(law.exponent.value, law.exponent.low, law.exponent.high),
+        "law": law.law.formula,
+        "floor": floor,
+        "equal at": law.crossover and f"{law.crossover.value:,.0f}",
+        "cliffs": "; ".join(cliffs),
+        "sizes": f"{len(law.lengths)} from {length(law.lengths[0])} to {length(law.lengths[-1])}",
+    }
 
 
 def crossover_rows(found: Sequence[ScalingCurve]) -> list[Row]:
@@ -245,13 +206,13 @@ def _crossover_blocks(rows: Sequence[Row]) -> list[Block]:
     if not rows:
         return [Paragraph(text="No two curves of time cross within the lengths that were measured.")]
     groups = {row["cases"] for row in rows}
-    cases = [Column(title="cases", text=lambda row: str(row["cases"]))] if len(groups) > 1 else []
+    cases = [column("cases")] if len(groups) > 1 else []
     ordered = sorted(rows, key=lambda row: (row["cases"], row["seqlen"]))
     table = Table(
         columns=[
             *cases,
-            Column(title="below it faster", text=lambda row: str(row["from"]), is_implementation=True),
-            Column(title="above it faster", text=lambda row: str(row["to"]), is_implementation=True),
+            column("below it faster", "from", is_implementation=True),
+            column("above it faster", "to", is_implementation=True),
             Column(title="seqlen", text=lambda row: f"{row['seqlen']:,.0f}", is_number=True),
             Column(title="95 % interval", text=_meet_text, is_number=True),
         ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.units import duration, length, times
 from attnbench.views import columns
 from attnbench.views.cells import PER_SAMPLE
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Column, Paragraph, Table, column
 from attnbench.views.report.blocks import (
     Block,
     Details,
@@ -60,10 +60,10 @@ def _before_first(cells: Sequence[CellResult]) -> Table:
     return Table(
         columns=[
             columns.IMPLEMENTATION,
-            Column(title="prepare, median", text=lambda row: duration(row["prepare_ns"]), is_number=True),
-            Column(title="largest", text=lambda row: duration(row["prepare_most_ns"]), is_number=True),
-            Column(title="first call, median", text=lambda row: duration(row["first_ns"]), is_number=True),
-            Column(title="largest", text=lambda row: duration(row["first_most_ns"]), is_number=True),
+            column("prepare, median", "prepare_ns", unit="ns"),
+            column("largest", "prepare_most_ns", unit="ns"),
+            column("first call, median", "first_ns", unit="ns"),
+            column("largest", "first_most_ns", unit="ns"),
             Column(title="first call / later ones", text=lambda row: times(row["first_over_later"]), is_number=True),
         ],
         rows=rows,

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.units import count, duration, length, listing, number, times
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Column, Paragraph, Table, column
 from attnbench.views.estimates import Estimate, clearly_faster, ratio
 from attnbench.views.report.blocks import (
     MOST_ROWS,
@@ -227,9 +227,9 @@ def answer_table(groups: Iterable[tuple[str, Group, Sequence[Winner]]]) -> Table
     ]  # fmt: skip
     return Table(
         columns=[
-            Column(title="cases", text=lambda row: str(row["cases"])),
+            column("cases"),
             Column(title="seqlen", text=_lengths, is_number=True),
-            Column(title="fastest", text=lambda row: str(row["fastest"]), is_implementation=True),
+            column("fastest", is_implementation=True),
             Column(title="within noise of it", text=lambda row: listing(row["within_noise"]) or ""),
             Column(title="time", text=lambda row: _span([duration(ns) for ns in row["times_ns"]]), is_number=True),
             Column(title="ahead of the next by", text=lambda row: _span([times(lead) for lead in row["leads"]])),
