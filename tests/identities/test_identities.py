@@ -123,6 +123,30 @@ def test_what_is_right_breaks_none(steps: type[Steps], dtype: str, inputs: str) 
     assert looked_at == BROKEN.keys()
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"mask": "causal & key_padding"}, {"first-tokens-alone", "last-sequence-alone", "keys-in-two-parts"}),
+        (
+            {"mask": "causal & key_padding", "seqlen_q": 37, "seqlen_kv": 131, "alignment": "bottom_right"},
+            {"last-queries-alone", "last-sequence-alone"},
+        ),
+        ({"mask": "prefix_lm & key_padding", "prefix_len": 100}, {"last-sequence-alone", "last-queries-alone"}),
+        ({"mask": "sliding_window & document & key_padding"}, {"last-sequence-alone", "key-heads-repeated"}),
+        (
+            {"mask": "key_padding", "seqlen_q": 37, "score_mod": "alibi", "alignment": "bottom_right"},
+            {"last-queries-alone", "last-sequence-alone"},
+        ),
+    ],
+    ids=lambda value: value.get("mask") if isinstance(value, dict) else "",
+)
+def test_what_is_right_breaks_none_of_an_intersection(fields: dict[str, Any], expected: set[str]) -> None:
+    case = make_case(**{**PADDED, "seqlen_kv": 131, "heads_q": 4, "heads_kv": 2, **fields})
+    seen = look(case, healthy(Steps))
+    assert seen["problem"] is None
+    assert seen["ratios"].keys() >= expected
+
+
 class TestBeyondWhatTheOracleJudges:
     """Sequences of a length of which the oracle judges a sample: all of them, with its limits made small."""
 

@@ -39,6 +39,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     {"mask": "document", "document_lengths": (1, 29, 40)},
     {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
     {"mask": "key_padding", "batch": 2, "kv_lengths": (0, 67)},
+    {"mask": "sliding_window & key_padding", "batch": 2, "kv_lengths": (33, 67), "window_left": 9, "window_right": 5},
     *({"score_mod": score_mod, "mask": "causal"} for score_mod in ("softcap", "alibi", "relative_bias", "sink")),
     {"score_mod": "softcap", "softcap": 0.5},
     {"score_mod": "alibi", "seqlen_kv": 40, "alignment": "bottom_right"},

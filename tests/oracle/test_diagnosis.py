@@ -38,6 +38,13 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("window-mirrored", WINDOW, "with left and right of the window exchanged"),
     ("prefix-ignored", {"mask": "prefix_lm", "prefix_len": 33}, "with a causal mask, without the prefix"),
     ("padding-one-short", {"mask": "key_padding", "inputs": "needle"}, "if the last real key is not seen"),
+    ("causal-ignored", {"mask": "causal & key_padding"}, "it is what the case gives without its mask (causal)"),
+    (
+        "padding-one-short",
+        {"mask": "causal & key_padding", "inputs": "needle"},
+        "it is what the case gives if the last real key is not seen",
+    ),
+    ("causal-one-beyond", {"mask": "causal & key_padding"}, "if a query sees one key beyond its own position"),
     ("group-by-modulo", {"heads_q": 6, "heads_kv": 2}, "as when query head h reads key head h % heads_kv"),
     ("weights-in-bfloat16", {}, "in a coarser type than float32"),
     ("gradients-accumulated-in-their-dtype", MANY_QUERIES, "in a coarser type than float32"),

@@ -94,7 +94,7 @@ def test_scaling_keeps_matrices_of_scores_below_24_gib(implementation: str) -> N
 
 def test_edge_shapes_checks_agreement_only_and_in_moderate_number() -> None:
     assert load_scenario("edge-shapes").stages == ("agreement",)
-    assert 120 <= len(planned("edge-shapes", "cpu")) <= 250
+    assert 120 <= len(planned("edge-shapes", "cpu")) <= 260
 
 
 def test_edge_shapes_are_small_enough_for_the_slowest() -> None:
@@ -107,7 +107,7 @@ def test_edge_shapes_have_every_kind_of_edge() -> None:
     assert {8, 40, 64, 80, 96, 192, 256} <= {case.head_dim for case in cases}
     assert {1, 3, 4, 5, 8} <= {case.heads_q // case.heads_kv for case in cases}
     assert {case.mask for case in cases} == {
-        "none", "causal", "sliding_window", "prefix_lm", "document", "key_padding",
+        "none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "causal & key_padding",
     }  # fmt: skip
     assert {case.score_mod for case in cases} == {"none", "softcap", "alibi", "relative_bias", "sink"}
     assert {case.strides for case in cases} == set(CHOICES["strides"])
@@ -169,12 +169,14 @@ def test_the_schema_refuses_what_loading_refuses() -> None:
         {"defaults": {"seqlen": "1..4"}},
         {"exclude": [{"sqlen": 3}]},
         {"exclude": [{"mask": "> 4"}]},
+        {"defaults": {"mask": "causal & full"}},
         {"limits": {"time": 3}},
         {"zip": [{"heads_q": 3}]},
         {"devices": ["gpu"]},
     ]
     validator = jsonschema.Draft202012Validator(scenario_schema())
     assert [table for table in wrong if validator.is_valid(table)] == []
+    assert validator.is_valid({"defaults": {"mask": "causal & key_padding"}})
 
 
 def loaded_by(code: str) -> set[str]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.cases.case import make_case
+from attnbench.cases.case import CHOICES, make_case
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 from attnbench.sweep.model import ScenarioError
 
@@ -165,15 +165,20 @@ class TestOverrides:
             ((3, 5), True), ((3, 5), False), ((4, 4), True), ((4, 4), False),
         ]  # fmt: skip
 
+    def test_may_join_masks_in_any_order(self) -> None:
+        cases = [one.case for one in expand(adhoc(), parse_overrides(["mask=key_padding&causal,causal & key_padding"]))]
+        assert [case.mask for case in cases] == ["causal & key_padding"]
+
     def test_with_mistakes_are_refused_with_a_sentence_for_each(self) -> None:
         with pytest.raises(ScenarioError) as caught:
-            parse_overrides(["seqlen=12,1q", "sqlen=3", "dtype", "mode=backwards", "scale=-1"])
+            parse_overrides(["seqlen=12,1q", "sqlen=3", "dtype", "mode=backwards", "scale=-1", "mask=none & casual"])
         assert caught.value.problems == [
             "seqlen: '1q' is not an integer >= 1, or a size such as 16k",
             "sqlen: unknown field; did you mean 'seqlen'?",
             "'dtype' is not of the form NAME=VALUE[,VALUE...]",
             "mode: 'backwards' is none of forward, backward, forward_backward; did you mean 'backward'?",
             "scale: '-1' is not a number > 0",
+            f"mask: 'casual' is none of {', '.join(CHOICES['mask'])}; did you mean 'causal'?",
         ]
 
 
