@@ -50,6 +50,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
 INPUT_FAMILIES: tuple[str, ...] = get_args(InputFamily)
 FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a file
 
+LARGEST = 2**40
+"""Of any size: costs, which are products of several, stay numbers that a float holds."""
+_MOST = {"batch": 2**20, "seed": 2**64 - 1}
+"""Where it is another: some masks have a length for each element of the batch; a random stream's key has 64 bits."""
+
 DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 
@@ -215,7 +220,7 @@ def make_case(**given: object) -> Case:
     """
     problems = [f"unknown field {name!r}" for name in given if name not in DEFAULTS]
     fields = {**DEFAULTS, **{name: value for name, value in given.items() if name in DEFAULTS}}
-    problems += _wrong_choices(fields) + _wrong_numbers(fields)
+    problems += _too_large(fields) or _wrong_choices(fields) + _wrong_numbers(fields)
     if problems:
         raise CaseError(problems)
     for name, other in FOLLOWS.items():
@@ -228,6 +233,22 @@ def make_case(**given: object) -> Case:
     if problems:
         raise CaseError(problems)
     return case
+
+
+def too_large(name: str, value: object) -> str | None:
+    """Why an integer of this field is beyond what attnbench counts with, or ``None``; a sentence."""
+    most = _MOST.get(name, LARGEST)
+    if _is_int(value) and value > most:  # type: ignore[operator]  # it is an integer
+        return f"{name} is larger than {most:,}, the most that attnbench counts with"
+    return None
+
+
+def _too_large(fields: Mapping[str, object]) -> list[str]:
+    problems = []
+    for name, value in fields.items():
+        items = value if isinstance(value, list | tuple) else (value,)
+        problems += [problem for item in items if (problem := too_large(name, item))][:1]
+    return problems
 
 
 def _is_int(value: object) -> bool:

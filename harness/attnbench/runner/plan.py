@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
@@ -12,6 +11,8 @@ from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.runner.repro import repro_command
 from attnbench.sweep.expand import expand
+from attnbench.untrusted.pattern import PatternError, found_in, pattern_mistake
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,17 +58,21 @@ class Selectors:
 
     def chooses(self, name: str) -> bool:
         """Whether an implementation of this name is chosen."""
-        included = not self.include or any(re.search(pattern, name) for pattern in self.include)
-        return included and not any(re.search(pattern, name) for pattern in self.exclude)
+        included = not self.include or any(found_in(pattern, name) for pattern in self.include)
+        return included and not any(found_in(pattern, name) for pattern in self.exclude)
 
-    def mistakes(self) -> list[str]:
-        """A sentence for each expression that is none."""
+    def mistakes(self, names: Sequence[str]) -> list[str]:
+        """A sentence for each expression that is none, or that cannot be looked for in these names."""
         problems = []
         for pattern in (*self.include, *self.exclude):
+            if reason := pattern_mistake(pattern):
+                problems.append(f"{shown(pattern)} is not a regular expression: {reason}")
+                continue
             try:
-                re.compile(pattern)
-            except re.error as error:
-                problems.append(f"{pattern!r} is not a regular expression: {error}")
+                for name in names:
+                    found_in(pattern, name)
+            except PatternError as error:
+                problems.append(f"{shown(pattern)}: {error}")
         return problems
 
 
@@ -75,16 +80,16 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
     """The implementations that both the scenario and the command line choose.
 
     Raises:
-        PlanError: when an expression is malformed, or one of the command line's matches nothing.
+        PlanError: when an expression is malformed or takes too long, or one of the command line's matches nothing.
     """
-    problems = line.mistakes()
+    names = [one.name for one in found]
+    of_scenario = Selectors(include=tuple(scenario.implementations), exclude=tuple(scenario.exclude_implementations))
+    problems = [*line.mistakes(names), *of_scenario.mistakes(names)]
     if problems:
         raise PlanError("; ".join(problems))
-    names = [one.name for one in found]
     for pattern in line.include:
-        if not any(re.search(pattern, name) for name in names):
-            raise PlanError(f"no implementation matches {pattern!r}; there are: {', '.join(names)}")
-    of_scenario = Selectors(include=tuple(scenario.implementations), exclude=tuple(scenario.exclude_implementations))
+        if not any(found_in(pattern, name) for name in names):
+            raise PlanError(f"no implementation matches {shown(pattern)}; there are: {', '.join(names)}")
     # A plug-in that was named on the command line is wanted, whatever the scenario's own list says.
     chosen = [
         one for one in found if line.chooses(one.name) and (of_scenario.chooses(one.name) or one.origin.kind == "file")

@@ -6,9 +6,10 @@ import difflib
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES
+from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, too_large
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
 from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -102,7 +103,7 @@ def _choice(value: object, known: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in known:
         return value
     hint = did_you_mean(value, known) if isinstance(value, str) else ""
-    raise ValueError(f"{value!r} is none of {', '.join(known)}{hint}")
+    raise ValueError(f"{shown(value)} is none of {', '.join(known)}{hint}")
 
 
 def _boolean(value: object) -> bool:
@@ -110,16 +111,16 @@ def _boolean(value: object) -> bool:
         return value
     if value in ("true", "false"):
         return value == "true"
-    raise ValueError(f"{value!r} is not true or false")
+    raise ValueError(f"{shown(value)} is not true or false")
 
 
 def _number(value: object) -> float:
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number <= 0:
-        raise ValueError(f"{value!r} is not a number > 0")
+        raise ValueError(f"{shown(value)} is not a number > 0")
     return number
 
 
@@ -130,12 +131,14 @@ def _integer(name: str, value: object) -> int:
         size = -parsed if parsed is not None and value.startswith("-") else parsed
     least = _LEAST.get(name, 1)
     if not isinstance(size, int) or isinstance(size, bool) or size < least:
-        raise ValueError(f"{value!r} is not an integer >= {least}, or a size such as 16k")
+        raise ValueError(f"{shown(value)} is not an integer >= {least}, or a size such as 16k")
+    if problem := too_large(name, size):
+        raise ValueError(problem)
     return size
 
 
 def _list(name: str, value: object) -> list[int]:
     items = value.split("+") if isinstance(value, str) else value
     if not isinstance(items, list) or not items:
-        raise ValueError(f"{value!r} is not a list of lengths, such as [3, 5] (3+5 on the command line)")
+        raise ValueError(f"{shown(value)} is not a list of lengths, such as [3, 5] (3+5 on the command line)")
     return [_integer(name, item) for item in items]
