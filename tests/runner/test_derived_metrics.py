@@ -87,3 +87,8 @@ def test_on_a_gpu_more_bytes_than_the_memory_can_move_are_invalid_too() -> None:
     assert fields["reason"].startswith("127 GB/s is 106 % of the 120 that was measured on this machine")
     for device, rate in (("cuda", 125.0), ("cpu", 127.0)):  # reads may beat copies, and a CPU's cache may be warm
         assert complete({"status": "ok", "time_samples_ns": [moved / rate] * 10}, case, device, peaks)["status"] == "ok"
+
+
+def test_a_cost_for_which_no_table_has_room_is_absent() -> None:
+    fields = model(make_case(seqlen_q=2**40, heads_q=2**40), None, None, "cpu")
+    assert (fields["flops"], fields["bytes"]) == (None, None)

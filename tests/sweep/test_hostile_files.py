@@ -15,6 +15,8 @@ from attnbench.sweep.model import ScenarioError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from attnbench.sweep.model import Scenario
+
 DIGITS = "9" * 400
 
 HOSTILE = {
@@ -73,7 +75,7 @@ def test_so_is_a_value_on_the_command_line(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"scale": 10**400}, {"seqlen_q": 2**41}, {"batch": 2**21}, {"kv_lengths": [2**50]}, {"seed": 2**64}]
+    "field", [{"scale": 10**400}, {"seqlen_q": 2**41}, {"batch": 2**21}, {"kv_lengths": [2**50]}, {"seed": 2**63}]
 )
 def test_so_is_a_field_of_a_case(field: dict[str, object]) -> None:
     with pytest.raises(CaseError, match=next(iter(field))):
@@ -81,8 +83,15 @@ def test_so_is_a_field_of_a_case(field: dict[str, object]) -> None:
 
 
 def test_the_largest_values_make_a_case(write: Callable[..., str]) -> None:
-    largest = {"seqlen": "1048576m", "batch": 2**20, "heads": "1048576m", "seed": 2**64 - 1}
+    largest = {"seqlen": "1048576m", "batch": 2**20, "heads": "1048576m", "seed": 2**63 - 1}
     (planned,) = expand(
         load_scenario(write("")), parse_overrides([f"{name}={value}" for name, value in largest.items()])
     )
     assert planned.case.seqlen_q == 2**40
+
+
+def test_combinations_are_counted_before_they_are_made(scenario: Callable[[str], Scenario]) -> None:
+    axes = {name: list(range(1, 2000)) for name in ("seqlen", "heads", "head_dim")}
+    loaded = scenario("".join(f"axes.{name} = {values}\n" for name, values in axes.items()))
+    with pytest.raises(ScenarioError, match="make 7,988,005,999 combinations, and 50,000 are the most"):
+        expand(loaded, {})

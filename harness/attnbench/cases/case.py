@@ -52,8 +52,8 @@ FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a f
 
 LARGEST = 2**40
 """Of any size: costs, which are products of several, stay numbers that a float holds."""
-_MOST = {"batch": 2**20, "seed": 2**64 - 1}
-"""Where it is another: some masks have a length for each element of the batch; a random stream's key has 64 bits."""
+_MOST = {"batch": 2**20, "seed": 2**63 - 1}
+"""Where it is another: some masks have a length for each element of the batch, and a seed fits into a column."""
 
 DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 

@@ -70,8 +70,8 @@ def roofline(
         bound = "compute" if compute_ns >= memory_ns else "memory"
         least_ns = max(compute_ns, memory_ns)
     return RooflineMetrics(
-        flops=operations,
-        bytes=moved,
+        flops=_in_a_column(operations),
+        bytes=_in_a_column(moved),
         tflops=tflops,
         gbytes_per_s=moved / median_ns if moved is not None and median_ns else None,
         peak_tflops=peak_tflops,
@@ -80,6 +80,11 @@ def roofline(
         percent_of_roofline=100 * least_ns / median_ns if least_ns is not None and median_ns else None,
         bound=bound,
     )
+
+
+def _in_a_column(count: int | None) -> int | None:
+    """The count, where tables have room for it; a case that no machine could run may cost more."""
+    return count if count is not None and count < 2**63 else None
 
 
 def peak_of(dtype: str, tflops: Mapping[str, float], device: str) -> float | None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from attnbench.sweep.model import Scenario
 
 
+MOST_CELLS = 200_000
+"""Weeks of measuring."""
+
+
 class PlanError(ValueError):
     """What was asked for leaves nothing to run: a usage error, exit code 2."""
 
@@ -109,7 +113,23 @@ def plan(
     seed: int,
     memory_bytes: int,
 ) -> list[Cell]:
-    """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed."""
+    """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed.
+
+    Raises:
+        PlanError: when there are more of them than anybody can have meant.
+    """
+    kept = [
+        (planned, one, device)
+        for device in devices
+        for planned in expand(scenario, overrides)
+        for one in found
+        if scenario.excluded(planned.case, device=device, implementation=one.name) is None
+    ]
+    if len(kept) * replicates > MOST_CELLS:
+        raise PlanError(
+            f"the plan has {len(kept) * replicates:,} cells, and {MOST_CELLS:,} are the most: "
+            "fewer values on the axes, implementations (-i), devices or replicates"
+        )
     cells = []
     for replicate in range(replicates):
         order = [
@@ -121,10 +141,7 @@ def plan(
                 replicate=replicate,
                 preset_outcome=_preset_outcome(planned.case, one, device, memory_bytes),
             )
-            for device in devices
-            for planned in expand(scenario, overrides)
-            for one in found
-            if scenario.excluded(planned.case, device=device, implementation=one.name) is None
+            for planned, one, device in kept
         ]
         random.Random(f"{seed}/{replicate}").shuffle(order)
         cells += order

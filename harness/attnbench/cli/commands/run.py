@@ -19,6 +19,7 @@ from attnbench.cli.errors import UsageError
 from attnbench.cli.output import Json  # noqa: TC001 - cyclopts reads it
 from attnbench.cli.sensitivity import print_sensitivity
 from attnbench.cli.streams import drop_stdout
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from attnbench.runner.request import Request
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
+
+_BOUNDS = {"threads": (1, 4096), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
 
 Strings = Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)]
 Include = Annotated[list[str] | None, Parameter(name=["--implementation", "-i"], negative="")]
@@ -162,10 +165,14 @@ def build_request(
     given = {
         "threads": _first(threads, config.threads, default_threads()),
         "replicates": _first(replicates, config.replicates, 1),
+        "seed": _first(seed, config.seed, 0),
     }
     for name, value in given.items():
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, not {value}")
+        least, most = _BOUNDS[name]
+        if value < least:
+            raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
+        if value > most:
+            raise UsageError(f"{name} must be at most {most:,}, not {shown(value)}")
     named = tuple(device or config.devices)
     for one in named:
         if one not in ("cpu", "cuda"):
@@ -178,7 +185,7 @@ def build_request(
         exclude=tuple(exclude or ()),
         plugins=(*config.plugins, *(plugin or ())),
         devices=devices,
-        seed=_first(seed, config.seed, 0),
+        seed=given["seed"],
         cache=cache,
         stages=("agreement",) if only_agreement else tuple(loaded.stages),
         threads=given["threads"],
