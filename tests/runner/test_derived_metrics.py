@@ -91,4 +91,4 @@ def test_on_a_gpu_more_bytes_than_the_memory_can_move_are_invalid_too() -> None:
 
 def test_a_cost_for_which_no_table_has_room_is_absent() -> None:
     fields = model(make_case(seqlen_q=2**40, heads_q=2**40), None, None, "cpu")
-    assert (fields["flops"], fields["bytes"]) == (None, None)
+    assert (fields.flops, fields.bytes) == (None, None)
