@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.cases.case import DTYPE_BYTES, Case, make_case
+from attnbench.cases.case import DTYPE_BYTES, Case, CaseError, make_case
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
 from attnbench.cases.masks import dense_mask
 from attnbench.cases.operands import operand_shapes, output_shape
@@ -89,8 +89,14 @@ def test_grouped_heads_cost_the_same_flops_and_fewer_bytes() -> None:
     assert minimum_bytes(mqa) == minimum_bytes(mha) * (1 + 1 / 8) / 2
 
 
-@pytest.mark.parametrize("mask", ["none", "causal", "sliding_window", "prefix_lm", "document"])
+@pytest.mark.parametrize("mask", ["none", "causal", "causal & sliding_window", "prefix_lm", "document"])
 def test_costs_of_cases_that_fit_nowhere_are_counted_without_arrays(mask: str) -> None:
     case = make_case(mask=mask, seqlen_q=2**40, heads_q=2**40, batch=2**20)
     assert 2**100 < flops(case) < 2**190
     assert math.isfinite(float(flops(case) * minimum_bytes(case)))
+
+
+def test_a_mask_that_is_counted_row_by_row_has_a_largest_number_of_rows() -> None:
+    assert make_case(mask="causal & document", seqlen_q=2**24)
+    with pytest.raises(CaseError, match="counted row by row, and 33,554,432 rows are more than 16,777,216"):
+        make_case(mask="causal & document", seqlen_q=2**25)

@@ -82,6 +82,19 @@ def test_a_plugin_without_implementations(attnbench: Command) -> None:
     assert "defines no implementation" in refused(attnbench, "run", "-p", "empty.py")
 
 
+@pytest.mark.parametrize("selection", [["-i", "mine"], ["-i", "naive"], []])
+def test_a_plugin_that_cannot_be_imported(attnbench: Command, selection: list[str]) -> None:
+    (attnbench.folder / "broken.py").write_text("import no_such_library\n")
+    said = refused(attnbench, "run", "-p", "broken.py", "-p", PLUGINS / "mine.py", *selection)
+    assert "broken.py: importing it raised ModuleNotFoundError: No module named 'no_such_library'" in said
+
+
+def test_a_named_implementation_of_a_plugin_that_cannot_be_imported(attnbench: Command) -> None:
+    (attnbench.folder / "broken.py").write_text("import no_such_library\n")
+    said = refused(attnbench, "run", "-p", "broken.py:mine/other", "-p", PLUGINS / "mine.py", "-i", "mine")
+    assert "No module named 'no_such_library'" in said
+
+
 def test_a_declaration_with_an_unknown_dtype(attnbench: Command) -> None:
     (attnbench.folder / "odd.py").write_text(
         "from attnbench import attention\n@attention('my/odd', dtypes=['float23'])\ndef f(q, k, v, case): return q\n"

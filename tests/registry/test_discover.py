@@ -149,6 +149,8 @@ def test_requirements_are_asked_of_the_distributions() -> None:
         ({"name": "Mine"}, "the name must be family/variant in lower case, not 'Mine'"),
         ({"name": "my/kernel", "masks": ["casual"]}, "masks: 'casual' is none of none, causal"),
         ({"name": "my/kernel", "layout": "bhds"}, "layout: 'bhds' is none of bhsd, bshd, packed"),
+        ({"name": f"my/{'k' * 100}"}, "the name is longer than 100 characters"),
+        ({"name": "my/kernel", "interpreter": Path("/usr/bin/python")}, "interpreter: .* is not a path in quotes"),
         ({"name": "my/kernel", "device": "gpu"}, "device: 'gpu' is none of cpu, cuda"),
     ],
 )
@@ -160,6 +162,68 @@ def test_a_misspelt_declaration_is_refused(arguments: dict[str, object], message
 def test_a_function_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(DeclarationError, match="must take"):
         attention("my/kernel")(lambda q, k, v: q)
+
+
+def test_functions_of_the_wrong_shape_are_refused_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "three.py").write_text(
+        "from attnbench import attention\n@attention('my/short')\ndef f(q, k, v): return q\n"
+        "@attention('my/right')\ndef g(q, k, v, case): return q\n"
+    )
+    short, right = sorted(from_file(str(tmp_path / "three.py")), key=lambda one: one.name == "my/right")
+    assert short.unavailable is not None
+    assert short.unavailable.endswith("not 3 parameters")
+    assert right.unavailable is None
+
+
+def test_a_file_of_which_nothing_can_be_called_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("from attnbench import attention\n@attention('my/k')\ndef f(q, k, v): return q\n")
+    with pytest.raises(RegistryError, match=r"one\.py: my/k: the function must take .* not 3 parameters"):
+        from_file(str(tmp_path / "one.py"))
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        ("return True", "returned True, neither a sentence nor None"),
+        ("raise OSError('no driver')", "raised OSError: no"),
+    ],
+)
+def test_a_hook_that_cannot_say_whether_it_is_available_makes_it_unavailable(
+    tmp_path: Path, hook: str, words: str
+) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from attnbench import attention\n@attention('my/k')\ndef f(q, k, v, case): return q\n"
+        f"@f.available\ndef _():\n    {hook}\n"
+    )
+    (one,) = from_file(str(tmp_path / "odd.py"))
+    assert one.unavailable is not None
+    assert f"its hook 'available' {words}" in one.unavailable
+
+
+def test_a_long_list_of_declarations_is_read_while_it_is_written(tmp_path: Path) -> None:
+    # More than a pipe holds: whoever waits for the process before reading waits for ever.
+    (tmp_path / "many.py").write_text(
+        "from attnbench import attention\n"
+        "kernels = [attention(f'many/k{i}')(lambda q, k, v, case: q) for i in range(300)]\n"
+        "globals().update({f'k{i}': kernel for i, kernel in enumerate(kernels)})\n"
+    )
+    assert len(from_file(str(tmp_path / "many.py"))) == 300
+
+
+def test_what_a_plugin_leaves_running_delays_nothing(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(
+        "import os, threading, time\nfrom attnbench import attention\n"
+        "threading.Thread(target=time.sleep, args=(3000,)).start()\n"
+        "if os.fork() == 0:\n    time.sleep(3000)\n"
+        "@attention('my/busy')\ndef f(q, k, v, case): return q\n"
+    )
+    assert [one.unavailable for one in from_file(str(tmp_path / "busy.py"))] == [None]
+
+
+def test_what_a_plugin_writes_into_the_pipe_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "liar.py").write_text("import os, sys\nos.write(int(sys.argv[1]), b'nonsense\\n')\n")
+    (one,) = from_file(str(tmp_path / "liar.py"))
+    assert one.unavailable == "it wrote into the protocol's pipe"
 
 
 def test_a_decorated_function_can_still_be_called() -> None:

@@ -12,6 +12,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Literal, get_args
 
+from attnbench.cases.counting import cannot_be_counted
 from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
 
 if TYPE_CHECKING:
@@ -316,6 +317,7 @@ def _contradictions(case: Case) -> list[str]:
     if case.heads_q % case.heads_kv:
         problems.append(f"heads_q = {case.heads_q} is not a multiple of heads_kv = {case.heads_kv}")
     problems += [problem for kind in kinds_of(case.mask) for problem in kind.problems(case)]
+    problems += [problem] if (problem := cannot_be_counted(case)) else []
     if case.dtype == "float8_e4m3fn" and case.mode != "forward":
         problems.append("dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'")
     if case.kv_cache == "paged" and (case.mode != "forward" or case.operator != "attention"):

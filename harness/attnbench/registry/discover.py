@@ -14,15 +14,23 @@ import importlib.util
 import json
 import os
 import pkgutil
+import select
 import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from attnbench.registry.implementation import Declaration, DeclarationError, Implementation
+from attnbench.registry.implementation import (
+    Declaration,
+    DeclarationError,
+    Implementation,
+    refusing_one_by_one,
+)
 from attnbench.registry.sources import hash_of_files
+from attnbench.untrusted.printable import printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +38,12 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "attnbench.implementations"
 _BUNDLED = "attnbench.implementations"
+UNKNOWN = "unknown/"
+"""What the entry of a plug-in that cannot be imported is called, with its file's name."""
 _PROBE_TIMEOUT_S = 120.0
+_GOODBYE_S = 10.0
+"""For a process that has closed its pipe to end."""
+_POLL_S = 0.1
 
 
 class RegistryError(ValueError):
@@ -81,7 +94,7 @@ def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list
         found += from_file(plugin)
     sources: dict[str, Origin] = {}
     for one in found:
-        if one.name in sources:
+        if one.name in sources and not one.name.startswith(UNKNOWN):
             raise RegistryError(f"{one.name!r} is registered twice: by {sources[one.name]} and by {one.origin}")
         sources[one.name] = one.origin
     return sorted(found, key=lambda one: one.name)
@@ -108,13 +121,15 @@ def from_file(plugin: str) -> list[Found]:
     path_text, _, only = plugin.partition(":")
     path = Path(path_text).resolve()
     try:
+        if path.exists() and not path.is_file():
+            raise RegistryError(f"plug-in {path_text} is no regular file")
         compile(path.read_bytes(), str(path), "exec")
     except OSError as error:
         raise RegistryError(f"plug-in {path_text} cannot be read: {error.strerror or error}") from error
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise RegistryError(f"plug-in {path_text} is not Python: {error}") from error
     origin = Origin("file", str(path))
-    found = _probe(origin, only or f"unknown/{path.stem.lower().replace('_', '-')}")
+    found = _probe(origin, only or f"{UNKNOWN}{path.stem.lower().replace('_', '-')}")
     if not found:
         raise RegistryError(f"plug-in {path_text} defines no implementation: decorate a function with @attention(...)")
     if only and not [one for one in found if one.name == only]:
@@ -147,7 +162,8 @@ def _installed(*, load: bool) -> list[Found]:
 def load_module(origin: Origin) -> ModuleType:
     """Import the module behind an origin. Runs third-party code: only a worker or a probe does this for plug-ins."""
     if origin.kind != "file":
-        return importlib.import_module(origin.target.partition(":")[0])
+        with refusing_one_by_one() if origin.kind == "entry_point" else contextlib.nullcontext():
+            return importlib.import_module(origin.target.partition(":")[0])
     # A name of its own, so that a plug-in called torch.py shadows nothing.
     name = "attnbench_plugin_" + hashlib.sha256(origin.target.encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, origin.target)
@@ -156,7 +172,7 @@ def load_module(origin: Origin) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.append(str(Path(origin.target).parent))  # its neighbours can be imported, and shadow nothing
-    with _writing_no_bytecode():
+    with _writing_no_bytecode(), refusing_one_by_one():
         spec.loader.exec_module(module)
     return module
 
@@ -227,15 +243,23 @@ def _version(origin: Origin) -> str | None:
 
 def _unavailable(one: Implementation) -> str | None:
     """The first requirement that this machine does not meet, or ``None``; nothing is imported."""
+    if one.refused:
+        return one.refused
     from attnbench.machine.hardware.devices import device_unavailable
 
     reasons = [device_unavailable(device) for device in one.declaration.devices]
     if reasons and all(reasons):
         return reasons[0]
     missing = unmet(one.declaration.requires)
-    if missing:
+    if missing or one.available_hook is None:
         return missing
-    return one.available_hook() if one.available_hook else None
+    try:
+        said: object = one.available_hook()
+    except Exception as error:  # noqa: BLE001 - the hook is somebody else's, and what it raises is its answer
+        return f"its hook 'available' raised {type(error).__name__}: {error}"
+    if said is None or isinstance(said, str):
+        return said
+    return f"its hook 'available' returned {shown(said)}, neither a sentence nor None"
 
 
 def unmet(requires: Iterable[str]) -> str | None:
@@ -274,28 +298,54 @@ def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
         start_new_session=True,
     )
     os.close(write_fd)
-    with os.fdopen(read_fd) as answers:
-        try:
-            code = process.wait(_PROBE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return broken(f"importing it took more than {_PROBE_TIMEOUT_S:.0f} s")
-        except BaseException:  # interrupted
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        text = answers.readline()
+    try:
+        text = _first_line(read_fd, process, time.monotonic() + _PROBE_TIMEOUT_S)
+        code = process.wait(_GOODBYE_S) if not text else 0
+    except subprocess.TimeoutExpired:
+        return broken(f"importing it took more than {_PROBE_TIMEOUT_S:.0f} s")
+    finally:
+        os.close(read_fd)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # threads and children of the plug-in may still be at work
+        process.wait()
     if code < 0:
         return broken(f"importing it crashed with {signal.Signals(-code).name}")
+    if not text:
+        return broken(f"importing it ended the process with exit code {code}")
     try:
         answer = json.loads(text)
-    except ValueError:
-        return broken(f"importing it ended the process with exit code {code}")
-    if answer.get("declaration_error"):
+        if "raised" in answer:
+            return broken(f"importing it raised {printable(answer['raised'])}")
+        if "declaration_error" in answer and origin.kind == "entry_point":
+            return broken(answer["declaration_error"])
+        found = [from_json(one) for one in answer.get("found", ())]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return broken("it wrote into the protocol's pipe")
+    if "declaration_error" in answer:
         raise RegistryError(f"{origin}: {answer['declaration_error']}")
-    if "raised" in answer:
-        return broken(f"importing it raised {answer['raised']}")
-    return [from_json(one) for one in answer["found"]]
+    if found and answer["refused"] == len(found):
+        raise RegistryError(f"{origin}: " + "; ".join(f"{one.name}: {one.unavailable}" for one in found))
+    return found
+
+
+def _first_line(fd: int, process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """What the process writes up to its first newline, however long; nothing where it ends without one.
+
+    Raises:
+        subprocess.TimeoutExpired: when it neither writes a line nor ends.
+    """
+    text = b""
+    while not text.endswith(b"\n"):
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(process.args, _PROBE_TIMEOUT_S)
+        if select.select([fd], [], [], _POLL_S)[0]:
+            data = os.read(fd, 1 << 16)
+            if not data:
+                return b""
+            text += data
+        elif process.poll() is not None:
+            return b""  # a child of the plug-in may hold the pipe open
+    return text
 
 
 def to_json(found: Found) -> dict[str, object]:

@@ -6,16 +6,20 @@ implementations looks into modules (:mod:`attnbench.registry.discover`), so impo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import re
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attnbench.cases.case import CHOICES
 from attnbench.cases.masks.table import canonical, mask_names
+from attnbench.registry.signature import SignatureError, takes_two, wants_plan
+from attnbench.untrusted.printable import in_one_line, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from attnbench.cases.case import Case
     from attnbench.registry.operands import Operands
@@ -25,7 +29,9 @@ Layout = Literal["bhsd", "bshd", "packed"]
 Memory = Literal["O(1)", "O(sqrt n)", "O(n)", "O(n^2)"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*/[a-z0-9][a-z0-9_.-]*")
+_LONGEST_NAME = 100
 _DEVICES = ("cpu", "cuda")
+_ONE_BY_ONE: ContextVar[bool] = ContextVar("refusing_one_by_one", default=False)
 
 
 class DeclarationError(ValueError):
@@ -111,7 +117,8 @@ class Implementation:
     """A way to compute attention: its declaration, its call and its hooks.
 
     The call is ``f(q, k, v, case)``, or ``f(q, k, v, case, plan)`` where a plan was prepared, and returns the output,
-    or ``(output, lse)``. Tensors come in the declared layout:
+    or ``(output, lse)``. A fifth parameter of another name that has a default is left alone. Tensors come in the
+    declared layout:
 
     - ``bhsd``: (batch, heads, seqlen, head_dim)
     - ``bshd``: (batch, seqlen, heads, head_dim)
@@ -130,13 +137,24 @@ class Implementation:
     def __init__(self, declaration: Declaration, call: Callable[..., Any]) -> None:
         self.declaration = declaration
         self.call = call
-        self.takes_plan = len(inspect.signature(call).parameters) >= 5
+        self.refused: str | None = None
+        """Why it cannot be called, where a file that defines others too was being loaded."""
+        self._wants_plan: bool | None = None
+        try:
+            self._wants_plan = wants_plan(call)
+        except SignatureError as error:
+            self.refused = str(error)
         self.supports_hook: Callable[[Case, str], str | None] | None = None
         self.prepare_hook: Callable[[Case, Operands], Any] | None = None
         self.backward_hook: Callable[..., Any] | None = None
         self.available_hook: Callable[[], str | None] | None = None
         self.backend_hook: Callable[..., str] | None = None
         self.backend_takes_plan = False
+
+    @property
+    def takes_plan(self) -> bool:
+        """Whether the call is given a plan; whatever takes any arguments is given one where one is prepared."""
+        return self.prepare_hook is not None if self._wants_plan is None else self._wants_plan
 
     def __call__(self, *args: Any) -> Any:
         """Call the function as it was written, so that it can be used and tested by itself."""
@@ -165,7 +183,7 @@ class Implementation:
     def backend(self, hook: Callable[..., str]) -> Callable[..., str]:
         """Attach evidence of what really ran."""
         self.backend_hook = hook
-        self.backend_takes_plan = len(inspect.signature(hook).parameters) >= 2
+        self.backend_takes_plan = takes_two(hook)
         return hook
 
 
@@ -199,7 +217,7 @@ def attention(
     projections around it.
 
     Raises:
-        DeclarationError: when the name is malformed or a declared value is unknown.
+        DeclarationError: when the name is malformed, a declared value is unknown, or the function cannot be called.
     """
 
     def declare(call: Callable[..., Any]) -> Implementation:
@@ -227,17 +245,34 @@ def attention(
             untested=untested,
             interpreter=interpreter,
         )
-        _check(declaration, call)
-        return Implementation(declaration, call)
+        _check(declaration)
+        implementation = Implementation(declaration, call)
+        if implementation.refused and not _ONE_BY_ONE.get():
+            raise DeclarationError(f"{name}: {implementation.refused}")
+        return implementation
 
     return declare
 
 
-def _check(said: Declaration, call: Callable[..., Any]) -> None:
+@contextlib.contextmanager
+def refusing_one_by_one() -> Iterator[None]:
+    """Within it a function that cannot be called is declared and refused by itself, beside the others of its file."""
+    token = _ONE_BY_ONE.set(True)
+    try:
+        yield
+    finally:
+        _ONE_BY_ONE.reset(token)
+
+
+def _check(said: Declaration) -> None:
     """Refuse a declaration that could never be matched, such as a misspelt dtype."""
     problems = []
     if not _NAME.fullmatch(said.name):
-        problems.append(f"the name must be family/variant in lower case, not {said.name!r}")
+        problems.append(f"the name must be family/variant in lower case, not {shown(said.name)}")
+    if len(said.name) > _LONGEST_NAME:
+        problems.append(f"the name is longer than {_LONGEST_NAME} characters")
+    if not isinstance(said.interpreter, str | None):
+        problems.append(f"interpreter: {shown(said.interpreter)} is not a path in quotes")
     for noun, values, known in (
         ("device", said.devices, _DEVICES),
         ("agreement_only", said.agreement_only, _DEVICES),
@@ -253,9 +288,6 @@ def _check(said: Declaration, call: Callable[..., Any]) -> None:
         ("framework", (said.framework,), get_args(Framework)),
         ("memory", (said.memory,) if said.memory else (), get_args(Memory)),
     ):
-        problems += [f"{noun}: {value!r} is none of {', '.join(known)}" for value in values if value not in known]
-    count = len(inspect.signature(call).parameters)
-    if count not in (4, 5):
-        problems.append(f"the function must take (q, k, v, case) or (q, k, v, case, plan), not {count} parameters")
+        problems += [f"{noun}: {shown(value)} is none of {', '.join(known)}" for value in values if value not in known]
     if problems:
-        raise DeclarationError(f"{said.name}: " + "; ".join(problems))
+        raise DeclarationError(f"{in_one_line(said.name)}: " + "; ".join(problems))

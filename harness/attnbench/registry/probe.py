@@ -7,7 +7,7 @@ import os
 import sys
 from typing import cast
 
-from attnbench.registry.discover import Origin, describe, load_module, to_json
+from attnbench.registry.discover import Origin, describe, implementations_of, load_module, to_json
 from attnbench.registry.implementation import DeclarationError
 from attnbench.registry.sources import files_read
 
@@ -21,7 +21,8 @@ def main() -> None:
     try:
         with files_read() as read:
             module = load_module(origin)
-        answer = {"found": [to_json(one) for one in describe(origin, module, read)]}
+        refused = sum(1 for one in implementations_of(module) if one.refused)
+        answer = {"found": [to_json(one) for one in describe(origin, module, read)], "refused": refused}
     except DeclarationError as error:
         answer = {"declaration_error": str(error)}
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
+from attnbench.registry.discover import UNKNOWN
 from attnbench.runner.repro import repro_command
 from attnbench.sweep.expand import expand
 from attnbench.transport.host import LOCAL_HOST
@@ -85,13 +86,17 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
     """The implementations that both the scenario and the command line choose.
 
     Raises:
-        PlanError: when an expression is malformed or takes too long, or one of the command line's matches nothing.
+        PlanError: when an expression is malformed or takes too long, one of the command line's matches nothing, or a
+            plug-in file cannot be imported.
     """
     names = [one.name for one in found]
     of_scenario = Selectors(include=tuple(scenario.implementations), exclude=tuple(scenario.exclude_implementations))
     problems = [*line.mistakes(names), *of_scenario.mistakes(names)]
     if problems:
         raise PlanError("; ".join(problems))
+    broken = [one for one in found if _is_broken(one, line)]
+    if broken:
+        raise PlanError("; ".join(f"plug-in {one.origin.target}: {one.unavailable}" for one in broken))
     for pattern in line.include:
         if not any(found_in(pattern, name) for name in names):
             raise PlanError(f"no implementation matches {shown(pattern)}; there are: {', '.join(names)}")
@@ -102,6 +107,17 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
     if not chosen:
         raise PlanError("no implementation is left: the scenario and the command line choose none in common")
     return chosen
+
+
+def _is_broken(one: Found, line: Selectors) -> bool:
+    """Whether this is a plug-in file that cannot be imported, and the line does not speak of its entry.
+
+    ``-x unknown`` leaves it out, ``-i unknown`` asks for its record.
+    """
+    if one.origin.kind != "file" or one.declaration is not None:
+        return False
+    by_name = one.name.startswith(UNKNOWN) and line.include and any(found_in(text, one.name) for text in line.include)
+    return not by_name and not any(found_in(text, one.name) for text in line.exclude)
 
 
 def plan(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.table import MASKS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -12,12 +14,7 @@ if TYPE_CHECKING:
 DECIDING = frozenset(("mask", "score_mod", "kv_cache", "seqlen", "seqlen_q", "seqlen_kv"))
 """Fields that decide which others a case takes."""
 _NEEDS = {
-    "window_left": "mask = 'sliding_window'",
-    "window_right": "mask = 'sliding_window'",
-    "prefix_len": "mask = 'prefix_lm'",
-    "document_lengths": "mask = 'document'",
-    "document_causal": "mask = 'document'",
-    "kv_lengths": "mask = 'key_padding'",
+    **{field.name: f"mask = {kind.name!r}" for kind in MASKS.values() for field in kind.parameters},
     "softcap": "score_mod = 'softcap'",
     "page_size": "kv_cache = 'paged'",
     "alignment": "unequal lengths, and a mask or a score modification that follows the diagonal",

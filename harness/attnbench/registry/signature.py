@@ -1,0 +1,63 @@
+"""How a function wants to be called: with four arguments, or with a plan as the fifth."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_CALLS = "the function must take (q, k, v, case) or (q, k, v, case, plan)"
+
+
+class SignatureError(ValueError):
+    """A function cannot be called as implementations are; one sentence."""
+
+
+def wants_plan(call: Callable[..., Any]) -> bool | None:
+    """Whether a plan is given to a function; ``None`` where it takes whatever it is given.
+
+    A fifth parameter is a plan if it is called so or has no default: ``block=64`` is the author's own.
+
+    Raises:
+        SignatureError: when neither four nor five arguments fit.
+    """
+    if inspect.isclass(call) or not callable(call):
+        raise SignatureError(f"{_CALLS}, and this is {'a class' if inspect.isclass(call) else 'no function'}")
+    parameters = _parameters(call)
+    if parameters is None:
+        return None
+    positional = [one for one in parameters if one.kind in _POSITIONAL]
+    required = [one for one in positional if one.default is inspect.Parameter.empty]
+    takes_any = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters)
+    by_name = [
+        one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is one.empty
+    ]
+    if by_name:
+        raise SignatureError(f"{_CALLS}, and this one must be given {', '.join(by_name)} by name")
+    if len(required) > 5 or (len(positional) < 4 and not takes_any):
+        raise SignatureError(f"{_CALLS}, not {len(required) if len(required) > 5 else len(positional)} parameters")
+    if len(positional) >= 5:
+        return positional[4].name == "plan" or positional[4].default is inspect.Parameter.empty
+    return None if takes_any else False
+
+
+def takes_two(call: Callable[..., Any]) -> bool:
+    """Whether a second argument is wanted."""
+    parameters = _parameters(call)
+    if parameters is None:
+        return False
+    required = [one for one in parameters if one.kind in _POSITIONAL and one.default is inspect.Parameter.empty]
+    return len(required) >= 2
+
+
+def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """``None`` where nobody can tell, as of some compiled functions."""
+    # A torch.nn.Module passes on whatever it is given; what it wants is what its forward takes.
+    forward = getattr(call, "forward", None)
+    try:
+        return list(inspect.signature(forward if inspect.ismethod(forward) else call).parameters.values())
+    except (ValueError, TypeError):
+        return None
