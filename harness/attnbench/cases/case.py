@@ -13,6 +13,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Literal, get_args
 
+from attnbench.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -53,7 +55,7 @@ FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a f
 DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 
-class CaseError(ValueError):
+class CaseError(UsageError):
     """The fields do not make an attention problem. ``problems`` holds one sentence for each mistake."""
 
     def __init__(self, problems: list[str]) -> None:

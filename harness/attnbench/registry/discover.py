@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from attnbench.errors import UsageError
 from attnbench.registry.implementation import Declaration, DeclarationError, Implementation
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _BUNDLED = "attnbench.implementations"
 _PROBE_TIMEOUT_S = 120.0
 
 
-class RegistryError(ValueError):
+class RegistryError(UsageError):
     """The set of implementations is not usable as asked for: a usage error, exit code 2."""
 
 

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attnbench.cases.case import CHOICES
+from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*/[a-z0-9][a-z0-9_.-]*")
 _DEVICES = ("cpu", "cuda")
 
 
-class DeclarationError(ValueError):
+class DeclarationError(UsageError):
     """An implementation declares something that attnbench does not know."""
 
 

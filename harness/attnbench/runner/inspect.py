@@ -6,6 +6,7 @@ import json
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from attnbench.errors import UsageError
 from attnbench.machine.pinning import worker_environment
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.runner.repro import repro_command
@@ -24,7 +25,7 @@ FACTS = "inspection.json"
 _TIMEOUT_S = 300.0
 
 
-class InspectError(ValueError):
+class InspectError(UsageError):
     """The case cannot be looked into; one sentence."""
 
 

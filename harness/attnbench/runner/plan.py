@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
+from attnbench.errors import UsageError
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.runner.repro import repro_command
 from attnbench.sweep.expand import expand
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from attnbench.sweep.model import Scenario
 
 
-class PlanError(ValueError):
+class PlanError(UsageError):
     """What was asked for leaves nothing to run: a usage error, exit code 2."""
 
 

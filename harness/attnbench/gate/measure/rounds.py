@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from attnbench.errors import UsageError
 from attnbench.machine.pinning import worker_environment
 from attnbench.registry.discover import from_json, hash_of_source
 from attnbench.runner.oracle import Oracle, OracleGoneError
@@ -38,7 +39,7 @@ MEMORY_ROUNDS = 2
 """Memory is nearly deterministic: it is weighed in so many rounds of a stage only."""
 
 
-class GateError(RuntimeError):
+class GateError(UsageError):
     """A run of the gate could not be made; the message says where its output is."""
 
 
