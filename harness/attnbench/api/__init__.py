@@ -10,32 +10,28 @@ from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
 from attnbench.api.reading import compare, report, show
 from attnbench.api.results import (
+    Answer,
     CalibratedMachine,
     ComparedRuns,
     FinishedRun,
     Gate,
     Inspection,
-    PlannedRun,
     Report,
     Run,
     RunInterrupted,
-    SensitivityTable,
-    Shown,
 )
 from attnbench.api.runs import check, plan, run, sensitivity
 
 __all__ = [
+    "Answer",
     "CalibratedMachine",
     "ComparedRuns",
     "FinishedRun",
     "Gate",
     "Inspection",
-    "PlannedRun",
     "Report",
     "Run",
     "RunInterrupted",
-    "SensitivityTable",
-    "Shown",
     "calibrate",
     "check",
     "compare",

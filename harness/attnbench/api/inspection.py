@@ -69,7 +69,7 @@ def inspect(
         disagree = _write(case, chosen, folder, device=device, batch_index=batch_index)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
-    return Inspection(folder / "index.html", disagree=disagree)
+    return Inspection(folder / "index.html", ok=not disagree)
 
 
 def _chosen(include: tuple[str, ...], exclude: tuple[str, ...], plugins: tuple[str, ...]) -> list[Found]:

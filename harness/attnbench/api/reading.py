@@ -77,11 +77,11 @@ def report(
     Raises:
         UsageError: when a run cannot be read, the folder exists, or the extra ``report`` is not installed.
     """
+    from attnbench.store.reader import read_run
     from attnbench.views.report import write_report
 
     if not runs:
         raise UsageError("which run? attnbench report results/runs/....jsonl")
-    shown = [Run(Path(path), baseline=baseline) for path in runs]
-    files = [run.file for run in shown]
+    files = [read_run(Path(path)) for path in runs]
     folder = out or Path("reports/runs") / (Path(runs[0]).stem if str(runs[0]) != "-" else "stdin")
-    return Report(write_report(files, Path(folder), force=force, baseline=baseline), shown)
+    return Report(write_report(files, Path(folder), force=force, baseline=baseline), files)

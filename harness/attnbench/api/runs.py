@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from attnbench.api.measuring import begin
 from attnbench.api.measuring import resume as go_on
 from attnbench.api.progress import Log
-from attnbench.api.results import FinishedRun, PlannedRun, SensitivityTable
+from attnbench.api.results import Answer, FinishedRun
 from attnbench.api.selection import CellSelection, words
 from attnbench.errors import UsageError
 
@@ -122,7 +122,7 @@ def plan(
     replicates: int | None = None,
     seed: int | None = None,
     only_agreement: bool = False,
-) -> PlannedRun:
+) -> Answer:
     """List the cells of a run with an estimate, and run nothing: ``--dry-run``. The arguments are those of :func:`run`.
 
     With ``only_agreement`` they are the cells of :func:`check`.
@@ -131,11 +131,13 @@ def plan(
         UsageError: when what is asked for cannot be done as asked.
     """
     from attnbench.runner.request import plan_request
+    from attnbench.views.plan import plan_view
 
     name = _edges(scenario, axis) if only_agreement else scenario
     asked = CellSelection.of(name, include, exclude, axis, plugin, device, threads, seed)
     request = asked.request(Log(None), replicates=replicates, only_agreement=only_agreement)
-    return PlannedRun(request.scenario.name, plan_request(request), request.sampling_s)
+    cells = plan_request(request)
+    return Answer(lambda: plan_view(request.scenario.name, cells, request.sampling_s))
 
 
 def sensitivity(
@@ -144,7 +146,7 @@ def sensitivity(
     axis: Axes | None = None,
     seed: int | None = None,
     progress: bool | None = None,
-) -> SensitivityTable:
+) -> Answer:
     """Try known-wrong implementations: which does the scenario catch? ``attnbench check --sensitivity``.
 
     Raises:
@@ -152,6 +154,7 @@ def sensitivity(
     """
     from attnbench.mutants.sensitivity import measure_sensitivity
     from attnbench.sweep.expand import expand
+    from attnbench.views.sensitivity import sensitivity_view
 
     request = CellSelection.of(_edges(scenario, axis), axis=axis, seed=seed).request(Log(progress), only_agreement=True)
     overrides = dict(request.overrides)
@@ -174,7 +177,7 @@ def sensitivity(
     found = measure_sensitivity(list(cases.values()), told)
     if live:
         sys.stderr.write("\r")
-    return SensitivityTable(request.scenario.name, found)
+    return Answer(lambda: sensitivity_view(request.scenario.name, found))
 
 
 def _edges(scenario: str | os.PathLike[str] | None, axis: Axes | None) -> str | os.PathLike[str] | None:

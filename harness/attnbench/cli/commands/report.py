@@ -19,7 +19,7 @@ def report(*runs: str, out: Path | None = None, baseline: Baseline = None, force
         out: folder of the report; default reports/runs/NAME-OF-THE-RUN-FILE.
     """
     written = api.report(*runs, out=out, baseline=baseline, force=force)
-    for warning in (warning for run in written.runs for warning in run.file.warnings):
+    for warning in (warning for run in written.runs for warning in run.warnings):
         sys.stderr.write(f"attnbench: {warning}\n")
     sys.stdout.write(f"{written.path}\n")
     return 0

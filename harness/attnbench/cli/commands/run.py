@@ -31,7 +31,7 @@ from attnbench.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from attnbench.api import FinishedRun, PlannedRun
+    from attnbench.api import Answer, FinishedRun
     from attnbench.api.measuring import Peaks
     from attnbench.runner.request import Request
 
@@ -157,9 +157,9 @@ def _print_path(measure: Callable[[], FinishedRun]) -> int:
     return finished.exit_code
 
 
-def _print_plan(plan: PlannedRun) -> int:
+def _print_plan(plan: Answer) -> int:
     for row in plan.view.rows:
         what = row["status"] or f"{row['estimate_s']:.1f} s"
         sys.stdout.write(f"{what:>12}  {row['device']:<4}  {row['implementation']:<28}  {row['case']}\n")
-    sys.stderr.write(f"{plan.sentence}\n")
+    sys.stderr.write(f"{plan.view.facts['sentence']}\n")
     return 0
