@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import collections
+import functools
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from attnbench.api.disagreements import Disagreements, told
-from attnbench.runner.plan import estimate_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +48,12 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
+        from attnbench.runner.plan import estimate_s
+
         self._log = log
-        self._sampling_s = sampling_s
-        self._left = sum(estimate_s(cell, sampling_s) for cell in cells)
-        self._spent = self._done = 0.0
+        self._guess = functools.partial(estimate_s, sampling_s=sampling_s)
+        self._left = sum(map(self._guess, cells))
+        self._done = 0.0
         self._began = time.monotonic()
         self._counts: collections.Counter[str] = collections.Counter()
         self.disagreements = Disagreements()
@@ -84,7 +86,7 @@ class Progress:
     def ended(self, cell: Cell, record: Record) -> None:
         """Count, and tell of anything that a person should look at."""
         self._counts[record.status] += 1
-        guess = estimate_s(cell, self._sampling_s)
+        guess = self._guess(cell)
         self._left -= guess
         self._done += guess
         spent = time.monotonic() - self._began
