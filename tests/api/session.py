@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import attnbench
@@ -9,13 +10,13 @@ import attnbench
 functions = [attnbench.run, attnbench.check, attnbench.compare, attnbench.report, attnbench.inspect, attnbench.show]
 imported = {name.partition(".")[0] for name in sys.modules}
 
-import kernel  # noqa: E402 - a neighbour of the script, which defines an implementation
+import kernel  # type: ignore[import-not-found]  # noqa: E402 - a neighbour, which defines implementations
 
 small = {"seqlen": [16, 24, 32], "heads": 2, "head_dim": 8}
 run = attnbench.run(
     include=["^naive/numpy$", "^mine/plain$"], plugin=kernel.plain, axis=small, threads=1, peaks="none", out="run.jsonl"
 )
-found = {
+found: dict[str, object] = {
     "imported": sorted(imported),
     "path": str(run.path),
     "ok": [run.ok, run.exit_code, run.counts],
@@ -48,14 +49,15 @@ found["inspection"] = [
     str(inspection.path), inspection.ok, list(inspection.frame["status"]), inspection._repr_html_().count("<img "),
 ]  # fmt: skip
 
-refused = {}
-for name, ask in {
+refused: dict[str, str] = {}
+mistakes: dict[str, Callable[[], object]] = {
     "scenario": lambda: attnbench.run("quik"),
     "again": lambda: attnbench.run(include="^naive/numpy$", axis=small, out="run.jsonl"),
     "missing": lambda: attnbench.show("missing.jsonl"),
     "device": lambda: attnbench.check(device="tpu", axis=small),
     "both": lambda: attnbench.compare("run.jsonl", "run.jsonl", baseline="naive/numpy"),
-}.items():
+}
+for name, ask in mistakes.items():
     try:
         ask()
     except attnbench.UsageError as error:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from attnbench.views.document import Column, Heading, Paragraph, Plot, Table, View
-from attnbench.views.notebook import MOST_ROWS, Image, html
+from attnbench.api.notebook import MOST_ROWS, Image, html
+from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Table, View
 
 COLUMNS = (Column(title="name", text=lambda row: str(row["name"])),)
 
 
 def view(names: list[str]) -> View:
     rows = [{"name": name} for name in names]
-    blocks = [
+    blocks: list[Block] = [
         Heading(text="A <title>", level=1), Paragraph(text="1 < 2"), Plot(title="time", text="*"),
         Table(columns=COLUMNS, rows=rows),
     ]  # fmt: skip

@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import records_of
+from tests.conftest import PLUGINS, records_of
 
-HERE = Path(__file__).parent
+SESSION = Path(__file__).with_name("session.py")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the session ran."""
     folder = tmp_path_factory.mktemp("session")
-    for name in ("session.py", "kernel.py"):
-        shutil.copy(HERE / name, folder)
+    for path in (SESSION, PLUGINS / "kernel.py"):
+        shutil.copy(path, folder)
     done = subprocess.run(
         [sys.executable, "session.py"],
         cwd=folder,

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from attnbench.api.notebook import Image
     from attnbench.gate.calibration import Calibration
     from attnbench.gate.verdict import GateResult
     from attnbench.store.reader import RunFile
     from attnbench.views.compare import Comparison
     from attnbench.views.document import View
-    from attnbench.views.notebook import Image
 
 
 class Answer:
@@ -54,7 +54,7 @@ class Answer:
         return as_text(self.view)
 
     def _repr_html_(self) -> str:
-        from attnbench.views.notebook import html
+        from attnbench.api.notebook import html
 
         return html(self.view, self._make_images())
 
@@ -134,7 +134,7 @@ class Inspection(Answer):
     """A page about one case that was written; ``ok`` where no implementation disagrees with the oracle."""
 
     def __init__(self, path: Path, *, ok: bool) -> None:
-        from attnbench.views.notebook import pictures_in
+        from attnbench.api.notebook import pictures_in
         from attnbench.views.report.inspection import inspection_view
 
         super().__init__(lambda: inspection_view(path), lambda: pictures_in(path.parent), ok=ok)
@@ -177,7 +177,7 @@ def _view_of_run(run: RunFile, baseline: str | None) -> View:
 
 
 def _charts(runs: Sequence[RunFile]) -> Sequence[Image]:
-    from attnbench.views.notebook import time_charts
+    from attnbench.api.notebook import time_charts
 
     return time_charts(runs)
 

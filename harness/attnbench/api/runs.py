@@ -15,9 +15,12 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.runner.plan import Cell
+    from attnbench.views.document import Row, View
 
 _ANY_MUTANT = "mutant/any"
 EDGES = "edge-shapes"
@@ -122,6 +125,7 @@ def plan(
     replicates: int | None = None,
     seed: int | None = None,
     only_agreement: bool = False,
+    progress: bool | None = None,
 ) -> Answer:
     """List the cells of a run with an estimate, and run nothing: ``--dry-run``. The arguments are those of :func:`run`.
 
@@ -131,13 +135,12 @@ def plan(
         UsageError: when what is asked for cannot be done as asked.
     """
     from attnbench.runner.request import plan_request
-    from attnbench.views.plan import plan_view
 
     name = _edges(scenario, axis) if only_agreement else scenario
     asked = CellSelection.of(name, include, exclude, axis, plugin, device, threads, seed)
-    request = asked.request(Log(None), replicates=replicates, only_agreement=only_agreement)
+    request = asked.request(Log(progress), replicates=replicates, only_agreement=only_agreement)
     cells = plan_request(request)
-    return Answer(lambda: plan_view(request.scenario.name, cells, request.sampling_s))
+    return Answer(lambda: _plan_view(request.scenario.name, cells, request.sampling_s))
 
 
 def sensitivity(
@@ -178,6 +181,40 @@ def sensitivity(
     if live:
         sys.stderr.write("\r")
     return Answer(lambda: sensitivity_view(request.scenario.name, found))
+
+
+def _plan_view(name: str, cells: Sequence[Cell], sampling_s: float) -> View:
+    """A row for each cell, with an estimate."""
+    from attnbench.views.document import Column, Heading, Paragraph, Table, View
+
+    rows = [_plan_row(cell, sampling_s) for cell in cells]
+    running = sum(row["status"] is None for row in rows)
+    seconds = sum(row["estimate_s"] for row in rows)
+    said = f"{running} cells to run of {len(rows)}, about {seconds:.0f} s beside the start of workers"
+    columns = [
+        Column(title="estimate", text=lambda row: row["status"] or f"{row['estimate_s']:.1f} s", is_number=True),
+        Column(title="device", text=lambda row: str(row["device"])),
+        Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True),
+        Column(title="case", text=lambda row: str(row["case"])),
+    ]
+    blocks = [Heading(text=f"Plan of {name}", level=1), Table(columns=columns, rows=rows), Paragraph(text=said)]
+    return View(blocks=blocks, rows=rows, facts={"scenario": name, "sentence": said, "estimate_s": seconds})
+
+
+def _plan_row(cell: Cell, sampling_s: float) -> Row:
+    from attnbench.runner.plan import estimate_s
+
+    status, reason = cell.preset_outcome or (None, None)
+    return {
+        "implementation": cell.found.name,
+        "device": cell.device,
+        "replicate": cell.replicate,
+        "case_id": cell.case.case_id,
+        "case": cell.case.label(),
+        "estimate_s": estimate_s(cell, sampling_s),
+        "status": status,
+        "reason": reason,
+    }
 
 
 def _edges(scenario: str | os.PathLike[str] | None, axis: Axes | None) -> str | os.PathLike[str] | None:

@@ -73,7 +73,7 @@ def run(
         return _print_plan(
             api.plan(
                 scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                replicates=replicates, seed=seed,
+                replicates=replicates, seed=seed, progress=True,
             )
         )  # fmt: skip
     return _print_path(
@@ -107,7 +107,7 @@ def check(
         sensitivity: instead of implementations, try known-wrong ones: which does the scenario catch? With --json.
     """
     if sensitivity:
-        caught = api.sensitivity(scenario, axis=axis, seed=seed)
+        caught = api.sensitivity(scenario, axis=axis, seed=seed, progress=True)
         print_view(caught.view, "json" if as_json else "terminal")
         return 0
     if as_json:
@@ -116,7 +116,7 @@ def check(
         return _print_plan(
             api.plan(
                 scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                seed=seed, only_agreement=True,
+                seed=seed, only_agreement=True, progress=True,
             )
         )  # fmt: skip
     return _print_path(

@@ -1,4 +1,4 @@
-"""A view as HTML for a notebook: its tables, and charts as images. Needs nothing but the view; charts are an extra."""
+"""A view as HTML for a notebook: its tables, and charts as images, where the extra ``report`` is installed."""
 
 from __future__ import annotations
 
