@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
     from attnbench.runner.plan import Cell
-    from attnbench.views.document import Row, View
+    from attnbench.views.document import Block, Row, View
 
 _ANY_MUTANT = "mutant/any"
 EDGES = "edge-shapes"
@@ -197,7 +197,11 @@ def _plan_view(name: str, cells: Sequence[Cell], sampling_s: float) -> View:
         Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True),
         Column(title="case", text=lambda row: str(row["case"])),
     ]
-    blocks = [Heading(text=f"Plan of {name}", level=1), Table(columns=columns, rows=rows), Paragraph(text=said)]
+    blocks: list[Block] = [
+        Heading(text=f"Plan of {name}", level=1),
+        Table(columns=columns, rows=rows),
+        Paragraph(text=said),
+    ]
     return View(blocks=blocks, rows=rows, facts={"scenario": name, "sentence": said, "estimate_s": seconds})
 
 
