@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench h200 test lint soak gate gate-power clean
+.PHONY: bench h200 test lint docs soak gate gate-power clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -27,6 +27,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## rewrite what the pages under docs/ take from the code
+	$(BIN)/python -m tests.store.metrics_page
 
 SOAK ?=
 

@@ -13,11 +13,11 @@ Numbers are float32 throughout, float64 for float64.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_bounds
+from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,7 @@ SMALLEST_KEY_CHUNK = 64
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
     masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),
@@ -109,8 +110,8 @@ class Plan:
         self.case = case
         device = operands.q.device
         self.wide = torch.float64 if case.dtype == "float64" else torch.float32
-        bounds = np.array([row_bounds(case, b) for b in range(case.batch)])  # (batch, 2, seqlen_q)
-        self.low, self.high = torch.from_numpy(bounds).to(device).unbind(1)  # (batch, seqlen_q) each
+        runs = runs_of_batch(case)
+        self.runs = torch.from_numpy(runs).to(device).movedim(2, 0)  # (runs, batch, seqlen_q, 2)
         self.key_index = torch.arange(case.seqlen_kv, device=device)
         self.row_index = torch.arange(case.seqlen_q, device=device)
         bias = bias_by_distance(case, operands)
@@ -122,7 +123,7 @@ class Plan:
         self.key_chunks = list(slices(case.seqlen_kv, key_chunk))
         # Each chunk of queries, and the chunks of keys that it meets.
         self.query_chunks = [
-            (rows, [keys for keys in self.key_chunks if any_visible(bounds[:, :, rows], keys)])
+            (rows, [keys for keys in self.key_chunks if any_visible(runs[:, rows], keys)])
             for rows in slices(case.seqlen_q, QUERY_CHUNK)
         ]
 
@@ -138,8 +139,11 @@ class Plan:
             distance = self.key_index[keys] - self.row_index[rows, None] + (self.case.seqlen_q - 1)
             scores += self.bias[:, distance]
         if self.case.mask != "none":
-            low, high = self.low[:, None, rows, None], self.high[:, None, rows, None]
-            scores.masked_fill_((self.key_index[keys] < low) | (self.key_index[keys] >= high), -torch.inf)
+            hidden: Any = True
+            for run in self.runs:
+                low, high = run[:, None, rows, :1], run[:, None, rows, 1:]
+                hidden = ((self.key_index[keys] < low) | (self.key_index[keys] >= high)) & hidden
+            scores.masked_fill_(hidden, -torch.inf)
         return scores
 
     def weights_and_gradients(
@@ -175,9 +179,18 @@ def slices(length: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, length))
 
 
-def any_visible(bounds: NDArray[np.int64], keys: slice) -> bool:
-    """Whether any of the rows, whose bounds are (batch, 2, rows), sees any of the keys."""
-    low, high = bounds[:, 0], bounds[:, 1]
+def runs_of_batch(case: Case) -> NDArray[np.int64]:
+    """What each row sees: (batch, seqlen_q, runs, 2), filled up with runs from 0 to 0."""
+    found = [row_runs(case, b) for b in range(case.batch)]
+    filled = np.zeros((case.batch, case.seqlen_q, max(runs.shape[1] for runs in found), 2), np.int64)
+    for element, runs in zip(filled, found, strict=True):
+        element[:, : runs.shape[1]] = runs
+    return filled
+
+
+def any_visible(runs: NDArray[np.int64], keys: slice) -> bool:
+    """Whether any of the rows, whose runs are (batch, rows, runs, 2), sees any of the keys."""
+    low, high = runs[..., 0], runs[..., 1]
     return bool((np.maximum(low, keys.start) < np.minimum(high, keys.stop)).any())
 
 

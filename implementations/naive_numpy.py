@@ -63,6 +63,7 @@ def softmax(scores: Array) -> Array:
 EVERYTHING: dict[str, Any] = {
     "dtypes": ("float32", "float64"),
     "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
     "alignments": ("top_left", "bottom_right"),

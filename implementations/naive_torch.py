@@ -21,6 +21,7 @@ EVERYTHING: dict[str, Any] = {
     "device": ("cpu", "cuda"),
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
     "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
     "alignments": ("top_left", "bottom_right"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets
+from attnbench import alibi_slopes, attention, batch_varies, is_bidirectional, relative_buckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     device=("cpu", "cuda"),
     dtypes=("float32", "float16", "bfloat16"),
     masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias"),
     alignments=("top_left", "bottom_right"),
@@ -80,7 +81,7 @@ class Plan:
         mask_mod = mask_mod_of(case, device)
         if mask_mod is None and device.type == "cpu":
             mask_mod = everything  # without blocks, the CPU's kernel takes all scores for one: O(n^2) memory
-        batch = case.batch if case.mask == "key_padding" else None  # all other masks are the same for a whole batch
+        batch = case.batch if batch_varies(case) else None
         self.block_mask = mask_mod and create_block_mask(
             mask_mod, batch, None, case.seqlen_q, case.seqlen_kv, device=str(device)
         )
@@ -98,6 +99,16 @@ def everything(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
 
 def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
     """Whether query i sees key j, both tensors of indices; ``None`` where every query sees every key."""
+    from torch.nn.attention.flex_attention import and_masks
+
+    if case.mask == "none":
+        return None
+    mods = [mod_of_kind(kind, case, device) for kind in case.mask_kinds]
+    return mods[0] if len(mods) == 1 else and_masks(*mods)
+
+
+def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
+    """The same for one of the kinds that the mask is made of."""
     import torch
 
     offset = case.diagonal_offset
@@ -112,7 +123,7 @@ def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
     def prefix_lm(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return (j < prefix) | (j <= i + offset)
 
-    if case.mask == "document":
+    if kind == "document":
         assert case.document_lengths is not None
         document = torch.repeat_interleave(torch.tensor(case.document_lengths)).to(device)  # (seqlen,)
 
@@ -124,7 +135,7 @@ def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
 
         return earlier_in_document if case.document_causal else same_document
 
-    if case.mask == "key_padding":
+    if kind == "key_padding":
         lengths = torch.tensor(case.kv_lengths, device=device)  # (batch,)
 
         def is_real(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -132,7 +143,7 @@ def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
 
         return is_real
 
-    return {"none": None, "causal": causal, "sliding_window": sliding_window, "prefix_lm": prefix_lm}[case.mask]
+    return {"causal": causal, "sliding_window": sliding_window, "prefix_lm": prefix_lm}[kind]
 
 
 def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:

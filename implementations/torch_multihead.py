@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, dense_mask
+from attnbench import attention, batch_varies, dense_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
     masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     operators=("multi_head_attention",),
     alignments=("top_left", "bottom_right"),
@@ -72,5 +73,7 @@ def mask_arguments(case: Case, device: Any) -> dict[str, Any]:
     hidden = ~torch.from_numpy(dense_mask(case)).to(device)  # (batch or 1, 1, seqlen_q, seqlen_kv)
     if case.mask == "key_padding":
         return {"key_padding_mask": hidden[:, 0, 0]}  # (batch, seqlen_kv)
+    if batch_varies(case):
+        return {"attn_mask": hidden.expand(-1, case.heads_q, -1, -1).flatten(0, 1)}  # a mask for each head
     # The flag is a promise about the mask beside it: top-left causal, which fused attention knows without reading it.
     return {"attn_mask": hidden[0, 0], "is_causal": case.mask == "causal" and case.alignment == "top_left"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.bias import alibi_slopes, dense_bias, is_bidirectional, relative_buckets
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.cost import flops, minimum_bytes
-from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, visible_pairs
+from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
 from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.operands import Operands
@@ -61,6 +61,7 @@ __all__ = [
     "relative_buckets",
     "report",
     "row_bounds",
+    "row_runs",
     "run",
     "sensitivity",
     "show",

@@ -3,12 +3,50 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
+
+Unit = Literal["ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "%", "ratio", "count", "MHz", "index", "yes/no", "text"]
+"""What a metric is counted in. An index is one of (batch, head, row, column)."""
 
 ABSENT = "—"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 _TIME = ((1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
 _BYTES = ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB"))
+_FLOP = ((1, "FLOP"), (1e3, "kFLOP"), (1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TFLOP"), (1e15, "PFLOP"))
+
+
+def shown(value: Any, unit: Unit) -> str:
+    """A value of a metric with its unit, as a table shows it; of several values, each."""
+    if value is None:
+        return ABSENT
+    if unit == "index":
+        return ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row", "column"), value, strict=False))
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(one, unit) for one in value)
+    match unit:
+        case "ns":
+            return duration(value)
+        case "s":
+            return duration(1e9 * value)
+        case "bytes":
+            return size(value)
+        case "flop":
+            one, name = _scale(value, _FLOP)
+            return f"{number(value / one)} {name}"
+        case "TFLOP/s":
+            return rate(value)
+        case "GB/s" | "%":
+            return f"{number(value)} {unit}"
+        case "MHz":
+            return f"{value:,.0f} MHz"
+        case "count":
+            return f"{value:,}"
+        case "ratio":
+            return number(value)
+        case "yes/no":
+            return "yes" if value else "no"
+    return str(value)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -34,6 +34,7 @@ _FLOAT8_CAPABILITY = (8, 9)
     device=("cpu", "cuda"),
     dtypes=("float32", "float16", "bfloat16", "float8_e4m3fn"),
     masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),

@@ -15,9 +15,9 @@ from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, make_case
 def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
     """Fields that make a case, small enough to count its pairs one by one."""
     length = st.integers(1, 24)
-    mask = draw(st.sampled_from(CHOICES["mask"]))
+    kinds = draw(st.lists(st.sampled_from(CHOICES["mask"]), min_size=1, max_size=3, unique=True))
     seqlen_q, seqlen_kv, batch = draw(length), draw(length), draw(st.integers(1, 3))
-    if mask == "document":
+    if "document" in kinds:
         seqlen_kv = seqlen_q
     heads_kv, head_dim = draw(st.integers(1, 3)), draw(st.integers(1, 9))
     fields: dict[str, Any] = {
@@ -28,7 +28,7 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         "seqlen_kv": seqlen_kv,
         "head_dim": head_dim,
         "head_dim_v": draw(st.sampled_from([head_dim, 5])),
-        "mask": mask,
+        "mask": " & ".join(kinds),
         "alignment": draw(st.sampled_from(CHOICES["alignment"])),
         "window_left": draw(st.integers(0, 30)),
         "window_right": draw(st.integers(0, 30)),

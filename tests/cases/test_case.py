@@ -45,6 +45,16 @@ def test_ids_never_change() -> None:
     assert full.case_id == "05de2591fe1f"
 
 
+@pytest.mark.parametrize("written", ["causal & key_padding", "key_padding&causal", "none & key_padding & causal"])
+def test_an_intersection_is_one_case_however_it_is_written(written: str) -> None:
+    case = make_case(mask=written, batch=2)
+    assert case.mask == "causal & key_padding"
+    assert case.mask_kinds == ("causal", "key_padding")
+    assert case.case_id == "1b2e84bca560"
+    assert case.kv_lengths == (1024, 512)
+    assert case.label() == "forward b2 h8 s1024 d64 float32 causal & key_padding"
+
+
 @pytest.mark.parametrize(
     "irrelevant",
     [
@@ -124,6 +134,14 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         ({"heads": 8}, ["unknown field 'heads'"]),
         ({"mask": "full"}, ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding"]),
         (
+            {"mask": "causal & full"},
+            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding"],
+        ),
+        (
+            {"mask": ["causal"]},
+            ["mask = ['causal'] is none of none, causal, sliding_window, prefix_lm, document, key_padding"],
+        ),
+        (
             {"inputs": "x"},
             [f"inputs = 'x' is none of {', '.join(INPUT_FAMILIES)}, nor file:PATH"],
         ),
@@ -192,6 +210,5 @@ def test_the_label_says_what_differs_from_the_ordinary() -> None:
         mask="sliding_window", alignment="bottom_right", score_mod="sink",
     )  # fmt: skip
     assert case.label() == (
-        "multi_head_attention forward b1 h8:2 s128x256 d64:32 float32 sliding_window w256+0 bottom_right sink "
-        "file:a.npz"
+        "multi_head_attention forward b1 h8:2 s128x256 d64:32 float32 sliding_window 256+0 bottom_right sink file:a.npz"
     )

@@ -87,3 +87,10 @@ def test_grouped_heads_cost_the_same_flops_and_fewer_bytes() -> None:
     mha, mqa = make_case(heads_q=8), make_case(heads_q=8, heads_kv=1)
     assert flops(mqa) == flops(mha)
     assert minimum_bytes(mqa) == minimum_bytes(mha) * (1 + 1 / 8) / 2
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "sliding_window", "prefix_lm", "document"])
+def test_costs_of_cases_that_fit_nowhere_are_counted_without_arrays(mask: str) -> None:
+    case = make_case(mask=mask, seqlen_q=2**40, heads_q=2**40, batch=2**20)
+    assert 2**100 < flops(case) < 2**190
+    assert math.isfinite(float(flops(case) * minimum_bytes(case)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,29 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench.cases.case import Case, make_case
-from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, visible_pairs
-
-
-def sees(case: Case, batch_index: int, query: int, key: int) -> bool:
-    """The masks' definitions, pair by pair."""
-    place = query + (case.seqlen_kv - case.seqlen_q if case.alignment == "bottom_right" else 0)
-    if case.mask == "causal":
-        return key <= place
-    if case.mask == "sliding_window":
-        assert case.window_left is not None
-        assert case.window_right is not None
-        return -case.window_left <= key - place <= case.window_right
-    if case.mask == "prefix_lm":
-        assert case.prefix_len is not None
-        return key < case.prefix_len or key <= place
-    if case.mask == "document":
-        assert case.document_lengths is not None
-        document = [number for number, length in enumerate(case.document_lengths) for _ in range(length)]
-        return document[query] == document[key] and (key <= query or not case.document_causal)
-    if case.mask == "key_padding":
-        assert case.kv_lengths is not None
-        return key < case.kv_lengths[batch_index]
-    return True
+from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
+from attnbench.cases.masks.table import MASKS, PARAMETERS
+from tests.implementations.definition import sees
 
 
 def all_pairs(case: Case) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -55,15 +37,25 @@ def test_visible_pairs_are_those_that_one_can_count(data: st.DataObject, any_cas
 
 
 @given(data=st.data())
-def test_bounds_stay_within_the_keys_and_are_equal_on_rows_that_see_nothing(
-    data: st.DataObject, any_case: st.SearchStrategy[Case]
-) -> None:
+def test_runs_are_in_order_apart_and_within_the_keys(data: st.DataObject, any_case: st.SearchStrategy[Case]) -> None:
     case = data.draw(any_case)
     for batch_index, plane in enumerate(all_pairs(case)):
-        low, high = row_bounds(case, batch_index)
-        assert (low >= 0).all()
-        assert (high <= case.seqlen_kv).all()
-        assert np.array_equal(high - low, plane.sum(-1))
+        for runs, row in zip(row_runs(case, batch_index).tolist(), plane, strict=True):
+            starts, ends = np.flatnonzero(np.diff(row, prepend=0) == 1), np.flatnonzero(np.diff(row, append=0) == -1)
+            seen = [[int(start), int(end) + 1] for start, end in zip(starts, ends, strict=True)]
+            assert runs[: len(seen)] == seen
+            assert all(low == high for low, high in runs[len(seen) :])
+
+
+@given(data=st.data())
+def test_bounds_are_the_only_run_where_no_row_has_two(data: st.DataObject, any_case: st.SearchStrategy[Case]) -> None:
+    case = data.draw(any_case)
+    runs = row_runs(case, 0)
+    if runs.shape[1] == 1:
+        assert np.array_equal(np.stack(row_bounds(case, 0), axis=-1), runs[:, 0])
+        return
+    with pytest.raises(ValueError, match="several runs of keys"):
+        row_bounds(case, 0)
 
 
 def triangle(n: int) -> int:
@@ -90,3 +82,29 @@ def test_windows_and_prefixes_have_closed_forms() -> None:
 def test_leading_queries_see_nothing_when_they_outnumber_the_keys() -> None:
     low, high = row_bounds(make_case(mask="causal", seqlen_q=5, seqlen_kv=2, alignment="bottom_right"), 0)
     assert (high - low).tolist() == [0, 0, 0, 1, 2]
+
+
+def test_a_key_is_seen_where_all_kinds_show_it() -> None:
+    case = make_case(
+        mask="sliding_window & document & key_padding", seqlen_q=12, batch=2, window_left=2, window_right=1,
+        document_lengths=[7, 5], kv_lengths=[12, 9],
+    )  # fmt: skip
+    assert row_runs(case, 1)[:, 0].tolist()[5:10] == [[3, 7], [4, 7], [7, 9], [7, 9], [7, 9]]
+    assert visible_pairs(case) == int(all_pairs(case).sum())
+
+
+def test_every_parameter_is_a_field_of_a_case() -> None:
+    assert {*PARAMETERS} < {field.name for field in dataclasses.fields(Case)}
+    for name, kind in MASKS.items():
+        length_of = kind.lengths(2, 40, 40)
+        case = make_case(mask=name, seqlen_q=40, batch=2)
+        for parameter in kind.parameters:
+            given = length_of[parameter.name] if parameter.default is None else parameter.default
+            assert getattr(case, parameter.name) == given
+
+
+def test_the_documentation_lists_every_kind_and_parameter() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    formats, kernels = (docs / name for name in ("file-formats.md", "bring-your-own-kernel.md"))
+    assert {name for name in (*MASKS, *PARAMETERS) if f"`{name}`" not in formats.read_text()} == set()
+    assert {name for name in MASKS if f"`{name}`" not in kernels.read_text()} == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import PLUGINS, Command
@@ -102,3 +103,11 @@ def test_an_existing_run_file_is_not_overwritten(attnbench: Command) -> None:
 def test_a_malformed_configuration(attnbench: Command) -> None:
     (attnbench.folder / "pyproject.toml").write_text("[tool.attnbench]\nthread = 2\n")
     assert "did you mean 'threads'?" in refused(attnbench, "run", "quick")
+
+
+def test_a_file_without_the_tensors_of_a_case(attnbench: Command) -> None:
+    np.savez(attnbench.folder / "odd.npz", q=np.zeros((1, 8, 16, 64), complex))
+    said = refused(attnbench, "run", "-i", "^naive/numpy$", "-a", "inputs=file:odd.npz", "-a", "seqlen=16")
+    assert "q is of the dtype 'complex128'" in said
+    assert "v is not among 'q'" in said
+    assert "q is of the dtype 'complex128'" in refused(attnbench, "inspect", "odd.npz")

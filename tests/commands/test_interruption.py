@@ -97,6 +97,38 @@ def test_what_was_measured_is_kept_and_the_printed_line_resumes_it(
     assert "nothing to resume" in attnbench("run", "--resume", "run.jsonl").err
 
 
+IN_A_TERMINAL = """
+import os, pty, sys, threading
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "attnbench", *sys.argv[1:]])
+def read():
+    while os.read(terminal, 4096):
+        pass
+threading.Thread(target=read, daemon=True).start()
+sys.stdin.read()
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+os._exit(0)
+"""
+
+
+def test_a_run_whose_terminal_is_closed_ends_in_order(attnbench: Command) -> None:
+    (attnbench.folder / "temporary").mkdir()
+    arguments = ["run", *MANY, "--out", "run.jsonl"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *arguments],
+        cwd=attnbench.folder, env={**os.environ, "TMPDIR": str(attnbench.folder / "temporary")},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    path = attnbench.folder / "run.jsonl"
+    wait_for(lambda: holds(path, 1))
+    said, _ = process.communicate("")
+    assert said == "129\n"
+    assert json.loads(path.read_text().splitlines()[-1])["interrupted"] is True
+    assert list((attnbench.folder / "temporary").iterdir()) == []
+
+
 def test_a_run_under_nohup_outlives_its_terminal(attnbench: Command) -> None:
     ignoring = ("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
     process = started(attnbench, "run", *FEW, "-a", "seqlen=16,17,18", "--out", "run.jsonl", command=ignoring)
@@ -136,6 +168,59 @@ def test_a_run_file_has_one_writer_and_a_killed_one_holds_nothing(attnbench: Com
     assert finished.code == 0, finished.err
     cells = [(record["case_id"], record["replicate"]) for record in records_of(path)]
     assert len(cells) == len(set(cells)) == 16
+
+
+@pytest.fixture
+def begun(attnbench: Command) -> Path:
+    """A run of a plug-in and its neighbour which has one of three records."""
+    (attnbench.folder / "mine.py").write_text("import tiles\n" + (PLUGINS / "mine.py").read_text())
+    (attnbench.folder / "tiles.py").write_text("SIZE = 64\n")
+    attnbench("check", "-p", "mine.py", "-i", "^mine/three-lines$", "-a", "seqlen=16,17,18", "--out", "run.jsonl")
+    path = attnbench.folder / "run.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+    return path
+
+
+def test_a_run_goes_on_only_with_the_code_that_it_began_with(attnbench: Command, begun: Path) -> None:
+    before, tiles = begun.read_bytes(), attnbench.folder / "tiles.py"
+    tiles.write_text("SIZE = 32\n")
+    refused = attnbench("run", "--resume", "run.jsonl")
+    assert refused.code == 2
+    assert refused.err.splitlines()[-1].startswith(
+        "attnbench: run.jsonl cannot go on: mine/three-lines has changed since"
+    )
+    assert str(tiles) in refused.err
+    assert begun.read_bytes() == before
+    tiles.write_text("SIZE = 64\n")
+    finished = attnbench("run", "--resume", "run.jsonl")
+    assert finished.code == 0, finished.err
+    assert len({(record["case_id"], record["source_hash"]) for record in records_of(begun)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"machine_key": "v1-of-another"}, "it began on another machine ("),
+        ({"numpy": "1.0"}, "numpy was 1.0 and is "),
+        ({"implementations": {}}, "mine/three-lines was not there when it began"),
+    ],
+    ids=["machine", "library", "name"],
+)
+def test_a_run_goes_on_only_where_it_began(
+    attnbench: Command, begun: Path, changed: dict[str, object], sentence: str
+) -> None:
+    first, *rest = begun.read_text().splitlines(keepends=True)
+    header = json.loads(first)
+    if "numpy" in changed:
+        header["environment"]["versions"] |= changed
+    else:
+        header |= changed
+    begun.write_text("".join([json.dumps(header) + "\n", *rest]))
+    before = begun.read_bytes()
+    refused = attnbench("run", "--resume", "run.jsonl")
+    assert refused.code == 2
+    assert sentence in refused.err
+    assert begun.read_bytes() == before
 
 
 def test_runs_of_the_same_second_have_names_of_their_own(attnbench: Command) -> None:

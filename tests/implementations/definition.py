@@ -94,24 +94,30 @@ def position(case: Case, i: int) -> int:
 
 
 def sees(case: Case, b: int, i: int, j: int) -> bool:
-    """Whether query i sees key j in batch element b."""
+    """Whether query i sees key j in batch element b: where every kind of the mask shows it."""
+    return all(shows(kind, case, b, i, j) for kind in case.mask.split(" & "))
+
+
+def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
+    """Whether this kind of mask shows key j to query i in batch element b."""
     p = position(case, i)
-    if case.mask == "causal":
+    if kind == "causal":
         return j <= p
-    if case.mask == "sliding_window":
+    if kind == "sliding_window":
         assert case.window_left is not None
         assert case.window_right is not None
         return p - case.window_left <= j <= p + case.window_right
-    if case.mask == "prefix_lm":
+    if kind == "prefix_lm":
         assert case.prefix_len is not None
         return j < case.prefix_len or j <= p
-    if case.mask == "document":
+    if kind == "document":
         assert case.document_lengths is not None
         owner = [n for n, length in enumerate(case.document_lengths) for _ in range(length)]
         return owner[i] == owner[j] and (j <= i or not case.document_causal)
-    if case.mask == "key_padding":
+    if kind == "key_padding":
         assert case.kv_lengths is not None
         return j < case.kv_lengths[b]
+    assert kind == "none"
     return True
 
 
@@ -121,9 +127,9 @@ def added(case: Case, inputs: Inputs, h: int, i: int, j: int) -> float:
     if case.score_mod == "alibi":
         return -alibi_slope(h, case.heads_q) * abs(distance)
     if case.score_mod == "relative_bias":
-        ahead = case.mask in ("none", "prefix_lm", "key_padding")
-        ahead = ahead or (case.mask == "sliding_window" and case.window_right != 0)
-        ahead = ahead or (case.mask == "document" and not case.document_causal)
+        never = {"causal"} | ({"sliding_window"} if case.window_right == 0 else set())
+        never |= {"document"} if case.document_causal else set()
+        ahead = never.isdisjoint(case.mask.split(" & "))
         return float(inputs.relative_bias[h, t5_bucket(distance, both_ways=ahead)])
     return 0.0
 

@@ -37,6 +37,19 @@ MASKS: dict[str, dict[str, Any]] = {
     "document_causal": {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
     "key_padding": {"mask": "key_padding", "kv_lengths": (0, 67)},
 }
+INTERSECTIONS: list[dict[str, Any]] = [
+    {"mask": "causal & key_padding", "kv_lengths": (33, 67)},
+    {"mask": "causal & key_padding", "kv_lengths": (33, 67), "score_mod": "relative_bias"},
+    {"mask": "sliding_window & document", "window_left": 9, "window_right": 5, "document_lengths": (1, 29, 40)},
+    {
+        "mask": "sliding_window & prefix_lm & document & key_padding",
+        "window_left": 30,
+        "window_right": 25,
+        "prefix_len": 10,
+        "document_lengths": (41, 29),
+        "kv_lengths": (0, 60),
+    },
+]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},
     "softcap": {"score_mod": "softcap", "softcap": 1.5},
@@ -67,6 +80,7 @@ MODES = [{"mode": mode} for mode in ("forward", "backward")]
 DIFFERENCES: list[dict[str, Any]] = [
     *({**mask, **score_mod} for mask, score_mod in itertools.product(MASKS.values(), SCORE_MODS.values())),
     *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
+    *INTERSECTIONS,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),

@@ -64,10 +64,22 @@ def test_likely_is_what_sums_of_uniform_errors_hardly_ever_exceed() -> None:
     generator = np.random.default_rng(0)
     deviations = torch.full((4,), 1e-3, dtype=torch.float64)
     answer = torch.full((4,), 0.5, dtype=torch.float64)
-    likely = likely_size(answer, deviations)
+    likely = likely_size(answer, deviations, per_value=True)
     draws = generator.uniform(-1, 1, (100_000, 4, 16)).sum(-1) * 1e-3 * np.sqrt(3 / 16)
     assert np.abs(draws).max() < 2 * likely.max < 8e-3
     assert np.sqrt(np.square(draws).mean(-1)).max() < likely.rel < 4e-3
+
+
+def test_likely_is_what_the_norms_of_rows_hardly_ever_exceed_though_each_be_one_error() -> None:
+    """Two keys that compete move a row along one line, so that its columns share a single error."""
+    generator = np.random.default_rng(0)
+    answer = torch.full((3, 2), 0.5, dtype=torch.float64)
+    deviations = torch.tensor([1e-3, 1e-3, 1e-5], dtype=torch.float64)
+    likely = likely_size(answer, deviations, per_value=False)
+    norms = np.abs(generator.standard_normal((200_000, 3))) * deviations.numpy()
+    scale = 0.5 * np.sqrt(2)
+    assert norms.max() / scale < 2 * likely.max < 8e-3 / scale
+    assert np.sqrt(np.square(norms).mean(-1)).max() / scale < likely.rel < 5.5e-3 / scale
 
 
 def test_a_row_without_keys_widens_nothing() -> None:

@@ -108,6 +108,35 @@ def test_the_hash_of_a_package_is_that_of_all_its_files(tmp_path: Path) -> None:
     assert before.source_hash != after.source_hash
 
 
+def test_the_hash_of_a_plugin_is_that_of_all_it_reads_while_it_is_imported(tmp_path: Path) -> None:
+    kernel, tiles, table = (tmp_path / name for name in ("kernel.py", "tiles.py", "table.json"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "unrelated.py").write_text("")
+    alone = KERNEL.replace("import heavy", "# heavy")
+    kernel.write_text(alone)
+    hashes = [hash_of(kernel)]
+    kernel.write_text(
+        "from pathlib import Path\nimport json, numpy, tiles\njson.load(open(Path(__file__).with_name('table.json')))\n"
+        + alone
+    )
+    tiles.write_text("SIZE = 64\n")
+    table.write_text("[1]")
+    hashes.append(hash_of(kernel))
+    assert from_file(str(kernel))[0].files == (str(kernel), str(table), str(tiles))
+    tiles.write_text("SIZE = 32\n")
+    hashes.append(hash_of(kernel))
+    table.write_text("[2]")
+    hashes.append(hash_of(kernel))
+    assert len(set(hashes)) == 4
+    (elsewhere / "unrelated.py").write_text("1")
+    assert hash_of(kernel) == hashes[-1]
+
+
+def hash_of(plugin: Path) -> str | None:
+    return from_file(str(plugin))[0].source_hash
+
+
 def test_requirements_are_asked_of_the_distributions() -> None:
     assert unmet(["numpy>=1"]) is None
     assert unmet(["numpy>=999"]) is not None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from attnbench import make_case
-from attnbench.runner.derived_metrics import complete, model, time_statistics
+from attnbench import make_case, minimum_bytes
+from attnbench.metrics.samples import time_statistics
+from attnbench.runner.derived_metrics import complete, model
 
 PEAKS = {"tflops": {"float32": 2.0}, "gbytes_per_s": 100.0}
 
@@ -26,34 +27,34 @@ def test_too_few_samples_have_no_interval() -> None:
 
 def test_the_model_of_a_case_that_computes() -> None:
     case = make_case(heads_q=1, seqlen_q=1000, head_dim=50)  # 2e8 operations, 8e5 bytes
-    fields = model(case, 1e6, PEAKS, "cpu")
-    assert fields["flops"] == 200_000_000
-    assert fields["bytes"] == 800_000
-    assert fields["tflops"] == pytest.approx(0.2)
-    assert fields["gbytes_per_s"] == pytest.approx(0.8)
-    assert fields["percent_of_peak"] == pytest.approx(10)
-    assert fields["bound"] == "compute"
-    assert fields["percent_of_roofline"] == pytest.approx(10)
+    found = model(case, 1e6, PEAKS, "cpu")
+    assert found.flops == 200_000_000
+    assert found.bytes == 800_000
+    assert found.tflops == pytest.approx(0.2)
+    assert found.gbytes_per_s == pytest.approx(0.8)
+    assert found.percent_of_peak == pytest.approx(10)
+    assert found.bound == "compute"
+    assert found.percent_of_roofline == pytest.approx(10)
 
 
 def test_the_model_of_a_case_that_moves_memory() -> None:
     case = make_case(heads_q=1, seqlen_q=1, seqlen_kv=100_000, head_dim=50)
-    fields = model(case, 1e6, PEAKS, "cpu")
-    assert fields["bound"] == "memory"
-    assert fields["percent_of_roofline"] == pytest.approx(100 * case.seqlen_kv * 400 / 100 / 1e6, rel=1e-3)
+    found = model(case, 1e6, PEAKS, "cpu")
+    assert found.bound == "memory"
+    assert found.percent_of_roofline == pytest.approx(100 * case.seqlen_kv * 400 / 100 / 1e6, rel=1e-3)
 
 
 def test_a_dtype_without_a_peak_has_no_percentage() -> None:
-    fields = model(make_case(dtype="bfloat16"), 1e6, PEAKS, "cuda")
-    assert fields["peak_tflops"] is None
-    assert "percent_of_peak" not in fields
+    found = model(make_case(dtype="bfloat16"), 1e6, PEAKS, "cuda")
+    assert found.peak_tflops is None
+    assert found.percent_of_peak is None
 
 
 @pytest.mark.parametrize(("device", "peak"), [("cpu", 2.0), ("cuda", 0.02)])
 def test_on_a_cpu_a_library_that_is_slow_in_16_bits_is_no_limit(device: str, peak: float) -> None:
     """They can be made float32 on the way in. On a GPU the peak of a dtype is that of its own units."""
     peaks = {"tflops": {"float32": 2.0, "float16": 0.02}, "gbytes_per_s": 100.0}
-    assert model(make_case(dtype="float16"), 1e6, peaks, device)["peak_tflops"] == peak
+    assert model(make_case(dtype="float16"), 1e6, peaks, device).peak_tflops == peak
 
 
 @pytest.mark.parametrize(("device", "percent"), [("cpu", 201), ("cuda", 106)])
@@ -80,9 +81,14 @@ def test_the_peak_is_at_least_what_the_call_returned() -> None:
 def test_on_a_gpu_more_bytes_than_the_memory_can_move_are_invalid_too() -> None:
     case = make_case(heads_q=1, seqlen_q=1, seqlen_kv=100_000, head_dim=50)
     peaks = {**PEAKS, "read_gbytes_per_s": 120.0}
-    moved = model(case, None, peaks, "cuda")["bytes"]
+    moved = minimum_bytes(case)
     fields = complete({"status": "ok", "time_samples_ns": [moved / 127.0] * 10}, case, "cuda", peaks)
     assert (fields["status"], fields["stage"]) == ("invalid", "time")
     assert fields["reason"].startswith("127 GB/s is 106 % of the 120 that was measured on this machine")
     for device, rate in (("cuda", 125.0), ("cpu", 127.0)):  # reads may beat copies, and a CPU's cache may be warm
         assert complete({"status": "ok", "time_samples_ns": [moved / rate] * 10}, case, device, peaks)["status"] == "ok"
+
+
+def test_a_cost_for_which_no_table_has_room_is_absent() -> None:
+    found = model(make_case(seqlen_q=2**40, heads_q=2**40), None, None, "cpu")
+    assert (found.flops, found.bytes) == (None, None)

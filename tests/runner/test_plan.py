@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shlex
 
@@ -121,3 +122,20 @@ def test_the_command_that_shows_a_cell_again_makes_the_same_case(fields: dict[st
 def test_the_command_says_no_more_than_it_must() -> None:
     case = make_case(seqlen_q=128, mask="causal")
     assert repro_command(case, FOUND, "cpu") == "attnbench run -i '^naive/torch$' -a seqlen_q=128 -a mask=causal"
+
+
+def test_a_plan_of_more_cells_than_anybody_means_is_refused_and_counted() -> None:
+    with pytest.raises(PlanError, match=r"the plan has 20,000,000 cells, and 200,000 are the most"):
+        planned(["seqlen=" + ",".join(map(str, range(1, 1001)))], replicates=10_000)
+
+
+def test_a_case_that_fits_nowhere_is_planned_at_once_and_skipped() -> None:
+    cells = planned(["seqlen=2048m", "heads=1", "head_dim=1", "mask=none,causal,sliding_window,key_padding"])
+    assert {cell.preset_outcome and cell.preset_outcome[0] for cell in cells} == {"skipped"}
+
+
+def test_a_selection_that_cannot_be_matched_in_sensible_time_is_refused() -> None:
+    found = [dataclasses.replace(bundled()[0], name="family/" + 90 * "a")]
+    for line in (Selectors(include=("(a|aa)+$X",)), Selectors(exclude=("(a|aa)+$X",))):
+        with pytest.raises(PlanError, match="takes too long"):
+            choose(found, adhoc(), line)

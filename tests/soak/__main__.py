@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.soak import VALUES_OF_A_SEED
+from tests.soak.processors import PROCESSORS
 
 if TYPE_CHECKING:
     from tests.soak.units import Report, Unit
@@ -37,7 +38,9 @@ MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 def main() -> int:
     """Go through units until all are done, or time is up."""
     arguments = parse()
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(arguments.threads)))
+    os.environ.update(PROCESSORS[arguments.processor])
+    threads = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    os.environ.update(dict.fromkeys(threads, str(arguments.threads)))
     from attnbench.machine.warm_up_libraries import warm_up_torch
     from attnbench.sweep.load import bundled_scenarios
     from tests.soak.coverage import coverage
@@ -93,6 +96,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cell-seconds", type=float, default=3.0, help="slow implementations get fewer values")
     parser.add_argument("--tokens", type=int, default=720, help="longer sequences are cut")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processor", choices=PROCESSORS, default="own", help="whose code libraries are to take")
     parser.add_argument("--out", type=Path, default=Path("results/runs/soak.jsonl"))
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="files of other commands, for the tables")
     return parser.parse_args()

@@ -110,6 +110,12 @@ def test_a_cell_counts_once_however_many_records_it_has(file: Write) -> None:
     assert len(read_run(file(LINES[0], *replicates)).records) == 3
 
 
+def test_a_name_that_stands_for_two_sources_is_said(file: Write) -> None:
+    lines = [changed(LINES[1], replicate=replicate, source_hash=f"{replicate}" * 12) for replicate in range(3)]
+    run = read_run(file(LINES[0], *lines))
+    assert run.warnings == [f"{run.path}: the code of torch/sdpa changed between its records"]
+
+
 def test_a_resumed_run_has_a_footer_for_each_sitting(file: Write) -> None:
     interrupted = changed(LINES[-1], interrupted=True, wall_s=2.0)
     run = read_run(file(LINES[0], LINES[1], interrupted, LINES[2], LINES[3], LINES[-1]))

@@ -78,7 +78,9 @@ def test_what_waited_is_stored_when_there_is_room_again(tmp_path: Path) -> None:
 def test_resuming_cuts_a_torn_line_off_and_keeps_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text('{"n":0}\n{"n":1}\n{"n":2,"torn":')
+    before = path.read_bytes()
     writer = RunWriter.resume(path)
+    assert path.read_bytes() == before, "it may turn out to be no run file at all"
     writer.append({"n": 3})
     assert [line["n"] for line in lines(path)] == [0, 1, 3]
 

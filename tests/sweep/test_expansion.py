@@ -84,8 +84,8 @@ def test_a_case_takes_each_field_from_the_last_place_that_sets_it(scenario: Load
 
 
 def test_equal_cases_are_planned_once_with_the_tags_of_both(scenario: Load) -> None:
-    # The alignment says nothing where the lengths are equal, so that both shapes are the same problem.
-    loaded = scenario("[shapes.a]\nmask = 'causal'\n[shapes.b]\nmask = 'causal'\nalignment = 'bottom_right'")
+    # A quarter of 1024 keys is the default, so that both shapes are the same problem.
+    loaded = scenario("[shapes.a]\nmask = 'prefix_lm'\n[shapes.b]\nmask = 'prefix_lm'\nprefix_len = 256")
     (only,) = expand(loaded, {})
     assert only.tags == ("a", "b")
 

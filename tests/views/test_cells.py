@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from attnbench.cases.case import make_case
-from attnbench.views.cells import cells_of
+from attnbench.store.record import METRICS, CellMetrics
+from attnbench.views.cells import PER_SAMPLE, cells_of
 from tests.views.conftest import failed, timed
 
 if TYPE_CHECKING:
@@ -27,15 +28,15 @@ def test_the_processes_of_a_cell_are_one_result(run_of: Callable[..., RunFile]) 
     (cell,) = cells_of(run)
     assert cell.case == CASE
     assert (cell.status, cell.processes, cell.time_ns) == ("ok", 3, 110)
-    assert cell.memory_bytes == 4096
-    assert cell.error_ratio == 0.7
+    assert cell.metrics.memory_peak_bytes == 4096
+    assert cell.metrics.error_ratio == 0.7
 
 
 def test_the_worst_tensor_speaks_for_a_cell(run_of: Callable[..., RunFile]) -> None:
     (cell,) = cells_of(
         run_of([timed(CASE, "a/a", 100.0, out_error_ratio=0.1, dk_error_ratio=0.8, lse_error_ratio=0.3)])
     )
-    assert cell.error_ratio == 0.8
+    assert cell.metrics.error_ratio == 0.8
 
 
 def test_a_process_that_failed_takes_the_speed_from_the_whole_cell(run_of: Callable[..., RunFile]) -> None:
@@ -48,9 +49,9 @@ def test_a_process_that_failed_takes_the_speed_from_the_whole_cell(run_of: Calla
             ]
         )
     )
-    assert (cell.status, cell.stage, cell.timing, cell.memory_bytes) == ("wrong", "agreement", None, None)
+    assert (cell.status, cell.stage, cell.timing, cell.metrics.memory_peak_bytes) == ("wrong", "agreement", None, None)
     assert cell.reason == "out is off (in 1 of 3 processes)"
-    assert cell.error_ratio == 3.0
+    assert cell.metrics.error_ratio == 3.0
 
 
 def test_a_process_that_was_disturbed_is_left_out_and_the_others_count(run_of: Callable[..., RunFile]) -> None:
@@ -83,5 +84,37 @@ def test_rates_follow_from_the_cells_own_time(run_of: Callable[..., RunFile]) ->
     )
     (cell,) = cells_of(run)
     assert cell.time_ns == 14_500
-    assert cell.tflops == 2_000_000 / 14_500 / 1e3
-    assert cell.percent_of_peak == 100 * cell.tflops / 0.2
+    assert cell.metrics.tflops == 2_000_000 / 14_500 / 1e3
+    assert cell.metrics.percent_of_peak == 100 * cell.metrics.tflops / 0.2
+
+
+def full_record(**given: Any) -> dict[str, Any]:
+    """A record line in which every metric has a value."""
+    values: dict[str, Any] = {}
+    for name, field in CellMetrics.model_fields.items():
+        kind = next(kind for kind in get_args(field.annotation) if kind is not type(None))
+        values[name] = (1,) if get_origin(kind) is tuple else get_args(kind)[0] if get_origin(kind) else kind(1)
+    texts: dict[str, Any] = dict.fromkeys(("identities", "throttled_by", "time_sample_tags"), ("a",))
+    return timed(CASE, "a/a", 100.0, **(values | texts | given))
+
+
+def test_a_cell_has_every_metric_of_its_record_under_the_same_name(run_of: Callable[..., RunFile]) -> None:
+    (cell,) = cells_of(run_of([full_record(replicate=i) for i in range(3)]))
+    assert [name for name in METRICS if getattr(cell.metrics, name) is None] == []
+    numbers = cell.numbers()
+    assert [name for name in METRICS if name not in numbers] == list(PER_SAMPLE)
+    assert all(numbers[name] is not None for name in METRICS if name not in PER_SAMPLE)
+    assert numbers["host_enqueue_ns"] == 1
+
+
+def test_a_cell_that_failed_keeps_no_metric_of_ok_cells(run_of: Callable[..., RunFile]) -> None:
+    bad = failed(CASE, "a/a", "wrong", "out is off", stage="agreement", replicate=1)
+    (cell,) = cells_of(run_of([full_record(), bad]))
+    assert {name for name in METRICS if getattr(cell.metrics, name) is not None} == {
+        name for name, metric in METRICS.items() if not metric.only_ok
+    }
+
+
+def test_the_interval_of_a_cell_is_that_over_its_processes(run_of: Callable[..., RunFile]) -> None:
+    (cell,) = cells_of(run_of([timed(CASE, "a/a", 100.0 + i, replicate=i) for i in range(3)]))
+    assert (cell.metrics.time_ci_low_ns, cell.metrics.time_ci_high_ns) == (100.0, 102.0)

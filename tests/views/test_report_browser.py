@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import json
+import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from attnbench import units
 from attnbench.store.reader import read_run
 from attnbench.views.report import write_report
+from attnbench.views.report.content import report_of
+from attnbench.views.report.page import html_page
 from tests.views.chromium import CHROMIUM, Chromium
 from tests.views.synthetic import large_run
 
@@ -195,6 +201,55 @@ def test_speed_ups_that_are_computed_anew_read_like_those_that_were_written(brow
         if name != "slow/plain":
             assert browser.run(table) != before
     assert browser.run(table) == before
+
+
+def static(run: RunFile, folder: Path, **given: Any) -> Path:
+    """The page as it is written: without Vega it has no scripts."""
+    path = folder / "static.html"
+    path.write_text(html_page(report_of([run], **given)), encoding="utf-8")
+    return path
+
+
+SPEEDUPS = "[...document.querySelectorAll('table.heat td[title]')].map(td => [td.innerText, td.title, td.className])"
+
+
+def test_over_any_baseline_speed_ups_read_like_those_of_a_report_over_it(
+    browser: Chromium, page: Path, scaling_run: RunFile, tmp_path: Path
+) -> None:
+    browser.open(page, 1600, fragment="#speedup?baseline=slow/blocked")
+    chosen = browser.run(SPEEDUPS)
+    browser.open(static(scaling_run, tmp_path, baseline="slow/blocked"), 1600)
+    assert chosen == browser.run(SPEEDUPS)
+    assert any("over slow/blocked" in title for _, title, _ in chosen)
+
+
+def test_winners_among_some_read_like_those_of_a_run_without_the_others(
+    browser: Chromium, page: Path, scaling_run: RunFile, tmp_path: Path
+) -> None:
+    titles = "[...document.querySelectorAll('#winners-by-group-1 td')].map(td => [td.innerText, td.title])"
+    browser.open(page, 1600, fragment="#answer?hide=slow/plain")
+    chosen = browser.run(titles)
+    left = [line for line in scaling_run.records if line["implementation"] != "slow/plain"]
+    browser.open(static(dataclasses.replace(scaling_run, records=left), tmp_path), 1600)
+    assert chosen == browser.run(titles)
+    assert any("within noise of" in title for _, title in chosen)
+    assert any("ahead of" in title for _, title in chosen)
+
+
+def test_the_page_writes_numbers_as_the_program_does(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    noise = random.Random(3)
+    values = [0.0, 1.0, 999.5, 9.996, *(10 ** noise.uniform(-6, 14) for _ in range(500))]
+    tokens = [1, 1000, 1024, 1536, 2**20, *(noise.randrange(1, 2**22) for _ in range(100))]
+    for name, given in (
+        ("number", values),
+        ("duration", values),
+        ("size", values),
+        ("times", values),
+        ("length", tokens),
+    ):
+        write = getattr(units, name)
+        assert browser.run(f"{json.dumps(given)}.map((value) => units.{name}(value))") == [write(one) for one in given]
 
 
 @pytest.fixture(scope="module")

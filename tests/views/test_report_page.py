@@ -332,6 +332,15 @@ def test_wall_time_stands_beside_the_device_s_where_it_was_taken(run_of: Callabl
     assert "device's time" in section(page_of(run), "time").words()
 
 
+def test_the_time_to_launch_stands_beside_them_where_it_was_taken(run_of: Callable[..., RunFile]) -> None:
+    cases = [make_case(seqlen_q=n) for n in (128, 256)]
+    (figure,) = figures(page_of(run_of([timed(case, "a/a", 1e6, host_enqueue_ns=4321.0) for case in cases])), "time")
+    assert "launch" in figure.words()
+    assert "4.32 µs" in figure.words()
+    (without,) = figures(page_of(run_of([timed(case, "a/a", 1e6) for case in cases])), "time")
+    assert "launch" not in without.words()
+
+
 def test_known_disagreements_of_what_was_run_are_listed(run_of: Callable[..., RunFile]) -> None:
     run = run_of([timed(make_case(seqlen_q=128), "torch/sdpa-cudnn", 1e6)])
     words = section(page_of(run), "agreement").words()

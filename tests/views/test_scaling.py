@@ -1,4 +1,4 @@
-"""Laws in the report: contradictions are findings, budgets become lengths, crossovers are named the right way round."""
+"""Laws in the report: contradictions are said, budgets become lengths, crossovers are named the right way round."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import pytest
 
 from attnbench.cases.case import make_case
 from attnbench.scaling import Scaling
-from attnbench.views.report import content
 from attnbench.views.report.blocks import Contradiction
 from attnbench.views.report.charts.style import marks_of
-from attnbench.views.report.sections import memory as budgets
-from attnbench.views.report.sections import scaling as growth
+from attnbench.views.report.content import report_of, sources_of
+from attnbench.views.report.curves import curves_of
+from attnbench.views.report.page import html_page
+from attnbench.views.report.sections.results import memory as budgets
+from attnbench.views.report.sections.results.scaling import scaling_blocks
 from tests.views.conftest import timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from attnbench.store.reader import RunFile
-    from attnbench.views.report.sections.scaling import ScalingCurve
+    from attnbench.views.report.curves import ScalingCurve
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 
@@ -36,17 +38,19 @@ def run(run_of: Callable[..., RunFile], declared: str) -> RunFile:
 
 
 def laws_of(run: RunFile) -> list[ScalingCurve]:
-    return growth.growth_of(content._sources([run]))
+    return curves_of(sources_of([run]))
 
 
 def blocks_of(laws: Sequence[ScalingCurve]) -> tuple[list[Any], list[Any]]:
-    return growth.scaling_blocks(laws, marks_of(["a/square", "b/flat"]))
+    return scaling_blocks(laws, marks_of(["a/square", "b/flat"]))
 
 
-def test_a_memory_law_that_contradicts_the_declaration_is_a_finding(run_of: Callable[..., RunFile]) -> None:
-    blocks, _ = blocks_of(laws_of(run(run_of, "O(n)")))
-    (finding,) = [block for block in blocks if isinstance(block, Contradiction)]
-    assert finding.text.startswith("a/square declares O(n) memory, but it grows with an exponent of 2.00")
+def test_a_memory_law_that_contradicts_the_declaration_is_said_on_the_page(run_of: Callable[..., RunFile]) -> None:
+    measured = run(run_of, "O(n)")
+    blocks, _ = blocks_of(laws_of(measured))
+    (found,) = [block for block in blocks if isinstance(block, Contradiction)]
+    assert found.text.startswith("a/square declares O(n) memory, but it grows with an exponent of 2.00")
+    assert found.text in html_page(report_of([measured]))
     blocks, _ = blocks_of(laws_of(run(run_of, "O(n^2)")))
     assert not [block for block in blocks if isinstance(block, Contradiction)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from attnbench import units as fmt
@@ -98,3 +100,31 @@ def test_counts_agree_with_their_nouns() -> None:
         "1,200 cells",
         "2 processes",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1_234.0, "ns", "1.23 µs"),
+        (0.25, "s", "250 ms"),
+        (2**20, "bytes", "1.00 MiB"),
+        (4_294_967_296, "flop", "4.29 GFLOP"),
+        (0.05, "TFLOP/s", "50.0 GFLOP/s"),
+        (27.25, "GB/s", "27.2 GB/s"),
+        (12.34, "%", "12.3 %"),
+        (0.5, "ratio", "0.500"),
+        (1234, "count", "1,234"),
+        (1980, "MHz", "1,980 MHz"),
+        ((0, 3, 17, 5), "index", "batch 0, head 3, row 17, column 5"),
+        (True, "yes/no", "yes"),
+        (False, "yes/no", "no"),
+        (("power cap", "thermal"), "text", "power cap, thermal"),
+        (None, "ns", "—"),
+    ],
+)
+def test_each_unit_has_its_way_to_be_shown(value: object, unit: fmt.Unit, text: str) -> None:
+    assert fmt.shown(value, unit) == text
+
+
+def test_no_unit_is_left_to_be_shown_as_it_is() -> None:
+    assert [unit for unit in get_args(fmt.Unit) if unit != "text" and fmt.shown((1,), unit) == "1"] == ["count"]

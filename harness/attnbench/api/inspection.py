@@ -125,26 +125,24 @@ def _from_file(path: Path) -> Mapping[str, int | str]:
     Raises:
         UsageError: when there are no such tensors.
     """
-    import zipfile
-
-    from attnbench.cases.tensor_file import array_of
+    from attnbench.cases.tensor_file import UNREADABLE, shape_of
 
     try:
-        q, k, v = (array_of(path, name) for name in _NAMES)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        q, k, v = (shape_of(path, name) for name in _NAMES)
+    except UNREADABLE as error:
         raise UsageError(f"{path}: q, k and v cannot be read: {error}") from error
-    if {a.ndim for a in (q, k, v)} != {4}:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(_NAMES, (q, k, v), strict=True))
+    if {len(shape) for shape in (q, k, v)} != {4}:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in zip(_NAMES, (q, k, v), strict=True))
         raise UsageError(f"{path}: q, k and v must have the axes (batch, heads, seqlen, head_dim), not {shapes}")
-    if k.shape[:3] != v.shape[:3] or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
-        raise UsageError(f"{path}: the shapes do not fit: q {q.shape}, k {k.shape}, v {v.shape}")
+    if k[:3] != v[:3] or q[0] != k[0] or q[3] != k[3]:
+        raise UsageError(f"{path}: the shapes do not fit: q {q}, k {k}, v {v}")
     return {
-        "batch": q.shape[0],
-        "heads_q": q.shape[1],
-        "heads_kv": k.shape[1],
-        "seqlen_q": q.shape[2],
-        "seqlen_kv": k.shape[2],
-        "head_dim": q.shape[3],
-        "head_dim_v": v.shape[3],
+        "batch": q[0],
+        "heads_q": q[1],
+        "heads_kv": k[1],
+        "seqlen_q": q[2],
+        "seqlen_kv": k[2],
+        "head_dim": q[3],
+        "head_dim_v": v[3],
         "inputs": f"file:{path.absolute()}",
     }

@@ -76,6 +76,7 @@ def resume(path: Path, log: Log) -> FinishedRun:
     """
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.request import plan_request, request_from
+    from attnbench.runner.resume import require_same
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.reader import read_run
     from attnbench.store.writer import RunWriter
@@ -88,12 +89,14 @@ def resume(path: Path, log: Log) -> FinishedRun:
         run_file = read_run(path)
         request = request_from(run_file.header.request)
         done = {(r["case_id"], r["implementation"], r["device"], r["replicate"]) for r in run_file.records}
-        cells = [cell for cell in plan_request(request) if cell.key not in done]
+        planned = plan_request(request)
+        cells = [cell for cell in planned if cell.key not in done]
         for warning in [*run_file.warnings, *([writer.unlocked] if writer.unlocked else [])]:
             log.says(warning)
-        if not cells:
+        if not cells and run_file.is_complete:
             log.says(f"{path} is complete: nothing to resume")
             return FinishedRun(path, exit_code=0, messages=tuple(log.messages))
+        require_same(path, run_file.header, planned, cells)
         with devices_to_ourselves(_used(cells), log.says):
             return _execute(request, cells, run_file.header.model_dump(mode="json"), writer, log, Shares())
 

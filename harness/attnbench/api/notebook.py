@@ -50,8 +50,8 @@ def time_charts(runs: Sequence[RunFile]) -> list[Image]:
         return []
     from attnbench.views.cells import cells_of
     from attnbench.views.groups import group_cells
-    from attnbench.views.report.charts.figures import time_figure
     from attnbench.views.report.charts.style import marks_of
+    from attnbench.views.report.figures import time_figure
     from attnbench.views.report.page import svg_file
 
     found: list[Image] = []

@@ -49,7 +49,7 @@ class Answer:
         return pd.DataFrame(list(self.view.rows))
 
     def __repr__(self) -> str:
-        from attnbench.views.document import as_text
+        from attnbench.views.terminal_table import as_text
 
         return as_text(self.view)
 

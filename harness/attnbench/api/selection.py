@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from attnbench.api.config import read_config
 from attnbench.errors import UsageError
 from attnbench.registry.implementation import Implementation
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from attnbench.api.progress import Log
@@ -26,6 +27,7 @@ Plugin = str | os.PathLike[str] | Implementation
 Plugins = Plugin | Sequence[Plugin]
 """``FILE.py``, ``FILE.py:family/variant``, or a function of a file, decorated with ``@attention``; or several."""
 
+_BOUNDS = {"threads": (1, 4096), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
 _FLAGS = {"include": "-i", "exclude": "-x", "axis": "-a", "plugin": "-p", "device": "-d"}
 
 
@@ -101,10 +103,14 @@ class CellSelection:
         given = {
             "threads": _first(self.threads, config.threads, default_threads()),
             "replicates": _first(replicates, config.replicates, 1),
+            "seed": _first(self.seed, config.seed, 0),
         }
         for name, value in given.items():
-            if value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}")
+            least, most = _BOUNDS[name]
+            if value < least:
+                raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
+            if value > most:
+                raise UsageError(f"{name} must be at most {most:,}, not {shown(value)}")
         devices = self.device or config.devices
         for one in devices:
             require_device(one)
@@ -115,7 +121,7 @@ class CellSelection:
             exclude=self.exclude,
             plugins=(*config.plugins, *self.plugin),
             devices=devices or _present(scenario.devices, log),
-            seed=_first(self.seed, config.seed, 0),
+            seed=given["seed"],
             cache=cache,
             stages=("agreement",) if only_agreement else tuple(scenario.stages),
             threads=given["threads"],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnbench.cases.masks.table import kinds_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -56,12 +58,7 @@ def relative_buckets(relative_position: NDArray[np.int64], *, bidirectional: boo
 
 def is_bidirectional(case: Case) -> bool:
     """Whether a query of this case may look ahead; T5 gives both directions their own buckets then."""
-    ahead = case.mask == "sliding_window" and bool(case.window_right)
-    return (
-        ahead
-        or case.mask in ("none", "key_padding", "prefix_lm")
-        or (case.mask == "document" and not case.document_causal)
-    )
+    return all(kind.looks_ahead(case) for kind in kinds_of(case.mask))
 
 
 def score_bias(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Literal, get_args
 
+from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Operator = Literal["attention", "multi_head_attention"]
 Mode = Literal["forward", "backward", "forward_backward"]
 DType = Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
-Mask = Literal["none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"]
 Alignment = Literal["top_left", "bottom_right"]
 ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink"]
 KVCache = Literal["dense", "paged"]
@@ -43,7 +42,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "operator": get_args(Operator),
     "mode": get_args(Mode),
     "dtype": get_args(DType),
-    "mask": get_args(Mask),
+    "mask": tuple(MASKS),
     "alignment": get_args(Alignment),
     "score_mod": get_args(ScoreMod),
     "kv_cache": get_args(KVCache),
@@ -51,6 +50,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 INPUT_FAMILIES: tuple[str, ...] = get_args(InputFamily)
 FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a file
+
+LARGEST = 2**40
+"""Of any size: costs, which are products of several, stay numbers that a float holds."""
+_MOST = {"batch": 2**20, "seed": 2**63 - 1}
+"""Where it is another: some masks have a length for each element of the batch, and a seed fits into a column."""
 
 DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
@@ -80,7 +84,8 @@ class Case:
     head_dim: int
     head_dim_v: int
     dtype: DType
-    mask: Mask
+    mask: str
+    """One kind of mask, or several joined by `` & ``: a key is seen where all of them show it."""
     alignment: Alignment
     window_left: int | None
     """Sliding window: how many keys to the left of the diagonal a query sees (the diagonal itself comes on top)."""
@@ -110,8 +115,19 @@ class Case:
     @property
     def case_id(self) -> str:
         """Twelve hexadecimal digits that name this problem, the same on every machine."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        fields = {name: value for name, value in self.to_dict().items() if value is not None or name in _NULL_IN_IDS}
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def mask_kinds(self) -> tuple[str, ...]:
+        """The kinds that the mask is the intersection of; one, for most."""
+        return mask_names(self.mask)
+
+    @property
+    def on_diagonal(self) -> bool:
+        """Whether the answer hangs on where the diagonal lies."""
+        return self.score_mod in ("alibi", "relative_bias") or any(kind.on_diagonal for kind in kinds_of(self.mask))
 
     @property
     def diagonal_offset(self) -> int:
@@ -147,9 +163,7 @@ class Case:
         if self.operator != "attention":
             parts.insert(0, self.operator)
         if self.mask != "none":
-            parts.append(self.mask)
-        if self.mask == "sliding_window":
-            parts.append(f"w{self.window_left}+{self.window_right}")
+            parts.append(self.mask_label())
         if self.alignment != "top_left":
             parts.append(self.alignment)
         for value, quiet in ((self.score_mod, "none"), (self.kv_cache, "dense"), (self.strides, "contiguous")):
@@ -158,6 +172,10 @@ class Case:
         if self.inputs != "normal":
             parts.append(self.inputs)
         return " ".join(parts)
+
+    def mask_label(self) -> str:
+        """The mask and what tells it apart, such as ``sliding_window 128+0 & key_padding``."""
+        return " & ".join(kind.label(self) for kind in kinds_of(self.mask))
 
 
 DEFAULTS: dict[str, object] = {
@@ -173,12 +191,7 @@ DEFAULTS: dict[str, object] = {
     "dtype": "float32",
     "mask": "none",
     "alignment": "top_left",
-    "window_left": 256,
-    "window_right": 0,
-    "prefix_len": None,  # a quarter of the keys
-    "document_lengths": None,  # four documents, about 1 : 2 : 3 : 4
-    "document_causal": False,
-    "kv_lengths": None,  # from all the keys down to half of them
+    **{parameter.name: parameter.default for parameter in PARAMETERS.values()},
     "score_mod": "none",
     "softcap": 50.0,
     "scale": None,  # 1 / sqrt(head_dim)
@@ -192,6 +205,11 @@ DEFAULTS: dict[str, object] = {
 FIELDS: tuple[str, ...] = tuple(DEFAULTS)
 FOLLOWS: dict[str, str] = {"heads_kv": "heads_q", "seqlen_kv": "seqlen_q", "head_dim_v": "head_dim"}
 """Fields whose default is the value of another."""
+_NULL_IN_IDS = frozenset(
+    ("window_left", "window_right", "prefix_len", "document_lengths", "document_causal", "kv_lengths", "softcap",
+     "page_size")
+)  # fmt: skip
+"""Fields whose absence is part of a case's id. A field added since is part of it only where it has a value."""
 _SIZES = ("batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_kv", "head_dim", "head_dim_v")
 
 
@@ -203,16 +221,35 @@ def make_case(**given: object) -> Case:
     """
     problems = [f"unknown field {name!r}" for name in given if name not in DEFAULTS]
     fields = {**DEFAULTS, **{name: value for name, value in given.items() if name in DEFAULTS}}
-    problems += _wrong_choices(fields) + _wrong_numbers(fields)
+    problems += _too_large(fields) or _wrong_choices(fields) + _wrong_numbers(fields)
     if problems:
         raise CaseError(problems)
     for name, other in FOLLOWS.items():
         fields[name] = fields[other] if fields[name] is None else fields[name]
     _resolve(fields)
-    problems = _contradictions(fields)
+    case = Case(**fields)  # type: ignore[arg-type]  # checked above, one sentence for each field
+    if case.seqlen_q == case.seqlen_kv or not case.on_diagonal:
+        case = dataclasses.replace(case, alignment="top_left")  # the corners coincide, or nothing hangs on the diagonal
+    problems = _contradictions(case)
     if problems:
         raise CaseError(problems)
-    return Case(**fields)  # type: ignore[arg-type]  # checked above, one sentence for each field
+    return case
+
+
+def too_large(name: str, value: object) -> str | None:
+    """Why an integer of this field is beyond what attnbench counts with, or ``None``; a sentence."""
+    most = _MOST.get(name, LARGEST)
+    if _is_int(value) and value > most:  # type: ignore[operator]  # it is an integer
+        return f"{name} is larger than {most:,}, the most that attnbench counts with"
+    return None
+
+
+def _too_large(fields: Mapping[str, object]) -> list[str]:
+    problems = []
+    for name, value in fields.items():
+        items = value if isinstance(value, list | tuple) else (value,)
+        problems += [problem for item in items if (problem := too_large(name, item))][:1]
+    return problems
 
 
 def _is_int(value: object) -> bool:
@@ -220,10 +257,13 @@ def _is_int(value: object) -> bool:
 
 
 def _wrong_choices(fields: Mapping[str, object]) -> list[str]:
+    chosen = [(name, fields[name]) for name in CHOICES if name != "mask"]
+    mask = fields["mask"]
+    chosen += [("mask", name) for name in (mask_names(mask) if isinstance(mask, str) else (mask,))]
     problems = [
-        f"{name} = {fields[name]!r} is none of {', '.join(choices)}"
-        for name, choices in CHOICES.items()
-        if fields[name] not in choices
+        f"{name} = {value!r} is none of {', '.join(CHOICES[name])}"
+        for name, value in chosen
+        if value not in CHOICES[name]
     ]
     inputs = fields["inputs"]
     if not isinstance(inputs, str) or (inputs not in INPUT_FAMILIES and not inputs.startswith(FILE_INPUTS)):
@@ -239,99 +279,44 @@ def _wrong_numbers(fields: Mapping[str, object]) -> list[str]:
             continue
         if not _is_int(value) or value < 1:  # type: ignore[operator]
             problems.append(f"{name} = {value!r} is not a positive integer")
-    for name in ("window_left", "window_right", "prefix_len", "seed"):
-        value = fields[name]
-        if value is not None and (not _is_int(value) or value < 0):  # type: ignore[operator]
-            problems.append(f"{name} = {value!r} is not an integer >= 0")
+    if not _is_int(fields["seed"]) or fields["seed"] < 0:  # type: ignore[operator]
+        problems.append(f"seed = {fields['seed']!r} is not an integer >= 0")
     for name in ("softcap", "scale"):
         value = fields[name]
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
             problems.append(f"{name} = {value!r} is not a finite number > 0")
-    for name in ("document_lengths", "kv_lengths"):
-        value = fields[name]
-        if value is not None and not (isinstance(value, list | tuple) and value and all(_is_int(n) for n in value)):
-            problems.append(f"{name} = {value!r} is not a list of integers")
-    if not isinstance(fields["document_causal"], bool | None):
-        problems.append(f"document_causal = {fields['document_causal']!r} is not true or false")
+    given = [(parameter, fields[name]) for name, parameter in PARAMETERS.items() if fields[name] is not None]
+    problems += [problem for parameter, value in given if (problem := parameter.problem(value))]
     return problems
 
 
 def _resolve(fields: dict[str, object]) -> None:
     """Give every field of this problem its value, and ``None`` to those which the problem does not use."""
-    mask, batch = fields["mask"], fields["batch"]
-    seqlen_q, seqlen_kv = fields["seqlen_q"], fields["seqlen_kv"]
-    assert isinstance(batch, int)
-    assert isinstance(seqlen_q, int)
-    assert isinstance(seqlen_kv, int)
     if fields["scale"] is None:
         fields["scale"] = 1.0 / math.sqrt(fields["head_dim"])  # type: ignore[arg-type]
     fields["scale"] = float(fields["scale"])  # type: ignore[arg-type]
-    if mask == "sliding_window":
-        fields["window_left"] = 256 if fields["window_left"] is None else fields["window_left"]
-        fields["window_right"] = 0 if fields["window_right"] is None else fields["window_right"]
-    else:
-        fields["window_left"] = fields["window_right"] = None
-    if mask != "prefix_lm":
-        fields["prefix_len"] = None
-    elif fields["prefix_len"] is None:
-        fields["prefix_len"] = max(1, seqlen_kv // 4)
-    if mask == "document":
-        fields["document_lengths"] = tuple(fields["document_lengths"] or _packed(seqlen_q))  # type: ignore[arg-type]
-        fields["document_causal"] = bool(fields["document_causal"])
-    else:
-        fields["document_lengths"] = fields["document_causal"] = None
-    if mask == "key_padding":
-        fields["kv_lengths"] = tuple(fields["kv_lengths"] or _padded(batch, seqlen_kv))  # type: ignore[arg-type]
-    else:
-        fields["kv_lengths"] = None
     fields["softcap"] = float(fields["softcap"] or 50.0) if fields["score_mod"] == "softcap" else None  # type: ignore[arg-type]
     fields["page_size"] = (fields["page_size"] or 16) if fields["kv_cache"] == "paged" else None
-    diagonal = mask in ("causal", "sliding_window", "prefix_lm") or fields["score_mod"] in ("alibi", "relative_bias")
-    if seqlen_q == seqlen_kv or not diagonal:
-        fields["alignment"] = "top_left"  # the corners coincide, or nothing hangs on the diagonal
+    fields["mask"] = mask = canonical(str(fields["mask"]))
+    batch, seqlen_q, seqlen_kv = (fields[name] for name in ("batch", "seqlen_q", "seqlen_kv"))
+    used: dict[str, object] = dict.fromkeys(PARAMETERS)
+    for kind in kinds_of(mask):
+        defaults = {parameter.name: parameter.default for parameter in kind.parameters}
+        defaults |= kind.lengths(batch, seqlen_q, seqlen_kv)  # type: ignore[arg-type]  # positive integers by now
+        for name, default in defaults.items():
+            value = default if fields[name] is None else fields[name]
+            used[name] = tuple(value) if isinstance(value, list) else value
+    fields |= used
 
 
-def _packed(seqlen: int) -> tuple[int, ...]:
-    """Four documents of unlike lengths, about 1 : 2 : 3 : 4 (fewer where the sequence is shorter than that)."""
-    edges = sorted({0, seqlen // 10, 3 * seqlen // 10, 6 * seqlen // 10, seqlen})
-    return tuple(b - a for a, b in itertools.pairwise(edges))
-
-
-def _padded(batch: int, seqlen_kv: int) -> tuple[int, ...]:
-    """Real keys for each batch element: all of them for the first, down to half for the last; 3/4 for one alone."""
-    if batch == 1:
-        return (max(1, 3 * seqlen_kv // 4),)
-    return tuple(max(1, seqlen_kv - seqlen_kv * b // (2 * (batch - 1))) for b in range(batch))
-
-
-def _contradictions(fields: Mapping[str, object]) -> list[str]:
+def _contradictions(case: Case) -> list[str]:
     """What each field by itself allows but the fields together do not."""
-    case = Case(**fields)  # type: ignore[arg-type]
     problems: list[str] = []
     if case.heads_q % case.heads_kv:
         problems.append(f"heads_q = {case.heads_q} is not a multiple of heads_kv = {case.heads_kv}")
-    if case.mask == "document":
-        if case.seqlen_q != case.seqlen_kv:
-            problems.append(
-                f"mask = 'document' packs one sequence: seqlen_q = {case.seqlen_q} "
-                f"must equal seqlen_kv = {case.seqlen_kv}"
-            )
-        elif sum(case.document_lengths or ()) != case.seqlen_q or min(case.document_lengths or (0,)) < 1:
-            problems.append(
-                f"document_lengths = {list(case.document_lengths or ())} must be positive "
-                f"and sum to seqlen_q = {case.seqlen_q}"
-            )
-    if case.kv_lengths is not None and (
-        len(case.kv_lengths) != case.batch or min(case.kv_lengths) < 0 or max(case.kv_lengths) > case.seqlen_kv
-    ):
-        problems.append(
-            f"kv_lengths = {list(case.kv_lengths)} must be {case.batch} (batch) lengths "
-            f"of 0 to {case.seqlen_kv} (seqlen_kv)"
-        )
-    if case.prefix_len is not None and case.prefix_len > case.seqlen_kv:
-        problems.append(f"prefix_len = {case.prefix_len} is beyond seqlen_kv = {case.seqlen_kv}")
+    problems += [problem for kind in kinds_of(case.mask) for problem in kind.problems(case)]
     if case.dtype == "float8_e4m3fn" and case.mode != "forward":
         problems.append("dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'")
     if case.kv_cache == "paged" and (case.mode != "forward" or case.operator != "attention"):

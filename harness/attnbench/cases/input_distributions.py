@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.cases.masks import row_bounds
+from attnbench.cases.masks import row_runs
+from attnbench.cases.masks.visible import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +150,7 @@ def _with_targets(
 def _edges(head: Head, generator: np.random.Generator) -> NDArray[np.int64]:
     """For each query a key at an edge: the mask's last and first, those just beyond, a tile's, or any visible one."""
     case = head.case
-    low, high = row_bounds(case, head.batch_index)
+    low, high = _runs_in_turn(row_runs(case, head.batch_index))
     rows = np.arange(case.seqlen_q)
     tile_edge = generator.integers(0, case.seqlen_kv, case.seqlen_q) // TILE * TILE - generator.integers(
         0, 2, case.seqlen_q
@@ -163,12 +164,21 @@ def _edges(head: Head, generator: np.random.Generator) -> NDArray[np.int64]:
 def _each_in_turn(head: Head, generator: np.random.Generator) -> NDArray[np.int64]:
     """For each query another key: in even heads in order, as a causal mask shows them; in odd ones from anywhere on."""
     case = head.case
-    low, high = row_bounds(case, head.batch_index)
+    runs = row_runs(case, head.batch_index)
+    low, high = _runs_in_turn(runs)
     step = max(1, case.seqlen_kv // case.seqlen_q)
     start = int(generator.integers(case.seqlen_kv)) if head.index % 2 else 0
     in_turn = (np.arange(case.seqlen_q) * step + start) % case.seqlen_kv
-    visible = (in_turn >= low) & (in_turn < high)
+    visible = within(runs, in_turn[:, None])[:, 0]
     return np.where(visible, in_turn, _some_visible(case, low, high, generator))
+
+
+def _runs_in_turn(runs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First key and first beyond of one run of each query: its first, its second and so on, from query to query."""
+    rows = np.arange(len(runs))
+    count = (runs[:, :, 0] < runs[:, :, 1]).sum(1)
+    chosen = runs[rows, rows % np.maximum(count, 1)]
+    return chosen[:, 0], chosen[:, 1]
 
 
 def _some_visible(

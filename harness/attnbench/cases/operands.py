@@ -7,7 +7,6 @@ Values are made in float32 (float64 for float64 cases) and rounded to the case's
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from attnbench.cases.bias import RELATIVE_BUCKETS
 from attnbench.cases.case import FILE_INPUTS, CaseError
 from attnbench.cases.input_distributions import Head, values
 from attnbench.cases.sampling import upstream_rows
-from attnbench.cases.tensor_file import array_of
+from attnbench.cases.tensor_file import UNREADABLE, array_of, shape_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 # Part of the random stream's key: append, never reorder.
 _STREAMS = ("q", "k", "v", "dout", "w_q", "w_k", "w_v", "w_o", "relative_bias", "sinks")
+_FROM_FILE = ("q", "k", "v", "dout")
 
 
 def operand_shapes(case: Case) -> dict[str, tuple[int, ...]]:
@@ -90,7 +90,7 @@ def operand(case: Case, name: str, repetition: int = 0) -> NDArray[np.floating]:
 def _operand(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
     if name == "dout" and case.strides == "summed":
         return np.ones(shape, _host_dtype(case))
-    if case.inputs.startswith(FILE_INPUTS) and name in ("q", "k", "v", "dout"):
+    if case.inputs.startswith(FILE_INPUTS) and name in _FROM_FILE:
         return _from_file(case, name, shape, repetition)
     if name not in ("q", "k", "v", "dout") or case.operator == "multi_head_attention":
         return _parameter(case, name, shape, repetition)
@@ -150,13 +150,36 @@ def _parameter(case: Case, name: str, shape: tuple[int, ...], repetition: int) -
     return drawn.astype(_host_dtype(case), copy=False)
 
 
-def _from_file(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
-    path = Path(case.inputs.removeprefix(FILE_INPUTS))
+def file_problems(case: Case) -> list[str]:
+    """A sentence for each tensor that the case takes from a file which does not hold it; the values are not read."""
+    if not case.inputs.startswith(FILE_INPUTS):
+        return []
+    shapes = {name: shape for name, shape in operand_shapes(case).items() if name in _FROM_FILE}
+    return [problem for name, shape in shapes.items() if (problem := _file_problem(case, name, shape))]
+
+
+def _file_problem(case: Case, name: str, shape: tuple[int, ...]) -> str | None:
     try:
-        array = array_of(path, name).astype(_host_dtype(case), copy=False)
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise CaseError([f"inputs = {case.inputs!r}: no array {name!r} could be read: {error}"]) from error
-    if array.shape != shape:
-        raise CaseError([f"inputs = {case.inputs!r}: {name} has shape {array.shape}, the case says {shape}"])
+        found = shape_of(Path(case.inputs.removeprefix(FILE_INPUTS)), name)
+    except UNREADABLE as error:
+        return _unreadable(case, name, error)
+    if found != shape:
+        return f"inputs = {case.inputs!r}: {name} has shape {found}, the case says {shape}"
+    return None
+
+
+def _unreadable(case: Case, name: str, error: Exception) -> str:
+    said = error.args[0] if isinstance(error, KeyError) else error
+    return f"inputs = {case.inputs!r}: no array {name!r} could be read: {said}"
+
+
+def _from_file(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
+    problem = _file_problem(case, name, shape)
+    if problem:
+        raise CaseError([problem])
+    try:
+        array = array_of(Path(case.inputs.removeprefix(FILE_INPUTS)), name).astype(_host_dtype(case), copy=False)
+    except UNREADABLE as error:
+        raise CaseError([_unreadable(case, name, error)]) from error
     # Another repetition must have other values: turning the sign of V turns the sign of the output.
     return -array if name == "v" and repetition % 2 else array

@@ -8,6 +8,9 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.kind import around
+from attnbench.cases.masks.table import kinds_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -23,27 +26,19 @@ SPARSE_ROWS = 64
 def query_edges(case: Case) -> list[int]:
     """Queries at edges of tiles, of the sequence and of the mask."""
     last = case.seqlen_q - 1
-    marks = (case.prefix_len, case.seqlen_kv - case.diagonal_offset, -case.diagonal_offset, case.window_left)
-    edges = {*_TILE_EDGES, last - 1, last, last // 2, *_INDEX_EDGES, *_document_edges(case)}
-    edges |= {mark + step for mark in marks if mark is not None for step in (-1, 0, 1)}
+    edges = {*_TILE_EDGES, last - 1, last, last // 2, *_INDEX_EDGES}
+    edges |= {*around(case.seqlen_kv - case.diagonal_offset, -case.diagonal_offset)}
+    edges |= {row for kind in kinds_of(case.mask) for row in kind.query_edges(case)}
     return sorted(row for row in edges if 0 <= row <= last)
 
 
 def key_edges(case: Case) -> list[int]:
     """Keys at edges of tiles, of the sequence and of the mask."""
     last = case.seqlen_kv - 1
-    marks = (case.prefix_len, case.diagonal_offset, case.seqlen_q + case.diagonal_offset, *(case.kv_lengths or ()))
-    edges = {*_TILE_EDGES, last - 1, last, last // 64 * 64, last // 128 * 128, *_INDEX_EDGES, *_document_edges(case)}
-    edges |= {mark + step for mark in marks if mark is not None for step in (-1, 0, 1)}
+    edges = {*_TILE_EDGES, last - 1, last, last // 64 * 64, last // 128 * 128, *_INDEX_EDGES}
+    edges |= {*around(case.diagonal_offset, case.seqlen_q + case.diagonal_offset)}
+    edges |= {key for kind in kinds_of(case.mask) for key in kind.key_edges(case)}
     return sorted(key for key in edges if 0 <= key <= last)
-
-
-def _document_edges(case: Case) -> list[int]:
-    edges, end = [], 0
-    for length in case.document_lengths or ():
-        end += length
-        edges += [end - 1, end]
-    return edges
 
 
 def spread(total: int, count: int, edges: Iterable[int], generator: random.Random) -> tuple[int, ...] | None:

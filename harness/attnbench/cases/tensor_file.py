@@ -1,21 +1,35 @@
-"""Tensors of a user's own, out of ``.npz`` or ``.safetensors``."""
+"""Tensors of a user's own, out of ``.npz`` or ``.safetensors``. What a header says is believed as far as it fits."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
-from typing import TYPE_CHECKING, Any
+import os
+import stat
+import zipfile
+import zlib
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnbench.untrusted.json_text import parse_json
+from attnbench.untrusted.printable import shown
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    Shape = tuple[int, ...]
+
 SAFETENSORS = ".safetensors"
-_LARGEST_HEADER = 2**26
+UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
+"""What :func:`array_of` and :func:`shape_of` raise where there is no such array, each with a sentence."""
+
+_LARGEST_HEADER = 100_000_000  # as the format says
 _TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+_FLOATS = (np.float64, np.float32, np.float16)
 
 
 def array_of(path: Path, name: str) -> NDArray[np.generic]:
@@ -24,36 +38,97 @@ def array_of(path: Path, name: str) -> NDArray[np.generic]:
     Raises:
         OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile: when it cannot be had.
     """
-    if path.suffix == SAFETENSORS:
-        return _from_safetensors(path, name)
-    # The file is opened here: numpy leaves it open where the archive is broken.
+    with _opened(path) as file:
+        if path.suffix == SAFETENSORS:
+            return _from_safetensors(file, name)
+        with _npz_member(file, name) as (member, shape, dtype, in_columns):
+            data = member.read(math.prod(shape) * dtype.itemsize)
+            return np.frombuffer(data, dtype).reshape(shape, order="F" if in_columns else "C")
+
+
+def shape_of(path: Path, name: str) -> Shape:
+    """Its shape, without its values; raises as :func:`array_of`."""
+    with _opened(path) as file:
+        if path.suffix == SAFETENSORS:
+            return _safetensors_entry(file, name)[1]
+        with _npz_member(file, name) as (_, shape, _, _):
+            return shape
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file, within which whatever else its content makes libraries raise is a ``ValueError``."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no regular file")  # several processes read it, each from its beginning
     with path.open("rb") as file:
-        arrays = np.load(file, allow_pickle=False)
-        if isinstance(arrays, np.ndarray):
-            raise TypeError("it holds a single array without a name; numpy.savez writes several")
-        array: NDArray[np.generic] = arrays[name]
-        return array
+        try:
+            yield file
+        except (RuntimeError, MemoryError, OverflowError, SyntaxError, zlib.error) as error:
+            raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
 
 
-def _from_safetensors(path: Path, name: str) -> NDArray[np.generic]:
+@contextlib.contextmanager
+def _npz_member(file: IO[bytes], name: str) -> Iterator[tuple[IO[bytes], Shape, np.dtype[Any], bool]]:
+    """An array of an archive: a file at its values, their shape and type, and whether columns come first."""
+    if file.read(6) == b"\x93NUMPY":
+        raise TypeError("it holds a single array without a name; numpy.savez writes several")
+    with zipfile.ZipFile(file) as archive:
+        try:
+            about = archive.getinfo(f"{name}.npy")
+        except KeyError:
+            known = ", ".join(other.removesuffix(".npy") for other in archive.namelist())
+            raise KeyError(f"{name} is not among {shown(known)}") from None
+        with archive.open(about) as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, in_columns, dtype = read(member)
+            if dtype.newbyteorder("=") not in _FLOATS:
+                known = ", ".join(np.dtype(one).name for one in _FLOATS)
+                raise TypeError(f"{name} is of the dtype {shown(str(dtype))}, not one of {known}")
+            _require_sizes(name, shape, dtype, about.file_size - member.tell())
+            yield member, shape, dtype, in_columns
+
+
+def _require_sizes(name: str, shape: object, dtype: np.dtype[Any], size: int) -> None:
+    """Raise where a shape is none, or has other bytes than it says."""
+    if not isinstance(shape, tuple | list) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"{name} has the shape {shown(shape)}, which is none")
+    if math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{name} has other bytes than its shape says")
+
+
+def _from_safetensors(file: IO[bytes], name: str) -> NDArray[np.generic]:
     """The format is a length of 8 bytes, so many bytes of JSON, and the tensors' bytes, row-major, little-endian."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if not 2 <= size <= _LARGEST_HEADER:
-            raise ValueError("its header has no possible length: it is no safetensors file")
-        header: dict[str, Any] = json.loads(file.read(size))
-        if name not in header:
-            raise KeyError(f"{name} is not among {', '.join(n for n in header if n != '__metadata__')}")
-        said = header[name]
-        if said["dtype"] not in _TYPES:
-            raise TypeError(f"{name} is of the dtype {said['dtype']}, not one of {', '.join(_TYPES)}")
-        dtype = np.dtype(_TYPES[said["dtype"]]).newbyteorder("<")
-        begin, end = said["data_offsets"]
-        if end - begin != math.prod(said["shape"]) * dtype.itemsize:
-            raise ValueError(f"{name} has other bytes than its shape says")
-        file.seek(8 + size + begin)
-        array = np.frombuffer(file.read(end - begin), dtype).reshape(said["shape"])
-    if said["dtype"] == "BF16":  # the upper half of a float32
+    said, shape, dtype, begin = _safetensors_entry(file, name)
+    file.seek(begin)
+    array = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    if said == "BF16":  # the upper half of a float32
         widened: NDArray[np.generic] = (array.astype(np.uint32) << 16).view(np.float32)
         return widened
     return array
+
+
+def _safetensors_entry(file: IO[bytes], name: str) -> tuple[str, Shape, np.dtype[Any], int]:
+    """Type, shape, and the type and place of a tensor's bytes."""
+    whole = os.fstat(file.fileno()).st_size
+    size = int.from_bytes(file.read(8), "little")
+    if not 2 <= size <= min(_LARGEST_HEADER, whole - 8):
+        raise ValueError("its header has no possible length: it is no safetensors file")
+    header = parse_json(file.read(size).decode())
+    if not isinstance(header, dict):
+        raise TypeError("its header is no table of tensors")
+    if name not in header:
+        raise KeyError(f"{name} is not among {', '.join(n for n in header if n != '__metadata__')}")
+    entry = header[name]
+    said = entry.get("dtype") if isinstance(entry, dict) else None
+    if not isinstance(said, str) or said not in _TYPES:
+        raise TypeError(f"{name} is of the dtype {shown(said)}, not one of {', '.join(_TYPES)}")
+    offsets, shape = entry.get("data_offsets"), entry.get("shape")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(n) is int for n in offsets):
+        raise ValueError(f"{name} lies at {shown(offsets)}, which is no place")
+    begin, end = offsets
+    if not 0 <= begin <= end <= whole - 8 - size:
+        raise ValueError(f"{name} lies at {shown(offsets)}, beyond the {whole - 8 - size} bytes of values")
+    dtype = np.dtype(_TYPES[said]).newbyteorder("<")
+    _require_sizes(name, shape, dtype, end - begin)
+    return said, tuple(shape), dtype, 8 + size + begin

@@ -17,10 +17,12 @@ def print_view(view: View, form: Form) -> None:
     if form == "terminal":
         from rich.console import Console
 
+        from attnbench.views.terminal_table import terminal
+
         console = Console()
         if not console.is_terminal:
             console = Console(width=max(console.width, 160))
-        console.print(document.terminal(view))
+        console.print(terminal(view))
         return
     written = {"markdown": document.markdown, "csv": document.as_csv, "json": document.as_json}[form](view)
     sys.stdout.write(written if written.endswith("\n") else written + "\n")

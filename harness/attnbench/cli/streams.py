@@ -42,3 +42,8 @@ def secure_streams() -> None:
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(_Stderr()), encoding=encoding, errors="backslashreplace", line_buffering=True
     )
+
+
+def drop_stdout() -> None:
+    """Send what is still buffered for stdout nowhere, where nobody takes it: the flush at the end would fail, too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

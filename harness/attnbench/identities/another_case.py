@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from attnbench.cases.case import make_case
+from attnbench.cases.masks import batch_varies, row_runs
+from attnbench.cases.masks.table import instead_of, kinds_of
 from attnbench.identities.difference import difference, floor
 from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
 
@@ -33,8 +35,10 @@ class FirstTokensAlone(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """Where later keys are seen."""
-        if case.mask not in ("causal", "sliding_window", "prefix_lm"):
+        if not any(kind.causal for kind in kinds_of(case.mask)):
             return f"mask {case.mask!r} is not causal"
+        if not _divisible(case):
+            return "its first tokens are no case of their own"
         if case.seqlen_q != case.seqlen_kv:
             return "the lengths are unequal"
         return None if self._rows_that_stay(case) > 0 else "it is too short"
@@ -42,7 +46,7 @@ class FirstTokensAlone(Identity):
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """About two thirds of the sequence."""
         kept = _two_thirds(case)
-        other = _other(case, seqlen_q=kept, seqlen_kv=kept)
+        other = _other(case, seqlen_q=kept, seqlen_kv=kept, **_up_to(case, kept))
         return [Variant(case=other, inputs=_rows(inputs, slice(kept), ("q", "k", "v", "dout")))]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
@@ -57,9 +61,20 @@ class FirstTokensAlone(Identity):
 
     def _rows_that_stay(self, case: Case) -> int:
         kept = _two_thirds(case)
-        if case.prefix_len is not None and case.prefix_len > kept:
-            return 0
-        return kept - (case.window_right or 0)
+        # Bounds of causal masks move forwards: the rows that stay are the first ones.
+        ends = [row_runs(case, b)[:, :, 1].max(1) for b in range(case.batch if batch_varies(case) else 1)]
+        return min(kept, *(int((end <= kept).sum()) for end in ends))
+
+
+def _divisible(case: Case) -> bool:
+    return all(kind.divisible for kind in kinds_of(case.mask))
+
+
+def _up_to(case: Case, count: int) -> dict[str, Any]:
+    """The mask's parameters where only the first keys are left."""
+    prefix = None if case.prefix_len is None else min(case.prefix_len, count)
+    lengths = None if case.kv_lengths is None else [min(n, count) for n in case.kv_lengths]
+    return {"prefix_len": prefix, "kv_lengths": lengths}
 
 
 def _two_thirds(case: Case) -> int:
@@ -74,11 +89,11 @@ class LastQueriesAlone(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """Where the queries left out decide what the others see."""
-        if case.mask == "document":
-            return "its documents would be others"
+        if not _divisible(case):
+            return "its last queries are no case of their own"
         if case.seqlen_q < 3:
             return "there are fewer than three queries"
-        if _on_diagonal(case) and case.diagonal_offset != case.seqlen_kv - case.seqlen_q:
+        if case.on_diagonal and case.diagonal_offset != case.seqlen_kv - case.seqlen_q:
             return "the diagonal does not end in the last corner"
         return None
 
@@ -101,10 +116,6 @@ class LastQueriesAlone(Identity):
         return case.seqlen_q // 2 | 1
 
 
-def _on_diagonal(case: Case) -> bool:
-    return case.mask in ("causal", "sliding_window", "prefix_lm") or case.score_mod in ("alibi", "relative_bias")
-
-
 class KeysInTwoParts(Identity):
     """The keys in two parts, merged through their LSE, give the same output."""
 
@@ -112,9 +123,9 @@ class KeysInTwoParts(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """Where a part is no case of its own."""
-        if case.mask not in ("none", "key_padding", "causal"):
+        if not all(kind.splits for kind in kinds_of(case.mask)):
             return f"mask {case.mask!r} has no such parts"
-        if case.mask == "causal" and case.seqlen_q != case.seqlen_kv:
+        if case.on_diagonal and case.seqlen_q != case.seqlen_kv:
             return "the lengths are unequal"
         if case.score_mod not in ("none", "softcap"):
             return f"score_mod {case.score_mod!r} has no such parts"
@@ -209,17 +220,19 @@ class LastSequenceAlone(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """Where there is nothing to leave out."""
-        if case.batch == 1 and case.mask != "key_padding":
-            return "there is no other sequence, and no padding"
+        if case.batch == 1 and not _padding_can_go(case):
+            return "there is no other sequence, and no padding that can be left out"
         return None if _real_keys_of_last(case) else "its last sequence has no key"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """The last one, whose padding is longest by default."""
         last = {name: tensor[-1:] for name, tensor in inputs.items()}
-        if case.mask != "key_padding":
-            return [Variant(case=_other(case, batch=1), inputs=last)]
         count = _real_keys_of_last(case)
-        other = _other(case, batch=1, mask="none", kv_lengths=None, seqlen_kv=count)
+        if not _padding_can_go(case):
+            lengths = None if case.kv_lengths is None else [count]
+            return [Variant(case=_other(case, batch=1, kv_lengths=lengths), inputs=last)]
+        unpadded = {**_up_to(case, count), "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
+        other = _other(case, batch=1, seqlen_kv=count, **unpadded)
         return [Variant(case=other, inputs={**last, **_rows(last, slice(count), ("k", "v"))})]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
@@ -232,6 +245,12 @@ class LastSequenceAlone(Identity):
             one = difference(name, _in_its_place(tensor, whole), whole)
             found.append(one)
         return found
+
+
+def _padding_can_go(case: Case) -> bool:
+    """Whether there is padding, and fewer keys move neither the diagonal nor what the mask says of the others."""
+    moves = case.on_diagonal and case.alignment == "bottom_right"
+    return case.kv_lengths is not None and _divisible(case) and not moves
 
 
 def _real_keys_of_last(case: Case) -> int:

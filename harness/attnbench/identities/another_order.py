@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from attnbench.cases.masks import row_bounds
+from attnbench.cases.masks.table import kinds_of
+from attnbench.cases.masks.visible import any_visible
 from attnbench.identities.difference import difference
 from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _position_matters(case: Case) -> str | None:
-    if case.mask not in ("none", "key_padding"):
+    if any(kind.by_position for kind in kinds_of(case.mask)):
         return f"mask {case.mask!r} depends on positions"
     if case.score_mod in ("alibi", "relative_bias"):
         return f"score_mod {case.score_mod!r} depends on positions"
@@ -106,8 +107,7 @@ class ValuesOfOne(Identity):
         out = others[0]["out"]
         worst, where, seen = -1.0, (0, 0, 0), (0.0, 0.0)
         for batch_index in range(case.batch):
-            low, high = row_bounds(case, batch_index)
-            want = (high > low).astype(np.float64)
+            want = any_visible(case, batch_index).astype(np.float64)
             for head in range(case.heads_q):
                 apart = np.abs(out[batch_index, head].astype(np.float64) - want[:, None])
                 apart[np.isnan(apart)] = np.inf

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from attnbench.cases.masks import row_bounds
+from attnbench.cases.masks.visible import any_visible
 from attnbench.identities.difference import floor, row_norms
 from attnbench.identities.identity import Arrays, Finding, Identity, Needs
 
@@ -112,8 +112,8 @@ class ValueGradientsAddUp(_Sums):
     ) -> Finding:
         """Two rows of head_dim_v. The weights of a query may all be wrong by one factor."""
         dv = results["dv"][batch_index, key_head]
-        low, high = row_bounds(case, batch_index)
-        rows = [inputs["dout"][batch_index, h][high > low].astype(np.float64) for h in heads]
+        seeing = any_visible(case, batch_index)
+        rows = [inputs["dout"][batch_index, h][seeing].astype(np.float64) for h in heads]
         least = {"dv": floor("dv", results["dv"])}
         by_dout = sum(float(np.square(dout).sum()) for dout in rows)
         return _finding(

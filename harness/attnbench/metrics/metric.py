@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Unit = Literal[
-    "ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "%", "ratio", "count", "MHz", "index", "yes/no", "text"
-]  # fmt: skip
-Join = Literal["median", "max", "all", "any", "first", "union", "concatenate"]
+    from attnbench.units import Unit
+
+Join = Literal["median", "max", "all", "any", "first", "union", "concatenate", "at_worst", "derived"]
 """How a metric's values from several processes become one: their middle, the largest, whether all or any say yes, the
-first one there is, the distinct ones, or one behind the other."""
+first one there is, the distinct ones, one behind the other, that of the process in which ``worst_by`` is largest, or
+derived anew from the metrics that are joined."""
 Better = Literal["lower", "higher"]
 
 
@@ -36,6 +36,15 @@ class Metric:
     """Whether only ``ok`` cells carry it: a wrong kernel has no speed."""
     better: Better | None
     """Which direction is better; ``None`` where neither is."""
+    worst_by: str
+    """The metric that says which process is the worst one, where ``join`` is ``at_worst``; else empty."""
+    is_whole: bool
+    """Whether its values are whole numbers."""
+
+    @property
+    def is_per_sample(self) -> bool:
+        """Whether a process has a value for each sample; such metrics fill no column of a table of cells."""
+        return self.join == "concatenate"
 
 
 class Metrics(BaseModel):
@@ -61,9 +70,10 @@ def metric(
     join: Join = "first",
     only_ok: bool = False,
     better: Better | None = None,
+    worst_by: str = "",
 ) -> Any:
     """A field of :class:`Metrics`, absent (``None``) by default; the arguments are those of :class:`Metric`."""
-    about: dict[str, Any] = {"unit": unit, "join": join, "only_ok": only_ok, "better": better}
+    about: dict[str, Any] = {"unit": unit, "join": join, "only_ok": only_ok, "better": better, "worst_by": worst_by}
     return Field(None, title=title, description=description, json_schema_extra=about)
 
 
@@ -83,4 +93,5 @@ def metrics_of(record: type[BaseModel]) -> Iterator[Metric]:
         about: Any = field.json_schema_extra
         if isinstance(about, dict) and "join" in about:
             title, description = field.title or name, field.description or ""
-            yield Metric(name=name, title=title, description=description, stage=stages[name], **about)
+            whole = int in get_args(field.annotation)
+            yield Metric(name=name, title=title, description=description, stage=stages[name], is_whole=whole, **about)

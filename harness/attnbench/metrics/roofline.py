@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from attnbench.metrics.metric import Metrics, metric
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+POSSIBLE = {"cuda": 1.05, "cpu": 2.0}
+"""How far above the measured peak a rate may lie and still be believed. A matrix product comes near to a GPU's limit;
+on a CPU a library's product can leave half of the multiply-add units idle, so a good kernel may well be ahead of it."""
 
 
 class RooflineMetrics(Metrics, stage="model"):
@@ -13,20 +20,101 @@ class RooflineMetrics(Metrics, stage="model"):
     flops: int | None = metric("operations", "Operations of the case, counted over the visible pairs.", unit="flop")
     bytes: int | None = metric("least traffic", "Each tensor read or written once.", unit="bytes")
     tflops: float | None = metric(
-        "rate", "flops over time_median_ns.", unit="TFLOP/s", join="median", only_ok=True, better="higher"
+        "rate", "flops over time_median_ns.", unit="TFLOP/s", join="derived", only_ok=True, better="higher"
     )
     gbytes_per_s: float | None = metric(
-        "bandwidth", "bytes over time_median_ns.", unit="GB/s", join="median", only_ok=True, better="higher"
+        "bandwidth", "bytes over time_median_ns.", unit="GB/s", join="derived", only_ok=True, better="higher"
     )
     peak_tflops: float | None = metric(
         "peak rate", "Measured on this machine in this run, for this dtype.", unit="TFLOP/s"
     )
     peak_gbytes_per_s: float | None = metric("peak bandwidth", "Measured on this machine in this run.", unit="GB/s")
     percent_of_peak: float | None = metric(
-        "of peak", "tflops in percent of peak_tflops.", unit="%", join="median", only_ok=True, better="higher"
+        "of peak", "tflops in percent of peak_tflops.", unit="%", join="derived", only_ok=True, better="higher"
     )
     percent_of_roofline: float | None = metric(
-        "of roofline", "Roofline time over measured time, in percent.", unit="%", join="median", only_ok=True,
+        "of roofline", "Roofline time over measured time, in percent.", unit="%", join="derived", only_ok=True,
         better="higher",
     )  # fmt: skip
-    bound: Literal["compute", "memory"] | None = metric("bound", "Which roof is lower for this case.", unit="text")
+    bound: Literal["compute", "memory"] | None = metric(
+        "bound", "Which roof is lower for this case.", unit="text", join="derived"
+    )
+
+    @property
+    def intensity(self) -> float | None:
+        """Operations for each byte of the least traffic."""
+        return self.flops / self.bytes if self.flops is not None and self.bytes else None
+
+
+def roofline(
+    operations: int | None,
+    moved: int | None,
+    median_ns: float | None,
+    peak_tflops: float | None,
+    peak_gbytes_per_s: float | None,
+) -> RooflineMetrics:
+    """What follows from a case and its time; what cannot be derived for want of a time or of a peak is absent.
+
+    Args:
+        operations: operations of the case.
+        moved: its least traffic, bytes.
+        median_ns: time of one call.
+        peak_tflops: what the machine does at most in the dtype.
+        peak_gbytes_per_s: what its memory moves at most.
+    """
+    tflops = operations / median_ns / 1e3 if operations is not None and median_ns else None
+    bound: Literal["compute", "memory"] | None = None
+    least_ns = None
+    if operations is not None and moved is not None and peak_tflops and peak_gbytes_per_s:
+        compute_ns, memory_ns = operations / peak_tflops / 1e3, moved / peak_gbytes_per_s
+        bound = "compute" if compute_ns >= memory_ns else "memory"
+        least_ns = max(compute_ns, memory_ns)
+    return RooflineMetrics(
+        flops=_in_a_column(operations),
+        bytes=_in_a_column(moved),
+        tflops=tflops,
+        gbytes_per_s=moved / median_ns if moved is not None and median_ns else None,
+        peak_tflops=peak_tflops,
+        peak_gbytes_per_s=peak_gbytes_per_s,
+        percent_of_peak=100 * tflops / peak_tflops if tflops is not None and peak_tflops else None,
+        percent_of_roofline=100 * least_ns / median_ns if least_ns is not None and median_ns else None,
+        bound=bound,
+    )
+
+
+def _in_a_column(count: int | None) -> int | None:
+    """The count, where tables have room for it: a case that no machine could run may cost more."""
+    return count if count is not None and count < 2**63 else None
+
+
+def peak_of(dtype: str, tflops: Mapping[str, float], device: str) -> float | None:
+    """The rate of matrix products that a kernel in ``dtype`` is measured by; ``None`` where none was measured.
+
+    On a CPU numbers of 16 bits can always be made float32 on the way in. Where a library has no fast product of them
+    (that of float16 is often a hundred times slower), its float32 product is what the machine can do.
+    """
+    peak = tflops.get(dtype)
+    if device == "cpu" and dtype in {"float16", "bfloat16"}:
+        return max((one for one in (peak, tflops.get("float32")) if one), default=None)
+    return peak
+
+
+def impossible(model: RooflineMetrics, device: str, fastest_gbytes_per_s: float | None) -> str | None:
+    """Why a measured rate cannot be true, or ``None``.
+
+    Bytes are judged on CUDA only, where every sample finds the cache flushed: a warm one may honestly beat the memory.
+
+    Args:
+        model: the rates.
+        device: ``cpu`` or ``cuda``.
+        fastest_gbytes_per_s: the fastest that the device's memory was seen to be, reading or copying.
+    """
+    verdict = "measured on this machine: work was skipped, or not waited for"
+    percent, moved = model.percent_of_peak, model.gbytes_per_s
+    if percent is not None and percent > 100 * POSSIBLE[device]:
+        peak = f"{percent:.0f} % of the peak of {model.peak_tflops:.3g}"
+        return f"{model.tflops:.3g} TFLOP/s is {peak} that was {verdict}"
+    if device == "cuda" and moved and fastest_gbytes_per_s and moved > POSSIBLE[device] * fastest_gbytes_per_s:
+        share = 100 * moved / fastest_gbytes_per_s
+        return f"{moved:.4g} GB/s is {share:.0f} % of the {fastest_gbytes_per_s:.4g} that was {verdict}"
+    return None

@@ -7,6 +7,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.case import CHOICES
 from attnbench.registry.implementation import Implementation, attention
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 EVERYTHING: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "masks": CHOICES["mask"],
+    "mask_intersections": True,
     "operators": ("attention", "multi_head_attention"),
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
     "alignments": ("top_left", "bottom_right"),

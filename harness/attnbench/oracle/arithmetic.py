@@ -1,8 +1,12 @@
 """Attention written out once, carried out in two arithmetics.
 
-*Exact* is float64 throughout. *Honest* is what an ordinary unfused computation in the tested dtype does: matrix
-products accumulate in float32, and every tensor that such a computation stores is rounded to the dtype. The distance
-between the two on the same inputs is the yardstick for everybody else's error.
+*Exact* is float64 throughout. *Honest* is what an ordinary unfused computation in the tested dtype stores: every tensor
+is rounded to the dtype, an LSE to float32. The distance between the two on the same inputs is the yardstick for
+everybody else's error.
+
+Between two roundings honest computations add up in float64, too. In float32 a sum's errors depend on its order, which
+is the processor's and its library's: the yardstick would be another one on each machine. What those errors may be in
+whatever order follows from the float64 values (:func:`term_sizes`).
 
 There are two honest ways, and each has its own rounding errors: to scale the scores and divide by the softmax's sum, or
 to scale the queries and subtract the LSE, which is stored in float32, as every backward pass of a fused kernel does.
@@ -24,22 +28,22 @@ class Arithmetic:
     """How numbers are multiplied and stored."""
 
     dtype: str | None
-    """The dtype that stored tensors are rounded to; ``None`` is exact."""
+    """The dtype that stored tensors are rounded to, coarser than float64; ``None`` is exact."""
     through_lse: bool = False
     """Whether queries are scaled and weights are ``exp(score - LSE)``."""
-
-    def load(self, tensor: Tensor) -> Tensor:
-        """An input, which already has the dtype's values, in the type that this arithmetic computes in."""
-        return tensor.double() if self.dtype in (None, "float64") else tensor.float()
 
     def store(self, tensor: Tensor) -> Tensor:
         """Round as storing does."""
         import torch
 
-        if self.dtype in (None, "float64", "float32"):
+        if self.dtype is None:
             return tensor
         kept = "bfloat16" if self.dtype == "float8_e4m3fn" else self.dtype
-        return tensor.to(getattr(torch, kept)).to(tensor.dtype)
+        return tensor.to(getattr(torch, kept)).double()
+
+    def store_lse(self, lse: Tensor) -> Tensor:
+        """Round as storing an LSE does, which nobody keeps in 16 bits."""
+        return lse if self.dtype is None else lse.float().double()
 
     def weigh(self, weights: Tensor, total: Tensor) -> Tensor:
         """The softmax's weights as the factor of a matrix product, from ``exp(score - maximum)`` and their sum.
@@ -56,8 +60,6 @@ class Arithmetic:
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """A matrix product, stored."""
-        if self.dtype == "float64":  # nothing is coarser here: the other order of summation is the honest difference
-            return a.flip(-1) @ b.flip(-2)
         return self.store(a @ b)
 
 
@@ -66,7 +68,7 @@ EXACT = Arithmetic(None)
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
-    """Some query rows of one head, with all the keys that they may see. Tensors are in the arithmetic's type."""
+    """Some query rows of one head, with all the keys that they may see. Tensors are in float64."""
 
     q: Tensor  # (rows, head_dim)
     k: Tensor  # (seqlen_kv, head_dim)
@@ -92,13 +94,27 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """How large rounding errors of each row may be, in unit roundoffs of the accumulator; see :func:`term_sizes`."""
+    """Standard deviations of rounding errors of rows, in unit roundoffs of the accumulator; see :func:`term_sizes`."""
 
     out: Tensor  # (rows,)
-    lse: Tensor  # (rows,), standard deviations
+    lse: Tensor  # (rows,)
     dq: Tensor | None = None  # (rows,)
     dk: Tensor | None = None  # (keys,), this plane's part
     dv: Tensor | None = None  # (keys,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Intermediates:
+    """What a plane's attention goes through, in float64."""
+
+    raw: Tensor  # (rows, seqlen_kv), scores before cap, bias and mask
+    slope: Tensor | None  # (rows, seqlen_kv), the cap's
+    scores: Tensor  # (rows, seqlen_kv)
+    weights: Tensor  # (rows, seqlen_kv)
+    lse: Tensor  # (rows,)
+    out: Tensor  # (rows, head_dim_v)
+    upstream: Tensor | None = None  # (rows, seqlen_kv), the gradient of the weights
+    dscores: Tensor | None = None  # (rows, seqlen_kv)
 
 
 def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
@@ -113,7 +129,7 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         scores = arithmetic.matmul(arithmetic.store(plane.q * case.scale), plane.k.T)
     else:
         scores = arithmetic.store(arithmetic.matmul(plane.q, plane.k.T) * case.scale)
-    slope = None
+    raw, slope = scores, None
     if case.softcap is not None:
         capped = torch.tanh(scores / case.softcap)
         slope = 1 - capped * capped
@@ -130,15 +146,15 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     total = weights.sum(-1, keepdim=True)
     if plane.sink is not None:
         total = total + torch.exp(plane.sink - top)
-    lse = (top + torch.log(total)).squeeze(-1)
+    lse = arithmetic.store_lse((top + torch.log(total)).squeeze(-1))
     if arithmetic.through_lse and arithmetic.dtype != "float8_e4m3fn":
         weights = arithmetic.store(torch.exp(scores - torch.where(torch.isneginf(lse), 0.0, lse)[:, None]))
     else:
         weights = arithmetic.weigh(weights, torch.where(total == 0, 1.0, total))
     out = arithmetic.matmul(weights, plane.v)
     if plane.dout is None:
-        terms = term_sizes(case, plane, scores, weights, out) if arithmetic is EXACT else None
-        return Answer(out, lse, terms=terms)
+        met = Intermediates(raw, slope, scores, weights, lse, out)
+        return Answer(out, lse, terms=term_sizes(case, plane, met) if arithmetic is EXACT else None)
     upstream = arithmetic.matmul(plane.dout, plane.v.T)
     delta = (plane.dout * out).sum(-1, keepdim=True)
     dscores = weights * (upstream - delta)
@@ -146,7 +162,8 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         dscores = dscores * slope
     dscores = arithmetic.store(dscores)
     dq = arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale)
-    terms = term_sizes(case, plane, scores, weights, out, upstream) if arithmetic is EXACT else None
+    met = Intermediates(raw, slope, scores, weights, lse, out, upstream, dscores)
+    terms = term_sizes(case, plane, met) if arithmetic is EXACT else None
     if plane.keys is not None:
         dscores, weights = dscores[:, plane.keys], weights[:, plane.keys]
     return Answer(
@@ -159,51 +176,84 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     )
 
 
-def term_sizes(
-    case: Case, plane: Plane, scores: Tensor, weights: Tensor, out: Tensor, upstream: Tensor | None = None
-) -> Terms:
+def term_sizes(case: Case, plane: Plane, met: Intermediates) -> Terms:
     """How large the rounding errors of each row may be where they are no fraction of the row itself.
 
-    **Scores.** An error of a score is absolute, and the exponential makes it a relative one of the weight: with large
-    scores, rows in which two keys compete have errors far beyond all others'. A score is a sum of ``head_dim`` products
-    of random signs, whose accumulated error is about a unit roundoff of the product of the two vectors' norms, and it
-    is stored once. With E for that size, errors of the scores being independent, the first order of the softmax gives
+    A rounding is off by up to a unit roundoff of what it rounds, whose variance is a third of that squared.
 
-    - a weight's relative error the variance ``E_ij² (1 - 2 w_ij) + sum_k w_ik² E_ik²``,
-    - an output row's error the variance ``sum_j w_ij² E_ij² |v_j - out_i|²``,
-    - an LSE's error the variance ``sum_j w_ij² E_ij² / 3`` (rounding to nearest is off by a uniform error of up to half
-      the spacing, whose variance is a third of that squared). Of an LSE there is one number for each row, so that the
-      honest errors of few rows are luck; and whoever stores scores in 16 bits may do so after each of their steps.
+    **Sums.** A sum of n products is rounded n times, each time relative to a partial sum. Part of the products is their
+    mean, whose partial sums are at most the whole; the rest has random signs, so that in whatever order a partial sum's
+    square is at most that of all products together. Hence the variance ``n ((sum ab)² + sum a²b²) / 3`` for any order:
+    that of one accumulator, of lanes, of tiles, of a tree.
+
+    **Scores.** An error of a score is absolute, and the exponential makes it a relative one of the weight: with large
+    scores, rows in which two keys compete have errors far beyond all others'. With E² for the variance of a score's sum
+    and of the roundings of its steps, S² for that of storing it in 16 bits, the first order of the softmax gives
+
+    - an output row's error the variance ``sum_j w_ij² (E_ij² + S_ij²) |v_j - out_i|²``,
+    - an LSE's error the variance ``sum_j w_ij² (E_ij² + S_ij²)``; there is one number for each row, so that the honest
+      errors of few rows are luck, and whoever stores scores in 16 bits may do so after each of their steps,
+    - a weight's relative error in the backward pass the variance ``S_ij² (1 - 2 w_ij) + sum_k w_ik² S_ik²``, as in the
+      forward pass, and that of E_ij and of the LSE's own error, *added*. A fused backward pass computes scores anew and
+      subtracts an LSE that it was given. Its product of keys and queries may add up in another order than the forward
+      pass's of queries and keys did, as the processor's library has it; then the errors of both do not cancel, even
+      where a single key has all the weight. The LSE itself was stored, and may be turned into one of base 2.
 
     **Cancellation.** ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly
     zero, and what is computed is nothing but the rounding errors of both. ``upstream`` and ``delta`` are each stored
-    once, and each is a sum of ``head_dim_v`` products of random signs.
+    and each a sum of ``head_dim_v`` products. And the ``dscores`` of a row add up to zero, so that what is common to
+    all keys cancels in dQ.
     """
     import torch
 
-    stored = torch.finfo(getattr(torch, case.output_dtype)).eps
-    summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32).eps
-    norm_v = plane.v.norm(dim=-1)
-    of_storing = stored / summed * torch.where(weights == 0, 0.0, scores).abs()
-    of_products = case.scale * plane.q.norm(dim=-1, keepdim=True) * plane.k.norm(dim=-1)
+    coarser = _coarser(case)
+    weights, out = met.weights, met.out
+    of_storing = torch.where(weights == 0, 0.0, met.scores).square()
     steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
-    of_lse = (weights.square() * (steps * of_storing.square() + of_products.square()) / 3).sum(-1).sqrt()
-    of_scores = of_storing + of_products
-    moved = (weights * of_scores).square()  # (rows, keys)
+    products = plane.q.square() @ plane.k.square().T * case.scale**2
+    of_sums = _roundings(case, case.head_dim) * (met.raw.square() + products)
+    if met.slope is not None:
+        of_sums = of_sums * met.slope.square()
+    fresh = (of_sums + steps * of_storing) / 3
+    kept = (coarser**2 if coarser > 1 else 0.0) * of_storing / 3
+    of_lse = (weights.square() * (fresh + steps * kept)).sum(-1, keepdim=True)
+    moved = weights.square() * (fresh + kept)  # (rows, keys)
+    norm_v = plane.v.norm(dim=-1)
     distances = norm_v.square() - 2 * out @ plane.v.T + out.square().sum(-1, keepdim=True)
     of_out = (moved * distances.clamp_min(0)).sum(-1).sqrt()
-    if plane.dout is None or upstream is None:
-        return Terms(of_out, of_lse)
-    norm_dout = plane.dout.norm(dim=-1, keepdim=True)
+    if plane.dout is None or met.upstream is None or met.dscores is None:
+        return Terms(of_out, of_lse.squeeze(-1).sqrt())
+    stored_lse = 2 * torch.where(torch.isfinite(met.lse), met.lse, 0.0).square()[:, None] / 3
+    relative = fresh + kept * (1 - 2 * weights) + moved.sum(-1, keepdim=True) + stored_lse
     delta = (plane.dout * out).sum(-1, keepdim=True)
-    relative = (of_scores.square() * (1 - 2 * weights) + moved.sum(-1, keepdim=True)).clamp_min(0)  # squared
-    accumulated = norm_dout * (norm_v + out.norm(dim=-1, keepdim=True))
-    cancelled = (stored / summed * (upstream.abs() + delta.abs()) + accumulated).square()
-    of_delta = (moved * (upstream - delta).square()).sum(-1, keepdim=True)
-    squares = weights.square() * (cancelled + relative * (upstream - delta).square() + of_delta)
-    of_dv = weights.square() * relative * norm_dout.square()
-    dq = (squares @ plane.k.square().sum(-1)).sqrt() * case.scale
+    cancelling = met.upstream - delta
+    products = plane.dout.square() @ plane.v.square().T + plane.dout.square().mul(out.square()).sum(-1, keepdim=True)
+    accumulated = _roundings(case, case.head_dim_v) * (met.upstream.square() + delta.square() + products)
+    cancelled = ((coarser * (met.upstream.abs() + delta.abs())).square() + accumulated) / 3
+    of_delta = (moved * cancelling.square()).sum(-1, keepdim=True)
+    squares = weights.square() * (cancelled + relative * cancelling.square() + of_delta)
+    added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK
+    dq = ((squares + case.seqlen_kv * added) @ plane.k.square().sum(-1)).sqrt() * case.scale
+    squares = squares + case.seqlen_q * (case.heads_q // case.heads_kv) * added
+    of_dv = weights.square() * relative * plane.dout.square().sum(-1, keepdim=True)
     if plane.keys is not None:
         squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
-    return Terms(of_out, of_lse, dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())
+    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())
+
+
+def _coarser(case: Case) -> float:
+    """Unit roundoff of what is stored, in those of the accumulator."""
+    import torch
+
+    summed = torch.float64 if case.dtype == "float64" else torch.float32
+    return float(torch.finfo(getattr(torch, case.output_dtype)).eps / torch.finfo(summed).eps)
+
+
+def _roundings(case: Case, dim: int) -> int:
+    """Of a sum over a head's columns; behind projections both factors of its products are sums themselves.
+
+    The error of a projected vector is spread over its columns as the vector is, so that each of its roundings moves the
+    product no more than rounding every term would: once for the mean and once for the random part, of either factor.
+    """
+    return dim + (4 * case.embed_dim if case.operator == "multi_head_attention" else 0)

@@ -7,6 +7,9 @@ rounding term: one rounding of the result to its dtype, the growth of accumulate
 of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput.
 2019), and the rounding errors that are no fraction of the result: those of scores, which the exponential makes relative
 ones of the weights and absolute ones of the LSE, and those of the terms that cancel in dQ and dK.
+
+Honest computations store, and add up exactly. What sums get wrong depends on their order, which is the processor's; the
+rounding term has room for any.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 
 _HONEST_FACTOR = 2.0
 _UNLIKELY = math.log(1e6)
-"""One in a million judged LSEs may have larger rounding errors of scores than its budget allows for."""
+"""One in a million judged tensors may have larger rounding errors of scores than its budget allows for."""
 _ACCUMULATED = 2.0
 """Of the accumulated term: a product and an addition are rounded for each term of a sum."""
+_BOTH_ROUNDED = math.sqrt(2)
+"""In float64 the answer has rounding errors as large as those of what is judged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,36 +79,63 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
     return Error(rel, float(rows.max()), (*worst_row, int(difference[worst_row].abs().argmax())))
 
 
-def relative_size(answer: Tensor, norms: Tensor) -> Error:
-    """Norms of rows' errors, shape (..., rows), on the scales by which errors of the answer are measured."""
+def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> Error:
+    """Rounding errors of scores and of cancelling terms that a budget has room for, in unit roundoffs.
+
+    The honest computations show what it is to store a row in 16 bits, and a typical size beside them is enough. They
+    show nothing of the order of a sum, which is what counts in float32 and float64, and little of an LSE.
+
+    Args:
+        case: the problem.
+        name: of the tensor.
+        answer: its values.
+        deviations: standard deviations of rows' errors, see :func:`attnbench.oracle.arithmetic.term_sizes`.
+    """
+    if name == "lse" or case.output_dtype in ("float32", "float64"):
+        return likely_size(answer, deviations, per_value=name == "lse")
+    return _typical_size(answer, deviations)
+
+
+def _typical_size(answer: Tensor, deviations: Tensor) -> Error:
+    """Rows' errors, each of which is as large as a single rounding may make it: the root of three deviations."""
     whole, scale = _scales(answer)
+    norms = math.sqrt(3) * deviations
     rows = norms / scale
     return Error(
         float(norms.square().sum().sqrt()) / whole, float(rows.max()), _unravel(int(rows.argmax()), rows.shape)
     )
 
 
-def likely_size(answer: Tensor, deviations: Tensor) -> Error:
-    """What the rounding errors of an LSE hardly ever exceed, on the scales by which its errors are measured.
+def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error:
+    """What rounding errors of rows hardly ever exceed, on the scales by which errors of the answer are measured.
 
-    A sum of independent rounding errors is sub-Gaussian with its own variance. So one of n values exceeds
-    ``s sqrt(2 x + 2 ln 2n)``, and the sum of their squares ``sum s² + 2 sqrt(x sum s⁴) + 2 x max s²`` (Hsu, Kakade and
-    Zhang, "A tail inequality for quadratic forms of subgaussian random vectors", Electron. Commun. Probab. 17, 2012),
-    with a probability of exp(-x) at most.
+    They are sums of independent errors, and where few keys compete in few rows there are so few of them that honest
+    computations may be lucky. The squared norm of such a sum, of standard deviation s, exceeds
+    ``s² (1 + 2 sqrt(x) + 2 x)`` with a probability of exp(-x) at most, one number exceeds ``s sqrt(2 x + 2 ln 2)``, and
+    the squares of all rows together ``sum s² + 2 sqrt(x sum s⁴) + 2 x max s²`` (Hsu, Kakade and Zhang, "A tail
+    inequality for quadratic forms of subgaussian random vectors", Electron. Commun. Probab. 17, 2012).
 
     Args:
-        answer: the LSE, of any shape; infinite where a row sees no key.
-        deviations: standard deviations of its errors, of that shape.
+        answer: the tensor (..., rows, columns), or an LSE of any shape; infinite where a row sees no key.
+        deviations: standard deviations of rows' errors, shape (..., rows).
+        per_value: as in :func:`measure`.
     """
     import torch
 
-    relative = deviations / torch.where(torch.isfinite(answer), answer, 0.0).abs().clamp_min(1.0)
-    squares = relative.square()
+    if per_value:
+        relative = deviations / torch.where(torch.isfinite(answer), answer, 0.0).abs().clamp_min(1.0)
+        squares = relative.square()
+        whole = math.sqrt(squares.numel())
+        of_one = math.sqrt(2 * (_UNLIKELY + math.log(2 * squares.numel())))
+    else:
+        whole, scale = _scales(answer)
+        relative, squares = deviations / scale, deviations.square()
+        x = _UNLIKELY + math.log(squares.numel())
+        of_one = math.sqrt(1 + 2 * math.sqrt(x) + 2 * x)
     total = squares.sum() + 2 * (_UNLIKELY * squares.square().sum()).sqrt() + 2 * _UNLIKELY * squares.max()
-    of_one = math.sqrt(2 * (_UNLIKELY + math.log(2 * squares.numel())))
     worst = _unravel(int(relative.argmax()), relative.shape)
     # Halved: a budget takes twice the largest term of a row, whose size is typical there and not a bound.
-    return Error(math.sqrt(float(total) / squares.numel()), of_one * float(relative.max()) / 2, worst)
+    return Error(math.sqrt(float(total)) / whole, of_one * float(relative.max()) / 2, worst)
 
 
 def smallest_scale(answer: Tensor) -> float:
@@ -153,9 +185,10 @@ def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[f
     terms_rel, terms_max = (0.0, 0.0)
     if terms is not None:
         terms_rel, terms_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max
+    factor = _BOTH_ROUNDED if case.dtype == "float64" else 1.0
     return (
-        _HONEST_FACTOR * honest.rel + rounding + terms_rel,
-        _HONEST_FACTOR * honest.max + 2 * (rounding + terms_max),
+        _HONEST_FACTOR * honest.rel + factor * (rounding + terms_rel),
+        _HONEST_FACTOR * honest.max + factor * 2 * (rounding + terms_max),
     )
 
 

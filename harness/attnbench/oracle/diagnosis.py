@@ -10,6 +10,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.table import instead_of, kinds_of
 from attnbench.cases.sampling import group_pairs
 from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.budget import budget, measure
@@ -115,40 +116,17 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
     def other(**fields: object) -> Case:
         return dataclasses.replace(case, **fields)  # type: ignore[arg-type]
 
-    unequal = case.seqlen_q != case.seqlen_kv
-    if unequal and case.mask in ("causal", "sliding_window", "prefix_lm"):
+    kinds = kinds_of(case.mask)
+    if case.seqlen_q != case.seqlen_kv and any(kind.on_diagonal for kind in kinds):
         turned = "bottom_right" if case.alignment == "top_left" else "top_left"
         yield f"with alignment {turned}", other(alignment=turned)
-    if case.mask == "causal":
-        wide = {"mask": "sliding_window", "window_left": case.seqlen_kv}
-        yield "if a query does not see its own position", other(**wide, window_right=-1)
-        yield "if a query sees one key beyond its own position", other(**wide, window_right=1)
-    for name in ("window_left", "window_right", "prefix_len"):
-        value = getattr(case, name)
-        if value is not None:
-            yield f"with {name} = {value + 1} instead of {value}", other(**{name: value + 1})
-            yield f"with {name} = {value - 1} instead of {value}", other(**{name: value - 1})
-    if case.mask == "sliding_window":
-        yield (
-            "with left and right of the window exchanged",
-            other(window_left=case.window_right, window_right=case.window_left),
-        )
-    if case.kv_lengths is not None:
-        longer = tuple(min(n + 1, case.seqlen_kv) for n in case.kv_lengths)
-        yield "if one padded key is seen", other(kv_lengths=longer)
-        yield "if the last real key is not seen", other(kv_lengths=tuple(max(n - 1, 0) for n in case.kv_lengths))
-        for tile in TILES:
-            up = tuple(min(-(-n // tile) * tile, case.seqlen_kv) for n in case.kv_lengths)
-            if up not in (case.kv_lengths, longer):
-                yield f"if keys are seen up to the end of a tile of {tile}", other(kv_lengths=up)
-        yield "with all sequences as long as the first", other(kv_lengths=(case.kv_lengths[0],) * case.batch)
-    if case.mask == "document":
-        yield "with document_causal turned", other(document_causal=not case.document_causal)
-        yield "if documents see each other", other(mask="causal" if case.document_causal else "none")
-    if case.mask == "prefix_lm":
-        yield "with a causal mask, without the prefix", other(mask="causal")
-    if case.mask != "none":
-        yield f"without its mask ({case.mask})", other(mask="none")
+    for kind in kinds:
+        for sentence, fields in kind.misreadings(case):
+            mask = instead_of(case.mask, kind.name, str(fields.get("mask", kind.name)))
+            yield sentence, other(**{**fields, "mask": mask})
+    for kind in kinds:
+        if kind.name != "none":
+            yield f"without its mask ({kind.name})", other(mask=instead_of(case.mask, kind.name, "none"))
     if case.score_mod != "none":
         yield f"without {case.score_mod}", other(score_mod="none", softcap=None)
     for width in sorted({64, 128, 2 ** math.ceil(math.log2(case.head_dim)), case.head_dim_v} - {case.head_dim}):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.bias import score_bias
-from attnbench.cases.masks import row_bounds
+from attnbench.cases.masks import row_runs
 from attnbench.cases.operands import operand
 from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, Terms, attend
 
@@ -23,10 +23,10 @@ BLOCK_PAIRS = 2**22
 
 
 def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
-    """Input values as the tested implementation sees them: rounded to the case's dtype."""
+    """Input values as the tested implementation sees them, rounded to the case's dtype, in float64."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype))
+    return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype)).double()
 
 
 def sum_of(tensors: list[Tensor | None]) -> Tensor:
@@ -61,7 +61,7 @@ def one_head(
     keys = None if selection.keys is None else torch.tensor(selection.keys)
     if not selection.gradients_of_keys:
         keys = torch.empty(0, dtype=torch.int64)
-    low, high = row_bounds(case, batch_index)
+    runs = row_runs(case, batch_index)
     step = max(1, BLOCK_PAIRS // case.seqlen_kv)
     answers = []
     for start in range(0, len(wanted), step):
@@ -75,7 +75,7 @@ def one_head(
                     q=q[index],
                     k=k,
                     v=v,
-                    hidden=_hidden(case, low[block], high[block]),
+                    hidden=_hidden(case, runs[block]),
                     bias=_bias(case, arithmetic, head, block),
                     sink=float(operand(case, "sinks")[head]) if case.score_mod == "sink" else None,
                     dout=None if dout is None else dout[index],
@@ -113,13 +113,18 @@ def _terms(blocks: list[Terms]) -> Terms | None:
     )
 
 
-def _hidden(case: Case, low: NDArray[np.int64], high: NDArray[np.int64]) -> Tensor | None:
+def _hidden(case: Case, runs: NDArray[np.int64]) -> Tensor | None:
+    """Of rows whose runs are (rows, runs, 2), the keys outside of all runs: (rows, seqlen_kv)."""
     import torch
 
     if case.mask == "none":
         return None
     keys = torch.arange(case.seqlen_kv)
-    return (keys < torch.from_numpy(low)[:, None]) | (keys >= torch.from_numpy(high)[:, None])
+    low, high = torch.from_numpy(runs)[..., None].unbind(2)  # (rows, runs, 1) each
+    hidden = (keys < low[:, 0]) | (keys >= high[:, 0])
+    for further in range(1, runs.shape[1]):
+        hidden &= (keys < low[:, further]) | (keys >= high[:, further])
+    return hidden
 
 
 def _bias(case: Case, arithmetic: Arithmetic, head: int, rows: NDArray[np.int64]) -> Tensor | None:
@@ -127,4 +132,4 @@ def _bias(case: Case, arithmetic: Arithmetic, head: int, rows: NDArray[np.int64]
 
     table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
     bias = score_bias(case, head, rows, np.arange(case.seqlen_kv), table)
-    return None if bias is None else arithmetic.store(arithmetic.load(torch.from_numpy(bias)))
+    return None if bias is None else arithmetic.store(torch.from_numpy(bias).double())

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench.cases.masks import row_bounds
+from attnbench.cases.masks import row_runs
+from attnbench.cases.masks.visible import within
 from attnbench.cases.operands import operand_head
 from attnbench.oracle.arithmetic import EXACT
 from attnbench.oracle.heads import one_head, rounded
@@ -53,9 +54,7 @@ def write_inside(case: Case, batch_index: int, path: Path) -> dict[str, Any]:
     seqlen_q), the key with the largest weight, -1 for a row that sees none.
     """
     whole_selection(case)
-    low, high = row_bounds(case, batch_index)
-    keys = np.arange(case.seqlen_kv)
-    visible = (keys >= low[:, None]) & (keys < high[:, None])
+    visible = within(row_runs(case, batch_index), np.arange(case.seqlen_kv))
     weights, entropies, tops = [], [], []
     heads = list(range(min(case.heads_q, MOST_HEADS)))
     for head in heads:
@@ -84,8 +83,8 @@ def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
     import torch
 
     key_head = head // (case.heads_q // case.heads_kv)
-    q = EXACT.load(rounded(case, operand_head(case, "q", batch_index, head)))
-    k = EXACT.load(rounded(case, operand_head(case, "k", batch_index, key_head)))
+    q = rounded(case, operand_head(case, "q", batch_index, head)).double()
+    k = rounded(case, operand_head(case, "k", batch_index, key_head)).double()
     identity = torch.eye(case.seqlen_kv, dtype=torch.float64)
     everything = Selection(((batch_index, key_head),), None, gradients_of_keys=False)
     return one_head(case, EXACT, (batch_index, head), everything, q, k, identity, None).out

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.sign_flips import value_signs
 from attnbench.oracle.arithmetic import EXACT, Arithmetic
-from attnbench.oracle.budget import Error, budget, likely_size, measure, relative_size
+from attnbench.oracle.budget import Error, budget, measure, size_of_terms
 from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests
 
@@ -59,12 +59,12 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
     """Compute the answer, and what honest computations get wrong on the same inputs."""
     answers = reference(case, selection, repetition, EXACT)
     terms: dict[str, Error] = {
-        name: relative_size(answers[name], answers.pop(f"{name}_terms"))
-        for name in ("out", "dq", "dk", "dv")
+        name: size_of_terms(case, name, answers[name], answers.pop(f"{name}_terms"))
+        for name in ("out", "lse", "dq", "dk", "dv")
         if name in answers
     }
-    if "lse" in answers:
-        terms["lse"] = likely_size(answers["lse"], answers.pop("lse_terms"))
+    if case.dtype == "float64":  # stored as it was added up: rounding is all that is left
+        return Truth(answers, {name: Error(0.0, 0.0, ()) for name in answers}, terms)
     honest: dict[str, Error] = {}
     for through_lse in (False, True):
         computed = reference(case, selection, repetition, Arithmetic(case.dtype, through_lse))

@@ -26,21 +26,21 @@ def multi_head_reference(
     """
     import torch
 
-    load, matmul = arithmetic.load, arithmetic.matmul
-    w_q, w_k, w_v, w_o = (load(rounded(case, operand(case, name))) for name in ("w_q", "w_k", "w_v", "w_o"))
+    matmul = arithmetic.matmul
+    w_q, w_k, w_v, w_o = (rounded(case, operand(case, name)) for name in ("w_q", "w_k", "w_v", "w_o"))
     inputs = {name: rounded(case, operand(case, name, repetition)) for name in ("q", "k", "v")}
     upstream = rounded(case, operand(case, "dout", repetition)) if case.needs_gradients else None
     size = case.heads_q // case.heads_kv
     names = ("out", "dq", "dk", "dv", "out_terms", "dq_terms", "dk_terms", "dv_terms")
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
     for batch_index, _ in selection.groups:
-        x_q, x_k, x_v = (load(inputs[name][batch_index]) for name in ("q", "k", "v"))
+        x_q, x_k, x_v = (inputs[name][batch_index] for name in ("q", "k", "v"))
         q = _heads(matmul(x_q, w_q), case.heads_q)
         k = _heads(matmul(x_k, w_k), case.heads_kv)
         v = _heads(matmul(x_v, w_v), case.heads_kv)
         dconcat = None
         if upstream is not None:
-            dconcat = _heads(matmul(load(upstream[batch_index]), w_o.T), case.heads_q)
+            dconcat = _heads(matmul(upstream[batch_index], w_o.T), case.heads_q)
         heads: list[Answer] = [
             one_head(
                 case,
@@ -74,7 +74,7 @@ def multi_head_reference(
             if terms:
                 parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
                 parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
-    return {name: torch.stack(tensors).double() for name, tensors in parts.items() if tensors}
+    return {name: torch.stack(tensors) for name, tensors in parts.items() if tensors}
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

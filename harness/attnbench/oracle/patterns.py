@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.cases.masks import row_bounds
+import numpy as np
+
+from attnbench.cases.masks import row_runs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,11 +132,11 @@ def _rows(case: Case, noun: str, wrong: list[int], everything: list[int], *, of_
     if not any(n <= wrong[-1] for n in rest):
         return f"{noun}s <= {wrong[-1]} are"
     if not of_keys:
-        low, high = row_bounds(case, 0)
-        empty = {n for n in everything if low[n] == high[n]}
+        seen = (row_runs(case, 0) @ np.array([-1, 1])).sum(1)
+        empty = {n for n in everything if seen[n] == 0}
         if empty and set(wrong) == empty:
             return "rows that see no key are"
-        whole = {n for n in everything if low[n] == 0 and high[n] == case.seqlen_kv}
+        whole = {n for n in everything if seen[n] == case.seqlen_kv}
         if whole and not whole & set(wrong):
             return f"rows whose mask ends among the keys are ({len(wrong)} of {len(everything)})"
     return f"{len(wrong)} of {len(everything)} {noun}s, from {wrong[0]} to {wrong[-1]}, are"

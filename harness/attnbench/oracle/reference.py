@@ -44,14 +44,14 @@ def reference(
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
     size = case.heads_q // case.heads_kv
     for batch_index, kv_head in selection.groups:
-        k = arithmetic.load(rounded(case, operand_head(source, "k", batch_index, kv_head, repetition)))
-        v = arithmetic.load(rounded(case, operand_head(source, "v", batch_index, kv_head, repetition)))
+        k = rounded(case, operand_head(source, "k", batch_index, kv_head, repetition))
+        v = rounded(case, operand_head(source, "v", batch_index, kv_head, repetition))
         group: list[Answer] = []
         for head in range(kv_head * size, (kv_head + 1) * size):
-            q = arithmetic.load(rounded(case, operand_head(source, "q", batch_index, head, repetition)))
+            q = rounded(case, operand_head(source, "q", batch_index, head, repetition))
             dout = None
             if case.needs_gradients:
-                dout = arithmetic.load(rounded(case, operand_head(source, "dout", batch_index, head, repetition)))
+                dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))
             group.append(one_head(case, arithmetic, (batch_index, head), selection, q, k, v, dout))
         parts["out"] += [answer.out for answer in group]
         parts["lse"] += [answer.lse for answer in group]
@@ -67,4 +67,4 @@ def reference(
             if terms:
                 parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
                 parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
-    return {name: torch.stack(tensors).double() for name, tensors in parts.items() if tensors}
+    return {name: torch.stack(tensors) for name, tensors in parts.items() if tensors}

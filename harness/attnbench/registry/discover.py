@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench.errors import UsageError
 from attnbench.registry.implementation import Declaration, DeclarationError, Implementation
+from attnbench.registry.sources import hash_of_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,6 +63,8 @@ class Found:
     source_hash: str | None
     unavailable: str | None
     """Why it cannot run on this machine, or ``None``."""
+    files: tuple[str, ...] = ()
+    """Of a plug-in: what ``source_hash`` is the hash of."""
 
 
 def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list[Found]:
@@ -176,10 +179,13 @@ def implementations_of(module: ModuleType) -> list[Implementation]:
     return list(unique.values())
 
 
-def describe(origin: Origin, module: ModuleType) -> list[Found]:
-    """The implementations that an imported module declares."""
+def describe(origin: Origin, module: ModuleType, read: Iterable[str] = ()) -> list[Found]:
+    """The implementations that an imported module declares; of a plug-in, with the files read meanwhile."""
     attribute = origin.target.partition(":")[2] if origin.kind == "entry_point" else ""
-    source_hash = hash_of_source(module.__file__)
+    files: tuple[str, ...] = ()
+    if origin.kind != "module":
+        files = tuple(sorted({*read, *map(str, _sources(module.__file__))}))
+    source_hash = hash_of_files(files) or hash_of_source(module.__file__)
     return [
         Found(
             name=one.declaration.name,
@@ -188,6 +194,7 @@ def describe(origin: Origin, module: ModuleType) -> list[Found]:
             version=_version(origin),
             source_hash=source_hash,
             unavailable=_unavailable(one),
+            files=files,
         )
         for one in implementations_of(module)
         if not attribute or one is getattr(module, attribute, None)
@@ -196,11 +203,15 @@ def describe(origin: Origin, module: ModuleType) -> list[Found]:
 
 def hash_of_source(file: str | None) -> str | None:
     """SHA-256 of a module's source, or of all sources of a package; twelve digits."""
+    sources = _sources(file)
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12] if sources else None
+
+
+def _sources(file: str | None) -> list[Path]:
     if file is None:
-        return None
-    path = Path(file)
-    sources = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+        return []
+    path = Path(file).resolve()
+    return sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
 
 
 def _version(origin: Origin) -> str | None:
@@ -299,7 +310,8 @@ def from_json(values: Mapping[str, Any]) -> Found:
     if values["declaration"] is not None:
         said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["declaration"].items()}
         declaration = Declaration(**said)
-    return Found(**{**values, "origin": Origin(**values["origin"]), "declaration": declaration})
+    files = tuple(values.get("files", ()))
+    return Found(**{**values, "origin": Origin(**values["origin"]), "declaration": declaration, "files": files})
 
 
 __all__ = [

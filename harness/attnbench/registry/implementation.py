@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attnbench.cases.case import CHOICES
+from attnbench.cases.masks.table import canonical, mask_names
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Declaration:
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     masks: tuple[str, ...]
+    mask_intersections: bool
+    """Whether any of the declared kinds of masks may be joined by `` & ``."""
     modes: tuple[str, ...]
     operators: tuple[str, ...]
     score_mods: tuple[str, ...]
@@ -79,29 +82,30 @@ class Declaration:
             (case.operator, self.operators, "operator"),
             (case.mode, self.modes, "mode"),
             (case.dtype, self.dtypes, "dtype"),
-            (case.mask, self.masks, "mask"),
             (case.score_mod, self.score_mods, "score_mod"),
             (case.kv_cache, self.kv_caches, "kv_cache"),
             (case.strides, self.strides, "strides"),
         ):
             if wanted not in said:
                 return f"{noun} {wanted!r} is not declared (only {', '.join(said)})"
+        if not self._takes_mask(case):
+            also = "; nor is mask_intersections" if len(case.mask_kinds) > 1 and not self.mask_intersections else ""
+            return f"mask {case.mask!r} is not declared (only {', '.join(self.masks)}{also})"
         if case.heads_q != case.heads_kv and not self.gqa:
             return f"heads_kv = {case.heads_kv} != heads_q = {case.heads_q}, and gqa is not declared"
         if case.head_dim_v != case.head_dim and not self.unequal_head_dims:
             return (
                 f"head_dim_v = {case.head_dim_v} != head_dim = {case.head_dim}, and unequal_head_dims is not declared"
             )
-        on_diagonal = case.mask in ("causal", "sliding_window", "prefix_lm") or case.score_mod in (
-            "alibi",
-            "relative_bias",
-        )
-        if on_diagonal and case.seqlen_q != case.seqlen_kv and case.alignment not in self.alignments:
+        if case.on_diagonal and case.seqlen_q != case.seqlen_kv and case.alignment not in self.alignments:
             said_so = f"only {', '.join(self.alignments)}" if self.alignments else "none is"
             return f"alignment {case.alignment!r} at seqlen_q != seqlen_kv is not declared ({said_so})"
         if self.layout == "packed" and case.seqlen_q != case.seqlen_kv:
             return "layout 'packed' has one list of tokens for queries and keys: the lengths must be equal"
         return None
+
+    def _takes_mask(self, case: Case) -> bool:
+        return case.mask in self.masks or (self.mask_intersections and {*case.mask_kinds} <= {*self.masks})
 
 
 class Implementation:
@@ -172,6 +176,7 @@ def attention(
     device: str | Sequence[str] = "cpu",
     dtypes: Sequence[str] = ("float32",),
     masks: Sequence[str] = ("none",),
+    mask_intersections: bool = False,
     modes: Sequence[str] = ("forward",),
     operators: Sequence[str] = ("attention", "multi_head_attention"),
     score_mods: Sequence[str] = ("none",),
@@ -204,7 +209,8 @@ def attention(
             summary=(inspect.getdoc(call) or "").partition("\n")[0],
             devices=(device,) if isinstance(device, str) else tuple(device),
             dtypes=tuple(dtypes),
-            masks=tuple(masks),
+            masks=tuple(canonical(mask) for mask in masks),
+            mask_intersections=mask_intersections,
             modes=tuple(modes),
             operators=tuple(operators),
             score_mods=tuple(score_mods),
@@ -237,7 +243,7 @@ def _check(said: Declaration, call: Callable[..., Any]) -> None:
         ("device", said.devices, _DEVICES),
         ("agreement_only", said.agreement_only, _DEVICES),
         ("dtypes", said.dtypes, CHOICES["dtype"]),
-        ("masks", said.masks, CHOICES["mask"]),
+        ("masks", [name for mask in said.masks for name in mask_names(mask)], CHOICES["mask"]),
         ("modes", said.modes, CHOICES["mode"]),
         ("operators", said.operators, CHOICES["operator"]),
         ("score_mods", said.score_mods, CHOICES["score_mod"]),

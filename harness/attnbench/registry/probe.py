@@ -9,6 +9,7 @@ from typing import cast
 
 from attnbench.registry.discover import Origin, describe, load_module, to_json
 from attnbench.registry.implementation import DeclarationError
+from attnbench.registry.sources import files_read
 
 
 def main() -> None:
@@ -18,7 +19,9 @@ def main() -> None:
     origin = Origin(cast("object", kind), target)  # type: ignore[arg-type]  # written by discover
     answer: dict[str, object]
     try:
-        answer = {"found": [to_json(one) for one in describe(origin, load_module(origin))]}
+        with files_read() as read:
+            module = load_module(origin)
+        answer = {"found": [to_json(one) for one in describe(origin, module, read)]}
     except DeclarationError as error:
         answer = {"declaration_error": str(error)}
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
@@ -13,6 +12,8 @@ from attnbench.errors import UsageError
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.runner.repro import repro_command
 from attnbench.sweep.expand import expand
+from attnbench.untrusted.pattern import PatternError, found_in, pattern_mistake
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.registry.discover import Found
     from attnbench.sweep.model import Scenario
+
+
+MOST_CELLS = 200_000
+"""Weeks of measuring."""
 
 
 class PlanError(UsageError):
@@ -58,17 +63,21 @@ class Selectors:
 
     def chooses(self, name: str) -> bool:
         """Whether an implementation of this name is chosen."""
-        included = not self.include or any(re.search(pattern, name) for pattern in self.include)
-        return included and not any(re.search(pattern, name) for pattern in self.exclude)
+        included = not self.include or any(found_in(pattern, name) for pattern in self.include)
+        return included and not any(found_in(pattern, name) for pattern in self.exclude)
 
-    def mistakes(self) -> list[str]:
-        """A sentence for each expression that is none."""
+    def mistakes(self, names: Sequence[str]) -> list[str]:
+        """A sentence for each expression that is none, or that cannot be looked for in these names."""
         problems = []
         for pattern in (*self.include, *self.exclude):
+            if reason := pattern_mistake(pattern):
+                problems.append(f"{shown(pattern)} is not a regular expression: {reason}")
+                continue
             try:
-                re.compile(pattern)
-            except re.error as error:
-                problems.append(f"{pattern!r} is not a regular expression: {error}")
+                for name in names:
+                    found_in(pattern, name)
+            except PatternError as error:
+                problems.append(f"{shown(pattern)}: {error}")
         return problems
 
 
@@ -76,16 +85,16 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
     """The implementations that both the scenario and the command line choose.
 
     Raises:
-        PlanError: when an expression is malformed, or one of the command line's matches nothing.
+        PlanError: when an expression is malformed or takes too long, or one of the command line's matches nothing.
     """
-    problems = line.mistakes()
+    names = [one.name for one in found]
+    of_scenario = Selectors(include=tuple(scenario.implementations), exclude=tuple(scenario.exclude_implementations))
+    problems = [*line.mistakes(names), *of_scenario.mistakes(names)]
     if problems:
         raise PlanError("; ".join(problems))
-    names = [one.name for one in found]
     for pattern in line.include:
-        if not any(re.search(pattern, name) for name in names):
-            raise PlanError(f"no implementation matches {pattern!r}; there are: {', '.join(names)}")
-    of_scenario = Selectors(include=tuple(scenario.implementations), exclude=tuple(scenario.exclude_implementations))
+        if not any(found_in(pattern, name) for name in names):
+            raise PlanError(f"no implementation matches {shown(pattern)}; there are: {', '.join(names)}")
     # A plug-in that was named on the command line is wanted, whatever the scenario's own list says.
     chosen = [
         one for one in found if line.chooses(one.name) and (of_scenario.chooses(one.name) or one.origin.kind == "file")
@@ -105,7 +114,23 @@ def plan(
     seed: int,
     memory_bytes: int,
 ) -> list[Cell]:
-    """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed."""
+    """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed.
+
+    Raises:
+        PlanError: when there are more of them than anybody can have meant.
+    """
+    kept = [
+        (planned, one, device)
+        for device in devices
+        for planned in expand(scenario, overrides)
+        for one in found
+        if scenario.excluded(planned.case, device=device, implementation=one.name) is None
+    ]
+    if len(kept) * replicates > MOST_CELLS:
+        raise PlanError(
+            f"the plan has {len(kept) * replicates:,} cells, and {MOST_CELLS:,} are the most: "
+            "fewer values on the axes, implementations (-i), devices or replicates"
+        )
     cells = []
     for replicate in range(replicates):
         order = [
@@ -117,10 +142,7 @@ def plan(
                 replicate=replicate,
                 preset_outcome=_preset_outcome(planned.case, one, device, memory_bytes),
             )
-            for device in devices
-            for planned in expand(scenario, overrides)
-            for one in found
-            if scenario.excluded(planned.case, device=device, implementation=one.name) is None
+            for planned, one, device in kept
         ]
         random.Random(f"{seed}/{replicate}").shuffle(order)
         cells += order

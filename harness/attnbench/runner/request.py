@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.operands import file_problems
 from attnbench.machine.pinning import worker_environment
 from attnbench.registry.discover import find
 from attnbench.runner.cell import CellLimits
@@ -80,7 +81,7 @@ def plan_request(request: Request, found: Sequence[Found] | None = None) -> list
         found: the implementations that it chooses, where another interpreter has found them.
 
     Raises:
-        PlanError: when there is none.
+        PlanError: when there is none, or a file does not hold the tensors that a case takes from it.
     """
     overrides = dict(request.overrides)
     if request.seed and "seed" not in overrides:
@@ -101,6 +102,9 @@ def plan_request(request: Request, found: Sequence[Found] | None = None) -> list
         cells = [cell for cell in cells if f"{cell.case.case_id} {cell.found.name} {cell.device}" in named]
         if not cells:
             raise PlanError("none of the cells that were asked for by name is in the scenario")
+    for case in {cell.case.case_id: cell.case for cell in cells}.values():
+        if problems := file_problems(case):
+            raise PlanError("; ".join(problems))
     return cells
 
 

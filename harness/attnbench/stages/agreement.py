@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from attnbench.metrics.metric import Metrics, metric
@@ -44,7 +45,24 @@ def _ratio(tensor: str) -> Any:
 
 
 def _worst(tensor: str) -> Any:
-    return metric(f"{tensor} worst at", f"Index (batch, head, row, column) of {tensor}'s worst error.", unit="index")
+    return metric(
+        f"{tensor} worst at",
+        f"Index (batch, head, row, column) of {tensor}'s worst error.",
+        unit="index",
+        join="at_worst",
+        worst_by=f"{tensor}_error_ratio",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorError:
+    """How far one tensor is from the oracle's answer."""
+
+    tensor: str
+    ratio: float
+    """Error over budget; above 1 is wrong."""
+    worst: tuple[int, ...] | None
+    """Where: (batch, head, row, column)."""
 
 
 class AgreementMetrics(Metrics, stage="agreement"):
@@ -77,3 +95,17 @@ class AgreementMetrics(Metrics, stage="agreement"):
     dv_error_worst: tuple[int, ...] | None = _worst("dv")
     rows_checked: int | None = metric("rows checked", "Rows of the output that were judged.", unit="count", join="max")
     rows_total: int | None = metric("rows", "Rows that the output has.", unit="count")
+
+    @property
+    def errors(self) -> tuple[TensorError, ...]:
+        """The error of each tensor that was judged."""
+        return tuple(
+            TensorError(tensor=tensor, ratio=ratio, worst=getattr(self, f"{tensor}_error_worst"))
+            for tensor in JUDGED_TENSORS
+            if (ratio := getattr(self, f"{tensor}_error_ratio")) is not None
+        )
+
+    @property
+    def error_ratio(self) -> float | None:
+        """The worst error / budget of all tensors."""
+        return max((error.ratio for error in self.errors), default=None)

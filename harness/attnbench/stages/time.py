@@ -15,11 +15,13 @@ class TimeMetrics(Metrics, stage="time"):
         "median", "Median time of one call.", unit="ns", join="median", only_ok=True, better="lower"
     )
     time_ci_low_ns: float | None = metric(
-        "95 % from", "Lower end of the 95 % confidence interval of the median (binomial).", unit="ns", only_ok=True
-    )
+        "95 % from", "Lower end of the 95 % confidence interval of the median (binomial).", unit="ns", join="derived",
+        only_ok=True,
+    )  # fmt: skip
     time_ci_high_ns: float | None = metric(
-        "95 % to", "Upper end of the 95 % confidence interval of the median (binomial).", unit="ns", only_ok=True
-    )
+        "95 % to", "Upper end of the 95 % confidence interval of the median (binomial).", unit="ns", join="derived",
+        only_ok=True,
+    )  # fmt: skip
     time_min_ns: float | None = metric(
         "minimum", "The fastest sample.", unit="ns", join="median", only_ok=True, better="lower"
     )
@@ -47,8 +49,9 @@ class TimeMetrics(Metrics, stage="time"):
         "SM clock", "CUDA: SM clock while each sample ran.", unit="MHz", join="concatenate"
     )
     time_sample_tags: tuple[str | None, ...] | None = metric(
-        "disturbed by", "What disturbed each sample; null as a whole where nothing did.", unit="text", only_ok=True
-    )
+        "disturbed by", "What disturbed each sample; null as a whole where nothing did.", unit="text",
+        join="concatenate", only_ok=True,
+    )  # fmt: skip
     throttled_by: tuple[str, ...] | None = metric(
         "throttled by", "CUDA: what held the clock down during samples, in NVML's words.", unit="text", join="union"
     )

@@ -20,7 +20,7 @@ from attnbench.store.header import Footer, Header
 from attnbench.store.record import SCHEMA_VERSION, Record, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import pandas as pd
 
@@ -121,9 +121,17 @@ def _read_run(name: str) -> RunFile:
     if surplus:
         said.append(f"{name} has more than one record of a cell: the first of each counts, and {surplus} are left out")
     run = RunFile(name, header, list(records.values()), footers, said)
+    said += [f"{name}: the code of {one} changed between its records" for one in _of_two_sources(run.records)]
     if not run.is_complete:
         said.append(f"{name} is incomplete: {len(records)} of {header.cells_planned} planned records are there")
     return run
+
+
+def _of_two_sources(records: Iterable[dict[str, Any]]) -> list[str]:
+    """Implementations whose name stands for more than one source."""
+    sources = {(str(record["implementation"]), str(record["source_hash"])) for record in records}
+    names = [name for name, _ in sources]
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 def upgrade(line: dict[str, Any], name: str, number: int) -> dict[str, Any]:

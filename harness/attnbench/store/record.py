@@ -50,7 +50,8 @@ class WhichCell(BaseModel):
     implementation: str
     implementation_version: str | None = Field(None, description="Version of the distribution that it comes from.")
     source_hash: str | None = Field(
-        None, description="SHA-256 of the implementation's source file, or of its package's, 12 digits."
+        None,
+        description="SHA-256 of its source, 12 digits: of the module or package, of a plug-in with what it imports.",
     )
     replicate: int = Field(0, description="Which fresh worker process, from 0.")
     repro: str = Field(description="The shortest command that shows this cell again.")
@@ -94,7 +95,7 @@ class Ending(BaseModel):
 
 
 # Of several bases, pydantic puts the last one's fields first.
-class Record(
+class CellMetrics(
     RooflineMetrics,
     MemoryMetrics,
     ExtraTimeMetrics,
@@ -104,11 +105,11 @@ class Record(
     CallMetrics,
     PrepareMetrics,
     BackendMetrics,
-    Ending,
-    Surroundings,
-    CaseFields,
-    WhichCell,
 ):
+    """Every metric of a cell: of one process in a record, joined over all of them in views."""
+
+
+class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
     """One line of a run file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -125,5 +126,10 @@ class Record(
         return self
 
 
-METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(Record)}
+METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(CellMetrics)}
 """Every metric by name, in the order of the record's fields."""
+
+
+def without_speed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a cell that is not ok: without the metrics that only ok cells carry."""
+    return {name: value for name, value in fields.items() if not (name in METRICS and METRICS[name].only_ok)}

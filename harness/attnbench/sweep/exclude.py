@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from attnbench.sweep.fields import NAMES, did_you_mean, fields_of, is_quantity, parse_value, value_schema
 from attnbench.sweep.mistakes import Mistakes
+from attnbench.untrusted.pattern import found_in, pattern_mistake
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,10 +28,8 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def _regular_expression(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"it is no regular expression: {error}") from error
+    if reason := pattern_mistake(text):
+        raise ValueError(f"it is no regular expression: {reason}")
     return text
 
 
@@ -83,7 +83,7 @@ class Exclude(BaseModel):
         if self.device is not None and self.device != device:
             return False
         if self.implementation is not None and (
-            implementation is None or not re.search(self.implementation, implementation)
+            implementation is None or not found_in(self.implementation, implementation)
         ):
             return False
         return all(
@@ -104,6 +104,6 @@ def _holds(name: str, wanted: object, value: object) -> bool:
         parsed = parse_value(name, wanted)
         return value is not None and value == parsed
     if not is_quantity(name):
-        raise ValueError(f"{wanted!r} compares, and {name} has no order")
+        raise ValueError(f"{shown(wanted)} compares, and {name} has no order")
     bound = parse_value(name, match[2])
     return value is not None and _COMPARE[match[1]](value, bound)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import DEFAULTS, FILE_INPUTS, FOLLOWS, Case, CaseError, make_case
+from attnbench.sweep.effect import DECIDING, Effects
 from attnbench.sweep.fields import (
     NAMES,
     SHORTHANDS,
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 Fields = dict[str, object]
 
+MOST_COMBINATIONS = 50_000
+"""Some seconds of planning. Days of measuring lie behind a hundredth of it."""
 _SHOWN = 10
+_LINE = "--axis"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +40,9 @@ class PlannedCase:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One value of a factor of the product: the fields it sets, and its tag."""
+    """One value of a factor of the product: the place that says it, the fields it sets, and its tag."""
 
+    place: str
     fields: Fields
     tags: tuple[str, ...] = ()
 
@@ -70,7 +76,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
                 problems.append(f"{name}: {error}")
         overrides.setdefault(name, []).extend(parts)
     if problems:
-        raise ScenarioError("--axis", problems)
+        raise ScenarioError(_LINE, problems)
     return overrides
 
 
@@ -82,11 +88,13 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
         overrides: values from the command line; they stand in place of the scenario's for the same field.
 
     Raises:
-        ScenarioError: when a combination that no rule excludes makes no possible case.
+        ScenarioError: when a combination that no rule excludes makes no possible case, or a field that is set has no
+            effect on any case.
     """
+    effects = Effects()
     planned: dict[str, PlannedCase] = {}
     impossible: dict[str, list[Fields]] = {}
-    for fields, tags in _combinations(scenario, overrides):
+    for fields, places, tags in _combinations(scenario, overrides):
         try:
             case = make_case(**fields)
         except CaseError as error:
@@ -96,35 +104,62 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
                     if fields not in found:
                         found.append(fields)
             continue
+        effects.saw(case, fields, places)
         if scenario.excluded(case) is None:
             before = planned.get(case.case_id)
             all_tags = tuple(dict.fromkeys((*(before.tags if before else ()), *tags)))
             planned[case.case_id] = PlannedCase(case, all_tags)
     if impossible:
         raise ScenarioError(f"scenario {scenario.name!r}", _described(impossible))
+    _refuse_what_has_no_effect(effects, scenario, overrides)
     return list(planned.values())
 
 
-def _combinations(scenario: Scenario, overrides: Mapping[str, list[str]]) -> Iterator[tuple[Fields, tuple[str, ...]]]:
-    """Every combination of shapes, groups and axes, the defaults below and the overrides on top."""
+def _refuse_what_has_no_effect(effects: Effects, scenario: Scenario, overrides: Mapping[str, list[str]]) -> None:
+    """Raise for fields of the command line, and for a scenario's own where it says itself which cases there are."""
+    in_vain = effects.in_vain()
+    if _LINE in in_vain:
+        raise ScenarioError(_LINE, in_vain[_LINE])
+    if in_vain and scenario.extends is None and not DECIDING & overrides.keys():
+        sentences = [f"{place}: {sentence}" for place, found in in_vain.items() for sentence in found]
+        raise ScenarioError(f"scenario {scenario.name!r}", sentences)
+
+
+def _combinations(
+    scenario: Scenario, overrides: Mapping[str, list[str]]
+) -> Iterator[tuple[Fields, dict[str, str], tuple[str, ...]]]:
+    """Every combination of shapes, groups and axes, the defaults below and the overrides on top.
+
+    Yields:
+        The fields, the place that set each of them, and the names of shapes.
+
+    Raises:
+        ScenarioError: when there are more of them than anybody can have meant.
+    """
     factors: list[list[_Part]] = []
     if scenario.shapes:
-        factors.append([_Part(_fields(shape), (name,)) for name, shape in scenario.shapes.items()])
-    for group in scenario.zip:
+        factors.append([_Part(f"shapes.{name}", _fields(shape), (name,)) for name, shape in scenario.shapes.items()])
+    for index, group in enumerate(scenario.zip):
         rows = zip(*group.values(), strict=True)
-        factors.append([_Part(_fields(dict(zip(group, row, strict=True)))) for row in rows])
+        factors.append([_Part(f"zip[{index}]", _fields(dict(zip(group, row, strict=True)))) for row in rows])
     factors += [
-        [_Part(_fields({name: value})) for value in _axis(name, values)] for name, values in scenario.axes.items()
+        [_Part("axes", _fields({name: value})) for value in _axis(name, values)]
+        for name, values in scenario.axes.items()
     ]
     # Shorthands first, so that heads=8 and heads_kv=2 mean the same in either order.
     for name in sorted(overrides, key=lambda name: name not in SHORTHANDS):
-        factors.append([_Part(expand_shorthands({name: value})) for value in _axis(name, overrides[name])])
+        factors.append([_Part(_LINE, expand_shorthands({name: value})) for value in _axis(name, overrides[name])])
+    count = math.prod(len(factor) for factor in factors)
+    if count > MOST_COMBINATIONS:
+        sentence = f"its shapes, groups and axes make {count:,} combinations, and {MOST_COMBINATIONS:,} are the most"
+        raise ScenarioError(f"scenario {scenario.name!r}", [sentence])
     base = _fields(scenario.defaults)
     for combination in itertools.product(*factors):
-        fields = dict(base)
+        fields, places = dict(base), dict.fromkeys(base, "defaults")
         for part in combination:
             fields |= part.fields
-        yield fields, tuple(tag for part in combination for tag in part.tags)
+            places |= dict.fromkeys(part.fields, part.place)
+        yield fields, places, tuple(tag for part in combination for tag in part.tags)
 
 
 def _fields(table: Mapping[str, object]) -> Fields:

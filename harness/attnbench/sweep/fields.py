@@ -6,8 +6,10 @@ import difflib
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES
+from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, too_large
+from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
 from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,9 +18,9 @@ SHORTHANDS: dict[str, tuple[str, ...]] = {"seqlen": ("seqlen_q", "seqlen_kv"), "
 NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
 
 _NUMBERS = ("softcap", "scale")
-_LISTS = ("document_lengths", "kv_lengths")
-_FROM_ZERO = ("window_left", "window_right", "prefix_len", "kv_lengths", "seed")
-_FLAGS = ("document_causal",)
+_LISTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "integers")
+_FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean")
+_LEAST = {"seed": 0, **{name: parameter.least for name, parameter in PARAMETERS.items()}}
 _TEXTS = ("inputs",)
 
 
@@ -50,6 +52,8 @@ def parse_value(name: str, value: object) -> object:
     Raises:
         ValueError: with a sentence, when it is no value of this field.
     """
+    if name == "mask" and isinstance(value, str):
+        return intersection([_choice(kind, CHOICES["mask"]) for kind in mask_names(value)])
     if name in CHOICES:
         return _choice(value, CHOICES[name])
     if name in _TEXTS:
@@ -76,6 +80,9 @@ def parse_values(name: str, value: object) -> list[object]:
 
 def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
     """What :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`), as a JSON Schema."""
+    if name == "mask":
+        kind = f"({'|'.join(CHOICES[name])})"
+        return {"anyOf": [{"enum": list(CHOICES[name])}, {"type": "string", "pattern": f"^{kind}( *& *{kind})+$"}]}
     if name in CHOICES:
         return {"enum": list(CHOICES[name])}
     if name in _TEXTS:
@@ -84,24 +91,19 @@ def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
         return {"type": "boolean"}
     if name in _NUMBERS:
         return {"type": "number", "exclusiveMinimum": 0}
+    least = _LEAST.get(name, 1)
+    written = f"{SIZE}|{RANGE}" if ranges else f"-?{SIZE}" if least < 0 else SIZE
     size: dict[str, Any] = {
-        "anyOf": [
-            {"type": "integer", "minimum": _least(name)},
-            {"type": "string", "pattern": f"^({SIZE}|{RANGE})$" if ranges else f"^{SIZE}$"},
-        ]
+        "anyOf": [{"type": "integer", "minimum": least}, {"type": "string", "pattern": f"^({written})$"}]
     }
     return {"type": "array", "items": size, "minItems": 1} if name in _LISTS else size
-
-
-def _least(name: str) -> int:
-    return 0 if name in _FROM_ZERO else 1
 
 
 def _choice(value: object, known: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in known:
         return value
     hint = did_you_mean(value, known) if isinstance(value, str) else ""
-    raise ValueError(f"{value!r} is none of {', '.join(known)}{hint}")
+    raise ValueError(f"{shown(value)} is none of {', '.join(known)}{hint}")
 
 
 def _boolean(value: object) -> bool:
@@ -109,29 +111,34 @@ def _boolean(value: object) -> bool:
         return value
     if value in ("true", "false"):
         return value == "true"
-    raise ValueError(f"{value!r} is not true or false")
+    raise ValueError(f"{shown(value)} is not true or false")
 
 
 def _number(value: object) -> float:
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or number <= 0:
-        raise ValueError(f"{value!r} is not a number > 0")
+        raise ValueError(f"{shown(value)} is not a number > 0")
     return number
 
 
 def _integer(name: str, value: object) -> int:
-    size = parse_size(value) if isinstance(value, str) else value
-    least = _least(name)
+    size = value
+    if isinstance(value, str):
+        parsed = parse_size(value.removeprefix("-"))
+        size = -parsed if parsed is not None and value.startswith("-") else parsed
+    least = _LEAST.get(name, 1)
     if not isinstance(size, int) or isinstance(size, bool) or size < least:
-        raise ValueError(f"{value!r} is not an integer >= {least}, or a size such as 16k")
+        raise ValueError(f"{shown(value)} is not an integer >= {least}, or a size such as 16k")
+    if problem := too_large(name, size):
+        raise ValueError(problem)
     return size
 
 
 def _list(name: str, value: object) -> list[int]:
     items = value.split("+") if isinstance(value, str) else value
     if not isinstance(items, list) or not items:
-        raise ValueError(f"{value!r} is not a list of lengths, such as [3, 5] (3+5 on the command line)")
+        raise ValueError(f"{shown(value)} is not a list of lengths, such as [3, 5] (3+5 on the command line)")
     return [_integer(name, item) for item in items]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.sweep.fields import did_you_mean, fields_of
+from attnbench.untrusted.printable import shown
+from attnbench.untrusted.toml_text import parse_toml
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -46,7 +48,7 @@ def load_scenario(name_or_path: str) -> Scenario:
         except ScenarioError as error:
             raise ScenarioError(where, [f"extends: {error}"]) from error
         if "extends" in base_table:
-            sentence = f"extends: {base!r} extends {base_table['extends']!r} itself; one level is allowed"
+            sentence = f"extends: {shown(base)} extends {shown(base_table['extends'])} itself; one level is allowed"
             raise ScenarioError(where, [sentence])
         _validate(base, base_table)
         table = _inherit(base_table, table)
@@ -82,10 +84,12 @@ def _read(name_or_path: str) -> dict[str, Any]:
             raise ScenarioError(where, [sentence])
         path = resources.files(_PACKAGE) / f"{name_or_path}{_SUFFIX}"
     try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise ScenarioError(where, [f"it cannot be read: {error.strerror}"]) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: of a path that holds a null character
+        raise ScenarioError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from error
+    try:
+        return parse_toml(data)
+    except ValueError as error:
         raise ScenarioError(where, [f"it is not TOML: {error}"]) from error
 
 

@@ -10,6 +10,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from attnbench.errors import UsageError
 from attnbench.sweep.fields import did_you_mean
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -74,16 +75,16 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
         text = f"unknown key{did_you_mean(str(place[-1]), _keys(model, place[:-1]))}"
     elif kind == "literal_error":
         choices = re.findall(r"'(\w+)'", detail["ctx"]["expected"])
-        text = f"{detail['input']!r} is none of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
+        text = f"{shown(detail['input'])} is none of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"
     elif kind == "tuple_type" and isinstance(detail["input"], dict):
         text = f"write [[{place[-1]}]] with two brackets: there may be several"
     elif kind in _NEEDED:
-        text = f"{detail['input']!r} is not {_NEEDED[kind]}"
+        text = f"{shown(detail['input'])} is not {_NEEDED[kind]}"
     elif kind == "mistake":
         text = detail["msg"]
     else:
         said = detail["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
-        text = f"{detail['input']!r}: {said}"
+        text = f"{shown(detail['input'])}: {said}"
     return f"{written(place)}: {text}" if place else text
 
 

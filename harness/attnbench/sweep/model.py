@@ -10,6 +10,8 @@ from attnbench.sweep.exclude import Device, Exclude, Pattern
 from attnbench.sweep.fields import fields_of
 from attnbench.sweep.mistakes import Mistakes, ScenarioError, written
 from attnbench.sweep.tables import Axes, Fixed, Zip
+from attnbench.untrusted.names import name_mistake
+from attnbench.untrusted.pattern import PatternError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,20 +36,30 @@ def _at_least_one(devices: tuple[Device, ...]) -> tuple[Device, ...]:
     return devices
 
 
+def _name(text: str) -> str:
+    problem = name_mistake(text)
+    if problem:
+        raise ValueError(problem)
+    return text
+
+
 class Limits(BaseModel):
     """What one cell may take."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    time_s: float = Field(default=120.0, gt=0, description="Wall time of a cell; beyond, its worker is killed.")
+    time_s: float = Field(default=120.0, gt=0, le=1e6, description="Wall time of a cell; beyond, its worker is killed.")
     memory_gib: float | None = Field(
         default=None,
         gt=0,
+        le=2**20,
         description="Memory of a worker for a cell; default four fifths of what the machine has left.",
     )
-    sampling_s: float = Field(default=1.0, gt=0, description="Seconds of sampling for each cell and process.")
-    min_samples: int = Field(default=10, ge=3, description="Samples of a cell, however long they take.")
-    max_samples: int = Field(default=200, ge=3, description="Samples at which sampling stops, however quick they are.")
+    sampling_s: float = Field(default=1.0, gt=0, le=1e6, description="Seconds of sampling for each cell and process.")
+    min_samples: int = Field(default=10, ge=3, le=10**6, description="Samples of a cell, however long they take.")
+    max_samples: int = Field(
+        default=200, ge=3, le=10**6, description="Samples at which sampling stops, however quick they are."
+    )
 
     @model_validator(mode="after")
     def _samples_are_in_order(self) -> Self:
@@ -66,7 +78,7 @@ class Scenario(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(description="Defaults to the file's name.")
+    name: Annotated[str, AfterValidator(_name)] = Field(description="Defaults to the file's name.")
     description: str = Field(default="", description="One sentence.")
     source: str | None = Field(
         default=None, description="Where the shapes come from; a scenario tagged 'model' must say it."
@@ -127,10 +139,18 @@ class Scenario(BaseModel):
     def excluded_fields(
         self, fields: Mapping[str, object], device: str | None = None, implementation: str | None = None
     ) -> str | None:
-        """As :meth:`excluded`, for fields that need not make a case."""
-        for rule in self.exclude:
-            if rule.matches(fields, device, implementation):
-                return rule.reason or "the scenario excludes it"
+        """As :meth:`excluded`, for fields that need not make a case.
+
+        Raises:
+            ScenarioError: when a rule's regular expression cannot be matched in sensible time.
+        """
+        for index, rule in enumerate(self.exclude):
+            try:
+                if rule.matches(fields, device, implementation):
+                    return rule.reason or "the scenario excludes it"
+            except PatternError as error:
+                sentence = f"exclude[{index}].implementation: {rule.implementation!r}: {error}"
+                raise ScenarioError(f"scenario {self.name!r}", [sentence]) from error
         return None
 
     def to_dict(self) -> dict[str, Any]:

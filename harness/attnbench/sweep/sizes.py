@@ -7,6 +7,8 @@ import re
 SIZE = "[0-9]+[kKmM]?"
 RANGE = rf"{SIZE}\.\.{SIZE}"
 
+_LONGEST = 100
+"""Characters. Longer ones are no sizes that anything has, and Python turns no more than 4300 into an integer."""
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 _SIZE = re.compile(r"([0-9]+)([kKmM]?)")
 _RANGE = re.compile(rf"({SIZE})\.\.({SIZE})")
@@ -14,7 +16,7 @@ _RANGE = re.compile(rf"({SIZE})\.\.({SIZE})")
 
 def parse_size(text: str) -> int | None:
     """``1k`` is 1024, ``1m`` 1048576; ``None`` where the text is no size."""
-    match = _SIZE.fullmatch(text.strip())
+    match = _SIZE.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     return int(match[1]) * _UNITS[match[2].lower()] if match else None
 
 
@@ -24,7 +26,7 @@ def parse_range(text: str) -> list[int] | None:
     Raises:
         ValueError: when the last size is not reached by doubling the first.
     """
-    match = _RANGE.fullmatch(text.strip())
+    match = _RANGE.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if match is None:
         return None
     first, last = parse_size(match[1]), parse_size(match[2])

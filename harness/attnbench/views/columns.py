@@ -6,15 +6,37 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
-from attnbench.units import count, duration, duration_interval, length, listing, number, size, times
+from attnbench.store.record import METRICS
+from attnbench.units import count, duration_interval, length, listing, number, shown, times
 from attnbench.views.document import Column, Row, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from attnbench.views.cells import CellResult
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def of_metric(name: str, *, spare: int = 0) -> Column:
+    """The column of a metric, as its declaration says.
+
+    Raises:
+        KeyError: when no metric has the name.
+    """
+    metric = METRICS[name]
+    return Column(
+        title=metric.title,
+        text=lambda row: shown(row[name], metric.unit),
+        is_number=metric.unit not in {"text", "yes/no", "index"},
+        spare=spare,
+        field=name,
+    )
+
+
+def filled(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns without those of metrics that no row has."""
+    return [column for column in columns if not column.field or any(row[column.field] is not None for row in rows)]
 
 
 def length_column(axis: str) -> Column:
@@ -24,7 +46,7 @@ def length_column(axis: str) -> Column:
 
 IMPLEMENTATION = Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True)
 STATUS = Column(title="status", text=lambda row: str(row["status"]), is_status=True, spare=1)
-TIME = Column(title="median", text=lambda row: duration(row["time_median_ns"]), is_number=True)
+TIME = of_metric("time_median_ns")
 INTERVAL = Column(
     title="95 % interval",
     text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + ("*" if _is_range(row) else ""),
@@ -32,7 +54,7 @@ INTERVAL = Column(
     footnote="* The range of the samples, which are too few for an interval of 95 %.",
     spare=5,
 )
-MEMORY = Column(title="peak memory", text=lambda row: size(row["memory_peak_bytes"]), is_number=True, spare=3)
+MEMORY = of_metric("memory_peak_bytes", spare=3)
 ERROR = Column(title="error / budget", text=lambda row: number(row["error_ratio"]), is_number=True, spare=4)
 
 

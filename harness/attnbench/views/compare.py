@@ -53,9 +53,9 @@ class Pair:
     @property
     def memory_ratio(self) -> float | None:
         """Subject's peak memory over the reference's."""
-        if self.subject.memory_bytes is None or not self.reference.memory_bytes:
+        if self.subject.metrics.memory_peak_bytes is None or not self.reference.metrics.memory_peak_bytes:
             return None
-        return self.subject.memory_bytes / self.reference.memory_bytes
+        return self.subject.metrics.memory_peak_bytes / self.reference.metrics.memory_peak_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def _row(pair: Pair) -> Row:
         **pair.subject.numbers(),
         "reference_implementation": pair.reference.implementation,
         "reference_time_median_ns": pair.reference.time_ns,
-        "reference_memory_peak_bytes": pair.reference.memory_bytes,
+        "reference_memory_peak_bytes": pair.reference.metrics.memory_peak_bytes,
         "speedup": gain.value,
         "speedup_low": gain.low,
         "speedup_high": gain.high,

@@ -6,13 +6,10 @@ import csv
 import dataclasses
 import io
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from rich.console import RenderableType
 
 Row = dict[str, Any]
 """Raw values of one line of a table, units in the names."""
@@ -47,6 +44,8 @@ class Column:
     """What a star at the end of a cell means."""
     spare: int = 0
     """Where a terminal is too narrow for all columns, those above 0 are left out, the highest first, and named."""
+    field: str = ""
+    """The metric that it shows; empty where it shows something else."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,36 +89,6 @@ class View:
     """One flat row for each cell; what CSV holds."""
     facts: Mapping[str, Any]
     """JSON-ready; what JSON holds beside the rows."""
-
-
-def terminal(view: View) -> RenderableType:
-    """For rich's console: ``console.print(terminal(view))``."""
-    from rich.console import Group
-    from rich.padding import Padding
-    from rich.text import Text
-
-    from attnbench.views.terminal_table import Fitted
-
-    parts: list[RenderableType] = []
-    for block in view.blocks:
-        if isinstance(block, Heading):
-            parts.append(Padding(Text(block.text, style="bold"), (1 if parts else 0, 0, 0, 0)))
-        elif isinstance(block, Plot):
-            parts.append(Padding(Text(f"{block.title}\n{block.text}", no_wrap=True), (0, 0, 1, 0)))
-        else:
-            parts.append(Text(block.text) if isinstance(block, Paragraph) else Fitted(block))
-    return Group(*parts)
-
-
-def as_text(view: View) -> str:
-    """As a terminal shows it, without colours: as wide as the terminal, or 120 columns where there is none."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 120
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(terminal(view))
-    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def markdown(view: View) -> str:
@@ -169,7 +138,7 @@ def as_csv(view: View) -> str:
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     for row in view.rows:
-        writer.writerow({name: json.dumps(v) if isinstance(v, list) else v for name, v in row.items()})
+        writer.writerow({name: json.dumps(v) if isinstance(v, list | tuple) else v for name, v in row.items()})
     return out.getvalue()
 
 

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES
+from attnbench.cases.masks.table import PARAMETERS, mask_names
 from attnbench.units import length
 
 if TYPE_CHECKING:
@@ -130,10 +131,9 @@ def _told_apart(cells: list[CellResult]) -> list[_LabelPart]:
 
 
 def _lengths_within(case: Case) -> str:
-    said = {"prefix_len": (case.prefix_len,), "document_lengths": case.document_lengths, "kv_lengths": case.kv_lengths}
-    return " ".join(
-        f"{name} {'+'.join(map(str, value))}" for name, value in said.items() if value and None not in value
-    )
+    said = {name: getattr(case, name) for name, parameter in PARAMETERS.items() if parameter.default is None}
+    written = {name: "+".join(map(str, v)) if isinstance(v, tuple) else v for name, v in said.items() if v is not None}
+    return " ".join(f"{name} {value}" for name, value in written.items())
 
 
 def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
         "operator": case.operator,
         "mode": case.mode,
         "dtype": case.dtype,
-        "mask": _mask(case),
+        "mask": case.mask_label(),
         "alignment": case.alignment,
         "score_mod": _score_mod(case),
         "batch": f"batch {case.batch}",
@@ -190,17 +190,9 @@ def _fixed_queries(cells: list[CellResult]) -> int | None:
 def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
     case = cells[0].case
     names = ("operator", "mode", "dtype", "mask", "score_mod")
-    chosen = tuple(CHOICES[name].index(getattr(case, name)) for name in names)
+    chosen = [[CHOICES[name].index(one) for one in mask_names(getattr(case, name))] for name in names]
     sizes = (case.batch, case.heads_q, case.heads_kv, case.head_dim, case.head_dim_v, case.seqlen_q, case.seqlen_kv)
     return (cells[0].device, *chosen, *sizes, case.strides, case.inputs, case.seed, cells[0].case_id)
-
-
-def _mask(case: Case) -> str:
-    if case.mask == "sliding_window":
-        return f"sliding_window {case.window_left}+{case.window_right}"
-    if case.mask == "document" and case.document_causal:
-        return "document, causal"
-    return "no mask" if case.mask == "none" else case.mask
 
 
 def _score_mod(case: Case) -> str:

@@ -145,7 +145,7 @@ def _plots(group: Group) -> list[Block]:
     """Time and memory of a group over its lengths, where there are three or more of them."""
     times = {name: [(n, cell.time_ns) for n, cell in points if cell.time_ns] for name, points in _curves(group).items()}
     peaks = {
-        name: [(n, float(cell.memory_bytes)) for n, cell in points if cell.memory_bytes]
+        name: [(n, float(cell.metrics.memory_peak_bytes)) for n, cell in points if cell.metrics.memory_peak_bytes]
         for name, points in _curves(group).items()
     }
     found: list[Block] = []

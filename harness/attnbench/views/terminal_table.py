@@ -1,20 +1,22 @@
-"""A table in a terminal: no number is ever broken or cut off, however narrow it is."""
+"""A view in a terminal: no number of a table is ever broken or cut off, however narrow it is."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
-from attnbench.views.document import footnotes
+from attnbench.views.document import Heading, Paragraph, Plot, footnotes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table as RichTable
 
-    from attnbench.views.document import Column, Table
+    from attnbench.views.document import Column, Table, View
 
 _STATUS_STYLES = {
     "ok": "green",
@@ -24,6 +26,34 @@ _STATUS_STYLES = {
     "crashed": "red",
     "error": "red",
 }
+
+
+def terminal(view: View) -> RenderableType:
+    """For rich's console: ``console.print(terminal(view))``."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for block in view.blocks:
+        if isinstance(block, Heading):
+            parts.append(Padding(Text(block.text, style="bold"), (1 if parts else 0, 0, 0, 0)))
+        elif isinstance(block, Plot):
+            parts.append(Padding(Text(f"{block.title}\n{block.text}", no_wrap=True), (0, 0, 1, 0)))
+        else:
+            parts.append(Text(block.text) if isinstance(block, Paragraph) else Fitted(block))
+    return Group(*parts)
+
+
+def as_text(view: View) -> str:
+    """As a terminal shows it, without colours: as wide as the terminal, or 120 columns where there is none."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 120
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(terminal(view))
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 @dataclasses.dataclass(frozen=True)

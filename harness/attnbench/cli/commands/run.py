@@ -26,6 +26,7 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Threads,
 )
 from attnbench.cli.output import print_view
+from attnbench.cli.streams import drop_stdout
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -151,9 +152,14 @@ def _print_path(measure: Callable[[], FinishedRun]) -> int:
     """Print the run file's path, also when the run was interrupted."""
     try:
         finished = measure()
+        sys.stdout.write(f"{finished.path}\n")
     except api.RunInterrupted as stopped:
         finished = stopped.run
-    sys.stdout.write(f"{finished.path}\n")
+        try:
+            sys.stdout.write(f"{finished.path}\n")
+            sys.stdout.flush()
+        except OSError:
+            drop_stdout()  # SIGHUP: the terminal is gone
     return finished.exit_code
 
 

@@ -12,6 +12,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Literal, get_args
 
+from attnbench.cases.masks.table import PARAMETERS
 from attnbench.gate.judge.inference import LEAST_ROUNDS, student_quantile
 from attnbench.scaling import FEWEST_SIZES, NARROWEST, Interval, Refusal, Scaling, fit_scaling
 
@@ -35,7 +36,9 @@ USUAL = {"time": 2.0, "memory": 1.0}
 """The least growth of attention, where base's own is not seen: n^2 products, n outputs."""
 _SEEN = 2
 """A peak of more than so many times the method's resolution is read nearly the same in each process."""
-_FOLLOWS_THE_LENGTH = ("seqlen_q", "seqlen_kv", "prefix_len", "document_lengths", "kv_lengths")
+_FOLLOWS_THE_LENGTH = (
+    "seqlen_q", "seqlen_kv", *(name for name, parameter in PARAMETERS.items() if parameter.default is None),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

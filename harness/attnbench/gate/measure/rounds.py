@@ -13,17 +13,18 @@ import json
 import os
 import random
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attnbench.errors import UsageError
 from attnbench.machine.pinning import worker_environment
-from attnbench.registry.discover import from_json, hash_of_source
+from attnbench.registry.discover import from_json
+from attnbench.registry.sources import hash_of_files
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.store.reader import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from attnbench.gate.measure.side import Side
     from attnbench.registry.discover import Found
@@ -165,9 +166,8 @@ def _require_unchanged(found: Sequence[Found]) -> None:
         GateError: when one was. Installed sides cannot be: their code was copied.
     """
     for one in found:
-        file = one.origin.target
-        if one.origin.kind == "file" and not (Path(file).is_file() and hash_of_source(file) == one.source_hash):
-            raise GateError(f"{file} changed while the gate ran: start it again, with another --out")
+        if one.origin.kind == "file" and hash_of_files(one.files) != one.source_hash:
+            raise GateError(f"{one.origin.target} changed while the gate ran: start it again, with another --out")
 
 
 def _header(side: Side, request: Request, folder: Path) -> dict[str, Any]:

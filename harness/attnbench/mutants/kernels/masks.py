@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnbench.cases.masks import dense_mask
+from attnbench.cases.masks.table import instead_of
 from attnbench.mutants.kernels.steps import Explicit, Plan, Steps
 
 if TYPE_CHECKING:
@@ -27,11 +28,16 @@ class _OtherMask(Steps):
         return None if changed.mask == "none" else dense_mask(changed)
 
 
+def _instead_of(name: str, other: str, case: Case, **fields: Any) -> Case:
+    """The case with another mask in place of one of its kinds; as it is where it has none of that kind."""
+    if name not in case.mask_kinds:
+        return case
+    return dataclasses.replace(case, mask=instead_of(case.mask, name, other), **fields)
+
+
 def _diagonal(case: Case, right: int) -> Case:
     """Causal, but for so many keys beyond the diagonal."""
-    if case.mask != "causal":
-        return case
-    return dataclasses.replace(case, mask="sliding_window", window_left=case.seqlen_kv, window_right=right)
+    return _instead_of("causal", "sliding_window", case, window_left=case.seqlen_kv, window_right=right)
 
 
 class TopLeftForBottomRight(_OtherMask):
@@ -54,7 +60,7 @@ class CausalIgnored(_OtherMask):
     """Queries see what comes after them."""
 
     def changed(self, case: Case) -> Case:
-        return dataclasses.replace(case, mask="none") if case.mask == "causal" else case
+        return _instead_of("causal", "none", case)
 
 
 class CausalIgnoredBackward(Explicit):
@@ -154,14 +160,14 @@ class PrefixIgnored(_OtherMask):
     copies = "meta-pytorch/tritonbench flash_v3, which runs causal for prefix_lm"
 
     def changed(self, case: Case) -> Case:
-        return dataclasses.replace(case, mask="causal") if case.mask == "prefix_lm" else case
+        return _instead_of("prefix_lm", "causal", case)
 
 
 class PaddingIgnored(_OtherMask):
     """Padded keys are seen."""
 
     def changed(self, case: Case) -> Case:
-        return dataclasses.replace(case, mask="none") if case.mask == "key_padding" else case
+        return _instead_of("key_padding", "none", case)
 
 
 class PaddingOneBeyond(_OtherMask):
@@ -195,9 +201,7 @@ class DocumentsIgnored(_OtherMask):
     """Packed documents see each other."""
 
     def changed(self, case: Case) -> Case:
-        if case.mask != "document":
-            return case
-        return dataclasses.replace(case, mask="causal" if case.document_causal else "none")
+        return _instead_of("document", "causal" if case.document_causal else "none", case)
 
 
 class DocumentBoundaryLeaks(_OtherMask):

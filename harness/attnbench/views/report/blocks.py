@@ -9,7 +9,7 @@ from attnbench.units import length
 from attnbench.views.document import Heading, Paragraph, Row, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
@@ -203,20 +203,21 @@ Block = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """A table of numbers that is written beside the page."""
+
+    stem: str
+    rows: Iterable[Row]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
     """A part of the report with a permanent anchor."""
 
     anchor: str
     title: str
     blocks: Sequence[Block]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Export:
-    """A table of numbers that is written beside the page."""
-
-    stem: str
-    rows: Sequence[Row]
+    exports: Sequence[Export] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

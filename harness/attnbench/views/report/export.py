@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from attnbench.views.document import Row
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 def write_export(export: Export, folder: Path) -> None:
-    """Write ``STEM.csv`` and ``STEM.parquet``; absent is empty or null, lists are JSON."""
+    """Write ``STEM.csv`` and ``STEM.parquet``, but none of no rows; absent is empty or null, lists are JSON."""
     columns = columns_of(export.rows)
+    if not columns:
+        return
     with (folder / f"{export.stem}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -28,10 +30,15 @@ def write_export(export: Export, folder: Path) -> None:
     pq.write_table(pa.table(arrays), folder / f"{export.stem}.parquet", compression="zstd")
 
 
-def columns_of(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Rows turned into columns, each of one type."""
-    names = list(dict.fromkeys(name for row in rows for name in row)) if len(rows) < 1000 else list(rows[0])
-    return {name: _uniform([row.get(name) for row in rows]) for name in names}
+def columns_of(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """Rows turned into columns, each of one type. Rows may be made one by one: of a large run, all take too much."""
+    columns: dict[str, list[Any]] = {}
+    for before, row in enumerate(rows):
+        if row.keys() != columns.keys():
+            columns |= {name: [None] * before for name in row if name not in columns}
+        for name, values in columns.items():
+            values.append(row.get(name))
+    return {name: _uniform(values) for name, values in columns.items()}
 
 
 def _uniform(values: list[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What the page's script draws and computes from: the times and the memory of all cells, in few characters."""
+"""What the page's script draws and looks up: times, their ratios, and memory of all cells, in few characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from attnbench.views.estimates import EXACT, FAINT, FEW, TAIL, UNSEEN
+from attnbench.views.estimates import difference, ratio
 from attnbench.views.report.blocks import is_large
 
 if TYPE_CHECKING:
@@ -27,10 +27,13 @@ def points_of(sources: Sequence[ReportedRun]) -> dict[str, Any]:
     ``label``, the ``axis`` that its ``lengths`` are on, the index of its value for each of the ``facets``, and its
     ``cells``: index of the implementation, index of the length, then what there is of
 
-    - ``[median of each process, ns]``, or the status of a cell that is not ok, or 0,
-    - where the interval does not follow from the processes (fewer than three) how far it reaches below and above the
-      time, in ten-thousandths of it, or 0,
+    - the time in ns, or the status of a cell that is not ok, or 0,
+    - both ends of the time's interval, or 0 and 0,
     - the peak of memory in bytes.
+
+    Its ``pairs`` are, for each length, of each two of its timed cells in their order: what the ratio of the former's
+    time to the latter's says of the latter (f faster, s slower, w within noise), all in one text, then both ends of
+    each ratio's interval or null.
     """
     names = sorted({cell.implementation for source in sources for cell in source.cells})
     index_of = {name: index for index, name in enumerate(names)}
@@ -53,24 +56,32 @@ def points_of(sources: Sequence[ReportedRun]) -> dict[str, Any]:
                     [index_of[cell.implementation], at[cell.case.seqlen_kv], *_numbers(cell, digits)]
                     for cell in group.cells
                 ],
+                "pairs": [_pairs(group.at(tokens), digits) for tokens in lengths],
             }
         )
-    statistics = {"few": FEW, "exact": EXACT, "unseen": UNSEEN, "tail": TAIL, "faint": FAINT}
-    return {"names": names, "facets": values, "groups": groups, "statistics": statistics}
+    return {"names": names, "facets": values, "groups": groups}
+
+
+def _pairs(cells: Sequence[CellResult], digits: int) -> list[Any]:
+    timings = [cell.timing for cell in cells if cell.timing is not None]
+    verdicts, ends = "", []
+    for one, other in itertools.combinations(timings, 2):
+        gain = ratio(one, other)
+        verdicts += difference(one, other, gain)[0]
+        ends += [_short(gain.low, digits), _short(gain.high, digits)]
+    return [verdicts, *ends]
 
 
 def _numbers(cell: CellResult, digits: int) -> list[Any]:
-    medians: Any = 0 if cell.status == "ok" else cell.status
-    ends: Any = 0
-    if cell.timing is not None:
-        medians = [_short(median, digits) for median in cell.timing.medians]
-        estimate = cell.timing.estimate
-        if cell.timing.processes < FEW and estimate.low is not None and estimate.high is not None:
-            ends = [round(1e4 * abs(end / estimate.value - 1)) for end in (estimate.low, estimate.high)]
-    found = [medians, ends, cell.memory_bytes or 0]
+    metrics = cell.metrics
+    time: Any = _short(metrics.time_median_ns, digits) or (0 if cell.status == "ok" else cell.status)
+    ends = [_short(end, digits) or 0 for end in (metrics.time_ci_low_ns, metrics.time_ci_high_ns)]
+    found = [time, *ends, metrics.memory_peak_bytes or 0]
     return list(itertools.dropwhile(lambda value: value == 0, reversed(found)))[::-1]
 
 
-def _short(value: float, digits: int) -> float | int:
+def _short(value: float | None, digits: int) -> float | int | None:
+    if value is None:
+        return None
     rounded = float(f"{value:.{digits}g}")
     return int(rounded) if rounded.is_integer() else rounded

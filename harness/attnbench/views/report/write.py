@@ -121,8 +121,7 @@ def _write_files(report: ReportPage, vega: Future[str], folder: Path, beside: Ex
     images = [beside.submit(_write_png, figure, folder) for figure in figures]
     (folder / DATA).mkdir()
     for export in report.exports:
-        if export.rows:
-            write_export(export, folder / DATA)
+        write_export(export, folder / DATA)
     (folder / TWIN).write_text(markdown_page(report), encoding="utf-8")
     for drawing in drawings:
         drawing.result()

@@ -1,19 +1,23 @@
 "use strict";
-// What the page computes from the numbers of all groups of cases: who wins where, speed-ups over another baseline, and
-// one group at a time. Only what is on show is in the page.
+// What the page makes of the numbers of all groups of cases: who wins where, speed-ups over another baseline, and one
+// group at a time. Intervals, and what lies within noise, are looked up: attnbench.views.estimates has found them.
 function groupViews({ points, marks, state, element, all, drawChart, onChange }) {
-  const S = statistics;
-  S.use(points.statistics);
+  const U = units;
   const facetNames = Object.keys(points.facets);
   const groups = points.groups.map((group, index) => ({
     ...group,
     index,
     facets: Object.fromEntries(facetNames.map((name, i) => [name, points.facets[name][group.facets[i]]])),
-    cells: group.cells.map(([name, at, medians = 0, ends = 0, memory = 0]) => ({
-      name: points.names[name], tokens: group.lengths[at], medians: Array.isArray(medians) ? medians : null, ends, memory,
-      status: typeof medians === "string" ? medians : "",
+    cells: group.cells.map(([name, at, time = 0, low = 0, high = 0, memory = 0]) => ({
+      name: points.names[name], tokens: group.lengths[at], time: typeof time === "string" ? 0 : time, low, high, memory,
+      status: typeof time === "string" ? time : "",
     })),
   }));
+  for (const group of groups)
+    group.pairs.forEach(([verdicts, ...ends], at) => {
+      const timed = group.cells.filter((cell) => cell.time && cell.tokens === group.lengths[at]);
+      timed.forEach((cell, place) => Object.assign(cell, { place, among: timed.length, verdicts, ends }));
+    });
   const PAGE = 60; // rows on show at once
   const MOST_OPTIONS = 400;
 
@@ -38,6 +42,29 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     return made;
   }
 
+  // Time of one cell over that of another one of the same length: value, ends of the interval, and what it says of the
+  // latter: f(aster), s(lower) or w(ithin noise).
+  function ratio(above, below) {
+    const turned = above.place > below.place;
+    const [first, second] = [above.place, below.place].sort((a, b) => a - b);
+    const pair = first * above.among - (first * (first + 1)) / 2 + second - first - 1;
+    const [low, high] = above.ends.slice(2 * pair, 2 * pair + 2);
+    const verdict = above.verdicts[pair];
+    const value = above.time / below.time;
+    if (!turned || low === null) return { value, low, high, verdict };
+    return { value, low: 1 / high, high: 1 / low, verdict: { f: "s", s: "f", w: "w" }[verdict] };
+  }
+
+  const interval = ({ low, high }) => (low === null ? "" : ` (${U.number(low)} … ${U.number(high)})`);
+
+  // The fastest of timed cells, those within noise of it, and the fastest of the others.
+  function winner(cells) {
+    const [fastest, ...others] = [...cells].sort((a, b) => a.time - b.time || (a.name < b.name ? -1 : 1));
+    const slower = others.filter((cell) => ratio(cell, fastest).verdict === "f");
+    const level = others.filter((cell) => !slower.includes(cell));
+    return { fastest, names: [fastest, ...level].map((cell) => cell.name), next: slower[0] };
+  }
+
   function headed(tag, text, className = "") {
     const made = element("th", { className }, text);
     made.scope = tag;
@@ -54,8 +81,8 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     if (!known.winners.has(group.index)) {
       const timed = new Map();
       for (const cell of group.cells)
-        if (cell.medians && !state.hidden.has(cell.name)) timed.set(cell.tokens, [...(timed.get(cell.tokens) ?? []), cell]);
-      known.winners.set(group.index, new Map([...timed].map(([tokens, cells]) => [tokens, S.winner(cells)])));
+        if (cell.time && !state.hidden.has(cell.name)) timed.set(cell.tokens, [...(timed.get(cell.tokens) ?? []), cell]);
+      known.winners.set(group.index, new Map([...timed].map(([tokens, cells]) => [tokens, winner(cells)])));
     }
     return known.winners.get(group.index);
   }
@@ -70,14 +97,14 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     if (found.names.length > 3) parts.push(element("span", { className: "name", textContent: `≈ ${found.names.length - 3} more` }));
     let lead = "";
     if (found.next) {
-      const [gain, low, high] = S.ratio(found.next, found.fastest);
-      lead = S.times(gain) + (low === null ? "" : ` (${S.number(low)} … ${S.number(high)})`);
+      const gain = ratio(found.next, found.fastest);
+      lead = U.times(gain.value) + interval(gain);
     }
     const field = element("td", {}, ...parts, element("span", { className: "lead-by", textContent: lead }));
     field.className = `series-${marks[found.names[0]].series}` + (found.names.length > 1 ? " tie" : "");
     const level = found.names.length > 1 ? `, within noise of ${found.names.slice(1).join(", ")}` : "";
     const ahead = lead && `, ${lead} ahead of ${found.next.name}`;
-    field.title = `${group.label}, ${group.axis} ${S.length(tokens)}: ${found.names[0]} ${S.duration(S.value(found.fastest))}${level}${ahead}`;
+    field.title = `${group.label}, ${group.axis} ${U.length(tokens)}: ${found.names[0]} ${U.duration(found.fastest.time)}${level}${ahead}`;
     return field;
   }
 
@@ -156,17 +183,16 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
 
   function speedField(cell, base) {
     if (!cell) return element("td");
-    if (!cell.medians) return element("td", { className: "number heat0", textContent: cell.status });
-    const taken = S.duration(S.value(cell));
+    if (!cell.time) return element("td", { className: "number heat0", textContent: cell.status });
+    const taken = U.duration(cell.time);
     if (cell === base) return element("td", { className: "number heat0", textContent: "1", title: `${cell.name}: ${taken}` });
-    if (!base?.medians) return element("td", { className: "number heat0", title: taken });
-    const ratio = S.ratio(base, cell);
-    const tie = S.difference(base, cell, ratio) === 0;
-    const ends = ratio[1] === null ? "" : ` (${S.number(ratio[1])} … ${S.number(ratio[2])})`;
+    if (!base?.time) return element("td", { className: "number heat0", title: taken });
+    const gain = ratio(base, cell);
+    const tie = gain.verdict === "w";
     return element("td", {
-      className: `number heat${tie ? 0 : heat(ratio[0])}`,
-      textContent: (tie ? "≈ " : "") + S.times(ratio[0]),
-      title: `${cell.name}: ${taken}, ${S.times(ratio[0])}${ends} over ${base.name}`,
+      className: `number heat${tie ? 0 : heat(gain.value)}`,
+      textContent: (tie ? "≈ " : "") + U.times(gain.value),
+      title: `${cell.name}: ${taken}, ${U.times(gain.value)}${interval(gain)} over ${base.name}`,
     });
   }
 
@@ -177,7 +203,7 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
   }
 
   function speedRows(group, baseline) {
-    const timed = group.cells.filter((cell) => cell.medians);
+    const timed = group.cells.filter((cell) => cell.time);
     const lengths = [...new Set(timed.map((cell) => cell.tokens))].sort((a, b) => a - b);
     const at = new Map(group.cells.map((cell) => [cell.name + " " + cell.tokens, cell]));
     const of = (name, tokens) => at.get(name + " " + tokens);
@@ -188,12 +214,12 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
   function meanRows(run, lengths, baseline) {
     const found = new Map(); // implementation -> length -> logarithms of speed-ups
     for (const group of matching().filter((one) => one.facets.run === run)) {
-      const base = new Map(group.cells.filter((cell) => cell.name === baseline && cell.medians).map((cell) => [cell.tokens, cell]));
+      const base = new Map(group.cells.filter((cell) => cell.name === baseline && cell.time).map((cell) => [cell.tokens, cell]));
       for (const cell of group.cells)
-        if (cell.medians && cell.name !== baseline && base.has(cell.tokens)) {
+        if (cell.time && cell.name !== baseline && base.has(cell.tokens)) {
           if (!found.has(cell.name)) found.set(cell.name, new Map());
           const of = found.get(cell.name);
-          of.set(cell.tokens, [...(of.get(cell.tokens) ?? []), S.value(base.get(cell.tokens)) / S.value(cell)]);
+          of.set(cell.tokens, [...(of.get(cell.tokens) ?? []), base.get(cell.tokens).time / cell.time]);
         }
     }
     return [...found].sort((a, b) => (a[0] < b[0] ? -1 : 1)).map(([name, of]) =>
@@ -201,8 +227,8 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
         const gains = of.get(tokens);
         if (!gains) return element("td");
         const mean = Math.exp(gains.reduce((sum, gain) => sum + Math.log(gain), 0) / gains.length);
-        const title = `${gains.length} ${gains.length === 1 ? "case" : "cases"}, ${S.times(Math.min(...gains))} to ${S.times(Math.max(...gains))}`;
-        return element("td", { className: `number heat${heat(mean)}`, textContent: S.times(mean), title });
+        const title = `${gains.length} ${gains.length === 1 ? "case" : "cases"}, ${U.times(Math.min(...gains))} to ${U.times(Math.max(...gains))}`;
+        return element("td", { className: `number heat${heat(mean)}`, textContent: U.times(mean), title });
       })),
     );
   }
@@ -253,10 +279,10 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
   }
 
   function exploreGroup(group, place) {
-    const timed = group.cells.filter((cell) => cell.medians);
+    const timed = group.cells.filter((cell) => cell.time);
     const weighed = group.cells.filter((cell) => cell.memory);
-    const time = timed.map((cell) => ({ cell, value: S.value(cell), ends: S.interval(cell), text: S.duration(S.value(cell)) }));
-    const memory = weighed.map((cell) => ({ cell, value: cell.memory, ends: null, text: S.size(cell.memory) }));
+    const time = timed.map((cell) => ({ cell, value: cell.time, ends: cell.low ? [cell.low, cell.high] : null, text: U.duration(cell.time) }));
+    const memory = weighed.map((cell) => ({ cell, value: cell.memory, ends: null, text: U.size(cell.memory) }));
     const figures = [drawChart("time", group, time, "Time of one call"), drawChart("memory", group, memory, "Peak memory of one call")];
     place.replaceChildren(
       element("div", { className: "figures" }, ...figures.filter(Boolean)),
@@ -268,22 +294,21 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
   function speedTable(group) {
     const heatTable = document.querySelector("table[data-baseline]");
     const baseline = state.baseline || heatTable?.dataset.baseline || points.names[0];
-    const lengths = [...new Set(group.cells.filter((cell) => cell.medians).map((cell) => cell.tokens))].sort((a, b) => a - b);
+    const lengths = [...new Set(group.cells.filter((cell) => cell.time).map((cell) => cell.tokens))].sort((a, b) => a - b);
     const caption = `${group.label}: speed-up over ${baseline}`;
-    const head = element("thead", {}, element("tr", {}, headed("col", group.axis), ...lengths.map((tokens) => headed("col", S.length(tokens), "number"))));
+    const head = element("thead", {}, element("tr", {}, headed("col", group.axis), ...lengths.map((tokens) => headed("col", U.length(tokens), "number"))));
     const table = element("table", { className: "heat" }, element("caption", { textContent: caption }), head, element("tbody", {}, ...speedRows(group, baseline)));
     return region(caption, table);
   }
 
   function numbersTable(group) {
     const rows = group.cells.map((cell) => {
-      const ends = cell.medians && S.interval(cell);
       const texts = [
-        cell.medians ? S.duration(S.value(cell)) : cell.status || "—",
-        ends ? `${S.duration(ends[0])} … ${S.duration(ends[1])}` : "—",
-        cell.memory ? S.size(cell.memory) : "—",
+        cell.time ? U.duration(cell.time) : cell.status || "—",
+        cell.low ? `${U.duration(cell.low)} … ${U.duration(cell.high)}` : "—",
+        cell.memory ? U.size(cell.memory) : "—",
       ];
-      const row = element("tr", {}, element("td", { className: "number", textContent: S.length(cell.tokens) }), element("td", {}, named(cell.name)),
+      const row = element("tr", {}, element("td", { className: "number", textContent: U.length(cell.tokens) }), element("td", {}, named(cell.name)),
         ...texts.map((textContent) => element("td", { className: "number", textContent })));
       row.dataset.implementation = cell.name;
       return row;

@@ -200,7 +200,7 @@
   function withRows(spec, noun, rows, axis) {
     const data = rows.map(({ cell, value, ends, text }) => ({
       implementation: cell.name, length: cell.tokens, value, low: ends?.[0] ?? null, high: ends?.[1] ?? null,
-      at: statistics.length(cell.tokens), text,
+      at: units.length(cell.tokens), text,
     }));
     const present = names.filter((name) => data.some((row) => row.implementation === name));
     const range = (values, room) => [Math.min(...values) / room, Math.max(...values) * room];
@@ -233,7 +233,7 @@
     const longest = Math.max(...rows.map(({ cell }) => cell.tokens));
     const last = rows.filter(({ cell }) => cell.tokens === longest).sort((a, b) => a.value - b.value);
     const end = ({ cell, text }) => `${cell.name} ${text}`;
-    const said = `${what} against ${group.axis}, ${group.label}. At ${statistics.length(longest)}: least ${end(last[0])}, most ${end(last.at(-1))}.`;
+    const said = `${what} against ${group.axis}, ${group.label}. At ${units.length(longest)}: least ${end(last[0])}, most ${end(last.at(-1))}.`;
     const chart = element("div", { className: "chart" });
     chart.dataset.said = said;
     const figure = element("figure", {}, element("figcaption", { textContent: `${group.label}: ${noun}` }), chart);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
-from attnbench.units import count, duration, duration_interval, length, number, rate, size
+from attnbench.units import count, duration, duration_interval, length, size
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Row, Table
 from attnbench.views.report.blocks import Block, Figure, groups_drawn
@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
 
-_RATE = Column(title="rate", text=lambda row: rate(row["tflops"]), is_number=True)
-_PEAK = Column(title="% of peak", text=lambda row: number(row["percent_of_peak"]), is_number=True)
-_PER_TOKEN = Column(title="per token", text=lambda row: size(row["value"] / row["length"]), is_number=True)
-_OUTPUT = Column(title="output", text=lambda row: size(row["memory_output_bytes"]), is_number=True)
-_WORKSPACE = Column(title="workspace", text=lambda row: size(row["memory_workspace_bytes"]), is_number=True)
-_WALL = Column(title="wall", text=lambda row: duration(row["time_wall_ns"]), is_number=True)
-_GRAPH = Column(title="in a graph", text=lambda row: duration(row["time_graph_ns"]), is_number=True)
-_HOST = Column(
-    title="launch",
-    text=lambda row: duration(None if row["host_us"] is None else row["host_us"] * 1e3),
-    is_number=True,
-)
+_TIMES = [
+    columns.TIME,
+    columns.INTERVAL,
+    *map(columns.of_metric, ("time_wall_ns", "time_graph_ns", "host_enqueue_ns", "tflops", "percent_of_peak")),
+]
+_MEMORIES = [
+    columns.MEMORY,
+    *map(columns.of_metric, ("memory_output_bytes", "memory_workspace_bytes")),
+    Column(title="per token", text=lambda row: size(row["value"] / row["length"]), is_number=True),
+]
 
 
 def group_figures(
@@ -64,11 +62,7 @@ def time_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -
         ``None`` where nothing in the group has a time.
     """
     rows = time_points(group)
-    shown = [columns.TIME, columns.INTERVAL]
-    for column, field in ((_WALL, "time_wall_ns"), (_GRAPH, "time_graph_ns"), (_HOST, "host_us")):
-        shown += [column] if any(row[field] is not None for row in rows) else []
-    shown += [_RATE, _PEAK]
-    return _figure(stem, name, group, rows, marks, what="time", shown=shown) if rows else None
+    return _figure(stem, name, group, rows, marks, what="time", shown=_TIMES) if rows else None
 
 
 def time_points(group: Group) -> list[Row]:
@@ -86,12 +80,11 @@ def time_points(group: Group) -> list[Row]:
 
 def memory_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -> Figure | None:
     """Peak memory of a group, as :func:`time_figure`; ``None`` where nothing in the group was weighed above 0."""
-    weighed = [cell for cell in group.cells if cell.memory_bytes is not None]
+    weighed = [cell for cell in group.cells if cell.metrics.memory_peak_bytes is not None]
     rows = memory_points(group)
     if not rows:
         return None
-    shown = [columns.MEMORY, _OUTPUT, _WORKSPACE, _PER_TOKEN]
-    figure = _figure(stem, name, group, rows, marks, what="memory", shown=shown)
+    figure = _figure(stem, name, group, rows, marks, what="memory", shown=_MEMORIES)
     zeros = len(weighed) - len(rows)
     note = f"{count(zeros, 'reading')} of 0 B cannot be drawn on a logarithmic axis." if zeros else ""
     return dataclasses.replace(figure, note=note)
@@ -100,9 +93,9 @@ def memory_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark])
 def memory_points(group: Group) -> list[Row]:
     """Rows of the chart of memory."""
     return [
-        _point(cell, cell.memory_bytes, None, None, size(cell.memory_bytes))
+        _point(cell, cell.metrics.memory_peak_bytes, None, None, size(cell.metrics.memory_peak_bytes))
         for cell in group.cells
-        if cell.memory_bytes
+        if cell.metrics.memory_peak_bytes
     ]
 
 
@@ -152,7 +145,7 @@ def _figure(
         alt=f"{noun} {where}, {name}. At {length(lengths[-1])}: {at_end}.",
         drawing=drawing,
         table=Table(
-            columns=[columns.length_column(group.axis), columns.IMPLEMENTATION, *shown],
+            columns=[columns.length_column(group.axis), columns.IMPLEMENTATION, *columns.filled(shown, rows)],
             rows=rows,
         ),
     )

@@ -1,15 +1,13 @@
-"""The section on time: curves, raw samples, and what comes before the first result. And the one on speed-ups."""
+"""The section on speed-ups: of each implementation over the baseline."""
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING
 
-from attnbench.units import TIMES, count, duration, length, number, times
-from attnbench.views import columns
+from attnbench.units import TIMES, count, duration, number, times
 from attnbench.views.compare import Comparison, Pair, baseline_of, compare_implementations, geometric_mean
 from attnbench.views.compare_view import means_table
-from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.document import Paragraph, Table
 from attnbench.views.report.blocks import (
     Block,
     Details,
@@ -17,12 +15,11 @@ from attnbench.views.report.blocks import (
     HeatCell,
     HeatMap,
     Lead,
-    Strips,
+    Section,
     groups_drawn,
     is_large,
     named,
 )
-from attnbench.views.report.charts.figures import group_figures, time_figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,142 +28,21 @@ if TYPE_CHECKING:
     from attnbench.views.document import Row
     from attnbench.views.groups import Group
     from attnbench.views.report.blocks import ReportedRun
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.material import Material
 
-MOST_STRIPS = 240
-"""Cells whose raw samples are drawn; every record of the run file has them."""
-_STRIP_SAMPLES = 60
 _LEVELS = (1.07, 1.5, 2.5, 5.0)
 """Ratios from which a field of the heat map is of a stronger colour."""
 
 
-def time_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
-    """The section on time, and the raw samples that it draws."""
-    cells = [cell for source in sources for cell in source.cells]
-    blocks = group_figures(sources, marks, "time", time_figure)
-    if any(cell.wall_ns is not None for cell in cells):
-        text = (
-            "On CUDA the median is the device's time with a cold second-level cache; beside it stand the wall time of "
-            "a call and the wait for it, one call of a replayed graph, and what the host needs to launch."
-        )
-        blocks.append(Paragraph(text=text))
-    before = _before_first(cells)
-    if before.rows:
-        blocks.append(Details(summary="Preparing and the first call", blocks=[before]))
-    strips, samples = _strips(sources)
-    return [*blocks, *strips], [Export(stem="samples", rows=samples)]
-
-
-def _before_first(cells: Sequence[CellResult]) -> Table:
-    """What an implementation costs before it runs at its speed: the largest over all of its cells."""
-    found: dict[str, list[CellResult]] = {}
-    for cell in cells:
-        if cell.first_call_ns is not None or cell.prepare_ns is not None:
-            found.setdefault(cell.implementation, []).append(cell)
-    rows = [_before_row(name, of_name) for name, of_name in sorted(found.items())]
-    return Table(
-        columns=[
-            columns.IMPLEMENTATION,
-            Column(title="prepare, median", text=lambda row: duration(row["prepare_ns"]), is_number=True),
-            Column(title="largest", text=lambda row: duration(row["prepare_most_ns"]), is_number=True),
-            Column(title="first call, median", text=lambda row: duration(row["first_ns"]), is_number=True),
-            Column(title="largest", text=lambda row: duration(row["first_most_ns"]), is_number=True),
-            Column(title="first call / later ones", text=lambda row: times(row["first_over_later"]), is_number=True),
-        ],
-        rows=rows,
-    )
-
-
-def _before_row(name: str, cells: Sequence[CellResult]) -> Row:
-    prepare = [cell.prepare_ns for cell in cells if cell.prepare_ns is not None]
-    first = [cell.first_call_ns for cell in cells if cell.first_call_ns is not None]
-    over = [cell.first_call_ns / cell.time_ns for cell in cells if cell.first_call_ns is not None and cell.time_ns]
-    return {
-        "implementation": name,
-        "prepare_ns": statistics.median(prepare) if prepare else None,
-        "prepare_most_ns": max(prepare, default=None),
-        "first_ns": statistics.median(first) if first else None,
-        "first_most_ns": max(first, default=None),
-        "first_over_later": statistics.median(over) if over else None,
-    }
-
-
-def _strips(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Row]]:
-    """Raw samples of each group, closed until they are asked for; and as numbers, a row for each process."""
-    blocks: list[Block] = []
-    rows: list[Row] = []
-    drawn, left_out = 0, 0
-    for source in sources:
-        for group in source.grouping.groups:
-            cells = [cell for cell in group.cells if cell.samples]
-            if not cells:
-                continue
-            if drawn + len(cells) > MOST_STRIPS:
-                left_out += len(cells)
-                continue
-            drawn += len(cells)
-            blocks.append(_strips_of(source.title(group), cells))
-            rows += [row for cell in cells for row in _sample_rows(source, cell)]
-    if left_out:
-        blocks.append(Paragraph(text=f"Samples of {left_out:,} more cells are in the run file only."))
-    if not blocks:
-        return [], []
-    return [Details(summary="Raw samples, in the order in which they were taken", blocks=blocks)], rows
-
-
-def _sample_rows(source: ReportedRun, cell: CellResult) -> list[Row]:
-    return [
-        {
-            "run": source.run.path,
-            "case_id": cell.case_id,
-            "case": cell.case.label(),
-            "implementation": cell.implementation,
-            "device": cell.device,
-            "process": process,
-            "time_samples_ns": samples,
-        }
-        for process, samples in enumerate(cell.samples)
-    ]
-
-
-def _strips_of(title: str, cells: Sequence[CellResult]) -> Strips:
-    rows = []
-    for cell in cells:
-        samples = [sample for process in cell.samples for sample in process]
-        ordered = sorted(samples)
-        rows.append(
-            {
-                "implementation": cell.implementation,
-                "length": length(cell.case.seqlen_kv),
-                "count": f"{len(samples):,}",
-                "least": duration(ordered[0]),
-                "middle": duration(statistics.median(ordered)),
-                "most": duration(ordered[-1]),
-                "samples": _thinned(samples),
-            }
-        )
-    titles = (("seqlen", "length"), ("samples", "count"), ("least", "least"), ("median", "middle"), ("most", "most"))
-    return Strips(title=title, rows=rows, columns=titles)
-
-
-def _thinned(samples: Sequence[float]) -> list[float]:
-    """Every second, third, ... of many samples, and the largest of all."""
-    step = -(-len(samples) // _STRIP_SAMPLES)
-    kept = list(samples[::step])
-    largest = max(samples)
-    if largest not in kept:
-        kept[samples.index(largest) // step] = largest
-    return kept
-
-
-def speedup_blocks(sources: Sequence[ReportedRun], baseline: str | None) -> tuple[list[Block], list[Export]]:
-    """The section on speed-ups, and its numbers."""
+def section(material: Material) -> Section:
+    """A map for each group of cases, and the geometric means."""
+    sources = material.sources
     blocks: list[Block] = []
     rows: list[Row] = []
     left, left_out = groups_drawn(sources), 0
     for source in sources:
         blocks += named(source)
-        chosen, why = _chosen_baseline(source, baseline)
+        chosen, why = _chosen_baseline(source, material.baseline)
         if chosen is None:
             blocks.append(Paragraph(text="Nothing was timed, so there is no speed-up."))
             continue
@@ -186,7 +62,8 @@ def speedup_blocks(sources: Sequence[ReportedRun], baseline: str | None) -> tupl
     if left_out:
         text = f"{count(left_out, 'more group')} of cases are not shown here: where scripts run, choose one above; "
         blocks.append(Paragraph(text=f"{text}data/speedups.csv has them all."))
-    return blocks, [Export(stem="speedups", rows=rows)]
+    exports = [Export(stem="speedups", rows=rows)]
+    return Section(anchor="speedup", title="Speed-up", blocks=blocks, exports=exports)
 
 
 def _chosen_baseline(source: ReportedRun, asked_for: str | None) -> tuple[str | None, str]:

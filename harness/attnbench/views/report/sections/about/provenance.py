@@ -8,6 +8,7 @@ from attnbench.units import ABSENT, number, size
 from attnbench.views import columns
 from attnbench.views.compare import VOLATILE
 from attnbench.views.document import Column, Paragraph, Table
+from attnbench.views.report.blocks import Block, Details, Section, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +16,21 @@ if TYPE_CHECKING:
     from attnbench.store.header import Header
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
-    from attnbench.views.report.blocks import Block, ReportedRun
+    from attnbench.views.report.blocks import ReportedRun
+    from attnbench.views.report.material import Material
 
 
-def provenance_blocks(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]]:
+def section(material: Material) -> Section:
+    """The headers of the runs, and what differs between them."""
+    blocks = _differences(material.sources)
+    for source in material.sources:
+        blocks += named(source)
+        for title, part in _tables(source.run, source.cells):
+            blocks += [Details(summary=title, blocks=[part])] if title else [part]
+    return Section(anchor="provenance", title="Provenance", blocks=blocks)
+
+
+def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]]:
     """Tables with their titles; the first one, the run itself, has none."""
     header = run.header
     asked: dict[str, Any] = {
@@ -49,7 +61,7 @@ def provenance_blocks(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[s
     return [*tables, ("Implementations", _implementations(run, cells))]
 
 
-def differences_blocks(sources: Sequence[ReportedRun]) -> list[Block]:
+def _differences(sources: Sequence[ReportedRun]) -> list[Block]:
     """What differs between the environments of several runs: a row for each fact, a column for each run."""
     if len(sources) < 2:
         return []
@@ -125,8 +137,8 @@ def _implementations(run: RunFile, cells: Sequence[CellResult]) -> Table:
     ran: dict[str, list[str]] = {}
     for cell in cells:
         backends = ran.setdefault(cell.implementation, [])
-        if cell.backend and cell.backend not in backends:
-            backends.append(cell.backend)
+        if cell.metrics.backend and cell.metrics.backend not in backends:
+            backends.append(cell.metrics.backend)
     rows = []
     for name, found in sorted(run.header.implementations.items()):
         said = found.get("declaration") or {}

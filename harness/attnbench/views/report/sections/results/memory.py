@@ -10,28 +10,30 @@ from attnbench.scaling import Scaling
 from attnbench.units import length, size
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.report.blocks import Block, Budget, Export, Part
-from attnbench.views.report.charts.figures import group_figures, memory_figure
+from attnbench.views.report.blocks import Block, Budget, Export, Part, Section
+from attnbench.views.report.figures import group_figures, memory_figure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from attnbench.views.document import Row
-    from attnbench.views.report.blocks import ReportedRun
-    from attnbench.views.report.charts.style import Mark
-    from attnbench.views.report.sections.scaling import ScalingCurve
+    from attnbench.views.report.curves import ScalingCurve
+    from attnbench.views.report.material import Material
 
 BUDGETS = tuple(gib * 2**30 for gib in (1, 8, 24, 80))
 FARTHEST = 64
 """No law is trusted beyond so many times the longest length that was measured."""
 
 
-def memory_blocks(
-    sources: Sequence[ReportedRun], marks: Mapping[str, Mark], found: Sequence[ScalingCurve]
-) -> list[Block]:
-    """The section on memory."""
-    blocks = group_figures(sources, marks, "memory", memory_figure)
-    laws = [one for one in found if one.quantity == "memory" and isinstance(one.law, Scaling)]
+def section(material: Material) -> Section:
+    """Charts of memory, and tables of the lengths that fit."""
+    exports = [_budget_numbers(material.curves)]
+    return Section(anchor="memory", title="Memory", blocks=_blocks(material), exports=exports)
+
+
+def _blocks(material: Material) -> list[Block]:
+    blocks = group_figures(material.sources, material.marks, "memory", memory_figure)
+    laws = [one for one in material.curves if one.quantity == "memory" and isinstance(one.law, Scaling)]
     if not laws:
         return blocks
     blocks.append(Budget(laws=[_law_row(one) for one in laws]))
@@ -54,7 +56,7 @@ def memory_blocks(
     return blocks
 
 
-def budget_numbers(found: Sequence[ScalingCurve]) -> Export:
+def _budget_numbers(found: Sequence[ScalingCurve]) -> Export:
     """Lengths that fit, for each law of memory and each budget."""
     return Export(
         stem="budgets",

@@ -8,7 +8,7 @@ from attnbench.cases.case import CHOICES
 from attnbench.units import count, length, number, rate
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.report.blocks import Block, Figure, Lead
+from attnbench.views.report.blocks import Block, Figure, Lead, Section
 from attnbench.views.report.charts import roofline_chart
 
 if TYPE_CHECKING:
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from attnbench.views.document import Row
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.material import Material
 
 MOST_POINTS = 400
 """Points of one chart: of more, the best cell of each implementation and length."""
 
 
-def roofline_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
-    """The section: a chart for each run, device and dtype whose peaks were measured."""
+def section(material: Material) -> Section:
+    """A chart for each run, device and dtype whose peaks were measured, and the best cells."""
+    return Section(anchor="roofline", title="Roofline", blocks=_blocks(material.sources, material.marks))
+
+
+def _blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
     blocks: list[Block] = []
     unmeasured = 0
     for source in sources:
@@ -32,7 +37,7 @@ def roofline_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -
         for cell in source.cells:
             if cell.timing is None:
                 continue
-            if cell.bound is None:
+            if cell.metrics.bound is None:
                 unmeasured += 1
                 continue
             found.setdefault((cell.device, cell.case.dtype), []).append(cell)
@@ -44,10 +49,10 @@ def roofline_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -
         blocks.append(Paragraph(text=text))
     if not any(isinstance(block, Figure) for block in blocks):
         return blocks or [Paragraph(text="Nothing was timed.")]
-    cells = [cell for source in sources for cell in source.cells if cell.percent_of_roof is not None]
-    best = max(cells, key=lambda cell: cell.percent_of_roof or 0)
+    cells = [cell for source in sources for cell in source.cells if cell.metrics.percent_of_roofline is not None]
+    best = max(cells, key=lambda cell: cell.metrics.percent_of_roofline or 0)
     said = f"{best.implementation} at {length(best.case.seqlen_kv)} in {best.case.dtype}"
-    lead = Lead(text=f"The best cell reaches {number(best.percent_of_roof)} % of its roof: {said}.")
+    lead = Lead(text=f"The best cell reaches {number(best.metrics.percent_of_roofline)} % of its roof: {said}.")
     note = Paragraph(
         text="Roofs are measured on the same machine in the same run: matrix products in the dtype, and copies of "
         "memory. Bytes count each tensor once, so a cell that keeps its data in caches can exceed the memory roof, "
@@ -60,33 +65,33 @@ def _figure(
     stem: str, source: ReportedRun, device: str, dtype: str, cells: Sequence[CellResult], marks: Mapping[str, Mark]
 ) -> Figure:
     first = cells[0]
-    assert first.peak_tflops is not None
-    assert first.peak_gbytes_per_s is not None
+    assert first.metrics.peak_tflops is not None
+    assert first.metrics.peak_gbytes_per_s is not None
     rows = [
         {
             "implementation": cell.implementation,
-            "intensity": (cell.flops or 0) / (cell.bytes or 1),
-            "value": cell.tflops,
+            "intensity": cell.metrics.intensity,
+            "value": cell.metrics.tflops,
             "at": length(cell.case.seqlen_kv),
-            "text": f"{rate(cell.tflops)}, {number(cell.percent_of_roof)} % of the roof",
+            "text": f"{rate(cell.metrics.tflops)}, {number(cell.metrics.percent_of_roofline)} % of the roof",
         }
         for cell in _fewer(cells)
     ]
     name = f"{source.name}: {device} · {dtype}" if source.name else f"{device} · {dtype}"
-    bound = {word: sum(1 for cell in cells if cell.bound == word) for word in ("compute", "memory")}
-    best = max(cells, key=lambda cell: cell.percent_of_roof or 0)
+    bound = {word: sum(1 for cell in cells if cell.metrics.bound == word) for word in ("compute", "memory")}
+    best = max(cells, key=lambda cell: cell.metrics.percent_of_roofline or 0)
     return Figure(
         stem=stem,
         title=name,
-        alt=f"Achieved rate against arithmetic intensity, {name}; roofs {rate(first.peak_tflops)} and "
-        f"{number(first.peak_gbytes_per_s)} GB/s. Compute bounds {count(bound['compute'], 'cell')}"
+        alt=f"Achieved rate against arithmetic intensity, {name}; roofs {rate(first.metrics.peak_tflops)} and "
+        f"{number(first.metrics.peak_gbytes_per_s)} GB/s. Compute bounds {count(bound['compute'], 'cell')}"
         f", memory {count(bound['memory'], 'cell')}. Best: {best.implementation}, "
-        f"{number(best.percent_of_roof)} % of its roof.",
+        f"{number(best.metrics.percent_of_roofline)} % of its roof.",
         drawing=roofline_chart.roofline(
-            rows, marks, peak_tflops=first.peak_tflops, peak_gbytes_per_s=first.peak_gbytes_per_s
+            rows, marks, peak_tflops=first.metrics.peak_tflops, peak_gbytes_per_s=first.metrics.peak_gbytes_per_s
         ),
         table=_table(cells),
-        note=f"Roofs: {rate(first.peak_tflops)} and {number(first.peak_gbytes_per_s)} GB/s.",
+        note=f"Roofs: {rate(first.metrics.peak_tflops)} and {number(first.metrics.peak_gbytes_per_s)} GB/s.",
         facets={"device": device, "dtype": dtype, "run": source.name or "this run"},
     )
 
@@ -97,7 +102,7 @@ def _fewer(cells: Sequence[CellResult]) -> list[CellResult]:
     best: dict[tuple[str, int], CellResult] = {}
     for cell in cells:
         key = (cell.implementation, cell.case.seqlen_kv)
-        if key not in best or (cell.percent_of_roof or 0) > (best[key].percent_of_roof or 0):
+        if key not in best or (cell.metrics.percent_of_roofline or 0) > (best[key].metrics.percent_of_roofline or 0):
             best[key] = cell
     return list(best.values())
 
@@ -107,10 +112,10 @@ def _table(cells: Sequence[CellResult]) -> Table:
     best: dict[tuple[str, str, str], CellResult] = {}
     for cell in cells:
         key = (cell.device, cell.case.dtype, cell.implementation)
-        if key not in best or (cell.percent_of_roof or 0) > (best[key].percent_of_roof or 0):
+        if key not in best or (cell.metrics.percent_of_roofline or 0) > (best[key].metrics.percent_of_roofline or 0):
             best[key] = cell
     rows: list[Row] = [
-        {**cell.numbers(), "length": cell.case.seqlen_kv, "intensity": (cell.flops or 0) / (cell.bytes or 1)}
+        {**cell.numbers(), "length": cell.case.seqlen_kv, "intensity": cell.metrics.intensity}
         for _, cell in sorted(best.items())
     ]
     return Table(
@@ -121,11 +126,7 @@ def _table(cells: Sequence[CellResult]) -> Table:
             columns.IMPLEMENTATION,
             columns.length_column("at seqlen"),
             Column(title="FLOP / byte", text=lambda row: number(row["intensity"]), is_number=True),
-            Column(title="rate", text=lambda row: rate(row["tflops"]), is_number=True),
-            Column(title="GB/s", text=lambda row: number(row["gbytes_per_s"]), is_number=True),
-            Column(title="% of peak rate", text=lambda row: number(row["percent_of_peak"]), is_number=True),
-            Column(title="% of the roof", text=lambda row: number(row["percent_of_roof"]), is_number=True),
-            Column(title="bound", text=lambda row: str(row["bound"])),
+            *map(columns.of_metric, ("tflops", "gbytes_per_s", "percent_of_peak", "percent_of_roofline", "bound")),
         ],
         rows=rows,
     )

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES
 from attnbench.stages.agreement import JUDGED_TENSORS
-from attnbench.units import count, length, number
+from attnbench.units import count, length, number, shown
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Row, Table
-from attnbench.views.report.blocks import Block, Details, Export, Figure, HeatCell, HeatMap, Lead
+from attnbench.views.report.blocks import Block, Details, Export, Figure, HeatCell, HeatMap, Lead, Section
 from attnbench.views.report.charts import charts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from attnbench.views.cells import CellResult, TensorError
+    from attnbench.stages.agreement import TensorError
+    from attnbench.views.cells import CellResult
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.material import Material
 
 MOST_DOTS = 60
 """So many of an implementation's errors are drawn for one dtype: evenly out of all of them, the largest among them."""
@@ -28,9 +30,13 @@ KNOWN = "known-disagreements.md"
 _LEVELS = (0.1, 0.3, 0.6, 1.0)
 
 
-def agreement_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[Block]:
-    """The section."""
-    cells = [cell for source in sources for cell in source.cells]
+def section(material: Material) -> Section:
+    """Errors over budget, by implementation and by length, the worst elements, and who is not deterministic."""
+    blocks = _blocks(material.cells, material.marks)
+    return Section(anchor="agreement", title="Agreement", blocks=blocks, exports=[_numbers(material.sources)])
+
+
+def _blocks(cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> list[Block]:
     table = error_table(cells)
     if not table.rows:
         return [Paragraph(text="No output was judged.")]
@@ -56,7 +62,7 @@ def agreement_blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) 
     return blocks
 
 
-def agreement_numbers(sources: Sequence[ReportedRun]) -> Export:
+def _numbers(sources: Sequence[ReportedRun]) -> Export:
     """A row for each judged tensor of each cell."""
     return Export(
         stem="agreement",
@@ -76,13 +82,13 @@ def agreement_numbers(sources: Sequence[ReportedRun]) -> Export:
             }
             for source in sources
             for cell in source.cells
-            for error in cell.errors
+            for error in cell.metrics.errors
         ],
     )
 
 
 def _dtypes(cells: Iterable[CellResult]) -> list[str]:
-    present = {cell.case.dtype for cell in cells if cell.errors}
+    present = {cell.case.dtype for cell in cells if cell.metrics.errors}
     return [name for name in CHOICES["dtype"] if name in present]
 
 
@@ -102,8 +108,8 @@ def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapp
     """Error over budget of all cells of a dtype; ``None`` where none was judged."""
     found: dict[str, list[tuple[float, int]]] = {}
     for cell in cells:
-        if cell.error_ratio is not None:
-            found.setdefault(cell.implementation, []).append((cell.error_ratio, cell.case.seqlen_kv))
+        if cell.metrics.error_ratio is not None:
+            found.setdefault(cell.implementation, []).append((cell.metrics.error_ratio, cell.case.seqlen_kv))
     rows: list[Row] = [
         {"implementation": name, "value": ratio, "at": length(tokens), "text": number(ratio)}
         for name, all_of in found.items()
@@ -131,7 +137,7 @@ def error_table(cells: Iterable[CellResult]) -> Table:
     """Worst and median error over budget for each implementation and dtype."""
     found: dict[tuple[str, str], list[CellResult]] = {}
     for cell in cells:
-        if cell.errors or cell.status == "wrong":
+        if cell.metrics.errors or cell.status == "wrong":
             found.setdefault((cell.implementation, cell.case.dtype), []).append(cell)
     order = CHOICES["dtype"]
     rows = [_error_row(*key, found[key]) for key in sorted(found, key=lambda key: (order.index(key[1]), key[0]))]
@@ -149,7 +155,7 @@ def error_table(cells: Iterable[CellResult]) -> Table:
 
 
 def _error_row(implementation: str, dtype: str, cells: Sequence[CellResult]) -> Row:
-    ratios = sorted(cell.error_ratio for cell in cells if cell.error_ratio is not None)
+    ratios = sorted(cell.metrics.error_ratio for cell in cells if cell.metrics.error_ratio is not None)
     return {
         "implementation": implementation,
         "dtype": dtype,
@@ -164,7 +170,7 @@ def _by_length(index: int, dtype: str, cells: Sequence[CellResult]) -> HeatMap:
     """The worst error over budget of all tensors, by implementation and length."""
     worst: dict[tuple[str, int], tuple[float, str]] = {}
     for cell in cells:
-        for error in cell.errors if cell.case.dtype == dtype else ():
+        for error in cell.metrics.errors if cell.case.dtype == dtype else ():
             key = (cell.implementation, cell.case.seqlen_kv)
             worst[key] = max(worst.get(key, (0.0, "")), (error.ratio, error.tensor))
     lengths = sorted({tokens for _, tokens in worst})
@@ -191,7 +197,7 @@ def _worst_elements(cells: Iterable[CellResult]) -> Table:
     """For each implementation, dtype and tensor: the largest error, in which case and at which element."""
     worst: dict[tuple[str, str, str], tuple[TensorError, CellResult]] = {}
     for cell in cells:
-        for error in cell.errors:
+        for error in cell.metrics.errors:
             key = (cell.case.dtype, cell.implementation, error.tensor)
             if key not in worst or error.ratio > worst[key][0].ratio:
                 worst[key] = (error, cell)
@@ -203,7 +209,7 @@ def _worst_elements(cells: Iterable[CellResult]) -> Table:
             "implementation": key[1],
             "tensor": key[2],
             "ratio": worst[key][0].ratio,
-            "where": _place(worst[key][0].worst),
+            "where": shown(worst[key][0].worst, "index"),
             "case": worst[key][1].case.label(),
         }
         for key in ordered
@@ -221,26 +227,20 @@ def _worst_elements(cells: Iterable[CellResult]) -> Table:
     )
 
 
-def _place(worst: tuple[int, ...] | None) -> str:
-    if worst is None:
-        return ""
-    return ", ".join(f"{noun} {i}" for noun, i in zip(("batch", "head", "row", "column"), worst, strict=False))
-
-
 def _determinism(cells: Sequence[CellResult]) -> Block:
     """Which implementations gave different bits for equal inputs."""
-    known = [cell for cell in cells if cell.deterministic is not None]
+    known = [cell for cell in cells if cell.metrics.deterministic is not None]
     if not known:
         return Paragraph(text="Whether calls repeat bit by bit was not recorded.")
     unsteady: dict[str, list[CellResult]] = {}
     for cell in known:
-        if not cell.deterministic:
+        if not cell.metrics.deterministic:
             unsteady.setdefault(cell.implementation, []).append(cell)
     if not unsteady:
         return Paragraph(text=f"All of {count(len(known), 'cell')} repeated their result bit by bit.")
     said = []
     for name, found in sorted(unsteady.items()):
-        spreads = [cell.spread_rel for cell in found if cell.spread_rel is not None]
+        spreads = [cell.metrics.spread_rel for cell in found if cell.metrics.spread_rel is not None]
         how = f", by at most {number(max(spreads))} (RMS over RMS)" if spreads else ""
         said.append(f"{name} in {count(len(found), 'cell')}{how}")
     return Paragraph(text=f"Not deterministic, calls on equal inputs differed: {'; '.join(said)}.")

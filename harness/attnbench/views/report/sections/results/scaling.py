@@ -1,134 +1,37 @@
-"""The laws that time and memory follow over the length, and the section on them."""
+"""The section on scaling: the laws that time and memory follow over the length, and where curves cross."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from attnbench.scaling import Refusal, Scaling, fit_scaling
+from attnbench.scaling import Refusal, Scaling, crossovers
 from attnbench.units import ABSENT, TIMES, count, duration, length, listing, number, size
 from attnbench.views import columns
 from attnbench.views.document import Column, Paragraph, Table
-from attnbench.views.report.blocks import MOST_CHARTS, Block, Contradiction, Export, Figure, Lead
+from attnbench.views.estimates import EXACT, UNSEEN, ratio
+from attnbench.views.report.blocks import MOST_CHARTS, Block, Contradiction, Details, Export, Figure, Lead, Section
 from attnbench.views.report.charts import roofline_chart
-from attnbench.views.report.sections.crossovers import crossover_blocks, crossover_rows
+from attnbench.views.report.curves import MOST_FITS, QUANTITIES, Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
-    from attnbench.views.groups import Group
-    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.charts.style import Mark
-
-Quantity = Literal["time", "memory"]
-
-LINEAR_AT_MOST = 1.15
-"""A memory exponent whose interval lies above this contradicts O(n)."""
-MOST_FITS = 160
-"""Curves that laws are fitted to; of a larger sweep, those of the first groups."""
-_LINEAR = "O(n)"
+    from attnbench.views.report.curves import ScalingCurve
+    from attnbench.views.report.material import Material
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScalingCurve:
-    """How time or memory of an implementation grows within a group of cases."""
-
-    source: ReportedRun
-    group: Group
-    implementation: str
-    quantity: Quantity
-    declared: str | None
-    """What the implementation declares of its memory."""
-    law: Scaling | Refusal
-
-    @property
-    def contradiction(self) -> str | None:
-        """A sentence where the measurement contradicts the declaration."""
-        if self.quantity != "memory" or not isinstance(self.law, Scaling):
-            return None
-        found = self.law.exponent
-        if self.declared == _LINEAR and found.low > LINEAR_AT_MOST:
-            said = f"{number(found.value)} ({number(found.low)} … {number(found.high)})"
-            return f"{self.implementation} declares {_LINEAR} memory, but it grows with an exponent of {said}"
-        return None
-
-    def row(self) -> Row:
-        """Flat and raw, for files."""
-        law = self.law if isinstance(self.law, Scaling) else None
-        local = self.law.local_exponent
-        found: Row = {
-            **self.source.facets(self.group),
-            "cases": self.source.title(self.group),
-            "implementation": self.implementation,
-            "quantity": self.quantity,
-            "declared_memory": self.declared,
-            "law": law and law.law.name,
-            "refused": None if law else self.law.reason,  # type: ignore[union-attr]
-        }
-        unit = "ns" if self.quantity == "time" else "bytes"
-        for name, interval in (
-            ("exponent", law and law.exponent),
-            (f"floor_{unit}", law and law.floor),
-            ("crossover_seqlen", law and law.crossover),
-            ("local_exponent", local),
-        ):
-            found |= {name: interval and interval.value, f"{name}_low": interval and interval.low}
-            found[f"{name}_high"] = interval and interval.high
-        return found | {
-            f"coefficient_{unit}": law and law.coefficient,
-            "cliffs": [f"{c.kind} at {c.length}: {c.factor:.4g}" for c in law.cliffs] if law else None,
-            "sizes": len(law.lengths) if law else None,
-            "processes": law and law.processes,
-            "residual": law and law.noise,
-            "interval_method": law and law.method,
-        }
-
-
-def growth_of(sources: Sequence[ReportedRun]) -> list[ScalingCurve]:
-    """Laws of every curve that has two lengths or more."""
-    found: list[ScalingCurve] = []
-    for source in sources:
-        for group in source.grouping.groups:
-            if len(group.lengths) < 2 or len(found) >= MOST_FITS:
-                continue
-            curves: dict[str, list[CellResult]] = {}
-            for cell in group.cells:
-                curves.setdefault(cell.implementation, []).append(cell)
-            for implementation, cells in sorted(curves.items()):
-                found += [one for one in (_growth(source, group, implementation, cells, q) for q in _BOTH) if one]
-    return found
-
-
-_BOTH: tuple[Quantity, Quantity] = ("time", "memory")
-
-
-def _growth(
-    source: ReportedRun, group: Group, implementation: str, cells: Sequence[CellResult], quantity: Quantity
-) -> ScalingCurve | None:
-    points: list[tuple[int, Sequence[float]]] = []
-    for cell in cells:
-        values: Sequence[float] = cell.memories if quantity == "memory" else cell.timing.medians if cell.timing else ()
-        if values:
-            points.append((cell.case.seqlen_kv, values))
-    if len(points) < 2:
-        return None
-    declaration = source.run.header.implementations.get(implementation, {}).get("declaration") or {}
-    law = fit_scaling([tokens for tokens, _ in points], [values for _, values in points])
-    return ScalingCurve(
-        source=source,
-        group=group,
-        implementation=implementation,
-        quantity=quantity,
-        declared=declaration.get("memory"),
-        law=law,
-    )
+def section(material: Material) -> Section:
+    """The laws, whom they contradict, and the crossovers."""
+    blocks, exports = scaling_blocks(material.curves, material.marks)
+    return Section(anchor="scaling", title="Scaling laws", blocks=blocks, exports=exports)
 
 
 def scaling_blocks(found: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
-    """The section on laws, and its numbers."""
+    """What the section says, and its numbers."""
     meets = crossover_rows(found)
     exports = [Export(stem="scaling", rows=[one.row() for one in found]), Export(stem="crossovers", rows=meets)]
     laws = [one for one in found if isinstance(one.law, Scaling)]
@@ -156,7 +59,7 @@ def scaling_blocks(found: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> 
             f"the last doubling did. A cliff is one size, or all from it on, off the law. Intervals: {_methods(laws)}."
         )
     )
-    blocks += crossover_blocks(meets)
+    blocks += _crossover_blocks(meets)
     return blocks, exports
 
 
@@ -174,7 +77,7 @@ def _exponent_figures(laws: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -
     keyed = itertools.groupby(laws, key=lambda one: (one.source.name, one.group.label))
     for _, of_group in keyed:
         members = list(of_group)
-        for quantity in _BOTH:
+        for quantity in QUANTITIES:
             chosen = [one for one in members if one.quantity == quantity]
             if chosen and len(figures) < MOST_CHARTS:
                 figures.append(_exponent_figure(f"scaling-{len(figures) + 1}", chosen, quantity, marks))
@@ -289,3 +192,79 @@ def _cliff_text(row: Row) -> str:
 def _sizes_text(row: Row) -> str:
     law = _law(row)
     return "" if law is None else f"{len(law.lengths)} from {length(law.lengths[0])} to {length(law.lengths[-1])}"
+
+
+def crossover_rows(found: Sequence[ScalingCurve]) -> list[Row]:
+    """Where the time of one implementation passes that of another, in every group."""
+    rows: list[Row] = []
+    timed = [one for one in found if one.quantity == "time"]
+    for _, of_group in itertools.groupby(timed, key=lambda one: (one.source.name, one.group.label)):
+        members = list(of_group)
+        group, source = members[0].group, members[0].source
+        curves: dict[str, dict[int, CellResult]] = {}
+        for cell in group.cells:
+            if cell.timing is not None:
+                curves.setdefault(cell.implementation, {})[cell.case.seqlen_kv] = cell
+        for one, other in itertools.combinations(sorted(curves), 2):
+            rows += [
+                {**source.facets(group), "cases": source.title(group), **row} for row in _meets(curves, one, other)
+            ]
+    return rows
+
+
+def _meets(curves: Mapping[str, Mapping[int, CellResult]], one: str, other: str) -> list[Row]:
+    shared = sorted(curves[one].keys() & curves[other].keys())
+    if len(shared) < 2:
+        return []
+    gains = []
+    for tokens in shared:
+        above, below = curves[one][tokens].timing, curves[other][tokens].timing
+        assert above is not None
+        assert below is not None
+        gain = ratio(above, below)
+        # Few processes do not tell by how much processes differ.
+        room = 1.0 if min(above.processes, below.processes) >= EXACT else UNSEEN
+        low, high = (gain.low or gain.value / 2) / room, (gain.high or gain.value * 2) * room
+        gains.append((gain.value, low, high))
+    found = crossovers(shared, [g[0] for g in gains], [g[1] for g in gains], [g[2] for g in gains])
+    return [
+        {
+            # The ratio is the first one's time over the other's: where it rises, the other one takes over.
+            "from": one if meet.rises else other,
+            "to": other if meet.rises else one,
+            "seqlen": meet.length,
+            "seqlen_low": meet.low,
+            "seqlen_high": meet.high,
+        }
+        for meet in found
+    ]
+
+
+def _crossover_blocks(rows: Sequence[Row]) -> list[Block]:
+    """Their table, or a sentence where there is none."""
+    if not rows:
+        return [Paragraph(text="No two curves of time cross within the lengths that were measured.")]
+    groups = {row["cases"] for row in rows}
+    cases = [Column(title="cases", text=lambda row: str(row["cases"]))] if len(groups) > 1 else []
+    ordered = sorted(rows, key=lambda row: (row["cases"], row["seqlen"]))
+    table = Table(
+        columns=[
+            *cases,
+            Column(title="below it faster", text=lambda row: str(row["from"]), is_implementation=True),
+            Column(title="above it faster", text=lambda row: str(row["to"]), is_implementation=True),
+            Column(title="seqlen", text=lambda row: f"{row['seqlen']:,.0f}", is_number=True),
+            Column(title="95 % interval", text=_meet_text, is_number=True),
+        ],
+        rows=ordered,
+    )
+    summary = f"{count(len(rows), 'crossover')}: which becomes faster from which length on"
+    return [Details(summary=summary, blocks=[table])]
+
+
+def _meet_text(row: Row) -> str:
+    low, high = row["seqlen_low"], row["seqlen_high"]
+    if low is None and high is None:
+        return "not settled"
+    if low is None:
+        return f"up to {high:,.0f}"
+    return f"from {low:,.0f} on" if high is None else f"{low:,.0f} … {high:,.0f}"

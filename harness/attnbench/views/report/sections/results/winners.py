@@ -17,10 +17,11 @@ from attnbench.views.report.blocks import (
     Lead,
     MapCell,
     MapRow,
+    Section,
     WinnerMap,
     is_large,
 )
-from attnbench.views.report.sections.agreement import agreement_sentence, error_table
+from attnbench.views.report.sections.results.agreement import agreement_sentence, error_table
 from attnbench.views.show import status_counts
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from attnbench.views.document import Row
     from attnbench.views.groups import Group
     from attnbench.views.report.blocks import ReportedRun
+    from attnbench.views.report.material import Material
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,13 @@ class Winner:
     """The runner-up's time over the fastest one's."""
 
 
-def answer_blocks(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Export]]:
-    """The section, and the winners as a table of numbers."""
+def section(material: Material) -> Section:
+    """Who wins where, as a sentence, a map and a list."""
+    blocks, exports = _blocks(material.sources)
+    return Section(anchor="answer", title="Which is fastest", blocks=blocks, exports=exports)
+
+
+def _blocks(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Export]]:
     found = [
         (source, group, winners_of(group)) for source in sources for group in source.grouping.groups
     ]  # fmt: skip

@@ -1,0 +1,5 @@
+"""Masks: which keys each query sees. One module for each kind; ``table.py`` lists them."""
+
+from attnbench.cases.masks.visible import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
+
+__all__ = ["batch_varies", "dense_mask", "row_bounds", "row_runs", "visible_pairs"]

@@ -1,0 +1,75 @@
+"""``document``: sequences packed one behind the other, which do not see each other."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.cases.masks.kind import Kind, Parameter, one_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+class Document(Kind):
+    """Blocks along the diagonal, of each the lower triangle where it is causal."""
+
+    name = "document"
+    parameters = (
+        Parameter(name="document_lengths", form="integers", least=1),
+        Parameter(name="document_causal", form="boolean", default=False),
+    )
+    divisible = False
+
+    def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
+        """The query's own document, up to the query where it is causal."""
+        del batch_index
+        lengths = np.array(case.document_lengths, np.int64)
+        ends = np.cumsum(lengths)
+        rows = np.arange(case.seqlen_q, dtype=np.int64)
+        document = np.searchsorted(ends, rows, side="right")
+        return one_run(case, (ends - lengths)[document], rows + 1 if case.document_causal else ends[document])
+
+    def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
+        """Four documents of unlike lengths, about 1 : 2 : 3 : 4 (fewer where the sequence is shorter than that)."""
+        del batch, seqlen_kv
+        edges = sorted({0, seqlen_q // 10, 3 * seqlen_q // 10, 6 * seqlen_q // 10, seqlen_q})
+        return {"document_lengths": tuple(b - a for a, b in itertools.pairwise(edges))}
+
+    def problems(self, case: Case) -> list[str]:
+        """Documents make up one sequence."""
+        lengths = case.document_lengths or ()
+        if case.seqlen_q != case.seqlen_kv:
+            both = f"seqlen_q = {case.seqlen_q} must equal seqlen_kv = {case.seqlen_kv}"
+            return [f"mask = 'document' packs one sequence: {both}"]
+        if sum(lengths) != case.seqlen_q or min(lengths) < 1:
+            return [f"document_lengths = {list(lengths)} must be positive and sum to seqlen_q = {case.seqlen_q}"]
+        return []
+
+    def looks_ahead(self, case: Case) -> bool:
+        """To the end of the document, unless it is causal."""
+        return not case.document_causal
+
+    def query_edges(self, case: Case) -> list[int]:
+        """The last token of each document and the first of the next."""
+        ends = itertools.accumulate(case.document_lengths or ())
+        return [token for end in ends for token in (end - 1, end)]
+
+    def key_edges(self, case: Case) -> list[int]:
+        """The same tokens."""
+        return self.query_edges(case)
+
+    def label(self, case: Case) -> str:
+        """With the triangle, where there is one."""
+        return "document (causal)" if case.document_causal else "document"
+
+    def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
+        """The triangle turned, or documents that see each other."""
+        yield "with document_causal turned", {"document_causal": not case.document_causal}
+        yield "if documents see each other", {"mask": "causal" if case.document_causal else "none"}

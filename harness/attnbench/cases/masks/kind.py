@@ -1,0 +1,124 @@
+"""The interface of a kind of mask."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A field of a case that a kind of mask brings along; ``None`` in cases whose mask has no part of that kind."""
+
+    name: str
+    form: Literal["integer", "integers", "boolean"]
+    default: int | bool | None = None
+    """``None`` where it follows from the lengths (:meth:`Kind.lengths`)."""
+    least: int = 0
+
+    def problem(self, value: object) -> str | None:
+        """Why this is no value of the field, in one sentence, or ``None``."""
+        if self.form == "boolean":
+            return None if isinstance(value, bool) else f"{self.name} = {value!r} is not true or false"
+        if self.form == "integers":
+            listed = isinstance(value, list | tuple) and value and all(_is_int(item) for item in value)
+            return None if listed else f"{self.name} = {value!r} is not a list of integers"
+        if _is_int(value) and value >= self.least:  # type: ignore[operator]  # it is an integer
+            return None
+        return f"{self.name} = {value!r} is not an integer >= {self.least}"
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Kind(abc.ABC):
+    """A kind of mask: what its queries see, and what others must know of it."""
+
+    name: ClassVar[str]
+    parameters: ClassVar[tuple[Parameter, ...]] = ()
+    on_diagonal: ClassVar[bool] = False
+    """Whether ``alignment`` matters where the lengths differ."""
+    by_position: ClassVar[bool] = True
+    """Whether it matters in which order queries and real keys stand."""
+    by_batch: ClassVar[bool] = False
+    """Whether the elements of a batch may see different keys."""
+    causal: ClassVar[bool] = False
+    """Whether queries stop at a key near their own position, so that later tokens can be cut off."""
+    divisible: ClassVar[bool] = True
+    """Whether the first tokens, and the last queries, make a case with the same mask."""
+    splits: ClassVar[bool] = False
+    """Whether the keys fall into two parts, each of which makes a case with the same mask."""
+
+    @abc.abstractmethod
+    def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
+        """Runs of keys that each query of a batch element sees, see :func:`attnbench.cases.masks.row_runs`."""
+
+    def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
+        """Defaults of those parameters that follow from the lengths."""
+        del batch, seqlen_q, seqlen_kv
+        return {}
+
+    def problems(self, case: Case) -> list[str]:
+        """What each parameter by itself allows but the case does not, a sentence each."""
+        del case
+        return []
+
+    def looks_ahead(self, case: Case) -> bool:
+        """Whether a query may see keys beyond its own position."""
+        del case
+        return False
+
+    def query_edges(self, case: Case) -> list[int]:
+        """Queries at which the mask changes, and their neighbours; some may lie outside of the sequence."""
+        del case
+        return []
+
+    def key_edges(self, case: Case) -> list[int]:
+        """Keys at which the mask changes, and their neighbours; some may lie outside of the sequence."""
+        del case
+        return []
+
+    def label(self, case: Case) -> str:
+        """The kind and what tells it apart, in a few words."""
+        del case
+        return self.name
+
+    def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
+        """How a mistaken implementation might read this kind: ``if ...`` or ``with ...``, and the case's other fields.
+
+        A ``mask`` among these stands in place of this kind alone.
+        """
+        for parameter in self.parameters:
+            value = getattr(case, parameter.name)
+            if parameter.form == "integer":
+                for other in (value + 1, value - 1):
+                    yield f"with {parameter.name} = {other} instead of {value}", {parameter.name: other}
+
+
+def one_run(case: Case, low: NDArray[np.int64] | int, high: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """One run of keys for each query, cut at both ends of the keys: (seqlen_q, 1, 2)."""
+    low, high = np.clip(low, 0, case.seqlen_kv), np.clip(high, 0, case.seqlen_kv)
+    runs = np.empty((case.seqlen_q, 1, 2), np.int64)
+    runs[:, 0, 0], runs[:, 0, 1] = low, np.maximum(low, high)
+    return runs
+
+
+def positions(case: Case) -> NDArray[np.int64]:
+    """Where each query stands among the keys, (seqlen_q,); negative for queries before the first key."""
+    return np.arange(case.seqlen_q, dtype=np.int64) + case.diagonal_offset
+
+
+def around(*marks: int) -> list[int]:
+    """Each mark and its two neighbours."""
+    return [mark + step for mark in marks for step in (-1, 0, 1)]

@@ -1,0 +1,36 @@
+"""``none``: every query sees every key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.cases.masks.kind import Kind, one_run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+class NoMask(Kind):
+    """Nothing is hidden."""
+
+    name = "none"
+    by_position = False
+    splits = True
+
+    def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
+        """All keys."""
+        del batch_index
+        return one_run(case, 0, case.seqlen_kv)
+
+    def looks_ahead(self, case: Case) -> bool:
+        """To the end."""
+        del case
+        return True
+
+    def label(self, case: Case) -> str:
+        """The absence in words."""
+        del case
+        return "no mask"

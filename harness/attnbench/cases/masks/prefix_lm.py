@@ -1,0 +1,61 @@
+"""``prefix_lm``: every query sees a prefix of the keys; the rest is causal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.cases.masks.kind import Kind, Parameter, around, one_run, positions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+class PrefixLM(Kind):
+    """A triangle below the diagonal, and the first columns whole."""
+
+    name = "prefix_lm"
+    parameters = (Parameter(name="prefix_len", form="integer"),)
+    on_diagonal = True
+    causal = True
+
+    def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
+        """From the first key to the end of the prefix, or to the diagonal where that is further."""
+        del batch_index
+        assert case.prefix_len is not None
+        return one_run(case, 0, np.maximum(positions(case) + 1, case.prefix_len))
+
+    def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
+        """A quarter of the keys."""
+        del batch, seqlen_q
+        return {"prefix_len": max(1, seqlen_kv // 4)}
+
+    def problems(self, case: Case) -> list[str]:
+        """A prefix is no longer than the keys."""
+        assert case.prefix_len is not None
+        if case.prefix_len <= case.seqlen_kv:
+            return []
+        return [f"prefix_len = {case.prefix_len} is beyond seqlen_kv = {case.seqlen_kv}"]
+
+    def looks_ahead(self, case: Case) -> bool:
+        """Within the prefix."""
+        del case
+        return True
+
+    def query_edges(self, case: Case) -> list[int]:
+        """Where the diagonal leaves the prefix, if it starts in the corner."""
+        return around(case.prefix_len or 0)
+
+    def key_edges(self, case: Case) -> list[int]:
+        """The end of the prefix."""
+        return around(case.prefix_len or 0)
+
+    def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
+        """A prefix that is off by one, or ignored."""
+        yield from super().misreadings(case)
+        yield "with a causal mask, without the prefix", {"mask": "causal"}

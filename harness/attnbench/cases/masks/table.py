@@ -1,0 +1,54 @@
+"""The kinds of masks, and how a mask is written: one kind, or several joined by ``&``, which hide what any hides."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from attnbench.cases.masks.causal import Causal
+from attnbench.cases.masks.document import Document
+from attnbench.cases.masks.key_padding import KeyPadding
+from attnbench.cases.masks.none import NoMask
+from attnbench.cases.masks.prefix_lm import PrefixLM
+from attnbench.cases.masks.sliding_window import SlidingWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from attnbench.cases.masks.kind import Kind, Parameter
+
+MASKS: dict[str, Kind] = {
+    kind.name: kind for kind in (NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding())
+}
+"""In the order in which an intersection names them."""
+PARAMETERS: dict[str, Parameter] = {
+    parameter.name: parameter for kind in MASKS.values() for parameter in kind.parameters
+}
+
+
+def mask_names(mask: str) -> tuple[str, ...]:
+    """The names between the ``&``, as they are written."""
+    return tuple(name.strip() for name in mask.split("&"))
+
+
+def intersection(names: Iterable[str]) -> str:
+    """The one way to write a mask of these kinds: each once, in the table's order; ``none`` hides nothing."""
+    chosen = {*names} - {"none"}
+    return " & ".join(name for name in MASKS if name in chosen) or "none"
+
+
+def canonical(mask: str) -> str:
+    """The one way to write this mask; where it names no kind, the text as it is, for whoever refuses it."""
+    names = mask_names(mask)
+    return intersection(names) if {*names} <= {*MASKS} else mask
+
+
+@functools.cache
+def kinds_of(mask: str) -> tuple[Kind, ...]:
+    """The kinds that a case's mask is made of."""
+    return tuple(MASKS[name] for name in mask_names(mask))
+
+
+def instead_of(mask: str, name: str, other: str) -> str:
+    """The mask with another one in place of one of its kinds."""
+    return intersection({*mask_names(mask)} - {name} | {*mask_names(other)})

@@ -1,0 +1,52 @@
+"""Fields that were set and that no case takes: whoever wrote ``softcap = 30`` without ``score_mod`` meant something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from attnbench.cases.case import Case
+
+DECIDING = frozenset(("mask", "score_mod", "kv_cache", "seqlen", "seqlen_q", "seqlen_kv"))
+"""Fields that decide which others a case takes."""
+_NEEDS = {
+    "window_left": "mask = 'sliding_window'",
+    "window_right": "mask = 'sliding_window'",
+    "prefix_len": "mask = 'prefix_lm'",
+    "document_lengths": "mask = 'document'",
+    "document_causal": "mask = 'document'",
+    "kv_lengths": "mask = 'key_padding'",
+    "softcap": "score_mod = 'softcap'",
+    "page_size": "kv_cache = 'paged'",
+    "alignment": "unequal lengths, and a mask or a score modification that follows the diagonal",
+}
+
+
+class Effects:
+    """Watches the cases of a sweep, and which of the fields that were set they take."""
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[str, str], bool] = {}
+        """By place and field."""
+
+    def saw(self, case: Case, fields: Mapping[str, object], places: Mapping[str, str]) -> None:
+        """A case, the fields that it was made of, and the place where each of them was set."""
+        for name, place in places.items():
+            if not self._taken.get((place, name)):
+                self._taken[place, name] = _takes(case, name, fields[name])
+
+    def in_vain(self) -> dict[str, list[str]]:
+        """A sentence for each field that no case took, by place."""
+        found: dict[str, list[str]] = {}
+        for (place, name), taken in self._taken.items():
+            if not taken:
+                needs = f": it needs {_NEEDS[name]}" if name in _NEEDS else ""
+                found.setdefault(place, []).append(f"{name} has no effect on any case{needs}")
+        return found
+
+
+def _takes(case: Case, name: str, given: object) -> bool:
+    value = getattr(case, name)
+    return value == given if name == "alignment" else value is not None

@@ -1,0 +1,120 @@
+"""How time and memory grow over the length: the laws of every curve of a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from attnbench.scaling import Refusal, Scaling, fit_scaling
+from attnbench.units import number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.views.cells import CellResult
+    from attnbench.views.document import Row
+    from attnbench.views.groups import Group
+    from attnbench.views.report.blocks import ReportedRun
+
+Quantity = Literal["time", "memory"]
+
+LINEAR_AT_MOST = 1.15
+"""A memory exponent whose interval lies above this contradicts O(n)."""
+MOST_FITS = 160
+"""Curves that laws are fitted to; of a larger sweep, those of the first groups."""
+_LINEAR = "O(n)"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScalingCurve:
+    """How time or memory of an implementation grows within a group of cases."""
+
+    source: ReportedRun
+    group: Group
+    implementation: str
+    quantity: Quantity
+    declared: str | None
+    """What the implementation declares of its memory."""
+    law: Scaling | Refusal
+
+    @property
+    def contradiction(self) -> str | None:
+        """A sentence where the measurement contradicts the declaration."""
+        if self.quantity != "memory" or not isinstance(self.law, Scaling):
+            return None
+        found = self.law.exponent
+        if self.declared == _LINEAR and found.low > LINEAR_AT_MOST:
+            said = f"{number(found.value)} ({number(found.low)} … {number(found.high)})"
+            return f"{self.implementation} declares {_LINEAR} memory, but it grows with an exponent of {said}"
+        return None
+
+    def row(self) -> Row:
+        """Flat and raw, for files."""
+        law = self.law if isinstance(self.law, Scaling) else None
+        local = self.law.local_exponent
+        found: Row = {
+            **self.source.facets(self.group),
+            "cases": self.source.title(self.group),
+            "implementation": self.implementation,
+            "quantity": self.quantity,
+            "declared_memory": self.declared,
+            "law": law and law.law.name,
+            "refused": None if law else self.law.reason,  # type: ignore[union-attr]
+        }
+        unit = "ns" if self.quantity == "time" else "bytes"
+        for name, interval in (
+            ("exponent", law and law.exponent),
+            (f"floor_{unit}", law and law.floor),
+            ("crossover_seqlen", law and law.crossover),
+            ("local_exponent", local),
+        ):
+            found |= {name: interval and interval.value, f"{name}_low": interval and interval.low}
+            found[f"{name}_high"] = interval and interval.high
+        return found | {
+            f"coefficient_{unit}": law and law.coefficient,
+            "cliffs": [f"{c.kind} at {c.length}: {c.factor:.4g}" for c in law.cliffs] if law else None,
+            "sizes": len(law.lengths) if law else None,
+            "processes": law and law.processes,
+            "residual": law and law.noise,
+            "interval_method": law and law.method,
+        }
+
+
+def curves_of(sources: Sequence[ReportedRun]) -> list[ScalingCurve]:
+    """Laws of every curve that has two lengths or more."""
+    found: list[ScalingCurve] = []
+    for source in sources:
+        for group in source.grouping.groups:
+            if len(group.lengths) < 2 or len(found) >= MOST_FITS:
+                continue
+            curves: dict[str, list[CellResult]] = {}
+            for cell in group.cells:
+                curves.setdefault(cell.implementation, []).append(cell)
+            for implementation, cells in sorted(curves.items()):
+                found += [one for one in (_curve(source, group, implementation, cells, q) for q in QUANTITIES) if one]
+    return found
+
+
+QUANTITIES: tuple[Quantity, Quantity] = ("time", "memory")
+
+
+def _curve(
+    source: ReportedRun, group: Group, implementation: str, cells: Sequence[CellResult], quantity: Quantity
+) -> ScalingCurve | None:
+    points: list[tuple[int, Sequence[float]]] = []
+    for cell in cells:
+        values: Sequence[float] = cell.memories if quantity == "memory" else cell.timing.medians if cell.timing else ()
+        if values:
+            points.append((cell.case.seqlen_kv, values))
+    if len(points) < 2:
+        return None
+    declaration = source.run.header.implementations.get(implementation, {}).get("declaration") or {}
+    law = fit_scaling([tokens for tokens, _ in points], [values for _, values in points])
+    return ScalingCurve(
+        source=source,
+        group=group,
+        implementation=implementation,
+        quantity=quantity,
+        declared=declaration.get("memory"),
+        law=law,
+    )
