@@ -1,11 +1,12 @@
 """attnbench: a benchmarking and profiling harness for attention.
 
-The names below are the public interface. They load nothing heavy: torch, numba and pandas are imported by those
-functions that need them.
+The names below are the public interface: what the commands do, as functions (:mod:`attnbench.api`), and what an
+implementation needs. They load nothing heavy: torch, numba and pandas are imported by those functions that need them.
 """
 
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,21 @@ from attnbench.cases.bias import alibi_slopes, dense_bias, is_bidirectional, rel
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
+from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.operands import Operands
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
+    from attnbench.api import RunInterrupted as RunInterrupted
+    from attnbench.api import check as check
+    from attnbench.api import compare as compare
+    from attnbench.api import inspect as inspect
+    from attnbench.api import plan as plan
+    from attnbench.api import report as report
+    from attnbench.api import run as run
+    from attnbench.api import sensitivity as sensitivity
+    from attnbench.api import show as show
+    from attnbench.store.reader import load as load
 
 try:
     __version__ = version("attnbench")
@@ -27,33 +36,50 @@ except PackageNotFoundError:  # run from a checkout that was never installed
     __version__ = "0.0.0"
 
 __all__ = [
+    "AttnbenchError",
     "Case",
     "CaseError",
     "Implementation",
+    "NotComparableError",
     "Operands",
+    "RunInterrupted",
+    "UsageError",
     "alibi_slopes",
     "attention",
     "batch_varies",
+    "check",
+    "compare",
     "dense_bias",
     "dense_mask",
     "flops",
+    "inspect",
     "is_bidirectional",
     "load",
     "make_case",
     "minimum_bytes",
+    "plan",
     "relative_buckets",
+    "report",
     "row_bounds",
     "row_runs",
+    "run",
+    "sensitivity",
+    "show",
     "visible_pairs",
 ]
 
+if not TYPE_CHECKING:  # for a type checker the imports above say what there is
+    _WHERE = {"load": "attnbench.store.reader"} | dict.fromkeys(
+        ("RunInterrupted", "check", "compare", "inspect", "plan", "report", "run", "sensitivity", "show"),
+        "attnbench.api",
+    )
 
-def load(*paths: str | Path) -> pd.DataFrame:
-    """Records of one or several run files as a table, one row for each record, one column for each field.
+    def __getattr__(name: str) -> object:
+        """Functions whose modules take a moment to import: when they are used."""
+        if name not in _WHERE:
+            raise AttributeError(f"module 'attnbench' has no attribute {name!r}")
+        return getattr(importlib.import_module(_WHERE[name]), name)
 
-    Raises:
-        attnbench.store.reader.RunFileError: when a file cannot be read, or is of a newer schema.
-    """
-    from attnbench.store.reader import load as load_runs
-
-    return load_runs(*paths)
+    def __dir__() -> list[str]:
+        """The names that a notebook completes to."""
+        return __all__

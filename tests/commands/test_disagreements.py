@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnbench import Case, make_case
-from attnbench.cli.disagreements import IN_FULL, in_common
+from attnbench.api.disagreements import IN_FULL, in_common
 from tests.conftest import Command
 
 KERNEL = """

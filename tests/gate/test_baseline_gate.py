@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnbench.gate.baseline_gate import NotComparableError, gate_stored, require_comparable, stored_rules
+from attnbench.errors import NotComparableError
+from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
 from attnbench.gate.baselines import BaselineError, bless, find_baseline, save, stored
 from attnbench.gate.gate import result_of
 from attnbench.gate.judge.statistics import Rules

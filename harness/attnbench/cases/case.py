@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from attnbench.cases.counting import cannot_be_counted
 from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
+from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,7 @@ _MOST = {"batch": 2**20, "seed": 2**63 - 1}
 DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 
-class CaseError(ValueError):
+class CaseError(UsageError):
     """The fields do not make an attention problem. ``problems`` holds one sentence for each mistake."""
 
     def __init__(self, problems: list[str]) -> None:

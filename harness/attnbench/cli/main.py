@@ -13,8 +13,8 @@ import traceback
 from cyclopts import App, CycloptsError
 
 import attnbench
-from attnbench.cli.errors import UsageError, usage_errors
 from attnbench.cli.streams import secure_streams
+from attnbench.errors import AttnbenchError
 from attnbench.runner.interrupts import exit_code_of, raise_signals
 
 EXIT_USAGE = 2
@@ -63,11 +63,10 @@ def exit_code(tokens: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has seen enough
         return 0
-    except UsageError as error:
-        return _say(str(error))
-    except Exception as error:  # noqa: BLE001 - the last frame: it must end in an exit code that tells
-        if isinstance(error, usage_errors()):
-            return _say(str(error))
+    except AttnbenchError as error:
+        sys.stderr.write(f"attnbench: {error}\n")
+        return error.exit_code
+    except Exception:  # noqa: BLE001 - the last frame: it must end in an exit code that tells
         traceback.print_exc()
         sys.stderr.write("attnbench: internal error; the lines above belong into a bug report\n")
         return EXIT_INTERNAL
@@ -78,8 +77,3 @@ def _load_verbs() -> None:
     """Their sentences are in their modules, and the list of all verbs shows each (20 ms, of which nothing is heavy)."""
     for name in list(app):
         app[name]
-
-
-def _say(message: str) -> int:
-    sys.stderr.write(f"attnbench: {message}\n")
-    return EXIT_USAGE

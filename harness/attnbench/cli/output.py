@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from attnbench.cli.options import Form
     from attnbench.views.document import View
 
-Format = Literal["terminal", "markdown", "csv", "json"]
-RunPath = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 
-
-def print_view(view: View, form: Format) -> None:
+def print_view(view: View, form: Form) -> None:
     """Write a view to stdout. A terminal gets colours; a pipe gets the same text without, as wide as it needs."""
     from attnbench.views import document
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnbench.errors import NotComparableError
 from attnbench.gate.gate import GatePlan, grown_cells, growth_verdicts, side_facts, verdicts_of
 from attnbench.gate.judge.cell_data import Observed, SideOfCell, case_of
 from attnbench.gate.judge.inference import LEAST_ROUNDS, Effect, estimate_unpaired
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from attnbench.gate.judge.inference import Matrix
     from attnbench.gate.measure.rounds import GateObserver
     from attnbench.store.reader import RunFile
-
-
-class NotComparableError(RuntimeError):
-    """A stored run says nothing about this machine; one sentence, exit code 6."""
 
 
 def require_comparable(baseline: RunFile, *, machine_key: str, threads: int) -> None:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.errors import UsageError
 from attnbench.gate.judge.inference import LEAST_ROUNDS
 from attnbench.store.reader import read_run
 from attnbench.store.record import FAILED
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FOLDER = Path("results/baselines")
 
 
-class BaselineError(ValueError):
+class BaselineError(UsageError):
     """A run cannot become a baseline, or there is none of that name; one sentence."""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from attnbench.errors import UsageError
 from attnbench.gate.judge.cell_data import log_ratios, observe
 from attnbench.gate.judge.statistics import choose_sentinels, decide, effects_of, screen, smallest_detectable
 
@@ -32,7 +33,7 @@ GATES = 400
 FLOOR_LEVEL = 0.95
 
 
-class CalibrationError(ValueError):
+class CalibrationError(UsageError):
     """A calibration cannot be used; one sentence."""
 
 

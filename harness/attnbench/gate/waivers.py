@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from attnbench.errors import UsageError
 from attnbench.gate.verdict import REGRESSED, Verdict, Waived
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from attnbench.gate.verdict import GateResult
 
 
-class WaiverError(ValueError):
+class WaiverError(UsageError):
     """A file of waivers is malformed; names every mistake."""
 
 

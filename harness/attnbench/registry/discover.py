@@ -23,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from attnbench.errors import UsageError
 from attnbench.registry.implementation import (
     Declaration,
     DeclarationError,
@@ -46,7 +47,7 @@ _GOODBYE_S = 10.0
 _POLL_S = 0.1
 
 
-class RegistryError(ValueError):
+class RegistryError(UsageError):
     """The set of implementations is not usable as asked for: a usage error, exit code 2."""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attnbench.cases.case import CHOICES
 from attnbench.cases.masks.table import canonical, mask_names
+from attnbench.errors import UsageError
 from attnbench.registry.signature import SignatureError, takes_two, wants_plan
 from attnbench.untrusted.printable import in_one_line, shown
 
@@ -34,7 +35,7 @@ _DEVICES = ("cpu", "cuda")
 _ONE_BY_ONE: ContextVar[bool] = ContextVar("refusing_one_by_one", default=False)
 
 
-class DeclarationError(ValueError):
+class DeclarationError(UsageError):
     """An implementation declares something that attnbench does not know."""
 
 

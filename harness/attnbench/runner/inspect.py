@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from attnbench.errors import UsageError
 from attnbench.machine.pinning import worker_environment
 from attnbench.runner.driver import drive, failed, without_pauses
 from attnbench.runner.oracle import Oracle
@@ -31,7 +32,7 @@ _LIMITS = CellLimits(time_s=300.0, memory_bytes=None)
 A = TypeVar("A", bound=AnswerMessage)
 
 
-class InspectError(ValueError):
+class InspectError(UsageError):
     """The case cannot be looked into; one sentence."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
+from attnbench.errors import UsageError
 from attnbench.registry.discover import UNKNOWN
 from attnbench.runner.repro import repro_command
 from attnbench.sweep.expand import expand
@@ -28,7 +29,7 @@ MOST_CELLS = 200_000
 """Weeks of measuring."""
 
 
-class PlanError(ValueError):
+class PlanError(UsageError):
     """What was asked for leaves nothing to run: a usage error, exit code 2."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attnbench.errors import UsageError
 from attnbench.machine.environment import environment, machine_key
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.store.header import Header
 
 
-class ResumeError(ValueError):
+class ResumeError(UsageError):
     """Two different things would stand in one run file under one name: a usage error, exit code 2."""
 
 

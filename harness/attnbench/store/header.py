@@ -17,7 +17,7 @@ class Header(BaseModel):
     run_id: str
     created_at: str = Field(description="UTC, ISO 8601.")
     attnbench_version: str
-    command: list[str] = Field(description="The command line, word by word.")
+    command: list[str] = Field(description="The command line that asks for the same, word by word.")
     request: dict[str, Any] = Field(description="What was asked for; attnbench run --resume reads it back.")
     scenario: dict[str, Any] = Field(description="The scenario, with every default filled in.")
     environment: dict[str, Any] = Field(description="Machine and software; what is hidden or absent is null.")

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Union, get_args, get_origin, ge
 
 from pydantic import ValidationError
 
+from attnbench.errors import UsageError
 from attnbench.store.header import Footer, Header
 from attnbench.store.record import SCHEMA_VERSION, Record, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import pandas as pd
 
@@ -42,7 +43,7 @@ _BLANK: dict[str, Any] = {
 """All fields in their order. Records are filled into copies of it, so that they share one set of keys in memory."""
 
 
-class RunFileError(ValueError):
+class RunFileError(UsageError):
     """A run file cannot be used. One sentence that names the file and, where there is one, the line."""
 
 
@@ -161,11 +162,16 @@ def load(*paths: str | Path) -> pd.DataFrame:
     Raises:
         RunFileError: as :func:`read_run`.
     """
-    import pandas as pd
-
     runs = [read_run(path) for path in paths]
     for sentence in (sentence for run in runs for sentence in run.warnings):
-        warnings.warn(sentence, stacklevel=3)  # the caller of attnbench.load
+        warnings.warn(sentence, stacklevel=2)
+    return frame_of(runs)
+
+
+def frame_of(runs: Sequence[RunFile]) -> pd.DataFrame:
+    """The table of :func:`load`, of runs that are read already."""
+    import pandas as pd
+
     records = [record for run in runs for record in run.records]
     columns = {
         name: pd.Series([record[name] for record in records], dtype=dtype) for name, dtype in _column_types().items()

@@ -10,13 +10,15 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from attnbench.errors import UsageError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
-class RunFileBusyError(Exception):
+class RunFileBusyError(UsageError):
     """Another process writes the run file. One sentence that names it."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from attnbench.errors import UsageError
 from attnbench.sweep.fields import did_you_mean
 from attnbench.untrusted.printable import shown
 
@@ -31,7 +32,7 @@ _NEEDED = {
 }
 
 
-class ScenarioError(ValueError):
+class ScenarioError(UsageError):
     """A scenario is not usable. ``problems`` holds one sentence for each mistake, with its place."""
 
     def __init__(self, where: str, problems: list[str]) -> None:

@@ -7,6 +7,7 @@ import functools
 import math
 from typing import TYPE_CHECKING, Any
 
+from attnbench.errors import UsageError
 from attnbench.units import count, listing
 from attnbench.views.cells import cells_of
 from attnbench.views.estimates import FEW, Estimate, difference, ratio
@@ -24,7 +25,7 @@ VOLATILE = frozenset(
 """Facts of an environment that differ between any two runs, or that the header says elsewhere."""
 
 
-class CompareError(ValueError):
+class CompareError(UsageError):
     """What was asked to be compared is not there; one sentence."""
 
 

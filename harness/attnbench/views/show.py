@@ -60,6 +60,14 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     return View(blocks=blocks, rows=rows, facts=_facts(run, cells, chosen, failures.rows))
 
 
+def runs_view(title: str, runs: Sequence[RunFile]) -> View:
+    """What each of several runs is, in a few sentences, under a title."""
+    blocks: list[Block] = [Heading(text=title, level=1)]
+    for run in runs:
+        blocks += [Heading(text=run.path), *(Paragraph(text=line) for line in summary_lines(run, cells_of(run)))]
+    return View(blocks=blocks, rows=[], facts={})
+
+
 def cell_rows(cells: Iterable[CellResult], baseline: str | None) -> list[Row]:
     """Flat numbers of each cell with its speed-up over the baseline, where both have a time."""
     every = list(cells)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,17 @@ def terminal(view: View) -> RenderableType:
         else:
             parts.append(Text(block.text) if isinstance(block, Paragraph) else Fitted(block))
     return Group(*parts)
+
+
+def as_text(view: View) -> str:
+    """As a terminal shows it, without colours: as wide as the terminal, or 120 columns where there is none."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 120
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(terminal(view))
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 @dataclasses.dataclass(frozen=True)

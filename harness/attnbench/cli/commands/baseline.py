@@ -8,7 +8,7 @@ import sys
 
 from cyclopts import App
 
-from attnbench.cli.output import Json  # noqa: TC001 - cyclopts reads it
+from attnbench.cli.options import Json  # noqa: TC001 - cyclopts reads it
 
 app = App(name="baseline", help="Runs that attnbench gate --baseline judges against: save, list, bless.")
 
@@ -46,11 +46,7 @@ def bless(run: str, /, *, reason: str, name: str | None = None) -> int:
 
 @app.command(name="list")
 def list_baselines(*, as_json: Json = False) -> int:
-    """List the baselines in results/baselines, and which of them are of this machine.
-
-    Args:
-        as_json: print JSON.
-    """
+    """List the baselines in results/baselines, and which of them are of this machine."""
     from attnbench.gate.baselines import stored
     from attnbench.machine.environment import environment, machine_key
 

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from attnbench.cli.config import read_config
-from attnbench.cli.output import Json  # noqa: TC001 - cyclopts reads the annotations
+from attnbench.api.config import read_config
+from attnbench.cli.options import Json, Plugins, Switch, Threads  # noqa: TC001 - cyclopts reads them
 
 
 def doctor(
     *,
-    plugin: Annotated[list[str] | None, Parameter(name=["--plugin", "-p"], negative="")] = None,
-    peaks: Annotated[bool, Parameter(negative="")] = False,
-    threads: int | None = None,
+    plugin: Plugins = None,
+    peaks: Switch = False,
+    threads: Threads = None,
     as_json: Json = False,
 ) -> int:
     """Look at this machine: what it is, which implementations can run, what is missing and how to get it.
 
     Args:
-        plugin: a file with implementations of your own; repeatable.
         peaks: measure matrix products and copying, too (some seconds).
-        threads: threads to measure with.
-        as_json: print as JSON.
     """
     from attnbench.machine.doctor import diagnose, render_doctor, to_json
     from attnbench.machine.environment import environment, libraries

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from attnbench.cli.config import read_config
+from attnbench.api.config import read_config
+from attnbench.cli.options import Json, Plugins  # noqa: TC001 - cyclopts reads them
 
 app = App(name="list", help="List implementations, scenarios or devices.", result_action="return_value")
-
-Plugins = Annotated[list[str] | None, Parameter(name=["--plugin", "-p"], negative="")]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 @app.command
 def implementations(*, plugin: Plugins = None, as_json: Json = False) -> int:
-    """List implementations, with the reason of each that is unavailable here.
-
-    Args:
-        plugin: a file with implementations of your own; repeatable.
-        as_json: print declarations as JSON.
-    """
+    """List implementations, with the reason of each that is unavailable here."""
     from attnbench.registry.discover import find, to_json
 
     found = find((*read_config().plugins, *(plugin or ())), load_entry_points=False)
@@ -46,11 +38,7 @@ def implementations(*, plugin: Plugins = None, as_json: Json = False) -> int:
 
 @app.command
 def scenarios(*, as_json: Json = False) -> int:
-    """List the bundled scenarios.
-
-    Args:
-        as_json: print name and description as JSON.
-    """
+    """List the bundled scenarios."""
     from attnbench.sweep.load import bundled_scenarios
 
     found = bundled_scenarios()
@@ -65,11 +53,7 @@ def scenarios(*, as_json: Json = False) -> int:
 
 @app.command
 def devices(*, as_json: Json = False) -> int:
-    """List the devices of this machine, with the reason of each kind that is missing.
-
-    Args:
-        as_json: print as JSON.
-    """
+    """List the devices of this machine, with the reason of each kind that is missing."""
     import dataclasses
 
     from attnbench.machine.hardware.devices import device_unavailable

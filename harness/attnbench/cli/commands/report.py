@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
+from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
-from cyclopts import Parameter
+from attnbench import api
+from attnbench.cli.options import Baseline, Force  # noqa: TC001 - cyclopts reads them
 
 
-def report(
-    *runs: str,
-    out: Path | None = None,
-    baseline: str | None = None,
-    force: Annotated[bool, Parameter(negative="")] = False,
-) -> int:
+def report(*runs: str, out: Path | None = None, baseline: Baseline = None, force: Force = False) -> int:
     """Write a report of one or several runs: index.html, which opens offline, and report.md. Prints the page's path.
 
     Beside them lie the charts as SVG and PNG, and every number as CSV and Parquet.
@@ -22,19 +17,9 @@ def report(
     Args:
         runs: run files.
         out: folder of the report; default reports/runs/NAME-OF-THE-RUN-FILE.
-        baseline: implementation that speed-ups are over; default the scenario's.
-        force: replace an existing report.
     """
-    from attnbench.cli.errors import UsageError
-    from attnbench.store.reader import read_run
-    from attnbench.views.report import write_report
-
-    if not runs:
-        raise UsageError("which run? attnbench report results/runs/....jsonl")
-    run_files = [read_run(path) for path in runs]
-    for run_file in run_files:
-        for warning in run_file.warnings:
-            sys.stderr.write(f"attnbench: {warning}\n")
-    folder = out or Path("reports/runs") / (Path(runs[0]).stem if runs[0] != "-" else "stdin")
-    sys.stdout.write(f"{write_report(run_files, folder, force=force, baseline=baseline)}\n")
+    written = api.report(*runs, out=out, baseline=baseline, force=force)
+    for warning in (warning for run in written.runs for warning in run.warnings):
+        sys.stderr.write(f"attnbench: {warning}\n")
+    sys.stdout.write(f"{written.path}\n")
     return 0

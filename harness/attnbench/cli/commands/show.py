@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from attnbench.cli.output import Format, Json, RunPath, print_view
+from attnbench import api
+from attnbench.cli.options import Baseline, Format, Json, RunPath  # noqa: TC001 - cyclopts reads them
+from attnbench.cli.output import print_view
 
 
-def show(
-    run: RunPath,
-    /,
-    *,
-    baseline: str | None = None,
-    form: Annotated[Format, Parameter(name=["--format", "-f"])] = "terminal",
-    as_json: Json = False,
-) -> int:
+def show(run: RunPath, /, *, baseline: Baseline = None, form: Format = "terminal", as_json: Json = False) -> int:
     """Show a run: times, memory and agreement case by case, and why cells are not ok.
 
     Args:
         run: a run file; - is standard input.
-        baseline: implementation that speed-ups are relative to; default the scenario's.
-        form: terminal, markdown, csv or json.
-        as_json: short for --format json.
     """
-    from attnbench.store.reader import read_run
-    from attnbench.views.show import show as view_of_run
-
-    print_view(view_of_run(read_run(run), baseline), "json" if as_json else form)
+    print_view(api.show(run, baseline=baseline).view, "json" if as_json else form)
     return 0

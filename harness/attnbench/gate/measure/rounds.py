@@ -15,6 +15,7 @@ import random
 import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from attnbench.errors import UsageError
 from attnbench.machine.pinning import worker_environment
 from attnbench.registry.discover import from_json
 from attnbench.registry.sources import hash_of_files
@@ -39,7 +40,7 @@ MEMORY_ROUNDS = 2
 """Memory is nearly deterministic: it is weighed in so many rounds of a stage only."""
 
 
-class GateError(RuntimeError):
+class GateError(UsageError):
     """A run of the gate could not be made; the message says where its output is."""
 
 

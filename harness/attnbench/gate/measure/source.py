@@ -11,11 +11,13 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from attnbench.errors import UsageError
+
 Kind = Literal["revision", "directory", "wheel", "plugin"]
 _JUNK = frozenset({".git", ".venv", "venv", "__pycache__", "build", "dist", ".mypy_cache", ".pytest_cache"})
 
 
-class SideError(ValueError):
+class SideError(UsageError):
     """A side cannot be had as it was named; one sentence. A usage error, exit code 2."""
 
 

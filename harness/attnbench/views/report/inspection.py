@@ -9,7 +9,7 @@ import numpy as np
 
 from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, number
-from attnbench.views.document import Column, Paragraph, Table, column
+from attnbench.views.document import Column, Heading, Paragraph, Table, View, column
 from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Picture, ReportPage, Section
 from attnbench.views.report.charts.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
 from attnbench.views.report.charts.png import png
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from attnbench.views.document import Block as DocumentBlock
     from attnbench.views.document import Row
 
 _MOST_LINES = 200
@@ -79,10 +80,26 @@ def inspection_report(
     return ReportPage(title="Attention itself", subtitle=facts["label"], sections=sections, marks=marks, marked="heads")
 
 
+def inspection_view(page: Path) -> View:
+    """What an inspection says, for a terminal or a notebook: how much is visible, and the table of errors."""
+    facts = json.loads((page.parent / "inspection.json").read_text(encoding="utf-8"))
+    table = _error_table(facts)
+    blocks: list[DocumentBlock] = [
+        Heading(text=f"Attention itself: {facts['label']}", level=1),
+        Paragraph(text=_visible(facts)),
+        *([table] if table.rows else []),
+        Paragraph(text=f"The page: {page}"),
+    ]
+    return View(blocks=blocks, rows=table.rows, facts=facts)
+
+
+def _visible(facts: Mapping[str, Any]) -> str:
+    visible, pairs = facts["visible"], facts["case"]["seqlen_q"] * facts["case"]["seqlen_kv"]
+    return f"{visible:,} of {count(pairs, 'pair')} of a query and a key are visible: {number(100 * visible / pairs)} %."
+
+
 def _mask(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:
-    case, visible = facts["case"], facts["visible"]
-    pairs = case["seqlen_q"] * case["seqlen_kv"]
-    said = f"{visible:,} of {count(pairs, 'pair')} of a query and a key are visible: {number(100 * visible / pairs)} %."
+    case, said = facts["case"], _visible(facts)
     return [
         Lead(text=said),
         Picture(
@@ -196,7 +213,7 @@ def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Ma
     )
 
 
-def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+def _error_table(facts: Mapping[str, Any]) -> Table:
     rows = [
         {
             "implementation": one["implementation"],
@@ -208,23 +225,25 @@ def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str,
         for one in facts["implementations"]
     ]
     judged = [name for name in JUDGED_TENSORS if any(row[name] is not None for row in rows)]
+    return Table(
+        title="Error over budget",
+        columns=[
+            column("implementation"),
+            column("status", is_status=True),
+            *(column(name, unit="ratio") for name in judged),
+            column("command", "repro", is_code=True),
+            column("reason"),
+        ],
+        rows=rows,
+    )
+
+
+def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]) -> list[Block]:
     wrong = [one for one in facts["implementations"] if one["status"] == "wrong"]
     blocks: list[Block] = [
         Contradiction(text=f"{one['implementation']} disagrees: {one['reason']}." + _cause(one)) for one in wrong
     ]
-    blocks.append(
-        Table(
-            title="Error over budget",
-            columns=[
-                column("implementation"),
-                column("status", is_status=True),
-                *(column(name, unit="ratio") for name in judged),
-                column("command", "repro", is_code=True),
-                column("reason"),
-            ],
-            rows=rows,
-        )
-    )
+    blocks.append(_error_table(facts))
     number_of = {one["implementation"]: i for i, one in enumerate(facts["implementations"], start=1)}
     # Where all agree, the maps show what rounding looks like; where one does not, only its errors matter.
     for one in wrong or facts["implementations"][:1]:

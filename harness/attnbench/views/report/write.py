@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.errors import UsageError
 from attnbench.store.reader import without_collector
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ TWIN = "report.md"
 DATA = "data"
 
 
-class ReportError(ValueError):
+class ReportError(UsageError):
     """A report cannot be written; one sentence."""
 
 

@@ -7,7 +7,7 @@ import difflib
 import tomllib
 from pathlib import Path
 
-from attnbench.cli.errors import UsageError
+from attnbench.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,14 @@
-"""What a person sees on stderr while a run goes on: what is running, counts by status, time left."""
+"""Progress on stderr: what is running, counts by status, time left. Silent where nobody wants it; nothing is lost."""
 
 from __future__ import annotations
 
 import collections
+import functools
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from attnbench.cli.disagreements import Disagreements, told
-from attnbench.runner.plan import estimate_s
+from attnbench.api.disagreements import Disagreements, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,20 +19,41 @@ if TYPE_CHECKING:
 _QUIET = ("ok", "unsupported", "unavailable", "skipped")
 
 
+class Log:
+    """Sentences for a person: kept, and written to stderr where progress is wanted."""
+
+    def __init__(self, progress: bool | None) -> None:
+        self.aloud = sys.stderr.isatty() if progress is None else progress
+        self.messages: list[str] = []
+
+    def says(self, sentence: str) -> None:
+        """A sentence about the whole run."""
+        self.writes(f"attnbench: {sentence}")
+
+    def writes(self, line: str) -> None:
+        """A line as it is."""
+        self.messages.append(line)
+        if self.aloud:
+            sys.stderr.write(f"{line}\n")
+
+
 class Progress:
     """A bar on a terminal, and everywhere a few lines for a cell that did not go well.
 
     Of an implementation that disagrees again and again, only for the first such cells.
     """
 
-    def __init__(self, cells: Sequence[Cell], sampling_s: float) -> None:
+    def __init__(self, cells: Sequence[Cell], sampling_s: float, log: Log) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        self._sampling_s = sampling_s
-        self._left = sum(estimate_s(cell, sampling_s) for cell in cells)
-        self._spent = self._done = 0.0
+        from attnbench.runner.plan import estimate_s
+
+        self._log = log
+        self._guess = functools.partial(estimate_s, sampling_s=sampling_s)
+        self._left = sum(map(self._guess, cells))
+        self._done = 0.0
         self._began = time.monotonic()
         self._counts: collections.Counter[str] = collections.Counter()
         self.disagreements = Disagreements()
@@ -43,7 +64,7 @@ class Progress:
             TextColumn("{task.fields[left]}  {task.fields[counts]}  [dim]{task.description}[/]"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not (log.aloud and self.console.is_terminal),
             auto_refresh=False,  # a thread that repaints would wake up beside measured code
         )
         self._task = self._bar.add_task("starting workers", total=len(cells), left="", counts="")
@@ -65,7 +86,7 @@ class Progress:
     def ended(self, cell: Cell, record: Record) -> None:
         """Count, and tell of anything that a person should look at."""
         self._counts[record.status] += 1
-        guess = estimate_s(cell, self._sampling_s)
+        guess = self._guess(cell)
         self._left -= guess
         self._done += guess
         spent = time.monotonic() - self._began
@@ -79,7 +100,34 @@ class Progress:
 
     def says(self, sentence: str) -> None:
         """A line for the person, above the bar."""
-        if self.console.is_terminal:
+        if self._log.aloud and self.console.is_terminal:
+            self._log.messages.append(sentence)
             self.console.print(sentence, highlight=False, markup=False)
         else:
-            sys.stderr.write(sentence + "\n")
+            self._log.writes(sentence)
+
+
+class GateProgress:
+    """One line on stderr for each run of a gate; on a terminal it stays in place."""
+
+    def __init__(self, log: Log) -> None:
+        self._aloud = log.aloud
+        self._began = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def __enter__(self) -> GateProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._aloud and self._live:
+            sys.stderr.write("\r\033[K")
+
+    def begins(self, what: str) -> None:
+        """Say what runs now."""
+        if self._aloud:
+            line = f"{time.monotonic() - self._began:5.0f} s  {what}"
+            sys.stderr.write(f"\r\033[K{line}" if self._live else f"{line}\n")
+            sys.stderr.flush()
+
+    def ended(self) -> None:
+        """The next line will say it."""

@@ -1,0 +1,45 @@
+"""The Python interface: what the commands do, as functions with the same words and the same defaults.
+
+Their answers show themselves in a notebook, print as the terminal's tables, and hold a pandas frame. The functions are
+names of :mod:`attnbench` too, but for ``gate`` and ``calibrate``: ``attnbench.gate`` is a package.
+"""
+
+from __future__ import annotations
+
+from attnbench.api.gates import calibrate, gate
+from attnbench.api.inspection import inspect
+from attnbench.api.reading import compare, report, show
+from attnbench.api.results import (
+    Answer,
+    CalibratedMachine,
+    ComparedRuns,
+    FinishedRun,
+    Gate,
+    Inspection,
+    Report,
+    Run,
+    RunInterrupted,
+)
+from attnbench.api.runs import check, plan, run, sensitivity
+
+__all__ = [
+    "Answer",
+    "CalibratedMachine",
+    "ComparedRuns",
+    "FinishedRun",
+    "Gate",
+    "Inspection",
+    "Report",
+    "Run",
+    "RunInterrupted",
+    "calibrate",
+    "check",
+    "compare",
+    "gate",
+    "inspect",
+    "plan",
+    "report",
+    "run",
+    "sensitivity",
+    "show",
+]

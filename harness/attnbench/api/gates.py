@@ -1,0 +1,325 @@
+"""``attnbench.api.gate`` and ``calibrate``: what the commands of these names do."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.api.config import read_config
+from attnbench.api.progress import GateProgress, Log
+from attnbench.api.results import CalibratedMachine, Gate
+from attnbench.api.selection import CellSelection, texts, words
+from attnbench.errors import UsageError
+from attnbench.gate.folders import calibration_path, default_folder, open_folder
+from attnbench.gate.tolerances import at_least, share, tolerances
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.gate.gate import GatePlan
+    from attnbench.gate.judge.statistics import Rules
+    from attnbench.gate.measure.rounds import SideName
+    from attnbench.gate.measure.side import Side
+    from attnbench.gate.verdict import GateResult
+    from attnbench.runner.request import Request
+
+SMOKE = "gate-smoke"
+
+
+def gate(
+    scenario: str | os.PathLike[str] | None = None,
+    *,
+    base: str | os.PathLike[str] | None = None,
+    head: str | os.PathLike[str] | None = None,
+    baseline: str | os.PathLike[str] | None = None,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    axis: Axes | None = None,
+    plugin: Plugins | None = None,
+    device: Texts | None = None,
+    threads: int | None = None,
+    delta: Texts | None = None,
+    rounds: int = 4,
+    confirm: int = 6,
+    seed: int = 0,
+    waivers: str | os.PathLike[str] | None = None,
+    calibration: str | os.PathLike[str] | None = None,
+    measure_identical: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Gate:
+    """Judge a change: measure both sides on this machine, in fresh processes and in turns, and compare pair by pair.
+
+    A side is a git revision, a directory, a wheel, or a plug-in file.
+
+    Args:
+        scenario: name of a bundled scenario, or path of a .toml file; default gate-smoke, or the baseline's own.
+        base: what is compared with: REV, ./DIR, FILE.whl or PLUGIN.py.
+        head: what is judged; default the current directory, uncommitted changes included (with a baseline: this
+            environment).
+        baseline: instead of a base, a stored run: RUN.jsonl, or the name of one in results/baselines.
+        include: implementations to judge: regular expressions.
+        exclude: implementations to leave out: regular expressions.
+        axis: values in place of the scenario's, as of :func:`attnbench.run`.
+        plugin: plug-ins that both sides have, as of :func:`attnbench.run`.
+        device: ``"cpu"``, ``"cuda"``, or both.
+        threads: threads of each worker on the CPU; default one less than there are cores, for the rest of the machine.
+        delta: change that is tolerated: ``5%`` or ``time=5%``, ``memory=1%``, ``exponent=0.2``.
+        rounds: rounds of the first stage, in which all cells are measured.
+        confirm: rounds of the second stage, in which suspects are measured again.
+        seed: of values and orders.
+        waivers: a TOML file of regressions that are accepted for a while.
+        calibration: what a calibration has learned of this machine; default the one in results/calibration.
+        measure_identical: measure sides that are the same code, too.
+        out: folder for run files and results; default ``results/gates/UTC-TIME-SCENARIO``.
+        cache_dir: where sides are built and kept; default $ATTNBENCH_CACHE, or attnbench in the user's cache folder.
+        progress: whether stderr tells how it goes; default: where it is a terminal.
+
+    Returns:
+        The gate: ``ok``, ``exit_code``, ``result`` with its verdicts, ``frame`` with a row for each.
+
+    Raises:
+        UsageError: when what is asked for cannot be done as asked, or a side cannot be measured.
+        NotComparableError: when the baseline says nothing about this machine.
+    """
+    from attnbench.gate.judge.statistics import Rules
+    from attnbench.gate.waivers import apply_waivers, read_waivers
+    from attnbench.views.gate.files import write_results
+
+    if (base is None) == (baseline is None):
+        raise UsageError(
+            "which base? one of --base main, --base HEAD~1, --base old.whl, --base old_kernel.py, "
+            "or --baseline RUN.jsonl"
+        )
+    accepted = read_waivers(Path(waivers)) if waivers else []
+    given = tolerances(texts(delta))
+    rules = Rules(screen_rounds=at_least(rounds, 3), confirm_rounds=at_least(confirm, 3))
+    rules = dataclasses.replace(
+        rules,
+        delta=given.get("time", rules.delta),
+        memory=given.get("memory", rules.memory),
+        exponent=given.get("exponent", rules.exponent),
+    )
+    log = Log(progress)
+    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    command = [
+        "attnbench",
+        "gate",
+        *dataclasses.replace(asked, seed=seed or None).words(),
+        *words(base=base, head=head, baseline=baseline, delta=texts(delta), waivers=waivers, calibration=calibration),
+        *words(rounds=None if rounds == 4 else rounds, confirm=None if confirm == 6 else confirm),
+        *words(measure_identical=measure_identical, out=out, cache_dir=cache_dir),
+    ]
+    cache = None if cache_dir is None else Path(cache_dir)
+    folder = None if out is None else Path(out)
+    if baseline is not None:
+        if scenario or include or exclude or axis or device:
+            raise UsageError(
+                "a baseline says itself which cells it has: no scenario and no selection beside --baseline"
+            )
+        side = functools.partial(_side, None if head is None else str(head), cache, log)
+        result, folder = _against_baseline(str(baseline), side, rules, asked, folder, log, command)
+    else:
+        request = _asked_of_gate(dataclasses.replace(asked, scenario=asked.scenario or SMOKE), log)
+        sides = _sides(str(base), "." if head is None else str(head), cache, log)
+        plan = _plan(sides, request, rules, seed, None if calibration is None else Path(calibration))
+        result, folder = _in_pairs(plan, folder, log, command, measure_identical=measure_identical)
+    result = apply_waivers(result, accepted, datetime.datetime.now(datetime.UTC).date())
+    if folder is not None:
+        write_results(result, folder)
+        log.says(f"runs and results in every form: {folder}")
+    return Gate(result, folder, log.messages)
+
+
+def calibrate(
+    scenario: str | os.PathLike[str] = SMOKE,
+    *,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    axis: Axes | None = None,
+    plugin: Plugins | None = None,
+    device: Texts | None = None,
+    threads: int | None = None,
+    rounds: int = 20,
+    delta: str = "3%",
+    seed: int = 0,
+    runs: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    progress: bool | None = None,
+) -> CalibratedMachine:
+    """Measure the same code on both sides, to learn each cell's noise floor and the gate's false-alarm rate here.
+
+    The result is stored with the machine's key; a gate finds it there and tolerates no less than the floors.
+
+    Args:
+        scenario: name of a bundled scenario, or path of a .toml file.
+        include: implementations: regular expressions.
+        exclude: implementations to leave out: regular expressions.
+        axis: values in place of the scenario's, as of :func:`attnbench.run`.
+        plugin: plug-ins, as of :func:`attnbench.run`.
+        device: ``"cpu"``, ``"cuda"``, or both.
+        threads: threads of each worker on the CPU; default as the gate's.
+        rounds: rounds of both sides; twenty tell a noise floor, fewer a rough one.
+        delta: change of time that the gate will tolerate.
+        seed: of orders and draws.
+        runs: folder for the run files, kept; an interrupted calibration goes on there.
+        out: where the result goes; default ``results/calibration/SCENARIO-MACHINE-THREADS.json``.
+        force: replace an earlier calibration.
+        progress: whether stderr tells how it goes; default: where it is a terminal.
+
+    Returns:
+        The noise of each cell: ``path``, ``frame``.
+
+    Raises:
+        UsageError: when what is asked for cannot be done as asked, or nothing could be timed.
+    """
+    from attnbench.gate.calibration import calibrate as learn
+    from attnbench.gate.gate import GatePlan
+    from attnbench.gate.judge.statistics import Rules
+    from attnbench.gate.measure.rounds import SIDES, run_rounds
+    from attnbench.gate.measure.side import this_environment
+    from attnbench.machine.environment import environment, machine_key
+
+    at_least(rounds, 4)
+    log = Log(progress)
+    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    request = _asked_of_gate(asked, log)
+    name = request.scenario.name
+    path = Path(out) if out else calibration_path(name, machine_key(environment()), request.threads)
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already: --force replaces it")
+    rules = Rules(delta=share(delta))
+    sides = dict.fromkeys(SIDES, this_environment())
+    plan = GatePlan(sides=sides, request=request, rules=rules, seed=seed)
+    folder = Path(runs) if runs else default_folder(f"calibrate-{name}")
+    open_folder(folder, {**plan.to_dict(), "rounds": rounds}, log.says)
+    with GateProgress(log) as observer:
+        done = run_rounds("screen", rounds, sides, request, folder / "runs", observer, seed=seed)
+    learned = learn(done, rules, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(learned.model_dump_json(indent=2) + "\n")
+    return CalibratedMachine(learned, path)
+
+
+def _asked_of_gate(asked: CellSelection, log: Log) -> Request:
+    """What is measured on both sides: a fixed number of samples, and one core left to the rest of the machine."""
+    from attnbench.gate.gate import fixed_samples
+    from attnbench.machine.pinning import default_threads
+
+    # A team of threads on every core waits for whatever else runs on one of them, in each of its parallel regions.
+    threads = asked.threads or read_config().threads or max(1, default_threads() - 1)
+    request = dataclasses.replace(asked, threads=threads).request(log)
+    # What a project's own configuration names is a part of its side.
+    return dataclasses.replace(fixed_samples(request), plugins=asked.plugin)
+
+
+def _plan(
+    sides: dict[SideName, Side], request: Request, rules: Rules, seed: int, calibration: Path | None
+) -> GatePlan:  # fmt: skip
+    """With the noise floors of this machine, where it has been calibrated."""
+    from attnbench.gate.calibration import read_calibration
+    from attnbench.gate.gate import GatePlan
+    from attnbench.machine.environment import environment, machine_key
+
+    key = machine_key(environment())
+    own = calibration_path(request.scenario.name, key, request.threads)
+    chosen = calibration or (own if own.is_file() else None)
+    floors = read_calibration(chosen, machine_key=key, threads=request.threads).floors if chosen else {}
+    return GatePlan(
+        sides=sides,
+        request=request,
+        rules=rules,
+        seed=seed,
+        floors=floors,
+        calibration=str(chosen) if chosen else None,
+    )
+
+
+def _in_pairs(
+    plan: GatePlan, out: Path | None, log: Log, command: Sequence[str], *, measure_identical: bool
+) -> tuple[GateResult, Path | None]:
+    """Measure both sides in turns, unless they are the same code."""
+    from attnbench.gate.gate import identical_result, run_gate
+
+    if plan.sides["base"].identity == plan.sides["head"].identity and not measure_identical:
+        return identical_result(plan, command), None
+    folder = out or default_folder(plan.request.scenario.name)
+    open_folder(folder, plan.to_dict(), log.says)
+    try:
+        with GateProgress(log) as observer:
+            return run_gate(plan, folder, observer, command), folder
+    except KeyboardInterrupt:
+        log.says(f"interrupted; the same command with --out {folder} goes on from its complete runs")
+        raise
+
+
+def _against_baseline(
+    name: str,
+    prepared: Callable[[], Side],
+    rules: Rules,
+    asked: CellSelection,
+    out: Path | None,
+    log: Log,
+    command: Sequence[str],
+) -> tuple[GateResult, Path]:
+    """Measure head alone and compare it with a stored run.
+
+    Raises:
+        NotComparableError: when that run says nothing about this machine.
+    """
+    from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
+    from attnbench.gate.baselines import find_baseline
+    from attnbench.gate.gate import GatePlan, result_of
+    from attnbench.machine.environment import environment, machine_key
+    from attnbench.runner.request import request_from
+    from attnbench.store.reader import read_run
+
+    key = machine_key(environment())
+    stored = read_run(find_baseline(name, key))
+    require_comparable(stored, machine_key=key, threads=asked.threads or stored.header.threads)
+    request = request_from(stored.header.request)
+    side = prepared()
+    # The files that the baseline was measured with define the same names as what is given now: this stands in for them.
+    theirs = () if asked.plugin or side.kind == "plugin" else request.plugins
+    request = dataclasses.replace(request, cells=(), plugins=(*theirs, *asked.plugin))
+    plan = GatePlan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=asked.seed or 0)
+    folder = out or default_folder(request.scenario.name)
+    open_folder(folder, {**plan.to_dict(), "baseline": stored.header.run_id}, log.says)
+    began = time.monotonic()
+    with GateProgress(log) as observer:
+        found = gate_stored(stored, plan, folder, observer, command)
+    return result_of(plan, command, **found, wall_s=round(time.monotonic() - began, 1)), folder
+
+
+def _sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideName, Side]:
+    """Both sides, ready to be measured."""
+    from attnbench.gate.measure.side import default_cache, prepare
+    from attnbench.gate.measure.source import require_committed, resolve
+
+    here = Path.cwd()
+    sources = {"base": resolve(base, here), "head": resolve(head, here)}
+    require_committed(sources["head"])
+    where = cache or default_cache()
+    return {name: prepare(source, where, _configured, log.says) for name, source in sources.items()}  # type: ignore[misc]  # the keys are literals
+
+
+def _side(ref: str | None, cache: Path | None, log: Log) -> Side:
+    """One side by itself; without a reference this environment."""
+    from attnbench.gate.measure.side import default_cache, prepare, this_environment
+    from attnbench.gate.measure.source import resolve
+
+    if ref is None:
+        return this_environment()
+    return prepare(resolve(ref, Path.cwd()), cache or default_cache(), _configured, log.says)
+
+
+def _configured(folder: Path) -> tuple[str, ...]:
+    return read_config(folder).plugins

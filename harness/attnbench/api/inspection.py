@@ -1,0 +1,148 @@
+"""``attnbench.inspect``: what attention does in one case, and what implementations make of it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.api.config import read_config
+from attnbench.api.results import Inspection
+from attnbench.api.selection import axis_texts, plugin_texts, require_device, texts
+from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.cases.case import Case
+    from attnbench.registry.discover import Found
+
+_NAMES = ("q", "k", "v")
+
+
+def inspect(
+    tensors: str | os.PathLike[str] | None = None,
+    *,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    axis: Axes | None = None,
+    plugin: Plugins | None = None,
+    device: str = "cpu",
+    batch_index: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> Inspection:
+    """Look into one case: mask, attention weights and entropy per head, and where implementations are off.
+
+    Args:
+        tensors: .npz or .safetensors with q, k and v of (batch, heads, seqlen, head_dim); default: values that the case
+            describes.
+        include: implementations to compare with the reference: regular expressions; default none.
+        exclude: implementations to leave out: regular expressions.
+        axis: the case: ``{"seqlen": 64, "mask": "causal"}`` or ``["seqlen=64", "mask=causal"]``.
+        plugin: as of :func:`attnbench.run`.
+        device: ``"cpu"`` or ``"cuda"``.
+        batch_index: which batch element is shown.
+        out: folder of the page; default ``reports/runs/inspect-CASE``.
+        force: replace an inspection that is there already.
+
+    Returns:
+        The inspection: ``path`` of its page, ``ok`` where no implementation disagrees, ``frame`` of implementations.
+
+    Raises:
+        UsageError: when the axes make no case or several, the tensors do not fit, or the folder exists.
+    """
+    require_device(device)
+    file = None if tensors is None else Path(tensors)
+    case = _case(axis_texts(axis), file)
+    if not 0 <= batch_index < case.batch:
+        raise UsageError(f"batch_index {batch_index}: the case has {case.batch}")
+    chosen = _chosen(texts(include), texts(exclude), plugin_texts(plugin))
+    folder = Path(out) if out is not None else Path("reports/runs") / f"inspect-{case.case_id}"
+    if folder.exists() and not (force and (folder / "inspection.json").is_file()):
+        hint = "--force replaces it" if (folder / "inspection.json").is_file() else "and it is no inspection"
+        raise UsageError(f"{folder} exists already; {hint}")
+    try:
+        disagree = _write(case, chosen, folder, device=device, batch_index=batch_index)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+    return Inspection(folder / "index.html", ok=not disagree)
+
+
+def _chosen(include: tuple[str, ...], exclude: tuple[str, ...], plugins: tuple[str, ...]) -> list[Found]:
+    from attnbench.registry.discover import find
+    from attnbench.runner.plan import Selectors, choose
+    from attnbench.sweep.expand import adhoc
+
+    if not include:
+        return []
+    return choose(find((*read_config().plugins, *plugins)), adhoc(), Selectors(include=include, exclude=exclude))
+
+
+def _write(case: Case, chosen: Sequence[Found], folder: Path, *, device: str, batch_index: int) -> bool:
+    """Write the folder whole, or not at all.
+
+    Returns:
+        Whether an implementation disagrees.
+    """
+    from attnbench.machine.pinning import default_threads
+    from attnbench.runner.inspect import write_inspection
+    from attnbench.views.report.inspection import write_inspection_page
+
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as place:
+        made = Path(place) / "new"
+        made.mkdir()
+        write_inspection(case, chosen, made, device=device, batch_index=batch_index, threads=default_threads())
+        disagree = write_inspection_page(made)
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
+    return disagree
+
+
+def _case(axes: Sequence[str], tensors: Path | None) -> Case:
+    from attnbench.sweep.expand import adhoc, expand, parse_overrides
+
+    fields = _from_file(tensors) if tensors else {}
+    overrides = {**{name: [str(value)] for name, value in fields.items()}, **parse_overrides(axes)}
+    cases = {planned.case.case_id: planned.case for planned in expand(adhoc(), overrides)}
+    if len(cases) != 1:
+        raise UsageError(f"inspect looks into one case, and the axes make {len(cases)}: give one value to each")
+    (case,) = cases.values()
+    for name, value in fields.items():
+        if name != "inputs" and getattr(case, name) != value:
+            raise UsageError(f"{tensors}: its tensors have {name} {value}, and the line says {getattr(case, name)}")
+    return case
+
+
+def _from_file(path: Path) -> Mapping[str, int | str]:
+    """The case's fields that tensors of a file decide.
+
+    Raises:
+        UsageError: when there are no such tensors.
+    """
+    from attnbench.cases.tensor_file import UNREADABLE, shape_of
+
+    try:
+        q, k, v = (shape_of(path, name) for name in _NAMES)
+    except UNREADABLE as error:
+        raise UsageError(f"{path}: q, k and v cannot be read: {error}") from error
+    if {len(shape) for shape in (q, k, v)} != {4}:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in zip(_NAMES, (q, k, v), strict=True))
+        raise UsageError(f"{path}: q, k and v must have the axes (batch, heads, seqlen, head_dim), not {shapes}")
+    if k[:3] != v[:3] or q[0] != k[0] or q[3] != k[3]:
+        raise UsageError(f"{path}: the shapes do not fit: q {q}, k {k}, v {v}")
+    return {
+        "batch": q[0],
+        "heads_q": q[1],
+        "heads_kv": k[1],
+        "seqlen_q": q[2],
+        "seqlen_kv": k[2],
+        "head_dim": q[3],
+        "head_dim_v": v[3],
+        "inputs": f"file:{path.absolute()}",
+    }

@@ -1,0 +1,165 @@
+"""From a request to its run file: plan, look at the machine, run, and say how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attnbench.api.results import FinishedRun, RunInterrupted
+from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from attnbench.api.progress import Log
+    from attnbench.runner.plan import Cell
+    from attnbench.runner.request import Request
+    from attnbench.runner.time_accounting import Shares
+    from attnbench.store.writer import RunWriter
+
+Peaks = Literal["auto", "quick", "full", "none"]
+
+
+def begin(
+    request: Request, log: Log, command: Sequence[str], *, peaks: Peaks, out: Path | None, force: bool
+) -> FinishedRun:
+    """Plan, open the run file, measure the machine, run.
+
+    Args:
+        request: what was asked for.
+        log: told how it goes.
+        command: the words of the command that asks for the same, for the header.
+        peaks: how long to measure the machine's own limits.
+        out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
+        force: replace a run file that is there already.
+
+    Raises:
+        UsageError: when nothing is left to run, or the run file cannot be created.
+        RunInterrupted: after Ctrl-C.
+    """
+    from attnbench.machine.device_lock import devices_to_ourselves
+    from attnbench.runner.header import measure_header
+    from attnbench.runner.plan import estimate_s
+    from attnbench.runner.request import plan_request
+    from attnbench.runner.time_accounting import Shares
+    from attnbench.store.writer import RunWriter
+
+    cells = plan_request(request)
+    name = request.scenario.name
+    with _refusals(out):
+        RunWriter.require_room(out or _default_path(name), force=force)
+    if peaks == "auto":
+        peaks = "quick" if sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600 else "full"
+    run_id = uuid.uuid4().hex[:12]
+    with devices_to_ourselves(_used(cells), log.says):
+        began = time.monotonic()
+        header = measure_header(request, cells, run_id, None if peaks == "none" else peaks == "quick", command)
+        with _refusals(out):
+            writer = _create(out, name, header, force=force)
+        if writer.unlocked:
+            log.says(writer.unlocked)
+        looked_s = time.monotonic() - began
+        return _execute(request, cells, header, writer, log, Shares(machine_s=looked_s, wall_s=looked_s))
+
+
+def resume(path: Path, log: Log) -> FinishedRun:
+    """Run the cells of a run file's plan which have no record yet.
+
+    Raises:
+        UsageError: when the file cannot be read or written, or another process writes it.
+        RunInterrupted: after Ctrl-C.
+    """
+    from attnbench.machine.device_lock import devices_to_ourselves
+    from attnbench.runner.request import plan_request, request_from
+    from attnbench.runner.resume import require_same
+    from attnbench.runner.time_accounting import Shares
+    from attnbench.store.reader import read_run
+    from attnbench.store.writer import RunWriter
+
+    try:
+        writer = RunWriter.resume(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be resumed: {error.strerror}") from error
+    with contextlib.closing(writer):
+        run_file = read_run(path)
+        request = request_from(run_file.header.request)
+        done = {(r["case_id"], r["implementation"], r["device"], r["replicate"]) for r in run_file.records}
+        planned = plan_request(request)
+        cells = [cell for cell in planned if cell.key not in done]
+        for warning in [*run_file.warnings, *([writer.unlocked] if writer.unlocked else [])]:
+            log.says(warning)
+        if not cells and run_file.is_complete:
+            log.says(f"{path} is complete: nothing to resume")
+            return FinishedRun(path, exit_code=0, messages=tuple(log.messages))
+        require_same(path, run_file.header, planned, cells)
+        with devices_to_ourselves(_used(cells), log.says):
+            return _execute(request, cells, run_file.header.model_dump(mode="json"), writer, log, Shares())
+
+
+def _execute(
+    request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter, log: Log, shares: Shares
+) -> FinishedRun:
+    """Run cells into an open run file, show how it goes, and say where the time went."""
+    from attnbench.api.progress import Progress
+    from attnbench.runner.request import setting_of
+    from attnbench.runner.run import execute
+
+    with Progress(cells, request.sampling_s, log) as progress:
+        outcome = execute(cells, setting_of(request, header), writer, progress, shares)
+    writer.close()
+    for line in progress.disagreements.summary():
+        log.writes(line)
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
+    log.writes(f"{counts or 'no cell was run'}\n{outcome.shares.sentence()}")
+    if outcome.broken:
+        log.says(f"{outcome.broken}; attnbench run --resume {writer.path}")
+    if outcome.unsaved:
+        log.says(
+            f"{writer.problem}; {outcome.unsaved} lines are not stored; make room, then\n"
+            f"attnbench run --resume {writer.path}"
+        )
+    if outcome.interrupted:
+        log.writes(f"interrupted; to go on: attnbench run --resume {writer.path}")
+    finished = FinishedRun(writer.path, exit_code=outcome.exit_code, messages=tuple(log.messages))
+    if outcome.interrupted:
+        raise RunInterrupted(finished)
+    return finished
+
+
+def _used(cells: Sequence[Cell]) -> list[str]:
+    """Devices on which something will run."""
+    return sorted({cell.device for cell in cells if cell.preset_outcome is None})
+
+
+def _default_path(name: str) -> Path:
+    """A name that no file has yet."""
+    stem = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{name}"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+    return next(path for name in names if not (path := Path("results/runs") / f"{name}.jsonl").exists())
+
+
+def _create(out: Path | None, name: str, header: dict[str, object], *, force: bool) -> RunWriter:
+    """The run file, with its header in it."""
+    from attnbench.store.writer import RunFileBusyError, RunWriter
+
+    while out is None:
+        with contextlib.suppress(FileExistsError, RunFileBusyError):  # another run took the name just now
+            return RunWriter.create(_default_path(name), header)
+    return RunWriter.create(out, header, force=force)
+
+
+@contextlib.contextmanager
+def _refusals(out: Path | None) -> Iterator[None]:
+    """Turn what the system says of a run file that is to be created into a sentence."""
+    path = out or Path("results/runs")
+    try:
+        yield
+    except FileExistsError:
+        raise UsageError(f"{path} exists already: another --out, --resume {path}, or --force") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be created: {error.strerror}") from error

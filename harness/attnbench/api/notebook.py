@@ -1,0 +1,116 @@
+"""A view as HTML for a notebook: its tables, and charts as images, where the extra ``report`` is installed."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html as markup
+import importlib.util
+import json
+from typing import TYPE_CHECKING
+
+from attnbench.views.document import Heading, Paragraph, Plot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from attnbench.store.reader import RunFile
+    from attnbench.views.document import Block, Table, View
+
+MOST_CHARTS = 4
+MOST_ROWS = 60
+"""Rows of one table; the frame has all."""
+_PIXELS = 320
+"""Width of a picture whose fields are pixels."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Image:
+    """A chart or a picture, drawn."""
+
+    title: str
+    alt: str
+    data: bytes
+    kind: str
+    """``svg+xml`` or ``png``."""
+
+
+def html(view: View, images: Sequence[Image] = ()) -> str:
+    """The view as HTML; where there are images, they stand in place of plots that are made of characters."""
+    heading, *rest = view.blocks
+    blocks = [block for block in rest if not (images and isinstance(block, Plot))]
+    drawn = "".join(map(_image, images))
+    return "\n".join([_block(heading), f"<div>{drawn}</div>" if drawn else "", *map(_block, blocks)])
+
+
+def time_charts(runs: Sequence[RunFile]) -> list[Image]:
+    """Time over sequence length, a chart for each group of cases, the first few; none without the extra ``report``."""
+    if importlib.util.find_spec("vl_convert") is None:
+        return []
+    from attnbench.views.cells import cells_of
+    from attnbench.views.groups import group_cells
+    from attnbench.views.report.charts.style import marks_of
+    from attnbench.views.report.figures import time_figure
+    from attnbench.views.report.page import svg_file
+
+    found: list[Image] = []
+    for run in runs:
+        cells = cells_of(run)
+        marks = marks_of(cell.implementation for cell in cells)
+        grouping = group_cells(cells)
+        for group in grouping.groups:
+            title = group.label or grouping.common
+            figure = time_figure("time", f"{run.path}: {title}" if len(runs) > 1 else title, group, marks)
+            if figure is not None and len(found) < MOST_CHARTS:
+                data = svg_file(figure).encode()
+                found.append(Image(title=figure.title, alt=figure.alt, data=data, kind="svg+xml"))
+    return found
+
+
+def pictures_in(folder: Path) -> list[Image]:
+    """The mask and the attention weights that an inspection has left in its folder."""
+    facts = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
+    titles = {"mask": f"mask {facts['case']['mask']}: queries down, keys across"}
+    titles |= {f"weights-{head}": f"attention weights of head {head}" for head in facts["heads"]}
+    return [
+        Image(title=title, alt=title, data=(folder / f"{stem}.png").read_bytes(), kind="png")
+        for stem, title in list(titles.items())[: 2 * MOST_CHARTS]
+    ]
+
+
+def _image(image: Image) -> str:
+    source = f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
+    size = f' width="{_PIXELS}" style="image-rendering: pixelated"' if image.kind == "png" else ""
+    return (
+        f'<figure style="display: inline-block; margin: 0 1em 1em 0"><img alt="{markup.escape(image.alt)}"'
+        f'{size} src="{source}"><figcaption>{markup.escape(image.title)}</figcaption></figure>'
+    )
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Heading):
+        level = min(block.level + 2, 6)
+        return f"<h{level}>{markup.escape(block.text)}</h{level}>"
+    if isinstance(block, Paragraph):
+        return f"<p>{markup.escape(block.text)}</p>"
+    if isinstance(block, Plot):
+        return f"<pre>{markup.escape(block.title)}\n{markup.escape(block.text)}</pre>"
+    return _table(block)
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{markup.escape(column.title)}</th>" for column in table.columns)
+    lines = [
+        "<tr>" + "".join(_cell(column.text(row), is_number=column.is_number) for column in table.columns) + "</tr>"
+        for row in table.rows[:MOST_ROWS]
+    ]
+    left_out = len(table.rows) - len(lines)
+    notes = [*table.notes, *([f"{left_out} more rows are in the frame."] if left_out else [])]
+    caption = f"<caption>{markup.escape(table.title)}</caption>" if table.title else ""
+    said = "".join(f"<p>{markup.escape(note)}</p>" for note in notes)
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{said}"
+
+
+def _cell(text: str, *, is_number: bool) -> str:
+    return f'<td style="text-align: {"right" if is_number else "left"}">{markup.escape(text)}</td>'

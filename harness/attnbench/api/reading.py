@@ -1,0 +1,87 @@
+"""``attnbench.show``, ``compare`` and ``report``: what a run file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.api.results import ComparedRuns, Report, Run
+from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import os
+
+
+def show(run: str | os.PathLike[str], *, baseline: str | None = None) -> Run:
+    """A run: times, memory and agreement case by case, and why cells are not ok.
+
+    Args:
+        run: a run file.
+        baseline: implementation that speed-ups are relative to; default the scenario's.
+
+    Raises:
+        UsageError: when it cannot be read, or has no such baseline.
+    """
+    found = Run(Path(run), baseline=baseline)
+    found.view  # noqa: B018 - a mistake is told here, not when the answer is first shown
+    return found
+
+
+def compare(
+    run: str | os.PathLike[str], other: str | os.PathLike[str] | None = None, *, baseline: str | None = None
+) -> ComparedRuns:
+    """Compare the implementations of a run with a baseline, or a second run with a first, cell by cell.
+
+    Args:
+        run: a run file; with a second one, the reference.
+        other: a second run file.
+        baseline: within one run, the implementation that speed-ups are relative to; default the scenario's.
+
+    Returns:
+        Speed-ups; ``ok`` is whether there is a pair of cells to compare.
+
+    Raises:
+        UsageError: when a file cannot be read, or there is no such baseline.
+    """
+    from attnbench.store.reader import read_run
+    from attnbench.views.compare import compare_implementations, compare_runs
+
+    if other is not None and baseline is not None:
+        raise UsageError("--baseline is for one run; of two runs the first is the baseline")
+    reference = read_run(Path(run))
+    if other is None:
+        return ComparedRuns(compare_implementations(reference, baseline), [reference])
+    subject = read_run(Path(other))
+    return ComparedRuns(compare_runs(reference, subject), [reference, subject])
+
+
+def report(
+    *runs: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    baseline: str | None = None,
+    force: bool = False,
+) -> Report:
+    """Write a report of one or several runs: index.html, which opens offline, and report.md.
+
+    Beside them lie the charts as SVG and PNG, and every number as CSV and Parquet.
+
+    Args:
+        runs: run files.
+        out: folder of the report; default ``reports/runs/NAME-OF-THE-RUN-FILE``.
+        baseline: implementation that speed-ups are relative to; default the scenario's.
+        force: replace a report that is there already.
+
+    Returns:
+        The report: ``path`` of its page, ``frame`` of the records.
+
+    Raises:
+        UsageError: when a run cannot be read, the folder exists, or the extra ``report`` is not installed.
+    """
+    from attnbench.store.reader import read_run
+    from attnbench.views.report import write_report
+
+    if not runs:
+        raise UsageError("which run? attnbench report results/runs/....jsonl")
+    files = [read_run(Path(path)) for path in runs]
+    folder = out or Path("reports/runs") / (Path(runs[0]).stem if str(runs[0]) != "-" else "stdin")
+    return Report(write_report(files, Path(folder), force=force, baseline=baseline), files)

@@ -1,0 +1,188 @@
+"""What the functions return: answers that show themselves, in a terminal as a table, in a notebook with charts."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+
+    from attnbench.api.notebook import Image
+    from attnbench.gate.calibration import Calibration
+    from attnbench.gate.verdict import GateResult
+    from attnbench.store.reader import RunFile
+    from attnbench.views.compare import Comparison
+    from attnbench.views.document import View
+
+
+class Answer:
+    """An answer: ``print`` it for the table of the terminal, or let a notebook show it.
+
+    Args:
+        view: makes the view, when it is first looked at.
+        images: makes charts for a notebook.
+        ok: whether the command ends with exit code 0.
+    """
+
+    def __init__(
+        self, view: Callable[[], View], images: Callable[[], Sequence[Image]] = tuple, *, ok: bool = True
+    ) -> None:
+        self.ok = ok
+        self._make_view = view
+        self._make_images = images
+
+    @functools.cached_property
+    def view(self) -> View:
+        """The answer as blocks, rows and facts; :mod:`attnbench.views.document` makes Markdown, CSV and JSON of it."""
+        return self._make_view()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a pandas frame, units in the names of its columns."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.view.rows))
+
+    def __repr__(self) -> str:
+        from attnbench.views.terminal_table import as_text
+
+        return as_text(self.view)
+
+    def _repr_html_(self) -> str:
+        from attnbench.api.notebook import html
+
+        return html(self.view, self._make_images())
+
+
+class Run(Answer):
+    """A run file: times, memory and agreement case by case, and why cells are not ok."""
+
+    def __init__(self, path: str | Path, *, baseline: str | None = None, ok: bool = True) -> None:
+        super().__init__(lambda: _view_of_run(self.file, baseline), lambda: _charts([self.file]), ok=ok)
+        self.path = Path(path)
+
+    @functools.cached_property
+    def file(self) -> RunFile:
+        """Header, records and footers as they were written."""
+        from attnbench.store.reader import read_run
+
+        return read_run(self.path)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The records, as :func:`attnbench.load` gives them: a row for each, a column for each field."""
+        return _records([self.file])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Records by status."""
+        return dict(collections.Counter(record["status"] for record in self.file.records))
+
+
+class FinishedRun(Run):
+    """A run that has just been made; ``ok`` where every cell that ran agrees and none broke."""
+
+    def __init__(self, path: str | Path, *, exit_code: int, messages: Sequence[str]) -> None:
+        super().__init__(path, ok=exit_code == 0)
+        self.exit_code = exit_code
+        """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, above 128 interrupted."""
+        self.messages = tuple(messages)
+        """Everything that the command says on stderr."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C, or a notebook's stop button. What was measured is stored: ``attnbench.run(resume=stopped.run.path)``."""
+
+    def __init__(self, run: FinishedRun) -> None:
+        super().__init__(f"what was measured is in {run.path}; attnbench.run(resume={str(run.path)!r}) goes on")
+        self.run = run
+
+
+class ComparedRuns(Answer):
+    """Speed-ups, cell by cell; ``ok`` where there is a pair of cells to compare."""
+
+    def __init__(self, comparison: Comparison, runs: Sequence[RunFile]) -> None:
+        from attnbench.views.compare_view import view_of
+
+        super().__init__(lambda: view_of(comparison), lambda: _charts(runs), ok=bool(comparison.pairs))
+        self.comparison = comparison
+
+
+class Report(Answer):
+    """A report that was written."""
+
+    def __init__(self, path: Path, runs: Sequence[RunFile]) -> None:
+        from attnbench.views.show import runs_view
+
+        super().__init__(lambda: runs_view(f"Report: {path}", runs), lambda: _charts(runs))
+        self.path = path
+        """Of the page, ``index.html``."""
+        self.runs = tuple(runs)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The records of its runs, as :func:`attnbench.load` gives them."""
+        return _records(self.runs)
+
+
+class Inspection(Answer):
+    """A page about one case that was written; ``ok`` where no implementation disagrees with the oracle."""
+
+    def __init__(self, path: Path, *, ok: bool) -> None:
+        from attnbench.api.notebook import pictures_in
+        from attnbench.views.report.inspection import inspection_view
+
+        super().__init__(lambda: inspection_view(path), lambda: pictures_in(path.parent), ok=ok)
+        self.path = path
+        """Of the page, ``index.html``."""
+
+
+class Gate(Answer):
+    """What a gate says of a change; ``ok`` where it passes."""
+
+    def __init__(self, result: GateResult, folder: Path | None, messages: Sequence[str]) -> None:
+        from attnbench.views.gate.table import gate_view
+
+        super().__init__(lambda: gate_view(result), ok=result.exit_code == 0)
+        self.result = result
+        self.exit_code = result.exit_code
+        """0 ok, 1 regressed, 4 cells failed, 5 nothing measured or cells missing, 6 undecided."""
+        self.folder = folder
+        """Run files and results in every form; ``None`` where nothing was measured."""
+        self.messages = tuple(messages)
+        """Everything that the command says on stderr, but for what is running."""
+
+
+class CalibratedMachine(Answer):
+    """What the noise of this machine is on a scenario."""
+
+    def __init__(self, calibration: Calibration, path: Path) -> None:
+        from attnbench.views.gate.calibration import calibration_view
+
+        super().__init__(lambda: calibration_view(calibration))
+        self.calibration = calibration
+        self.path = path
+        """Where a gate finds it."""
+
+
+def _view_of_run(run: RunFile, baseline: str | None) -> View:
+    from attnbench.views.show import show
+
+    return show(run, baseline)
+
+
+def _charts(runs: Sequence[RunFile]) -> Sequence[Image]:
+    from attnbench.api.notebook import time_charts
+
+    return time_charts(runs)
+
+
+def _records(runs: Sequence[RunFile]) -> pd.DataFrame:
+    from attnbench.store.reader import frame_of
+
+    return frame_of(runs)

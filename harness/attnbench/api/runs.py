@@ -1,0 +1,233 @@
+"""``attnbench.run``, ``check``, ``plan`` and ``sensitivity``: what ``attnbench run`` and ``attnbench check`` do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attnbench.api.measuring import begin
+from attnbench.api.measuring import resume as go_on
+from attnbench.api.progress import Log
+from attnbench.api.results import Answer, FinishedRun
+from attnbench.api.selection import CellSelection, words
+from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from attnbench.api.measuring import Peaks
+    from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.runner.plan import Cell
+    from attnbench.views.document import Block, Row, View
+
+_ANY_MUTANT = "mutant/any"
+EDGES = "edge-shapes"
+
+
+def run(
+    scenario: str | os.PathLike[str] | None = None,
+    *,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    axis: Axes | None = None,
+    plugin: Plugins | None = None,
+    device: Texts | None = None,
+    threads: int | None = None,
+    replicates: int | None = None,
+    seed: int | None = None,
+    cache: Literal["warm", "cold"] = "warm",
+    peaks: Peaks = "auto",
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    resume: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> FinishedRun:
+    """Sweep implementations over a scenario: check agreement, then measure time and memory.
+
+    Without a scenario it runs the single case that the axes describe.
+
+    Args:
+        scenario: name of a bundled scenario, or path of a .toml file.
+        include: implementations to run: regular expressions.
+        exclude: implementations to leave out: regular expressions.
+        axis: values in place of the scenario's: ``{"seqlen": [128, 1024]}`` or ``["seqlen=128,1k"]``.
+        plugin: files with implementations of your own: ``FILE.py``, ``FILE.py:family/variant``, or a function of such
+            a file that is decorated with ``@attention``.
+        device: ``"cpu"``, ``"cuda"``, or both.
+        threads: threads of each worker on the CPU; default: one for each core.
+        replicates: fresh processes for each cell.
+        seed: of the values and of the order of cells.
+        cache: whether a call finds its inputs where the last one left them, or flushed out.
+        peaks: how long to measure the machine's own limits; auto is quick before short runs.
+        out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
+        force: replace a run file that is there already.
+        resume: a run file to finish; takes everything else from its header.
+        progress: whether stderr tells how it goes; default: where it is a terminal.
+
+    Returns:
+        The run: ``path``, ``ok``, ``exit_code``, ``frame`` with a row for each record; as a text, its table.
+
+    Raises:
+        UsageError: when what is asked for cannot be done as asked; nothing has been written then.
+        RunInterrupted: after Ctrl-C; what was measured is stored.
+    """
+    log = Log(progress)
+    if resume is not None:
+        return go_on(Path(resume), log)
+    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    request = asked.request(log, replicates=replicates, cache=cache)
+    more = words(
+        replicates=replicates, cache=_unlike(cache, "warm"), peaks=_unlike(peaks, "auto"), out=out, force=force
+    )
+    return begin(request, log, ["run", *asked.words(), *more], peaks=peaks, out=_path(out), force=force)
+
+
+def check(
+    scenario: str | os.PathLike[str] | None = None,
+    *,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    axis: Axes | None = None,
+    plugin: Plugins | None = None,
+    device: Texts | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    progress: bool | None = None,
+) -> FinishedRun:
+    """Check agreement only: as :func:`run`, without time and memory. The arguments are those of :func:`run`.
+
+    The scenario is ``edge-shapes`` where neither a scenario nor an axis is given.
+
+    Raises:
+        UsageError: when what is asked for cannot be done as asked; nothing has been written then.
+        RunInterrupted: after Ctrl-C; what was checked is stored.
+    """
+    log = Log(progress)
+    asked = CellSelection.of(_edges(scenario, axis), include, exclude, axis, plugin, device, threads, seed)
+    request = asked.request(log, only_agreement=True)
+    command = ["check", *asked.words(), *words(out=out, force=force)]
+    return begin(request, log, command, peaks="none", out=_path(out), force=force)
+
+
+def plan(
+    scenario: str | os.PathLike[str] | None = None,
+    *,
+    include: Texts | None = None,
+    exclude: Texts | None = None,
+    axis: Axes | None = None,
+    plugin: Plugins | None = None,
+    device: Texts | None = None,
+    threads: int | None = None,
+    replicates: int | None = None,
+    seed: int | None = None,
+    only_agreement: bool = False,
+    progress: bool | None = None,
+) -> Answer:
+    """List the cells of a run with an estimate, and run nothing: ``--dry-run``. The arguments are those of :func:`run`.
+
+    With ``only_agreement`` they are the cells of :func:`check`.
+
+    Raises:
+        UsageError: when what is asked for cannot be done as asked.
+    """
+    from attnbench.runner.request import plan_request
+
+    name = _edges(scenario, axis) if only_agreement else scenario
+    asked = CellSelection.of(name, include, exclude, axis, plugin, device, threads, seed)
+    request = asked.request(Log(progress), replicates=replicates, only_agreement=only_agreement)
+    cells = plan_request(request)
+    return Answer(lambda: _plan_view(request.scenario.name, cells, request.sampling_s))
+
+
+def sensitivity(
+    scenario: str | os.PathLike[str] | None = None,
+    *,
+    axis: Axes | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> Answer:
+    """Try known-wrong implementations: which does the scenario catch? ``attnbench check --sensitivity``.
+
+    Raises:
+        UsageError: when the scenario is malformed or has no case.
+    """
+    from attnbench.mutants.sensitivity import measure_sensitivity
+    from attnbench.sweep.expand import expand
+    from attnbench.views.sensitivity import sensitivity_view
+
+    request = CellSelection.of(_edges(scenario, axis), axis=axis, seed=seed).request(Log(progress), only_agreement=True)
+    overrides = dict(request.overrides)
+    if request.seed and "seed" not in overrides:
+        overrides["seed"] = [str(request.seed)]
+    cases = {
+        planned.case.case_id: planned.case
+        for planned in expand(request.scenario, overrides)
+        if request.scenario.excluded(planned.case, device="cpu", implementation=_ANY_MUTANT) is None
+    }
+    if not cases:
+        raise UsageError("the scenario's exclusions leave no case")
+    live = sys.stderr.isatty() and progress is not False
+
+    def told(done: int) -> None:
+        if live:
+            sys.stderr.write(f"\r{done} of {len(cases)} cases")
+            sys.stderr.flush()
+
+    found = measure_sensitivity(list(cases.values()), told)
+    if live:
+        sys.stderr.write("\r")
+    return Answer(lambda: sensitivity_view(request.scenario.name, found))
+
+
+def _plan_view(name: str, cells: Sequence[Cell], sampling_s: float) -> View:
+    """A row for each cell, with an estimate."""
+    from attnbench.views.document import Column, Heading, Paragraph, Table, View
+
+    rows = [_plan_row(cell, sampling_s) for cell in cells]
+    running = sum(row["status"] is None for row in rows)
+    seconds = sum(row["estimate_s"] for row in rows)
+    said = f"{running} cells to run of {len(rows)}, about {seconds:.0f} s beside the start of workers"
+    columns = [
+        Column(title="estimate", text=lambda row: row["status"] or f"{row['estimate_s']:.1f} s", is_number=True),
+        Column(title="device", text=lambda row: str(row["device"])),
+        Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True),
+        Column(title="case", text=lambda row: str(row["case"])),
+    ]
+    blocks: list[Block] = [
+        Heading(text=f"Plan of {name}", level=1),
+        Table(columns=columns, rows=rows),
+        Paragraph(text=said),
+    ]
+    return View(blocks=blocks, rows=rows, facts={"scenario": name, "sentence": said, "estimate_s": seconds})
+
+
+def _plan_row(cell: Cell, sampling_s: float) -> Row:
+    from attnbench.runner.plan import estimate_s
+
+    status, reason = cell.preset_outcome or (None, None)
+    return {
+        "implementation": cell.found.name,
+        "device": cell.device,
+        "replicate": cell.replicate,
+        "case_id": cell.case.case_id,
+        "case": cell.case.label(),
+        "estimate_s": estimate_s(cell, sampling_s),
+        "status": status,
+        "reason": reason,
+    }
+
+
+def _edges(scenario: str | os.PathLike[str] | None, axis: Axes | None) -> str | os.PathLike[str] | None:
+    return scenario or (None if axis else EDGES)
+
+
+def _unlike(value: str, default: str) -> str | None:
+    return None if value == default else value
+
+
+def _path(given: str | os.PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,225 @@
+"""What is asked for, as a caller writes it: texts, lists, mappings, functions. One request comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.api.config import read_config
+from attnbench.errors import UsageError
+from attnbench.registry.implementation import Implementation
+from attnbench.untrusted.printable import shown
+
+if TYPE_CHECKING:
+    from attnbench.api.progress import Log
+    from attnbench.runner.request import Request
+
+Texts = str | Sequence[str]
+"""One text, or several."""
+Axes = Texts | Mapping[str, object]
+"""``"seqlen=128,1k"``, several of them, or ``{"seqlen": [128, 1024]}``."""
+Plugin = str | os.PathLike[str] | Implementation
+Plugins = Plugin | Sequence[Plugin]
+"""``FILE.py``, ``FILE.py:family/variant``, or a function of a file, decorated with ``@attention``; or several."""
+
+_BOUNDS = {"threads": (1, 4096), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
+_FLAGS = {"include": "-i", "exclude": "-x", "axis": "-a", "plugin": "-p", "device": "-d"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellSelection:
+    """Which cells, as texts of the command line; absent is empty or ``None``."""
+
+    scenario: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    axis: tuple[str, ...] = ()
+    plugin: tuple[str, ...] = ()
+    device: tuple[str, ...] = ()
+    threads: int | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        scenario: str | os.PathLike[str] | None = None,
+        include: Texts | None = None,
+        exclude: Texts | None = None,
+        axis: Axes | None = None,
+        plugin: Plugins | None = None,
+        device: Texts | None = None,
+        threads: int | None = None,
+        seed: int | None = None,
+    ) -> CellSelection:
+        """From what a caller wrote.
+
+        Raises:
+            UsageError: when a plug-in is a function that workers cannot import.
+        """
+        return cls(
+            scenario=None if scenario is None else os.fspath(scenario),
+            include=texts(include),
+            exclude=texts(exclude),
+            axis=axis_texts(axis),
+            plugin=plugin_texts(plugin),
+            device=texts(device),
+            threads=threads,
+            seed=seed,
+        )
+
+    def words(self) -> list[str]:
+        """The part of a command line that asks for the same."""
+        fields = dataclasses.asdict(self)
+        scenario = fields.pop("scenario")
+        return [*([] if scenario is None else [scenario]), *words(**fields)]
+
+    def request(
+        self, log: Log, *, replicates: int | None = None, cache: str = "warm", only_agreement: bool = False
+    ) -> Request:
+        """The request, with the defaults of ``[tool.attnbench]`` filled in.
+
+        Args:
+            log: told which devices are left out.
+            replicates: fresh processes for each cell.
+            cache: ``warm`` or ``cold``.
+            only_agreement: whether time and memory are left out.
+
+        Raises:
+            UsageError: when the scenario is malformed, or a number or a device is not one that can be asked for.
+        """
+        _require_no_import()
+        from attnbench.machine.pinning import default_threads
+        from attnbench.runner.request import Request
+        from attnbench.sweep.expand import adhoc, parse_overrides
+        from attnbench.sweep.load import load_scenario
+
+        config = read_config()
+        scenario = load_scenario(self.scenario) if self.scenario else adhoc()
+        given = {
+            "threads": _first(self.threads, config.threads, default_threads()),
+            "replicates": _first(replicates, config.replicates, 1),
+            "seed": _first(self.seed, config.seed, 0),
+        }
+        for name, value in given.items():
+            least, most = _BOUNDS[name]
+            if value < least:
+                raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
+            if value > most:
+                raise UsageError(f"{name} must be at most {most:,}, not {shown(value)}")
+        devices = self.device or config.devices
+        for one in devices:
+            require_device(one)
+        return Request(
+            scenario=scenario,
+            overrides=parse_overrides(self.axis),
+            include=self.include,
+            exclude=self.exclude,
+            plugins=(*config.plugins, *self.plugin),
+            devices=devices or _present(scenario.devices, log),
+            seed=given["seed"],
+            cache=cache,
+            stages=("agreement",) if only_agreement else tuple(scenario.stages),
+            threads=given["threads"],
+            replicates=given["replicates"],
+        )
+
+
+def texts(given: Texts | None) -> tuple[str, ...]:
+    """One text or several, as several."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
+def axis_texts(given: Axes | None) -> tuple[str, ...]:
+    """``NAME=VALUE[,VALUE...]`` for each axis."""
+    if isinstance(given, Mapping):
+        return tuple(f"{name}={_values(value)}" for name, value in given.items())
+    return texts(given)
+
+
+def plugin_texts(given: Plugins | None) -> tuple[str, ...]:
+    """``FILE.py`` or ``FILE.py:family/variant`` for each plug-in.
+
+    Raises:
+        UsageError: when a function is no implementation, or is defined in no file.
+    """
+    if given is None:
+        return ()
+    several = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    return tuple(map(_plugin_text, several))
+
+
+def require_device(name: str) -> None:
+    """Do nothing for a device that attnbench knows.
+
+    Raises:
+        UsageError: for any other.
+    """
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}: there are cpu and cuda")
+
+
+def words(**options: object) -> list[str]:
+    """Options of a command line: what is ``None``, false or empty is left out, and lists become repeated options."""
+    spelled: list[str] = []
+    for name, value in options.items():
+        flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        if value is True:
+            spelled.append(flag)
+        elif value is not None and value is not False:
+            for one in value if isinstance(value, tuple | list) else [value]:
+                spelled += [flag, str(one)]
+    return spelled
+
+
+def _require_no_import() -> None:
+    """A script that passes one of its own functions is imported by the processes that run it: there it must not start.
+
+    Raises:
+        UsageError: in such a process.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if spec is not None and spec.name.startswith("attnbench.") and spec.name != "attnbench.__main__":
+        raise UsageError(
+            "a plug-in's file calls attnbench while it is imported: put the calls below if __name__ == '__main__':"
+        )
+
+
+def _values(value: object) -> str:
+    several = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    return ",".join(map(str, several))
+
+
+def _plugin_text(plugin: object) -> str:
+    if isinstance(plugin, str | os.PathLike):
+        return os.fspath(plugin)
+    if not isinstance(plugin, Implementation):
+        raise UsageError(f"{plugin!r} is no plug-in: give FILE.py, or a function decorated with @attention(...)")
+    name, file = plugin.declaration.name, inspect.getsourcefile(plugin.call)
+    if file is None or not Path(file).is_file():
+        raise UsageError(
+            f"{name} is defined in no file (a notebook's cell, say), and workers are processes that import it from "
+            "one: write it to FILE.py, such as with %%writefile, and give plugin='FILE.py'"
+        )
+    return f"{file}:{name}"
+
+
+def _first(given: int | None, configured: int | None, default: int) -> int:
+    """The caller's value, else the configuration's, else the default."""
+    return next(value for value in (given, configured, default) if value is not None)
+
+
+def _present(devices: Sequence[str], log: Log) -> tuple[str, ...]:
+    """A scenario's devices, without those that this machine lacks (all of them where it lacks all)."""
+    from attnbench.machine.hardware.devices import device_unavailable
+
+    missing = {one: reason for one in devices if (reason := device_unavailable(one))}
+    if len(missing) == len(devices):
+        return tuple(devices)
+    for one, reason in missing.items():
+        log.says(f"left out: {one}, which the scenario names; {reason}")
+    return tuple(one for one in devices if one not in missing)

@@ -1,0 +1,56 @@
+"""Options that several commands share, each declared once: its names, its type and its line in ``--help``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+SomeScenario = Annotated[str, Parameter(help="name of a bundled scenario, or path of a .toml file.")]
+Scenario = SomeScenario | None
+RunPath = Annotated[str, Parameter(allow_leading_hyphen=True)]  # "-" is standard input
+
+Include = Annotated[
+    list[str] | None,
+    Parameter(
+        name=["--include", "--implementation", "-i"],
+        negative="",
+        help="implementations, a regular expression; repeatable.",
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    Parameter(
+        name=["--exclude", "-x"], negative="", help="implementations to leave out, a regular expression; repeatable."
+    ),
+]
+Axes = Annotated[
+    list[str] | None,
+    Parameter(
+        name=["--axis", "-a"],
+        negative="",
+        help="NAME=VALUE[,VALUE...] in place of the scenario's values, such as seqlen=128,1k,4k; repeatable.",
+    ),
+]
+Plugins = Annotated[
+    list[str] | None,
+    Parameter(
+        name=["--plugin", "-p"],
+        negative="",
+        help="a file with implementations of your own, FILE.py or FILE.py:family/variant; repeatable.",
+    ),
+]
+Devices = Annotated[list[str] | None, Parameter(name=["--device", "-d"], negative="", help="cpu or cuda; repeatable.")]
+Threads = Annotated[int | None, Parameter(help="threads of each worker on the CPU; default: one for each core.")]
+Seed = Annotated[int | None, Parameter(help="of the values and of the order of cells.")]
+RunOut = Annotated[Path | None, Parameter(help="path of the run file; default results/runs/UTC-TIME-SCENARIO.jsonl.")]
+Switch = Annotated[bool, Parameter(negative="")]
+Force = Annotated[bool, Parameter(negative="", help="replace what is there already.")]
+DryRun = Annotated[bool, Parameter(negative="", help="list the cells with an estimate, and run nothing.")]
+Baseline = Annotated[
+    str | None, Parameter(help="implementation that speed-ups are relative to; default the scenario's.")
+]
+Form = Literal["terminal", "markdown", "csv", "json"]
+Format = Annotated[Form, Parameter(name=["--format", "-f"], help="terminal, markdown, csv or json.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON.")]

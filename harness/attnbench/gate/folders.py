@@ -1,0 +1,44 @@
+"""Where gates and calibrations keep their files."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def default_folder(scenario: str) -> Path:
+    """A new folder in results/gates/."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    return Path("results/gates") / f"{stamp}-{scenario}"
+
+
+def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], None]) -> None:
+    """Begin a folder, or go on with one of the same plan that was interrupted.
+
+    Raises:
+        UsageError: when it holds something else.
+    """
+    stored = folder / "plan.json"
+    text = json.dumps(plan, indent=2)
+    if stored.is_file() and stored.read_text() == text:
+        say(f"going on with {folder}: complete runs are kept")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds something else already: another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stored.write_text(text)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def calibration_path(scenario: str, machine_key: str, threads: int) -> Path:
+    """Where the calibration of a machine for a scenario is kept."""
+    return Path("results/calibration") / f"{scenario}-{machine_key}-{threads}t.json"

@@ -1,0 +1,38 @@
+"""Views as HTML."""
+
+from __future__ import annotations
+
+from attnbench.api.notebook import MOST_ROWS, Image, html
+from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Table, View
+
+COLUMNS = (Column(title="name", text=lambda row: str(row["name"])),)
+
+
+def view(names: list[str]) -> View:
+    rows = [{"name": name} for name in names]
+    blocks: list[Block] = [
+        Heading(text="A <title>", level=1), Paragraph(text="1 < 2"), Plot(title="time", text="*"),
+        Table(columns=COLUMNS, rows=rows),
+    ]  # fmt: skip
+    return View(blocks=blocks, rows=rows, facts={})
+
+
+def test_names_from_a_strangers_file_are_text() -> None:
+    page = html(view(["<script>alert(1)</script>"]))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "<h3>A &lt;title&gt;</h3>" in page
+
+
+def test_a_long_table_is_cut_and_says_so() -> None:
+    page = html(view(["x"] * (MOST_ROWS + 7)))
+    assert page.count("<tr>") == 1 + MOST_ROWS
+    assert "7 more rows are in the frame." in page
+
+
+def test_an_image_stands_in_place_of_a_plot_of_characters() -> None:
+    assert "<pre>time\n*</pre>" in html(view(["x"]))
+    page = html(view(["x"]), [Image(title="t", alt='say "a"', data=b"<svg/>", kind="svg+xml")])
+    assert "<pre>" not in page
+    assert 'alt="say &quot;a&quot;"' in page
+    assert "base64,PHN2Zy8+" in page

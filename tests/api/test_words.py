@@ -1,0 +1,103 @@
+"""Functions and commands have the same words and the same defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attnbench import UsageError, api, attention
+from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
+from attnbench.cli.main import app
+from tests.conftest import Command
+
+COMMANDS = ("run", "check", "show", "compare", "report", "inspect", "gate", "calibrate")
+ONLY_IN_PYTHON = {"progress"}
+ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request"}
+
+
+def defaults(function: Callable[..., object], without: set[str]) -> dict[str, object]:
+    """The parameters of a function in their order, with what they are when nothing is said."""
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default for one in parameters if one.name not in without}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_function_and_its_command_take_the_same_words(name: str) -> None:
+    command = app[name].default_command
+    assert command is not None
+    ours = defaults(getattr(api, name), ONLY_IN_PYTHON)
+    theirs = defaults(command, ONLY_ON_THE_LINE)
+    assert list(ours.items()) == list(theirs.items())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_word_is_an_option_of_its_name(name: str) -> None:
+    """A run file's header keeps the command that asks for the same, spelled from the function's words."""
+    options = {option for argument in app[name].assemble_argument_collection() for option in argument.names}
+    positional = {"run", "other", "runs", "tensors"}
+    for word in defaults(getattr(api, name), ONLY_IN_PYTHON | positional):
+        assert f"--{word.replace('_', '-')}" in options
+
+
+@pytest.mark.parametrize("name", ["plan", "sensitivity"])
+def test_functions_that_are_options_of_a_command_have_its_defaults(name: str) -> None:
+    of_run = defaults(api.run, set())
+    for word, default in defaults(getattr(api, name), {"only_agreement"}).items():
+        assert of_run[word] == default
+
+
+def test_the_words_of_a_selection_read_back_as_the_same() -> None:
+    asked = CellSelection.of(
+        "quick", ["numba", "torch"], "math", {"seqlen": [128, "1k"], "dtype": "bfloat16"}, Path("k.py"), "cpu", 2, 0
+    )
+    _, bound, _ = app.parse_args(["run", *asked.words()], exit_on_error=False)
+    assert bound.arguments == {
+        "scenario": "quick", "include": ["numba", "torch"], "exclude": ["math"],
+        "axis": ["seqlen=128,1k", "dtype=bfloat16"], "plugin": ["k.py"], "device": ["cpu"], "threads": 2, "seed": 0,
+    }  # fmt: skip
+
+
+def test_axes_are_a_text_several_or_a_mapping() -> None:
+    assert axis_texts("seqlen=128,1k") == axis_texts(["seqlen=128,1k"]) == ("seqlen=128,1k",)
+    assert axis_texts({"seqlen": (128, 1024), "mask": "causal", "head_dim": 64}) == (
+        "seqlen=128,1024", "mask=causal", "head_dim=64",
+    )  # fmt: skip
+
+
+@attention("mine/here")
+def here(q: object, k: object, v: object, case: object) -> object:
+    """Defined in a file."""
+    return q
+
+
+def test_a_function_of_a_file_is_a_plugin() -> None:
+    assert plugin_texts(here) == (f"{__file__}:mine/here",)
+
+
+def test_a_function_of_a_notebook_cell_is_told_what_to_do() -> None:
+    names: dict[str, object] = {}
+    cell = "from attnbench import attention\n@attention('mine/cell')\ndef f(q, k, v, case): return q\n"
+    exec(compile(cell, "/tmp/ipykernel_1/1234.py", "exec"), names)  # noqa: S102 - as a notebook does
+    with pytest.raises(UsageError, match=r"mine/cell is defined in no file .* write it to FILE\.py"):
+        plugin_texts(names["f"])  # type: ignore[arg-type]
+
+
+def test_a_function_without_the_decorator_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"decorated with @attention"):
+        plugin_texts(print)  # type: ignore[arg-type]
+
+
+def test_a_script_that_measures_when_it_is_imported_does_not_start_itself_again(attnbench: Command) -> None:
+    (attnbench.folder / "script.py").write_text(
+        "import attnbench\n"
+        "@attnbench.attention('mine/f')\n"
+        "def f(q, k, v, case): return q\n"
+        "attnbench.check(plugin=f, axis='seqlen=16', out='inner.jsonl')\n"
+    )
+    finished = attnbench("check", "-p", "script.py:mine/f", "-i", "mine/f", "-a", "seqlen=16", "--out", "outer.jsonl")
+    assert finished.code == 5, finished.err
+    assert "put the calls below if __name__ == '__main__':" in attnbench("show", "outer.jsonl", "-f", "csv").out
+    assert not (attnbench.folder / "inner.jsonl").exists()
