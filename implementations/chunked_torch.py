@@ -35,7 +35,7 @@ SMALLEST_KEY_CHUNK = 64
     "chunked/torch",
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),

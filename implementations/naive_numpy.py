@@ -62,7 +62,7 @@ def softmax(scores: Array) -> Array:
 
 EVERYTHING: dict[str, Any] = {
     "dtypes": ("float32", "float64"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),

@@ -7,12 +7,13 @@ compiled at the first call. On a CPU torch generates C++, for the forward pass o
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, batch_varies, is_bidirectional, relative_buckets
+from attnbench import alibi_slopes, attention, batch_varies, dense_mask, is_bidirectional, relative_buckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     "torch/flex",
     device=("cpu", "cuda"),
     dtypes=("float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias"),
@@ -142,6 +143,17 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
             return j < lengths[b]
 
         return is_real
+
+    if kind == "tree":
+        assert case.tree_parents is not None
+        first, before = case.seqlen_kv - len(case.tree_parents), case.seqlen_q - len(case.tree_parents)
+        plane = torch.from_numpy(dense_mask(dataclasses.replace(case, mask="tree"))[0, 0, before:, first:]).to(device)
+
+        def path_of_draft(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            ancestor = plane[(i - before).clamp(min=0), (j - first).clamp(min=0)]  # (drafts, drafts)
+            return torch.where(j < first, j <= i + case.seqlen_kv - case.seqlen_q, (i >= before) & ancestor)
+
+        return path_of_draft
 
     return {"causal": causal, "sliding_window": sliding_window, "prefix_lm": prefix_lm}[kind]
 

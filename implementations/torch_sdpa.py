@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SUPPORTED: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "alibi", "relative_bias"),

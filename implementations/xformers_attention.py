@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUPPORTED: dict[str, Any] = {
     "device": ("cpu", "cuda"),  # xformers itself says why not on a CPU
     "dtypes": ("float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "alibi", "relative_bias"),

@@ -19,6 +19,10 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
     seqlen_q, seqlen_kv, batch = draw(length), draw(length), draw(st.integers(1, 3))
     if "document" in kinds:
         seqlen_kv = seqlen_q
+    alignment = draw(st.sampled_from(CHOICES["alignment"]))
+    drafts = draw(st.integers(1, min(seqlen_q, seqlen_kv)))
+    if "tree" in kinds:
+        alignment = "bottom_right"
     heads_kv, head_dim = draw(st.integers(1, 3)), draw(st.integers(1, 9))
     fields: dict[str, Any] = {
         "batch": batch,
@@ -29,7 +33,7 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         "head_dim": head_dim,
         "head_dim_v": draw(st.sampled_from([head_dim, 5])),
         "mask": " & ".join(kinds),
-        "alignment": draw(st.sampled_from(CHOICES["alignment"])),
+        "alignment": alignment,
         "window_left": draw(st.integers(0, 30)),
         "window_right": draw(st.integers(0, 30)),
         "mode": draw(st.sampled_from(CHOICES["mode"])),
@@ -47,6 +51,7 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         fields["prefix_len"] = draw(st.integers(0, seqlen_kv))
         fields["kv_lengths"] = draw(st.lists(st.integers(0, seqlen_kv), min_size=batch, max_size=batch))
         cuts = draw(st.sets(st.integers(1, seqlen_q - 1))) if seqlen_q > 1 else set()
+        fields["tree_parents"] = [draw(st.integers(-1, draft - 1)) for draft in range(drafts)]
         edges = [0, *sorted(cuts), seqlen_q]
         fields["document_lengths"] = [b - a for a, b in itertools.pairwise(edges)]
     return fields

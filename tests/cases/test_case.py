@@ -64,6 +64,7 @@ def test_an_intersection_is_one_case_however_it_is_written(written: str) -> None
         {"document_lengths": [3]},
         {"document_causal": True},
         {"kv_lengths": [3]},
+        {"tree_parents": [-1]},
         {"softcap": 3.0},
         {"page_size": 8},
         {"alignment": "bottom_right"},
@@ -88,6 +89,7 @@ def test_what_a_problem_does_not_use_or_has_by_default_makes_no_difference(irrel
         ({"mask": "document"}, {"document_lengths": [24, 1000]}),
         ({"mask": "document"}, {"document_causal": True}),
         ({"mask": "key_padding"}, {"kv_lengths": [3]}),
+        ({"mask": "tree", "seqlen_q": 7, "alignment": "bottom_right"}, {"tree_parents": [-1, -1]}),
         ({"score_mod": "softcap"}, {"softcap": 3.0}),
         ({"kv_cache": "paged"}, {"page_size": 8}),
         ({"mask": "causal", "seqlen_q": 7}, {"alignment": "bottom_right"}),
@@ -109,6 +111,7 @@ def test_defaults_follow_from_the_other_fields() -> None:
     assert case.scale == 1 / math.sqrt(16)
     assert case.kv_lengths == (40, 30, 20)
     assert make_case(seqlen_q=40, mask="prefix_lm").prefix_len == 10
+    assert make_case(seqlen_q=6, mask="tree").tree_parents == (-1, 0, 0, 1, 1, 2)
     assert make_case(seqlen_q=40, mask="document").document_lengths == (4, 8, 12, 16)
 
 
@@ -132,14 +135,17 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
     ("fields", "sentences"),
     [
         ({"heads": 8}, ["unknown field 'heads'"]),
-        ({"mask": "full"}, ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding"]),
+        (
+            {"mask": "full"},
+            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
+        ),
         (
             {"mask": "causal & full"},
-            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding"],
+            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
         ),
         (
             {"mask": ["causal"]},
-            ["mask = ['causal'] is none of none, causal, sliding_window, prefix_lm, document, key_padding"],
+            ["mask = ['causal'] is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
         ),
         (
             {"inputs": "x"},
@@ -169,6 +175,18 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         (
             {"mask": "key_padding", "seqlen_q": 8, "kv_lengths": [9]},
             ["kv_lengths = [9] must be 1 (batch) lengths of 0 to 8 (seqlen_kv)"],
+        ),
+        (
+            {"mask": "tree", "seqlen_q": 3, "tree_parents": [-1, 0, 1, 2]},
+            ["tree_parents has 4 drafts, more than seqlen_q = 3 or seqlen_kv = 3"],
+        ),
+        (
+            {"mask": "tree", "seqlen_q": 3, "tree_parents": [-1, 1]},
+            ["tree_parents: 1 is the parent of draft 1; it must be an earlier draft, or -1"],
+        ),
+        (
+            {"mask": "tree", "seqlen_q": 3, "seqlen_kv": 5},
+            ["mask = 'tree' ends with the keys: unequal lengths need alignment = 'bottom_right'"],
         ),
         ({"mask": "prefix_lm", "seqlen_q": 8, "prefix_len": 9}, ["prefix_len = 9 is beyond seqlen_kv = 8"]),
         (

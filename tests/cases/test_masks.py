@@ -93,6 +93,13 @@ def test_a_key_is_seen_where_all_kinds_show_it() -> None:
     assert visible_pairs(case) == int(all_pairs(case).sum())
 
 
+def test_a_draft_sees_the_context_its_ancestors_and_itself() -> None:
+    case = make_case(mask="tree", seqlen_q=6, seqlen_kv=8, alignment="bottom_right", tree_parents=[-1, 0, 0, 2])
+    seen = ["".join("x" if key else "." for key in row) for row in dense_mask(case)[0, 0]]
+    assert seen == ["xxx.....", "xxxx....", "xxxxx...", "xxxxxx..", "xxxxx.x.", "xxxxx.xx"]
+    assert row_runs(case, 0)[-1].tolist() == [[0, 5], [6, 8]]
+
+
 def test_every_parameter_is_a_field_of_a_case() -> None:
     assert {*PARAMETERS} < {field.name for field in dataclasses.fields(Case)}
     for name, kind in MASKS.items():

@@ -132,6 +132,7 @@ def test_what_is_right_breaks_none(steps: type[Steps], dtype: str, inputs: str) 
             {"last-queries-alone", "last-sequence-alone"},
         ),
         ({"mask": "prefix_lm & key_padding", "prefix_len": 100}, {"last-sequence-alone", "last-queries-alone"}),
+        ({"mask": "tree & key_padding"}, {"last-sequence-alone", "key-heads-repeated"}),
         ({"mask": "sliding_window & document & key_padding"}, {"last-sequence-alone", "key-heads-repeated"}),
         (
             {"mask": "key_padding", "seqlen_q": 37, "score_mod": "alibi", "alignment": "bottom_right"},

@@ -117,6 +117,15 @@ def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
     if kind == "key_padding":
         assert case.kv_lengths is not None
         return j < case.kv_lengths[b]
+    if kind == "tree":
+        assert case.tree_parents is not None
+        n = len(case.tree_parents)
+        draft, token = i - (case.seqlen_q - n), j - (case.seqlen_kv - n)
+        if token < 0:
+            return draft >= 0 or j <= p
+        while draft > token:
+            draft = case.tree_parents[draft]
+        return draft == token
     assert kind == "none"
     return True
 
@@ -127,7 +136,7 @@ def added(case: Case, inputs: Inputs, h: int, i: int, j: int) -> float:
     if case.score_mod == "alibi":
         return -alibi_slope(h, case.heads_q) * abs(distance)
     if case.score_mod == "relative_bias":
-        never = {"causal"} | ({"sliding_window"} if case.window_right == 0 else set())
+        never = {"causal", "tree"} | ({"sliding_window"} if case.window_right == 0 else set())
         never |= {"document"} if case.document_causal else set()
         ahead = never.isdisjoint(case.mask.split(" & "))
         return float(inputs.relative_bias[h, t5_bucket(distance, both_ways=ahead)])

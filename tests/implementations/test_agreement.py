@@ -36,10 +36,12 @@ MASKS: dict[str, dict[str, Any]] = {
     "document": {"mask": "document", "document_lengths": (1, 29, 40)},
     "document_causal": {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
     "key_padding": {"mask": "key_padding", "kv_lengths": (0, 67)},
+    "tree": {"mask": "tree", "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
 }
 INTERSECTIONS: list[dict[str, Any]] = [
     {"mask": "causal & key_padding", "kv_lengths": (33, 67)},
     {"mask": "causal & key_padding", "kv_lengths": (33, 67), "score_mod": "relative_bias"},
+    {"mask": "tree & key_padding", "kv_lengths": (64, 70), "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
     {"mask": "sliding_window & document", "window_left": 9, "window_right": 5, "document_lengths": (1, 29, 40)},
     {
         "mask": "sliding_window & prefix_lm & document & key_padding",
@@ -70,6 +72,7 @@ SHAPES: list[dict[str, Any]] = [
     {"seqlen_q": 1, "seqlen_kv": 1},
     {"seqlen_q": 1, "seqlen_kv": 131, "mask": "causal", "alignment": "bottom_right"},
     {"seqlen_q": 65, "seqlen_kv": 64},
+    {"seqlen_q": 9, "seqlen_kv": 131, "mask": "tree", "alignment": "bottom_right"},
     {"scale": 0.7},
 ]
 DTYPES = [{"dtype": dtype} for dtype in ("float64", "float16", "bfloat16", "float8_e4m3fn")]

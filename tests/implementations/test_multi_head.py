@@ -27,6 +27,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     {"mask": "document", "document_lengths": (2, 7, 4)},
     {"mask": "document", "document_lengths": (2, 7, 4), "document_causal": True},
     {"mask": "key_padding", "kv_lengths": (0, 9)},
+    {"mask": "tree", "tree_parents": (-1, 0, 0, 1, 2, -1)},
     {"mask": "sliding_window & key_padding", "window_left": 3, "window_right": 2, "kv_lengths": (5, 9)},
     *(
         {"mask": mask, "seqlen_q": q, "seqlen_kv": kv, "alignment": alignment, "window_left": 4, "prefix_len": 3}

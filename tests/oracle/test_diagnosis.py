@@ -45,6 +45,7 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
         "it is what the case gives if the last real key is not seen",
     ),
     ("causal-one-beyond", {"mask": "causal & key_padding"}, "if a query sees one key beyond its own position"),
+    ("tree-as-causal", {"mask": "tree"}, "with a causal mask, so that a draft sees all drafts before it"),
     ("group-by-modulo", {"heads_q": 6, "heads_kv": 2}, "as when query head h reads key head h % heads_kv"),
     ("weights-in-bfloat16", {}, "in a coarser type than float32"),
     ("gradients-accumulated-in-their-dtype", MANY_QUERIES, "in a coarser type than float32"),

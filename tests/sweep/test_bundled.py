@@ -107,7 +107,7 @@ def test_edge_shapes_have_every_kind_of_edge() -> None:
     assert {8, 40, 64, 80, 96, 192, 256} <= {case.head_dim for case in cases}
     assert {1, 3, 4, 5, 8} <= {case.heads_q // case.heads_kv for case in cases}
     assert {case.mask for case in cases} == {
-        "none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "causal & key_padding",
+        "none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "causal & key_padding",
     }  # fmt: skip
     assert {case.score_mod for case in cases} == {"none", "softcap", "alibi", "relative_bias", "sink"}
     assert {case.strides for case in cases} == set(CHOICES["strides"])

@@ -100,6 +100,9 @@ class Case:
     """Document mask: causal within each document."""
     kv_lengths: tuple[int, ...] | None
     """Key padding: how many keys are real, for each batch element."""
+    tree_parents: tuple[int, ...] | None
+    """Tree: the parent of each draft, an earlier one, or -1 for those that follow the context; drafts are the last
+    tokens."""
     score_mod: ScoreMod
     softcap: float | None
     """Scores become ``softcap * tanh(score / softcap)``, after scaling and before masking."""

@@ -23,13 +23,14 @@ from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
 from attnbench.stages.time import TimeMetrics
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
 2 (2026-11): spread_rel.
 3 (2026-11): identities, identity_error_ratio; times, clocks, tags and memory of CUDA devices (time_kernel_ns to
     throttled_by, memory_reserved_bytes, memory_device_bytes).
+4 (2026-11): tree_parents; a mask may be an intersection.
 """
 
 Status = Literal[

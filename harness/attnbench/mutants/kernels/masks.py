@@ -223,6 +223,13 @@ class DocumentCausalIgnored(_OtherMask):
         return dataclasses.replace(case, document_causal=False)
 
 
+class TreeAsCausal(_OtherMask):
+    """A draft sees all drafts before it, other branches included."""
+
+    def changed(self, case: Case) -> Case:
+        return _instead_of("tree", "causal", case)
+
+
 class MaskOfFirstRow(_OtherMask):
     """All queries of a tile of 64 see what the first of them sees."""
 
@@ -255,5 +262,6 @@ MUTANTS = (
     DocumentsIgnored,
     DocumentBoundaryLeaks,
     DocumentCausalIgnored,
+    TreeAsCausal,
     MaskOfFirstRow,
 )
