@@ -38,9 +38,9 @@ MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 def main() -> int:
     """Go through units until all are done, or time is up."""
     arguments = parse()
-    os.environ.update(PROCESSORS[arguments.processor])
     threads = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     os.environ.update(dict.fromkeys(threads, str(arguments.threads)))
+    os.environ.update({"OMP_WAIT_POLICY": "passive", **PROCESSORS[arguments.processor]})
     from attnbench.machine.settle import settle_torch
     from attnbench.sweep.load import bundled_scenarios
     from tests.soak.coverage import coverage
