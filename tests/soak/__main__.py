@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 def main() -> int:
     """Go through units until all are done, or time is up."""
     arguments = parse()
-    os.environ.update(PROCESSORS[arguments.processor])
     threads = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     os.environ.update(dict.fromkeys(threads, str(arguments.threads)))
+    os.environ.update({"OMP_WAIT_POLICY": "passive", **PROCESSORS[arguments.processor]})
     from attnbench.machine.warm_up_libraries import warm_up_torch
     from attnbench.sweep.load import bundled_scenarios
     from tests.soak.coverage import coverage
