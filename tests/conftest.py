@@ -20,12 +20,27 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from attnbench.cli.main import exit_code
-from attnbench.machine import environment
+from attnbench.machine import environment, peaks
+from attnbench.machine.probe import ask_probe
+from attnbench.runner.oracle import Oracle
+from attnbench.transport.child import Child
 
 REPOSITORY = Path(__file__).parent.parent
 PLUGINS = Path(__file__).parent / "plugins"
 PLAIN = {"NO_COLOR": "1", "COLUMNS": "200"}
 """What makes a command's output the same in every terminal."""
+FILES_THAT_TAKE_LONGEST = (
+    "conformance/test_conformance.py",
+    "implementations/test_triton_flash.py",
+    "implementations/test_agreement.py",
+    "commands/test_run.py",
+    "commands/test_gate.py",
+    "implementations/test_triton_compiles.py",
+    "mutants/test_sensitivity.py",
+    "commands/test_faults.py",
+)
+"""The longest first. Where two processes share the files, none of these begins when the other has nothing left."""
+FIXTURES_THAT_TAKE_SECONDS = {"attnbench", "module_attnbench", "browser"}
 
 # An example may take as long as the machine lets it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -104,11 +119,58 @@ def module_attnbench(tmp_path_factory: pytest.TempPathFactory) -> Command:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _libraries_are_described_once() -> Iterator[None]:
-    """They are the same for every run file, and asking for them starts a process that imports torch."""
+def _the_machine_is_described_once() -> Iterator[None]:
+    """Libraries and peaks are the same for every run file, and asking starts a process that imports torch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "ask_probe", functools.cache(environment.ask_probe))
+        for module in (environment, peaks):
+            patch.setattr(module, "ask_probe", functools.cache(ask_probe))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _oracles_are_kept() -> Iterator[None]:
+    """An oracle is the same for every run, too: the next one with the same environment takes it over."""
+    kept: dict[tuple[tuple[str, str], ...], list[Child]] = {}
+    start, close = Oracle.start, Oracle.close
+
+    def key(oracle: Oracle) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted(pair for pair in oracle._environment.items() if pair[0] != "PYTEST_CURRENT_TEST"))
+
+    def take(oracle: Oracle) -> None:
+        alive = [child for child in kept.pop(key(oracle), []) if child._process.poll() is None]
+        if not alive:
+            return start(oracle)
+        oracle._child, oracle._is_ready = alive.pop(), True
+        kept[key(oracle)] = alive
+        return None
+
+    def keep(oracle: Oracle) -> None:
+        if oracle._child is None or not oracle._is_ready or oracle._child._process.poll() is not None:
+            return close(oracle)
+        kept.setdefault(key(oracle), []).append(oracle._child)
+        oracle._child = None
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Oracle, "start", take)
+        patch.setattr(Oracle, "close", keep)
+        yield
+    for children in kept.values():
+        for child in children:
+            child.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as ``slow`` what starts a command or a browser; begin with the files that take longest."""
+    for item in items:
+        if FIXTURES_THAT_TAKE_SECONDS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    items.sort(key=lambda item: place_of(item.path.relative_to(Path(__file__).parent).as_posix()))
+
+
+def place_of(file: str) -> int:
+    """Where a file stands among those that take longest; behind them, if it is none."""
+    return FILES_THAT_TAKE_LONGEST.index(file) if file in FILES_THAT_TAKE_LONGEST else len(FILES_THAT_TAKE_LONGEST)
 
 
 def pytest_collection_finish() -> None:
