@@ -21,13 +21,13 @@ from tests.conftest import Command
 def caught() -> set[str]:
     """The mutants that any case of ``edge-shapes`` catches.
 
-    Each is tried until a case has caught it, small cases first. What goes unseen on the values alone is tried with
-    identities too, which take several times as long.
+    Each is tried until a case has caught it: on gradients first, which show wrong outputs too, and on small cases first.
+    What goes unseen on the values alone is tried with identities too, which take several times as long.
     """
     scenario = load_scenario("edge-shapes")
     planned = {one.case for one in expand(scenario, {})}
     cases = sorted(
-        (one for one in planned if scenario.excluded(one, device="cpu", implementation="mutant/any") is None), key=size
+        (one for one in planned if scenario.excluded(one, device="cpu", implementation="mutant/any") is None), key=place
     )
     at_large = {mutant.name: mutant for mutant in mutants()}
     for identities in (False, True):
@@ -38,8 +38,8 @@ def caught() -> set[str]:
     return {mutant.name for mutant in mutants()} - set(at_large)
 
 
-def size(case: Case) -> int:
-    return sum(tensor_elements(case).values())
+def place(case: Case) -> tuple[bool, int]:
+    return case.mode != "backward", sum(tensor_elements(case).values())
 
 
 @pytest.mark.timeout(7200)
