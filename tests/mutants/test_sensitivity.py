@@ -21,11 +21,11 @@ from tests.conftest import Command
 def caught() -> set[str]:
     """The mutants that any case of ``edge-shapes`` catches.
 
-    Each is tried until a case has caught it: on gradients first, which show wrong outputs too, and on small cases first.
-    What goes unseen on the values alone is tried with identities too, which take several times as long.
+    Each is tried until a case has caught it: on gradients first, which show wrong outputs too, and on small cases
+    first. What goes unseen on the values alone is tried with identities too, which take several times as long.
     """
     scenario = load_scenario("edge-shapes")
-    planned = {one.case for one in expand(scenario, {})}
+    planned = dict.fromkeys(one.case for one in expand(scenario, {}))
     cases = sorted(
         (one for one in planned if scenario.excluded(one, device="cpu", implementation="mutant/any") is None), key=place
     )
