@@ -136,18 +136,19 @@ def _oracles_are_kept() -> Iterator[None]:
     def key(oracle: Oracle) -> tuple[tuple[str, str], ...]:
         return tuple(sorted(pair for pair in oracle._environment.items() if pair[0] != "PYTEST_CURRENT_TEST"))
 
-    def take(oracle: Oracle) -> None:
+    def take(oracle: Oracle) -> Child:
         alive = [child for child in kept.pop(key(oracle), []) if child._process.poll() is None]
         if not alive:
             return start(oracle)
         oracle._child, oracle._is_ready = alive.pop(), True
         kept[key(oracle)] = alive
-        return None
+        return oracle._child
 
     def keep(oracle: Oracle) -> None:
-        if oracle._child is None or not oracle._is_ready or oracle._child._process.poll() is not None:
+        child = oracle._child
+        if child is None or not oracle._is_ready or child._process.poll() is not None:
             return close(oracle)
-        kept.setdefault(key(oracle), []).append(oracle._child)
+        kept.setdefault(key(oracle), []).append(child)
         oracle._child = None
         return None
 

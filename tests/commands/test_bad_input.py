@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import Command
+from tests.conftest import PLUGINS, Command
 
 
 def refused(attnbench: Command, *arguments: str | Path) -> str:
