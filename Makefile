@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench h200 test lint docs soak gate gate-power clean
+.PHONY: bench h200 test test-fast lint docs soak gate gate-power clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -19,9 +19,15 @@ h200: $(STAMP)  ## on a GPU: agreement and time of the scenario `h200`, and its 
 	if [ -e $(H200_RUN) ]; then echo "report: $$($(BIN)/attnbench report $(H200_RUN) --force)"; fi ; exit $$code
 
 JOBS ?= 2
+IN_PARALLEL = --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) lint  ## everything that CI runs; JOBS=1: one test at a time
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest $(IN_PARALLEL)
+
+UNITS := $(addprefix tests/,cases gate machine oracle power runner scaling store sweep views worker)
+
+test-fast: $(STAMP)  ## under a minute, for the inner loop: nothing that compiles kernels, or starts a command or a browser
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow" $(UNITS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,20 +1,46 @@
-"""What all tests share: the command as a real process, and the records of a run that it made."""
+"""What all tests share: the command, and the records of a run that it made."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import gc
+import io
 import json
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from attnbench.cli.main import exit_code
+from attnbench.machine import environment, peaks
+from attnbench.machine.probe import ask_probe
+from attnbench.runner.oracle import Oracle
+from attnbench.transport.child import Child
+
 REPOSITORY = Path(__file__).parent.parent
 PLUGINS = Path(__file__).parent / "plugins"
+PLAIN = {"NO_COLOR": "1", "COLUMNS": "200"}
+"""What makes a command's output the same in every terminal."""
+FILES_THAT_TAKE_LONGEST = (
+    "conformance/test_conformance.py",
+    "implementations/test_triton_flash.py",
+    "implementations/test_agreement.py",
+    "commands/test_run.py",
+    "commands/test_gate.py",
+    "implementations/test_triton_compiles.py",
+    "mutants/test_sensitivity.py",
+    "commands/test_faults.py",
+)
+"""The longest first. Where two processes share the files, none of these begins when the other has nothing left."""
+FIXTURES_THAT_TAKE_SECONDS = {"attnbench", "module_attnbench", "browser"}
 
 # An example may take as long as the machine lets it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,17 +57,42 @@ class Finished:
 
 
 class Command:
-    """``attnbench`` in a process of its own, in a folder of its own."""
+    """``attnbench`` as it is typed, in a folder of its own.
+
+    The command line runs in this process, where its imports are paid for once; workers, oracle and probes are
+    processes, as ever. :meth:`process` runs the command line in a process, too.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, *arguments: str | Path, **variables: str) -> Finished:
+    def __call__(self, *arguments: str | Path) -> Finished:
         """Run to the end."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patch.chdir(self.folder)
+            patch.setattr(sys, "argv", ["attnbench", *map(str, arguments)])
+            for name, value in PLAIN.items():
+                patch.setenv(name, value)
+            warnings.resetwarnings()  # to what a process of its own has: pytest makes errors of them
+            warnings.simplefilter("ignore")
+            try:
+                code = exit_code(sys.argv[1:])
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return Finished(code, out.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str | Path, **variables: str) -> Finished:
+        """Run to the end in a process of its own, with these environment variables."""
         done = subprocess.run(
             [sys.executable, "-m", "attnbench", *map(str, arguments)],
             cwd=self.folder,
-            env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **variables},
+            env={**os.environ, **PLAIN, **variables},
             capture_output=True,
             text=True,
             check=False,
@@ -65,3 +116,77 @@ def attnbench(tmp_path: Path) -> Command:
 def module_attnbench(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The command, run in a folder that the tests of a module share."""
     return Command(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_machine_is_described_once() -> Iterator[None]:
+    """Libraries and peaks are the same for every run file, and asking starts a process that imports torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (environment, peaks):
+            patch.setattr(module, "ask_probe", functools.cache(ask_probe))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _oracles_are_kept() -> Iterator[None]:
+    """An oracle is the same for every run, too: the next one with the same environment takes it over."""
+    kept: dict[tuple[tuple[str, str], ...], list[Child]] = {}
+    start, close = Oracle.start, Oracle.close
+
+    def key(oracle: Oracle) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted(pair for pair in oracle._environment.items() if pair[0] != "PYTEST_CURRENT_TEST"))
+
+    def take(oracle: Oracle) -> Child:
+        alive = [child for child in kept.pop(key(oracle), []) if child._process.poll() is None]
+        if not alive:
+            return start(oracle)
+        oracle._child, oracle._is_ready = alive.pop(), True
+        kept[key(oracle)] = alive
+        return oracle._child
+
+    def keep(oracle: Oracle) -> None:
+        child = oracle._child
+        if child is None or not oracle._is_ready or child._process.poll() is not None:
+            return close(oracle)
+        kept.setdefault(key(oracle), []).append(child)
+        oracle._child = None
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Oracle, "start", take)
+        patch.setattr(Oracle, "close", keep)
+        yield
+    for children in kept.values():
+        for child in children:
+            child.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as ``slow`` what starts a command or a browser; begin with the files that take longest."""
+    for item in items:
+        if FIXTURES_THAT_TAKE_SECONDS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+    items.sort(key=lambda item: place_of(item.path.relative_to(Path(__file__).parent).as_posix()))
+
+
+def place_of(file: str) -> int:
+    """Where a file stands among those that take longest; behind them, if it is none."""
+    return FILES_THAT_TAKE_LONGEST.index(file) if file in FILES_THAT_TAKE_LONGEST else len(FILES_THAT_TAKE_LONGEST)
+
+
+def pytest_collection_finish() -> None:
+    """One thread for what runs in this process: problems this small only wait for each other's threads."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
+_frozen = 0
+
+
+def pytest_runtest_teardown() -> None:
+    """Hide from the collector of garbage what was imported: sessions collect, a fifth of a second each without this."""
+    global _frozen  # noqa: PLW0603 - how many modules this process had at the last time
+    if len(sys.modules) != _frozen:
+        _frozen = len(sys.modules)
+        gc.collect()
+        gc.freeze()

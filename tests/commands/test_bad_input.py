@@ -49,6 +49,12 @@ def test_mistakes_on_the_command_line(attnbench: Command, arguments: list[str], 
     assert message in refused(attnbench, *arguments)
 
 
+def test_a_mistake_ends_the_process_with_its_code(attnbench: Command) -> None:
+    finished = attnbench.process("run", "quik")
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.err.startswith("attnbench: scenario 'quik'")
+
+
 def test_all_mistakes_of_a_scenario_are_told_at_once(attnbench: Command) -> None:
     (attnbench.folder / "bad.toml").write_text(
         'descripton = "x"\n[axes]\ndtype = ["float32", "bfloat61"]\nseqln = [128]\n[limits]\ntime = 3\n'
@@ -64,10 +70,12 @@ def test_malformed_toml_names_line_and_column(attnbench: Command) -> None:
 
 
 def test_a_name_registered_twice_names_both_sources(attnbench: Command) -> None:
-    other = attnbench.folder / "other.py"
-    other.write_text((PLUGINS / "mine.py").read_text())
-    said = refused(attnbench, "run", "-p", PLUGINS / "mine.py", "-p", other)
-    assert "'mine/three-lines' is registered twice" in said
+    for name in ("mine.py", "other.py"):
+        (attnbench.folder / name).write_text(
+            "from attnbench import attention\n@attention('mine/twice')\ndef f(q, k, v, case): return q\n"
+        )
+    said = refused(attnbench, "run", "-p", "mine.py", "-p", "other.py")
+    assert "'mine/twice' is registered twice" in said
     assert "mine.py" in said
     assert "other.py" in said
 

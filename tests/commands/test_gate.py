@@ -167,14 +167,17 @@ def test_revisions_of_a_repository_of_attnbench_differ_in_their_implementations(
         (["calibrate", "--rounds", "1", "-i", "^naive/numpy$"], "1 rounds are too few"),
     ],
 )
-def test_mistakes_are_one_sentence_and_exit_code_2(attnbench: Command, arguments: list[str], sentence: str) -> None:
+def test_mistakes_are_one_sentence_and_exit_code_2(
+    attnbench: Command, arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTNBENCH_CACHE", str(attnbench.folder / "cache"))
     (attnbench.folder / "mine.py").write_text((PLUGINS / "mine.py").read_text())
     (attnbench.folder / "broken.whl").write_text("no archive")
     (attnbench.folder / "bad.toml").write_text(
         '[[waiver]]\ncase_id = "a"\nimplementation = "b/c"\nmetric = "time"\nceiling = "5%"\n'
         'expires = "soon"\nissue = "1"\nreason = "x"\n'
     )
-    done = attnbench(*arguments, ATTNBENCH_CACHE=str(attnbench.folder / "cache"))
+    done = attnbench(*arguments)
     assert done.code == 2, done.err
     assert sentence in done.err
     assert "Traceback" not in done.err

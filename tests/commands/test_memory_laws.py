@@ -10,13 +10,21 @@ from tests.conftest import Command, records_of
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 KIB = 2**10
+SCENARIO = f"""
+stages = ["agreement", "memory"]
+[axes]
+seqlen = {list(LENGTHS)}
+[defaults]
+heads = 2
+"""
 
 
 @pytest.fixture(scope="module")
 def peaks(module_attnbench: Command) -> dict[tuple[str, int], dict[str, Any]]:
+    (module_attnbench.folder / "lengths.toml").write_text(SCENARIO)
     finished = module_attnbench(
-        "run", "-i", "^naive/numpy$", "-i", "^naive/torch$", "-i", "^chunked/torch$", "-i", "^numba/flash$",
-        "-a", f"seqlen={','.join(map(str, LENGTHS))}", "-a", "heads=2", "--peaks", "none", "--out", "run.jsonl",
+        "run", "lengths.toml", "-i", "^naive/numpy$", "-i", "^naive/torch$", "-i", "^chunked/torch$",
+        "-i", "^numba/flash$", "--peaks", "none", "--out", "run.jsonl",
     )  # fmt: skip
     assert finished.code == 0, finished.err
     return {(r["implementation"], r["seqlen_q"]): r for r in records_of(module_attnbench.folder / "run.jsonl")}

@@ -153,7 +153,9 @@ def test_on_a_full_disk_the_run_ends_with_its_earlier_records_whole(attnbench: C
 
 
 def test_a_run_needs_no_home_and_no_git(attnbench: Command) -> None:
-    finished = attnbench("check", *FEW, "-a", "seqlen=16", "--out", "run.jsonl", HOME="/nonexistent", PATH=os.defpath)
+    finished = attnbench.process(
+        "check", *FEW, "-a", "seqlen=16", "--out", "run.jsonl", HOME="/nonexistent", PATH=os.defpath
+    )
     assert finished.code == 0, finished.err
     header = json.loads((attnbench.folder / "run.jsonl").read_text().splitlines()[0])
     assert header["environment"]["git"] is None

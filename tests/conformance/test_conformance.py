@@ -2,15 +2,11 @@
 
 Written against the registry: an implementation that is added is tested without a line here. What takes seconds for each
 case, because it is compiled anew or interpreted, is checked on ``each-feature-once.toml`` instead.
-
-Nothing is timed here, so the implementations are dealt to two runs that go on at once.
 """
 
 from __future__ import annotations
 
 import collections
-import concurrent.futures
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,7 @@ AVAILABLE = [
     for one in bundled()
     if one.unavailable is None and "cpu" in (one.declaration.devices if one.declaration else ())
 ]
-SLOW = (("naive/torch-compile",), ("torch/flex", "triton/flash"))  # what takes seconds for each case, by run
+SLOW = ("naive/torch-compile", "torch/flex", "triton/flash")  # what takes seconds for each case
 EVERY_CASE = Path(__file__).with_name("every-edge-shape.toml")
 FEWER_CASES = Path(__file__).with_name("each-feature-once.toml")
 # See implementations/known-disagreements.md: on a CPU torch adds up dK and dV in 16 bits.
@@ -38,30 +34,22 @@ FEATURES = {"mask": "masks", "score_mod": "score_mods", "alignment": "alignments
 @pytest.fixture(scope="module")
 def records(module_attnbench: Command) -> dict[str, list[dict[str, Any]]]:
     """Records by implementation."""
-    quick = [one.name for one in AVAILABLE if one.name not in itertools.chain(*SLOW)]
-
-    def checked(run: int) -> list[dict[str, Any]]:
-        """Half of those that are checked on everything, and some of the slow ones."""
-        return [
-            *check(module_attnbench, FEWER_CASES, SLOW[run], f"{run}-fewer.jsonl"),
-            *check(module_attnbench, EVERY_CASE, quick[run::2], f"{run}.jsonl"),
-        ]
-
+    quick = [one.name for one in AVAILABLE if one.name not in SLOW]
     by_name: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for record in itertools.chain.from_iterable(pool.map(checked, (0, 1))):
+    for scenario, names in ((FEWER_CASES, SLOW), (EVERY_CASE, quick)):
+        for record in check(module_attnbench, scenario, names):
             by_name[record["implementation"]].append(record)
     return by_name
 
 
-def check(attnbench: Command, scenario: str | Path, names: Sequence[str], out: str) -> list[dict[str, Any]]:
+def check(attnbench: Command, scenario: str | Path, names: Sequence[str]) -> list[dict[str, Any]]:
     """Records of one run over some implementations; those of them that are not available here are left out."""
     chosen = [argument for one in AVAILABLE if one.name in names for argument in ("-i", f"^{one.name}$")]
     if not chosen:
         return []
-    finished = attnbench("check", scenario, *chosen, "--out", out)
-    assert (attnbench.folder / out).exists(), finished.err
-    return records_of(attnbench.folder / out)
+    finished = attnbench("check", scenario, *chosen)
+    assert finished.out, finished.err
+    return records_of(attnbench.folder / finished.out.strip())
 
 
 @pytest.mark.timeout(7200)
@@ -97,9 +85,7 @@ def test_what_is_known_to_be_wrong_still_is(name: str, records: dict[str, list[d
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(
-    "found", [one for one in AVAILABLE if one.name in itertools.chain(*SLOW)], ids=lambda found: found.name
-)
+@pytest.mark.parametrize("found", [one for one in AVAILABLE if one.name in SLOW], ids=lambda found: found.name)
 def test_fewer_cases_hold_every_feature_that_it_declares(
     found: Found, records: dict[str, list[dict[str, Any]]]
 ) -> None:

@@ -14,6 +14,8 @@ from attnbench.machine.stopwatch import fastest_on_device
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 MIB, GIB = 2**20, 2**30
 
 

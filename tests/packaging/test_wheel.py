@@ -58,9 +58,10 @@ def test_every_module_scenario_and_template_is_in_it(wheel: Path) -> None:
 
 def test_the_installed_wheel_runs_a_scenario_far_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
-    venv.create(environment, with_pip=True)
+    venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", wheel], check=True)
     # Its dependencies are this environment's: what is tested is attnbench, not the package index.
     borrowed = sysconfig.get_path("purelib")
     (site,) = (environment / "lib").glob("python*/site-packages")

@@ -44,14 +44,16 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_an_installed_package_is_listed_without_being_imported(attnbench: Command, installed: Path) -> None:
-    finished = attnbench("list", "implementations", PYTHONPATH=str(installed))
+    finished = attnbench.process("list", "implementations", PYTHONPATH=str(installed))
     (line,) = [line for line in finished.out.splitlines() if line.startswith("theirs/kernel")]
     assert "entry point theirs:kernel, not loaded for a listing" in line
     assert "heavy library imported" not in finished.err
 
 
 def test_an_installed_package_runs_with_its_version_recorded(attnbench: Command, installed: Path) -> None:
-    finished = attnbench("check", "-i", "^theirs", "-a", "seqlen=16", "--out", "run.jsonl", PYTHONPATH=str(installed))
+    finished = attnbench.process(
+        "check", "-i", "^theirs", "-a", "seqlen=16", "--out", "run.jsonl", PYTHONPATH=str(installed)
+    )
     assert finished.code == 0, finished.err
     (record,) = records_of(attnbench.folder / "run.jsonl")
     assert (record["implementation"], record["status"]) == ("theirs/kernel", "ok")
@@ -60,7 +62,7 @@ def test_an_installed_package_runs_with_its_version_recorded(attnbench: Command,
 
 def test_an_installed_package_that_is_broken_breaks_nothing_else(attnbench: Command, installed: Path) -> None:
     (installed / "heavy_library_of_theirs.py").unlink()
-    finished = attnbench(
+    finished = attnbench.process(
         "check", "-i", "^theirs", "-i", "^naive/numpy$", "-a", "seqlen=16", "--out", "run.jsonl",
         PYTHONPATH=str(installed),
     )  # fmt: skip

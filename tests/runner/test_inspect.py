@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.slow
+
 # The diagonal lies one key too far to the right: every query but the last sees a key that it must not see.
 PEEKING = """
 import torch

@@ -18,8 +18,10 @@ from attnbench.transport.executor import ExecutorError
 QUESTION = Select(case=make_case(seqlen_q=16), repetition=0)
 SHAPES = {"out": Shape(shape=(1, 8, 16, 64), dtype="float32")}
 
+pytestmark = pytest.mark.slow
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def oracle() -> Iterator[Oracle]:
     oracle = Oracle(1, worker_environment(1))
     yield oracle
