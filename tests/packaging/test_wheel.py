@@ -60,8 +60,8 @@ def test_the_installed_wheel_runs_a_scenario_far_from_the_checkout(wheel: Path, 
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", str(wheel)], check=True)
     # Its dependencies are this environment's: what is tested is attnbench, not the package index.
     borrowed = sysconfig.get_path("purelib")
     (site,) = (environment / "lib").glob("python*/site-packages")
