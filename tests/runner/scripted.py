@@ -113,7 +113,7 @@ class Agreeing:
 
 def limits(**changed: Any) -> CellLimits:
     """Of a cell that is timed and whose memory is measured."""
-    return CellLimits(**{"time_s": 60, "memory_bytes": 2**30, "timed": True, "measure_memory": True, **changed})
+    return CellLimits(**{"time_s": 60, "memory_bytes": 2**30, "measures": frozenset({"time", "memory"}), **changed})
 
 
 def values_of(worker: Executor, device: str = "cuda", oracle: Any = None, **changed: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_a_cpu_is_not_asked_for_them() -> None:
 
 def test_where_nothing_is_timed_a_call_on_fresh_inputs_is_judged_in_its_place() -> None:
     worker = Scripted()
-    found = values_of(worker, timed=False, measure_memory=False)
+    found = values_of(worker, measures=frozenset())
     assert worker.names == [
         *("Prepare", "FirstCalls", "Show", "FreshCall", "Show", "CheckIdentities", "TellBackend", "Close")
     ]  # fmt: skip
@@ -57,7 +57,7 @@ def test_where_nothing_is_timed_a_call_on_fresh_inputs_is_judged_in_its_place() 
 
 def test_fewer_stages_are_another_list() -> None:
     worker = Scripted()
-    steps = drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(timed=False)), CHECKED)
+    steps = drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(measures=frozenset({"memory"}))), CHECKED)
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert end.value.value["status"] == "ok"
@@ -167,7 +167,7 @@ def test_identities_are_judged_where_there_are_findings() -> None:
 @pytest.mark.parametrize("timed", [True, False])
 def test_identities_may_cost_a_quarter_of_the_timing_and_no_other_case(timed: bool) -> None:
     worker = Scripted()
-    values_of(worker, timed=timed)
+    values_of(worker, measures=frozenset({"time"} if timed else ()))
     (asked,) = [one.allowance for one in worker.asked if isinstance(one, CheckIdentities)]
     if timed:
         assert asked.time_ns == (8e6 + 10 * 40_000) / 4

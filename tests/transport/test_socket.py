@@ -99,7 +99,7 @@ def run(host: OverTcp, found: Any, path: Path, *axes: str) -> tuple[Outcome, lis
         adhoc(), parse_overrides(list(axes)), found, ["cpu"], replicates=1, seed=0, memory_bytes=GIB, host=host
     )
     sampling = SamplingLimits(min_samples=5, max_samples=5)
-    limits = CellLimits(time_s=120, memory_bytes=GIB, timed=True, measure_memory=True, sampling=sampling)
+    limits = CellLimits(time_s=120, memory_bytes=GIB, measures=frozenset({"time", "memory"}), sampling=sampling)
     setting = Setting(
         run_id="r", threads=1, environment=worker_environment(1), limits=limits, peaks={}, host=host
     )  # fmt: skip

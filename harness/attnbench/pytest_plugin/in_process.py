@@ -25,7 +25,7 @@ from attnbench.worker.timing import calls_per_sample, warm_up
 from attnbench.worker.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
     from attnbench.stages.stage import Values
 
@@ -69,7 +69,7 @@ def cells_of(scenario: str, *, include: Sequence[str], axes: Sequence[str], plug
 
 def run_here(oracle: Oracle, cell: Cell) -> Values:
     """Agreement and memory of a cell: fields of a record, with its status."""
-    return _staged(oracle, _loaded(cell.found), cell, measure_memory=True)
+    return _staged(oracle, _loaded(cell.found), cell, measures={"memory"})
 
 
 def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def check(
         if excluded is not None or said.refuses(planned.case, device) is not None:
             continue
         cell = Cell(case=planned.case, tags=planned.tags, found=found, device=device, replicate=0, preset_outcome=None)
-        fields = _staged(oracle, implementation, cell, measure_memory=False)
+        fields = _staged(oracle, implementation, cell, measures=set())
         if fields["status"] == "unsupported":
             continue
         checked += 1
@@ -163,7 +163,7 @@ def _loaded(found: Found) -> Implementation:
     return next(one for one in implementations_of(module) if one.declaration.name == found.name)
 
 
-def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, measure_memory: bool) -> Values:
-    limits = CellLimits(time_s=_TIME_S, memory_bytes=None, measure_memory=measure_memory)
+def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, measures: Set[str]) -> Values:
+    limits = CellLimits(time_s=_TIME_S, memory_bytes=None, measures=frozenset(measures))
     worker = InProcess(Worker(implementation).answer)
     return without_pauses(drive(CellRun(worker, oracle, cell.case, cell.device, limits), STAGES))

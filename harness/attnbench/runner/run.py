@@ -134,7 +134,7 @@ class Run:
         untimed = _why_untimed(cell)
         limits = self.setting.limits
         if untimed is not None:
-            limits = dataclasses.replace(limits, timed=False, measure_memory=False)
+            limits = dataclasses.replace(limits, measures=frozenset())
         run = CellRun(worker, oracle, cell.case, cell.device, limits)
         values = yield from drive(run, STAGES)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:

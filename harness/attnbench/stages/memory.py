@@ -92,4 +92,6 @@ def run(cell: CellRun) -> None:
     cell.keep(answer)
 
 
-STAGE = Stage(name="memory", requests=(MeasureMemory,), run=run, is_wanted=lambda cell: cell.limits.measure_memory)
+STAGE = Stage(
+    name="memory", requests=(MeasureMemory,), run=run, is_wanted=lambda cell: "memory" in cell.limits.measures
+)

@@ -32,8 +32,8 @@ class CellLimits:
 
     time_s: float
     memory_bytes: int | None
-    timed: bool = False
-    measure_memory: bool = False
+    measures: frozenset[str] = frozenset()
+    """Stages that are wanted beside agreement: ``time``, ``memory``, ..."""
     sampling: SamplingLimits = dataclasses.field(default_factory=SamplingLimits)
     cache: Literal["warm", "cold"] = "warm"
     blocks: int = 0
@@ -42,6 +42,11 @@ class CellLimits:
     warmup_ns: int = MIN_WARMUP_NS
     """With blocks: less than the protocol's, where the processor is awake anyway."""
     warmup_calls: int = MAX_WARMUP_CALLS
+
+    @property
+    def timed(self) -> bool:
+        """Whether time is measured."""
+        return "time" in self.measures
 
 
 @dataclasses.dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "Scenario", "ScenarioError"]
 
 StageName = Literal["agreement", "time", "memory"]
-STAGES: tuple[StageName, ...] = ("agreement", "time", "memory")
+STAGES: tuple[StageName, ...] = get_args(StageName)
+USUAL: tuple[StageName, ...] = ("agreement", "time", "memory")
 
 
 def _with_agreement(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
@@ -92,7 +93,7 @@ class Scenario(BaseModel):
         default=("cpu",), description="Where cells run, unless the command line says otherwise."
     )
     stages: Annotated[tuple[StageName, ...], AfterValidator(_with_agreement)] = Field(
-        default=STAGES, description="What is measured; agreement always is."
+        default=USUAL, description="What is measured; agreement always is."
     )
     defaults: Fixed = Field(default_factory=dict, description="Fields that are the same for all cases.")
     axes: Axes = Field(default_factory=dict, description="Fields with lists of values; all combinations are cases.")
