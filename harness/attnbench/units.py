@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-Unit = Literal["ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "%", "ratio", "count", "MHz", "index", "yes/no", "text"]
+Unit = Literal[
+    "ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "%", "ratio", "count", "MHz", "J", "index", "yes/no", "text"
+]  # fmt: skip
 """What a metric is counted in. An index is one of (batch, head, row, column)."""
 
 ABSENT = "—"
@@ -36,7 +38,7 @@ def shown(value: Any, unit: Unit) -> str:
             return f"{number(value / one)} {name}"
         case "TFLOP/s":
             return rate(value)
-        case "GB/s" | "%":
+        case "GB/s" | "%" | "J":
             return f"{number(value)} {unit}"
         case "MHz":
             return f"{value:,.0f} MHz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.stages import backend, call, extra_times, identities, memory, prepare, time
+from attnbench.stages import backend, call, energy, extra_times, identities, memory, prepare, time
 from attnbench.stages.agreement import Show
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ STAGES = (
     call.FRESH,
     identities.STAGE,
     memory.STAGE,
+    energy.STAGE,
     backend.STAGE,
 )
 REQUESTS: tuple[type[WorkerRequest[Any]], ...] = (Show, *(request for stage in STAGES for request in stage.requests))

@@ -30,6 +30,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda line: line,  # spread_rel is absent: it was not measured
     2: lambda line: line,  # so are identities, and the figures of CUDA devices
     3: lambda line: line,  # no mask had a tree
+    4: lambda line: line,  # energy was not measured
 }
 """How a line of schema n becomes one of schema n + 1."""
 

@@ -17,13 +17,14 @@ from attnbench.metrics.roofline import RooflineMetrics
 from attnbench.stages.agreement import AgreementMetrics
 from attnbench.stages.backend import BackendMetrics
 from attnbench.stages.call import CallMetrics
+from attnbench.stages.energy import EnergyMetrics
 from attnbench.stages.extra_times import ExtraTimeMetrics
 from attnbench.stages.identities import IdentityMetrics
 from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
 from attnbench.stages.time import TimeMetrics
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
@@ -31,12 +32,13 @@ SCHEMA_VERSION = 4
 3 (2026-11): identities, identity_error_ratio; times, clocks, tags and memory of CUDA devices (time_kernel_ns to
     throttled_by, memory_reserved_bytes, memory_device_bytes).
 4 (2026-11): tree_parents; a mask may be an intersection.
+5 (2026-11): energy_joules, energy_refused.
 """
 
 Status = Literal[
     "ok", "wrong", "unsupported", "unavailable", "out_of_memory", "timeout", "crashed", "error", "invalid", "skipped"
 ]
-Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "backend"]
+Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "energy", "backend"]
 FAILED: frozenset[str] = frozenset({"out_of_memory", "timeout", "crashed", "error"})
 """Statuses of cells that broke: exit code 4."""
 
@@ -98,6 +100,7 @@ class Ending(BaseModel):
 # Of several bases, pydantic puts the last one's fields first.
 class CellMetrics(
     RooflineMetrics,
+    EnergyMetrics,
     MemoryMetrics,
     ExtraTimeMetrics,
     TimeMetrics,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Scenario", "ScenarioError"]
 
-StageName = Literal["agreement", "time", "memory"]
+StageName = Literal["agreement", "time", "memory", "energy"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 USUAL: tuple[StageName, ...] = ("agreement", "time", "memory")
 

@@ -1,0 +1,155 @@
+"""Energy: a hardware counter, read before and after calls that fill a window. Nothing is modelled.
+
+A GPU's power sensor is read every 20 to 100 ms (Yang, Adamek, Armour, "Part-time Power Measurements: nvidia-smi's Lack
+of Attention", arXiv:2312.02741), so a single call cannot be told; over a window of 5 s one such step is 2 % at most.
+RAPL's counters of a CPU advance about every millisecond (Intel SDM, volume 3B, "Running Average Power Limit").
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Protocol
+
+from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.transport.message import AnswerMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from attnbench.worker.session import Session
+    from attnbench.worker.worker import Worker
+
+WINDOW_NS = 5_000_000_000
+RAPL = Path("/sys/class/powercap")
+_QUEUED = 16
+"""Calls that an accelerator is given before it is waited for."""
+
+
+class EnergyMetrics(Metrics, stage="energy"):
+    """The energy of one call."""
+
+    energy_joules: float | None = metric(
+        "energy",
+        "Energy of the whole package or card, idle power and other work included, over the calls of a window of 5 s.",
+        unit="J", join="median", only_ok=True, better="lower",
+    )  # fmt: skip
+    energy_refused: str | None = metric("no energy", "Why there is no energy_joules.", unit="text")
+
+
+class Energy(EnergyMetrics, AnswerMessage):
+    """The energy of one call, or why it is not known."""
+
+    measuring_ns: int = 0
+
+
+class MeasureEnergy(WorkerRequest[Energy]):
+    """Call for the length of the window, between two readings of the counter."""
+
+    window_ns: int = WINDOW_NS
+
+    def serve(self, worker: Worker) -> Energy:
+        session = worker.session
+        call = session.prepared()
+        if call.needs_set_up:
+            return Energy(energy_refused="what must precede each call would be counted with it")
+        with ExitStack() as opened:
+            try:
+                counter = _counter(session, opened)
+            except (OSError, ValueError) as error:
+                return Energy(energy_refused=f"no counter of energy can be read: {error}")
+            start, before, calls = perf_counter_ns(), counter.joules(), 0
+            while perf_counter_ns() - start < self.window_ns:
+                calls += _some_calls(session, call.run)
+            readings = zip(before, counter.joules(), counter.wraps_at, strict=True)
+            joules = sum((now - then) % wraps_at for then, now, wraps_at in readings)
+            return Energy(energy_joules=joules / calls, measuring_ns=perf_counter_ns() - start)
+
+
+def _some_calls(session: Session, run: Callable[[], object]) -> int:
+    """Make some calls, and wait for them; returns how many."""
+    if session.accelerator is None:
+        run()
+        return 1
+    for _ in range(_QUEUED):
+        run()
+    session.accelerator.synchronize()
+    return _QUEUED
+
+
+class _Counter(Protocol):
+    """One or several registers that count energy."""
+
+    wraps_at: Sequence[float]
+    """Joules at which each register starts again from 0."""
+
+    def joules(self) -> Sequence[float]:
+        """What each register reads."""
+
+
+class _Rapl:
+    """The packages of this machine (Linux, Documentation/power/powercap)."""
+
+    def __init__(self) -> None:
+        self._packages = sorted(RAPL.glob("intel-rapl:[0-9]"))
+        if not self._packages:
+            raise FileNotFoundError(f"{RAPL} names no package (RAPL is missing, as on most virtual machines)")
+        self.wraps_at: Sequence[float] = self._read("max_energy_range_uj")
+        self.joules()
+
+    def joules(self) -> list[float]:
+        """What each package reads."""
+        return self._read("energy_uj")
+
+    def _read(self, name: str) -> list[float]:
+        return [int((package / name).read_text()) / 1e6 for package in self._packages]
+
+
+class _Nvml:
+    """The card that the process computes on."""
+
+    wraps_at: Sequence[float] = (math.inf,)
+
+    def __init__(self, library: Any, handle: Any) -> None:
+        self._library, self._handle = library, handle
+        try:
+            self.joules()
+        except library.NVMLError as error:
+            raise ValueError(str(error)) from error
+
+    def joules(self) -> list[float]:
+        """What the card reads since the driver was loaded."""
+        return [self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3]
+
+
+def _counter(session: Session, opened: ExitStack) -> _Counter:
+    """The counter of the device that runs the calls.
+
+    Raises:
+        OSError, ValueError: when it has none, or this process may not read it.
+    """
+    if session.accelerator is None:
+        return _Rapl()
+    from attnbench.machine.hardware.devices import NoGPUError, nvml, visible_gpus
+
+    try:
+        library = opened.enter_context(nvml())
+        return _Nvml(library, visible_gpus(library)[0])
+    except NoGPUError as error:
+        raise ValueError(str(error)) from error
+
+
+def run(cell: CellRun) -> None:
+    """Measure; where that cannot be done the record says why."""
+    answer = cell.ask(MeasureEnergy())
+    cell.spent.memory += answer.measuring_ns
+    cell.keep(answer)
+
+
+STAGE = Stage(
+    name="energy", requests=(MeasureEnergy,), run=run, is_wanted=lambda cell: "energy" in cell.limits.measures
+)
