@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.registry.discover import Found, Origin, bundled
-from attnbench.runner.plan import Cell, PlanError, Selectors, choose, plan
-from attnbench.runner.repro import repro_command
+from attnbench.runner.plan import Cell, PlanError, Selectors, choose, plan, repro_command
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 
 GIB = 2**30

@@ -9,7 +9,7 @@ from attnbench.errors import UsageError
 from attnbench.machine.pinning import worker_environment
 from attnbench.runner.driver import drive, failed, without_pauses
 from attnbench.runner.oracle import Oracle
-from attnbench.runner.repro import repro_command
+from attnbench.runner.plan import repro_command
 from attnbench.runner.workers import Workers
 from attnbench.stages import call, prepare
 from attnbench.stages.agreement import JudgeOutputs, LookInside, OutputVerdict
