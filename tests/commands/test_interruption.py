@@ -54,6 +54,13 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has ended
+        return ""
+
+
 def is_zombie(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -143,11 +150,7 @@ def test_a_run_under_nohup_outlives_its_terminal(attnbench: Command) -> None:
 def test_a_run_that_ends_before_its_first_line_leaves_no_file(attnbench: Command, ending: signal.Signals) -> None:
     process = started(attnbench, "run", *FEW[:-1], "full", "-a", "seqlen=16", "--out", "run.jsonl")
 
-    def measures_the_machine() -> bool:
-        commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children(process.pid)]
-        return any("peaks" in command for command in commands)
-
-    wait_for(measures_the_machine)
+    wait_for(lambda: any("peaks" in command_of(child) for child in children(process.pid)))
     process.send_signal(ending)
     process.communicate()
     assert process.returncode == (143 if ending == signal.SIGTERM else -9)
@@ -158,6 +161,7 @@ def test_a_run_file_has_one_writer_and_a_killed_one_holds_nothing(attnbench: Com
     process = started(attnbench, "run", *MANY, "--out", "run.jsonl")
     path = attnbench.folder / "run.jsonl"
     wait_for(lambda: holds(path, 1))
+    process.send_signal(signal.SIGSTOP)  # it is not done before the others have tried
     for arguments in (("--resume", "run.jsonl"), (*FEW, "-a", "seqlen=16", "--out", "run.jsonl", "--force")):
         second = attnbench("run", *arguments)
         assert second.code == 2

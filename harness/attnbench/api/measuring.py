@@ -84,7 +84,7 @@ def resume(path: Path, log: Log) -> FinishedRun:
     try:
         writer = RunWriter.resume(path)
     except OSError as error:
-        raise UsageError(f"{path} cannot be resumed: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read and written: {error.strerror}") from error
     with contextlib.closing(writer):
         run_file = read_run(path)
         request = request_from(run_file.header.request)
