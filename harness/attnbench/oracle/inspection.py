@@ -89,8 +89,8 @@ def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
     import torch
 
     key_head = head // (case.heads_q // case.heads_kv)
-    q = rounded(case, operand_head(case, "q", batch_index, head)).double()
-    k = rounded(case, operand_head(case, "k", batch_index, key_head)).double()
+    q = rounded(case, operand_head(case, "q", batch_index, head))
+    k = rounded(case, operand_head(case, "k", batch_index, key_head))
     identity = torch.eye(case.seqlen_kv, dtype=torch.float64)
     everything = Selection(((batch_index, key_head),), None, gradients_of_keys=False)
     return one_head(case, EXACT, (batch_index, head), everything, q, k, identity, None).out
