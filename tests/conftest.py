@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from attnbench.cli.main import exit_code
 from attnbench.machine import environment, peaks
-from attnbench.machine.probe import ask_probe
+from attnbench.machine.ask_probe import ask_probe
 from attnbench.runner.oracle import Oracle
 from attnbench.transport.child import Child
 

@@ -7,7 +7,6 @@ implementation needs. They load nothing heavy: torch, numba and pandas are impor
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from attnbench.cases.bias import alibi_slopes, dense_bias, is_bidirectional, relative_buckets
@@ -17,6 +16,7 @@ from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs
 from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.operands import Operands
+from attnbench.version import VERSION
 
 if TYPE_CHECKING:
     from attnbench.api import RunInterrupted as RunInterrupted
@@ -30,10 +30,7 @@ if TYPE_CHECKING:
     from attnbench.api import show as show
     from attnbench.store.reader import load as load
 
-try:
-    __version__ = version("attnbench")
-except PackageNotFoundError:  # run from a checkout that was never installed
-    __version__ = "0.0.0"
+__version__ = VERSION
 
 __all__ = [
     "AttnbenchError",

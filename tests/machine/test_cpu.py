@@ -9,7 +9,7 @@ import pytest
 from attnbench.machine.hardware import cpu as cpu_module
 from attnbench.machine.hardware.cpu import cpu, cpu_model, last_level_cache_bytes, processor_ticks
 from attnbench.machine.hardware.memory import available_bytes, memory
-from attnbench.machine.pinning import usable_processors
+from attnbench.machine.hardware.pinning import usable_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

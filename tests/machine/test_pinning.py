@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.machine.pinning import cores_first, default_threads, usable_processors, worker_environment
+from attnbench.machine.hardware.pinning import cores_first, default_threads, usable_processors, worker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def test_cuda_counts_devices_as_nvml_does_when_the_user_says_nothing(monkeypatch
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux lets a process choose its processors")
 def test_pin_leaves_a_process_as_many_processors_as_it_has_threads() -> None:
-    code = "import json, os; from attnbench.machine.pinning import pin; pin(1)"
+    code = "import json, os; from attnbench.machine.hardware.pinning import pin; pin(1)"
     code += "; print(json.dumps(list(os.sched_getaffinity(0))))"
     (processor,) = in_a_process(code)
     assert processor in usable_processors()
@@ -89,7 +89,7 @@ def test_processors_stay_in_order_where_the_system_tells_nothing(machine: Callab
 def test_there_is_a_thread_for_each_physical_core_that_may_be_used(
     machine: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attnbench.machine.pinning.usable_processors", lambda: [0, 1, 2, 4])
+    monkeypatch.setattr("attnbench.machine.hardware.pinning.usable_processors", lambda: [0, 1, 2, 4])
     hyper_threaded = machine(topology({0: "0,4", 4: "0,4", 1: "1,5", 2: "2,6"}))
     assert default_threads(hyper_threaded) == 3
 
@@ -98,7 +98,7 @@ def test_there_is_a_thread_for_each_physical_core_that_may_be_used(
 def test_a_containers_quota_lowers_the_number_of_threads(
     machine: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, quota: str, threads: int
 ) -> None:
-    monkeypatch.setattr("attnbench.machine.pinning.usable_processors", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr("attnbench.machine.hardware.pinning.usable_processors", lambda: [0, 1, 2, 3])
     files = topology({n: str(n) for n in range(4)})
     contained = machine({**files, "proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": quota})
     assert default_threads(contained) == threads
@@ -107,6 +107,6 @@ def test_a_containers_quota_lowers_the_number_of_threads(
 def test_without_a_topology_cores_are_counted_by_the_share_of_hyper_threads(
     machine: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attnbench.machine.pinning.usable_processors", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr("attnbench.machine.hardware.pinning.usable_processors", lambda: [0, 1, 2, 3])
     monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 8 if logical else 4)
     assert default_threads(machine({})) == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.machine.probe import answer_of, ask_probe
+from attnbench.machine.ask_probe import answer_of, ask_probe
 
 if TYPE_CHECKING:
     from pathlib import Path

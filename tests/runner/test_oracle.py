@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnbench import make_case
-from attnbench.machine.pinning import worker_environment
+from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.stages.agreement import JudgeOutputs, Select, Shape
 from attnbench.transport.executor import ExecutorError

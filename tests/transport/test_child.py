@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from attnbench.machine.pinning import worker_environment
+from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.stages.call import FreshCall
 from attnbench.stages.prepare import Close, Load
 from attnbench.transport.child import Child

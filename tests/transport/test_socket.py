@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.machine.pinning import worker_environment
+from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import bundled
 from attnbench.runner.plan import plan
 from attnbench.runner.run import Outcome, Setting, execute

@@ -212,7 +212,7 @@ def calibrate(
 def _asked_of_gate(asked: CellSelection, log: Log) -> Request:
     """What is measured on both sides: a fixed number of samples, and one core left to the rest of the machine."""
     from attnbench.gate.gate import fixed_samples
-    from attnbench.machine.pinning import default_threads
+    from attnbench.machine.hardware.pinning import default_threads
 
     # A team of threads on every core waits for whatever else runs on one of them, in each of its parallel regions.
     threads = asked.threads or read_config().threads or max(1, default_threads() - 1)

@@ -88,7 +88,7 @@ def _write(case: Case, chosen: Sequence[Found], folder: Path, *, device: str, ba
     Returns:
         Whether an implementation disagrees.
     """
-    from attnbench.machine.pinning import default_threads
+    from attnbench.machine.hardware.pinning import default_threads
     from attnbench.runner.inspect import write_inspection
     from attnbench.views.report.inspection import write_inspection_page
 

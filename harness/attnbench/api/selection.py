@@ -93,7 +93,7 @@ class CellSelection:
             UsageError: when the scenario is malformed, or a number or a device is not one that can be asked for.
         """
         _require_no_import()
-        from attnbench.machine.pinning import default_threads
+        from attnbench.machine.hardware.pinning import default_threads
         from attnbench.runner.request import Request
         from attnbench.sweep.expand import adhoc, parse_overrides
         from attnbench.sweep.load import load_scenario

@@ -12,10 +12,10 @@ import traceback
 
 from cyclopts import App, CycloptsError
 
-import attnbench
 from attnbench.cli.streams import secure_streams
 from attnbench.errors import AttnbenchError
 from attnbench.runner.interrupts import exit_code_of, raise_signals
+from attnbench.version import VERSION
 
 EXIT_USAGE = 2
 EXIT_INTERNAL = 3
@@ -23,7 +23,7 @@ EXIT_INTERNAL = 3
 app = App(
     name="attnbench",
     help="Benchmark and profile implementations of attention: checked against a float64 oracle, timed and weighed.",
-    version=attnbench.__version__,
+    version=VERSION,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )

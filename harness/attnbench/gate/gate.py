@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import attnbench
 from attnbench.gate.judge.cell_data import log_ratios, observe
 from attnbench.gate.judge.scaling import growth_again, growths_of
 from attnbench.gate.judge.statistics import Decided, Screened, choose_sentinels, decide, effects_of, screen
@@ -30,6 +29,7 @@ from attnbench.gate.measure.rounds import MEMORY_ROUNDS, SIDES, run_rounds
 from attnbench.gate.repro import shown_on_head, with_repeating_command
 from attnbench.gate.verdict import GateResult, RoundFacts, SideFacts, Verdict
 from attnbench.scaling import FEWEST_SIZES, NARROWEST
+from attnbench.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,7 +170,7 @@ def result_of(plan: GatePlan, command: Sequence[str], **found: Any) -> GateResul
     }  # fmt: skip
     return GateResult(
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        attnbench_version=attnbench.__version__,
+        attnbench_version=VERSION,
         command=list(command),
         scenario=plan.request.scenario.name,
         rules={name: float(value) for name, value in dataclasses.asdict(plan.rules).items()},

@@ -7,11 +7,11 @@ import json
 import platform
 from typing import TYPE_CHECKING, Any
 
+from attnbench.machine.ask_probe import ask_probe
 from attnbench.machine.hardware.cpu import cpu
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.machine.hardware.gpu import gpus
 from attnbench.machine.hardware.memory import memory
-from attnbench.machine.probe import ask_probe
 from attnbench.machine.software import software
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from attnbench.machine.ask_probe import ask_probe
 from attnbench.machine.hardware.cpu import last_level_cache_bytes
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.machine.hardware.memory import available_bytes
 from attnbench.machine.interference import interference, read_counters
-from attnbench.machine.probe import ask_probe
 from attnbench.machine.stopwatch import fastest_ns
 
 if TYPE_CHECKING:

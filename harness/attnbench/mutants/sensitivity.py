@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import tensor_elements
-from attnbench.machine.pinning import worker_environment
+from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.mutants.messages import About, List, Try
 from attnbench.transport.child import Child
 from attnbench.transport.executor import ExecutorError

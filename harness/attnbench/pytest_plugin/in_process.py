@@ -8,7 +8,7 @@ from time import get_clock_info, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.cost import flops, minimum_bytes
-from attnbench.machine.pinning import default_threads, worker_environment
+from attnbench.machine.hardware.pinning import default_threads, worker_environment
 from attnbench.registry.discover import Found, Origin, find, implementations_of, load_module
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.runner.driver import drive, without_pauses

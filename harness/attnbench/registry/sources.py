@@ -11,8 +11,6 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attnbench
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -58,7 +56,7 @@ def _libraries() -> list[Path]:
     """Folders of what is installed; a change there shows in a version."""
     known = sysconfig.get_paths()
     installed = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    folders = [*installed, *site.getsitepackages(), site.getusersitepackages(), *attnbench.__path__]
+    folders = [*installed, *site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parents[1])]
     return [Path(folder).resolve() for folder in folders]
 
 

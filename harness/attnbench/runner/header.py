@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-import attnbench
 from attnbench.registry.discover import to_json
 from attnbench.store.record import SCHEMA_VERSION
 from attnbench.transport.host import LOCAL_HOST
+from attnbench.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ def measure_header(
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "attnbench_version": attnbench.__version__,
+        "attnbench_version": VERSION,
         "command": ["attnbench", *arguments],
         "request": request.to_dict(),
         "scenario": request.scenario.to_dict(),

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attnbench.errors import UsageError
-from attnbench.machine.pinning import worker_environment
+from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.runner.driver import drive, failed, without_pauses
 from attnbench.runner.oracle import Oracle
 from attnbench.runner.plan import repro_command

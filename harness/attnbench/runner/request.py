@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.operands import file_problems
-from attnbench.machine.pinning import worker_environment
+from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import find
 from attnbench.runner.plan import PlanError, Selectors, choose, plan
 from attnbench.runner.run import Setting

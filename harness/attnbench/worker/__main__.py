@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import sys
 
-from attnbench.machine.pinning import pin
+from attnbench.machine.hardware.pinning import pin
 from attnbench.stages.table import REQUESTS
 from attnbench.transport.channel import die_with_parent, parents_channel
 from attnbench.worker.memory import prepare_allocator

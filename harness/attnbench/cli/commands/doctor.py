@@ -23,8 +23,8 @@ def doctor(
     """
     from attnbench.machine.doctor import diagnose, render_doctor, to_json
     from attnbench.machine.environment import environment, libraries
+    from attnbench.machine.hardware.pinning import default_threads
     from attnbench.machine.peaks import measure_peaks
-    from attnbench.machine.pinning import default_threads
     from attnbench.machine.software import extras
     from attnbench.registry.discover import find
     from attnbench.worker.memory import unsupported

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.gate import messages
+from attnbench.gate.judge import messages
 from attnbench.gate.judge.cell_data import MISSING
 from attnbench.gate.judge.scaling import MEMORY_FLOOR_BYTES, TIME_FLOOR_NS
 from attnbench.gate.verdict import Verdict

@@ -16,7 +16,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attnbench.errors import UsageError
-from attnbench.machine.pinning import worker_environment
+from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import from_json
 from attnbench.registry.sources import hash_of_files
 from attnbench.runner.oracle import Oracle, OracleGoneError

@@ -22,8 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attnbench
 from attnbench.gate.measure.source import SideError, files_of
+from attnbench.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -249,10 +249,10 @@ def _lay_harness_over(site: Path, own: Path | None) -> None:
     for part, folder in (("implementations", own), ("scenarios", None)):
         shutil.rmtree(target / part, ignore_errors=True)
         shutil.copytree(folder or _package(f"attnbench.{part}"), target / part, ignore=_NO_CODE)
-    about = site / f"{_SELF}-{attnbench.__version__}.dist-info"
+    about = site / f"{_SELF}-{VERSION}.dist-info"
     shutil.rmtree(about, ignore_errors=True)
     about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_SELF}\nVersion: {attnbench.__version__}\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_SELF}\nVersion: {VERSION}\n")
 
 
 def _package(name: str) -> Path:

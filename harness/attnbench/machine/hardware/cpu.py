@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.machine.hardware.cgroup import processor_limit
+from attnbench.machine.hardware.pinning import usable_processors
 from attnbench.machine.hardware.sysfile import read, read_integer, to_bytes
-from attnbench.machine.pinning import usable_processors
 
 # The machine key hashes what is found of these: a change here is a new version of the key.
 _INSTRUCTIONS = (
