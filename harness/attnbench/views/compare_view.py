@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.units import TIMES, count, duration, listing, times, times_interval
+from attnbench.units import TIMES, count, listing, times, times_interval
 from attnbench.views import columns
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View, column
 from attnbench.views.groups import group_cells
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellKey
     from attnbench.views.compare import Comparison, Pair
 
-REFERENCE = Column(
-    title="reference", text=lambda row: duration(row["reference_time_median_ns"]), is_number=True, spare=2
-)
+REFERENCE = column("reference", "reference_time_median_ns", unit="ns", spare=2)
 SPEEDUP = Column(title="speed-up", text=lambda row: times(row["speedup"]), is_number=True)
 SPEEDUP_INTERVAL = Column(
     title="interval", text=lambda row: times_interval(row["speedup_low"], row["speedup_high"]), is_number=True, spare=1

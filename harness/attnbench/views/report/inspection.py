@@ -9,7 +9,7 @@ import numpy as np
 
 from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, number
-from attnbench.views.document import Column, Heading, Paragraph, Table, View, column
+from attnbench.views.document import Heading, Paragraph, Table, View, column
 from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Picture, ReportPage, Section
 from attnbench.views.report.charts.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
 from attnbench.views.report.charts.png import png
@@ -119,13 +119,8 @@ def _rows_table(plane: Any, title: str, factor: float) -> Table:
         {"row": f"{100 * i / len(plane):.0f} %", "mean": factor * float(plane[i].mean())}
         for i in range(0, len(plane), step)
     ]
-    return Table(
-        columns=[
-            Column(title="queries, from the first", text=lambda row: str(row["row"]), is_number=True),
-            column(title, "mean", unit="ratio"),
-        ],
-        rows=rows,
-    )
+    first = column("queries, from the first", "row", is_number=True)
+    return Table(columns=[first, column(title, "mean", unit="ratio")], rows=rows)
 
 
 def _weights(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:
@@ -155,20 +150,11 @@ def _weights(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]
 def _queries_table(entropy: Any, tops: Any) -> Table:
     step = max(1, len(entropy) // 16)
     rows: list[Row] = [
-        {"query": i, "entropy": float(entropy[i]), "top": int(tops[i])} for i in range(0, len(entropy), step)
+        {"query": i, "entropy": float(entropy[i]), "top": "none" if tops[i] < 0 else int(tops[i])}
+        for i in range(0, len(entropy), step)
     ]
-    return Table(
-        columns=[
-            Column(title="query", text=lambda row: str(row["query"]), is_number=True),
-            column("entropy, bits", "entropy", unit="ratio"),
-            Column(title="largest weight on key", text=_top_text, is_number=True),
-        ],
-        rows=rows,
-    )
-
-
-def _top_text(row: Row) -> str:
-    return "none" if row["top"] < 0 else str(row["top"])
+    query, top = column("query", is_number=True), column("largest weight on key", "top", is_number=True)
+    return Table(columns=[query, column("entropy, bits", "entropy", unit="ratio"), top], rows=rows)
 
 
 def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Mark]) -> Figure:
@@ -283,10 +269,5 @@ def _case_table(facts: Mapping[str, Any]) -> Table:
         "device": facts["device"],
         **{name: value for name, value in facts["case"].items() if value is not None},
     }
-    return Table(
-        columns=[
-            column("field"),
-            column("value"),
-        ],
-        rows=[{"field": name, "value": value} for name, value in shown_facts.items()],
-    )
+    rows: list[Row] = [{"field": name, "value": value} for name, value in shown_facts.items()]
+    return Table(columns=[column("field"), column("value")], rows=rows)

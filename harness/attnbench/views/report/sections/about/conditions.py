@@ -21,15 +21,9 @@ if TYPE_CHECKING:
     from attnbench.views.report.material import Material
 
 CONDITIONS = (
-    "cache_state",
-    "warmup_converged",
-    "launch_bound",
-    "throttled_by",
-    "steal_share",
-    "involuntary_switches",
-    "major_faults",
-    "time_outliers",
-)
+    "cache_state", "warmup_converged", "launch_bound", "throttled_by", "steal_share", "involuntary_switches",
+    "major_faults", "time_outliers",
+)  # fmt: skip
 MOST_CELLS = 120
 """Cells whose metrics are shown; in a large report, as few as it has groups drawn."""
 

@@ -12,7 +12,7 @@ from attnbench.views.report.blocks import Block, Figure, Lead, Section
 from attnbench.views.report.charts import roofline_chart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
@@ -50,7 +50,7 @@ def _blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[B
     if not any(isinstance(block, Figure) for block in blocks):
         return blocks or [Paragraph(text="Nothing was timed.")]
     cells = [cell for source in sources for cell in source.cells if cell.metrics.percent_of_roofline is not None]
-    best = max(cells, key=lambda cell: cell.metrics.percent_of_roofline or 0)
+    best = max(cells, key=_of_roofline)
     said = f"{best.implementation} at {length(best.case.seqlen_kv)} in {best.case.dtype}"
     lead = Lead(text=f"The best cell reaches {number(best.metrics.percent_of_roofline)} % of its roof: {said}.")
     note = Paragraph(
@@ -67,6 +67,8 @@ def _figure(
     first = cells[0]
     assert first.metrics.peak_tflops is not None
     assert first.metrics.peak_gbytes_per_s is not None
+    of_each = _best(cells, lambda cell: (cell.implementation, cell.case.seqlen_kv))
+    drawn = cells if len(cells) <= MOST_POINTS else of_each
     rows = [
         {
             "implementation": cell.implementation,
@@ -75,11 +77,11 @@ def _figure(
             "at": length(cell.case.seqlen_kv),
             "text": f"{rate(cell.metrics.tflops)}, {number(cell.metrics.percent_of_roofline)} % of the roof",
         }
-        for cell in _fewer(cells)
+        for cell in drawn
     ]
     name = f"{source.name}: {device} · {dtype}" if source.name else f"{device} · {dtype}"
     bound = {word: sum(1 for cell in cells if cell.metrics.bound == word) for word in ("compute", "memory")}
-    best = max(cells, key=lambda cell: cell.metrics.percent_of_roofline or 0)
+    best = max(cells, key=_of_roofline)
     return Figure(
         stem=stem,
         title=name,
@@ -96,27 +98,24 @@ def _figure(
     )
 
 
-def _fewer(cells: Sequence[CellResult]) -> list[CellResult]:
-    if len(cells) <= MOST_POINTS:
-        return list(cells)
-    best: dict[tuple[str, int], CellResult] = {}
+def _of_roofline(cell: CellResult) -> float:
+    return cell.metrics.percent_of_roofline or 0.0
+
+
+def _best(cells: Sequence[CellResult], key: Callable[[CellResult], tuple[str | int, ...]]) -> list[CellResult]:
+    """Of the cells with the same key, the one that is nearest to its roof."""
+    best: dict[tuple[str | int, ...], CellResult] = {}
     for cell in cells:
-        key = (cell.implementation, cell.case.seqlen_kv)
-        if key not in best or (cell.metrics.percent_of_roofline or 0) > (best[key].metrics.percent_of_roofline or 0):
-            best[key] = cell
-    return list(best.values())
+        if key(cell) not in best or _of_roofline(cell) > _of_roofline(best[key(cell)]):
+            best[key(cell)] = cell
+    return [best[key] for key in sorted(best)]
 
 
 def _table(cells: Sequence[CellResult]) -> Table:
     """The best cell of each implementation, device and dtype."""
-    best: dict[tuple[str, str, str], CellResult] = {}
-    for cell in cells:
-        key = (cell.device, cell.case.dtype, cell.implementation)
-        if key not in best or (cell.metrics.percent_of_roofline or 0) > (best[key].metrics.percent_of_roofline or 0):
-            best[key] = cell
     rows: list[Row] = [
         {**cell.numbers(), "length": cell.case.seqlen_kv, "intensity": cell.metrics.intensity}
-        for _, cell in sorted(best.items())
+        for cell in _best(cells, lambda cell: (cell.device, cell.case.dtype, cell.implementation))
     ]
     return Table(
         title="The best cell of each",
