@@ -29,14 +29,14 @@ def test_the_processes_of_a_cell_are_one_result(run_of: Callable[..., RunFile]) 
     assert cell.case == CASE
     assert (cell.status, cell.processes, cell.time_ns) == ("ok", 3, 110)
     assert cell.metrics.memory_peak_bytes == 4096
-    assert cell.metrics.error_ratio == 0.7
+    assert cell.error_ratio == 0.7
 
 
 def test_the_worst_tensor_speaks_for_a_cell(run_of: Callable[..., RunFile]) -> None:
     (cell,) = cells_of(
         run_of([timed(CASE, "a/a", 100.0, out_error_ratio=0.1, dk_error_ratio=0.8, lse_error_ratio=0.3)])
     )
-    assert cell.metrics.error_ratio == 0.8
+    assert cell.error_ratio == 0.8
 
 
 def test_a_process_that_failed_takes_the_speed_from_the_whole_cell(run_of: Callable[..., RunFile]) -> None:
@@ -51,7 +51,7 @@ def test_a_process_that_failed_takes_the_speed_from_the_whole_cell(run_of: Calla
     )
     assert (cell.status, cell.stage, cell.timing, cell.metrics.memory_peak_bytes) == ("wrong", "agreement", None, None)
     assert cell.reason == "out is off (in 1 of 3 processes)"
-    assert cell.metrics.error_ratio == 3.0
+    assert cell.error_ratio == 3.0
 
 
 def test_a_process_that_was_disturbed_is_left_out_and_the_others_count(run_of: Callable[..., RunFile]) -> None:

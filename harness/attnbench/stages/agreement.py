@@ -93,11 +93,6 @@ class AgreementMetrics(Metrics, stage="agreement"):
             if (ratio := getattr(self, f"{tensor}_error_ratio")) is not None
         )
 
-    @property
-    def error_ratio(self) -> float | None:
-        """The worst error / budget of all tensors."""
-        return max((error.ratio for error in self.errors), default=None)
-
 
 class Wanted(BaseModel):
     """What is to be shown of a tensor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import Case
@@ -14,6 +15,8 @@ from attnbench.views.estimates import CellTiming, sample_interval
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from attnbench.metrics.metric import Metric
+    from attnbench.stages.agreement import TensorError
     from attnbench.store.reader import RunFile
 
 CellKey = tuple[str, str, str]
@@ -28,6 +31,7 @@ NEVER_RAN = frozenset({"unsupported", "unavailable", "skipped"})
 PER_CELL = tuple(metric.name for metric in METRICS.values() if not metric.is_per_sample)
 """Names of the metrics that have one value for a cell."""
 PER_SAMPLE = tuple(metric.name for metric in METRICS.values() if metric.is_per_sample)
+_ABSENT = CellMetrics()
 _CASE_FIELDS = tuple(field.name for field in dataclasses.fields(Case))
 
 
@@ -67,6 +71,16 @@ class CellResult:
         """The peak of each process that has one."""
         return tuple(peak for record in self.counted if (peak := record["memory_peak_bytes"]) is not None)
 
+    @functools.cached_property
+    def errors(self) -> tuple[TensorError, ...]:
+        """The error of each tensor that was judged, in the worst of the processes."""
+        return self.metrics.errors
+
+    @property
+    def error_ratio(self) -> float | None:
+        """The worst error / budget of all tensors in all processes."""
+        return max((error.ratio for error in self.errors), default=None)
+
     def numbers(self) -> Fields:
         """Flat and raw, units in the names, for CSV and JSON: the case, the outcome, and every metric of a cell."""
         return {
@@ -81,7 +95,7 @@ class CellResult:
             "processes": self.processes,
             **{name: getattr(self.metrics, name) for name in PER_CELL},
             "time_ci_method": self.timing and self.timing.estimate.method,
-            "error_ratio": self.metrics.error_ratio,
+            "error_ratio": self.error_ratio,
             "repro": self.repro,
         }
 
@@ -91,8 +105,10 @@ def cells_of(run: RunFile) -> list[CellResult]:
     by_key: dict[CellKey, list[Fields]] = {}
     for record in run.records:
         by_key.setdefault((record["case_id"], record["implementation"], record["device"]), []).append(record)
+    # Most runs have half of the metrics or less: what no record has is not looked for in each cell.
+    present = [metric for name, metric in METRICS.items() if any(record[name] is not None for record in run.records)]
     cases: dict[str, Case] = {}
-    return [_result(records, _case(cases, records[0])) for records in by_key.values()]
+    return [_result(records, _case(cases, records[0]), present) for records in by_key.values()]
 
 
 def _case(known: dict[str, Case], record: Mapping[str, Any]) -> Case:
@@ -106,7 +122,7 @@ def _case(known: dict[str, Case], record: Mapping[str, Any]) -> Case:
     return known[case_id]
 
 
-def _result(records: list[Fields], case: Case) -> CellResult:
+def _result(records: list[Fields], case: Case, present: Sequence[Metric]) -> CellResult:
     good = [record for record in records if record["status"] == "ok"]
     bad = [record for record in records if record["status"] != "ok"]
     decisive = [record for record in bad if not good or record["status"] not in DISTURBED]
@@ -129,21 +145,18 @@ def _result(records: list[Fields], case: Case) -> CellResult:
         reason=reason,
         repro=said["repro"],
         processes=len(records),
-        metrics=_metrics(records, counted, timing),
+        metrics=_metrics(join_metrics(present, records, counted), timing),
         timing=timing,
         counted=counted,
     )
 
 
-def _metrics(records: list[Fields], counted: list[Fields], timing: CellTiming | None) -> CellMetrics:
-    found = join_metrics(METRICS.values(), records, counted)
-    if timing is not None:
-        found |= {"time_ci_low_ns": timing.estimate.low, "time_ci_high_ns": timing.estimate.high}
-    model = roofline(
-        found["flops"], found["bytes"], found["time_median_ns"], found["peak_tflops"], found["peak_gbytes_per_s"]
-    )
+def _metrics(joined: Fields, timing: CellTiming | None) -> CellMetrics:
     # Nothing is validated again: that would take longer than all the rest.
-    return CellMetrics.model_construct(_fields_set=set(), **{**found, **dict(model)})
+    found = _ABSENT.model_copy(update=joined)
+    model = roofline(found.flops, found.bytes, found.time_median_ns, found.peak_tflops, found.peak_gbytes_per_s)
+    ends = {} if timing is None else {"time_ci_low_ns": timing.estimate.low, "time_ci_high_ns": timing.estimate.high}
+    return found.model_copy(update={**ends, **dict(model)})
 
 
 def _timing(counted: list[Fields]) -> CellTiming | None:

@@ -55,7 +55,7 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> ReportPag
     """
     sources = sources_of(runs)
     names = list(dict.fromkeys(one.header.scenario_name for one in runs))
-    measured = [cell for source in sources for cell in source.cells if cell.timing or cell.metrics.errors]
+    measured = [cell for source in sources for cell in source.cells if cell.timing or cell.errors]
     material = Material(sources=sources, marks=marks_of(cell.implementation for cell in measured), baseline=baseline)
     sections = [section for make in SECTIONS if (section := make(material)) is not None]
     cells = ({"run": source.run.path, **cell.numbers()} for source in sources for cell in source.cells)

@@ -83,13 +83,13 @@ def _numbers(sources: Sequence[ReportedRun]) -> Export:
             }
             for source in sources
             for cell in source.cells
-            for error in cell.metrics.errors
+            for error in cell.errors
         ],
     )
 
 
 def _dtypes(cells: Iterable[CellResult]) -> list[str]:
-    present = {cell.case.dtype for cell in cells if cell.metrics.errors}
+    present = {cell.case.dtype for cell in cells if cell.errors}
     return [name for name in CHOICES["dtype"] if name in present]
 
 
@@ -109,8 +109,8 @@ def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapp
     """Error over budget of all cells of a dtype; ``None`` where none was judged."""
     found: dict[str, list[tuple[float, int]]] = {}
     for cell in cells:
-        if cell.metrics.error_ratio is not None:
-            found.setdefault(cell.implementation, []).append((cell.metrics.error_ratio, cell.case.seqlen_kv))
+        if cell.error_ratio is not None:
+            found.setdefault(cell.implementation, []).append((cell.error_ratio, cell.case.seqlen_kv))
     rows: list[Row] = [
         {"implementation": name, "value": ratio, "at": length(tokens), "text": number(ratio)}
         for name, all_of in found.items()
@@ -138,7 +138,7 @@ def error_table(cells: Iterable[CellResult]) -> Table:
     """Worst and median error over budget for each implementation and dtype."""
     found: dict[tuple[str, str], list[CellResult]] = {}
     for cell in cells:
-        if cell.metrics.errors or cell.status == "wrong":
+        if cell.errors or cell.status == "wrong":
             found.setdefault((cell.implementation, cell.case.dtype), []).append(cell)
     order = CHOICES["dtype"]
     rows = [_error_row(*key, found[key]) for key in sorted(found, key=lambda key: (order.index(key[1]), key[0]))]
@@ -156,7 +156,7 @@ def error_table(cells: Iterable[CellResult]) -> Table:
 
 
 def _error_row(implementation: str, dtype: str, cells: Sequence[CellResult]) -> Row:
-    ratios = sorted(cell.metrics.error_ratio for cell in cells if cell.metrics.error_ratio is not None)
+    ratios = sorted(cell.error_ratio for cell in cells if cell.error_ratio is not None)
     return {
         "implementation": implementation,
         "dtype": dtype,
@@ -171,7 +171,7 @@ def _by_length(index: int, dtype: str, cells: Sequence[CellResult]) -> HeatMap:
     """The worst error over budget of all tensors, by implementation and length."""
     worst: dict[tuple[str, int], tuple[float, str]] = {}
     for cell in cells:
-        for error in cell.metrics.errors if cell.case.dtype == dtype else ():
+        for error in cell.errors if cell.case.dtype == dtype else ():
             key = (cell.implementation, cell.case.seqlen_kv)
             worst[key] = max(worst.get(key, (0.0, "")), (error.ratio, error.tensor))
     lengths = sorted({tokens for _, tokens in worst})
@@ -198,7 +198,7 @@ def _worst_elements(cells: Iterable[CellResult]) -> Table:
     """For each implementation, dtype and tensor: the largest error, in which case and at which element."""
     worst: dict[tuple[str, str, str], tuple[TensorError, CellResult]] = {}
     for cell in cells:
-        for error in cell.metrics.errors:
+        for error in cell.errors:
             key = (cell.case.dtype, cell.implementation, error.tensor)
             if key not in worst or error.ratio > worst[key][0].ratio:
                 worst[key] = (error, cell)
