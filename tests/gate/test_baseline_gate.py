@@ -11,7 +11,7 @@ import pytest
 
 from attnbench.errors import NotComparableError
 from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
-from attnbench.gate.baselines import BaselineError, bless, find_baseline, save, stored
+from attnbench.gate.baselines import BaselineError, find_baseline, save, stored, update
 from attnbench.gate.gate import result_of
 from attnbench.gate.judge.statistics import Rules
 from attnbench.gate.verdict import GateResult
@@ -133,11 +133,11 @@ def test_each_machine_finds_its_own_and_one_without_any_is_shown_another(run: Ma
 def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run: Make, tmp_path: Path) -> None:
     folder = tmp_path / "baselines"
     first = save(run("one.jsonl"), "nightly", folder).read_bytes()
-    with pytest.raises(BaselineError, match="bless"):
+    with pytest.raises(BaselineError, match="update"):
         save(run("two.jsonl", seed=2), "nightly", folder)
     with pytest.raises(BaselineError, match="for a reason"):
-        bless(run("two.jsonl", seed=2), " ", "nightly", folder)
-    bless(run("two.jsonl", seed=2), "a safer softmax", "nightly", folder)
+        update(run("two.jsonl", seed=2), " ", "nightly", folder)
+    update(run("two.jsonl", seed=2), "a safer softmax", "nightly", folder)
     (one,) = stored(folder)
     assert one.note == "a safer softmax"
     (before,) = (folder / "nightly").glob("*.until-*.jsonl")

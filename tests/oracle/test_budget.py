@@ -1,4 +1,4 @@
-"""Budgets of an LSE: one number for each row, so that honest computations of few rows may have been lucky."""
+"""Budgets of an LSE: one number for each row, so that the low-precision reference of few rows may have been lucky."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECODE = make_case(heads_q=2, seqlen_q=1, seqlen_kv=257, dtype="bfloat16")
 def ratio(case: Case, truth: Truth, lse: torch.Tensor) -> float:
     """Error of an LSE over its budget, the larger of both measures."""
     error = measure(lse, truth.answers["lse"], per_value=True)
-    allowed = budget(case, "lse", truth.honest["lse"], truth.terms["lse"])
+    allowed = budget(case, "lse", truth.low_precision["lse"], truth.terms["lse"])
     return max(error.rel / allowed[0], error.max / allowed[1])
 
 
@@ -36,18 +36,18 @@ def stored(numbers: torch.Tensor, bits: int, generator: torch.Generator) -> torc
 
 
 def test_whoever_rounds_scores_at_other_places_agrees_whatever_the_values() -> None:
-    """As torch.compile does: of 200 sets of values 38 were beyond twice the errors of the honest computations."""
+    """As torch.compile does: of 200 sets of values 38 were beyond twice the errors of the low-precision reference."""
     generator = torch.Generator().manual_seed(0)
-    worst, of_honest_alone = 0.0, 0
+    worst, of_reference_alone = 0.0, 0
     for repetition in range(60):
         truth = find_truth(DECODE, select(DECODE, repetition), repetition)
         twice = stored(stored(scores(DECODE, repetition), 7, generator), 7, generator)
         lse = twice.logsumexp(-1)
         worst = max(worst, ratio(DECODE, truth, lse))
         error = measure(lse, truth.answers["lse"], per_value=True)
-        of_honest_alone += error.max > 2 * truth.honest["lse"].max
+        of_reference_alone += error.max > 2 * truth.low_precision["lse"].max
     assert worst < 0.7
-    assert of_honest_alone > 5
+    assert of_reference_alone > 5
 
 
 @pytest.mark.parametrize("bits", [3, 4])

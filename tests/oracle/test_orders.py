@@ -70,7 +70,7 @@ def largest(case: Case, truth: Truth, got: dict[str, Floats]) -> float:
     found = 0.0
     for name, answer in truth.answers.items():
         error = measure(torch.from_numpy(got[name]).double(), answer, per_value=name == "lse")
-        of_all, of_a_row = budget(case, name, truth.honest[name], truth.terms.get(name))
+        of_all, of_a_row = budget(case, name, truth.low_precision[name], truth.terms.get(name))
         found = max(found, error.rel / of_all, error.max / of_a_row)
     return found
 

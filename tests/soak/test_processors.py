@@ -54,7 +54,7 @@ for dtype in ("float32", "bfloat16", "float64"):
     for inputs in ("normal", "large_logits"):
         case = make_case(mode="backward", heads_q=2, seqlen_q=70, seqlen_kv=131, dtype=dtype, inputs=inputs)
         truth = find_truth(case, select(case), 0)
-        found += [budget(case, name, truth.honest[name], truth.terms[name]) for name in sorted(truth.answers)]
+        found += [budget(case, name, truth.low_precision[name], truth.terms[name]) for name in sorted(truth.answers)]
 json.dump([torch.backends.cpu.get_cpu_capability(), found], sys.stdout)
 """
 

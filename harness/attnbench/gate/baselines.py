@@ -36,7 +36,7 @@ class Baseline:
     cells: int
     processes: int
     note: str | None
-    """Why it was blessed, where it was."""
+    """Why it was updated, where it was."""
 
 
 def save(run: RunFile, name: str | None = None, folder: Path = FOLDER) -> Path:
@@ -48,18 +48,18 @@ def save(run: RunFile, name: str | None = None, folder: Path = FOLDER) -> Path:
     target = _target(run, name, folder)
     _require_fit(run)
     if target.exists():
-        raise BaselineError(f"{target} exists already; attnbench baseline bless replaces it, with a reason")
+        raise BaselineError(f"{target} exists already; attnbench baseline update replaces it, with a reason")
     return _store(run, target, None)
 
 
-def bless(run: RunFile, reason: str, name: str | None = None, folder: Path = FOLDER) -> Path:
+def update(run: RunFile, reason: str, name: str | None = None, folder: Path = FOLDER) -> Path:
     """Make a run the baseline although there is one; the one before is kept beside it.
 
     Raises:
         BaselineError: when the run is not fit to be one, or no reason is given.
     """
     if not reason.strip():
-        raise BaselineError("a baseline is blessed for a reason: --reason 'the safe softmax costs one more pass'")
+        raise BaselineError("a baseline is updated for a reason: --reason 'the safe softmax costs one more pass'")
     target = _target(run, name, folder)
     _require_fit(run)
     if target.exists():

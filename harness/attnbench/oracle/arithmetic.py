@@ -1,15 +1,15 @@
 """Attention written out once, carried out in two arithmetics.
 
-*Exact* is float64 throughout. *Honest* is what an ordinary unfused computation in the tested dtype stores: every tensor
-is rounded to the dtype, an LSE to float32. The distance between the two on the same inputs is the yardstick for
-everybody else's error.
+*Exact* is float64 throughout. The *low-precision reference* is an ordinary unfused computation in the tested dtype:
+every tensor that it stores is rounded to the dtype, an LSE to float32. The distance between the two on the same inputs
+is the yardstick for everybody else's error.
 
-Between two roundings honest computations add up in float64, too. In float32 a sum's errors depend on its order, which
-is the processor's and its library's: the yardstick would be another one on each machine. What those errors may be in
-whatever order follows from the float64 values (:func:`term_sizes`).
+Between two roundings the low-precision reference adds up in float64, too. In float32 a sum's errors depend on its
+order, which is the processor's and its library's: the yardstick would be another one on each machine. What those errors
+may be in whatever order follows from the float64 values (:func:`term_sizes`).
 
-There are two honest ways, and each has its own rounding errors: to scale the scores and divide by the softmax's sum, or
-to scale the queries and subtract the LSE, which is stored in float32, as every backward pass of a fused kernel does.
+The reference goes two ways, and each has its own rounding errors: to scale the scores and divide by the softmax's sum,
+or to scale the queries and subtract the LSE, which is stored in float32, as every backward pass of a fused kernel does.
 """
 
 from __future__ import annotations
@@ -191,8 +191,8 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates) -> Terms:
     and of the roundings of its steps, S² for that of storing it in 16 bits, the first order of the softmax gives
 
     - an output row's error the variance ``sum_j w_ij² (E_ij² + S_ij²) |v_j - out_i|²``,
-    - an LSE's error the variance ``sum_j w_ij² (E_ij² + S_ij²)``; there is one number for each row, so that the honest
-      errors of few rows are luck, and whoever stores scores in 16 bits may do so after each of their steps,
+    - an LSE's error the variance ``sum_j w_ij² (E_ij² + S_ij²)``; there is one number for each row, so that
+      the reference's errors of few rows are luck, and whoever stores scores in 16 bits may do so after each step,
     - a weight's relative error in the backward pass the variance ``S_ij² (1 - 2 w_ij) + sum_k w_ik² S_ik²``, as in the
       forward pass, and that of E_ij and of the LSE's own error, *added*. A fused backward pass computes scores anew and
       subtracts an LSE that it was given. Its product of keys and queries may add up in another order than the forward

@@ -1,15 +1,15 @@
-"""How wrong an honest implementation may be: derived from the dtype and the inputs, never tuned by hand.
+"""How wrong a sound implementation may be: derived from the dtype and the inputs, never tuned by hand.
 
 Errors are measured against the float64 answer, in two scale-free ways: the RMS of the difference over the RMS of the
-answer, and the largest error of a row over that row's norm. The budget of either is twice what honest computations in
-the same dtype get wrong on the same inputs (twice, because both differ from the truth and from each other), plus a
+answer, and the largest error of a row over that row's norm. The budget of either is twice the error of the
+low-precision reference on the same inputs (twice, because both differ from the truth and from each other), plus a
 rounding term: one rounding of the result to its dtype, the growth of accumulated rounding errors with the square root
 of the reduction length (Higham & Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput.
 2019), and the rounding errors that are no fraction of the result: those of scores, which the exponential makes relative
 ones of the weights and absolute ones of the LSE, and those of the terms that cancel in dQ and dK.
 
-Honest computations store, and add up exactly. What sums get wrong depends on their order, which is the processor's; the
-rounding term has room for any.
+The low-precision reference rounds what it stores, and adds up exactly. The errors of sums depend on their order, which
+is the processor's; the rounding term has room for any.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
 
-_HONEST_FACTOR = 2.0
+_REFERENCE_FACTOR = 2.0
 _UNLIKELY = math.log(1e6)
 """One in a million judged tensors may have larger rounding errors of scores than its budget allows for."""
 _ACCUMULATED = 2.0
@@ -44,7 +44,7 @@ class Error:
     """Index of the worst element within the judged tensor: the worst row's largest difference."""
 
     def or_worse(self, other: Error | None) -> Error:
-        """The larger of either measure, of two honest computations."""
+        """The larger of either measure, of the low-precision reference's two ways."""
         if other is None:
             return self
         return Error(max(self.rel, other.rel), max(self.max, other.max), self.worst)
@@ -62,7 +62,7 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
 
     finite = torch.isfinite(answer) & torch.isfinite(
         got
-    )  # the honest computation may overflow where the answer does not
+    )  # the low-precision reference may overflow where the answer does not
     difference = torch.where(finite, got - answer, 0.0)
     answer = torch.where(finite, answer, 0.0)
     if per_value:
@@ -82,8 +82,8 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
 def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> Error:
     """Rounding errors of scores and of cancelling terms that a budget has room for, in unit roundoffs.
 
-    The honest computations show what it is to store a row in 16 bits, and a typical size beside them is enough. They
-    show nothing of the order of a sum, which is what counts in float32 and float64, and little of an LSE.
+    The low-precision reference shows what it is to store a row in 16 bits, and a typical size beside it is enough. Its
+    errors show nothing of the order of a sum, which is what counts in float32 and float64, and little of an LSE.
 
     Args:
         case: the problem.
@@ -109,7 +109,7 @@ def _typical_size(answer: Tensor, deviations: Tensor) -> Error:
 def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error:
     """What rounding errors of rows hardly ever exceed, on the scales by which errors of the answer are measured.
 
-    They are sums of independent errors, and where few keys compete in few rows there are so few of them that honest
+    They are sums of independent errors, and where few keys compete in few rows there are so few of them that sound
     computations may be lucky. The squared norm of such a sum, of standard deviation s, exceeds
     ``s² (1 + 2 sqrt(x) + 2 x)`` with a probability of exp(-x) at most, one number exceeds ``s sqrt(2 x + 2 ln 2)``, and
     the squares of all rows together ``sum s² + 2 sqrt(x sum s⁴) + 2 x max s²`` (Hsu, Kakade and Zhang, "A tail
@@ -165,13 +165,13 @@ def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(result))
 
 
-def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[float, float]:
+def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> tuple[float, float]:
     """What ``rel`` and ``max`` of a tensor may be.
 
     Args:
         case: the problem.
         name: of the tensor.
-        honest: what honest computations got wrong.
+        low_precision: the errors of the low-precision reference.
         terms: the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
     """
     import torch
@@ -187,8 +187,8 @@ def budget(case: Case, name: str, honest: Error, terms: Error | None) -> tuple[f
         terms_rel, terms_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max
     factor = _BOTH_ROUNDED if case.dtype == "float64" else 1.0
     return (
-        _HONEST_FACTOR * honest.rel + factor * (rounding + terms_rel),
-        _HONEST_FACTOR * honest.max + factor * 2 * (rounding + terms_max),
+        _REFERENCE_FACTOR * low_precision.rel + factor * (rounding + terms_rel),
+        _REFERENCE_FACTOR * low_precision.max + factor * 2 * (rounding + terms_max),
     )
 
 

@@ -57,7 +57,7 @@ def guess(
             if told and all(_agrees(case, truth, name, got[name], answers[name]) for name in told):
                 return sentence
     name = wrong[0]
-    _, allowed = budget(case, name, truth.honest[name], truth.terms.get(name))
+    _, allowed = budget(case, name, truth.low_precision[name], truth.terms.get(name))
     return pattern(case, selection, name, got[name], truth.answers[name], allowed)
 
 
@@ -67,7 +67,7 @@ def _agrees(case: Case, truth: Truth, name: str, got: Tensor, answer: Tensor) ->
     if not torch.equal(torch.isfinite(got), torch.isfinite(answer)):
         return False
     error = measure(got, answer, per_value=name == "lse")
-    allowed_rel, allowed_max = budget(case, name, truth.honest[name], truth.terms.get(name))
+    allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
     return error.rel <= allowed_rel and error.max <= allowed_max
 
 

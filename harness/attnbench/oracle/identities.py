@@ -65,7 +65,7 @@ def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float 
         sum(factor * largest[name] for name, factor in finding.row_by_row.items())
         + math.sqrt(sum((factor * largest[name]) ** 2 for name, factor in finding.independent.items()))
         + sum(
-            factor * budget(case, name, truths[name].honest[name], truths[name].terms.get(name))[0]
+            factor * budget(case, name, truths[name].low_precision[name], truths[name].terms.get(name))[0]
             for name, factor in finding.common.items()
         )
         + _rounded(case, finding.roundings)
@@ -76,7 +76,7 @@ def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float 
 def _largest(case: Case, name: str, truth: Truth, finding: Finding) -> float:
     """What the error of any row may be, on the scales that the finding was measured on."""
     answer = truth.answers[name]
-    of_judged = budget(case, name, truth.honest[name], truth.terms.get(name))[1]
+    of_judged = budget(case, name, truth.low_precision[name], truth.terms.get(name))[1]
     judged = math.prod(answer.shape[:2])
     growth = math.sqrt(max(1.0, math.log(max(finding.rows, 2)) / math.log(max(judged, 2))))
     least: float | None = finding.floors.get(name)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What a case's outputs ought to be, and how far an honest computation is from that."""
+    """What a case's outputs ought to be, and the errors of the low-precision reference."""
 
     answers: dict[str, Tensor]
-    honest: dict[str, Error]
+    low_precision: dict[str, Error]
     terms: dict[str, Error]
     """Rounding errors of their terms, in unit roundoffs, on the scales of an error."""
 
@@ -57,7 +57,7 @@ def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_i
 
 
 def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
-    """Compute the answer, and what honest computations get wrong on the same inputs."""
+    """Compute the answer, and the errors of the low-precision reference on the same inputs."""
     answers = reference(case, selection, repetition, EXACT)
     terms: dict[str, Error] = {
         name: size_of_terms(case, name, answers[name], answers.pop(f"{name}_terms"))
@@ -66,13 +66,13 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
     }
     if case.dtype == "float64":  # stored as it was added up: rounding is all that is left
         return Truth(answers, {name: Error(0.0, 0.0, ()) for name in answers}, terms)
-    honest: dict[str, Error] = {}
+    low_precision: dict[str, Error] = {}
     for through_lse in (False, True):
         computed = reference(case, selection, repetition, Arithmetic(case.dtype, through_lse))
         for name, answer in answers.items():
             error = measure(computed[name], answer, per_value=name == "lse")
-            honest[name] = error.or_worse(honest.get(name))
-    return Truth(answers, honest, terms)
+            low_precision[name] = error.or_worse(low_precision.get(name))
+    return Truth(answers, low_precision, terms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _judge_values(
 ) -> str | None:
     answer = truth.answers[name]
     error = measure(got, answer, per_value=name == "lse")
-    allowed_rel, allowed_max = budget(case, name, truth.honest[name], truth.terms.get(name))
+    allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
     ratio = max(error.rel / allowed_rel, error.max / allowed_max)
     where = locate(error.worst, wanted)
     fields[f"{name}_error_rel"] = error.rel

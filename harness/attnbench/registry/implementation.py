@@ -43,7 +43,7 @@ class DeclarationError(UsageError):
 class Declaration:
     """The data that an implementation declares; JSON-ready, so that a listing needs no code of a plug-in.
 
-    Whatever is not declared is not fed: the defaults are the smallest honest claim.
+    Whatever is not declared is not fed: the defaults are the smallest true claim.
     """
 
     name: str

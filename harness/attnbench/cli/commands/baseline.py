@@ -10,7 +10,7 @@ from cyclopts import App
 
 from attnbench.cli.options import Json  # noqa: TC001 - cyclopts reads it
 
-app = App(name="baseline", help="Runs that attnbench gate --baseline judges against: save, list, bless.")
+app = App(name="baseline", help="Runs that attnbench gate --baseline judges against: save, update, list.")
 
 
 @app.command
@@ -28,8 +28,8 @@ def save(run: str, /, *, name: str | None = None) -> int:
     return 0
 
 
-@app.command
-def bless(run: str, /, *, reason: str, name: str | None = None) -> int:
+@app.command(alias="bless")
+def update(run: str, /, *, reason: str, name: str | None = None) -> int:
     """Replace a baseline, although the run may be slower; the one before is kept beside it. Prints where.
 
     Args:
@@ -37,7 +37,7 @@ def bless(run: str, /, *, reason: str, name: str | None = None) -> int:
         reason: why this is what is to be expected from now on; stored with it.
         name: of the baseline; default the scenario's.
     """
-    from attnbench.gate.baselines import bless as replace
+    from attnbench.gate.baselines import update as replace
     from attnbench.store.reader import read_run
 
     sys.stdout.write(f"{replace(read_run(run), reason, name)}\n")
@@ -59,10 +59,10 @@ def list_baselines(*, as_json: Json = False) -> int:
     here = machine_key(environment())
     for one in found:
         where = "this machine" if one.machine_key == here else f"another machine, {one.machine_key}"
-        blessed = f"; blessed: {one.note}" if one.note else ""
+        updated = f"; updated: {one.note}" if one.note else ""
         sys.stdout.write(
             f"{one.name:<20} {one.created_at[:10]}  {(one.revision or 'no git')[:10]:<10}  {one.cells} cells, "
-            f"{one.processes} processes each; {where}{blessed}\n"
+            f"{one.processes} processes each; {where}{updated}\n"
         )
     if not found:
         sys.stderr.write("attnbench: no baseline in results/baselines; attnbench baseline save RUN.jsonl stores one\n")
