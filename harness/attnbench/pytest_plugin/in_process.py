@@ -11,6 +11,7 @@ from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.machine.hardware.pinning import default_threads, worker_environment
 from attnbench.registry.discover import Found, Origin, find, implementations_of, load_module
 from attnbench.registry.implementation import Implementation, attention
+from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.runner.oracle import Oracle
 from attnbench.runner.plan import Cell, Selectors, choose, plan
@@ -69,7 +70,8 @@ def cells_of(scenario: str, *, include: Sequence[str], axes: Sequence[str], plug
 
 def run_here(oracle: Oracle, cell: Cell) -> Values:
     """Agreement and memory of a cell: fields of a record, with its status."""
-    return _staged(oracle, _loaded(cell.found), cell, measures={"memory"})
+    values = _staged(oracle, _loaded(cell.found), cell, measures={"memory"})
+    return complete(values, cell.case, cell.device, None)
 
 
 def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
