@@ -99,6 +99,7 @@ def test_arrays_are_read_whatever_their_order(tmp_path: Path, values: np.ndarray
     np.savez_compressed(tmp_path / "a.npz", q=values)
     np.testing.assert_array_equal(array_of(tmp_path / "a.npz", "q"), values)
     assert shape_of(tmp_path / "a.npz", "q") == values.shape
+    assert array_of(tmp_path / "a.npz", "q").flags.writeable, "whoever makes a tensor of it may write to that"
 
 
 def archive(path: Path, shape: tuple[int, ...], data: bytes) -> Path:

@@ -136,3 +136,13 @@ def cached_output(q, k, v, case):
 
 
 _CACHE = {}
+
+
+@attention("faults/nonsense-of-itself", framework="numpy")
+def nonsense_of_itself(q, k, v, case):
+    return healthy(q, k, v, case)
+
+
+@nonsense_of_itself.backend
+def _(run):
+    return ["not", "a", "name"]

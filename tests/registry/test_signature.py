@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from attnbench.registry.implementation import Implementation, attention
+from attnbench.registry.implementation import HookError, Implementation, attention
 from attnbench.registry.signature import SignatureError, takes_two, wants_plan
 
 if TYPE_CHECKING:
@@ -85,3 +85,19 @@ def test_what_takes_anything_is_given_a_plan_where_one_is_prepared() -> None:
 def test_a_back_end_is_told_of_the_plan_where_it_asks() -> None:
     assert takes_two(lambda run, plan: "") is True
     assert takes_two(lambda run: "") is takes_two(lambda run, verbose=False: "") is False
+
+
+@pytest.mark.parametrize("hook", ["supports", "available", "backend"])
+@pytest.mark.parametrize("said", [True, False, 3, ["a", "b"], {}, float("nan")])
+def test_a_hook_says_a_sentence_or_nothing(hook: str, said: object) -> None:
+    one = attention("my/kernel")(four)
+    getattr(one, hook)(lambda *_: said)
+    with pytest.raises(HookError, match=f"its hook '{hook}' returned .*, neither a sentence nor None"):
+        getattr(one, f"{hook}_hook")("run")
+
+
+def test_a_hooks_sentence_is_one_line_without_what_acts_on_a_terminal() -> None:
+    one = attention("my/kernel")(four)
+    one.supports(lambda case, device: "two\nlines\x1b[2J")
+    assert one.supports_hook is not None
+    assert one.supports_hook(None, "cpu") == r"two\nlines\x1b[2J"  # type: ignore[arg-type]  # it does not look

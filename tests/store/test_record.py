@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attnbench.cli.commands.schema import schema
 from attnbench.runner.driver import failed
 from attnbench.store.record import METRICS, Record
+from attnbench.store.recording import record_of
 from tests.store import metrics_page
 
 
@@ -31,3 +35,30 @@ def test_a_cell_that_is_not_ok_keeps_all_but_its_speed() -> None:
     values = {"time_median_ns": 1.0, "memory_method": "maxrss", "first_call_ns": 5, "flops": 8}
     ending = {"status": "wrong", "stage": "call", "reason": "why"}
     assert failed(values, **ending) == {"first_call_ns": 5, "flops": 8, **ending}
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    """Of a record that is ok."""
+    golden = max((Path(__file__).parent / "golden").glob("*.jsonl"))
+    lines = [json.loads(line) for line in golden.read_text().splitlines()]
+    ok = next(line for line in lines if line["kind"] == "record" and line["status"] == "ok")
+    return {name: value for name, value in ok.items() if name in Record.model_fields}
+
+
+@pytest.mark.parametrize("odd", [{"out_error_rel": math.nan}, {"time_median_ns": math.inf}, {"backend": ["a", "list"]}])
+def test_values_that_no_record_holds_make_one_of_an_error(values: dict[str, Any], odd: dict[str, Any]) -> None:
+    record = record_of({**values, **odd})
+    (name,) = odd
+    assert record.status == "error"
+    assert record.reason is not None
+    assert record.reason.startswith(f"what was measured makes no record: {name}: ")
+    assert record.time_median_ns is None
+    json.dumps(record.model_dump(mode="json"), allow_nan=False)
+
+
+def test_texts_of_plugins_are_stored_without_what_acts_on_a_terminal(values: dict[str, Any]) -> None:
+    odd = {"backend": "\x1b[2J\ud800", "reason": "two\nlines\x07"}
+    record = record_of({**values, **odd})
+    assert (record.backend, record.reason) == (r"\x1b[2J\ud800", "two\nlines\\x07")
+    record.model_dump_json()

@@ -42,7 +42,7 @@ def array_of(path: Path, name: str) -> NDArray[np.generic]:
         if path.suffix == SAFETENSORS:
             return _from_safetensors(file, name)
         with _npz_member(file, name) as (member, shape, dtype, in_columns):
-            data = member.read(math.prod(shape) * dtype.itemsize)
+            data = bytearray(member.read(math.prod(shape) * dtype.itemsize))  # which can be written to
             return np.frombuffer(data, dtype).reshape(shape, order="F" if in_columns else "C")
 
 
@@ -101,7 +101,7 @@ def _from_safetensors(file: IO[bytes], name: str) -> NDArray[np.generic]:
     """The format is a length of 8 bytes, so many bytes of JSON, and the tensors' bytes, row-major, little-endian."""
     said, shape, dtype, begin = _safetensors_entry(file, name)
     file.seek(begin)
-    array = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    array = np.frombuffer(bytearray(file.read(math.prod(shape) * dtype.itemsize)), dtype).reshape(shape)
     if said == "BF16":  # the upper half of a float32
         widened: NDArray[np.generic] = (array.astype(np.uint32) << 16).view(np.float32)
         return widened

@@ -9,7 +9,8 @@ import numpy as np
 from attnbench.cases.bias import score_bias
 from attnbench.cases.masks import row_runs
 from attnbench.cases.operands import operand
-from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, Terms, attend
+from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, Terms
+from attnbench.oracle.undetermined import attend_where_determined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +69,7 @@ def one_head(
         block = wanted[start : start + step]
         index = torch.from_numpy(block)
         answers.append(
-            attend(
+            attend_where_determined(
                 arithmetic,
                 case,
                 Plane(

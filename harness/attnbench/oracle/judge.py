@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.case import CaseError
 from attnbench.cases.sign_flips import value_signs
 from attnbench.oracle.arithmetic import EXACT, Arithmetic
 from attnbench.oracle.budget import Error, budget, measure, size_of_terms
@@ -57,8 +58,17 @@ def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_i
 
 
 def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
-    """Compute the answer, and the errors of the low-precision reference on the same inputs."""
+    """Compute the answer, and the errors of the low-precision reference on the same inputs.
+
+    Raises:
+        CaseError: when a row has no right answer, see :mod:`attnbench.oracle.undetermined`.
+    """
     answers = reference(case, selection, repetition, EXACT)
+    lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
+    if lost:
+        raise CaseError(
+            [f"there is no right answer: a query meets NaN or inf, or overflows ({', '.join(lost)} is NaN)"]
+        )
     terms: dict[str, Error] = {
         name: size_of_terms(case, name, answers[name], answers.pop(f"{name}_terms"))
         for name in ("out", "lse", "dq", "dk", "dv")

@@ -6,6 +6,7 @@ import collections
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.case import CaseError
 from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
@@ -50,7 +51,7 @@ class Adjudicator:
                     return verdict.model_copy(update={"oracle_ns": perf_counter_ns() - start})
                 case LookInside():
                     return look_inside(question.case, question.batch_index)
-        except InspectionError as refusal:
+        except (CaseError, InspectionError) as refusal:
             return Failure(status="error", reason=str(refusal))
         except Exception as error:  # noqa: BLE001
             return Failure(status="error", reason=f"the oracle failed: {type(error).__name__}: {error}")

@@ -27,11 +27,12 @@ from attnbench.errors import UsageError
 from attnbench.registry.implementation import (
     Declaration,
     DeclarationError,
+    HookError,
     Implementation,
     refusing_one_by_one,
 )
 from attnbench.registry.sources import hash_of_files
-from attnbench.untrusted.printable import printable, shown
+from attnbench.untrusted.printable import in_one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -255,12 +256,11 @@ def _unavailable(one: Implementation) -> str | None:
     if missing or one.available_hook is None:
         return missing
     try:
-        said: object = one.available_hook()
+        return one.available_hook()
+    except HookError as error:
+        return str(error)
     except Exception as error:  # noqa: BLE001 - the hook is somebody else's, and what it raises is its answer
-        return f"its hook 'available' raised {type(error).__name__}: {error}"
-    if said is None or isinstance(said, str):
-        return said
-    return f"its hook 'available' returned {shown(said)}, neither a sentence nor None"
+        return f"its hook 'available' raised {type(error).__name__}: {in_one_line(str(error))}"
 
 
 def unmet(requires: Iterable[str]) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import re
 from contextvars import ContextVar
@@ -31,6 +32,7 @@ Memory = Literal["O(1)", "O(sqrt n)", "O(n)", "O(n^2)"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*/[a-z0-9][a-z0-9_.-]*")
 _LONGEST_NAME = 100
+_LONGEST_SENTENCE = 10_000
 _DEVICES = ("cpu", "cuda")
 _ONE_BY_ONE: ContextVar[bool] = ContextVar("refusing_one_by_one", default=False)
 
@@ -163,7 +165,7 @@ class Implementation:
 
     def supports(self, hook: Callable[[Case, str], str | None]) -> Callable[[Case, str], str | None]:
         """Attach a reason for not supporting a case."""
-        self.supports_hook = hook
+        self.supports_hook = _saying_so("supports", hook)
         return hook
 
     def prepare(self, hook: Callable[[Case, Operands], Any]) -> Callable[[Case, Operands], Any]:
@@ -178,14 +180,31 @@ class Implementation:
 
     def available(self, hook: Callable[[], str | None]) -> Callable[[], str | None]:
         """Attach a reason for not being available on this machine."""
-        self.available_hook = hook
+        self.available_hook = _saying_so("available", hook)
         return hook
 
     def backend(self, hook: Callable[..., str]) -> Callable[..., str]:
         """Attach evidence of what really ran."""
-        self.backend_hook = hook
+        self.backend_hook = _saying_so("backend", hook)
         self.backend_takes_plan = takes_two(hook)
         return hook
+
+
+class HookError(TypeError):
+    """A hook returned something that attnbench cannot use; one sentence."""
+
+
+def _saying_so(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, held to its word: a sentence or ``None``. An empty sentence is none."""
+
+    @functools.wraps(hook)
+    def checked(*args: Any) -> str | None:
+        said = hook(*args)
+        if said is None or isinstance(said, str):
+            return in_one_line(said)[:_LONGEST_SENTENCE] if said else None
+        raise HookError(f"its hook {name!r} returned {shown(said)}, neither a sentence nor None")
+
+    return checked
 
 
 def attention(

@@ -18,6 +18,7 @@ from attnbench.runner.workers import Workers
 from attnbench.stages.stage import CellRun
 from attnbench.stages.table import STAGES
 from attnbench.store.record import FAILED, Record
+from attnbench.store.recording import record_of
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.host import LOCAL_HOST
 
@@ -105,7 +106,7 @@ class Run:
         values = complete(values, cell.case, cell.device, self.setting.peaks.get(cell.device))
         if cell.preset_outcome is None:
             values["wall_s"] = round(time.monotonic() - began, 6)
-        return Record.model_validate(
+        return record_of(
             {
                 "run_id": self.setting.run_id,
                 "record_id": uuid.uuid4().hex,

@@ -116,7 +116,7 @@ class CellMetrics(
 class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
     """One line of a run file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _states_are_legal(self) -> Self:

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import tensor_elements
-from attnbench.cases.operands import operand_shapes, output_shape
+from attnbench.cases.operands import has_finite_operands, operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
 from attnbench.worker.allocator import is_out_of_memory
 from attnbench.worker.call import bind, refusal
@@ -75,6 +75,8 @@ def _why_none(case: Case, allowance: Allowance) -> str | None:
         return "identities are those of attention without projections"
     if 4 * _COPIES * sum(tensor_elements(case).values()) > allowance.memory_bytes:
         return "its tensors are too large to be held several times"
+    if not has_finite_operands(case):
+        return "what the mask hides of its inputs is not finite, and sums over all keys would meet it"
     return None
 
 

@@ -1,0 +1,61 @@
+"""Inputs that are no numbers: what a mask hides changes nothing, what a query sees leaves its row without an answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, attend
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+
+
+def attend_where_determined(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
+    """As :func:`attnbench.oracle.arithmetic.attend`; NaN where no answer is right.
+
+    That is a row of ``out``, ``lse`` and ``dq`` whose query, upstream gradient or visible keys and values are not all
+    finite, and the gradients of all keys that such a row sees. Hidden keys and values may be whatever they are.
+    """
+    import torch
+
+    finite_keys = torch.isfinite(plane.k).all(-1) & torch.isfinite(plane.v).all(-1)
+    lost = ~torch.isfinite(plane.q).all(-1)
+    if plane.dout is not None:
+        lost |= ~torch.isfinite(plane.dout).all(-1)
+    if bool(finite_keys.all()) and not bool(lost.any()):
+        return attend(arithmetic, case, plane)
+    hidden = torch.zeros(len(plane.q), len(plane.k), dtype=torch.bool) if plane.hidden is None else plane.hidden
+    lost |= (~hidden & ~finite_keys).any(-1)
+    reached = (~hidden & lost[:, None]).any(0)
+    answer = attend(
+        arithmetic,
+        case,
+        dataclasses.replace(
+            plane,
+            q=_without(plane.q, lost),
+            k=_without(plane.k, ~finite_keys),
+            v=_without(plane.v, ~finite_keys),
+            hidden=hidden | lost[:, None],
+            dout=None if plane.dout is None else _without(plane.dout, lost),
+        ),
+    )
+    if plane.keys is not None:
+        reached = reached[plane.keys]
+    return dataclasses.replace(
+        answer,
+        out=_without(answer.out, lost, torch.nan),
+        lse=_without(answer.lse, lost, torch.nan),
+        dq=None if answer.dq is None else _without(answer.dq, lost, torch.nan),
+        dk=None if answer.dk is None else _without(answer.dk, reached, torch.nan),
+        dv=None if answer.dv is None else _without(answer.dv, reached, torch.nan),
+    )
+
+
+def _without(tensor: Tensor, rows: Tensor, value: float = 0.0) -> Tensor:
+    """The tensor with a value in some of its rows."""
+    import torch
+
+    return torch.where(rows.reshape(-1, *(1,) * (tensor.ndim - 1)), value, tensor)
