@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.band import Band
 from attnbench.cases.masks.kind import Kind, one_run, positions
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ class Causal(Kind):
     on_diagonal = True
     causal = True
     splits = True
+
+    def band(self, case: Case) -> Band:
+        """Up to the diagonal."""
+        del case
+        return Band(right=0)
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
         """From the first key to the diagonal."""

@@ -36,6 +36,11 @@ class Document(Kind):
         document = np.searchsorted(ends, rows, side="right")
         return one_run(case, (ends - lengths)[document], rows + 1 if case.document_causal else ends[document])
 
+    def pairs(self, case: Case) -> int:
+        """The documents' squares, or triangles."""
+        lengths = case.document_lengths or ()
+        return case.batch * sum(n * (n + 1) // 2 if case.document_causal else n * n for n in lengths)
+
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
         """Four documents of unlike lengths, about 1 : 2 : 3 : 4 (fewer where the sequence is shorter than that)."""
         del batch, seqlen_kv

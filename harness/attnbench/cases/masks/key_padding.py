@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.band import Band
 from attnbench.cases.masks.kind import Kind, Parameter, around, one_run
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class KeyPadding(Kind):
     by_position = False
     by_batch = True
     splits = True
+
+    def band(self, case: Case) -> Band:
+        """The real keys."""
+        return Band(keys=case.kv_lengths)
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
         """The real keys."""

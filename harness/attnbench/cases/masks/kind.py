@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
+    from attnbench.cases.masks.band import Band
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,16 @@ class Kind(abc.ABC):
     @abc.abstractmethod
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
         """Runs of keys that each query of a batch element sees, see :func:`attnbench.cases.masks.row_runs`."""
+
+    def band(self, case: Case) -> Band | None:
+        """The band along the diagonal that this kind is, or ``None`` where it is none."""
+        del case
+        return None
+
+    def pairs(self, case: Case) -> int | None:
+        """How many query-key pairs it lets through by itself over the batch, if a formula tells."""
+        del case
+        return None
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
         """Defaults of those parameters that follow from the lengths."""

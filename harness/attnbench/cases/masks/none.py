@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.band import Band
 from attnbench.cases.masks.kind import Kind, one_run
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ class NoMask(Kind):
     name = "none"
     by_position = False
     splits = True
+
+    def band(self, case: Case) -> Band:
+        """Without ends."""
+        del case
+        return Band()
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
         """All keys."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnbench.cases.masks.band import pairs_below
 from attnbench.cases.masks.kind import Kind, Parameter, around, one_run, positions
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ class PrefixLM(Kind):
         del batch_index
         assert case.prefix_len is not None
         return one_run(case, 0, np.maximum(positions(case) + 1, case.prefix_len))
+
+    def pairs(self, case: Case) -> int:
+        """The prefix, and the triangle beyond it."""
+        prefix = case.prefix_len or 0
+        rest = pairs_below(case.seqlen_q, case.seqlen_kv - prefix, case.diagonal_offset + 1 - prefix)
+        return case.batch * (case.seqlen_q * prefix + rest)
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
         """A quarter of the keys."""

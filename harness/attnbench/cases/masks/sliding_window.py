@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.band import Band
 from attnbench.cases.masks.kind import Kind, Parameter, around, one_run, positions
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class SlidingWindow(Kind):
     )
     on_diagonal = True
     causal = True
+
+    def band(self, case: Case) -> Band:
+        """The window."""
+        return Band(left=case.window_left, right=case.window_right)
 
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
         """The window around the diagonal."""
