@@ -180,7 +180,7 @@ def slices(length: int, step: int) -> Iterator[slice]:
 
 
 def runs_of_batch(case: Case) -> NDArray[np.int64]:
-    """What each row sees: (batch, seqlen_q, runs, 2), filled up with runs from 0 to 0."""
+    """The runs of keys that each row sees: (batch, seqlen_q, runs, 2), filled up with runs from 0 to 0."""
     found = [row_runs(case, b) for b in range(case.batch)]
     filled = np.zeros((case.batch, case.seqlen_q, max(runs.shape[1] for runs in found), 2), np.int64)
     for element, runs in zip(filled, found, strict=True):

@@ -9,11 +9,11 @@ class AttnbenchError(Exception):
     """Why attnbench could not do what it was asked to do."""
 
     exit_code: ClassVar[int]
-    """What the command line ends with."""
+    """The exit code of the command line."""
 
 
 class UsageError(AttnbenchError, ValueError):
-    """What was asked for cannot be done as asked: a name is unknown, a file is missing, a value makes no sense."""
+    """The request cannot be met as it is: a name is unknown, a file is missing, a value makes no sense."""
 
     exit_code = 2
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 Unit = Literal[
     "ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "%", "ratio", "count", "MHz", "J", "index", "yes/no", "text"
 ]  # fmt: skip
-"""What a metric is counted in. An index is one of (batch, head, row, column)."""
+"""The unit of a metric. An index is one of (batch, head, row, column)."""
 
 ABSENT = "—"
 TIMES = "\N{MULTIPLICATION SIGN}"

@@ -1,4 +1,4 @@
-"""The two stages under a noise model: how often they cry wolf, and what they find (docs/gate.md quotes this)."""
+"""The two stages under a noise model: their false-alarm rate, and what they find (docs/gate.md quotes this)."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ def shares(checking: float, timing: float) -> dict[str, float]:
 def test_all_sittings_of_a_run_count() -> None:
     said = checking_sentence([shares(0.5, 2.0), shares(1.5, 8.0)])
     assert said == (
-        "checking 8.0 s (calls to be judged 2.0 s, copies 2.0 s, oracle 2.0 s, identities 2.0 s), 20 % of the timing "
-        "that it protects, 40.0 s (first calls 10.0 s, warm-up 10.0 s, samples 10.0 s, memory 10.0 s)"
+        "checking 8.0 s (calls to be judged 2.0 s, copies 2.0 s, oracle 2.0 s, identities 2.0 s), 20 % of timing, "
+        "which took 40.0 s (first calls 10.0 s, warm-up 10.0 s, samples 10.0 s, memory 10.0 s)"
     )
 
 

@@ -12,7 +12,7 @@ from attnbench.errors import UsageError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the file says; absent is ``None`` or empty."""
+    """The settings of the file; absent is ``None`` or empty."""
 
     path: Path | None = None
     plugins: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a person is told about an implementation that disagrees: the simplest case, and what all its cases share."""
+"""Sentences on an implementation that disagrees: the simplest case, and the properties that all its cases share."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def told(case: Case, record: Record) -> str:
 
 
 def in_common(wrong: Sequence[Case], right: Sequence[Case]) -> Iterator[str]:
-    """What holds for all wrong cases and for few of the right ones: the properties that tell them apart best."""
+    """The properties of all wrong cases that few of the right ones have."""
     if not right:
         yield "no case agrees"
         return
@@ -119,6 +119,6 @@ def _is_not(name: str, value: object) -> Callable[[Case], bool]:
 
 
 def _effort(case: Case, record: Record) -> tuple[Any, ...]:
-    """What a person has to type and to think of, and then the size."""
+    """The order of simplicity: fields to type first, then the size."""
     size = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv * (case.head_dim + case.head_dim_v)
     return len(record.repro.split(" -a ")), case.mode != "forward", size

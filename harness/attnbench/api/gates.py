@@ -210,7 +210,7 @@ def calibrate(
 
 
 def _asked_of_gate(asked: CellSelection, log: Log) -> Request:
-    """What is measured on both sides: a fixed number of samples, and one core left to the rest of the machine."""
+    """The request of both sides: a fixed number of samples, and one core left to the rest of the machine."""
     from attnbench.gate.gate import fixed_samples
     from attnbench.machine.hardware.pinning import default_threads
 

@@ -1,4 +1,4 @@
-"""What the functions return: answers that show themselves, in a terminal as a table, in a notebook with charts."""
+"""Answers of the functions: they show themselves, in a terminal as a table, in a notebook with charts."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Inspection(Answer):
 
 
 class Gate(Answer):
-    """What a gate says of a change; ``ok`` where it passes."""
+    """The answer of a gate; ``ok`` where it passes."""
 
     def __init__(self, result: GateResult, folder: Path | None, messages: Sequence[str]) -> None:
         from attnbench.views.gate.table import gate_view
@@ -159,7 +159,7 @@ class Gate(Answer):
 
 
 class CalibratedMachine(Answer):
-    """What the noise of this machine is on a scenario."""
+    """The noise of this machine on a scenario."""
 
     def __init__(self, calibration: Calibration, path: Path) -> None:
         from attnbench.views.gate.calibration import calibration_view

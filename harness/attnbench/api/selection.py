@@ -1,4 +1,4 @@
-"""What is asked for, as a caller writes it: texts, lists, mappings, functions. One request comes of it."""
+"""From what a caller writes (texts, lists, mappings, functions) to one request."""
 
 from __future__ import annotations
 

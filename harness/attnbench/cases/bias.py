@@ -64,7 +64,7 @@ def is_bidirectional(case: Case) -> bool:
 def score_bias(
     case: Case, head: int, rows: NDArray[np.int64], columns: NDArray[np.int64], table: NDArray[np.float64] | None
 ) -> NDArray[np.float64] | None:
-    """What the score modification adds to the scaled scores of one head.
+    """The bias that the score modification adds to the scaled scores of one head.
 
     Args:
         case: the problem.

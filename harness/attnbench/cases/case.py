@@ -150,7 +150,7 @@ class Case:
 
     @property
     def output_dtype(self) -> DType:
-        """What the output comes in: the inputs' type, but bfloat16 for float8."""
+        """The dtype of the output: the inputs', but bfloat16 for float8."""
         return "bfloat16" if self.dtype == "float8_e4m3fn" else self.dtype
 
     def to_dict(self) -> dict[str, object]:
@@ -316,7 +316,7 @@ def _resolve(fields: dict[str, object]) -> None:
 
 
 def _contradictions(case: Case) -> list[str]:
-    """What each field by itself allows but the fields together do not."""
+    """The contradictions between fields, a sentence each."""
     problems: list[str] = []
     if case.heads_q % case.heads_kv:
         problems.append(f"heads_q = {case.heads_q} is not a multiple of heads_kv = {case.heads_kv}")

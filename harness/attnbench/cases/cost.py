@@ -1,4 +1,4 @@
-"""What a case must cost at least: floating-point operations and bytes moved.
+"""The least cost of a case: floating-point operations and bytes moved.
 
 Operations count the query-key pairs that the mask lets through, exactly, and two per multiply-add of the matrix
 products; the softmax, biases and caps are not counted. Bytes count each tensor read or written once. Both are

@@ -27,7 +27,7 @@ TILE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What a family may want to know of the head whose values it makes."""
+    """The head that a family makes values for."""
 
     case: Case
     batch_index: int

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SAFETENSORS = ".safetensors"
 UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
-"""What :func:`array_of` and :func:`shape_of` raise where there is no such array, each with a sentence."""
+"""The exceptions of :func:`array_of` and :func:`shape_of` where there is no such array, each with a sentence."""
 
 _LARGEST_HEADER = 100_000_000  # as the format says
 _TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}

@@ -1,4 +1,4 @@
-"""What a gate tolerates, as it is written: ``5%``, ``memory=1%``, ``exponent=0.2``."""
+"""Tolerances of a gate as they are written: ``5%``, ``memory=1%``, ``exponent=0.2``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLERATED = ("time", "memory", "exponent")
 
 
 def tolerances(given: Sequence[str]) -> dict[str, float]:
-    """What is tolerated, by metric: ``5%`` and ``time=5%``, ``memory=1%``, ``exponent=0.2``.
+    """The tolerances by metric: ``5%`` and ``time=5%``, ``memory=1%``, ``exponent=0.2``.
 
     Raises:
         UsageError: when one is malformed, of no metric, or given twice.

@@ -131,7 +131,7 @@ def _place(mistake: Any) -> str:
 def apply_waivers(result: GateResult, waivers: Sequence[Waiver], today: datetime.date) -> GateResult:
     """The result with forgiven regressions marked.
 
-    An expired waiver fails the gate, whether or not its cell still does; one that forgives nothing is told of.
+    An expired waiver fails the gate, whether or not its cell still does; one that forgives nothing is named.
     """
     problems = [
         f"The waiver of {waiver} expired on {waiver.expires}: mend it or renew it ({waiver.issue})."

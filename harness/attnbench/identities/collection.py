@@ -47,5 +47,5 @@ def name_of(identity: Identity) -> str:
 
 
 def sentence_of(identity: Identity) -> str:
-    """What must hold: the first line of the docstring."""
+    """The statement that must hold: the first line of the docstring."""
     return (type(identity).__doc__ or "").partition("\n")[0].rstrip(".")

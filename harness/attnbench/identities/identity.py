@@ -1,4 +1,4 @@
-"""What an identity is, and what looking at one gives."""
+"""The interface of an identity, and the findings that checking one gives."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Finding:
 
     tensor: str
     error: float
-    """What ought to be 0; infinite where NaN or infinities do not match."""
+    """The distance, which ought to be 0; infinite where NaN or infinities do not match."""
     where: tuple[int, ...]
     """Index of the worst (batch, head, row), or (batch, key head) of a sum."""
     got: float
-    """What the other way gave there (its norm, for a row)."""
+    """The value that the other way gave there (its norm, for a row)."""
     want: float
     row_by_row: dict[str, float] = dataclasses.field(default_factory=dict)
     """Times ``error_max``: rows are compared one by one."""
@@ -59,7 +59,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What looking at identities may cost."""
+    """The allowance for checking identities."""
 
     time_ns: float
     """An identity is left out where its calls are expected to take longer than what is left of this."""
@@ -72,7 +72,7 @@ class Identity(ABC):
     """One identity. Subclasses are named for what is done; the docstring's first line is what must hold."""
 
     needs: ClassVar[Needs]
-    """What it costs: nothing but sums, a further call of the same case, or calls of other cases."""
+    """Its cost: nothing but sums, a further call of the same case, or calls of other cases."""
 
     @abstractmethod
     def refuses(self, case: Case) -> str | None:

@@ -1,4 +1,4 @@
-"""What must hold between inputs, output and gradients of one and the same backward pass: no further call is needed.
+"""Identities between inputs, output and gradients of one and the same backward pass: no further call is needed.
 
 With P the weights, dS the gradient of the scaled scores and one matrix for each key head (query heads of a group added
 up), whatever mask, soft cap, bias or sink there is:

@@ -15,7 +15,7 @@ on a CPU a library's product can leave half of the multiply-add units idle, so a
 
 
 class RooflineMetrics(Metrics, stage="model"):
-    """What follows from the case, its time and the machine's peaks."""
+    """The rates that follow from the case, its time and the machine's peaks."""
 
     flops: int | None = metric("operations", "Operations of the case, counted over the visible pairs.", unit="flop")
     bytes: int | None = metric("least traffic", "Each tensor read or written once.", unit="bytes")
@@ -53,7 +53,7 @@ def roofline(
     peak_tflops: float | None,
     peak_gbytes_per_s: float | None,
 ) -> RooflineMetrics:
-    """What follows from a case and its time; what cannot be derived for want of a time or of a peak is absent.
+    """The model's metrics of a case and its time; those that lack a time or a peak are absent.
 
     Args:
         operations: operations of the case.

@@ -1,4 +1,4 @@
-"""What the processes that try mutants are asked."""
+"""Requests to the processes that try mutants."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class List(RequestMessage[Mutants]):
 
 
 class Tried(AnswerMessage):
-    """What the check says of each mutant that supports the case: why it is wrong, or ``None`` where it goes unseen."""
+    """The check's reason for each mutant that supports the case, or ``None`` where it goes unseen."""
 
     said: dict[str, str | None]
 

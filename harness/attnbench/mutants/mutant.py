@@ -1,4 +1,4 @@
-"""What a mutant is: correct attention, of which one step is replaced by a mistake."""
+"""A mutant: correct attention, of which one step is replaced by a mistake."""
 
 from __future__ import annotations
 

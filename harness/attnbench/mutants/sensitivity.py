@@ -29,18 +29,18 @@ class SensitivityError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tally(About):
-    """What became of one mutant."""
+    """The result of one mutant."""
 
     tried: int
     """Cases that it was tried on: all that it supports, or fewer when several had caught it."""
     caught: tuple[Case, ...]
     reason: str | None
-    """What the check said first."""
+    """The check's first reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What a scenario's inputs catch."""
+    """The mutants that a scenario's inputs catch."""
 
     tallies: tuple[Tally, ...]
     cases: tuple[Case, ...]

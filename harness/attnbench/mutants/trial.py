@@ -39,7 +39,7 @@ class _Oracle:
 
 
 def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) -> dict[str, str | None]:
-    """What the check says of each mutant that supports the case: why it is wrong, or ``None`` where it goes unseen.
+    """The check's reason for each mutant that supports the case, or ``None`` where it goes unseen.
 
     Args:
         case: the problem.

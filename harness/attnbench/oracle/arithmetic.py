@@ -82,7 +82,7 @@ class Plane:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What attention gives for a plane. ``dk`` and ``dv`` are this plane's contribution only."""
+    """The outputs of attention for a plane. ``dk`` and ``dv`` are this plane's contribution only."""
 
     out: Tensor  # (rows, head_dim_v)
     lse: Tensor  # (rows,)
@@ -105,7 +105,7 @@ class Terms:
 
 @dataclasses.dataclass(frozen=True)
 class Intermediates:
-    """What a plane's attention goes through, in float64."""
+    """The intermediate tensors of a plane's attention, in float64."""
 
     raw: Tensor  # (rows, seqlen_kv), scores before cap, bias and mask
     slope: Tensor | None  # (rows, seqlen_kv), the cap's

@@ -107,7 +107,7 @@ def _typical_size(answer: Tensor, deviations: Tensor) -> Error:
 
 
 def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error:
-    """What rounding errors of rows hardly ever exceed, on the scales by which errors of the answer are measured.
+    """A bound that rounding errors of rows hardly ever exceed, on the scales of the answer's errors.
 
     They are sums of independent errors, and where few keys compete in few rows there are so few of them that sound
     computations may be lucky. The squared norm of such a sum, of standard deviation s, exceeds
@@ -166,7 +166,7 @@ def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> tuple[float, float]:
-    """What ``rel`` and ``max`` of a tensor may be.
+    """The budgets of ``rel`` and ``max`` of a tensor.
 
     Args:
         case: the problem.

@@ -84,7 +84,7 @@ def _of_the_lse_alone(truth: Truth, got: Mapping[str, Tensor], wrong: Sequence[s
 
 
 def _of_no_values(got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None:
-    """What holds no values at all."""
+    """Tensors that hold no values at all."""
     name = wrong[0]
     if bool((got[name] == 0).all()):
         return f"{name} is zero throughout: it was never computed"

@@ -50,7 +50,7 @@ def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Se
 
 
 def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float | None:
-    """What the error of a finding may be; ``None`` where it takes a tensor that was not judged.
+    """The budget of a finding; ``None`` where it takes a tensor that was not judged.
 
     Args:
         case: the problem.
@@ -74,7 +74,7 @@ def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float 
 
 
 def _largest(case: Case, name: str, truth: Truth, finding: Finding) -> float:
-    """What the error of any row may be, on the scales that the finding was measured on."""
+    """The budget of any row, on the scales that the finding was measured on."""
     answer = truth.answers[name]
     of_judged = budget(case, name, truth.low_precision[name], truth.terms.get(name))[1]
     judged = math.prod(answer.shape[:2])

@@ -1,4 +1,4 @@
-"""What attention looks like inside: the reference's weights and entropies, and where an output is off."""
+"""Attention from inside: the reference's weights and entropies, and where an output is off."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What a case's outputs ought to be, and the errors of the low-precision reference."""
+    """The right outputs of a case, and the errors of the low-precision reference."""
 
     answers: dict[str, Tensor]
     low_precision: dict[str, Error]
@@ -87,7 +87,7 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What is to be said of the outputs of a call."""
+    """The judgement on the outputs of a call."""
 
     fields: dict[str, Any]
     """For the record."""

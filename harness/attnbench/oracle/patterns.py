@@ -86,7 +86,7 @@ def _low_precision(case: Case, got: Tensor, answer: Tensor, rows: Tensor) -> str
 
 
 def _shares(case: Case, places: list[tuple[int, int]], rows: Tensor, selection: Selection, name: str) -> list[str]:
-    """What batch elements, heads and rows the wrong ones have in common."""
+    """The batch elements, heads and rows that the wrong ones have in common."""
     said = []
     by_place = rows.any(-1).tolist()
     for which, noun in ((0, "batch"), (1, "head")):

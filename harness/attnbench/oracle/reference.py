@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def reference(
     case: Case, selection: Selection, repetition: int, arithmetic: Arithmetic, *, inputs_of: Case | None = None
 ) -> dict[str, Tensor]:
-    """What the selected parts of the output ought to be.
+    """The right values of the selected parts of the output.
 
     Args:
         case: the problem.

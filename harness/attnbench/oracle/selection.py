@@ -28,7 +28,7 @@ MAX_KEYS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What is judged of a case."""
+    """The parts of a case that are judged."""
 
     groups: tuple[tuple[int, int], ...]
     """(batch element, KV head), with all query heads of the group. Behind projections KV head 0 stands for all."""
@@ -82,7 +82,7 @@ def _some(groups: list[tuple[int, int]], count: int, generator: random.Random) -
 
 
 def requests(case: Case, selection: Selection) -> dict[str, Wanted]:
-    """What the worker is asked to show, by tensor."""
+    """The parts that the worker shows, by tensor."""
     heads, rows = tuple(selection.query_heads(case)), selection.rows
     if case.operator == "multi_head_attention":
         shape_q: tuple[int, ...] = (case.batch, case.seqlen_q, case.embed_dim)

@@ -75,7 +75,7 @@ def run_here(oracle: Oracle, cell: Cell) -> Values:
 
 
 def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes into a benchmark's ``extra_info``."""
+    """The ``extra_info`` of a benchmark."""
     ratios = [fields.get(f"{tensor}_error_ratio") for tensor in JUDGED_TENSORS]
     return {
         "implementation": cell.found.name,

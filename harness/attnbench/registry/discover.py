@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "attnbench.implementations"
 _BUNDLED = "attnbench.implementations"
 UNKNOWN = "unknown/"
-"""What the entry of a plug-in that cannot be imported is called, with its file's name."""
+"""The family of plug-ins that cannot be imported; the file's name follows."""
 _PROBE_TIMEOUT_S = 120.0
 _GOODBYE_S = 10.0
 """For a process that has closed its pipe to end."""
@@ -330,7 +330,7 @@ def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
 
 
 def _first_line(fd: int, process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """What the process writes up to its first newline, however long; nothing where it ends without one.
+    """The first line that the process writes, however long; nothing where it ends without one.
 
     Raises:
         subprocess.TimeoutExpired: when it neither writes a line nor ends.

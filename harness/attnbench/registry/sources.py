@@ -1,4 +1,4 @@
-"""What a plug-in is made of: the files that were read while its module was imported."""
+"""The source of a plug-in: the files that were read while its module was imported."""
 
 from __future__ import annotations
 

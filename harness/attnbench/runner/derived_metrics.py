@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, device: str) -> RooflineMetrics:
-    """What the roofline says of a case.
+    """The roofline's metrics of a case.
 
     Args:
         case: the problem.

@@ -41,7 +41,7 @@ def drive(cell: CellRun, stages: Sequence[Stage]) -> Generator[None, None, Value
 
 
 def failed(values: Values, stage: str, status: str, reason: str) -> Values:
-    """What is kept of a cell that is not ok: a wrong kernel has no speed."""
+    """The values that a cell which is not ok keeps: a wrong kernel has no speed."""
     kept = {name: value for name, value in values.items() if name not in METRICS or not METRICS[name].only_ok}
     return {**kept, "status": status, "stage": stage, "reason": reason}
 

@@ -96,7 +96,7 @@ def write_inspection(
 
 
 def _look_at(case: Case, found: Found, inspector: _Inspector, workers: Workers, device: str) -> Values:
-    """What an implementation makes of the case."""
+    """The outcome of an implementation on the case."""
     if found.unavailable:
         return failed({}, "plan", "unavailable", found.unavailable)
     try:

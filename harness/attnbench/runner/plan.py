@@ -31,7 +31,7 @@ MOST_CELLS = 200_000
 
 
 class PlanError(UsageError):
-    """What was asked for leaves nothing to run: a usage error, exit code 2."""
+    """The request leaves nothing to run: a usage error, exit code 2."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        """What makes a cell the same one in a resumed run."""
+        """The key by which a resumed run knows the cell."""
         return (self.case.case_id, self.found.name, self.device, self.replicate)
 
     @property

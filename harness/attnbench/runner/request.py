@@ -1,4 +1,4 @@
-"""What a user asked for, as data that a run's header keeps and ``--resume`` reads back."""
+"""A user's request, as data that a run's header keeps and ``--resume`` reads back."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
 
 
 def setting_of(request: Request, header: Mapping[str, Any], host: Host = LOCAL_HOST) -> Setting:
-    """What the runner needs beside the cells."""
+    """The runner's setting beside the cells."""
     limits = request.scenario.limits
     return Setting(
         run_id=header["run_id"],

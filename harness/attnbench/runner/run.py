@@ -47,7 +47,7 @@ class RunObserver(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a run needs to know beside its cells."""
+    """The setting of a run beside its cells."""
 
     run_id: str
     threads: int

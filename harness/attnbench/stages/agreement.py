@@ -95,7 +95,7 @@ class AgreementMetrics(Metrics, stage="agreement"):
 
 
 class Wanted(BaseModel):
-    """What is to be shown of a tensor."""
+    """The parts of a tensor to show."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -108,7 +108,7 @@ class Wanted(BaseModel):
 
 
 class Shape(BaseModel):
-    """What a call returned: shape (canonical: batch, heads, rows, columns) and dtype of a whole tensor."""
+    """Shape (canonical: batch, heads, rows, columns) and dtype of a whole tensor that a call returned."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -145,7 +145,7 @@ class Show(WorkerRequest[Shown]):
 
 
 class Selected(AnswerMessage):
-    """What the oracle wants to see, by tensor."""
+    """The parts that the oracle wants to see, by tensor."""
 
     selection: dict[str, Wanted]
 
@@ -158,7 +158,7 @@ class Select(RequestMessage[Selected]):
 
 
 class OutputVerdict(AgreementMetrics, AnswerMessage):
-    """What the oracle says of a result; its errors element by element are in ``frames["errors"]`` where asked for."""
+    """The oracle's verdict on a result; its errors element by element are in ``frames["errors"]`` where asked for."""
 
     problem: str | None
     cause: str | None
@@ -186,7 +186,7 @@ class Start(RequestMessage[Done]):
 
 
 class Inside(AnswerMessage):
-    """What attention does; the arrays are in ``frames["inside"]``, a file of NumPy's."""
+    """Attention from inside; the arrays are in ``frames["inside"]``, a file of NumPy's."""
 
     heads: tuple[int, ...]
     """Of which there are weights."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class BackendMetrics(Metrics, stage="backend"):
-    """What really ran."""
+    """The kernel or back end that really ran."""
 
     backend: str | None = metric("back end", "What really ran: the back end chosen, the kernel's name.", unit="text")
 

@@ -20,7 +20,7 @@ _MAX_CALLS = 6
 
 
 class CallMetrics(Metrics, stage="call"):
-    """What the first calls show."""
+    """The first calls, compared with each other."""
 
     first_call_ns: int | None = metric(
         "first call", "The first call of all: compilation, lazy set-up.", unit="ns", join="median", better="lower"

@@ -88,7 +88,7 @@ class _Counter(Protocol):
     """Joules at which each register starts again from 0."""
 
     def joules(self) -> Sequence[float]:
-        """What each register reads."""
+        """The reading of each register."""
 
 
 class _Rapl:
@@ -102,7 +102,7 @@ class _Rapl:
         self.joules()
 
     def joules(self) -> list[float]:
-        """What each package reads."""
+        """The reading of each package."""
         return self._read("energy_uj")
 
     def _read(self, name: str) -> list[float]:
@@ -122,7 +122,7 @@ class _Nvml:
             raise ValueError(str(error)) from error
 
     def joules(self) -> list[float]:
-        """What the card reads since the driver was loaded."""
+        """The card's reading since the driver was loaded."""
         return [self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3]
 
 

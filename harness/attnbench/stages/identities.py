@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
 
 _PREPARE_NS = 2e9
-"""What is compiled for longer than this for each case is not compiled for identities' other cases."""
+"""A case that takes longer than this to compile is not compiled again for identities' other cases."""
 
 
 class IdentityMetrics(Metrics, stage="identities"):
@@ -37,7 +37,7 @@ class IdentityMetrics(Metrics, stage="identities"):
 
 
 class Findings(AnswerMessage):
-    """What other ways gave."""
+    """The findings of other ways to the answer."""
 
     found: dict[str, tuple[Finding, ...]]
     """By identity."""
@@ -51,14 +51,14 @@ class CheckIdentities(WorkerRequest[Findings]):
     allowance: Allowance
 
     def serve(self, worker: Worker) -> Findings:
-        from attnbench.worker.identities import look
+        from attnbench.worker.identities import check_identities
 
-        found, left_out = look(worker.session, self.allowance)
+        found, left_out = check_identities(worker.session, self.allowance)
         return Findings(found={name: tuple(findings) for name, findings in found.items()}, left_out=left_out)
 
 
 class IdentityVerdict(AnswerMessage):
-    """What the oracle says of them."""
+    """The oracle's verdict on them."""
 
     problem: str | None
     """A sentence on the worst identity that does not hold, or ``None``."""

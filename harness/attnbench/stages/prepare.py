@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PrepareMetrics(Metrics, stage="prepare"):
-    """What preparing takes."""
+    """The cost of preparing."""
 
     prepare_ns: int | None = metric(
         "prepare", "Masks, plans, compilation ahead of the first call.", unit="ns", join="median", better="lower"
@@ -55,7 +55,7 @@ class Prepare(WorkerRequest[Prepared]):
     case: CaseField
     device: str
     memory_bytes: int | None = None
-    """What it may allocate."""
+    """The bytes that it may allocate."""
 
     def serve(self, worker: Worker) -> Prepared:
         from attnbench.worker.call import bind, refusal

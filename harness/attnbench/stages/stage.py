@@ -28,7 +28,7 @@ Values = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellLimits:
-    """What a cell may take, and which of its stages are wanted."""
+    """The limits of a cell, and the stages that are wanted."""
 
     time_s: float
     memory_bytes: int | None
@@ -139,14 +139,14 @@ def filled(metrics: Metrics) -> Values:
 
 
 class WorkerRequest(RequestMessage[A_co], Generic[A_co]):
-    """What a stage asks of a worker."""
+    """A request to a worker, with the worker's answer to it."""
 
     fails_as: ClassVar[Status] = "error"
     """The status of what goes wrong in no other way."""
 
     @abstractmethod
     def serve(self, worker: Worker) -> A_co:
-        """What the worker does; heavy libraries are imported there."""
+        """Do it in the worker; heavy libraries are imported there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,9 +154,9 @@ class Stage:
     """One stage; they stand in their order in :mod:`attnbench.stages.table`."""
 
     name: str
-    """What a record calls it."""
+    """Its name in records."""
     requests: tuple[type[WorkerRequest[Any]], ...]
-    """What it asks of a worker."""
+    """Its requests to a worker."""
     run: Callable[[CellRun], Iterator[None] | None]
     """Asks, and keeps what is measured; pauses where another cell may run."""
     is_wanted: Callable[[CellRun], bool] = lambda cell: True

@@ -1,4 +1,4 @@
-"""What checking cost beside the timing that it protects, from the shares in footers."""
+"""The cost of checking as a share of timing, from the shares in footers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMING = {"first_calls_s": "first calls", "warmup_s": "warm-up", "samples_s": "s
 
 
 def checking_sentence(shares: Iterable[Mapping[str, float]]) -> str | None:
-    """``checking 9.1 s (...), 14 % of the timing that it protects, 65.0 s (...)``, of all sittings of a run.
+    """``checking 9.1 s (...), 14 % of timing, which took 65.0 s (...)``, of all sittings of a run.
 
     ``None`` where nothing was timed, and for runs of versions which did not keep these shares apart.
     """
@@ -31,8 +31,8 @@ def checking_sentence(shares: Iterable[Mapping[str, float]]) -> str | None:
         return None
     checking, timing = sum(spent[key] for key in CHECKING), sum(spent[key] for key in TIMING)
     return (
-        f"checking {checking:.1f} s ({_parts(spent, CHECKING)}), {100 * checking / timing:.0f} % of the timing that it "
-        f"protects, {timing:.1f} s ({_parts(spent, TIMING)})"
+        f"checking {checking:.1f} s ({_parts(spent, CHECKING)}), {100 * checking / timing:.0f} % of timing, which "
+        f"took {timing:.1f} s ({_parts(spent, TIMING)})"
     )
 
 

@@ -57,7 +57,7 @@ class Exclude(BaseModel):
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What the rule says of the case, by field."""
+        """The rule's conditions on the case, by field."""
         return self.model_extra or {}
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ def parse_values(name: str, value: object) -> list[object]:
 
 
 def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
-    """What :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`), as a JSON Schema."""
+    """The JSON Schema of what :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`)."""
     if name == "mask":
         kind = f"({'|'.join(CHOICES[name])})"
         return {"anyOf": [{"enum": list(CHOICES[name])}, {"type": "string", "pattern": f"^{kind}( *& *{kind})+$"}]}

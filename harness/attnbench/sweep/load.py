@@ -69,7 +69,7 @@ def _where(name_or_path: str) -> str:
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
-    """What a scenario's file says."""
+    """The table of a scenario's file."""
     from attnbench.sweep.model import ScenarioError
 
     where = _where(name_or_path)

@@ -1,4 +1,4 @@
-"""What a scenario file may say. The descriptions are the format's documentation (``attnbench schema scenario``)."""
+"""The format of scenario files; its descriptions are its documentation (``attnbench schema scenario``)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _name(text: str) -> str:
 
 
 class Limits(BaseModel):
-    """What one cell may take."""
+    """The limits of one cell."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -110,11 +110,11 @@ class StreamExecutor(Executor):
 
     @abstractmethod
     def fileno(self) -> int:
-        """What can be waited for."""
+        """The file descriptor to wait for."""
 
     @abstractmethod
     def read(self, size: int) -> bytes:
-        """What has arrived; nothing at the end of the stream."""
+        """The bytes that have arrived; none at the end of the stream."""
 
     @abstractmethod
     def write(self, data: bytes) -> None:

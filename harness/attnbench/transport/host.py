@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Host(ABC):
-    """What the runner asks of a machine."""
+    """The machine that runs the workers, as the runner sees it."""
 
     @abstractmethod
     def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
@@ -47,7 +47,7 @@ class Host(ABC):
 
     @abstractmethod
     def peaks(self, device: str, threads: int, *, quick: bool) -> Peaks:
-        """What a device can do at most, measured now."""
+        """The peaks of a device, measured now."""
 
     @abstractmethod
     def environment(self) -> dict[str, Any]:

@@ -22,11 +22,11 @@ _LARGEST_FRAMES = 2**33
 
 
 class ProtocolError(ValueError):
-    """What came over the pipe is no message, or not the one that was due."""
+    """The bytes on the pipe are no message, or not the one that was due."""
 
 
 class Message(BaseModel):
-    """What is sent; ``frames`` travel as they are."""
+    """A message; ``frames`` travel as they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +34,7 @@ class Message(BaseModel):
 
 
 class AnswerMessage(Message):
-    """What a request is answered with."""
+    """The answer to a request."""
 
 
 class Done(AnswerMessage):
@@ -42,7 +42,7 @@ class Done(AnswerMessage):
 
 
 class Failure(Message):
-    """What it is answered with where there is no answer."""
+    """The answer to a request that failed."""
 
     status: Status
     reason: str = Field(min_length=1)
@@ -52,7 +52,7 @@ A_co = TypeVar("A_co", bound=AnswerMessage, covariant=True)
 
 
 class RequestMessage(Message, Generic[A_co]):
-    """What is asked; the parameter is the type of its answer."""
+    """A request; the parameter is the type of its answer."""
 
     @classmethod
     def answer_type(cls) -> type[A_co]:

@@ -1,1 +1,1 @@
-"""What strangers' files and plug-ins hold is data: parsed within bounds, shown without effect."""
+"""Strangers' files and plug-ins are data: parsed within bounds, shown without effect."""

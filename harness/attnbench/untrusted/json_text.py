@@ -7,7 +7,7 @@ import re
 from typing import NoReturn
 
 _SUSPICIOUS = re.compile(r"[eE]\+?[0-9]{3}|[0-9]{300}|\\u[dD][89a-fA-F]")
-"""What a number beyond all floats, or half of a character, has in it. Few texts do, so few pay for a closer look."""
+"""A sign of a number beyond all floats, or of half a character. Few texts have one, so few pay for a closer look."""
 
 
 def parse_json(text: str) -> object:

@@ -58,7 +58,7 @@ class CellResult:
 
     @property
     def key(self) -> CellKey:
-        """What makes it the same cell in another run."""
+        """The key by which another run's cell is the same one."""
         return (self.case_id, self.implementation, self.device)
 
     @property

@@ -26,7 +26,7 @@ VOLATILE = frozenset(
 
 
 class CompareError(UsageError):
-    """What was asked to be compared is not there; one sentence."""
+    """There is nothing to compare; one sentence."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     missing: tuple[MissingCell, ...]
     notes: tuple[str, ...]
-    """What a reader must know before trusting a number; one sentence each."""
+    """Notes that qualify the numbers; one sentence each."""
 
     @property
     def means(self) -> tuple[Mean, ...]:

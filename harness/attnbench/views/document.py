@@ -1,4 +1,4 @@
-"""What a view says, as data: blocks that read the same in a terminal, in Markdown and on a page."""
+"""Views as data: blocks that read the same in a terminal, in Markdown and on a page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Column:
     is_implementation: bool = False
     is_status: bool = False
     footnote: str = ""
-    """What a star at the end of a cell means."""
+    """The meaning of a star at the end of a cell."""
     spare: int = 0
     """Where a terminal is too narrow for all columns, those above 0 are left out, the highest first, and named."""
     metric: str = ""
@@ -76,7 +76,7 @@ class Table:
 
     @property
     def notes(self) -> list[str]:
-        """What the stars in its cells mean."""
+        """The meaning of the stars in its cells."""
         return footnotes(self.columns, self.rows)
 
 

@@ -21,7 +21,7 @@ EXACT = 6
 UNSEEN = 1.02
 """How much two processes of the same code may differ, which no interval from within a process can see."""
 TAIL = 0.025
-"""What lies beyond either end of an interval of 95 %."""
+"""The probability beyond either end of an interval of 95 %."""
 FAINT = 1e-7
 """Outcomes of a bootstrap that are rarer than this are left out: together they do not reach into a tail."""
 NO_INTERVAL = "too few samples for an interval"
@@ -131,7 +131,7 @@ def clearly_faster(one: CellTiming, other: CellTiming) -> bool:
 def difference(
     numerator: CellTiming, denominator: CellTiming, gain: Estimate
 ) -> Literal["faster", "slower", "within noise"]:
-    """What their ratio says of the denominator: faster where the interval lies above 1, slower where below.
+    """The denominator beside the numerator: faster where the ratio's interval lies above 1, slower where below.
 
     With fewer than six processes on a side it must be clear of 1 by 2 %, because processes of the same code differ,
     and so few do not tell by how much. A ratio without an interval is within noise.
@@ -151,7 +151,7 @@ def _bootstrap_name(processes: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _resampled_medians(values: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What the median of a resample can be, and how likely. A view compares one cell with many others: kept."""
+    """The medians that a resample can have, with their probabilities. One cell meets many others: cached."""
     import numpy as np
 
     lower, upper, chances = _median_law(len(values))

@@ -35,7 +35,7 @@ class Group:
     """Cells whose cases differ in sequence length alone, on one device."""
 
     label: str
-    """What sets it apart from the other groups; empty where it is the only one."""
+    """The words that set it apart from the other groups; empty where it is the only one."""
     device: str
     seqlen_q: int | None
     """Where queries stay this many and only the keys grow in number (decoding); ``None`` where both grow."""
@@ -137,7 +137,7 @@ def _lengths_within(case: Case) -> str:
 
 
 def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
-    """What each field reads as, in the order of a label's words. The lengths are the axis, but for fixed queries."""
+    """The word for each field, in the order of a label. The lengths are the axis, but for fixed queries."""
     case = cell.case
     scaled = not math.isclose(case.scale, 1 / math.sqrt(case.head_dim))
     return {

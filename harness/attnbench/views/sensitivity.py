@@ -1,4 +1,4 @@
-"""What a scenario's inputs catch: one row for each known-wrong implementation."""
+"""The sensitivity of a scenario: one row for each known-wrong implementation."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def show(run: RunFile, baseline: str | None = None) -> View:
 
 
 def runs_view(title: str, runs: Sequence[RunFile]) -> View:
-    """What each of several runs is, in a few sentences, under a title."""
+    """Several runs, each in a few sentences under a title."""
     blocks: list[Block] = [Heading(text=title, level=1)]
     for run in runs:
         blocks += [Heading(text=run.path), *(Paragraph(text=line) for line in summary_lines(run, cells_of(run)))]
@@ -91,7 +91,7 @@ def cell_rows(cells: Iterable[CellResult], baseline: str | None) -> list[Row]:
 
 
 def summary_lines(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
-    """What was run, where and how it ended; one sentence each."""
+    """The run in sentences: the scenario, the machine, the outcome."""
     header = run.header
     machine = header.environment.get("cpu_model") or "unknown CPU"
     gpus = [str(gpu.get("name")) for gpu in header.environment.get("gpus") or [] if isinstance(gpu, dict)]

@@ -1,4 +1,4 @@
-"""What a worker's process may allocate, and what it finds in fresh memory."""
+"""The allocator of a worker's process: its limit, and the contents of fresh memory."""
 
 from __future__ import annotations
 

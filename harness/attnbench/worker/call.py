@@ -82,7 +82,7 @@ class Call(ABC):
         self.operands = operands
 
     def set_up(self) -> None:  # noqa: B027 - most modes have nothing to set up
-        """What must precede a call without being part of it."""
+        """The steps that must precede a call without being part of it."""
 
     @abstractmethod
     def run(self) -> Any:

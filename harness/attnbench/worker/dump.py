@@ -1,4 +1,4 @@
-"""What a call returned: compared bit by bit, measured, and shown in part to the oracle."""
+"""The outputs of a call: compared bit by bit, measured, and shown in part to the oracle."""
 
 from __future__ import annotations
 

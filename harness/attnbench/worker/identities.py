@@ -32,7 +32,7 @@ class BrokenVariantError(Exception):
     """Another case, which the implementation declares too, could not be called."""
 
 
-def look(session: Session, allowance: Allowance) -> tuple[dict[str, list[Finding]], dict[str, str]]:
+def check_identities(session: Session, allowance: Allowance) -> tuple[dict[str, list[Finding]], dict[str, str]]:
     """Look at each identity that says something about the case, cheap ones first, within the allowance.
 
     The inputs are left as they were found.
@@ -135,7 +135,7 @@ def _called(call: Call) -> Outputs:
 
 
 def _arrays(case: Case, layout: str, outputs: Outputs) -> Arrays:
-    """What a call returned, on the host and heads before tokens."""
+    """The outputs of a call, on the host and heads before tokens."""
     return {
         name: as_array(tensor if name == "lse" else canonical(case, layout, tensor)) for name, tensor in outputs.items()
     }

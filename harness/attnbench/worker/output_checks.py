@@ -1,4 +1,4 @@
-"""What a call must not do, whatever it computes: hand out its inputs, overwrite them, or go on after it returned."""
+"""Checks of a call, whatever it computes: it must not hand out or overwrite its inputs, nor go on after it returned."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class ObservedCall:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a call is expected to take, from those made so far."""
+    """The expected duration of a call, from those made so far."""
 
     call_ns: float
     anew_ns: float
@@ -72,7 +72,7 @@ class Session:
     repeat_ns: int = REPEAT_NS
     """Quick calls are repeated for so long, to see whether they always return the same."""
     expected: Expected | None = None
-    """What a call takes, once there were some."""
+    """The duration of a call, once there were some."""
     window: SampleWindow | None = None
     accelerator: Accelerator | None = None
     """Where calls only queue work: its clocks and counters take the place of the host's."""
@@ -97,7 +97,7 @@ class Session:
         return call.elapsed_ns
 
     def keep(self, result: object) -> None:
-        """What the last timed call returned stays, to be judged."""
+        """Keep the result of the last timed call, to be judged."""
         outputs = self.prepared().outputs(result)
         self.results = [copies(outputs)]
         require_own_memory(outputs, tensors_of(self.placed()), "input")

@@ -1,4 +1,4 @@
-"""What a worker remembers between requests, and how it answers whatever an implementation does."""
+"""The state of a worker between requests, and its answers to whatever an implementation does."""
 
 from __future__ import annotations
 

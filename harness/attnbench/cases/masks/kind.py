@@ -81,7 +81,7 @@ class Kind(abc.ABC):
         return {}
 
     def problems(self, case: Case) -> list[str]:
-        """What each parameter by itself allows but the case does not, a sentence each."""
+        """The contradictions between its parameters and the case, a sentence each."""
         del case
         return []
 

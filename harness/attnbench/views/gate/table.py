@@ -57,7 +57,7 @@ def title(result: GateResult) -> str:
 
 
 def how(result: GateResult) -> list[str]:
-    """What was compared with what, and by which rules."""
+    """The two sides, and the rules."""
     rules = result.rules
     said = [f"{name}: {_about(side)}." for name, side in (("base", result.base), ("head", result.head))]
     if result.identical:

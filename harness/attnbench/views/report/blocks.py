@@ -1,4 +1,4 @@
-"""What a report is made of: blocks that read the same on the page and in Markdown."""
+"""The blocks of a report, which read the same on the page and in Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_ROWS = 60
 """Rows of a table about groups; the files beside the page have all."""
 
 Facets = dict[str, str]
-"""What a reader can filter by: dtype, mask, heads and so on, each with the value that holds for a block."""
+"""The filters of a block: dtype, mask, heads and so on, each with the value that holds for it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Lead:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contradiction:
-    """What ought to make a reader stop: a claim that the measurement contradicts."""
+    """A claim that the measurement contradicts: the reader ought to stop there."""
 
     text: str
 
@@ -97,7 +97,7 @@ class WinnerMap:
 
     stem: str
     corner: str
-    """What the lengths are the lengths of."""
+    """The axis that grows: ``seqlen`` or ``seqlen_kv``."""
     lengths: tuple[int, ...]
     rows: tuple[MapRow, ...]
     left_out: int = 0
@@ -107,7 +107,7 @@ class WinnerMap:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What stands above the fields."""
+        """The caption above the fields."""
         return tuple(map(length, self.lengths))
 
 
@@ -138,7 +138,7 @@ class HeatMap:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What stands above the fields."""
+        """The caption above the fields."""
         return tuple(map(length, self.lengths))
 
 
@@ -165,12 +165,12 @@ class Explorer:
     """One group of cases at a time, drawn when it is chosen; only where scripts run."""
 
     instead: str
-    """What to read where none do."""
+    """The text where no scripts run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Details:
-    """What most readers pass over: closed until it is asked for."""
+    """Blocks that most readers pass over: closed until they are opened."""
 
     summary: str
     blocks: Sequence[Block]
@@ -229,7 +229,7 @@ class ReportPage:
     sections: Sequence[Section]
     marks: Mapping[str, Mark]
     marked: str = "implementations"
-    """What the marks tell apart, in the plural."""
+    """The things that marks tell apart, in the plural."""
     exports: Sequence[Export] = ()
     points: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Numbers of all groups, for the page's script."""
@@ -253,7 +253,7 @@ class ReportedRun:
         return f"{self.name}: {own}" if self.name else own
 
     def facets(self, group: Group) -> Facets:
-        """What the group can be filtered by."""
+        """The filters of the group."""
         case = group.cells[0].case
         heads = str(case.heads_q) if case.heads_q == case.heads_kv else f"{case.heads_q}:{case.heads_kv}"
         return {

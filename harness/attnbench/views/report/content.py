@@ -1,4 +1,4 @@
-"""What a report says, section by section; page and Markdown read the same."""
+"""The content of a report, section by section; page and Markdown read the same."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class ScalingCurve:
     implementation: str
     quantity: Quantity
     declared: str | None
-    """What the implementation declares of its memory."""
+    """The implementation's declaration of its memory."""
     law: Scaling | Refusal
 
     @property

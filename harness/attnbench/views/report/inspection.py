@@ -81,7 +81,7 @@ def inspection_report(
 
 
 def inspection_view(page: Path) -> View:
-    """What an inspection says, for a terminal or a notebook: how much is visible, and the table of errors."""
+    """An inspection for a terminal or a notebook: how much is visible, and the table of errors."""
     facts = json.loads((page.parent / "inspection.json").read_text(encoding="utf-8"))
     table = _error_table(facts)
     blocks: list[DocumentBlock] = [

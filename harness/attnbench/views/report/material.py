@@ -1,4 +1,4 @@
-"""What the sections of a report are made from."""
+"""The material that sections of a report are made from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Material:
     sources: Sequence[ReportedRun]
     marks: Mapping[str, Mark]
     baseline: str | None
-    """What speed-ups are over, in those runs that have it; ``None`` leaves it to each scenario."""
+    """The baseline of speed-ups, in those runs that have it; ``None`` leaves it to each scenario."""
 
     @property
     def cells(self) -> list[CellResult]:

@@ -1,4 +1,4 @@
-"""What the page's script draws and looks up: times, their ratios, and memory of all cells, in few characters."""
+"""The data of the page's script: times, their ratios, and memory of all cells, in few characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What measuring asks of a device. The real one is ``torch_device.py``; tests have one whose numbers are exact."""
+"""A device as measuring sees it. The real one is ``torch_device.py``; tests have one whose numbers are exact."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MemoryState:
     allocated: int
     """In tensors."""
     reserved: int
-    """What torch's allocator has taken from the device."""
+    """The bytes that torch's allocator has taken from the device."""
     used: int
     """Of the whole device, whoever took it."""
     peak_allocated: int
@@ -83,7 +83,7 @@ class Accelerator(Protocol):
         """Clock and throttling now."""
 
     def highest_sm_clock_mhz(self) -> int | None:
-        """What the card can do at most."""
+        """The peaks of the card."""
 
     def l2_bytes(self) -> int:
         """Size of the last-level cache."""

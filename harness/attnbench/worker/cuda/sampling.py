@@ -52,7 +52,7 @@ class ColdSamples:
     queued_ahead: bool
     """Whether every call was queued before the device came to it; if not, times contain launching."""
     result: object
-    """What the last call returned."""
+    """The result of the last call."""
 
     def fields(self) -> dict[str, Any]:
         """As a record has them."""
@@ -192,7 +192,7 @@ def _prepare_instruments(call: Call, device: Accelerator) -> float:
 
 
 def tag(condition: Condition, highest_mhz: int | None) -> str | None:
-    """What disturbed a sample, or ``None``.
+    """The disturbance of a sample, or ``None``.
 
     Heat and the board's emergency brakes always do; a low clock does, unless the power limit explains it.
     """

@@ -1,4 +1,4 @@
-"""What all charts share: a Vega-Lite specification, drawn as SVG without a browser.
+"""The parts that all charts share: a Vega-Lite specification, drawn as SVG without a browser.
 
 Specifications are written down as they are. Altair, which would write them, takes half a second to import and a tenth
 of one for each chart of ten curves, most of it for copies.
@@ -28,7 +28,7 @@ Spec = dict[str, Any]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 WIDTH = 380
 POINTS = "points"
-"""What a drawing's data are called in its specification; all layers share them."""
+"""The name of a drawing's data in its specification; all layers share them."""
 WIDER = 1.2
 """Pixels by which a letter may be wider in the page's font than in the one that Vega measures with."""
 
@@ -99,7 +99,7 @@ TOOLTIP: list[Spec] = [
     {"field": "at", "type": "nominal"},
     {"field": "text", "type": "nominal", "title": "value"},
 ]
-"""What is said of a mark that the pointer is on."""
+"""The tooltip of a mark."""
 
 
 def log_scale(low: float, high: float) -> Spec:

@@ -29,7 +29,7 @@ MOST_CELLS = 120
 
 
 def section(material: Material) -> Section:
-    """What disturbed the cells, the worst of each implementation, and all metrics by stage."""
+    """The disturbances of the cells, the worst of each implementation, and all metrics by stage."""
     timed = [cell for cell in material.cells if cell.timing is not None]
     blocks: list[Block] = []
     if timed:

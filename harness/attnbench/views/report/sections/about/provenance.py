@@ -62,7 +62,7 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
 
 
 def _differences(sources: Sequence[ReportedRun]) -> list[Block]:
-    """What differs between the environments of several runs: a row for each fact, a column for each run."""
+    """The differences between the environments of several runs: a row for each fact, a column for each run."""
     if len(sources) < 2:
         return []
     facts = {source.name: dict(_flat(_comparable(source.run.header))) for source in sources}

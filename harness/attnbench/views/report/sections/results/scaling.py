@@ -31,7 +31,7 @@ def section(material: Material) -> Section:
 
 
 def scaling_blocks(found: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
-    """What the section says, and its numbers."""
+    """The section, and its numbers."""
     meets = crossover_rows(found)
     exports = [Export(stem="scaling", rows=[one.row() for one in found]), Export(stem="crossovers", rows=meets)]
     laws = [one for one in found if isinstance(one.law, Scaling)]

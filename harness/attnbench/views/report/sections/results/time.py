@@ -51,7 +51,7 @@ def section(material: Material) -> Section:
 
 
 def _before_first(cells: Sequence[CellResult]) -> Table:
-    """What an implementation costs before it runs at its speed: the largest over all of its cells."""
+    """The cost of an implementation before it runs at its speed: the largest over all of its cells."""
     found: dict[str, list[CellResult]] = {}
     for cell in cells:
         if cell.metrics.first_call_ns is not None or cell.metrics.prepare_ns is not None:
