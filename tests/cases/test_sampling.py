@@ -10,8 +10,8 @@ import pytest
 from attnbench import make_case
 from attnbench.cases.operands import operand_head
 from attnbench.cases.sampling import SPARSE_ROWS, key_edges, query_edges, spread, upstream_rows
-from attnbench.oracle.arithmetic import EXACT
-from attnbench.oracle.reference import reference
+from attnbench.oracle.answer.arithmetic import EXACT
+from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.selection import MAX_KEYS, select
 
 LONG = {"heads_q": 1, "seqlen_q": 2**15, "seqlen_kv": 2**15, "head_dim": 8, "mode": "backward", "mask": "causal"}
@@ -61,7 +61,7 @@ def test_gradients_of_keys_of_a_long_case_follow_exactly_from_the_sampled_querie
     sparse = operand_head(case, "dout", 0, 0, 0).copy()
     sparse[[row for row in range(160) if row not in rows]] = 0
     monkeypatch.setattr(
-        "attnbench.oracle.reference.operand_head",
+        "attnbench.oracle.answer.reference.operand_head",
         lambda c, name, b, h, r: sparse if name == "dout" else operand_head(c, name, b, h, r),
     )
     everything, sampled = (reference(case, selection, 0, EXACT) for selection in (select(case), few))

@@ -11,7 +11,7 @@ import torch
 from attnbench import Case, make_case
 from attnbench.cases.operands import operand
 from attnbench.cases.sign_flips import value_signs
-from attnbench.oracle import multihead, reference
+from attnbench.oracle.answer import multihead, reference
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
 from attnbench.registry.implementation import attention

@@ -12,8 +12,8 @@ from attnbench import Case, make_case
 from attnbench.cases.bias import score_bias
 from attnbench.cases.masks import row_bounds
 from attnbench.cases.operands import operand
-from attnbench.oracle.arithmetic import EXACT, Arithmetic
-from attnbench.oracle.reference import reference
+from attnbench.oracle.answer.arithmetic import EXACT, Arithmetic
+from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.selection import select
 
 
@@ -83,7 +83,7 @@ def test_the_exact_gradients_are_those_of_finite_differences(fields: dict[str, o
         moved[name][index] += step
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "attnbench.oracle.reference.operand_head",
+                "attnbench.oracle.answer.reference.operand_head",
                 lambda c, n, b, h, r: (moved | {"dout": dout.numpy()})[n][b, h],
             )
             out = reference(case, selection, 0, EXACT)["out"]
@@ -111,7 +111,7 @@ def test_the_float32_reference_is_as_wrong_as_float32_is() -> None:
 def test_blocks_of_rows_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     case = make_case(heads_q=2, seqlen_q=33, mode="backward", mask="causal")
     whole = reference(case, select(case), 0, EXACT)
-    monkeypatch.setattr("attnbench.oracle.heads.BLOCK_PAIRS", 5 * 33)
+    monkeypatch.setattr("attnbench.oracle.answer.heads.BLOCK_PAIRS", 5 * 33)
     blocks = reference(case, select(case), 0, EXACT)
     for name, tensor in whole.items():
         torch.testing.assert_close(blocks[name], tensor, rtol=1e-13, atol=1e-14)

@@ -10,10 +10,10 @@ import torch
 
 from attnbench import Case, make_case
 from attnbench.mutants.collection import mutants
-from attnbench.oracle.arithmetic import EXACT
+from attnbench.oracle.answer.arithmetic import EXACT
+from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.diagnosis import guess
 from attnbench.oracle.judge import find_truth, judge
-from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests, select
 from attnbench.stages.agreement import Show
 from attnbench.stages.call import FirstCalls

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attnbench import Case, make_case
-from attnbench.oracle.arithmetic import EXACT, Answer, Plane, attend
+from attnbench.oracle.answer.arithmetic import EXACT, Answer, Plane, attend
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
 

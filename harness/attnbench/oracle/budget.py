@@ -89,7 +89,7 @@ def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> 
         case: the problem.
         name: of the tensor.
         answer: its values.
-        deviations: standard deviations of rows' errors, see :func:`attnbench.oracle.arithmetic.term_sizes`.
+        deviations: standard deviations of rows' errors, see :func:`attnbench.oracle.answer.arithmetic.term_sizes`.
     """
     if name == "lse" or case.output_dtype in ("float32", "float64"):
         return likely_size(answer, deviations, per_value=name == "lse")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.masks.table import instead_of, kinds_of
 from attnbench.cases.sampling import group_pairs
-from attnbench.oracle.arithmetic import EXACT
+from attnbench.oracle.answer.arithmetic import EXACT
+from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.budget import budget, measure
 from attnbench.oracle.patterns import TILES, pattern
-from attnbench.oracle.reference import reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

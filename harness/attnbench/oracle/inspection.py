@@ -10,8 +10,8 @@ import numpy as np
 from attnbench.cases.masks import row_runs
 from attnbench.cases.masks.visible import within
 from attnbench.cases.operands import operand_head
-from attnbench.oracle.arithmetic import EXACT
-from attnbench.oracle.heads import one_head, rounded
+from attnbench.oracle.answer.arithmetic import EXACT
+from attnbench.oracle.answer.heads import one_head, rounded
 from attnbench.oracle.selection import Selection, select
 from attnbench.stages.agreement import Inside
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.sign_flips import value_signs
-from attnbench.oracle.arithmetic import EXACT, Arithmetic
+from attnbench.oracle.answer.arithmetic import EXACT, Arithmetic
+from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.budget import Error, budget, measure, size_of_terms
-from attnbench.oracle.reference import reference
 from attnbench.oracle.selection import requests
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
 
     Raises:
-        CaseError: when a row has no right answer, see :mod:`attnbench.oracle.undetermined`.
+        CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
     """
     answers = reference(case, selection, repetition, EXACT)
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand
-from attnbench.oracle.heads import one_head, root_of_squares, rounded, sum_of
+from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, sum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.cases.case import Case
-    from attnbench.oracle.arithmetic import Answer, Arithmetic
+    from attnbench.oracle.answer.arithmetic import Answer, Arithmetic
     from attnbench.oracle.selection import Selection
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand_head
-from attnbench.oracle.heads import one_head, root_of_squares, rounded, sum_of
-from attnbench.oracle.multihead import multi_head_reference
+from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, sum_of
+from attnbench.oracle.answer.multihead import multi_head_reference
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.cases.case import Case
-    from attnbench.oracle.arithmetic import Answer, Arithmetic
+    from attnbench.oracle.answer.arithmetic import Answer, Arithmetic
     from attnbench.oracle.selection import Selection
 
 
@@ -32,7 +32,7 @@ def reference(
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
         ``dk``, ``dv``: (groups, keys, columns); for each of these, exact ones also ``NAME_terms`` without columns, see
-        :func:`attnbench.oracle.arithmetic.term_sizes`. The first axis follows the selection's order.
+        :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The first axis follows the selection's order.
         Behind projections the first axis is the batch element.
     """
     if case.operator == "multi_head_attention":

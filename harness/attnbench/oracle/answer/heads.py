@@ -9,8 +9,8 @@ import numpy as np
 from attnbench.cases.bias import score_bias
 from attnbench.cases.masks import row_runs
 from attnbench.cases.operands import operand
-from attnbench.oracle.arithmetic import Answer, Arithmetic, Plane, Terms
-from attnbench.oracle.undetermined import attend_where_determined
+from attnbench.oracle.answer.arithmetic import Answer, Arithmetic, Plane, Terms
+from attnbench.oracle.answer.undetermined import attend_where_determined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
