@@ -22,10 +22,14 @@ MANY = (*FEW, "-a", "seqlen=16,17,18,19,20,21,22,23", "--replicates", "2")
 
 @pytest.fixture
 def in_the_foreground() -> Iterator[None]:
-    """Commands get Ctrl-C, as on a terminal: what a shell starts in the background ignores it, and so would they."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Commands get Ctrl-C and SIGHUP, as on a terminal: in the background, or under nohup, they would ignore them."""
+    before = [
+        (signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)),
+        (signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL)),
+    ]
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 def started(attnbench: Command, *arguments: str, command: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -120,6 +124,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.usefixtures("in_the_foreground")
 def test_a_run_whose_terminal_is_closed_ends_in_order(attnbench: Command) -> None:
     (attnbench.folder / "temporary").mkdir()
     arguments = ["run", *MANY, "--out", "run.jsonl"]
