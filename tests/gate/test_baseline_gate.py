@@ -56,7 +56,7 @@ def judged(tmp_path: Path, run: Make, monkeypatch: pytest.MonkeyPatch) -> Callab
         def instead(side: Any, request: Any, path: Path, **_: Any) -> RunFile:
             return run(path.name, processes=request.replicates, seed=len(path.name), **head)
 
-        for module in ("stored", "believe"):
+        for module in ("baseline_gate", "judge.verify_speedups"):
             monkeypatch.setattr(f"attnbench.gate.{module}.run_once", instead)
         made = plan(stored_rules(Rules()), {})
         return result_of(

@@ -10,6 +10,7 @@ from attnbench.runner.driver import drive, without_pauses
 from attnbench.stages.agreement import JudgeOutputs, OutputVerdict, Select, Selected, Show, Shown
 from attnbench.stages.backend import TellBackend, Told
 from attnbench.stages.call import Called, CalledAfresh, FirstCalls, FreshCall
+from attnbench.stages.energy import Energy, MeasureEnergy
 from attnbench.stages.extra_times import ExtraTimes, MeasureExtraTimes
 from attnbench.stages.identities import CheckIdentities, Findings, IdentityVerdict, JudgeIdentities
 from attnbench.stages.memory import Measured, MeasureMemory
@@ -39,6 +40,7 @@ ANSWERS: dict[type[RequestMessage[Any]], AnswerMessage] = {
     EndBlocks: TIMED,
     MeasureExtraTimes: ExtraTimes(time_wall_ns=9.0, graph_refused="because", measuring_ns=1),
     MeasureMemory: Measured(memory_peak_bytes=8, measuring_ns=1),
+    MeasureEnergy: Energy(energy_joules=0.5, measuring_ns=1),
     TellBackend: Told(backend="kernels: flash", kernels_ns=3.0),
     Close: Done(),
 }

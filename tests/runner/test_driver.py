@@ -215,3 +215,11 @@ def test_every_request_of_a_stage_is_in_the_script() -> None:
     assert {request for stage in STAGES for request in stage.requests} <= ANSWERS.keys()
     assert EndBlocks in ANSWERS
     assert FreshCall in ANSWERS
+
+
+def test_energy_is_measured_where_it_is_asked_for() -> None:
+    worker = Scripted()
+    values = values_of(worker, measures=frozenset({"energy"}))
+    assert values["energy_joules"] == 0.5
+    assert worker.names[-3:] == ["MeasureEnergy", "TellBackend", "Close"]
+    assert "energy_joules" not in values_of(Scripted())
