@@ -147,7 +147,7 @@ def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run
 def test_what_is_wrong_or_incomplete_or_of_one_process_is_no_baseline(run: Make, tmp_path: Path) -> None:
     case, name = CELLS[0]
     for status in ("wrong", "crashed"):
-        lines = [timed(case, "b/plain", 1e6), *[failed(case, name, status, "off")] * 3]
+        lines = [timed(case, "b/plain", 1e6), *(failed(case, name, status, "off", replicate=i) for i in range(3))]
         with pytest.raises(BaselineError, match=f"a/plain is {status} in it"):
             save(read_run(write(tmp_path / f"{status}.jsonl", lines, replicates=3)), "x", tmp_path)
     with pytest.raises(BaselineError, match="incomplete"):
