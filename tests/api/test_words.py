@@ -98,6 +98,6 @@ def test_a_script_that_measures_when_it_is_imported_does_not_start_itself_again(
         "attnbench.check(plugin=f, axis='seqlen=16', out='inner.jsonl')\n"
     )
     finished = attnbench("check", "-p", "script.py:mine/f", "-i", "mine/f", "-a", "seqlen=16", "--out", "outer.jsonl")
-    assert finished.code == 5, finished.err
-    assert "put the calls below if __name__ == '__main__':" in attnbench("show", "outer.jsonl", "-f", "csv").out
-    assert not (attnbench.folder / "inner.jsonl").exists()
+    assert finished.code == 2
+    assert "put the calls below if __name__ == '__main__':" in finished.err
+    assert not list(attnbench.folder.glob("*.jsonl"))
