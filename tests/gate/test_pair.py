@@ -16,6 +16,8 @@ from attnbench.gate.measure.side import Side
 from attnbench.runner.request import Request
 from attnbench.sweep.model import Scenario
 
+pytestmark = pytest.mark.slow
+
 KERNEL = """
 import os
 from pathlib import Path
