@@ -26,7 +26,7 @@ test: $(STAMP) lint  ## everything that CI runs; JOBS=1: one test at a time
 
 UNITS := $(addprefix tests/,cases gate machine oracle power runner scaling store sweep views worker)
 
-test-fast: $(STAMP)  ## under a minute, for the inner loop: nothing that compiles kernels, or starts a command or a browser
+test-fast: $(STAMP)  ## for the inner loop, 75 s on two cores: nothing that compiles kernels, or starts a command or a browser
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow" $(UNITS)
 
 lint: $(STAMP)
