@@ -1,4 +1,4 @@
-"""What all tests share: the command, and the records of a run that it made."""
+"""Fixtures of all tests: the command, and the records of a run that it made."""
 
 from __future__ import annotations
 

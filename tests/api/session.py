@@ -1,4 +1,4 @@
-"""What somebody types into a notebook, as one script; ``test_session.py`` reads what it found."""
+"""A notebook's cells as one script; ``test_session.py`` reads its findings."""
 
 import json
 import sys

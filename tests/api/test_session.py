@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> dict[str, Any]:
-    """What it found."""
+    """Its findings."""
     result: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return result
 

@@ -1,4 +1,4 @@
-"""What the harness itself costs, timed by pytest-benchmark: ``pytest tests/benchmarks --benchmark-enable``.
+"""The harness's own cost, timed by pytest-benchmark: ``pytest tests/benchmarks --benchmark-enable``.
 
 In the test suite each of them runs once, untimed.
 """

@@ -1,4 +1,4 @@
-"""What of a long sequence is looked at: its edges, and one token from each stretch."""
+"""The tokens of a long sequence that are judged: its edges, and one from each stretch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``check`` tells of a kernel that disagrees in many cases: the first ones, what they share, the simplest."""
+"""``check`` on a kernel that disagrees in many cases: the first ones, their common properties, the simplest."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ so (without soft cap and sink) each row of dS sums to 0, and so do the rows of d
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -47,11 +48,11 @@ class _Sums(Identity):
         found = [self.side(case, inputs, results, *group) for group in _groups(case)]
         return [max(found, key=lambda finding: finding.error / (sum(finding.independent.values()) or 1.0))]
 
+    @abstractmethod
     def side(
         self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
     ) -> Finding:
         """Both sides for one key head."""
-        raise NotImplementedError
 
 
 class ValuesFollowTheOutput(_Sums):
