@@ -1,6 +1,6 @@
 """cuDNN's fused attention through NVIDIA's own frontend: a graph that is planned once and executed many times.
 
-Written from github.com/NVIDIA/cudnn-frontend (docs/operations/Attention.md), never run. Forward only.
+Its interface: github.com/NVIDIA/cudnn-frontend, docs/operations/Attention.md. Forward only.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     unequal_head_dims=True,
     memory="O(n)",
     requires=("nvidia-cudnn-frontend>=1.32",),
-    untested=True,
 )
 def frontend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
-    """CuDNN's fused attention through its frontend, from its documentation."""
+    """CuDNN's fused attention through its frontend."""
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
     plan.execute(q, k, v, out)
     return out
@@ -100,4 +99,6 @@ def refusal(case: Case, device: str) -> str | None:
     del device
     if case.head_dim % 8 or case.head_dim_v % 8 or max(case.head_dim, case.head_dim_v) > 256:
         return f"head dims {case.head_dim} and {case.head_dim_v} are not both multiples of 8 up to 256"
+    if case.mask == "causal" and case.alignment == "bottom_right" and case.seqlen_q > case.seqlen_kv:
+        return "cuDNN's causal mask is aligned bottom right only up to as many queries as keys"
     return None

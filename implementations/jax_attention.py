@@ -29,11 +29,10 @@ SUPPORTED: dict[str, Any] = {
     dtypes=("float16", "bfloat16"),
     memory="O(n)",
     requires=("jax>=0.11",),
-    untested=True,
     **SUPPORTED,
 )
 def cudnn(q: Any, k: Any, v: Any, case: Case) -> Any:
-    """JAX's dot_product_attention as cuDNN's fused kernel, from its documentation."""
+    """JAX's dot_product_attention as cuDNN's fused kernel."""
     return call("cudnn", q, k, v, case)
 
 

@@ -50,13 +50,13 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     return call_with("FLASH_ATTENTION", q, k, v, case, plan)
 
 
-@attention("torch/sdpa-efficient", device="cuda", unequal_head_dims=True, memory="O(n)", untested=True, **SUPPORTED)
+@attention("torch/sdpa-efficient", device="cuda", unequal_head_dims=True, memory="O(n)", **SUPPORTED)
 def efficient(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """PyTorch's scaled_dot_product_attention as memory-efficient attention, on CUTLASS."""
     return call_with("EFFICIENT_ATTENTION", q, k, v, case, plan)
 
 
-@attention("torch/sdpa-cudnn", device="cuda", memory="O(n)", untested=True, **SUPPORTED)
+@attention("torch/sdpa-cudnn", device="cuda", memory="O(n)", **SUPPORTED)
 def cudnn(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """PyTorch's scaled_dot_product_attention as cuDNN's fused kernel."""
     return call_with("CUDNN_ATTENTION", q, k, v, case, plan)

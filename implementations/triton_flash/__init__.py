@@ -4,9 +4,9 @@
 - ``forward.py``, ``backward.py``, ``decode.py``: the kernels
 - ``tuning.py``: tile sizes; ``plan.py``: what is settled before the first call; ``launch.py``: the calls
 
-The backward pass is deterministic, always. float32 is multiplied as float32, not as TF32. On a CPU the same kernels are
-run by Triton's interpreter, which carries out each of their operations in NumPy: enough to check what they compute, far
-too slow to time. None of it has run on a GPU yet.
+The backward pass is deterministic, always. float32 is multiplied in three TF32 products, which are nearly exact. On a
+CPU the same kernels are run by Triton's interpreter, which carries out each of their operations in NumPy: enough to
+check what they compute, far too slow to time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _FLOAT8_CAPABILITY = (8, 9)
     requires=("triton>=3.6",),
 )
 def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Any) -> tuple[Tensor, Tensor]:
-    """Blocks of keys streamed past blocks of queries with an online softmax, in Triton (never run on a GPU yet)."""
+    """Blocks of keys streamed past blocks of queries with an online softmax, in Triton."""
     launch = import_module(f"{__name__}.launch")
     result: tuple[Tensor, Tensor] = (launch.decode if plan.decodes else launch.forward)(plan, q, k, v)
     return result

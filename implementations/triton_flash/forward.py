@@ -26,13 +26,29 @@ from .tiles import (
 
 
 @triton.jit
+def load_values(
+    v_src, v_strides, batch, head, start, size,
+    BLOCK_N: tl.constexpr, BLOCK_DV: tl.constexpr, WHOLE: tl.constexpr, EVEN_DIM: tl.constexpr,
+    TMA: tl.constexpr, TRANSPOSED: tl.constexpr,
+):  # fmt: skip
+    """A tile of V, (BLOCK_N, BLOCK_DV), whichever way its memory lies."""
+    if TMA and TRANSPOSED:
+        return tl.trans(v_src.load([batch, head, 0, start]).reshape(BLOCK_DV, BLOCK_N))
+    else:  # noqa: RET505 - the compiler must not see the other branch
+        return load_tile(
+            v_src, v_strides, batch, head, start, size.seqlen_kv, size.head_dim_v,
+            BLOCK_N, BLOCK_DV, WHOLE, EVEN_DIM, TMA,
+        )  # fmt: skip
+
+
+@triton.jit
 def forward(
     q_src, k_src, v_src, out_ptr, lse_ptr, low_ptr, high_ptr, sink_ptr,
     q_strides, k_strides, v_strides, size, scoring,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     RULE: tl.constexpr, MOD: tl.constexpr, SINK: tl.constexpr, EVEN_KEYS: tl.constexpr,
     EVEN_DIM: tl.constexpr, EVEN_DIM_V: tl.constexpr, SHIFT: tl.constexpr,
-    TMA: tl.constexpr, PRECISION: tl.constexpr, DROP: tl.constexpr,
+    TMA: tl.constexpr, V_TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr, DROP: tl.constexpr,
 ):  # fmt: skip
     """One block of ``BLOCK_M`` queries of one head; grid (blocks of queries, batch * heads_q).
 
@@ -46,6 +62,8 @@ def forward(
         EVEN_KEYS: ``seqlen_kv`` is a multiple of ``BLOCK_N``.
         SHIFT: weights are multiplied by ``2 ** SHIFT`` before they are rounded to V's dtype. A float8 has few numbers
             near 0, and room above 1; the factor cancels, as the sum of weights has it too.
+        V_TRANSPOSED: with ``TMA``, ``v_src`` is (batch, heads, dim, seqlen): the tensor cores read float8 factors along
+            the axis of the sum only.
     """
     # Where the mask is a triangle, the last rows see most: they begin first, so that no long tile is left for the end.
     start_m = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M
@@ -100,9 +118,9 @@ def forward(
                 # One instruction, and one rounding, of a number that is small where weights are not. The reference was
                 # rounded, too: that is the same factor in all weights of a row, of which the end takes account.
                 weights = tl.exp2(tl.fma(scores, factor, -subtracted[:, None]))
-                v = load_tile(
-                    v_src, v_strides, batch, head_kv, start_n, size.seqlen_kv, size.head_dim_v,
-                    BLOCK_N, BLOCK_DV, stretch == 1, EVEN_DIM_V, TMA,
+                v = load_values(
+                    v_src, v_strides, batch, head_kv, start_n, size,
+                    BLOCK_N, BLOCK_DV, stretch == 1, EVEN_DIM_V, TMA, V_TRANSPOSED,
                 )  # fmt: skip
                 # When the maximum of a row grows, what was summed so far shrinks with it.
                 decay = tl.exp2(before - subtracted)

@@ -18,6 +18,13 @@ def compiled(config: Config, **more: Any) -> dict[str, Any]:
     return {**tiles, "num_warps": config.num_warps, "num_stages": config.num_stages, **more}
 
 
+def keys_last(v: Tensor) -> Tensor:
+    """A copy of V as (batch, heads_kv, head_dim_v, seqlen_kv), whose rows begin at multiples of 16 bytes."""
+    batch, heads, seqlen, dim = v.shape
+    rows = v.new_empty((batch, heads, dim, -(-seqlen // 16) * 16))[..., :seqlen]
+    return rows.copy_(v.transpose(2, 3))
+
+
 def forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Output (batch, heads_q, seqlen_q, head_dim_v) and LSE (batch, heads_q, seqlen_q), float32."""
     case = plan.case
@@ -26,17 +33,24 @@ def forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
     kernel = load("forward", interpreted=plan.interpreted).forward
     low, high, _, _ = plan.bounds
     sinks = plan.scoring.table if plan.sinks is None else plan.sinks
+    v_transposed = plan.element_bytes == 1 and not plan.interpreted
+    if v_transposed:
+        v = keys_last(v)
+    v_strides = plan.strides(v.transpose(2, 3) if v_transposed else v)
+
+    def v_source(config: Config) -> Any:
+        return plan.source(v, *((plan.block_dv, config.block_n) if v_transposed else (config.block_n, plan.block_dv)))
 
     def run(config: Config) -> Tensor:
         kernel[(blocks(case.seqlen_q, config.block_m), case.batch * case.heads_q)](
             plan.source(q, config.block_m, plan.block_d),
             plan.source(k, config.block_n, plan.block_d),
-            plan.source(v, config.block_n, plan.block_dv),
+            v_source(config),
             out, lse, low, high, sinks,
-            plan.strides(q), plan.strides(k), plan.strides(v), plan.size, plan.scoring,
+            plan.strides(q), plan.strides(k), v_strides, plan.size, plan.scoring,
             SINK=plan.sinks is not None,
             EVEN_KEYS=case.seqlen_kv % config.block_n == 0,
-            SHIFT=plan.shift, TMA=plan.tma,
+            SHIFT=plan.shift, TMA=plan.tma, V_TRANSPOSED=v_transposed,
             **compiled(config), **plan.common(), **plan.even(),
         )  # fmt: skip
         return out

@@ -34,30 +34,29 @@ class Config:
         return f"{self.block_m}x{self.block_n} warps={self.num_warps} stages={self.num_stages}"
 
 
-# By kernel and the larger head dim, rounded up to 64, 128 or 256; for 16-bit inputs. The first of each is the seed:
-# what runs where nothing is tried. The tiles are those of FlashAttention-3 and 4 on Hopper (hopper/tile_size.h;
-# flash_attn/cute/interface.py), rounded to the powers of two that Triton needs, and smaller ones for small problems.
-# Seeds compile for compute capability 9.0, and those of forward and dq spill no registers there. No time stands behind
-# any of them yet: none has run on a GPU.
+# By kernel and how wide a row is: the larger head dim in 16-bit numbers, rounded up to 64, 128 or 256. The first of
+# each is the seed: what runs where nothing is tried. Measured on an H200 with Triton 3.6 (docs/gpu.md, "Tuning"): two
+# small programs on a multiprocessor, one multiplying while the other raises powers, match or beat one with large tiles.
 TABLE: dict[tuple[Kernel, int], tuple[Config, ...]] = {
-    ("forward", 64): (Config(128, 128, 8, 3), Config(128, 64, 4, 4), Config(128, 128, 8, 2), Config(64, 64, 4, 3)),
-    ("forward", 128): (Config(128, 128, 8, 2), Config(128, 64, 8, 3), Config(64, 128, 4, 2), Config(64, 64, 4, 3)),
-    ("forward", 256): (Config(128, 32, 8, 2), Config(64, 64, 4, 2), Config(64, 32, 4, 3)),
-    ("dk_dv", 64): (Config(64, 128, 8, 2), Config(128, 128, 8, 2), Config(64, 64, 4, 3), Config(32, 128, 4, 3)),
-    ("dk_dv", 128): (Config(32, 128, 8, 3), Config(64, 128, 8, 2), Config(64, 64, 4, 2)),
+    ("forward", 64): (Config(64, 128, 4, 3), Config(128, 64, 4, 4)),
+    ("forward", 128): (Config(64, 64, 4, 3), Config(128, 128, 8, 3)),
+    ("forward", 256): (Config(128, 64, 8, 2), Config(64, 32, 4, 2)),
+    ("dk_dv", 64): (Config(64, 64, 4, 3), Config(128, 64, 4, 2)),
+    ("dk_dv", 128): (Config(64, 64, 4, 2), Config(64, 128, 8, 3)),
     ("dk_dv", 256): (Config(32, 64, 8, 1), Config(32, 32, 4, 2), Config(64, 64, 8, 1)),
-    ("dq", 64): (Config(128, 64, 8, 3), Config(128, 128, 8, 2), Config(64, 64, 4, 3)),
-    ("dq", 128): (Config(128, 64, 8, 2), Config(128, 32, 8, 3), Config(64, 64, 4, 2)),
+    ("dq", 64): (Config(128, 64, 8, 3), Config(64, 64, 4, 3)),
+    ("dq", 128): (Config(128, 64, 8, 3), Config(64, 64, 4, 2)),
     ("dq", 256): (Config(64, 32, 8, 2), Config(64, 64, 8, 1), Config(32, 32, 4, 2)),
     ("partial", 64): (Config(16, 128, 4, 3), Config(16, 64, 4, 4), Config(64, 64, 4, 3)),
-    ("partial", 128): (Config(16, 64, 4, 3), Config(16, 128, 4, 3), Config(64, 64, 4, 2)),
+    ("partial", 128): (Config(16, 64, 4, 3), Config(16, 64, 4, 4), Config(64, 64, 4, 2)),
     ("partial", 256): (Config(16, 32, 4, 3), Config(16, 64, 4, 2), Config(64, 32, 4, 2)),
 }
 
 
-def width_of(head_dim: int, head_dim_v: int) -> int:
+def width_of(head_dim: int, head_dim_v: int, element_bytes: int) -> int:
     """The column of the table."""
-    return next(width for width in (64, 128, 256) if max(head_dim, head_dim_v) <= width)
+    width = max(head_dim, head_dim_v) * element_bytes // 2
+    return next((column for column in (64, 128, 256) if width <= column), 256)
 
 
 def candidates(
@@ -77,11 +76,13 @@ def candidates(
         score_bytes: what is loaded for each score, such as a bias.
     """
     found: dict[Config, None] = {}
-    for config in TABLE[kernel, width_of(head_dim, head_dim_v)]:
+    for config in TABLE[kernel, width_of(head_dim, head_dim_v, element_bytes)]:
         one = config
         if element_bytes > 2:
-            one = dataclasses.replace(config, block_m=min(config.block_m, 64), num_stages=min(config.num_stages, 2))
-        while shared_bytes(one, kernel, (head_dim + head_dim_v) * element_bytes, score_bytes) > SHARED_BYTES:
+            small, few = min(config.block_m, 64), min(config.num_stages, 2)
+            one = dataclasses.replace(config, block_m=small, num_warps=4, num_stages=few)
+        rows_bytes = (head_dim * element_bytes, head_dim_v * element_bytes)
+        while shared_bytes(one, kernel, *rows_bytes, score_bytes) > SHARED_BYTES:
             smaller = {"block_n": one.block_n // 2} if one.block_n > 32 else {"block_m": one.block_m // 2}
             one = dataclasses.replace(one, **smaller)
         found[one] = None
@@ -91,17 +92,20 @@ def candidates(
     return list(found)
 
 
-def shared_bytes(config: Config, kernel: Kernel, row_bytes: int, score_bytes: int) -> int:
+def shared_bytes(config: Config, kernel: Kernel, key_bytes: int, value_bytes: int, score_bytes: int) -> int:
     """Shared memory of the tiles, about: some stay, others stream, as many at once as there are stages.
 
     Args:
         config: the tiles.
-        kernel: ``dk_dv`` has keys that stay and queries that stream; the others the reverse.
-        row_bytes: of a row of Q and one of V's width, or of K and V.
+        kernel: in ``dk_dv`` K and V stay while Q and dout stream; in ``dq`` the reverse; in the others Q alone stays.
+        key_bytes: of a row of Q or K.
+        value_bytes: of a row of V or dout.
         score_bytes: what streams in for each score.
     """
+    both = key_bytes + value_bytes
     stay, stream = (config.block_n, config.block_m) if kernel == "dk_dv" else (config.block_m, config.block_n)
-    return (stay + config.num_stages * stream) * row_bytes + config.num_stages * stay * stream * score_bytes
+    stays = stay * (both if kernel in ("dk_dv", "dq") else key_bytes)
+    return stays + config.num_stages * stream * (both + stay * score_bytes)
 
 
 def first_that_runs(configs: Sequence[Config], run: Callable[[Config], Tensor]) -> Config:

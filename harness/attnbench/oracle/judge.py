@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cases.case import CaseError
 from attnbench.cases.sign_flips import value_signs
 from attnbench.oracle.answer.arithmetic import EXACT, Arithmetic
-from attnbench.oracle.answer.reference import reference
+from attnbench.oracle.answer.reference import references
 from attnbench.oracle.budget import Error, budget, measure, size_of_terms
 from attnbench.oracle.selection import requests
 
@@ -63,7 +63,9 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
     Raises:
         CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
     """
-    answers = reference(case, selection, repetition, EXACT)
+    # What was stored as it was added up has no low-precision reference: rounding is all that is left.
+    ways = [] if case.dtype == "float64" else [Arithmetic(case.dtype, through_lse) for through_lse in (False, True)]
+    answers, *low = references(case, selection, repetition, [EXACT, *ways])
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
     if lost:
         raise CaseError(
@@ -74,11 +76,10 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
         for name in ("out", "lse", "dq", "dk", "dv")
         if name in answers
     }
-    if case.dtype == "float64":  # stored as it was added up: rounding is all that is left
-        return Truth(answers, {name: Error(0.0, 0.0, ()) for name in answers}, terms)
     low_precision: dict[str, Error] = {}
-    for through_lse in (False, True):
-        computed = reference(case, selection, repetition, Arithmetic(case.dtype, through_lse))
+    if not low:
+        return Truth(answers, {name: Error(0.0, 0.0, ()) for name in answers}, terms)
+    for computed in low:
         for name, answer in answers.items():
             error = measure(computed[name], answer, per_value=name == "lse")
             low_precision[name] = error.or_worse(low_precision.get(name))

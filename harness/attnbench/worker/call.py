@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,11 @@ def _wrapped(implementation: Implementation, case: Case) -> bool:
 def bind(implementation: Implementation, case: Case, operands: Operands) -> Call:
     """Prepare the implementation for the case and make it callable; raises what its ``prepare`` hook raises."""
     core = implementation
+    seen = _projected(core.declaration, case, operands) if _wrapped(core, case) else operands
     start = perf_counter_ns()
-    plan = core.prepare_hook(case, operands) if core.prepare_hook is not None else None
+    plan = core.prepare_hook(case, seen) if core.prepare_hook is not None else None
     prepare_ns = perf_counter_ns() - start
+    del seen
     function = _forward(core, case, plan)
     if _wrapped(core, case):
         function = _with_projections(function, core.declaration, case, operands)
@@ -203,6 +206,16 @@ def _with_projections(
         return _join(out, case, said.layout) @ w_o
 
     return multi_head
+
+
+def _projected(said: Declaration, case: Case, operands: Operands) -> Operands:
+    """The operands that the core is called with, so that it prepares itself for their shapes and strides."""
+    return dataclasses.replace(
+        operands,
+        q=_split(operands.q @ operands.w_q, case.heads_q, said.layout),
+        k=_split(operands.k @ operands.w_k, case.heads_kv, said.layout),
+        v=_split(operands.v @ operands.w_v, case.heads_kv, said.layout),
+    )
 
 
 def _split(x: Any, heads: int, layout: str) -> Any:

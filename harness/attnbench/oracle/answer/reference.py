@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand_head
@@ -9,6 +10,8 @@ from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, su
 from attnbench.oracle.answer.multihead import multi_head_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from attnbench.cases.case import Case
@@ -35,36 +38,66 @@ def reference(
         :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The first axis follows the selection's order.
         Behind projections the first axis is the batch element.
     """
+    (answer,) = references(case, selection, repetition, [arithmetic], inputs_of=inputs_of)
+    return answer
+
+
+def references(
+    case: Case,
+    selection: Selection,
+    repetition: int,
+    arithmetics: Sequence[Arithmetic],
+    *,
+    inputs_of: Case | None = None,
+) -> list[dict[str, Tensor]]:
+    """As :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time."""
     if case.operator == "multi_head_attention":
-        return multi_head_reference(case, selection, repetition, arithmetic)
+        return [multi_head_reference(case, selection, repetition, arithmetic) for arithmetic in arithmetics]
     import torch
 
     source = inputs_of or case
-    names = ("out", "lse", "dq", "dk", "dv", "out_terms", "lse_terms", "dq_terms", "dk_terms", "dv_terms")
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    found = [_Parts() for _ in arithmetics]
     size = case.heads_q // case.heads_kv
     for batch_index, kv_head in selection.groups:
         k = rounded(case, operand_head(source, "k", batch_index, kv_head, repetition))
         v = rounded(case, operand_head(source, "v", batch_index, kv_head, repetition))
-        group: list[Answer] = []
+        groups: list[list[Answer]] = [[] for _ in arithmetics]
         for head in range(kv_head * size, (kv_head + 1) * size):
             q = rounded(case, operand_head(source, "q", batch_index, head, repetition))
             dout = None
             if case.needs_gradients:
                 dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))
-            group.append(one_head(case, arithmetic, (batch_index, head), selection, q, k, v, dout))
-        parts["out"] += [answer.out for answer in group]
-        parts["lse"] += [answer.lse for answer in group]
-        parts["dq"] += [answer.dq for answer in group if answer.dq is not None]
-        terms = [answer.terms for answer in group if answer.terms is not None]
-        parts["out_terms"] += [of_head.out for of_head in terms]
-        parts["lse_terms"] += [of_head.lse for of_head in terms]
-        parts["dq_terms"] += [of_head.dq for of_head in terms if of_head.dq is not None]
-        if selection.gradients_of_keys:
-            # The heads of a group share their keys, so that the gradients of all of them add up.
-            parts["dk"].append(arithmetic.store(sum_of([a.dk for a in group])))
-            parts["dv"].append(arithmetic.store(sum_of([a.dv for a in group])))
-            if terms:
-                parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
-                parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
-    return {name: torch.stack(tensors) for name, tensors in parts.items() if tensors}
+            for arithmetic, group in zip(arithmetics, groups, strict=True):
+                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, k, v, dout))
+        for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
+            _add_group(parts, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
+    return [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]
+
+
+class _Parts(defaultdict[str, "list[Tensor]"]):
+    """Tensors by name, those of each head or group in the selection's order."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+
+def _add_group(parts: _Parts, group: list[Answer], arithmetic: Arithmetic, *, gradients_of_keys: bool) -> None:
+    """The answers of the query heads that share a head of K and V."""
+    for answer in group:
+        parts["out"].append(answer.out)
+        parts["lse"].append(answer.lse)
+        if answer.dq is not None:
+            parts["dq"].append(answer.dq)
+    terms = [answer.terms for answer in group if answer.terms is not None]
+    for of_head in terms:
+        parts["out_terms"].append(of_head.out)
+        parts["lse_terms"].append(of_head.lse)
+        if of_head.dq is not None:
+            parts["dq_terms"].append(of_head.dq)
+    if gradients_of_keys:
+        # The heads of a group share their keys, so that the gradients of all of them add up.
+        parts["dk"].append(arithmetic.store(sum_of([a.dk for a in group])))
+        parts["dv"].append(arithmetic.store(sum_of([a.dv for a in group])))
+        if terms:
+            parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
+            parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))

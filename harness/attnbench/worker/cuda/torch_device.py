@@ -1,4 +1,4 @@
-"""The device by way of torch and NVML. Written from their documentation: it has not run on a GPU yet."""
+"""The device by way of torch and NVML."""
 
 from __future__ import annotations
 
