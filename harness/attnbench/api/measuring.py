@@ -106,8 +106,10 @@ def _execute(
 ) -> FinishedRun:
     """Run cells into an open run file, show how it goes, and say where the time went."""
     from attnbench.api.progress import Progress
+    from attnbench.runner.covering import coverage_lines
     from attnbench.runner.request import setting_of
     from attnbench.runner.run import execute
+    from attnbench.store.reader import read_run
 
     with Progress(cells, request.sampling_s, log) as progress:
         outcome = execute(cells, setting_of(request, header), writer, progress, shares)
@@ -116,6 +118,9 @@ def _execute(
         log.writes(line)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
     log.writes(f"{counts or 'no cell was run'}\n{outcome.shares.sentence()}")
+    if request.possible:
+        for line in coverage_lines(request, read_run(writer.path).records, verbose=log.verbose):
+            log.writes(line)
     if outcome.broken:
         log.says(f"{outcome.broken}; attnbench run --resume {writer.path}")
     if outcome.unsaved:

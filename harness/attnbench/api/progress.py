@@ -22,8 +22,9 @@ _QUIET = ("ok", "unsupported", "unavailable", "skipped")
 class Log:
     """Sentences for a person: kept, and written to stderr where progress is wanted."""
 
-    def __init__(self, progress: bool | None) -> None:
+    def __init__(self, progress: bool | None, *, verbose: bool = False) -> None:
         self.aloud = sys.stderr.isatty() if progress is None else progress
+        self.verbose = verbose
         self.messages: list[str] = []
 
     def says(self, sentence: str) -> None:

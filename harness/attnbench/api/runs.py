@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
     from attnbench.runner.plan import Cell
+    from attnbench.runner.request import Request
     from attnbench.views.document import Block, Row, View
 
 _ANY_MUTANT = "mutant/any"
 EDGES = "edge-shapes"
+_SEEDS = 1_000_000
+"""Few digits: people copy them."""
 
 
 def run(
@@ -94,22 +99,26 @@ def check(
     device: Texts | None = None,
     threads: int | None = None,
     seed: int | None = None,
+    thorough: bool = False,
+    verbose: bool = False,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: bool | None = None,
 ) -> FinishedRun:
     """Check agreement only: as :func:`run`, without time and memory. The arguments are those of :func:`run`.
 
-    The scenario is ``edge-shapes`` where neither a scenario nor an axis is given.
+    Where neither a scenario nor an axis is given, cases are made for each implementation, so that they have every pair
+    of values that it takes, and some are random. They are others each time, unless there is a seed. ``thorough`` is
+    every triple, in ten minutes instead of one; ``verbose`` tells how many pairs are impossible, too.
 
     Raises:
         UsageError: when what is asked for cannot be done as asked; nothing has been written then.
         RunInterrupted: after Ctrl-C; what was checked is stored.
     """
-    log = Log(progress)
-    asked = CellSelection.of(_edges(scenario, axis), include, exclude, axis, plugin, device, threads, seed)
-    request = asked.request(log, only_agreement=True)
-    command = ["check", *asked.words(), *words(out=out, force=force)]
+    log = Log(progress, verbose=verbose)
+    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    asked, request = _to_check(asked, log, thorough=thorough)
+    command = ["check", *asked.words(), *words(thorough=thorough, verbose=verbose, out=out, force=force)]
     return begin(request, log, command, peaks="none", out=_path(out), force=force)
 
 
@@ -125,20 +134,23 @@ def plan(
     replicates: int | None = None,
     seed: int | None = None,
     only_agreement: bool = False,
+    thorough: bool = False,
     progress: bool | None = None,
 ) -> Answer:
     """List the cells of a run with an estimate, and run nothing: ``--dry-run``. The arguments are those of :func:`run`.
 
-    With ``only_agreement`` they are the cells of :func:`check`.
+    With ``only_agreement`` they are the cells of :func:`check`, ``thorough`` or not.
 
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
     from attnbench.runner.request import plan_request
 
-    name = _edges(scenario, axis) if only_agreement else scenario
-    asked = CellSelection.of(name, include, exclude, axis, plugin, device, threads, seed)
-    request = asked.request(Log(progress), replicates=replicates, only_agreement=only_agreement)
+    asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
+    if only_agreement:
+        asked, request = _to_check(asked, log, thorough=thorough)
+    else:
+        request = asked.request(log, replicates=replicates)
     cells = plan_request(request)
     return Answer(lambda: _plan_view(request.scenario.name, cells, request.sampling_s))
 
@@ -159,7 +171,8 @@ def sensitivity(
     from attnbench.sweep.expand import expand
     from attnbench.views.sensitivity import sensitivity_view
 
-    request = CellSelection.of(_edges(scenario, axis), axis=axis, seed=seed).request(Log(progress), only_agreement=True)
+    name = scenario or (None if axis else EDGES)
+    request = CellSelection.of(name, axis=axis, seed=seed).request(Log(progress), only_agreement=True)
     overrides = dict(request.overrides)
     if request.seed and "seed" not in overrides:
         overrides["seed"] = [str(request.seed)]
@@ -221,8 +234,19 @@ def _plan_row(cell: Cell, sampling_s: float) -> Row:
     }
 
 
-def _edges(scenario: str | os.PathLike[str] | None, axis: Axes | None) -> str | os.PathLike[str] | None:
-    return scenario or (None if axis else EDGES)
+def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSelection, Request]:
+    """The request of a check, and how to ask for the same again: where no case is named, with the seed of its cases."""
+    if asked.scenario or asked.axis:
+        if thorough:
+            raise UsageError("--thorough is about cases that attnbench chooses: no scenario, and no axes")
+        return asked, asked.request(log, only_agreement=True)
+    from attnbench.api.config import read_config
+    from attnbench.runner.covering import with_covering_cases
+
+    if asked.seed is None and read_config().seed is None:
+        asked = dataclasses.replace(asked, seed=secrets.randbelow(_SEEDS))
+    request = asked.request(log, only_agreement=True)
+    return asked, with_covering_cases(request, thorough=thorough)
 
 
 def _unlike(value: str, default: str) -> str | None:

@@ -46,6 +46,7 @@ Threads = Annotated[int | None, Parameter(help="threads of each worker on the CP
 Seed = Annotated[int | None, Parameter(help="of the values and of the order of cells.")]
 RunOut = Annotated[Path | None, Parameter(help="path of the run file; default results/runs/UTC-TIME-SCENARIO.jsonl.")]
 Switch = Annotated[bool, Parameter(negative="")]
+Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")]
 Force = Annotated[bool, Parameter(negative="", help="replace what is there already.")]
 DryRun = Annotated[bool, Parameter(negative="", help="list the cells with an estimate, and run nothing.")]
 Baseline = Annotated[

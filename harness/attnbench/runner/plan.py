@@ -18,7 +18,7 @@ from attnbench.untrusted.pattern import PatternError, found_in, pattern_mistake
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
     from attnbench.cases.case import Case
     from attnbench.registry.discover import Found
@@ -131,9 +131,12 @@ def plan(
     replicates: int,
     seed: int,
     memory_bytes: int,
+    named: Set[str] = frozenset(),
     host: Host = LOCAL_HOST,
 ) -> list[Cell]:
     """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed.
+
+    Where some are ``named`` (``case_id implementation device``), only those.
 
     Raises:
         PlanError: when there are more of them than anybody can have meant.
@@ -142,7 +145,9 @@ def plan(
         (planned, one, device)
         for device in devices
         for planned in expand(scenario, overrides)
+        for case_id in [planned.case.case_id]
         for one in found
+        if not named or f"{case_id} {one.name} {device}" in named
         if scenario.excluded(planned.case, device=device, implementation=one.name) is None
     ]
     if len(kept) * replicates > MOST_CELLS:

@@ -42,6 +42,9 @@ class Request:
     """Only these, each as ``case_id implementation device``; empty is all that the rest describes."""
     order_seed: int | None = None
     """Shuffles the cells, where their order should vary and their values should not; default ``seed``."""
+    possible: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    """By ``implementation device``, where cases were made for each: the pairs of levels that are possible, and at most
+    how many triples."""
 
     @property
     def sampling_s(self) -> float:
@@ -96,15 +99,13 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
         replicates=request.replicates,
         seed=request.seed if request.order_seed is None else request.order_seed,
         memory_bytes=memory_limit(request, host),
+        named=frozenset(request.cells),
         host=host,
     )
+    if not cells and request.cells:
+        raise PlanError("none of the cells that were asked for by name is in the scenario")
     if not cells:
         raise PlanError("the scenario's exclusions leave no cell to run")
-    if request.cells:
-        named = set(request.cells)
-        cells = [cell for cell in cells if f"{cell.case.case_id} {cell.found.name} {cell.device}" in named]
-        if not cells:
-            raise PlanError("none of the cells that were asked for by name is in the scenario")
     for case in {cell.case.case_id: cell.case for cell in cells}.values():
         if problems := file_problems(case):
             raise PlanError("; ".join(problems))

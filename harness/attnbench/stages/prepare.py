@@ -9,6 +9,7 @@ from attnbench.stages.stage import CellRun, Stage, WorkerRequest
 from attnbench.transport.message import AnswerMessage, CaseField, Done, Status
 
 if TYPE_CHECKING:
+    from attnbench.cases.case import Case
     from attnbench.worker.worker import Worker
 
 
@@ -43,6 +44,35 @@ class Load(WorkerRequest[Done]):
         if worker.implementation.declaration.framework == "torch":
             warm_up_torch(self.threads)
         return Done()
+
+
+class Refusals(AnswerMessage):
+    """For each case, whether it is refused."""
+
+    refused: tuple[bool, ...]
+    never: bool
+    """Whether no declared case ever is."""
+
+
+class AskRefusals(WorkerRequest[Refusals]):
+    """Ask which of these cases are refused, so that nobody plans them. Where the hook raises, the cell will say so."""
+
+    cases: tuple[CaseField, ...]
+    device: str
+
+    def serve(self, worker: Worker) -> Refusals:
+        from attnbench.worker.call import refusal, refuses_nothing
+
+        implementation = worker.implementation
+        assert implementation is not None  # loaded before anything else is asked
+
+        def refused(case: Case) -> bool:
+            try:
+                return refusal(implementation, case, self.device) is not None
+            except Exception:  # noqa: BLE001 - the hook is somebody else's
+                return False
+
+        return Refusals(refused=tuple(map(refused, self.cases)), never=refuses_nothing(implementation))
 
 
 class Prepared(PrepareMetrics, AnswerMessage):
@@ -93,4 +123,4 @@ def run(cell: CellRun) -> None:
     cell.spent.first_calls += answer.prepare_ns or 0
 
 
-STAGE = Stage(name="prepare", requests=(Load, Prepare, Close), run=run)
+STAGE = Stage(name="prepare", requests=(Load, AskRefusals, Prepare, Close), run=run)

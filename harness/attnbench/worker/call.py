@@ -24,6 +24,12 @@ def refusal(implementation: Implementation, case: Case, device: str) -> str | No
     return refused
 
 
+def refuses_nothing(implementation: Implementation) -> bool:
+    """Whether no case is refused beside those that the declaration refuses."""
+    by_autograd = implementation.backward_hook is None and implementation.declaration.framework == "torch"
+    return implementation.supports_hook is None and by_autograd
+
+
 def _no_gradients(implementation: Implementation, case: Case) -> str | None:
     if not case.needs_gradients:
         return None

@@ -24,6 +24,7 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Seed,
     Switch,
     Threads,
+    Verbose,
 )
 from attnbench.cli.output import print_view
 from attnbench.cli.streams import drop_stdout
@@ -96,15 +97,22 @@ def check(
     device: Devices = None,
     threads: Threads = None,
     seed: Seed = None,
+    thorough: Switch = False,
+    verbose: Verbose = False,
     out: RunOut = None,
     force: Force = False,
     dry_run: DryRun = False,
     sensitivity: Switch = False,
     as_json: Json = False,
 ) -> int:
-    """Check agreement only: as ``run``, without time and memory; the scenario defaults to edge-shapes.
+    """Check agreement only: as ``run``, without time and memory.
+
+    Without a scenario and axes, cases are made for each implementation that have every pair of values that it takes,
+    and fresh random ones: others each time, unless --seed repeats them.
 
     Args:
+        thorough: every triple instead of every pair: ten minutes instead of one.
+        verbose: tell how many pairs are impossible, too.
         sensitivity: instead of implementations, try known-wrong ones: which does the scenario catch? With --json.
     """
     if sensitivity:
@@ -117,13 +125,13 @@ def check(
         return _print_plan(
             api.plan(
                 scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                seed=seed, only_agreement=True, progress=True,
+                seed=seed, only_agreement=True, thorough=thorough, progress=True,
             )
         )  # fmt: skip
     return _print_path(
         lambda: api.check(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            seed=seed, out=out, force=force, progress=True,
+            seed=seed, thorough=thorough, verbose=verbose, out=out, force=force, progress=True,
         )
     )  # fmt: skip
 

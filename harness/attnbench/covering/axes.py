@@ -1,0 +1,212 @@
+"""Axes: in what respects cases differ, and the few levels of each that kernels treat differently.
+
+A level is read off a finished case, so that any case, wherever it comes from, counts for what it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import CHOICES, INPUT_FAMILIES
+from attnbench.cases.masks import row_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.cases.case import Case
+
+ABSENT = "-"
+HEAD_DIMS = (8, 16, 32, 40, 64, 72, 80, 96, 128, 192, 256)
+"""Below, at, between and beyond the widths of vectors and tiles; any other is one level more, or two."""
+_PLAIN_PAGE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A respect in which cases differ."""
+
+    name: str
+    levels: tuple[str, ...]
+    level: Callable[[Case], str]
+    """The level of a case: one of ``levels``."""
+
+
+def levels_of(case: Case) -> dict[str, str]:
+    """The level of a case on every axis."""
+    return {axis.name: axis.level(case) for axis in AXES}
+
+
+def _field(name: str) -> Axis:
+    return Axis(name, CHOICES[name], lambda case: str(getattr(case, name)))
+
+
+@functools.cache
+def _bounds(*bounds: int) -> tuple[str, ...]:
+    """The names of the ranges that end at these bounds, and of the one beyond them."""
+    names, low = [], 1
+    for bound in bounds:
+        names.append(str(bound) if low == bound else f"{low} to {bound}")
+        low = bound + 1
+    return (*names, f"{low} and more")
+
+
+def _range(size: int, bounds: tuple[int, ...]) -> str:
+    return _bounds(*bounds)[sum(size > bound for bound in bounds)]
+
+
+def _ranges(name: str, bounds: tuple[int, ...], size: Callable[[Case], int]) -> Axis:
+    return Axis(name, _bounds(*bounds), lambda case: _range(size(case), bounds))
+
+
+def _mask(case: Case) -> str:
+    return case.mask if len(case.mask_kinds) == 1 else "intersection"
+
+
+def _window(case: Case) -> str:
+    left, right = case.window_left, case.window_right
+    if left is None or right is None:
+        return ABSENT
+    if left >= case.seqlen_kv:
+        return "beyond the keys"
+    return {(True, True): "both sides", (True, False): "left", (False, True): "right"}.get(
+        (left > 0, right > 0), "diagonal"
+    )
+
+
+def _prefix(case: Case) -> str:
+    if case.prefix_len is None:
+        return ABSENT
+    return "none" if not case.prefix_len else "all keys" if case.prefix_len == case.seqlen_kv else "some keys"
+
+
+def _documents(case: Case) -> str:
+    if case.document_lengths is None:
+        return ABSENT
+    count = len(case.document_lengths)
+    if count == 1:
+        return "one"
+    return ("2 to 4" if count <= 4 else "5 and more") + (" causal" if case.document_causal else "")
+
+
+def _padding(case: Case) -> str:
+    lengths = case.kv_lengths
+    if lengths is None:
+        return ABSENT
+    if lengths[-1] == 0:
+        return "last empty"
+    if 0 in lengths:
+        return "another empty"
+    return "none" if min(lengths) == case.seqlen_kv else "some"
+
+
+def _tree(case: Case) -> str:
+    parents = case.tree_parents
+    if parents is None:
+        return ABSENT
+    if parents == tuple(range(-1, len(parents) - 1)):
+        return "chain"
+    return "roots" if set(parents) == {-1} else "branches"
+
+
+def _sees_no_keys(case: Case) -> str:
+    if case.mask == "none":
+        return "no"
+    elements = range(case.batch if case.kv_lengths is not None else 1)
+    runs = (row_runs(case, element) for element in elements)
+    return "yes" if any((one[:, 0, 0] == one[:, 0, 1]).any() for one in runs) else "no"
+
+
+def _alignment(case: Case) -> str:
+    return case.alignment if case.on_diagonal and case.seqlen_q != case.seqlen_kv else ABSENT
+
+
+def _score_mod(case: Case) -> str:
+    return "softcap that bends" if case.softcap is not None and case.softcap < 10 else case.score_mod
+
+
+def _kv_cache(case: Case) -> str:
+    return case.kv_cache if case.page_size in (None, _PLAIN_PAGE) else "paged, other size"
+
+
+def _scale(case: Case) -> str:
+    return "default" if case.scale == 1.0 / math.sqrt(case.head_dim) else "given"
+
+
+def _heads_q(case: Case) -> str:
+    heads = case.heads_q
+    if heads >= 24:
+        return "24 and more"
+    return "a power of 2" if heads & (heads - 1) == 0 else "another, below 24"
+
+
+def _group(case: Case) -> str:
+    group = case.heads_q // case.heads_kv
+    return str(group) if group <= 8 else "9 and more"
+
+
+def _head_dim(case: Case) -> str:
+    if case.head_dim in HEAD_DIMS:
+        return str(case.head_dim)
+    return "not a multiple of 8" if case.head_dim % 8 else "another multiple of 8"
+
+
+def _value_dims(case: Case) -> str:
+    return ("equal", "wider", "narrower")[(case.head_dim_v > case.head_dim) - (case.head_dim_v < case.head_dim)]
+
+
+def _lengths(case: Case) -> str:
+    sign = (case.seqlen_q > case.seqlen_kv) - (case.seqlen_q < case.seqlen_kv)
+    return ("equal", "more queries", "more keys")[sign]
+
+
+def residue(length: int) -> str:
+    """Where a length ends within tiles of 64 and 128."""
+    if length % 64 == 0:
+        return f"{length % 128} of 128"
+    if length % 64 in (1, 63):
+        return f"{length % 64} of 64"
+    return "16, 32 or 48 of 64" if length % 16 == 0 else "other"
+
+
+def length_range(length: int) -> str:
+    """The range of sizes in which a length lies."""
+    return _range(length, _LENGTHS)
+
+
+_LENGTHS = (1, 8, 64, 256, 1024)
+LENGTH_RANGES = _bounds(*_LENGTHS)
+RESIDUES = tuple(dict.fromkeys(map(residue, (1, 2, 16, 63, 64, 128))))
+AXES: tuple[Axis, ...] = (
+    _field("operator"),
+    _field("mode"),
+    _field("dtype"),
+    Axis("mask", (*CHOICES["mask"], "intersection"), _mask),
+    Axis("causal", (ABSENT, "yes"), lambda case: "yes" if "causal" in case.mask_kinds else ABSENT),
+    Axis("window", (ABSENT, "left", "right", "both sides", "diagonal", "beyond the keys"), _window),
+    Axis("prefix", (ABSENT, "none", "some keys", "all keys"), _prefix),
+    Axis("documents", (ABSENT, "one", "2 to 4", "5 and more", "2 to 4 causal", "5 and more causal"), _documents),
+    Axis("padding", (ABSENT, "none", "some", "another empty", "last empty"), _padding),
+    Axis("tree", (ABSENT, "chain", "roots", "branches"), _tree),
+    Axis("rows without keys", ("no", "yes"), _sees_no_keys),
+    Axis("alignment", (ABSENT, *CHOICES["alignment"]), _alignment),
+    Axis("score_mod", (*CHOICES["score_mod"], "softcap that bends"), _score_mod),
+    Axis("kv_cache", (*CHOICES["kv_cache"], "paged, other size"), _kv_cache),
+    _field("strides"),
+    Axis("inputs", INPUT_FAMILIES, lambda case: case.inputs),
+    Axis("scale", ("default", "given"), _scale),
+    _ranges("batch", (1, 3), lambda case: case.batch),
+    Axis("heads_q", ("a power of 2", "another, below 24", "24 and more"), _heads_q),
+    _ranges("heads_kv", (1, 2), lambda case: case.heads_kv),
+    Axis("group", (*map(str, range(1, 9)), "9 and more"), _group),
+    Axis("head_dim", (*map(str, HEAD_DIMS), "another multiple of 8", "not a multiple of 8"), _head_dim),
+    Axis("value dims", ("equal", "narrower", "wider"), _value_dims),
+    _ranges("head_dim_v", (16, 63, 64, 127, 128), lambda case: case.head_dim_v),
+    Axis("lengths", ("equal", "more keys", "more queries"), _lengths),
+    Axis("seqlen_q", LENGTH_RANGES, lambda case: length_range(case.seqlen_q)),
+    Axis("end of queries", RESIDUES, lambda case: residue(case.seqlen_q)),
+    Axis("seqlen_kv", LENGTH_RANGES, lambda case: length_range(case.seqlen_kv)),
+    Axis("end of keys", RESIDUES, lambda case: residue(case.seqlen_kv)),
+)

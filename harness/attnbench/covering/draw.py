@@ -1,0 +1,319 @@
+"""Random cases which have the wanted levels.
+
+What is drawn here is only likely to be a case: :func:`make_case` decides whether it is one, the declaration whether the
+implementation takes it, and :func:`levels_of` what it stands for.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
+from attnbench.cases.masks.table import intersection
+from attnbench.covering.axes import ABSENT, AXES, HEAD_DIMS, length_range, residue
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from attnbench.registry.implementation import Declaration
+
+Levels = dict[str, str]
+_Table = Callable[[tuple[str | None, ...], int], tuple[tuple[int, int], ...]]
+
+_LONGEST = 1100
+_MOST_SECONDS = 0.7
+"""Of checking a case: enough for each pair of levels to have a case."""
+_MOST_PAIRS = 2**19
+_MOST_PRODUCTS = 2**25
+_MOST_ELEMENTS = 2**20
+"""What is likely to be quick enough."""
+_KIND_OF = {
+    "causal": "causal",
+    "window": "sliding_window",
+    "prefix": "prefix_lm",
+    "documents": "document",
+    "padding": "key_padding",
+    "tree": "tree",
+}
+_OTHER_DIMS = (1, 4, 12, 20, 24, 33, 48, 56, 100, 104, 112, 160, 224)
+_HEAD_AXES = ("heads_q", "heads_kv", "group")
+_DIM_AXES = ("head_dim", "value dims", "head_dim_v")
+_MOST_HEADS = 32
+_AXIS = {axis.name: axis for axis in AXES}
+
+
+def draw(wanted: Mapping[str, str], said: Declaration, device: str, seed: int, rng: random.Random) -> Case | None:
+    """A case with the wanted levels that is declared and small, or ``None`` where this draw gave none.
+
+    Args:
+        wanted: some levels, by axis.
+        said: what the implementation declares.
+        device: where it is to run.
+        seed: of the case's values.
+        rng: where chance comes from.
+    """
+    fields = _Draw(wanted, said, rng).fields()
+    if fields is None:
+        return None
+    try:
+        case = make_case(seed=seed, **fields)
+    except CaseError:
+        return None
+    if said.refuses(case, device) is not None or seconds(case) > _MOST_SECONDS:
+        return None
+    return case if all(_AXIS[name].level(case) == level for name, level in wanted.items()) else None
+
+
+def seconds(case: Case) -> float:
+    """About how long it takes to check a case on a processor of 2020: fitted to the walls of some hundred cells."""
+    heads, width = case.batch * case.heads_q, case.head_dim + case.head_dim_v
+    pairs = heads * case.seqlen_q * case.seqlen_kv
+    elements = (heads * case.seqlen_q + case.batch * case.heads_kv * case.seqlen_kv) * width
+    weights = case.embed_dim * (case.heads_q + case.heads_kv) * width if case.operator != "attention" else 0
+    return 0.03 + 0.006 * heads + 4e-7 * elements + (7e-7 + 1e-9 * width) * pairs + 1e-7 * weights
+
+
+class _Draw:
+    """One draw: part by part, the wanted levels first, and half of the rest plain."""
+
+    def __init__(self, wanted: Mapping[str, str], said: Declaration, rng: random.Random) -> None:
+        self._wanted, self._said, self._rng = wanted, said, rng
+
+    def fields(self) -> dict[str, object] | None:
+        """Fields of a case, or ``None`` where the wanted levels contradict each other."""
+        kinds, strides = self._kinds(), self._declared("strides")
+        if kinds is None:
+            return None
+        lengths = self._lengths(equal="document" in kinds or strides == "qkv_slice" or self._said.layout == "packed")
+        if lengths is None:
+            return None
+        level = self._level("batch", ("1", "1", *_AXIS["batch"].levels))
+        batch = {"1": 1, "2 to 3": 2}.get(level, 4) + (level != "1" and self._rng.randrange(2))
+        pairs = batch * lengths[0] * lengths[1]
+        alone = not self._said.gqa or self._rng.random() < 0.4
+        heads = self._of_table(_heads, _HEAD_AXES, _MOST_PAIRS / pairs, {"group": "1"} if alone else {})
+        if heads is None:
+            return None
+        equal = not self._said.unequal_head_dims or strides == "qkv_slice" or self._rng.random() < 0.6
+        tokens = batch * (heads[0] * lengths[0] + heads[1] * lengths[1])
+        most = min(_MOST_PRODUCTS / (2 * pairs * heads[0]), _MOST_ELEMENTS / (2 * tokens))
+        dims = self._of_table(_dims, _DIM_AXES, most, {"value dims": "equal"} if equal else {})
+        if dims is None:
+            return None
+        fields: dict[str, object] = {
+            "batch": batch,
+            **dict(zip(("heads_q", "heads_kv"), heads, strict=True)),
+            **dict(zip(("head_dim", "head_dim_v"), dims, strict=True)),
+            **dict(zip(("seqlen_q", "seqlen_kv"), lengths, strict=True)),
+            "mask": intersection(kinds),
+            "alignment": self._alignment(),
+            **{name: self._declared(name) for name in ("operator", "mode", "dtype")},
+            "strides": strides,
+            "inputs": self._level("inputs", INPUT_FAMILIES),
+        }
+        fields |= self._score_mod() | self._kv_cache() | self._parameters(kinds, batch, *lengths)
+        if self._level("scale") == "given":
+            fields["scale"] = round(self._rng.choice((0.5, 0.8, 1.25)) * dims[0] ** -0.5, 6)
+        return fields
+
+    def _level(self, axis: str, among: tuple[str, ...] | None = None) -> str:
+        """The wanted level, or one by chance: the plain one, which comes first, in half of the draws."""
+        levels = among or _AXIS[axis].levels
+        chosen = self._wanted.get(axis)
+        return chosen or (levels[0] if self._rng.random() < 0.5 else self._rng.choice(levels))
+
+    def _declared(self, name: str) -> str:
+        """A level of a field whose values are declared; modes and dtypes have no plain one."""
+        declared = tuple(getattr(self._said, f"{name}s" if name != "strides" else name))
+        chosen = self._wanted.get(name)
+        return chosen or (self._rng.choice(declared) if name in ("mode", "dtype") else self._level(name, declared))
+
+    def _part(self, *axes: str) -> tuple[str | None, ...]:
+        return tuple(self._wanted.get(axis) for axis in axes)
+
+    def _of_table(self, table: _Table, axes: tuple[str, ...], most: float, likely: Levels) -> tuple[int, int] | None:
+        """A row of sizes up to ``most``, of the likely levels where that can be; the first ones more often."""
+        size = 1 << int(math.log2(min(max(1.0, most), max(HEAD_DIMS))))  # a power of two, so that few tables are made
+        rows = table(tuple({**likely, **self._wanted}.get(axis) for axis in axes), size) or table(
+            self._part(*axes), size
+        )
+        if not rows:
+            return None
+        return rows[int(len(rows) * self._rng.random() ** 3)]
+
+    def _kinds(self) -> tuple[str, ...] | None:
+        wanted = self._part("mask", *_KIND_OF)
+        options = _mask_options(self._said.masks, self._said.mask_intersections, wanted)
+        if not options:
+            return None
+        few = tuple(option for option in options if len(option) <= 1)
+        return self._rng.choice(few if few and self._rng.random() < 0.7 else options)
+
+    def _lengths(self, *, equal: bool) -> tuple[int, int] | None:
+        relation = self._wanted.get("lengths")
+        likely_equal = relation == "equal" or (relation is None and (equal or self._rng.random() < 0.4))
+        if likely_equal and (length := self._one_length()):
+            return length, length
+        sizes = [self._wanted.get(axis) or self._some_range() for axis in ("seqlen_q", "seqlen_kv")]
+        ends = self._part("end of queries", "end of keys")
+        queries, keys = (_lengths_of(size, end) for size, end in zip(sizes, ends, strict=True))
+        return (self._short(queries), self._short(keys)) if queries and keys else None
+
+    def _one_length(self) -> int | None:
+        """A length that both may have, or ``None`` where their wanted levels differ."""
+        sizes = {*self._part("seqlen_q", "seqlen_kv")} - {None}
+        ends = {*self._part("end of queries", "end of keys")} - {None}
+        if len(sizes) > 1 or len(ends) > 1:
+            return None
+        lengths = _lengths_of(sizes.pop() if sizes else self._some_range(), ends.pop() if ends else None)
+        return self._short(lengths) if lengths else None
+
+    def _short(self, lengths: tuple[int, ...]) -> int:
+        """One of the lengths, short ones more often."""
+        return lengths[int(len(lengths) * self._rng.random() ** 2)]
+
+    def _some_range(self) -> str:
+        """Every range of lengths, short ones more often."""
+        ranges = _AXIS["seqlen_q"].levels
+        return self._rng.choice((*ranges, *ranges[:4], ranges[2], ranges[3]))
+
+    def _alignment(self) -> str:
+        wanted = self._wanted.get("alignment", ABSENT)
+        return wanted if wanted != ABSENT else self._rng.choice(CHOICES["alignment"])
+
+    def _score_mod(self) -> dict[str, object]:
+        level = self._level("score_mod", self._said.score_mods)
+        if not level.startswith("softcap"):
+            return {"score_mod": level}
+        bends = level != "softcap" or ("score_mod" not in self._wanted and self._rng.random() < 0.5)
+        return {"score_mod": "softcap", "softcap": self._rng.choice((2.0, 5.0) if bends else (20.0, 50.0))}
+
+    def _kv_cache(self) -> dict[str, object]:
+        level = self._level("kv_cache", self._said.kv_caches)
+        if level == "dense":
+            return {}
+        plain = level == "paged" and ("kv_cache" in self._wanted or self._rng.random() < 0.5)
+        return {"kv_cache": "paged", "page_size": 16 if plain else self._rng.choice((1, 3, 8, 32, 64))}
+
+    def _parameters(self, kinds: tuple[str, ...], batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
+        """Parameters of the masks."""
+        fields: dict[str, object] = {}
+        if "sliding_window" in kinds:
+            fields |= self._window(seqlen_kv)
+        if "prefix_lm" in kinds:
+            level = self._level("prefix", _AXIS["prefix"].levels[:0:-1])
+            some = self._rng.randint(1, max(1, seqlen_kv - 1))
+            fields["prefix_len"] = {"none": 0, "all keys": seqlen_kv}.get(level, some)
+        if "document" in kinds:
+            fields |= self._documents(seqlen_q)
+        if "key_padding" in kinds:
+            fields["kv_lengths"] = self._padding(batch, seqlen_kv)
+        if "tree" in kinds:
+            fields["tree_parents"] = self._tree(min(seqlen_q, seqlen_kv))
+        return fields
+
+    def _window(self, seqlen_kv: int) -> dict[str, object]:
+        level = self._level("window", _AXIS["window"].levels[1:])
+        widest = max(1, min(seqlen_kv - 1, self._rng.choice((8, 40, 200))))
+        left, right = self._rng.randint(1, widest), self._rng.randint(1, widest)
+        return {
+            "window_left": {"right": 0, "diagonal": 0, "beyond the keys": seqlen_kv}.get(level, left),
+            "window_right": right if level in ("right", "both sides") else 0,
+        }
+
+    def _documents(self, seqlen: int) -> dict[str, object]:
+        level = self._level("documents", _AXIS["documents"].levels[1:])
+        fewest, most = {"o": (1, 1), "2": (2, 4), "5": (5, 9)}[level[0]]
+        count = min(seqlen, self._rng.randint(fewest, most))
+        cuts = sorted(self._rng.sample(range(1, seqlen), count - 1))
+        lengths = tuple(b - a for a, b in itertools.pairwise((0, *cuts, seqlen)))
+        causal = level.endswith("causal") or (level == "one" and self._rng.random() < 0.5)
+        return {"document_lengths": lengths, "document_causal": causal}
+
+    def _padding(self, batch: int, seqlen_kv: int) -> tuple[int, ...]:
+        level = self._level("padding", ("some", *_AXIS["padding"].levels[1:]))
+        if level == "none":
+            return (seqlen_kv,) * batch
+        lengths = [self._rng.randint(1, seqlen_kv) for _ in range(batch)]
+        if level == "some" and min(lengths) == seqlen_kv:
+            lengths[self._rng.randrange(batch)] = max(1, seqlen_kv - 1)
+        if level.endswith("empty"):
+            lengths[-1 if level == "last empty" else self._rng.randrange(max(1, batch - 1))] = 0
+        return tuple(lengths)
+
+    def _tree(self, most: int) -> tuple[int, ...]:
+        level = self._level("tree", _AXIS["tree"].levels[:0:-1])
+        drafts = self._rng.randint(min(2, most), min(15, most))
+        parents = {"chain": range(-1, drafts - 1), "roots": [-1] * drafts}
+        return tuple(parents.get(level) or [self._rng.randint(-1, draft - 1) for draft in range(drafts)])
+
+
+@functools.cache
+def _mask_options(
+    masks: tuple[str, ...], intersections: bool, wanted: tuple[str | None, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """Sets of kinds of masks that are declared and of the wanted levels: single ones, pairs, and triples."""
+    options = {tuple(mask.split(" & ")) for mask in masks}
+    if intersections:
+        kinds = [mask for mask in masks if mask in _KIND_OF.values()]
+        options |= {chosen for count in (2, 3) for chosen in itertools.combinations(kinds, count)}
+    mask, *levels = wanted
+    present = [(kind, level) for kind, level in zip(_KIND_OF.values(), levels, strict=True) if level is not None]
+    return tuple(
+        sorted(
+            option
+            for option in options
+            if mask is None or (mask == "intersection" and len(option) > 1) or option == (mask,)
+            if all((kind in option) == (level != ABSENT) for kind, level in present)
+        )
+    )
+
+
+@functools.cache
+def _lengths_of(size: str | None, end: str | None) -> tuple[int, ...]:
+    """The lengths of this range that end so, in order."""
+    return tuple(
+        length
+        for length in range(1, _LONGEST)
+        if size in (None, length_range(length)) and end in (None, residue(length))
+    )
+
+
+@functools.cache
+def _heads(wanted: tuple[str | None, ...], most: int) -> tuple[tuple[int, int], ...]:
+    """``heads_q`` and ``heads_kv`` of the wanted levels, few first."""
+    return tuple(heads for heads, levels in _HEADS.items() if heads[0] <= most and _fits(levels, wanted))
+
+
+@functools.cache
+def _dims(wanted: tuple[str | None, ...], most: int) -> tuple[tuple[int, int], ...]:
+    """``head_dim`` and ``head_dim_v`` of the wanted levels, equal ones first."""
+    return tuple(dims for dims, levels in _DIMS.items() if max(dims) <= most and _fits(levels, wanted))
+
+
+def _fits(levels: tuple[str, ...], wanted: tuple[str | None, ...]) -> bool:
+    return all(one in (None, level) for one, level in zip(wanted, levels, strict=True))
+
+
+def _levels(axes: tuple[str, ...], **fields: int) -> tuple[str, ...]:
+    case = make_case(seqlen_q=1, **fields)
+    return tuple(_AXIS[axis].level(case) for axis in axes)
+
+
+_HEADS = {
+    (heads_q, heads_kv): _levels(_HEAD_AXES, heads_q=heads_q, heads_kv=heads_kv)
+    for heads_q in range(1, _MOST_HEADS + 1)
+    for heads_kv in range(1, heads_q + 1)
+    if heads_q % heads_kv == 0
+}
+_DIMS = {
+    (dim, dim_v): _levels(_DIM_AXES, head_dim=dim, head_dim_v=dim_v)
+    for dim, dim_v in sorted(
+        itertools.product((*HEAD_DIMS, *_OTHER_DIMS), repeat=2), key=lambda both: (both[0] != both[1], max(both))
+    )
+}

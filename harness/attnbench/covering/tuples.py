@@ -1,0 +1,88 @@
+"""Tuples of levels, numbered: which of them a case has, which a list of cases has."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.covering.axes import AXES, levels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+_CODES = [{level: code for code, level in enumerate(axis.levels)} for axis in AXES]
+
+_COUNTS = np.array([len(axis.levels) for axis in AXES])
+
+
+def codes_of(cases: Iterable[Case]) -> NDArray[np.int64]:
+    """The levels of cases as numbers, (cases, axes)."""
+    rows = [[codes[level] for codes, level in zip(_CODES, levels_of(case).values(), strict=True)] for case in cases]
+    return np.array(rows, np.int64).reshape(len(rows), len(AXES))
+
+
+class Tuples:
+    """All tuples of so many levels of different axes: pairs, or triples. Each has a number."""
+
+    def __init__(self, strength: int) -> None:
+        self.axes = np.array(list(itertools.combinations(range(len(AXES)), strength)))
+        """The axes of each combination, (combinations, strength)."""
+        self._place = np.zeros((len(AXES),) * strength, np.int64)
+        self._place[tuple(self.axes.T)] = np.arange(len(self.axes))
+        sizes = _COUNTS[self.axes]
+        self._steps = np.ones_like(sizes)
+        self._steps[:, :-1] = np.cumprod(sizes[:, :0:-1], axis=1)[:, ::-1]
+        self._ends = np.cumsum(sizes.prod(axis=1))
+        self._first = self._ends - sizes.prod(axis=1)
+        self.count = int(self._ends[-1])
+
+    def of(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The numbers of the tuples that each case has, (cases, combinations)."""
+        numbers = np.tile(self._first, (len(codes), 1))
+        for place in range(self.axes.shape[1]):
+            numbers += codes[:, self.axes[:, place]] * self._steps[:, place]
+        return numbers
+
+    def numbers(self, axes: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The opposite of :meth:`parts`."""
+        combination = self._place[tuple(axes.T)]
+        numbers: NDArray[np.int64] = self._first[combination] + (codes * self._steps[combination]).sum(axis=1)
+        return numbers
+
+    def parts(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The axes and the levels of tuples, as numbers; both (tuples, strength)."""
+        combination = np.searchsorted(self._ends, numbers, side="right")
+        axes, steps = self.axes[combination], self._steps[combination]
+        codes = (numbers - self._first[combination])[:, None] // steps
+        return axes, codes % _COUNTS[axes]
+
+    def levels(self, numbers: Sequence[int]) -> list[dict[str, str]]:
+        """Tuples in words: level by axis."""
+        axes, codes = self.parts(np.array(numbers, np.int64))
+        return [
+            {AXES[a].name: AXES[a].levels[c] for a, c in zip(*both, strict=True)}
+            for both in zip(axes.tolist(), codes.tolist(), strict=True)
+        ]
+
+    def had_by(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which tuples some of the cases with these levels have, (count,)."""
+        had = np.zeros(self.count, np.bool_)
+        for start in range(0, len(codes), _AT_ONCE):
+            had[self.of(codes[start : start + _AT_ONCE])] = True
+        return had
+
+
+_AT_ONCE = 256
+
+
+@functools.cache
+def tuples(strength: int) -> Tuples:
+    """The tuples of this many levels."""
+    return Tuples(strength)

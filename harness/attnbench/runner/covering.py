@@ -1,0 +1,175 @@
+"""The cases of a check that names none: for each implementation those that cover what it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import Case, make_case
+from attnbench.covering.array import Space, cover
+from attnbench.covering.tuples import codes_of, tuples
+from attnbench.machine.hardware.pinning import worker_environment
+from attnbench.runner.plan import needed_fields
+from attnbench.runner.request import found_of
+from attnbench.runner.workers import Workers
+from attnbench.stages.prepare import AskRefusals
+from attnbench.sweep.expand import expand
+from attnbench.sweep.load import load_scenario
+from attnbench.sweep.model import Limits, Scenario
+from attnbench.transport.executor import Executor, ExecutorError
+from attnbench.transport.host import LOCAL_HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from attnbench.registry.discover import Found
+    from attnbench.registry.implementation import Declaration
+    from attnbench.runner.request import Request
+    from attnbench.transport.host import Host
+
+NAME = "covering"
+_RANDOM = 30
+_MOST = {2: 2_000, 3: 5_000}
+"""Cases for an implementation. Bundled ones need some 250 and 3,500."""
+_EDGES = "edge-shapes"
+_LARGE = ("beyond-65536-keys", "many-queries")
+"""Its shapes that lie beyond the sizes that are drawn here."""
+_DEADLINE_S = 300.0
+_JUDGED = ("ok", "wrong")
+
+
+def with_covering_cases(request: Request, *, thorough: bool, host: Host = LOCAL_HOST) -> Request:
+    """The request with cases for each of its implementations, drawn by its seed.
+
+    What cannot run here gets a single case, whose record says why.
+
+    Raises:
+        UsageError: when it names no implementation.
+    """
+    chosen: dict[tuple[str, str], dict[Case, str]] = {}
+    possible: dict[str, tuple[int, int]] = {}
+    with contextlib.closing(Workers(request.threads, worker_environment(request.threads), host)) as workers:
+        for found in found_of(request):
+            for device in request.devices:
+                drawn = None
+                if found.unavailable is None and host.device_unavailable(device) is None:
+                    drawn = _drawn(request, found, device, workers, strength=3 if thorough else 2)
+                cases, counts = drawn or ({make_case(seqlen_q=64, seed=request.seed): "plain"}, None)
+                chosen[found.name, device] = cases
+                if counts is not None:
+                    possible[f"{found.name} {device}"] = counts
+    shapes: dict[str, dict[str, object]] = {}
+    for (name, device), cases in chosen.items():
+        shapes |= {f"{name} {device} {tag}": _fields(case) for case, tag in cases.items()}
+    named = (f"{case.case_id} {name} {device}" for (name, device), cases in chosen.items() for case in cases)
+    scenario = Scenario(
+        name=NAME,
+        description=f"Every {'triple' if thorough else 'pair'} of what each implementation takes; agreement only.",
+        stages=("agreement",),
+        limits=Limits(time_s=60),
+        shapes=shapes,
+    )
+    return dataclasses.replace(request, scenario=scenario, cells=tuple(named), possible=possible)
+
+
+def _drawn(
+    request: Request, found: Found, device: str, workers: Workers, *, strength: int
+) -> tuple[dict[Case, str], tuple[int, int]] | None:
+    """Cases with their tags, and the counts of pairs and triples that are possible; ``None`` where there is no case."""
+    said = found.declaration
+    if said is None or device not in said.devices:
+        return None
+    edges = load_scenario(_EDGES)
+
+    def declared(case: Case) -> bool:
+        return edges.excluded(case, device, found.name) is None
+
+    takes = _taking(found, device, workers, declared)
+    space = Space(said=said, device=device, seed=request.seed, takes=takes)
+    rng = random.Random(f"{request.seed}/{strength}")
+    array = cover(space, strength, rng, _MOST[strength])
+    cases = {case: tag for tag, case in _large(edges, request.seed, said, takes, device).items()}
+    drawn = (case for case in space.draws([{}] * 8 * _RANDOM, rng) if case is not None and case not in array.cases)
+    cases |= {case: f"random-{number}" for number, case in zip(range(1, _RANDOM + 1), drawn, strict=False)}
+    cases |= {case: f"cover-{number}" for number, case in enumerate(array.cases, 1)}
+    codes = codes_of(cases)  # the large ones, and by chance a random one, have tuples that no other draw has shown
+    pairs, triples = (int((array.possible[n] | tuples(n).had_by(codes)).sum()) for n in (2, 3))
+    return (cases, (pairs, triples)) if array.cases else None
+
+
+def _large(
+    edges: Scenario, seed: int, said: Declaration, takes: Callable[[Sequence[Case]], Sequence[bool]], device: str
+) -> dict[str, Case]:
+    """Of each large shape the last case that is taken, which has gradients where there are any."""
+    planned = [one for one in expand(edges, {"seed": [str(seed)]}) if {*one.tags} & {*_LARGE}]
+    planned = [one for one in planned if said.refuses(one.case, device) is None]
+    taken = takes([one.case for one in planned])
+    return {one.tags[0]: one.case for one, kept in zip(planned, taken, strict=True) if kept}
+
+
+def _taking(
+    found: Found, device: str, workers: Workers, is_included: Callable[[Case], bool]
+) -> Callable[[Sequence[Case]], Sequence[bool]]:
+    """Asks the implementation's own hook, in its worker; where that fails, the cells will tell why."""
+    takes_all = False
+
+    def ask(cases: Sequence[Case]) -> Sequence[bool]:
+        nonlocal takes_all
+        included = [is_included(case) for case in cases]
+        if takes_all:
+            return included
+        try:
+            worker: Executor = workers.get(found, device)
+            answer = worker.ask(AskRefusals(cases=tuple(cases), device=device), _DEADLINE_S)
+        except ExecutorError:
+            return included
+        takes_all = answer.never
+        return [one and not refused for one, refused in zip(included, answer.refused, strict=True)]
+
+    return ask
+
+
+def _fields(case: Case) -> dict[str, object]:
+    """The fields that tell the case from the default one. The seed is the request's."""
+    fields = case.to_dict()
+    return {name: fields[name] for name in needed_fields(case) if name != "seed"}
+
+
+def coverage_lines(request: Request, records: Iterable[Mapping[str, object]], *, verbose: bool) -> list[str]:
+    """How much of what is possible the judged cells had, a line for each implementation.
+
+    Args:
+        request: one with covering cases.
+        records: of its run.
+        verbose: whether to tell how many pairs are impossible.
+    """
+    tags: dict[str, list[tuple[Case, bool]]] = {key: [] for key in request.possible}
+    for record in records:
+        key = f"{record['implementation']} {record['device']}"
+        if record["status"] in _JUDGED and key in tags:
+            fields = {name: record[name] for name in Case.__dataclass_fields__}
+            drawn = any("random" in str(tag) for tag in record["cell_tags"])  # type: ignore[attr-defined]  # a list
+            tags[key].append((make_case(**fields), drawn))
+    return [_line(request, key, judged, verbose=verbose) for key, judged in tags.items()]
+
+
+def _line(request: Request, key: str, judged: Sequence[tuple[Case, bool]], *, verbose: bool) -> str:
+    pairs, triples = request.possible[key]
+    codes = codes_of(case for case, _ in judged)
+    had_pairs, had_triples = (int(tuples(strength).had_by(codes).sum()) for strength in (2, 3))
+    name, _, device = key.partition(" ")
+    on = f" on {device}" if len(request.devices) > 1 else ""
+    drawn = sum(drawn for _, drawn in judged)
+    line = (
+        f"{name}{on}: {had_pairs:,} of {pairs:,} pairs, {100 * had_triples // max(1, triples)} % of triples, "
+        f"{drawn} random cases (seed {request.seed})"
+    )
+    if verbose:
+        impossible = tuples(2).count - pairs
+        line += f"; {impossible:,} more pairs are impossible: contradictory, not declared, refused or too large"
+    return line
+
+
+__all__ = ["coverage_lines", "with_covering_cases"]
