@@ -14,7 +14,7 @@ from attnbench.stages.energy import Energy, MeasureEnergy
 from attnbench.stages.extra_times import ExtraTimes, MeasureExtraTimes
 from attnbench.stages.identities import CheckIdentities, Findings, IdentityVerdict, JudgeIdentities
 from attnbench.stages.memory import Measured, MeasureMemory
-from attnbench.stages.prepare import Close, Load, Prepare, Prepared
+from attnbench.stages.prepare import AskRefusals, Close, Load, Prepare, Prepared, Refusals
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import STAGES
 from attnbench.stages.time import EndBlocks, TakeBlock, TakeSamples, Timed, WarmUp
@@ -29,6 +29,7 @@ TIMED = Timed(
 )  # fmt: skip
 ANSWERS: dict[type[RequestMessage[Any]], AnswerMessage] = {
     Load: Done(),
+    AskRefusals: Refusals(refused=(), never=True),
     Prepare: Prepared(prepare_ns=5),
     FirstCalls: Called(first_call_ns=7, later_calls_ns=1, deterministic=True, spread_rel=0.0, results=1),
     FreshCall: CalledAfresh(fresh_call_ns=1),
