@@ -69,7 +69,7 @@ def test_products_and_loads_are_hoppers_own_and_registers_suffice(
             assert kernel["wgmma"] > 0, kernel
             assert kernel["tma"] > 0, kernel
             # dK and dV hold two sums at once: with grouped heads some of them go to memory, and that is still fastest.
-            assert kernel["spilled_bytes"] <= (256 if kernel["kernel"] == "dk_dv" else 0), kernel
+            assert kernel["spilled_bytes"] <= (512 if kernel["kernel"] == "dk_dv" else 0), kernel
 
 
 def test_a_full_mask_costs_no_second_loop(kernels: dict[str, list[dict[str, Any]]]) -> None:
