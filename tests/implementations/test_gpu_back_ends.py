@@ -137,6 +137,8 @@ def test_its_library_is_pinned_in_an_extra(name: str) -> None:
         ("flashinfer/prefill", WINDOW, "its window has no keys to the right of the diagonal: window_right must be 0"),
         ("flashinfer/decode", {"seqlen_q": 2}, "it is for a single query: seqlen_q must be 1"),
         ("cudnn/frontend", {"head_dim": 20}, "head dims 20 and 20 are not both multiples of 8 up to 256"),
+        ("cudnn/frontend", {"mask": "causal", "alignment": "bottom_right", "seqlen_q": 9, "seqlen_kv": 8},
+         "cuDNN's causal mask is aligned bottom right only up to as many queries as keys"),
     ],
 )  # fmt: skip
 def test_what_a_library_cannot_do_is_refused_in_a_sentence(name: str, fields: dict[str, Any], reason: str) -> None:

@@ -75,6 +75,7 @@ BY_DESCRIPTOR = [
         {"dtype": "float16"},
         {"mask": "causal", "seqlen_kv": 131},
         {"strides": "transposed", **MASKS[1]},
+        {"dtype": "float8_e4m3fn", "mode": "forward", "mask": "causal", "seqlen_kv": 131},
     )
 ]
 """Checked a second time with tiles that are loaded through tensor descriptors."""
