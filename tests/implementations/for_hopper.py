@@ -50,7 +50,7 @@ def operands_of(case: Case) -> Operands:
 
 
 def compiled(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the kernels of a case became: their instructions of note, registers, local and shared memory."""
+    """Compile the kernels of a case; count their instructions of note, registers, local and shared memory."""
     plan = importlib.import_module("attnbench.implementations.triton_flash.plan")
     launch = importlib.import_module("attnbench.implementations.triton_flash.launch")
     tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")

@@ -131,7 +131,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _uncompiled() -> Any:
-    """What would be compiled is run as it is written; ``test_compiled.py`` compiles some of it."""
+    """Run uncompiled what torch would compile; ``test_compiled.py`` compiles some of it."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

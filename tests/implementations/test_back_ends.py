@@ -17,7 +17,7 @@ SMALL = {"heads_q": 2, "seqlen_q": 20, "head_dim": 8}
 
 
 def backend_of(name: str, **fields: Any) -> str:
-    """What the implementation says really ran."""
+    """The back end that ran, as the implementation reports it."""
     one = implementation("torch_sdpa", name)
     case = make_case(**{**SMALL, **fields})
     operands = operands_of(case)
@@ -53,7 +53,7 @@ def test_the_mask_is_a_flag_only_where_torch_means_the_same_by_it() -> None:
 
 
 def refusal(name: str, **fields: Any) -> str | None:
-    """What the implementation says to a case on a CPU."""
+    """The reason for refusing a case on a CPU, or ``None``."""
     one = implementation("torch_sdpa", name)
     assert one.supports_hook is not None
     return one.supports_hook(make_case(**{**SMALL, **fields}), "cpu")

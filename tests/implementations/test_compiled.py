@@ -1,4 +1,4 @@
-"""What torch compiles, really compiled: a few cases, for each takes seconds."""
+"""Implementations that torch compiles, in a few cases: each compilation takes seconds."""
 
 from __future__ import annotations
 

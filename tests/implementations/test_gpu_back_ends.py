@@ -77,7 +77,7 @@ def job_name(name: str, case: Case) -> str:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each back end returned where a stand-in had its library's place."""
+    """A folder with the outputs of each back end, with a stand-in for its library."""
     folder = tmp_path_factory.mktemp("stubbed")
     jobs = [
         {"name": job_name(name, case), "module": MODULES[name], "implementation": name, "case": case.to_dict()}

@@ -47,7 +47,7 @@ MOST_SHARED_BYTES = 227 * 2**10
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """What each job's kernels became."""
+    """The compiled kernels of each job."""
     folder = tmp_path_factory.mktemp("hopper")
     (folder / "jobs.json").write_text(json.dumps([{**job, "tma": bool(job["tma"])} for job in JOBS.values()]))
     command = [sys.executable, "-m", "tests.implementations.for_hopper", str(folder / "jobs.json")]

@@ -1,4 +1,4 @@
-"""What is put to xformers, without its CUDA operators: the masks by its own description of them, and its reasons."""
+"""Masks as they are passed to xformers, and its reasons for refusing; without its CUDA operators."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_a_case_tells_only_of_those_that_ran_in_others(run_of: Callable[..., Run
 
 
 def printed(view: View, width: int = 140) -> str:
-    """What a terminal of that width, without colours, shows."""
+    """Render for a terminal of this width, without colours."""
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
     console.print(terminal(view))
     assert isinstance(console.file, io.StringIO)
