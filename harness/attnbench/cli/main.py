@@ -12,7 +12,7 @@ import traceback
 
 from cyclopts import App, CycloptsError
 
-from attnbench.cli.streams import secure_streams
+from attnbench.cli.streams import drop_stdout, secure_streams
 from attnbench.errors import AttnbenchError
 from attnbench.runner.interrupts import exit_code_of, raise_signals
 from attnbench.version import VERSION
@@ -56,12 +56,13 @@ def exit_code(tokens: list[str] | None = None) -> int:
         _load_verbs()
     try:
         result = app(asked, exit_on_error=False)
+        sys.stdout.flush()  # what cannot be written is told here
     except CycloptsError:
         return EXIT_USAGE  # cyclopts has printed what is wrong
     except KeyboardInterrupt as interrupt:
         return exit_code_of(interrupt)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has seen enough
+        drop_stdout()  # whoever read our output has seen enough
         return 0
     except AttnbenchError as error:
         sys.stderr.write(f"attnbench: {error}\n")

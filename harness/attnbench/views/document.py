@@ -162,4 +162,4 @@ def as_csv(view: View) -> str:
 
 def as_json(view: View) -> str:
     """Facts and rows as one JSON object."""
-    return json.dumps({**view.facts, "rows": list(view.rows)}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps({**view.facts, "rows": list(view.rows)}, indent=2, allow_nan=False) + "\n"

@@ -26,7 +26,7 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Threads,
 )
 from attnbench.cli.output import print_view
-from attnbench.cli.streams import drop_stdout
+from attnbench.cli.streams import OutputError, drop_stdout
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -149,17 +149,18 @@ def _stored_request(path: Path) -> Request:
 
 
 def _print_path(measure: Callable[[], FinishedRun]) -> int:
-    """Print the run file's path, also when the run was interrupted."""
+    """Print the run file's path, also of an interrupted run. Whatever stdout takes, the exit code is the run's."""
     try:
         finished = measure()
-        sys.stdout.write(f"{finished.path}\n")
     except api.RunInterrupted as stopped:
         finished = stopped.run
-        try:
-            sys.stdout.write(f"{finished.path}\n")
-            sys.stdout.flush()
-        except OSError:
-            drop_stdout()  # SIGHUP: the terminal is gone
+    try:
+        sys.stdout.write(f"{finished.path}\n")
+        sys.stdout.flush()
+    except OutputError as error:  # SIGHUP, say: the terminal is gone
+        sys.stderr.write(f"attnbench: the run is in {finished.path}; {error}\n")
+    except BrokenPipeError:
+        drop_stdout()
     return finished.exit_code
 
 
