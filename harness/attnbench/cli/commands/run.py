@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -28,6 +27,7 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
 from attnbench.cli.output import print_view
 from attnbench.cli.streams import OutputError, drop_stdout
 from attnbench.errors import UsageError
+from attnbench.untrusted.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,10 +141,10 @@ def _stored_request(path: Path) -> Request:
     from attnbench.runner.request import request_from
 
     try:
-        return request_from(json.loads(path.read_text()))
+        return request_from(parse_json(path.read_text()))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is no request as a run file's header keeps it: {error}") from error
 
 
