@@ -80,6 +80,11 @@ class Found:
     files: tuple[str, ...] = ()
     """Of a plug-in: what ``source_hash`` is the hash of."""
 
+    @property
+    def plugin(self) -> str | None:
+        """The file that a command line must name, or ``None`` where it finds the implementation by itself."""
+        return self.origin.target if self.origin.kind == "file" else None
+
 
 def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list[Found]:
     """All implementations, sorted by name.
