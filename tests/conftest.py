@@ -28,7 +28,7 @@ from attnbench.transport.child import Child
 REPOSITORY = Path(__file__).parent.parent
 PLUGINS = Path(__file__).parent / "plugins"
 PLAIN = {"NO_COLOR": "1", "COLUMNS": "200"}
-"""What makes a command's output the same in every terminal."""
+"""Environment variables that make a command's output independent of the terminal."""
 FILES_THAT_TAKE_LONGEST = (
     "conformance/test_conformance.py",
     "implementations/test_triton_flash.py",

@@ -24,9 +24,9 @@ from .compiling import Array, chosen_by_types, compiled
 from .forward import bounds_of_tile
 from .product import multiply, multiply_add
 from .scheduling import counters, next_task
-from .simd import exp, fma, lanes_of, load, select, spread, store, sum_of
+from .simd import exp, fma, lanes_of, load, select, spread, store, sum_of, transpose
 from .softmax import TILE, add_bias, cap, hide
-from .tiles import aligned, pack, pack_for_sum, padded, pair_vectors, per_word, store_halves, transpose, unpack
+from .tiles import aligned, pack, pack_for_sum, padded, pair_vectors, per_word, store_halves, unpack
 
 BLOCK_KV = 128
 TILES = 4  # of queries in a task's block: what K and V that were packed are used for

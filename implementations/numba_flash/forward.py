@@ -22,9 +22,9 @@ from numba import prange
 from .compiling import Array, compiled
 from .product import multiply, multiply_add
 from .scheduling import counters, next_task
-from .simd import lanes_of, load, store
+from .simd import lanes_of, load, store, transpose
 from .softmax import LOG2_E, TILE, add_bias, cap, hide, weigh
-from .tiles import aligned, flat, in_place, is_packed, pack, pack_for_sum, padded, per_word, transpose, unpack, wide
+from .tiles import aligned, flat, in_place, is_packed, pack, pack_for_sum, padded, per_word, unpack, wide
 
 BLOCK_KV = 128
 TILES = 8  # of one task: what K and V that were packed are used for

@@ -21,7 +21,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import models, register_model
 
-from .compiling import Codegen, intrinsic
+from .compiling import Array, Codegen, compiled, intrinsic
 from .llvm import (
     EXP2_FOR_BFLOAT16,
     call,
@@ -29,6 +29,7 @@ from .llvm import (
     data_of,
     element_type,
     emit_exp2,
+    exchanged,
     integer,
     load_at,
     reduced,
@@ -292,3 +293,48 @@ def exp2_for_bfloat16(context: Any, x: Any) -> tuple[Any, Codegen]:
         return emit_exp2(builder, args[0], EXP2_FOR_BFLOAT16)
 
     return x(x), codegen
+
+
+# --- Transposition ----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def transpose_block(
+    context: Any, target: Any, target_at: Any, target_row: Any, source: Any, source_at: Any, source_row: Any
+) -> tuple[Any, Codegen]:
+    """A square block of as many rows as a register has lanes, transposed in registers.
+
+    Blocks of 1, 2, 4, ... are exchanged across the diagonal, for all pairs of rows at once.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        target, source = (data_of(context, builder, sig.args[i], args[i]) for i in (0, 3))
+        lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
+        vector = ir.VectorType(element_type(sig.args[0].dtype), lanes)
+        places = [builder.add(args[4], builder.mul(integer(i), args[5])) for i in range(lanes)]
+        rows = [load_at(builder, source, at, vector) for at in places]
+        size = 1
+        while size < lanes:
+            for i in range(lanes):
+                if not i & size:
+                    rows[i], rows[i + size] = exchanged(builder, rows[i], rows[i + size], size)
+            size *= 2
+        for i, row in enumerate(rows):
+            store_at(builder, row, target, builder.add(args[1], builder.mul(integer(i), args[2])))
+        return context.get_dummy_value()
+
+    place = types.intp
+    return types.void(target, place, place, source, place, place), codegen
+
+
+@compiled
+def transpose(
+    target: Array, target_at: int, target_row: int, source: Array, source_at: int, source_row: int, rows: int,
+    columns: int,
+) -> None:  # fmt: skip
+    """A tile of ``rows`` by ``columns`` to one of ``columns`` by ``rows``; both sizes rounded up to whole registers."""
+    lanes = lanes_of(target)
+    for i in range(0, rows, lanes):
+        for j in range(0, columns, lanes):
+            to, origin = target_at + j * target_row + i, source_at + i * source_row + j
+            transpose_block(target, to, target_row, source, origin, source_row)

@@ -62,8 +62,7 @@ def forward(
         EVEN_KEYS: ``seqlen_kv`` is a multiple of ``BLOCK_N``.
         SHIFT: weights are multiplied by ``2 ** SHIFT`` before they are rounded to V's dtype. A float8 has few numbers
             near 0, and room above 1; the factor cancels, as the sum of weights has it too.
-        V_TRANSPOSED: with ``TMA``, ``v_src`` is (batch, heads, dim, seqlen): the tensor cores read float8 factors along
-            the axis of the sum only.
+        V_TRANSPOSED: with ``TMA``, ``v_src`` is a descriptor of (batch, heads, dim, seqlen).
     """
     # Where the mask is a triangle, the last rows see most: they begin first, so that no long tile is left for the end.
     start_m = (tl.num_programs(0) - 1 - tl.program_id(0)) * BLOCK_M

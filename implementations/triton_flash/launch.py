@@ -33,7 +33,7 @@ def forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
     kernel = load("forward", interpreted=plan.interpreted).forward
     low, high, _, _ = plan.bounds
     sinks = plan.scoring.table if plan.sinks is None else plan.sinks
-    v_transposed = plan.element_bytes == 1 and not plan.interpreted
+    v_transposed = plan.element_bytes == 1  # tensor cores read float8 factors along the axis of the sum only
     if v_transposed:
         v = keys_last(v)
     v_strides = plan.strides(v.transpose(2, 3) if v_transposed else v)

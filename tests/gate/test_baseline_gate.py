@@ -144,6 +144,12 @@ def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run
     assert before.read_bytes() == first
 
 
+@pytest.mark.parametrize("given", [{"machine_key": "../../evil"}, {"scenario": {"name": "/evil"}}])
+def test_a_run_file_does_not_choose_where_it_is_stored(tmp_path: Path, run: Make, given: dict[str, Any]) -> None:
+    with pytest.raises(BaselineError, match=r"evil' is no name for a .*: a name has no slashes"):
+        save(run("run.jsonl", **given), folder=tmp_path / "kept")
+
+
 def test_what_is_wrong_or_incomplete_or_of_one_process_is_no_baseline(run: Make, tmp_path: Path) -> None:
     case, name = CELLS[0]
     for status in ("wrong", "crashed"):

@@ -66,7 +66,7 @@ def test_junit_has_a_case_for_each_verdict_and_failures_tell_why(regressed: Gate
 
 def test_junit_is_xml_whatever_a_crash_has_printed(lost: GateResult) -> None:
     (failure,) = ET.fromstring(junit(lost)).iter("failure")  # noqa: S314
-    assert "SIGSEGV <&> [31mred" in failure.get("message", "")
+    assert r"SIGSEGV <&> \x1b[31mred" in failure.get("message", "")
 
 
 def test_junit_skips_what_was_not_measured_and_what_cannot_be_told(imagined: Imagined) -> None:

@@ -1,4 +1,4 @@
-"""What counts as a steeper law and what does not, from readings of single processes: one reason in each test."""
+"""When the gate calls a scaling law steeper, from readings of single processes; each test gives one reason."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class TestSeries:
 
 
 class TestFreshProcesses:
-    """What they are asked for, and what becomes of a suspicion that they do not share."""
+    """Further processes: which cells they measure, and a suspicion that they do not confirm."""
 
     @staticmethod
     def first(base: Law, head: Law, lengths: Sequence[int] = LENGTHS) -> dict[CellKey, Observed]:

@@ -1,4 +1,4 @@
-"""What a REF names, and the one sentence for each way to mistype it."""
+"""Each form of REF resolves to its source, and each mistyped one gives its own message."""
 
 from __future__ import annotations
 

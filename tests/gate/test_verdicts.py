@@ -1,4 +1,4 @@
-"""What the gate says of a change, from run files: every verdict, its sentence, and the exit code."""
+"""The gate's verdicts from run files: each verdict with its message and exit code."""
 
 from __future__ import annotations
 

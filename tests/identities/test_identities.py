@@ -34,7 +34,7 @@ PADDED: dict[str, Any] = {**BACKWARD, "mask": "key_padding", "batch": 2, "kv_len
 
 
 def look(case: Case, mutant: Mutant, allowance: Allowance = EVERYTHING) -> dict[str, Any]:
-    """What the oracle says of the identities of a mutant: ``problem`` and ``ratios``; and what was ``left_out``."""
+    """Judge a mutant's identities: the oracle's ``problem`` and ``ratios``, and the identities ``left_out``."""
     worker = Worker(mutant.implementation, repeat_ns=0)
     Prepare(case=case, device="cpu").serve(worker)
     FirstCalls().serve(worker)

@@ -168,7 +168,7 @@ def as_array(value: Any, layout: str) -> NDArray[np.float64]:
 
 
 def disagreement(case: Case, found: dict[str, NDArray[np.float64]], answer: Any) -> str | None:
-    """What is wrong with it, as a sentence, or ``None``."""
+    """The disagreement as a sentence, or ``None``."""
     for name, got in found.items():
         wanted = getattr(answer, name)
         if got.shape != wanted.shape:

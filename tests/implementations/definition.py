@@ -34,7 +34,7 @@ class Inputs:
 
 @dataclasses.dataclass
 class Answer:
-    """What ought to come out, in float64."""
+    """The answer by definition, in float64."""
 
     out: Array  # (batch, heads_q, seqlen_q, head_dim_v)
     lse: Array  # (batch, heads_q, seqlen_q)
@@ -131,7 +131,7 @@ def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
 
 
 def added(case: Case, inputs: Inputs, h: int, i: int, j: int) -> float:
-    """What is added to the score of query i and key j in head h."""
+    """The bias of query i and key j in head h."""
     distance = j - position(case, i)
     if case.score_mod == "alibi":
         return -alibi_slope(h, case.heads_q) * abs(distance)

@@ -50,9 +50,10 @@ def operands_of(case: Case) -> Operands:
 
 
 def compiled(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the kernels of a case became: their instructions of note, registers, local and shared memory."""
+    """Compile the kernels of a case; count their instructions of note, registers, local and shared memory."""
     plan = importlib.import_module("attnbench.implementations.triton_flash.plan")
     launch = importlib.import_module("attnbench.implementations.triton_flash.launch")
+    tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")
     found: list[dict[str, Any]] = []
 
     def compile_only(self: Any, grid: Any) -> Any:
@@ -67,6 +68,8 @@ def compiled(job: dict[str, Any]) -> list[dict[str, Any]]:
     operands = operands_of(case)
     one = plan.Plan(case, operands, tma=job["tma"])
     one.used = {kernel: one.candidates(kernel)[0] for kernel in ("forward", "dk_dv", "dq", "partial")}
+    if "forward" in job:
+        one.used["forward"] = tuning.Config(*job["forward"])
     out, lse = (launch.decode if one.decodes else launch.forward)(one, operands.q, operands.k, operands.v)
     if case.needs_gradients:
         launch.backward(one, operands.dout, operands.q, operands.k, operands.v, out, lse)
@@ -85,6 +88,7 @@ def measured(binary: Any) -> dict[str, Any]:
     return {
         "wgmma": ptx.count("wgmma.mma_async"),
         "tma": ptx.count("cp.async.bulk.tensor"),
+        "shared_stores": len(re.findall(r"\bst\.shared", ptx)),
         "shared_bytes": binary.metadata.shared,
         "registers": usage["REG"],
         "spilled_bytes": usage["STACK"] + usage["LOCAL"],

@@ -20,10 +20,10 @@ IMPLEMENTATIONS = [
     implementation("naive_torch", "naive/torch"),
     implementation("chunked_torch", "chunked/torch"),
     implementation("numba_flash", "numba/flash"),
-    implementation("torch_sdpa", "torch/sdpa"),
-    implementation("torch_sdpa", "torch/sdpa-math"),
-    implementation("torch_sdpa", "torch/sdpa-flash"),
-    implementation("torch_flex", "torch/flex"),
+    implementation("pytorch.sdpa", "torch/sdpa"),
+    implementation("pytorch.sdpa", "torch/sdpa-math"),
+    implementation("pytorch.sdpa", "torch/sdpa-flash"),
+    implementation("pytorch.flex", "torch/flex"),
 ]
 NAMES = [one.declaration.name for one in IMPLEMENTATIONS]
 
@@ -131,7 +131,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _uncompiled() -> Any:
-    """What would be compiled is run as it is written; ``test_compiled.py`` compiles some of it."""
+    """Run uncompiled what torch would compile; ``test_compiled.py`` compiles some of it."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield

@@ -17,8 +17,8 @@ SMALL = {"heads_q": 2, "seqlen_q": 20, "head_dim": 8}
 
 
 def backend_of(name: str, **fields: Any) -> str:
-    """What the implementation says really ran."""
-    one = implementation("torch_sdpa", name)
+    """The back end that ran, as the implementation reports it."""
+    one = implementation("pytorch.sdpa", name)
     case = make_case(**{**SMALL, **fields})
     operands = operands_of(case)
     assert one.prepare_hook is not None
@@ -38,7 +38,7 @@ def test_a_back_end_that_was_named_is_the_one_that_runs() -> None:
 
 
 def test_the_mask_is_a_flag_only_where_torch_means_the_same_by_it() -> None:
-    one = implementation("torch_sdpa", "torch/sdpa")
+    one = implementation("pytorch.sdpa", "torch/sdpa")
     assert one.prepare_hook is not None
     for fields, causal in (
         ({"mask": "causal"}, True),
@@ -53,8 +53,8 @@ def test_the_mask_is_a_flag_only_where_torch_means_the_same_by_it() -> None:
 
 
 def refusal(name: str, **fields: Any) -> str | None:
-    """What the implementation says to a case on a CPU."""
-    one = implementation("torch_sdpa", name)
+    """The reason for refusing a case on a CPU, or ``None``."""
+    one = implementation("pytorch.sdpa", name)
     assert one.supports_hook is not None
     return one.supports_hook(make_case(**{**SMALL, **fields}), "cpu")
 
@@ -68,7 +68,7 @@ def test_flash_refuses_unequal_head_dims_in_the_words_of_torch() -> None:
 
 @pytest.mark.parametrize("name", ["torch/sdpa-efficient", "torch/sdpa-cudnn"])
 def test_back_ends_for_cuda_are_refused_on_a_cpu(name: str) -> None:
-    assert implementation("torch_sdpa", name).declaration.refuses(make_case(**SMALL), "cpu") is not None
+    assert implementation("pytorch.sdpa", name).declaration.refuses(make_case(**SMALL), "cpu") is not None
     reason = refusal(name)
     assert reason is not None
     assert "No viable backend" in reason
@@ -85,7 +85,7 @@ def test_a_case_that_a_back_end_runs_is_not_refused() -> None:
 
 
 def test_flex_attention_has_no_gradients_on_a_cpu_and_says_so() -> None:
-    hook = implementation("torch_flex", "torch/flex").supports_hook
+    hook = implementation("pytorch.flex", "torch/flex").supports_hook
     assert hook is not None
     assert hook(make_case(**SMALL), "cpu") is None
     assert hook(make_case(**SMALL, mode="backward"), "cuda") is None
@@ -96,7 +96,7 @@ def test_flex_attention_has_no_gradients_on_a_cpu_and_says_so() -> None:
 
 def test_flex_attention_is_given_blocks_on_a_cpu_even_where_the_mask_hides_nothing() -> None:
     """Without them its kernel holds all scores at once."""
-    one = implementation("torch_flex", "torch/flex")
+    one = implementation("pytorch.flex", "torch/flex")
     case = make_case(**{**SMALL, "seqlen_q": 300})
     assert one.prepare_hook is not None
     blocks = one.prepare_hook(case, operands_of(case)).block_mask
@@ -104,7 +104,7 @@ def test_flex_attention_is_given_blocks_on_a_cpu_even_where_the_mask_hides_nothi
     assert (blocks.full_kv_num_blocks + blocks.kv_num_blocks).unique().tolist() == [3]
 
 
-@pytest.mark.parametrize(("module", "name"), [("naive_torch", "naive/torch-compile"), ("torch_flex", "torch/flex")])
+@pytest.mark.parametrize(("module", "name"), [("naive_torch", "naive/torch-compile"), ("pytorch.flex", "torch/flex")])
 def test_without_a_compiler_what_must_be_compiled_is_unavailable(
     module: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""What torch compiles, really compiled: a few cases, for each takes seconds."""
+"""Implementations that torch compiles, in a few cases: each compilation takes seconds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_compiled_three_steps_agree_with_the_definition(fields: dict[str, An
 )
 def test_compiled_flex_attention_agrees_with_the_definition(fields: dict[str, Any]) -> None:
     case = make_case(**{"seqlen_q": 70, **GROUPED, **fields})
-    found = results_of(implementation("torch_flex", "torch/flex"), case)
+    found = results_of(implementation("pytorch.flex", "torch/flex"), case)
     assert disagreement(case, found, answer_of(case)) is None
 
 

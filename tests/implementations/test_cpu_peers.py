@@ -16,7 +16,11 @@ from attnbench.mutants.trial import trial
 from attnbench.registry.discover import bundled
 from tests.implementations.conftest import answer_of, disagreement, implementation, results_of
 
-PEERS = {"onnxruntime/mha": "onnxruntime_mha", "openvino/sdpa": "openvino_sdpa", "jax/xla": "jax_attention"}
+PEERS = {
+    "onnxruntime/mha": "peers.onnxruntime_mha",
+    "openvino/sdpa": "peers.openvino_sdpa",
+    "jax/xla": "peers.jax_attention",
+}
 EXTRAS = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 

@@ -24,15 +24,15 @@ from tests.conftest import REPOSITORY
 from tests.implementations.conftest import answer_of, disagreement, implementation
 
 MODULES = {
-    "flash-attn/4": "flash_attn_4",
-    "flash-attn/3-fwd": "fa3_fwd",
-    "sage/triton": "sage_attention",
-    "flashinfer/prefill": "flashinfer_attention",
-    "flashinfer/decode": "flashinfer_attention",
-    "cudnn/frontend": "cudnn_frontend",
-    "torch/varlen": "torch_varlen",
-    "jax/cudnn": "jax_attention",
-    "jax/xla": "jax_attention",
+    "flash-attn/4": "peers.flash_attn_4",
+    "flash-attn/3-fwd": "peers.fa3_fwd",
+    "sage/triton": "peers.sage_attention",
+    "flashinfer/prefill": "peers.flashinfer_attention",
+    "flashinfer/decode": "peers.flashinfer_attention",
+    "cudnn/frontend": "peers.cudnn_frontend",
+    "torch/varlen": "pytorch.varlen",
+    "jax/cudnn": "peers.jax_attention",
+    "jax/xla": "peers.jax_attention",
 }
 EXTRAS = {
     "flash-attn/4": "fa4", "flash-attn/3-fwd": "fa3", "sage/triton": "sage", "flashinfer/prefill": "flashinfer",
@@ -77,7 +77,7 @@ def job_name(name: str, case: Case) -> str:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each back end returned where a stand-in had its library's place."""
+    """A folder with the outputs of each back end, with a stand-in for its library."""
     folder = tmp_path_factory.mktemp("stubbed")
     jobs = [
         {"name": job_name(name, case), "module": MODULES[name], "implementation": name, "case": case.to_dict()}
@@ -137,6 +137,8 @@ def test_its_library_is_pinned_in_an_extra(name: str) -> None:
         ("flashinfer/prefill", WINDOW, "its window has no keys to the right of the diagonal: window_right must be 0"),
         ("flashinfer/decode", {"seqlen_q": 2}, "it is for a single query: seqlen_q must be 1"),
         ("cudnn/frontend", {"head_dim": 20}, "head dims 20 and 20 are not both multiples of 8 up to 256"),
+        ("cudnn/frontend", {"mask": "causal", "alignment": "bottom_right", "seqlen_q": 9, "seqlen_kv": 8},
+         "cuDNN's causal mask is aligned bottom right only up to as many queries as keys"),
     ],
 )  # fmt: skip
 def test_what_a_library_cannot_do_is_refused_in_a_sentence(name: str, fields: dict[str, Any], reason: str) -> None:
@@ -147,7 +149,7 @@ def test_what_a_library_cannot_do_is_refused_in_a_sentence(name: str, fields: di
 
 def test_jax_is_told_to_leave_memory_to_others_before_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
-    one = implementation("jax_attention", "jax/xla")
+    one = implementation("peers.jax_attention", "jax/xla")
     assert one.supports_hook is not None
     assert one.supports_hook(make_case(), "cuda") is None
     assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NUMPY = implementation("naive_numpy", "naive/numpy-multi-head")
-TORCH = implementation("torch_multihead", "torch/multihead-attention")
+TORCH = implementation("pytorch.multihead", "torch/multihead-attention")
 
 DIFFERENCES: list[dict[str, Any]] = [
     *({"dtype": dtype} for dtype in ("float64", "float16", "bfloat16")),

@@ -75,6 +75,7 @@ BY_DESCRIPTOR = [
         {"dtype": "float16"},
         {"mask": "causal", "seqlen_kv": 131},
         {"strides": "transposed", **MASKS[1]},
+        {"dtype": "float8_e4m3fn", "mode": "forward", "mask": "causal", "seqlen_kv": 131},
     )
 ]
 """Checked a second time with tiles that are loaded through tensor descriptors."""
@@ -164,7 +165,7 @@ def test_every_tile_size_agrees_not_only_the_one_that_is_chosen(
 
 
 def refusal(**fields: Any) -> str | None:
-    """What it says to a case on a CPU."""
+    """The reason for refusing a case on a CPU, or ``None``."""
     one = implementation("triton_flash", "triton/flash")
     assert one.supports_hook is not None
     return one.supports_hook(make_case(**fields), "cpu")

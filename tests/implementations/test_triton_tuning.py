@@ -1,4 +1,4 @@
-"""What ``triton/flash`` settles before a call: bounds of masks, tile sizes, and what the copy engine takes."""
+"""The plan of ``triton/flash``: bounds of masks, tile sizes, and tensors that the copy engine takes."""
 
 from __future__ import annotations
 

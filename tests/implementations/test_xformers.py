@@ -1,4 +1,4 @@
-"""What is put to xformers, without its CUDA operators: the masks by its own description of them, and its reasons."""
+"""Masks as they are passed to xformers, and its reasons for refusing; without its CUDA operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.implementations.conftest import ALLOWED, answer_of, implementation, o
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of xformers, at import
 
-MODULE = importlib.import_module("attnbench.implementations.xformers_attention")
+MODULE = importlib.import_module("attnbench.implementations.peers.xformers_attention")
 NAMES = ("auto", "cutlass", "flash", "splitk")
 
 GROUPED = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 21, "head_dim": 8}
@@ -43,7 +43,7 @@ DIFFERENCES: list[dict[str, Any]] = [
 
 def as_told(case: Case, name: str) -> np.ndarray[Any, Any]:
     """The call, with xformers' operator replaced by the formula in the documentation of its function."""
-    one = implementation("xformers_attention", f"xformers/{name}")
+    one = implementation("peers.xformers_attention", f"xformers/{name}")
     operands = operands_of(case, layout="bshd")
     assert one.prepare_hook is not None
     plan = one.prepare_hook(case, operands)
@@ -75,7 +75,7 @@ def test_its_own_class_of_mask_is_used_where_the_operator_takes_it_and_a_tensor_
     case = make_case(**GROUPED, mask="key_padding", kv_lengths=(5, 21))
     kinds = {}
     for name in NAMES:
-        one = implementation("xformers_attention", f"xformers/{name}")
+        one = implementation("peers.xformers_attention", f"xformers/{name}")
         assert one.prepare_hook is not None
         kinds[name] = type(one.prepare_hook(case, operands_of(case, layout="bshd")).bias).__name__
     padded = "BlockDiagonalPaddedKeysMask"
@@ -91,7 +91,7 @@ def test_its_own_class_of_mask_is_used_where_the_operator_takes_it_and_a_tensor_
     ids=str,
 )
 def test_a_cpu_is_refused_in_the_words_of_xformers(name: str, difference: dict[str, Any]) -> None:
-    one = implementation("xformers_attention", f"xformers/{name}")
+    one = implementation("peers.xformers_attention", f"xformers/{name}")
     assert one.supports_hook is not None
     reason = one.supports_hook(make_case(**{**GROUPED, **difference}), "cpu")
     assert reason is not None

@@ -1,4 +1,4 @@
-"""What a container or a service may use."""
+"""Limits of processors and memory in a container or a service."""
 
 from __future__ import annotations
 

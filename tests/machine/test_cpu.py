@@ -1,4 +1,4 @@
-"""What is read of the processor and of memory, on machines that are not here."""
+"""Processor and memory are read correctly from files of other machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is here, what is missing, and what to do about it."""
+"""``doctor`` lists available and missing parts, each missing one with its remedy."""
 
 from __future__ import annotations
 

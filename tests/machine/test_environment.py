@@ -1,4 +1,4 @@
-"""What a run's header says of the machine."""
+"""The machine's description in a run's header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What disturbs a measurement."""
+"""Interference with a measurement, from the system's counters."""
 
 from __future__ import annotations
 

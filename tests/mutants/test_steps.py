@@ -1,4 +1,4 @@
-"""What mutants are made of is right while no step is replaced: a mutant's mistake is the one that it is named for."""
+"""The steps of mutants are right while none is replaced: a mutant's mistake is the one that it is named for."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_the_cause_is_guessed(name: str, fields: dict[str, Any], sentence: str) 
 
 
 def guess_of(case: Case, name: str) -> str | None:
-    """What is said of a mutant's first result."""
+    """The guess at the cause of a mutant's first result."""
     worker = Worker(MUTANTS[name].implementation, repeat_ns=0)
     Prepare(case=case, device="cpu").serve(worker)
     FirstCalls().serve(worker)

@@ -1,4 +1,4 @@
-"""What the judge accepts and what it does not, and what it says."""
+"""The judge accepts right outputs and refuses wrong ones, with a sentence."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def run_one(lines: Path, delta: str) -> None:
 
 
 def line_of(result: dict[str, Any], folder: Path, number: int, kind: str, code: int) -> dict[str, Any]:
-    """What is kept of a gate: each cell's verdict beside what other rules say of the same samples."""
+    """One line of a gate: each cell's verdict beside those of other rules on the same samples."""
     first_two = [one for one in result["rounds"] if one["stage"] == "screen"][:2]
     runs = {side: [read_run(folder / one[side]) for one in first_two] for side in ("base", "head")}
     return {

@@ -1,4 +1,4 @@
-"""What other tools' rules say of the same samples; each gets the data that the tool itself would take.
+"""Other tools' rules on the same samples; each gets the data that the tool itself would take.
 
 True is "slower". Rules and defaults: pytest-benchmark ``--benchmark-compare-fail`` (one process, one statistic);
 a plain rank-sum test; asv ``compare`` (rank-sum p < 0.002 and a factor of 1.1, samples of two processes pooled);

@@ -1,4 +1,4 @@
-"""What the lines of ``gates.jsonl`` say together, as a Markdown page."""
+"""Summarise ``gates.jsonl`` as a Markdown page."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _unchanged(lines: Sequence[Line], faults: Sequence[Line]) -> list[list[str]]
 
 
 def _bound(count: int, total: int) -> str:
-    """What so few gates prove (Clopper and Pearson, one-sided)."""
+    """The bound that so few gates prove (Clopper and Pearson, one-sided)."""
     if not total:
         return "nothing is known"
     highest = stats.binomtest(count, total, alternative="less").proportion_ci(0.95).high

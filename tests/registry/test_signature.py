@@ -1,4 +1,4 @@
-"""What an author's function is called with: four arguments, or a plan as the fifth."""
+"""An author's function is called with four arguments, or with a plan as the fifth."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Scripted(Executor):
 
     @property
     def names(self) -> list[str]:
-        """What it was asked."""
+        """The names of the requests so far, in order."""
         return [type(request).__name__ for request in self.asked]
 
     def send(self, request: RequestMessage[Any]) -> None:
@@ -120,6 +120,6 @@ def limits(**changed: Any) -> CellLimits:
 
 
 def values_of(worker: Executor, device: str = "cuda", oracle: Any = None, **changed: Any) -> dict[str, Any]:
-    """What a cell gives."""
+    """Run a cell through the stages and return its values."""
     cell = CellRun(worker, oracle or Agreeing(), make_case(), device, limits(**changed))
     return without_pauses(drive(cell, STAGES))

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import shlex
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from attnbench.cases.case import CaseError, make_case
 from attnbench.registry.discover import Found, Origin, bundled
-from attnbench.runner.plan import Cell, PlanError, Selectors, choose, plan, repro_command
-from attnbench.sweep.expand import adhoc, expand, parse_overrides
+from attnbench.runner.plan import Cell, PlanError, Selectors, choose, plan
+from attnbench.sweep.expand import adhoc, parse_overrides
 
 GIB = 2**30
 
@@ -84,43 +79,6 @@ FOUND = Found(
     source_hash=None,
     unavailable=None,
 )
-
-
-@settings(max_examples=150)
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "batch": st.integers(1, 3),
-            "heads_q": st.sampled_from([1, 4, 8]),
-            "heads_kv": st.sampled_from([1, 4]),
-            "seqlen_q": st.integers(1, 300),
-            "seqlen_kv": st.integers(1, 300),
-            "head_dim": st.sampled_from([8, 64, 80]),
-            "head_dim_v": st.sampled_from([8, 64]),
-            "dtype": st.sampled_from(["float32", "bfloat16"]),
-            "mask": st.sampled_from(["none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"]),
-            "alignment": st.sampled_from(["top_left", "bottom_right"]),
-            "document_causal": st.booleans(),
-            "score_mod": st.sampled_from(["none", "softcap", "alibi"]),
-            "mode": st.sampled_from(["forward", "backward"]),
-            "seed": st.integers(0, 3),
-        },
-    )
-)
-def test_the_command_that_shows_a_cell_again_makes_the_same_case(fields: dict[str, object]) -> None:
-    try:
-        case = make_case(**fields)
-    except CaseError:
-        return
-    words = shlex.split(repro_command(case, FOUND, "cpu"))
-    axes = [value for flag, value in itertools.pairwise(words) if flag == "-a"]
-    assert [one.case for one in expand(adhoc(), parse_overrides(axes))] == [case]
-
-
-def test_the_command_says_no_more_than_it_must() -> None:
-    case = make_case(seqlen_q=128, mask="causal")
-    assert repro_command(case, FOUND, "cpu") == "attnbench run -i '^naive/torch$' -a seqlen_q=128 -a mask=causal"
 
 
 def test_a_plan_of_more_cells_than_anybody_means_is_refused_and_counted() -> None:

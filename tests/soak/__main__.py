@@ -99,7 +99,7 @@ def parse() -> argparse.Namespace:
 
 
 def read(paths: Iterable[Path]) -> Iterator[Report]:
-    """What earlier commands have written; a torn last line is forgotten."""
+    """Read the lines of earlier commands; a torn last line is dropped."""
     from tests.soak.units import Report
 
     for path in paths:
@@ -119,7 +119,7 @@ def together(reports: Iterable[Report]) -> dict[str, Report]:
 
 
 def table(planned: list[Unit], done: dict[str, Report]) -> int:
-    """What was covered, how near to its budget each implementation came, and what disagreed."""
+    """The summary: pairs covered, each implementation's largest error over budget, and disagreements."""
     from tests.soak.units import added
 
     total = added(done.values())

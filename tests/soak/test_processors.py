@@ -40,7 +40,7 @@ SOAKS = {
     "zen": ["--processor", "zen", "-i", "torch/sdpa|^naive/torch$|naive/numpy|chunked", "--threads", "1"],
     "sse": ["--processor", "sse", "-i", "torch/sdpa|^naive/torch$|naive/numpy|chunked", "--threads", "2"],
 }
-"""What Numba compiles is left to the soak: it would be compiled for each of the processors anew."""
+"""Without Numba's kernels, which would be compiled anew for each processor: the soak tries them."""
 
 BUDGETS = """
 import json, sys

@@ -1,4 +1,4 @@
-"""What a soak is made of: bounded cases, implementations, and units of (case, seed) that are judged together."""
+"""The units of a soak: (case, seed) pairs that are judged together, from bounded cases and all implementations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREPARE_S = 2.0
-"""What is compiled for longer than this for each case is not compiled for identities' other cases."""
+"""Seconds of compiling per case above which an implementation skips the other cases that identities need."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _cost(case: Case) -> int:
 
 @dataclasses.dataclass
 class Report:
-    """What a unit gave: JSON-ready, one line of the soak's file."""
+    """The result of a unit: JSON-ready, one line of the soak's file."""
 
     unit: str
     pairs: dict[str, int] = dataclasses.field(default_factory=dict)

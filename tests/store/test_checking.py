@@ -1,4 +1,4 @@
-"""What checking cost beside timing, in one line."""
+"""One line on the cost of checking beside timing."""
 
 from __future__ import annotations
 

@@ -179,7 +179,10 @@ def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypat
             [LINES[0], changed(LINES[1], colour="red")],
             f"FILE, line 2, is a record with fields that schema {SCHEMA_VERSION} has not: colour",
         ),
-        ([LINES[0], changed(LINES[1], status="fine")], "FILE, line 2, is a record with the unknown status 'fine'"),
+        (
+            [LINES[0], changed(LINES[1], status="fine")],
+            "FILE, line 2, is a record whose status is 'fine', which cannot be",
+        ),
         (
             [LINES[0], changed(LINES[2], time_median_ns=1.0)],
             "FILE, line 2, is a record with status 'wrong' and yet a time",

@@ -1,4 +1,4 @@
-"""What a record's metrics are follows from their declarations, in the schema and in the documentation."""
+"""A record's metrics, their schema and their documentation follow from the declarations."""
 
 from __future__ import annotations
 

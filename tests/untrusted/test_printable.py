@@ -15,6 +15,7 @@ from attnbench.untrusted.printable import in_one_line, printable, shown
         ("\x9b31m", r"\x9b31m"),  # a terminal's commands may begin with a single character, too
         ("a\u202eb\u2066c\u200bd", r"a\u202eb\u2066c\u200bd"),
         ("half a \ud83d", r"half a \ud83d"),
+        ("::error::a\n  ::b c10::Error", "\\x3a:error::a\n  \\x3a:b c10::Error"),
         ("e\U000e0041", r"e\U000e0041"),
     ],
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import html.parser
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page, markdown_page
 from attnbench.views.report.sections.about import conditions
 from tests.views.conftest import LENGTHS, failed, full_record, record, timed
+from tests.views.parsed_page import Element, Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,52 +25,6 @@ SECTIONS = [
     "answer", "run", "failures", "time", "speedup", "memory", "scaling", "roofline", "agreement", "conditions",
     "provenance", "repeat",
 ]  # fmt: skip
-VOID = {"meta", "br", "hr", "img", "input", "link"}
-
-
-@dataclasses.dataclass
-class Element:
-    """A tag with what is in it."""
-
-    tag: str
-    attributes: dict[str, str]
-    children: list[Element] = dataclasses.field(default_factory=list)
-    text: str = ""
-
-    def all(self, tag: str = "") -> list[Element]:
-        """Itself and everything below it, of that tag."""
-        found = [self] if tag in ("", self.tag) else []
-        return [*found, *(inner for child in self.children for inner in child.all(tag))]
-
-    def words(self) -> str:
-        """Its text and that of everything below."""
-        return " ".join([self.text, *(child.words() for child in self.children)])
-
-
-class Page(html.parser.HTMLParser):
-    """Parses a page; a tag that is not closed, or closed out of turn, is an error."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.root = Element("", {})
-        self._open = [self.root]
-        self.feed(source)
-        assert len(self._open) == 1, f"not closed: {self._open[-1].tag}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, {name: value or "" for name, value in attrs})
-        self._open[-1].children.append(element)
-        if tag not in VOID:
-            self._open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._open[-1].children.append(Element(tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop().tag == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        self._open[-1].text += data
 
 
 def page_of(*runs: RunFile) -> Element:

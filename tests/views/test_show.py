@@ -83,7 +83,7 @@ def test_a_case_tells_only_of_those_that_ran_in_others(run_of: Callable[..., Run
 
 
 def printed(view: View, width: int = 140) -> str:
-    """What a terminal of that width, without colours, shows."""
+    """Render for a terminal of this width, without colours."""
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
     console.print(terminal(view))
     assert isinstance(console.file, io.StringIO)
@@ -93,7 +93,7 @@ def printed(view: View, width: int = 140) -> str:
 def test_the_terminal_says_the_same_and_never_takes_brackets_for_colours(run_of: Callable[..., RunFile]) -> None:
     broken = failed(SHORT, "a/a", "error", "ValueError: [red]oops[/red] at q[0, 1]")
     text = printed(show(run_of([broken], command=["attnbench", "run", "[bold]"], scenario={"name": "[dim]"})))
-    for plain in ("ValueError: [red]oops[/red] at q[0, 1]", "attnbench run [bold]", "[dim], run f00dfeed0001"):
+    for plain in ("ValueError: [red]oops[/red] at q[0, 1]", "attnbench run '[bold]'", "[dim], run f00dfeed0001"):
         assert plain in text
     assert "\x1b" not in text
 

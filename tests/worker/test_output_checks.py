@@ -1,4 +1,4 @@
-"""What a call must not do: hand out its inputs, write into them, go on after it returned, leave memory unwritten.
+"""Misconduct of a call: returning its inputs, writing into them, running on afterwards, leaving memory unwritten.
 
 Each of these plug-ins computes the right answer, or lets it look so, and is ``wrong`` all the same.
 """

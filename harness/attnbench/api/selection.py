@@ -27,7 +27,6 @@ Plugin = str | os.PathLike[str] | Implementation
 Plugins = Plugin | Sequence[Plugin]
 """``FILE.py``, ``FILE.py:family/variant``, or a function of a file, decorated with ``@attention``; or several."""
 
-_BOUNDS = {"threads": (1, 4096), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
 _FLAGS = {"include": "-i", "exclude": "-x", "axis": "-a", "plugin": "-p", "device": "-d"}
 
 
@@ -94,7 +93,7 @@ class CellSelection:
         """
         _require_no_import()
         from attnbench.machine.hardware.pinning import default_threads
-        from attnbench.runner.request import Request
+        from attnbench.runner.request import BOUNDS, Request
         from attnbench.sweep.expand import adhoc, parse_overrides
         from attnbench.sweep.load import load_scenario
 
@@ -106,7 +105,7 @@ class CellSelection:
             "seed": _first(self.seed, config.seed, 0),
         }
         for name, value in given.items():
-            least, most = _BOUNDS[name]
+            least, most = BOUNDS[name]
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
             if value > most:

@@ -12,9 +12,10 @@ import traceback
 
 from cyclopts import App, CycloptsError
 
-from attnbench.cli.streams import secure_streams
+from attnbench.cli.streams import drop_stdout, secure_streams
 from attnbench.errors import AttnbenchError
 from attnbench.runner.interrupts import exit_code_of, raise_signals
+from attnbench.untrusted.printable import printable
 from attnbench.version import VERSION
 
 EXIT_USAGE = 2
@@ -56,15 +57,16 @@ def exit_code(tokens: list[str] | None = None) -> int:
         _load_verbs()
     try:
         result = app(asked, exit_on_error=False)
+        sys.stdout.flush()  # what cannot be written is told here
     except CycloptsError:
         return EXIT_USAGE  # cyclopts has printed what is wrong
     except KeyboardInterrupt as interrupt:
         return exit_code_of(interrupt)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has seen enough
+        drop_stdout()  # whoever read our output has seen enough
         return 0
     except AttnbenchError as error:
-        sys.stderr.write(f"attnbench: {error}\n")
+        sys.stderr.write(f"attnbench: {printable(str(error))}\n")
         return error.exit_code
     except Exception:  # noqa: BLE001 - the last frame: it must end in an exit code that tells
         traceback.print_exc()

@@ -13,6 +13,9 @@ from attnbench.errors import UsageError
 from attnbench.gate.judge.inference import LEAST_ROUNDS
 from attnbench.store.reader import read_run
 from attnbench.store.record import FAILED
+from attnbench.untrusted.json_text import parse_json
+from attnbench.untrusted.names import name_mistake
+from attnbench.untrusted.printable import printable, shown
 
 if TYPE_CHECKING:
     from attnbench.store.reader import RunFile
@@ -75,8 +78,6 @@ def stored(folder: Path = FOLDER) -> list[Baseline]:
         if ".until-" in path.name:
             continue
         run = read_run(path)
-        note = path.with_suffix(".json")
-        about = json.loads(note.read_text()) if note.is_file() else {}
         found.append(
             Baseline(
                 name=path.parent.name,
@@ -86,10 +87,20 @@ def stored(folder: Path = FOLDER) -> list[Baseline]:
                 revision=(run.header.environment.get("git") or {}).get("revision"),
                 cells=len({(r["case_id"], r["implementation"], r["device"]) for r in run.records}),
                 processes=run.header.replicates,
-                note=about.get("reason"),
+                note=_note(path.with_suffix(".json")),
             )
         )
     return found
+
+
+def _note(path: Path) -> str | None:
+    """Why a baseline was updated, where it was and the file beside it can be read."""
+    try:
+        about = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    reason = about.get("reason") if isinstance(about, dict) else None
+    return printable(reason) if isinstance(reason, str) else None
 
 
 def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) -> Path:
@@ -112,8 +123,9 @@ def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) ->
 
 def _target(run: RunFile, name: str | None, folder: Path) -> Path:
     chosen = name or run.header.scenario_name
-    if not chosen or "/" in chosen or chosen.startswith("."):
-        raise BaselineError(f"{chosen!r} is no name for a baseline")
+    for noun, text in (("a baseline", chosen), ("a machine", run.header.machine_key)):
+        if reason := name_mistake(text):
+            raise BaselineError(f"{shown(text)} is no name for {noun}: {reason}")
     return folder / chosen / f"{run.header.machine_key}.jsonl"
 
 
@@ -137,7 +149,10 @@ def _require_fit(run: RunFile) -> None:
 
 def _store(run: RunFile, target: Path, reason: str | None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.path, target)
+    try:
+        shutil.copyfile(run.path, target)
+    except OSError as error:  # standard input, or a name that cannot be shown
+        raise BaselineError(f"{run.path} cannot be copied: {error.strerror}") from error
     note = {"stored_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "reason": reason}
     target.with_suffix(".json").write_text(json.dumps(note, indent=2) + "\n")
     return target

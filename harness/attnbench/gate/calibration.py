@@ -7,7 +7,6 @@ by the gate's own rules: how many of them raise an alarm is the false-alarm rate
 from __future__ import annotations
 
 import datetime
-import json
 import math
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from attnbench.errors import UsageError
 from attnbench.gate.judge.cell_data import log_ratios, observe
 from attnbench.gate.judge.statistics import choose_sentinels, decide, effects_of, screen, smallest_detectable
+from attnbench.untrusted.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +165,7 @@ def read_calibration(path: Path, *, machine_key: str, threads: int) -> Calibrati
         CalibrationError: when it cannot be read, or is another machine's.
     """
     try:
-        found = Calibration.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        found = Calibration.model_validate(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise CalibrationError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, ValidationError) as error:

@@ -25,10 +25,10 @@ DTYPES = {
 }
 _ROUNDS = 3
 _SMALLEST = 128
-_LARGEST = {"cpu": 8192, "cuda": 8192}
-_PRODUCT_NS = {"cpu": (10e6, 25e6), "cuda": (1.5e6, 1.5e6)}
-"""How long a product takes at least, quick and full. On a GPU as long as a call of attention: within 10 ms at full
-power the clock of an H200 falls so far that FlashAttention-3 ran at 110 % of the product."""
+_LARGEST = 8192
+_GPU_PRODUCT_NS = 1.5e6
+"""How long a GPU's product takes at least, as a call of attention does: within 10 ms at full power the clock of an H200
+falls so far that FlashAttention-3 ran at 110 % of the product."""
 _LEAST_COPY_BYTES = 2**28
 
 
@@ -80,8 +80,9 @@ def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
 
 def find_peaks(device: str, *, quick: bool) -> PeakRates:
     """Measure in this process, less and on smaller products when ``quick``."""
-    repeats, most_bytes = (3, 2**29) if quick else (5, 2**30)
-    target_ns = _PRODUCT_NS[device][0 if quick else 1]
+    repeats, target_ns, most_bytes = (3, 10e6, 2**29) if quick else (5, 25e6, 2**30)
+    if device == "cuda":
+        target_ns = _GPU_PRODUCT_NS
     before = read_counters()
     products, not_measured = _products(device, target_ns)
     cache = last_level_cache_bytes() if device == "cpu" else None
@@ -150,7 +151,7 @@ def _products(device: str, target_ns: float) -> tuple[dict[str, tuple[int, Calla
             return fastest_ns(_product(device, dtype, size), device, repeats=3)
 
         try:
-            size = size_for(target_ns, time_of, _LARGEST[device])
+            size = size_for(target_ns, time_of, _LARGEST)
             found[dtype] = (size, _product(device, dtype, size))
         except (RuntimeError, ValueError) as error:  # not for this dtype there, or out of the device's memory
             not_measured[dtype] = f"torch says: {str(error).splitlines()[0]}"

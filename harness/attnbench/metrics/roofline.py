@@ -9,10 +9,9 @@ from attnbench.metrics.metric import Metrics, metric
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-POSSIBLE = {"cuda": 1.15, "cpu": 2.0}
-"""How far above the measured peak a rate may lie and still be believed. On a GPU the power limit holds a product of
-random data below what the tensor cores could do, and a softmax's weights need less power; on a CPU a library's product
-can leave half of the multiply-add units idle, so a good kernel may well be ahead of it."""
+POSSIBLE = {"cuda": 1.05, "cpu": 2.0}
+"""How far above the measured peak a rate may lie and still be believed. A matrix product comes near to a GPU's limit;
+on a CPU a library's product can leave half of the multiply-add units idle, so a good kernel may well be ahead of it."""
 
 
 class RooflineMetrics(Metrics, stage="model"):

@@ -76,9 +76,7 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
         for name in ("out", "lse", "dq", "dk", "dv")
         if name in answers
     }
-    low_precision: dict[str, Error] = {}
-    if not low:
-        return Truth(answers, {name: Error(0.0, 0.0, ()) for name in answers}, terms)
+    low_precision: dict[str, Error] = {name: Error(0.0, 0.0, ()) for name in answers} if not low else {}
     for computed in low:
         for name, answer in answers.items():
             error = measure(computed[name], answer, per_value=name == "lse")

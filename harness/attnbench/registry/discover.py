@@ -80,6 +80,11 @@ class Found:
     files: tuple[str, ...] = ()
     """Of a plug-in: what ``source_hash`` is the hash of."""
 
+    @property
+    def plugin(self) -> str | None:
+        """The file that a command line must name, or ``None`` where it finds the implementation by itself."""
+        return self.origin.target if self.origin.kind == "file" else None
+
 
 def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list[Found]:
     """All implementations, sorted by name.
@@ -104,11 +109,16 @@ def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list
 
 def bundled() -> list[Found]:
     """The implementations that come with attnbench."""
-    package = importlib.import_module(_BUNDLED)
+    return _within(_BUNDLED)
+
+
+def _within(package: str) -> list[Found]:
+    """The implementations of a package's modules; a package that declares none itself is a folder of further ones."""
     found = []
-    for info in pkgutil.iter_modules(package.__path__):
-        origin = Origin("module", f"{_BUNDLED}.{info.name}")
-        found += describe(origin, load_module(origin))
+    for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        origin = Origin("module", f"{package}.{info.name}")
+        declared = describe(origin, load_module(origin))
+        found += declared if declared or not info.ispkg else _within(origin.target)
     return found
 
 

@@ -9,11 +9,11 @@ from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.runner.driver import drive, failed, without_pauses
 from attnbench.runner.oracle import Oracle
-from attnbench.runner.plan import repro_command
 from attnbench.runner.workers import Workers
 from attnbench.stages import call, prepare
 from attnbench.stages.agreement import JudgeOutputs, LookInside, OutputVerdict
 from attnbench.stages.stage import CellLimits, CellRun, filled
+from attnbench.store.repro import repro_command
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.message import AnswerMessage
 
@@ -76,7 +76,7 @@ def write_inspection(
                 entry["reason"] = verdict.problem or entry["reason"]
                 entry["errors"] = f"errors-{number}.npz"
                 (folder / entry["errors"]).write_bytes(verdict.frames["errors"])
-            said.append({**entry, "repro": repro_command(case, one, device)})
+            said.append({**entry, "repro": repro_command(case, one.name, one.plugin, device)})
     except ExecutorError as error:
         raise InspectError(error.reason) from error
     finally:

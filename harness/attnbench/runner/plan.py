@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import re
-import shlex
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import DEFAULTS, DTYPE_BYTES, CaseError, make_case
+from attnbench.cases.case import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
 from attnbench.errors import UsageError
 from attnbench.registry.discover import UNKNOWN
+from attnbench.store.repro import repro_command
 from attnbench.sweep.expand import expand
 from attnbench.transport.host import LOCAL_HOST
 from attnbench.untrusted.pattern import PatternError, found_in, pattern_mistake
@@ -54,7 +53,7 @@ class Cell:
     @property
     def repro(self) -> str:
         """The shortest command that shows this cell again."""
-        return repro_command(self.case, self.found, self.device)
+        return repro_command(self.case, self.found.name, self.found.plugin, self.device)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,43 +209,3 @@ def estimate_s(cell: Cell, sampling_s: float) -> float:
     rate, bandwidth = (2e10, 5e9) if cell.device == "cpu" else (5e13, 1e12)
     call = flops(cell.case) / rate + minimum_bytes(cell.case) / bandwidth
     return 0.3 + sampling_s + 12 * call
-
-
-def repro_command(case: Case, found: Found, device: str) -> str:
-    """``attnbench run`` without a scenario: the axes that differ from the defaults, and one implementation."""
-    parts = [
-        "attnbench",
-        "run",
-        "-i",
-        f"^{re.escape(found.name).replace(chr(92) + '/', '/').replace(chr(92) + '-', '-')}$",
-    ]
-    if found.origin.kind == "file":
-        parts += ["--plugin", found.origin.target]
-    if device != "cpu":
-        parts += ["--device", device]
-    for name, value in needed_fields(case).items():
-        parts += ["-a", f"{name}={value}"]
-    return shlex.join(parts)
-
-
-def needed_fields(case: Case) -> dict[str, str]:
-    """Those fields without which the defaults would make another case, as the command line writes them."""
-    fields = {name: value for name, value in case.to_dict().items() if value is not None and value != DEFAULTS[name]}
-    for name in list(fields):
-        rest = {other: value for other, value in fields.items() if other != name}
-        if _makes(case, rest):
-            fields = rest
-    return {name: _written(value) for name, value in fields.items()}
-
-
-def _makes(case: Case, fields: dict[str, object]) -> bool:
-    try:
-        return make_case(**fields) == case
-    except CaseError:
-        return False
-
-
-def _written(value: object) -> str:
-    if isinstance(value, list):
-        return "+".join(str(item) for item in value)  # a list within a list of values: 3+5,4+4
-    return str(value).lower() if isinstance(value, bool) else str(value)

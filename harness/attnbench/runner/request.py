@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from attnbench.cases.operands import file_problems
+from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import find
 from attnbench.runner.plan import PlanError, Selectors, choose, plan
 from attnbench.runner.run import Setting
 from attnbench.stages.stage import CellLimits
-from attnbench.sweep.model import Scenario
+from attnbench.sweep.expand import parse_overrides
+from attnbench.sweep.model import Scenario, ScenarioError
 from attnbench.transport.host import LOCAL_HOST
 from attnbench.worker.timing import SamplingLimits
 
@@ -23,6 +27,15 @@ if TYPE_CHECKING:
     from attnbench.transport.host import Host
 
 
+BOUNDS = {"threads": (1, 4096), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
+"""The least and the most of each number that can be asked for."""
+
+
+def _within(name: str) -> Any:
+    least, most = BOUNDS[name]
+    return Field(ge=least, le=most)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
     """A scenario and what the command line made of it."""
@@ -32,10 +45,10 @@ class Request:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     plugins: tuple[str, ...]
-    devices: tuple[str, ...]
-    threads: int
-    replicates: int
-    seed: int
+    devices: tuple[Annotated[str, Field(pattern="^(cpu|cuda)$")], ...]
+    threads: Annotated[int, _within("threads")]
+    replicates: Annotated[int, _within("replicates")]
+    seed: Annotated[int, _within("seed")]
     cache: str
     stages: tuple[str, ...]
     cells: tuple[str, ...] = ()
@@ -57,11 +70,27 @@ class Request:
         return {**fields, "scenario": self.scenario.to_dict()}
 
 
-def request_from(stored: Mapping[str, Any]) -> Request:
-    """The request that a run's header keeps."""
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    values["scenario"] = Scenario.from_dict(stored["scenario"])
-    return Request(**values)
+class RequestError(UsageError):
+    """What a file keeps is no request; one sentence."""
+
+
+def request_from(stored: object) -> Request:
+    """The request that a run's header keeps.
+
+    Raises:
+        RequestError: when it is none; the header may be somebody else's.
+    """
+    try:
+        found = TypeAdapter(Request).validate_python(stored)
+        for name, values in found.overrides.items():
+            parse_overrides([f"{name}={value}" for value in values])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RequestError(f"the request that it keeps is none: {place and f'{place}: '}{first['msg']}") from error
+    except ScenarioError as error:
+        raise RequestError(f"the request that it keeps is none: {error}") from error
+    return found
 
 
 def found_of(request: Request) -> list[Found]:

@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from attnbench.untrusted.printable import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NOUNS: dict[type, str] = {str: "a text", dict: "a table", list: "a list"}
+
+
+_ENVIRONMENT = {"cpu_model": str, "gpus": list, "git": dict, "versions": dict}
+_IMPLEMENTATION = {"source_hash": str, "version": str, "declaration": dict, "origin": dict}
+_DECLARATION = {"framework": str, "layout": str, "memory": str}
+_ORIGIN = {"kind": str, "target": str}
+
+
+def _require(table: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """See to it that entries which views read have these types, or are absent; there may be others."""
+    for name, kind in kinds.items():
+        if table.get(name) is not None and not isinstance(table[name], kind):
+            raise ValueError(f"{name} is {shown(table[name])}, not {_NOUNS[kind]}")
+
+
+def _environment(table: dict[str, Any]) -> dict[str, Any]:
+    _require(table, _ENVIRONMENT)
+    return table
+
+
+def _implementation(table: dict[str, Any]) -> dict[str, Any]:
+    _require(table, _IMPLEMENTATION)
+    _require(table.get("declaration") or {}, _DECLARATION)
+    _require(table.get("origin") or {}, _ORIGIN)
+    return table
+
+
+Environment = Annotated[dict[str, Any], AfterValidator(_environment)]
+About = Annotated[dict[str, Any], AfterValidator(_implementation)]
 
 
 class Header(BaseModel):
@@ -20,7 +57,7 @@ class Header(BaseModel):
     command: list[str] = Field(description="The command line that asks for the same, word by word.")
     request: dict[str, Any] = Field(description="What was asked for; attnbench run --resume reads it back.")
     scenario: dict[str, Any] = Field(description="The scenario, with every default filled in.")
-    environment: dict[str, Any] = Field(description="Machine and software; what is hidden or absent is null.")
+    environment: Environment = Field(description="Machine and software; what is hidden or absent is null.")
     libraries: dict[str, Any] = Field(description="BLAS, OpenMP and torch's build, with their threads.")
     peaks: dict[str, dict[str, Any]] = Field(description="By device: tflops by dtype, gbytes_per_s, method, or failed.")
     machine_key: str = Field(description="Equal keys: the same kind of hardware.")
@@ -28,13 +65,23 @@ class Header(BaseModel):
     devices: list[str]
     threads: int
     replicates: int
-    implementations: dict[str, dict[str, Any]] = Field(description="Declaration, origin and version of each.")
+    implementations: dict[str, About] = Field(description="Declaration, origin and version of each.")
     cells_planned: int = Field(description="Records that the complete run has.")
 
     @property
     def scenario_name(self) -> str:
         """The scenario's name, for titles."""
         return str(self.scenario.get("name", "unnamed"))
+
+    @property
+    def command_line(self) -> str:
+        """The command that asks for the same, to copy: one of attnbench, whatever the file says."""
+        return shlex.join(["attnbench", *self.command[1:]])
+
+    def plugin_of(self, implementation: str) -> str | None:
+        """The plug-in's file that an implementation comes from, where it does."""
+        origin = self.implementations.get(implementation, {}).get("origin") or {}
+        return origin.get("target") if origin.get("kind") == "file" else None
 
     @property
     def baseline(self) -> str | None:

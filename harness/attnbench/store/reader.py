@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import json
 import sys
 import types
 import warnings
@@ -16,8 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Union, get_args, get_origin, ge
 from pydantic import ValidationError
 
 from attnbench.errors import UsageError
+from attnbench.store.fields import Cases, FieldError
 from attnbench.store.header import Footer, Header
-from attnbench.store.record import SCHEMA_VERSION, Record, Status
+from attnbench.store.record import SCHEMA_VERSION, Record
+from attnbench.store.repro import Commands
+from attnbench.untrusted.json_text import decode_json
+from attnbench.untrusted.printable import in_one_line, may_act, printable_json, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,10 +37,12 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 """How a line of schema n becomes one of schema n + 1."""
 
+_SEVERAL_LINES = frozenset({"reason", "description"})
+"""Texts of sentences, in which newlines stay; whatever else a file says is shown in one line."""
+
 CELL = ("case_id", "implementation", "device", "replicate")
 """Fields that name a cell."""
 
-_STATUSES = frozenset(get_args(Status))
 _REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())
 _BLANK: dict[str, Any] = {
     name: None if field.is_required() else field.default for name, field in Record.model_fields.items()
@@ -54,7 +59,7 @@ class RunFile:
     """A run as it was written."""
 
     path: str
-    """Where it was read from; ``-`` is standard input."""
+    """Where it was read from, as it may be shown; ``-`` is standard input."""
     header: Header
     records: list[dict[str, Any]]
     """One for each cell, in the order of running, with every field of :class:`attnbench.store.record.Record`; absent
@@ -81,9 +86,8 @@ def read_run(path: str | Path) -> RunFile:
     Raises:
         RunFileError: when it cannot be read, is no run file, is damaged before its last line, or is of a newer schema.
     """
-    name = str(path)
     with without_collector():
-        return _read_run(name)
+        return _read_run(str(path))
 
 
 @contextlib.contextmanager
@@ -98,11 +102,13 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _read_run(name: str) -> RunFile:
-    texts, said = _whole_lines(name, _read(name))
+def _read_run(path: str) -> RunFile:
+    name = in_one_line(path)
+    texts, said = _whole_lines(name, _read(path))
     if not texts:
         raise RunFileError(f"{name} is not a run file: it has no complete line")
     header = _header(name, texts[0])
+    checked = _CheckedRecords(name, header)
     records: dict[tuple[str, ...], dict[str, Any]] = {}
     surplus = 0
     footers: list[Footer] = []
@@ -110,7 +116,7 @@ def _read_run(name: str) -> RunFile:
         line = upgrade(_parse(name, number, text), name, number)
         kind = line.get("kind")
         if kind == "record":
-            record = _record(name, number, line)
+            record = checked.record(number, line)
             key = tuple(str(record[name]) for name in CELL)
             surplus += key in records
             records.setdefault(key, record)
@@ -119,7 +125,7 @@ def _read_run(name: str) -> RunFile:
         elif kind == "header":
             _refuse(name, number, "is a second header: give runs one by one instead of joined into one file")
         else:
-            _refuse(name, number, f"is neither a record nor a footer (its kind is {kind!r})")
+            _refuse(name, number, f"is neither a record nor a footer (its kind is {shown(kind)})")
     if surplus:
         said.append(f"{name} has more than one record of a cell: the first of each counts, and {surplus} are left out")
     run = RunFile(name, header, list(records.values()), footers, said)
@@ -144,7 +150,7 @@ def upgrade(line: dict[str, Any], name: str, number: int) -> dict[str, Any]:
     """
     version = line.get("schema_version", SCHEMA_VERSION)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        _refuse(name, number, f"has the schema_version {version!r}, which never was")
+        _refuse(name, number, f"has the schema_version {shown(version)}, which never was")
     if version > SCHEMA_VERSION:
         raise RunFileError(
             f"{name} was written by a newer attnbench (schema {version}; this one reads up to {SCHEMA_VERSION})"
@@ -188,7 +194,9 @@ def _read(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        raise RunFileError(f"{name} cannot be read: {error.strerror}") from error
+        raise RunFileError(f"{in_one_line(name)} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RunFileError(f"{in_one_line(name)} cannot be read: {error}") from error
 
 
 def _whole_lines(name: str, data: bytes) -> tuple[list[bytes], list[str]]:
@@ -200,20 +208,15 @@ def _whole_lines(name: str, data: bytes) -> tuple[list[bytes], list[str]]:
 
 def _parse(name: str, number: int, text: bytes) -> dict[str, Any]:
     try:
-        line = _DECODER.decode(text.decode("utf-8-sig"))
+        said = text.decode("utf-8-sig")
+        line = decode_json(said)
+        if may_act(said) or not isinstance(line, dict) or line.get("kind") != "record":
+            line = printable_json(line, _SEVERAL_LINES)
     except ValueError as error:
         _refuse(name, number, f"is not JSON: {error}", error)
     if not isinstance(line, dict):
         _refuse(name, number, "is not a JSON object")
     return line
-
-
-def _no_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
-"""One for all lines: to make it takes as long as to read a short record."""
 
 
 def _header(name: str, text: bytes) -> Header:
@@ -233,20 +236,35 @@ def _footer(name: str, number: int, line: dict[str, Any]) -> Footer:
         _refuse(name, number, f"is no footer: {_first_mistake(error)}", error)
 
 
-def _record(name: str, number: int, line: dict[str, Any]) -> dict[str, Any]:
-    """Check names and status; to validate every value would take longer than all the rest of reading."""
-    fields = _BLANK | line
-    del fields["kind"]
-    if not line.keys() >= _REQUIRED:
-        _refuse(name, number, f"is a record without {', '.join(sorted(_REQUIRED - line.keys()))}")
-    if len(fields) > len(_BLANK):
-        unknown = sorted(fields.keys() - _BLANK.keys())
-        _refuse(name, number, f"is a record with fields that schema {SCHEMA_VERSION} has not: {', '.join(unknown)}")
-    if fields["status"] not in _STATUSES:
-        _refuse(name, number, f"is a record with the unknown status {fields['status']!r}")
-    if fields["status"] != "ok" and fields["time_median_ns"] is not None:
-        _refuse(name, number, f"is a record with status {fields['status']!r} and yet a time")
-    return fields
+class _CheckedRecords:
+    """Records of one file, each of which is one: its values are possible, and its command is made of them."""
+
+    def __init__(self, name: str, header: Header) -> None:
+        self._name, self._header = name, header
+        self._cases, self._commands = Cases(), Commands()
+
+    def record(self, number: int, line: dict[str, Any]) -> dict[str, Any]:
+        """The record of a line, with every field."""
+        fields = _BLANK | line
+        del fields["kind"]
+        self._require_names(number, fields, line)
+        try:
+            case = self._cases.of(fields)
+        except FieldError as error:
+            _refuse(self._name, number, f"is a record whose {error}", error)
+        if fields["status"] != "ok" and fields["time_median_ns"] is not None:
+            _refuse(self._name, number, f"is a record with status {fields['status']!r} and yet a time")
+        implementation = fields["implementation"]
+        plugin = self._header.plugin_of(implementation)
+        fields["repro"] = self._commands.of(fields["repro"], case, implementation, plugin, fields["device"])
+        return fields
+
+    def _require_names(self, number: int, fields: dict[str, Any], line: dict[str, Any]) -> None:
+        if not line.keys() >= _REQUIRED:
+            _refuse(self._name, number, f"is a record without {', '.join(sorted(_REQUIRED - line.keys()))}")
+        if len(fields) > len(_BLANK):
+            unknown = ", ".join(sorted(fields.keys() - _BLANK.keys()))
+            _refuse(self._name, number, f"is a record with fields that schema {SCHEMA_VERSION} has not: {unknown}")
 
 
 def _first_mistake(error: ValidationError) -> str:

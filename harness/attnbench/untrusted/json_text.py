@@ -16,17 +16,22 @@ def parse_json(text: str) -> object:
     Raises:
         ValueError: with a sentence, whatever is wrong with it.
     """
+    value = decode_json(text)
+    if _SUSPICIOUS.search(text):
+        _look_closely(value)
+    return value
+
+
+def decode_json(text: str) -> object:
+    """As :func:`parse_json`, for callers who look at each value: numbers may be infinite, texts half a character."""
     try:
-        value = _DECODER.decode(text)
+        return _DECODER.decode(text)
     except json.JSONDecodeError:
         raise
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
     except ValueError as error:
         raise ValueError(str(error).partition(";")[0]) from None  # the rest is advice about Python
-    if _SUSPICIOUS.search(text):
-        _look_closely(value)
-    return value
 
 
 def _no_constant(constant: str) -> NoReturn:

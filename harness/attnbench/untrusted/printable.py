@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
+import math
 import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Set
 
 _SHOWN = 100
+_DEEPEST = 50
 _ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, among them those that begin a terminal's commands
-    "\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # unseen, or turn
+    "\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U000e0000-\U000e007f"  # unseen, or turn
     "\ud800-\udfff]"  # halves of characters, which no encoding takes
 )
+_CI_COMMAND = re.compile(r"(?<!\S)::(?=\w)")
 
 
 def printable(text: str) -> str:
-    r"""The text with everything that acts instead of showing written out, such as ``\x1b``; newline and tab stay."""
-    return text if text.isprintable() else _ACTIVE.sub(_escaped, text)
+    r"""The text with everything that acts instead of showing written out, such as ``\x1b``; newline and tab stay.
+
+    So are the colons that begin a line which a CI takes for a command, such as ``::error::``.
+    """
+    if not text.isprintable():
+        text = _ACTIVE.sub(_escaped, text)
+    return _CI_COMMAND.sub(r"\\x3a:", text) if "::" in text else text
 
 
 def in_one_line(text: str) -> str:
     r"""The same, with newlines and tabs written out too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def may_act(text: str) -> bool:
+    """Whether texts within this JSON may do anything but show: if none does, there is no need to look at each."""
+    return not text.isascii() or "\\" in text or "\x7f" in text or "::" in text
+
+
+def printable_json(value: object, several_lines: Set[str] = frozenset(), name: str = "", depth: int = 0) -> Any:
+    """A value of JSON in which every text, names included, is in one line and shows.
+
+    Args:
+        value: the value.
+        several_lines: names of those texts that keep their newlines and tabs.
+        name: the value's own.
+        depth: how many values it lies within.
+
+    Raises:
+        ValueError: with a sentence, when its brackets are nested more deeply than anybody means, or a number is
+            beyond all floats.
+    """
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError("a number is beyond all floats")
+    if isinstance(value, str):
+        return printable(value) if name in several_lines else in_one_line(value)
+    if depth == _DEEPEST:
+        raise ValueError("its brackets are nested too deeply")
+    if isinstance(value, list):
+        return [printable_json(item, several_lines, name, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {in_one_line(k): printable_json(v, several_lines, k, depth + 1) for k, v in value.items()}
+    return value
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -9,6 +9,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from attnbench.units import shown
+from attnbench.untrusted.markdown import code, fence, inline, paragraph
+from attnbench.untrusted.spreadsheet import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -117,16 +119,17 @@ def markdown(view: View) -> str:
 def markdown_block(block: Block) -> str:
     """One block in Markdown, with a newline at its end."""
     if isinstance(block, Heading):
-        return f"{'#' * block.level} {_plain(block.text)}\n"
+        return f"{'#' * block.level} {inline(block.text)}\n"
     if isinstance(block, Paragraph):
-        return f"{_plain(block.text)}\n"
+        return f"{paragraph(block.text)}\n"
     if isinstance(block, Plot):
-        return f"{_plain(block.title)}\n\n```\n{block.text}\n```\n"
-    lines = [f"{_plain(block.title)}\n"] if block.title else []
-    lines.append(_line([_plain(column.title) for column in block.columns]))
+        ticks = fence(block.text)
+        return f"{paragraph(block.title)}\n\n{ticks}\n{block.text}\n{ticks}\n"
+    lines = [f"{paragraph(block.title)}\n"] if block.title else []
+    lines.append(_line([inline(column.title) for column in block.columns]))
     lines.append(_line(["---:" if column.is_number else "---" for column in block.columns]))
     lines += [_line([_cell(column, row) for column in block.columns]) for row in block.rows]
-    lines += [f"\n{_plain(note)}" for note in block.notes]
+    lines += [f"\n{paragraph(note)}" for note in block.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -136,30 +139,24 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cell(column: Column, row: Row) -> str:
     text = column.text(row)
-    if column.is_code:
-        fence = "``" if "`" in text else "`"
-        return f"{fence}{text}{fence}".replace("|", r"\|") if text else ""
-    return _plain(text)
-
-
-def _plain(text: str) -> str:
-    """The text as it is: none of its characters is Markdown or HTML, and a line break would end a table's row."""
-    for character in r"\`*_[]<>|":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split("\n"))
+    return code(text) if column.is_code else inline(text)
 
 
 def as_csv(view: View) -> str:
-    """The rows as CSV; absent is empty, lists are JSON."""
+    """The rows as CSV; absent is empty, lists are JSON, and no text is a formula."""
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in view.rows for name in row))
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     for row in view.rows:
-        writer.writerow({name: json.dumps(v) if isinstance(v, list | tuple) else v for name, v in row.items()})
+        writer.writerow({name: _csv_value(value) for name, value in row.items()})
     return out.getvalue()
+
+
+def _csv_value(value: object) -> object:
+    return json.dumps(value) if isinstance(value, list | tuple) else csv_cell(value)
 
 
 def as_json(view: View) -> str:
     """Facts and rows as one JSON object."""
-    return json.dumps({**view.facts, "rows": list(view.rows)}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps({**view.facts, "rows": list(view.rows)}, indent=2, allow_nan=False) + "\n"

@@ -99,7 +99,7 @@ def summary_lines(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
     checking = checking_sentence(footer.shares for footer in run.footers)
     processes = count(header.replicates, "process", "processes")
     return [
-        f"{header.created_at}, attnbench {header.attnbench_version}: {' '.join(header.command)}",
+        f"{header.created_at}, attnbench {header.attnbench_version}: {header.command_line}",
         f"{where}; {count(header.threads, 'thread')}, {processes} for each cell",
         f"{count(len(cells), 'cell')}: {status_counts(cells)}",
         *([checking[:1].upper() + checking[1:]] if checking else []),

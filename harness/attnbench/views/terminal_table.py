@@ -86,7 +86,11 @@ def _drawn(table: Table, columns: Sequence[Column]) -> RichTable:
     from rich.text import Text
 
     drawn = RichTable(
-        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=table.title or None, title_justify="left"
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        title=Text(table.title, style="table.title") if table.title else None,  # a plain string would be rich's markup
+        title_justify="left",
     )
     for column in columns:
         texts = [column.text(row) for row in table.rows]

@@ -48,11 +48,7 @@ def _wrapped(implementation: Implementation, case: Case) -> bool:
 def bind(implementation: Implementation, case: Case, operands: Operands) -> Call:
     """Prepare the implementation for the case and make it callable; raises what its ``prepare`` hook raises."""
     core = implementation
-    seen = _projected(core.declaration, case, operands) if _wrapped(core, case) else operands
-    start = perf_counter_ns()
-    plan = core.prepare_hook(case, seen) if core.prepare_hook is not None else None
-    prepare_ns = perf_counter_ns() - start
-    del seen
+    plan, prepare_ns = _prepare(core, case, operands)
     function = _forward(core, case, plan)
     if _wrapped(core, case):
         function = _with_projections(function, core.declaration, case, operands)
@@ -60,6 +56,16 @@ def bind(implementation: Implementation, case: Case, operands: Operands) -> Call
     if case.needs_gradients:
         kind = ExplicitBackward if core.backward_hook is not None else AutogradBackward
     return kind(core, case, operands, plan, function, prepare_ns)
+
+
+def _prepare(core: Implementation, case: Case, operands: Operands) -> tuple[Any, int]:
+    """The plan, and how long it took to make, in ns."""
+    if core.prepare_hook is None:
+        return None, 0
+    of_core = _projected(core.declaration, case, operands) if _wrapped(core, case) else operands
+    start = perf_counter_ns()
+    plan = core.prepare_hook(case, of_core)
+    return plan, perf_counter_ns() - start
 
 
 def _forward(core: Implementation, case: Case, plan: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the stubs of this folder compute: attention as the libraries' documentation defines it, in float64."""
+"""Attention in float64, as the documentation of the stubbed libraries defines it."""
 
 from __future__ import annotations
 

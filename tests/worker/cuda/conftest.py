@@ -38,7 +38,7 @@ class FakeDevice:
     cold_ns: float = 40 * US
     warm_ns: float = 25 * US
     enqueue_ns: float = 10 * US
-    """What the host takes to queue a call."""
+    """Host time to queue a call, ns."""
     l2: int = 50 * 2**20
     free: int = 10 * 2**30
     highest_mhz: int | None = 1980
@@ -58,7 +58,7 @@ class FakeDevice:
     _capturing: list[float] | None = None
 
     def launch(self, *, waits: bool = False, names: tuple[str, ...] = ("flash_fwd",)) -> None:
-        """What a call does: the host queues a kernel, and may wait for it."""
+        """Play a call: the host queues a kernel, and may wait for it."""
         took = self.warm_ns if self.cached else self.cold_ns
         if self._capturing is not None:
             if waits:

@@ -1,4 +1,4 @@
-"""What the real device asks of torch and NVML, with stand-ins for both: units, and what is subtracted from what."""
+"""The real device with stand-ins for torch and NVML: its units and its differences."""
 
 from __future__ import annotations
 

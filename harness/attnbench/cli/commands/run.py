@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,8 +26,9 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Verbose,
 )
 from attnbench.cli.output import print_view
-from attnbench.cli.streams import drop_stdout
+from attnbench.cli.streams import OutputError, drop_stdout
 from attnbench.errors import UsageError
+from attnbench.untrusted.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,25 +149,26 @@ def _stored_request(path: Path) -> Request:
     from attnbench.runner.request import request_from
 
     try:
-        return request_from(json.loads(path.read_text()))
+        return request_from(parse_json(path.read_text()))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is no request as a run file's header keeps it: {error}") from error
 
 
 def _print_path(measure: Callable[[], FinishedRun]) -> int:
-    """Print the run file's path, also when the run was interrupted."""
+    """Print the run file's path, also of an interrupted run. Whatever stdout takes, the exit code is the run's."""
     try:
         finished = measure()
-        sys.stdout.write(f"{finished.path}\n")
     except api.RunInterrupted as stopped:
         finished = stopped.run
-        try:
-            sys.stdout.write(f"{finished.path}\n")
-            sys.stdout.flush()
-        except OSError:
-            drop_stdout()  # SIGHUP: the terminal is gone
+    try:
+        sys.stdout.write(f"{finished.path}\n")
+        sys.stdout.flush()
+    except OutputError as error:  # SIGHUP, say: the terminal is gone
+        sys.stderr.write(f"attnbench: the run is in {finished.path}; {error}\n")
+    except BrokenPipeError:
+        drop_stdout()
     return finished.exit_code
 
 

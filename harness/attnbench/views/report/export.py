@@ -6,6 +6,8 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any
 
+from attnbench.untrusted.spreadsheet import csv_cell
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -15,14 +17,17 @@ if TYPE_CHECKING:
 
 
 def write_export(export: Export, folder: Path) -> None:
-    """Write ``STEM.csv`` and ``STEM.parquet``, but none of no rows; absent is empty or null, lists are JSON."""
+    """Write ``STEM.csv`` and ``STEM.parquet``, but none of no rows; absent is empty or null, lists are JSON.
+
+    In CSV no text is a formula; Parquet has each as it is.
+    """
     columns = columns_of(export.rows)
     if not columns:
         return
     with (folder / f"{export.stem}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+        writer.writerows(map(csv_cell, row) for row in zip(*columns.values(), strict=True))
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from attnbench.units import count
+from attnbench.untrusted.markdown import inline
 from attnbench.views.document import Heading, Paragraph, Table, column, markdown_block
 from attnbench.views.report.blocks import (
     Budget,
@@ -155,7 +156,7 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Figure | Picture):
         caption = markdown_block(Heading(text=block.title, level=4))
         end = "png" if isinstance(block, Picture) else "svg"
-        image = f"![{block.alt.replace('[', '(').replace(']', ')')}]({block.stem}.{end})\n"
+        image = f"![{inline(block.alt)}]({block.stem}.{end})\n"
         said = "" if isinstance(block, Picture) else block.note
         note = [markdown_block(Paragraph(text=said))] if said else []
         return "\n".join([caption, image, *note, _folded("Numbers", markdown_block(block.table))])

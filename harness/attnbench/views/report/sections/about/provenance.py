@@ -39,7 +39,7 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
         "created": header.created_at,
         "scenario": header.scenario_name,
         "source of the shapes": header.scenario.get("source"),
-        "command": " ".join(header.command),
+        "command": header.command_line,
         "attnbench": header.attnbench_version,
         "machine key": header.machine_key,
         "devices": list(header.devices),

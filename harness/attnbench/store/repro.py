@@ -1,0 +1,86 @@
+"""The command that shows a cell again, made of the cell's own fields."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import DEFAULTS, CaseError, make_case
+
+if TYPE_CHECKING:
+    from attnbench.cases.case import Case
+
+
+def repro_command(case: Case, implementation: str, plugin: str | None, device: str) -> str:
+    """``attnbench run`` without a scenario: the axes that differ from the defaults, and one implementation.
+
+    Args:
+        case: the cell's case.
+        implementation: its name.
+        plugin: the plug-in's file that it comes from, where it does.
+        device: the cell's.
+    """
+    axes = [_axis(name, value) for name, value in needed_fields(case).items()]
+    return " ".join([_selection(implementation, plugin, device), *axes])
+
+
+class Commands:
+    """Commands of the records of a run file, which is somebody else's: nothing in them is copied from it unseen."""
+
+    def __init__(self) -> None:
+        self._axes: dict[Case, list[str]] = {}
+        self._selections: dict[tuple[str, str | None, str], str] = {}
+
+    def of(self, said: str, case: Case, implementation: str, plugin: str | None, device: str) -> str:
+        """The command of a record.
+
+        What it says itself is the shortest one, and to look for that again takes long; so it is believed where it is
+        made of the record's fields alone.
+        """
+        key = (implementation, plugin, device)
+        if key not in self._selections:
+            self._selections[key] = _selection(*key)
+        if case not in self._axes:
+            self._axes[case] = [_axis(name, _written(v)) for name, v in case.to_dict().items() if v is not None]
+        rest = said.removeprefix(self._selections[key]) if said.startswith(self._selections[key]) else None
+        for axis in self._axes[case]:
+            rest = rest and rest.removeprefix(f" {axis}")
+        return said if rest == "" else repro_command(case, *key)
+
+
+def needed_fields(case: Case) -> dict[str, str]:
+    """Those fields without which the defaults would make another case, as the command line writes them."""
+    fields = {name: value for name, value in case.to_dict().items() if value is not None and value != DEFAULTS[name]}
+    for name in list(fields):
+        rest = {other: value for other, value in fields.items() if other != name}
+        if _makes(case, rest):
+            fields = rest
+    return {name: _written(value) for name, value in fields.items()}
+
+
+def _selection(implementation: str, plugin: str | None, device: str) -> str:
+    name = re.escape(implementation).replace(r"\/", "/").replace(r"\-", "-")
+    parts = ["attnbench", "run", "-i", f"^{name}$"]
+    if plugin is not None:
+        parts += ["--plugin", plugin]
+    if device != "cpu":
+        parts += ["--device", device]
+    return shlex.join(parts)
+
+
+def _axis(name: str, value: str) -> str:
+    return shlex.join(["-a", f"{name}={value}"])
+
+
+def _makes(case: Case, fields: dict[str, object]) -> bool:
+    try:
+        return make_case(**fields) == case
+    except CaseError:
+        return False
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list):
+        return "+".join(str(item) for item in value)  # a list within a list of values: 3+5,4+4
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""PyTorch's own attention: its functions, its layer, its compiler."""
