@@ -28,6 +28,7 @@ EVERYTHING: dict[str, Any] = {
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "gqa": True,
     "unequal_head_dims": True,
+    "stores_scores": True,
     "returns_lse": True,
     "memory": "O(n^2)",
 }
