@@ -121,7 +121,9 @@ def test_equal_kernels_whose_neighbours_differ_are_measured(folder: Path, module
         kernel = kernel.replace("case.scale\n", "case.scale * read()\n")
         kernel += "\ndef read():\n    return json.loads((pathlib.Path(__file__).parent / 'factor.json').read_text())\n"
         (folder / side / "kernel.py").write_text(kernel)
-    done = module_attnbench(*GATE, "--base", "old/kernel.py", "--head", "new/kernel.py", "--out", "neighbours", "--json")
+    done = module_attnbench(
+        *GATE, "--base", "old/kernel.py", "--head", "new/kernel.py", "--out", "neighbours", "--json"
+    )
     assert done.code == 1, done.err
     verdicts = json.loads(done.out)["verdicts"]
     assert {one["verdict"] for one in verdicts} == {"wrong"}
