@@ -26,16 +26,13 @@ def test_a_home_that_can_be_written_to_changes_nothing(monkeypatch: pytest.Monke
     assert caches.warning() is None
 
 
-@pytest.mark.parametrize("home", ["/dev/null", "/proc/none"])
-def test_without_such_a_home_workers_compile_into_a_private_temporary_folder(
-    monkeypatch: pytest.MonkeyPatch, home: str
-) -> None:
-    monkeypatch.setenv("HOME", home)
+def test_without_such_a_home_workers_compile_into_a_private_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/dev/null")
     folder = Path(worker_environment(1)["NUMBA_CACHE_DIR"]).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     said = caches.warning()
     assert said is not None
-    assert f"{home}/.cache cannot be written to" in said
+    assert "/dev/null/.cache cannot be written to" in said
     assert str(folder) in said
 
 
