@@ -5,18 +5,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench h200 test test-fast lint docs soak gate gate-power clean
+.PHONY: bench hopper test test-fast lint docs soak gate gate-power clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
 	if [ -n "$$run" ]; then echo "report: $$($(BIN)/attnbench report $$run)"; fi ; exit $$code
 
-H200_RUN ?= results/runs/h200.jsonl
+HOPPER_RUN ?= results/runs/hopper.jsonl
 
-h200: $(STAMP)  ## on a GPU: agreement and time of the scenario `h200`, and its report; again, it goes on where it stopped
-	@if [ -e $(H200_RUN) ]; then $(BIN)/attnbench run --resume $(H200_RUN); \
-	else $(BIN)/attnbench run h200 --out $(H200_RUN); fi ; code=$$? ; \
-	if [ -e $(H200_RUN) ]; then echo "report: $$($(BIN)/attnbench report $(H200_RUN) --force)"; fi ; exit $$code
+hopper: $(STAMP)  ## on a GPU: agreement and time of the scenario `hopper`, and its report; again, it goes on where it stopped
+	@if [ -e $(HOPPER_RUN) ]; then $(BIN)/attnbench run --resume $(HOPPER_RUN); \
+	else $(BIN)/attnbench run hopper --out $(HOPPER_RUN); fi ; code=$$? ; \
+	if [ -e $(HOPPER_RUN) ]; then echo "report: $$($(BIN)/attnbench report $(HOPPER_RUN) --force)"; fi ; exit $$code
 
 JOBS ?= 2
 IN_PARALLEL = --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder

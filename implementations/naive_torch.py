@@ -28,6 +28,7 @@ EVERYTHING: dict[str, Any] = {
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "gqa": True,
     "unequal_head_dims": True,
+    "stores_scores": True,
     "returns_lse": True,
     "memory": "O(n^2)",
 }
@@ -122,7 +123,6 @@ def compile_attend(case: Case, operands: Operands) -> tuple[Plan, Any]:
     """A function of its own for each case: shapes are constants in it. It is compiled at the first call."""
     import torch
 
-    torch.compiler.reset()
     return Plan(case, operands), torch.compile(attend, dynamic=False)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     dtypes=("float32", "bfloat16"),
     masks=("none", "causal"),
     requires=("openvino>=2025.0",),
+    stores_scores=True,
 )
 def sdpa(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """ScaledDotProductAttention of OpenVINO's opset 13, one node by itself."""

@@ -86,7 +86,6 @@ class Plan:
         self.block_mask = mask_mod and create_block_mask(
             mask_mod, batch, None, case.seqlen_q, case.seqlen_kv, device=str(device)
         )
-        torch.compiler.reset()  # each case has a kernel of its own, and torch gives up recompiling after a few
         self.function: Any = torch.compile(flex_attention, dynamic=False)
 
 

@@ -113,6 +113,22 @@ def test_sides_of_the_same_code_need_no_measuring(folder: Path, module_attnbench
     assert not (folder / "results").exists()
 
 
+def test_equal_kernels_whose_neighbours_differ_are_measured(folder: Path, module_attnbench: Command) -> None:
+    for side, factor in (("old", 1.0), ("new", 0.9)):
+        (folder / side).mkdir()
+        (folder / side / "factor.json").write_text(str(factor))
+        kernel = SOUND.replace("import numpy as np", "import json, pathlib\nimport numpy as np")
+        kernel = kernel.replace("case.scale\n", "case.scale * read()\n")
+        kernel += "\ndef read():\n    return json.loads((pathlib.Path(__file__).parent / 'factor.json').read_text())\n"
+        (folder / side / "kernel.py").write_text(kernel)
+    done = module_attnbench(
+        *GATE, "--base", "old/kernel.py", "--head", "new/kernel.py", "--out", "neighbours", "--json"
+    )
+    assert done.code == 1, done.err
+    verdicts = json.loads(done.out)["verdicts"]
+    assert {one["verdict"] for one in verdicts} == {"wrong"}
+
+
 def test_revisions_of_a_repository_of_attnbench_differ_in_their_implementations(
     tmp_path: Path, attnbench: Command
 ) -> None:
@@ -122,7 +138,7 @@ def test_revisions_of_a_repository_of_attnbench_differ_in_their_implementations(
     fork = Command(project)
     for changed in ("implementations/naive_numpy.py", "harness/attnbench/cli/main.py"):
         (project / changed).write_text((project / changed).read_text() + "\n# a remark\n")
-    cache = f"{tmp_path / 'cache'}"
+    cache = "../cache"  # relative: runs are started in folders of their own
     (tmp_path / "three.toml").write_text(SCENARIO)
     sides = ("--base", "HEAD", "--head", ".", "--cache-dir", cache)
     done = fork("gate", "../three.toml", *sides, "-i", "^naive/numpy$", "--rounds", "3", "--json")

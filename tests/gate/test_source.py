@@ -133,3 +133,12 @@ def test_a_wheel_that_is_none(tmp_path: Path) -> None:
 def test_outside_of_a_repository(tmp_path: Path) -> None:
     said = refusal("main", tmp_path)
     assert said == "main is not a directory, and this is no git repository, so it cannot be a revision either"
+
+
+def test_equal_plugins_of_two_folders_are_two_sides_as_their_neighbours_may_differ(tmp_path: Path) -> None:
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "kernel.py").write_text("from tiles import scores\n")
+    old, new, again = (resolve(ref, tmp_path) for ref in ("old/kernel.py", "new/kernel.py", "./old/../old/kernel.py"))
+    assert old.content != new.content
+    assert old.content == again.content

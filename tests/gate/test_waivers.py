@@ -89,6 +89,13 @@ def test_it_is_for_exactly_one_metric_of_one_cell(
         ({"reason": ""}, "waiver 1, reason: Field required"),
         ({"issue": '""'}, "waiver 1, issue: "),
         ({"metric": '"speed"'}, "waiver 1, metric: "),
+        ({"ceiling": '"inf%"'}, "waiver 1, ceiling: "),
+        ({"ceiling": "inf"}, "waiver 1, ceiling: "),
+        ({"ceiling": "nan"}, "waiver 1, ceiling: "),
+        ({"ceiling": '"-3%"'}, "waiver 1, ceiling: "),
+        ({"ceiling": '"100000%"'}, "waiver 1, ceiling: "),
+        ({"metric": '"outcome"'}, "an outcome has no ceiling"),
+        ({"verdict": '"lost"'}, "verdict goes with the metric outcome"),
         ({"celling": "3"}, "waiver 1, celling: Extra inputs are not permitted"),
     ],
 )
@@ -108,6 +115,13 @@ def test_an_outcome_needs_no_ceiling(imagined: Imagined, tmp_path: Path) -> None
     lost = imagined(head={"status": "unsupported", "reason": "dropped"})
     result = apply_waivers(lost, read_waivers(waiver(tmp_path, metric='"outcome"', ceiling="")), TODAY)
     assert (lost.exit_code, result.exit_code) == (1, 0)
+
+
+@pytest.mark.parametrize(("named", "code"), [("", 1), ('"lost"', 1), ('"wrong"', 0)])
+def test_a_waiver_of_one_outcome_forgives_no_other(imagined: Imagined, tmp_path: Path, named: str, code: int) -> None:
+    wrong = imagined(head={"status": "wrong", "reason": "out is off"})
+    file = waiver(tmp_path, metric='"outcome"', ceiling="", verdict=named)
+    assert apply_waivers(wrong, read_waivers(file), TODAY).exit_code == code
 
 
 def test_a_table_of_another_name_is_a_mistake(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_whoever_rounds_scores_at_other_places_agrees_whatever_the_values() -> N
     generator = torch.Generator().manual_seed(0)
     worst, of_reference_alone = 0.0, 0
     for repetition in range(60):
-        truth = find_truth(DECODE, select(DECODE, repetition), repetition)
+        truth = find_truth(DECODE, select(DECODE, repetition), repetition, stores_scores=True)
         twice = stored(stored(scores(DECODE, repetition), 7, generator), 7, generator)
         lse = twice.logsumexp(-1)
         worst = max(worst, ratio(DECODE, truth, lse))
@@ -50,12 +50,25 @@ def test_whoever_rounds_scores_at_other_places_agrees_whatever_the_values() -> N
     assert of_reference_alone > 5
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_whoever_keeps_scores_in_float32_is_given_no_room_for_storing_them(dtype: str) -> None:
+    """Large scores move by more than any output is rounded, where they are stored in 16 bits."""
+    case = make_case(heads_q=2, seqlen_q=64, seqlen_kv=131, dtype=dtype, inputs="large_logits")
+    kept, stored_too = (find_truth(case, select(case), 0, stores_scores=stores) for stores in (False, True))
+    for name in ("out", "lse"):
+        narrow, wide = (
+            budget(case, name, truth.low_precision[name], truth.terms[name]) for truth in (kept, stored_too)
+        )
+        assert narrow[0] < wide[0] / 3
+        assert narrow[1] < wide[1] / 3
+
+
 @pytest.mark.parametrize("bits", [3, 4])
 def test_scores_of_fewer_bits_are_seen_in_an_lse_of_one_row(bits: int) -> None:
     generator = torch.Generator().manual_seed(0)
     ratios = []
     for repetition in range(10):
-        truth = find_truth(DECODE, select(DECODE, repetition), repetition)
+        truth = find_truth(DECODE, select(DECODE, repetition), repetition, stores_scores=True)
         ratios.append(ratio(DECODE, truth, stored(scores(DECODE, repetition), bits, generator).logsumexp(-1)))
     assert max(ratios) > 1
 

@@ -48,6 +48,8 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("tree-as-causal", {"mask": "tree"}, "with a causal mask, so that a draft sees all drafts before it"),
     ("group-by-modulo", {"heads_q": 6, "heads_kv": 2}, "as when query head h reads key head h % heads_kv"),
     ("weights-in-bfloat16", {}, "in a coarser type than float32"),
+    ("scores-stored", {"dtype": "bfloat16", "inputs": "large_logits"}, "declare stores_scores=True"),
+    ("causal-one-beyond", {"dtype": "bfloat16", "mask": "causal"}, "if a query sees one key beyond its own position"),
     ("gradients-accumulated-in-their-dtype", MANY_QUERIES, "in a coarser type than float32"),
     ("documents-ignored", {"mask": "document"}, "if documents see each other"),
     ("softcap-missing", {"score_mod": "softcap", "softcap": 2.0}, "without softcap"),

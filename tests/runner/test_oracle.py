@@ -41,7 +41,9 @@ def test_it_answers(oracle: Oracle) -> None:
 
 def test_a_question_that_it_cannot_answer_is_an_answer(oracle: Oracle) -> None:
     with pytest.raises(ExecutorError, match="KeyError: 'out'") as caught:
-        oracle.ask(JudgeOutputs(case=QUESTION.case, repetition=0, flip_index=0, outputs=SHAPES))  # and nothing shown
+        oracle.ask(
+            JudgeOutputs(case=QUESTION.case, repetition=0, flip_index=0, stores_scores=False, outputs=SHAPES)
+        )  # and nothing shown
     assert not caught.value.is_gone
     assert oracle.ask(QUESTION).selection
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -31,6 +32,17 @@ def test_replicates_follow_each_other_and_each_has_an_order_of_its_own() -> None
     orders = [[cell.key[:3] for cell in part] for part in (cells[:half], cells[half:])]
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_what_is_compared_runs_one_after_the_other() -> None:
+    cases = [cell.case.case_id for cell in planned(["seqlen=1..1k"], replicates=1)]
+    assert sum(a != b for a, b in itertools.pairwise(cases)) == len(set(cases)) - 1
+
+
+def test_neither_implementation_is_always_first() -> None:
+    cells = planned(["seqlen=1..1k"], replicates=1)
+    first = {a.found.name for a, b in itertools.pairwise(cells) if a.case == b.case}
+    assert len(first) == 2
 
 
 def test_the_seed_fixes_the_order() -> None:

@@ -139,7 +139,7 @@ class Judge:
     def __init__(self, unit: Unit) -> None:
         self.case, self.values = unit.case, unit.values
         self.report = Report(unit.name)
-        self._truths: dict[int, Truth] = {}
+        self._truths: dict[tuple[int, bool], Truth] = {}
         self._inputs: dict[int, dict[str, NDArray[np.floating]]] = {}
 
     def __call__(self, implementation: Implementation, seconds: float) -> None:
@@ -175,15 +175,19 @@ class Judge:
             self._inputs[repetition] = {name: operand(self.case, name, repetition) for name in sorted(names)}
         return self._inputs[repetition]
 
-    def _truth(self, repetition: int) -> Truth:
-        if repetition not in self._truths:
-            self._truths[repetition] = find_truth(self.case, select(self.case, repetition), repetition)
-        return self._truths[repetition]
+    def _truth(self, worker: Worker, repetition: int) -> Truth:
+        """With the budget for what the implementation declares."""
+        stores_scores = worker.session.implementation.declaration.stores_scores
+        key = (repetition, stores_scores)
+        if key not in self._truths:
+            selection = select(self.case, repetition)
+            self._truths[key] = find_truth(self.case, selection, repetition, stores_scores=stores_scores)
+        return self._truths[key]
 
     def _judge(self, worker: Worker, name: str, repetition: int) -> None:
         selection = select(self.case, repetition)
         shown = Show(selection=requests(self.case, selection), result=0).serve(worker)
-        said = judge(self.case, selection, self._truth(repetition), shown.outputs, shown.frames)
+        said = judge(self.case, selection, self._truth(worker, repetition), shown.outputs, shown.frames)
         for tensor in ("out", "lse", "dq", "dk", "dv"):
             self._keep(name, tensor, said.fields.get(f"{tensor}_error_ratio"))
         if said.problem:
@@ -194,7 +198,7 @@ class Judge:
         allowance = Allowance(time_ns=seconds * 1e9, memory_bytes=2**32, prepare_ns=PREPARE_S * 1e9)
         seen = CheckIdentities(allowance=allowance).serve(worker).found
         last = self.report.pairs[name] - 1
-        said = judge_identities(self.case, [self._truth(0), self._truth(last)], seen)
+        said = judge_identities(self.case, [self._truth(worker, 0), self._truth(worker, last)], seen)
         self._keep(name, "identities", max(said.ratios.values(), default=None))
         if said.problem:
             self._alarm(name, last, said.problem)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from attnbench.machine.hardware.pinning import worker_environment
@@ -79,3 +81,28 @@ def test_a_worker_refuses_what_it_cannot_do_and_lives_on(worker: Child) -> None:
         worker.ask(Load(kind="module", target="no.such", implementation="a/b", threads=1), 600)
     assert caught.value.status == "unavailable"
     worker.ask(Close(), 600)
+
+
+DAEMON = """
+pid_read, pid_write = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(pid_write, str(os.getpid()).encode())
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+os.read(read, 999)
+os.write(write, ('{"kind": "Failure", "body": {"status": "wrong", "reason": "%s"}, "frames": {}}' % os.read(pid_read, 99).decode()).encode() + bytes([10]))
+time.sleep(600)
+"""  # fmt: skip  # noqa: E501
+
+
+def test_what_forks_twice_into_a_session_of_its_own_ends_with_its_worker() -> None:
+    asked = child(DAEMON)
+    with pytest.raises(ExecutorError) as caught:
+        asked.ask(FreshCall(), 600)
+    daemon = int(caught.value.reason)
+    assert psutil.Process(daemon).ppid() != os.getpid()
+    asked.close()
+    assert not psutil.pid_exists(daemon) or psutil.Process(daemon).status() == psutil.STATUS_ZOMBIE

@@ -19,6 +19,7 @@ from attnbench.transport.message import Envelope, Message, ProtocolError, Reader
 
 JUDGED = JudgeOutputs(
     case=make_case(mask="document", seqlen_q=9, document_lengths=[4, 5]), repetition=1, flip_index=3,
+    stores_scores=False,
     outputs={"out": Shape(shape=(1, 8, 9, 64), dtype="float32")}, frames={"out": bytes(range(256)) * 9, "lse": b"\n"},
 )  # fmt: skip
 

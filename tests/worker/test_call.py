@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from attnbench import attention, make_case
 from attnbench.worker.call import bind
 from attnbench.worker.tensors import place
@@ -28,3 +30,21 @@ def test_behind_projections_prepare_sees_tensors_like_those_of_the_calls() -> No
     bind(core, case, place(case, core.declaration, "cpu")).run()
     assert seen["prepare"] == seen["call"]
     assert seen["call"][1][0] == (1, 2, 9, 8)
+
+
+def test_each_case_is_compiled_though_one_function_serves_all_of_them() -> None:
+    """Torch gives up after eight shapes of a function that is compiled as its module is imported."""
+
+    @torch.compile(dynamic=False, backend="eager")
+    def compiled(q: Any, k: Any, v: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            raise AssertionError("it runs uncompiled")
+        return (q @ k.mT).softmax(-1) @ v
+
+    @attention("mine/compiled", dtypes=["float32"])
+    def attend(q: Any, k: Any, v: Any, case: Any) -> Any:
+        return compiled(q, k, v)
+
+    for seqlen in range(2, 14):
+        case = make_case(heads_q=1, seqlen_q=seqlen, head_dim=8)
+        bind(attend, case, place(case, attend.declaration, "cpu")).run()

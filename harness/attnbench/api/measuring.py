@@ -42,6 +42,7 @@ def begin(
         UsageError: when nothing is left to run, or the run file cannot be created.
         RunInterrupted: after Ctrl-C.
     """
+    from attnbench.machine import caches
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.header import measure_header
     from attnbench.runner.plan import estimate_s
@@ -61,8 +62,9 @@ def begin(
         header = measure_header(request, cells, run_id, None if peaks == "none" else peaks == "quick", command)
         with _refusals(out):
             writer = _create(out, name, header, force=force)
-        if writer.unlocked:
-            log.says(writer.unlocked)
+        for said in (writer.unlocked, caches.warning()):
+            if said:
+                log.says(said)
         looked_s = time.monotonic() - began
         return _execute(request, cells, header, writer, log, Shares(machine_s=looked_s, wall_s=looked_s))
 

@@ -7,6 +7,7 @@
     implementation = "naive/torch"
     metric = "time"                   # time, memory, exponent or outcome
     ceiling = "8%"                    # a larger change fails all the same; not of an outcome
+    # verdict = "wrong"               # of an outcome, in place of a ceiling; what is not named is lost
     expires = 2026-12-31              # the last day; from then on it fails
     issue = "https://example.org/issues/12"
     reason = "The safe softmax costs one more pass until the fused one lands."
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.gate.verdict import GateResult
+
+
+MOST = 10.0
+"""Whatever is eleven times slower, or grows by ten more powers of the length, is no accepted change."""
 
 
 class WaiverError(UsageError):
@@ -54,7 +59,9 @@ class Waiver(BaseModel):
     of: Literal["time", "memory"] | None = None
     """The quantity that grows; of an exponent only."""
     device: str = "cpu"
-    ceiling: Annotated[float | None, BeforeValidator(_as_share), Field(gt=0)] = None
+    verdict: Literal["lost", "wrong"] | None = None
+    """The outcome that it forgives; of metric outcome only, where ``lost`` is the default."""
+    ceiling: Annotated[float | None, BeforeValidator(_as_share), Field(gt=0, le=MOST, allow_inf_nan=False)] = None
     expires: datetime.date
     issue: str = Field(min_length=1)
     reason: str = Field(min_length=1)
@@ -65,12 +72,18 @@ class Waiver(BaseModel):
             raise ValueError(f"a waiver of {self.metric} needs a ceiling: the largest change that it forgives")
         if (self.metric == "exponent") != (self.of is not None):
             raise ValueError('of = "time" or "memory" goes with the metric exponent, and with no other')
+        if self.verdict is not None and self.metric != "outcome":
+            raise ValueError("verdict goes with the metric outcome, and with no other")
+        if self.ceiling is not None and self.metric == "outcome":
+            raise ValueError("an outcome has no ceiling")
         return self
 
     def matches(self, one: Verdict) -> bool:
-        """Whether it is about this verdict's cell and metric."""
+        """Whether it is about this verdict's cell and metric, and of outcomes about this one."""
         cell = (self.case_id, self.implementation, self.device, self.metric, self.of)
-        return cell == (one.case_id, one.implementation, one.device, one.metric, one.of)
+        if cell != (one.case_id, one.implementation, one.device, one.metric, one.of):
+            return False
+        return self.metric != "outcome" or one.verdict == (self.verdict or "lost")
 
     def covers(self, one: Verdict) -> bool:
         """Whether the change is no larger than what it forgives."""

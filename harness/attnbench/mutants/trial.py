@@ -54,7 +54,9 @@ def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) ->
     said: dict[str, str | None] = {}
     for mutant in mutants:
         worker = InProcess(Worker(mutant.implementation, repeat_ns=0).answer)  # two calls are enough: it is tried often
-        values = without_pauses(drive(CellRun(worker, oracle, case, "cpu", _LIMITS), stages))
+        stores_scores = mutant.implementation.declaration.stores_scores
+        cell = CellRun(worker, oracle, case, "cpu", _LIMITS, stores_scores=stores_scores)
+        values = without_pauses(drive(cell, stages))
         if values["status"] not in ("ok", "wrong", "unsupported"):
             raise BrokenMutantError(f"{mutant.name}, {case.label()}: {values['reason']}")
         if values["status"] != "unsupported":

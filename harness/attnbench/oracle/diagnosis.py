@@ -15,6 +15,7 @@ from attnbench.cases.sampling import group_pairs
 from attnbench.oracle.answer.arithmetic import EXACT
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.budget import budget, measure
+from attnbench.oracle.judge import find_truth
 from attnbench.oracle.patterns import TILES, pattern
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ def guess(
             told = [name for name in wrong if name in answers]
             if told and all(_agrees(case, truth, name, got[name], answers[name]) for name in told):
                 return sentence
+        if not truth.stores_scores and case.output_dtype in ("float16", "bfloat16"):
+            roomier = find_truth(case, selection, repetition, stores_scores=True)
+            if all(_agrees(case, roomier, name, got[name], truth.answers[name]) for name in wrong):
+                return (
+                    f"scores are stored in {case.output_dtype} on the way: keep them in float32, or declare "
+                    "stores_scores=True, which widens the budget"
+                )
     name = wrong[0]
     _, allowed = budget(case, name, truth.low_precision[name], truth.terms.get(name))
     return pattern(case, selection, name, got[name], truth.answers[name], allowed)

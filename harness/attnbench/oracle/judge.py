@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.sign_flips import value_signs
-from attnbench.oracle.answer.arithmetic import EXACT, Arithmetic
+from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import references
 from attnbench.oracle.budget import Error, budget, measure, size_of_terms
 from attnbench.oracle.selection import requests
@@ -31,6 +31,8 @@ class Truth:
     low_precision: dict[str, Error]
     terms: dict[str, Error]
     """Rounding errors of their terms, in unit roundoffs, on the scales of an error."""
+    stores_scores: bool = False
+    """Whether the low-precision reference stores scores."""
 
     @property
     def nbytes(self) -> int:
@@ -57,15 +59,22 @@ def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_i
     }
 
 
-def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
+def find_truth(case: Case, selection: Selection, repetition: int, *, stores_scores: bool = False) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
+
+    Args:
+        case: the problem.
+        selection: what is judged.
+        repetition: which inputs.
+        stores_scores: whether the reference stores scores in the dtype of the inputs.
 
     Raises:
         CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
     """
     # What was stored as it was added up has no low-precision reference: rounding is all that is left.
-    ways = [] if case.dtype == "float64" else [Arithmetic(case.dtype, through_lse) for through_lse in (False, True)]
-    answers, *low = references(case, selection, repetition, [EXACT, *ways])
+    ways = [Arithmetic(case.dtype, through_lse, stores_scores) for through_lse in (False, True)]
+    exact = Arithmetic(None, stores_scores=stores_scores)
+    answers, *low = references(case, selection, repetition, [exact] if case.dtype == "float64" else [exact, *ways])
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
     if lost:
         raise CaseError(
@@ -81,7 +90,7 @@ def find_truth(case: Case, selection: Selection, repetition: int) -> Truth:
         for name, answer in answers.items():
             error = measure(computed[name], answer, per_value=name == "lse")
             low_precision[name] = error.or_worse(low_precision.get(name))
-    return Truth(answers, low_precision, terms)
+    return Truth(answers, low_precision, terms, stores_scores)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Adjudicator:
     def __init__(self, *, guesses: bool = True) -> None:
         """``guesses``: whether a verdict tells a cause, which takes some time."""
         self._guesses = guesses
-        self._truths: collections.OrderedDict[tuple[str, int], Truth] = collections.OrderedDict()
+        self._truths: collections.OrderedDict[tuple[str, int, bool], Truth] = collections.OrderedDict()
 
     def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
         """Answer; a question that cannot be answered must not end the oracle."""
@@ -46,7 +46,8 @@ class Adjudicator:
                     return self._verdict(question)
                 case JudgeIdentities():
                     start = perf_counter_ns()
-                    truths = [self._truth(question.case, repetition) for repetition in sorted({0, question.repetition})]
+                    repetitions = sorted({0, question.repetition})
+                    truths = [self._truth(question.case, one, question.stores_scores) for one in repetitions]
                     verdict = judge_identities(question.case, truths, question.found)
                     return verdict.model_copy(update={"oracle_ns": perf_counter_ns() - start})
                 case LookInside():
@@ -57,11 +58,12 @@ class Adjudicator:
             return Failure(status="error", reason=f"the oracle failed: {type(error).__name__}: {error}")
         return Failure(status="error", reason=f"the oracle knows no question {type(question).__name__}")
 
-    def _truth(self, case: Case, repetition: int) -> Truth:
+    def _truth(self, case: Case, repetition: int, stores_scores: bool) -> Truth:
         """The truth of a case, computed once."""
-        key = (case.case_id, repetition)
+        key = (case.case_id, repetition, stores_scores)
         if key not in self._truths:
-            self._truths[key] = find_truth(case, select(case, repetition), repetition)
+            selection = select(case, repetition)
+            self._truths[key] = find_truth(case, selection, repetition, stores_scores=stores_scores)
         self._truths.move_to_end(key)
         while len(self._truths) > 1 and sum(truth.nbytes for truth in self._truths.values()) > _REMEMBERED_BYTES:
             self._truths.popitem(last=False)
@@ -70,7 +72,7 @@ class Adjudicator:
     def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
         start = perf_counter_ns()
         case, repetition = question.case, question.repetition
-        selection, truth = select(case, repetition), self._truth(case, repetition)
+        selection, truth = select(case, repetition), self._truth(case, repetition, question.stores_scores)
         judgement = judge(
             case, selection, truth, question.outputs, question.frames, flip_index=question.flip_index
         )  # fmt: skip

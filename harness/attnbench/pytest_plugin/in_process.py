@@ -168,4 +168,6 @@ def _loaded(found: Found) -> Implementation:
 def _staged(oracle: Oracle, implementation: Implementation, cell: Cell, *, measures: Set[str]) -> Values:
     limits = CellLimits(time_s=_TIME_S, memory_bytes=None, measures=frozenset(measures))
     worker = InProcess(Worker(implementation).answer)
-    return without_pauses(drive(CellRun(worker, oracle, cell.case, cell.device, limits), STAGES))
+    stores_scores = implementation.declaration.stores_scores
+    run = CellRun(worker, oracle, cell.case, cell.device, limits, stores_scores=stores_scores)
+    return without_pauses(drive(run, STAGES))

@@ -33,6 +33,7 @@ from attnbench.registry.implementation import (
 )
 from attnbench.registry.sources import hash_of_files
 from attnbench.untrusted.printable import in_one_line, printable
+from attnbench.untrusted.processes import end_marked, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -300,8 +301,10 @@ def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
 
     read_fd, write_fd = os.pipe()
     command = [sys.executable, "-P", "-m", "attnbench.registry.probe", str(write_fd), origin.kind, origin.target]
+    variables, mark = marked(os.environ)
     process = subprocess.Popen(
         command,
+        env=variables,
         pass_fds=[write_fd],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -319,6 +322,7 @@ def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # threads and children of the plug-in may still be at work
         process.wait()
+        end_marked(mark)
     if code < 0:
         return broken(f"importing it crashed with {signal.Signals(-code).name}")
     if not text:

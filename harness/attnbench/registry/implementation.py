@@ -72,6 +72,8 @@ class Declaration:
     framework: Framework
     requires: tuple[str, ...]
     """Distributions that must be installed, such as ``xformers>=0.0.35``."""
+    stores_scores: bool
+    """Whether scores, and their gradients, are stored in the dtype of the inputs on the way; fused kernels do not."""
     returns_lse: bool
     """Whether a call returns ``(out, lse)``; ``lse`` has shape (batch, heads_q, seqlen_q)."""
     memory: Memory | None
@@ -225,6 +227,7 @@ def attention(
     layout: Layout = "bhsd",
     framework: Framework = "torch",
     requires: Sequence[str] = (),
+    stores_scores: bool = False,
     returns_lse: bool = False,
     memory: Memory | None = None,
     agreement_only: Sequence[str] = (),
@@ -259,6 +262,7 @@ def attention(
             layout=layout,
             framework=framework,
             requires=tuple(requires),
+            stores_scores=stores_scores,
             returns_lse=returns_lse,
             memory=memory,
             agreement_only=tuple(agreement_only),

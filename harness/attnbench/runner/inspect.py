@@ -104,6 +104,8 @@ def _look_at(case: Case, found: Found, inspector: _Inspector, workers: Workers, 
     except ExecutorError as error:
         return failed({}, "load", error.status, error.reason)
     try:
-        return without_pauses(drive(CellRun(worker, inspector, case, device, _LIMITS), (prepare.STAGE, call.STAGE)))
+        stores_scores = found.declaration is not None and found.declaration.stores_scores
+        cell = CellRun(worker, inspector, case, device, _LIMITS, stores_scores=stores_scores)
+        return without_pauses(drive(cell, (prepare.STAGE, call.STAGE)))
     finally:
         workers.done(found, device, keep=False)

@@ -133,7 +133,10 @@ def plan(
     named: Set[str] = frozenset(),
     host: Host = LOCAL_HOST,
 ) -> list[Cell]:
-    """All cells in the order in which they run: replicate by replicate, each one shuffled by the seed.
+    """All cells in the order in which they run: replicate by replicate, cases shuffled by the seed.
+
+    The cells of a case follow each other, shuffled, too: what is compared is measured under the same clock and heat, an
+    interrupted run leaves whole cases behind, and the oracle's answer is at hand for all of them.
 
     Where some are ``named`` (``case_id implementation device``), only those.
 
@@ -167,9 +170,20 @@ def plan(
             )
             for planned, one, device in kept
         ]
-        random.Random(f"{seed}/{replicate}").shuffle(order)
-        cells += order
+        cells += _shuffled(order, random.Random(f"{seed}/{replicate}"))
     return cells
+
+
+def _shuffled(cells: list[Cell], generator: random.Random) -> list[Cell]:
+    """Cases in random order, and the cells within each."""
+    of_cases: dict[str, list[Cell]] = {}
+    for cell in cells:
+        of_cases.setdefault(cell.case.case_id, []).append(cell)
+    groups = list(of_cases.values())
+    generator.shuffle(groups)
+    for group in groups:
+        generator.shuffle(group)
+    return [cell for group in groups for cell in group]
 
 
 def _preset_outcome(case: Case, one: Found, device: str, memory_bytes: int, host: Host) -> tuple[str, str] | None:

@@ -136,7 +136,9 @@ class Run:
         limits = self.setting.limits
         if untimed is not None:
             limits = dataclasses.replace(limits, measures=frozenset())
-        run = CellRun(worker, oracle, cell.case, cell.device, limits)
+        said = cell.found.declaration
+        stores_scores = said is not None and said.stores_scores
+        run = CellRun(worker, oracle, cell.case, cell.device, limits, stores_scores=stores_scores)
         values = yield from drive(run, STAGES)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
             values["reason"] = untimed

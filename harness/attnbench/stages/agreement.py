@@ -83,6 +83,12 @@ class AgreementMetrics(Metrics, stage="agreement"):
     dv_error_worst: tuple[int, ...] | None = _worst("dv")
     rows_checked: int | None = metric("rows checked", "Rows of the output that were judged.", unit="count", join="max")
     rows_total: int | None = metric("rows", "Rows that the output has.", unit="count")
+    stores_scores: bool | None = metric(
+        "scores stored",
+        "The implementation says that it stores scores in the inputs' dtype, and the budgets have room for it.",
+        unit="yes/no",
+        join="all",
+    )
 
     @property
     def errors(self) -> tuple[TensorError, ...]:
@@ -174,6 +180,7 @@ class JudgeOutputs(RequestMessage[OutputVerdict]):
     case: CaseField
     repetition: int
     flip_index: int
+    stores_scores: bool
     outputs: dict[str, Shape]
     inspect: int | None = None
     """Tell the errors of this batch element, element by element."""
@@ -209,11 +216,18 @@ def agree(cell: CellRun, *, repetition: int, flip_index: int = 0, result: int = 
     cell.spent.shown += 1e9 * (time.monotonic() - asked)
     verdict = cell.ask_oracle(
         JudgeOutputs(
-            case=cell.case, repetition=repetition, flip_index=flip_index, outputs=shown.outputs, frames=shown.frames
+            case=cell.case,
+            repetition=repetition,
+            flip_index=flip_index,
+            stores_scores=cell.stores_scores,
+            outputs=shown.outputs,
+            frames=shown.frames,
         )
     )
     cell.spent.oracle += verdict.oracle_ns
     _keep_worse(cell, verdict)
+    if cell.stores_scores:
+        cell.values["stores_scores"] = True
     if verdict.problem:
         guess = f"; a guess at the cause: {verdict.cause}" if verdict.cause else ""
         raise CellEndedError("agreement", "wrong", verdict.problem + _which(cell, repetition, result) + guess)

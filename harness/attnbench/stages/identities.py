@@ -72,6 +72,7 @@ class JudgeIdentities(RequestMessage[IdentityVerdict]):
 
     case: CaseField
     repetition: int
+    stores_scores: bool
     found: dict[str, tuple[Finding, ...]]
 
 
@@ -91,7 +92,9 @@ def run(cell: CellRun) -> None:
     cell.spent.identities += 1e9 * (time.monotonic() - asked)
     if not answer.found:
         return
-    verdict = cell.ask_oracle(JudgeIdentities(case=cell.case, repetition=1, found=answer.found))
+    verdict = cell.ask_oracle(
+        JudgeIdentities(case=cell.case, repetition=1, stores_scores=cell.stores_scores, found=answer.found)
+    )
     cell.spent.oracle += verdict.oracle_ns
     worst = max(verdict.ratios.values(), default=None)
     # Infinite where one way gives NaN and the other does not: the sentence tells, and no number is kept.

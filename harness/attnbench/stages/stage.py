@@ -81,8 +81,18 @@ class Judge(Protocol):
 class CellRun:
     """A cell on its way through the stages. ``values`` grows with what each one measured."""
 
-    def __init__(self, worker: Executor, oracle: Judge, case: Case, device: str, limits: CellLimits) -> None:
-        self.case, self.device, self.limits = case, device, limits
+    def __init__(
+        self,
+        worker: Executor,
+        oracle: Judge,
+        case: Case,
+        device: str,
+        limits: CellLimits,
+        *,
+        stores_scores: bool = False,
+    ) -> None:
+        """``stores_scores``: as the implementation declares, which the oracle's budget follows."""
+        self.case, self.device, self.limits, self.stores_scores = case, device, limits, stores_scores
         self.values: Values = {}
         self.spent = Spent()
         self.stage = ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.transport.executor import ExecutorError, StreamExecutor
+from attnbench.untrusted.processes import end_marked, marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,10 +38,11 @@ class Child(StreamExecutor):
         child_reads, self._write_fd = os.pipe()
         self._read_fd, child_writes = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
+        variables, self._mark = marked(environment)
         try:
             self._process = subprocess.Popen(
                 [part.format(read=child_reads, write=child_writes) for part in command],
-                env=dict(environment),
+                env=variables,
                 cwd=folder,
                 pass_fds=[child_reads, child_writes],
                 stdin=subprocess.DEVNULL,
@@ -70,6 +72,7 @@ class Child(StreamExecutor):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        end_marked(self._mark)
 
     def close(self) -> None:
         self.kill()

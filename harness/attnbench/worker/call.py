@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from abc import ABC, abstractmethod
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ def _wrapped(implementation: Implementation, case: Case) -> bool:
 def bind(implementation: Implementation, case: Case, operands: Operands) -> Call:
     """Prepare the implementation for the case and make it callable; raises what its ``prepare`` hook raises."""
     core = implementation
+    _forget_compiled()
     plan, prepare_ns = _prepare(core, case, operands)
     function = _forward(core, case, plan)
     if _wrapped(core, case):
@@ -56,6 +58,14 @@ def bind(implementation: Implementation, case: Case, operands: Operands) -> Call
     if case.needs_gradients:
         kind = ExplicitBackward if core.backward_hook is not None else AutogradBackward
     return kind(core, case, operands, plan, function, prepare_ns)
+
+
+def _forget_compiled() -> None:
+    """Let torch compile afresh: of one function it runs the ninth shape uncompiled, and says nothing."""
+    if "torch._dynamo" in sys.modules:
+        import torch
+
+        torch.compiler.reset()
 
 
 def _prepare(core: Implementation, case: Case, operands: Operands) -> tuple[Any, int]:

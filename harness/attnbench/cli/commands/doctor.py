@@ -21,6 +21,7 @@ def doctor(
     Args:
         peaks: measure matrix products and copying, too (some seconds).
     """
+    from attnbench.machine import caches
     from attnbench.machine.doctor import diagnose, render_doctor, to_json
     from attnbench.machine.environment import environment, libraries
     from attnbench.machine.hardware.pinning import default_threads
@@ -37,7 +38,10 @@ def doctor(
         libraries(count),
         [(one.name, one.unavailable) for one in found],
         extras=extras(),
-        abilities=[("peak memory of a call on the CPU", unsupported())],
+        abilities=[
+            ("peak memory of a call on the CPU", unsupported()),
+            ("a cache in the home folder", caches.warning()),
+        ],
         peaks=measure_peaks("cpu", count, quick=False) if peaks else None,
     )
     if as_json:

@@ -90,8 +90,7 @@ def prepare(
         )  # fmt: skip
     from filelock import FileLock
 
-    key = _key(source)
-    home = cache / "sides" / key
+    home = cache.absolute() / "sides" / _key(source)  # runs are started in folders of their own
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_suffix(".lock")):
         if not (home / _READY).is_file():
@@ -110,7 +109,7 @@ def prepare(
         python=str(home / "venv" / "bin" / "python"),
         folder=str(checkout if checkout.is_dir() else home),
         plugins=plugins,
-        identity=_identity(home, plugins, ready["dependencies"]),
+        identity=_identity(home, source, plugins, ready["dependencies"]),
         dependencies=ready["dependencies"],
     )
 
@@ -264,16 +263,19 @@ def _site_folders() -> list[str]:
     return [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
 
 
-def _identity(home: Path, plugins: Sequence[str], dependencies: str) -> str:
-    """Hash of the code that is measured: what was installed for this side, its plug-ins, its own dependencies."""
+def _identity(home: Path, source: SideSource, plugins: Sequence[str], dependencies: str) -> str:
+    """Hash of the code that is measured: what was installed for this side, its own dependencies.
+
+    With plug-ins, all of its source: they may import or open any file beside them.
+    """
     digest = hashlib.sha256()
     (site,) = (home / "venv" / "lib").glob("python*/site-packages")
     for path in sorted(site.rglob("*")):
         inside = path.relative_to(site)
         if path.is_file() and path.suffix not in (".pyc", ".nbi", ".nbc") and not _is_bookkeeping(inside):
             digest.update(f"{inside}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    for plugin in plugins:
-        digest.update(Path(plugin.partition(":")[0]).read_bytes())
+    if plugins:
+        digest.update(source.content.encode())
     return hashlib.sha256(digest.digest() + dependencies.encode()).hexdigest()[:16]
 
 

@@ -33,7 +33,11 @@ class SideSource:
     commit: str | None = None
     """Full hash, of a revision."""
     content: str
-    """Hash of all that a side is built from: equal ones are built once."""
+    """Hash of all that a side is built from: equal ones are built once.
+
+    Of a plug-in, its place counts too: what it imports or opens beside itself, before or during a call, may differ in
+    another folder though the file itself does not.
+    """
 
     @property
     def label(self) -> str:
@@ -105,7 +109,8 @@ def _plugin(ref: str, path: Path) -> SideSource:
         content = path.read_bytes()
     except OSError as error:
         raise SideError(f"{ref} cannot be read: {error.strerror}") from error
-    return SideSource(ref=ref, kind="plugin", path=path.resolve(), content=_hash(content))
+    place = path.resolve()
+    return SideSource(ref=ref, kind="plugin", path=place, content=_hash(f"{place}\0".encode() + content))
 
 
 def _wheel(ref: str, path: Path) -> SideSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from attnbench.machine.caches import cache_variables
 from attnbench.machine.hardware.cgroup import processor_limit
 from attnbench.machine.hardware.sysfile import read, read_integer
 
@@ -32,6 +33,7 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **os.environ,
+        **cache_variables(),
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         "OMP_WAIT_POLICY": "passive",
         # The runtimes' own variables would win over the policy where a user has set them.

@@ -56,6 +56,16 @@ class ScoresInBfloat16(Steps):
         return _bfloat16(super().scores(q, k, case))
 
 
+class ScoresStored(Steps):
+    """Scores are stored in the dtype of the inputs, which the declaration does not say."""
+
+    def scores(self, q: Tensor, k: Tensor, case: Case) -> Tensor:
+        import torch
+
+        scores = super().scores(q, k, case)
+        return scores.to(getattr(torch, case.output_dtype)).to(scores.dtype)
+
+
 class InputsInTf32(Steps):
     """Queries and keys keep 10 bits of their mantissa in a float32 call, as TF32 does unasked."""
 
@@ -143,6 +153,7 @@ MUTANTS = (
     WeightsInFloat8,
     WeightsInBfloat16,
     ScoresInBfloat16,
+    ScoresStored,
     InputsInTf32,
     SumInFloat16,
     ExponentialClamped,

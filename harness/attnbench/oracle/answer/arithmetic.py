@@ -1,8 +1,9 @@
 """Attention written out once, carried out in two arithmetics.
 
-*Exact* is float64 throughout. The *low-precision reference* is an ordinary unfused computation in the tested dtype:
-every tensor that it stores is rounded to the dtype, an LSE to float32. The distance between the two on the same inputs
-is the yardstick for everybody else's error.
+*Exact* is float64 throughout. The *low-precision reference* rounds what a fused kernel stores, or multiplies, in the
+tested dtype: weights, the gradients of scores, and what is returned; an LSE to float32. For implementations that say so
+(``stores_scores``) it rounds scores after each step, too, and the gradients of weights, as an ordinary unfused
+computation does. The distance between the two on the same inputs is the yardstick for everybody else's error.
 
 Between two roundings the low-precision reference adds up in float64, too. In float32 a sum's errors depend on its
 order, which is the processor's and its library's: the yardstick would be another one on each machine. What those errors
@@ -31,6 +32,8 @@ class Arithmetic:
     """The dtype that stored tensors are rounded to, coarser than float64; ``None`` is exact."""
     through_lse: bool = False
     """Whether queries are scaled and weights are ``exp(score - LSE)``."""
+    stores_scores: bool = False
+    """Whether scores, and the gradients of weights, are stored; exact ones tell :func:`term_sizes`."""
 
     def store(self, tensor: Tensor) -> Tensor:
         """Round as storing does."""
@@ -40,6 +43,10 @@ class Arithmetic:
             return tensor
         kept = "bfloat16" if self.dtype == "float8_e4m3fn" else self.dtype
         return tensor.to(getattr(torch, kept)).double()
+
+    def store_score(self, tensor: Tensor) -> Tensor:
+        """Round where scores are stored."""
+        return self.store(tensor) if self.stores_scores else tensor
 
     def store_lse(self, lse: Tensor) -> Tensor:
         """Round as storing an LSE does, which nobody keeps in 16 bits."""
@@ -126,16 +133,16 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     import torch
 
     if arithmetic.through_lse:
-        scores = arithmetic.matmul(arithmetic.store(plane.q * case.scale), plane.k.T)
+        scores = arithmetic.store_score(arithmetic.store_score(plane.q * case.scale) @ plane.k.T)
     else:
-        scores = arithmetic.store(arithmetic.matmul(plane.q, plane.k.T) * case.scale)
+        scores = arithmetic.store_score(arithmetic.store_score(plane.q @ plane.k.T) * case.scale)
     raw, slope = scores, None
     if case.softcap is not None:
         capped = torch.tanh(scores / case.softcap)
         slope = 1 - capped * capped
-        scores = arithmetic.store(case.softcap * capped)
+        scores = arithmetic.store_score(case.softcap * capped)
     if plane.bias is not None:
-        scores = arithmetic.store(scores + plane.bias)
+        scores = arithmetic.store_score(scores + plane.bias)
     if plane.hidden is not None:
         scores = scores.masked_fill(plane.hidden, -torch.inf)
     top = scores.amax(-1, keepdim=True)
@@ -154,8 +161,8 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     out = arithmetic.matmul(weights, plane.v)
     if plane.dout is None:
         met = Intermediates(raw, slope, scores, weights, lse, out)
-        return Answer(out, lse, terms=term_sizes(case, plane, met) if arithmetic is EXACT else None)
-    upstream = arithmetic.matmul(plane.dout, plane.v.T)
+        return Answer(out, lse, terms=_terms_where_exact(arithmetic, case, plane, met))
+    upstream = arithmetic.store_score(plane.dout @ plane.v.T)
     delta = (plane.dout * out).sum(-1, keepdim=True)
     dscores = weights * (upstream - delta)
     if slope is not None:
@@ -163,7 +170,7 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     dscores = arithmetic.store(dscores)
     dq = arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale)
     met = Intermediates(raw, slope, scores, weights, lse, out, upstream, dscores)
-    terms = term_sizes(case, plane, met) if arithmetic is EXACT else None
+    terms = _terms_where_exact(arithmetic, case, plane, met)
     if plane.keys is not None:
         dscores, weights = dscores[:, plane.keys], weights[:, plane.keys]
     return Answer(
@@ -176,7 +183,13 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     )
 
 
-def term_sizes(case: Case, plane: Plane, met: Intermediates) -> Terms:
+def _terms_where_exact(arithmetic: Arithmetic, case: Case, plane: Plane, met: Intermediates) -> Terms | None:
+    if arithmetic.dtype is not None:
+        return None
+    return term_sizes(case, plane, met, stores_scores=arithmetic.stores_scores)
+
+
+def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: bool) -> Terms:
     """How large the rounding errors of each row may be where they are no fraction of the row itself.
 
     A rounding is off by up to a unit roundoff of what it rounds, whose variance is a third of that squared.
@@ -188,7 +201,8 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates) -> Terms:
 
     **Scores.** An error of a score is absolute, and the exponential makes it a relative one of the weight: with large
     scores, rows in which two keys compete have errors far beyond all others'. With E² for the variance of a score's sum
-    and of the roundings of its steps, S² for that of storing it in 16 bits, the first order of the softmax gives
+    and of the roundings of its steps, S² for that of storing it in 16 bits (0 where scores are not stored), the first
+    order of the softmax gives
 
     - an output row's error the variance ``sum_j w_ij² (E_ij² + S_ij²) |v_j - out_i|²``,
     - an LSE's error the variance ``sum_j w_ij² (E_ij² + S_ij²)``; there is one number for each row, so that
@@ -200,13 +214,13 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates) -> Terms:
       where a single key has all the weight. The LSE itself was stored, and may be turned into one of base 2.
 
     **Cancellation.** ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly
-    zero, and what is computed is nothing but the rounding errors of both. ``upstream`` and ``delta`` are each stored
-    and each a sum of ``head_dim_v`` products. And the ``dscores`` of a row add up to zero, so that what is common to
-    all keys cancels in dQ.
+    zero, and what is computed is nothing but the rounding errors of both. ``upstream`` and ``delta`` are each a sum of
+    ``head_dim_v`` products, stored where scores are; the output in ``delta`` was stored anyway. And the ``dscores`` of
+    a row add up to zero, so that what is common to all keys cancels in dQ.
     """
     import torch
 
-    coarser = _coarser(case)
+    coarser = _coarser(case) if stores_scores else 1.0
     weights, out = met.weights, met.out
     of_storing = torch.where(weights == 0, 0.0, met.scores).square()
     steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
@@ -229,7 +243,8 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates) -> Terms:
     cancelling = met.upstream - delta
     products = plane.dout.square() @ plane.v.square().T + plane.dout.square().mul(out.square()).sum(-1, keepdim=True)
     accumulated = _roundings(case, case.head_dim_v) * (met.upstream.square() + delta.square() + products)
-    cancelled = ((coarser * (met.upstream.abs() + delta.abs())).square() + accumulated) / 3
+    of_output = (_coarser(case) * plane.dout * out).square().sum(-1, keepdim=True)
+    cancelled = ((coarser * (met.upstream.abs() + delta.abs())).square() + of_output + accumulated) / 3
     of_delta = (moved * cancelling.square()).sum(-1, keepdim=True)
     squares = weights.square() * (cancelled + relative * cancelling.square() + of_delta)
     added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK

@@ -47,6 +47,7 @@ def _blocks(cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> list[Bloc
             text="Outputs are judged against an answer in float64. The budget follows from the dtype; "
             "up to 1 an error is what rounding explains, above 1 the cell is wrong and its time does not count."
         ),
+        *_roomier(cells),
         table,
     ]
     for index, dtype in enumerate(_dtypes(cells)):
@@ -61,6 +62,21 @@ def _blocks(cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> list[Bloc
         summary = f"Known disagreements of what was run ({len(known.rows)})"
         blocks.append(Details(summary=summary, blocks=[known]))
     return blocks
+
+
+def _roomier(cells: Sequence[CellResult]) -> list[Block]:
+    """Whose budgets have room for stored scores."""
+    names = sorted(
+        {
+            cell.implementation
+            for cell in cells
+            if cell.metrics.stores_scores and cell.case.dtype in ("float16", "bfloat16")
+        }
+    )
+    if not names:
+        return []
+    verb = "declares that it stores" if len(names) == 1 else "declare that they store"
+    return [Paragraph(text=f"{', '.join(names)} {verb} scores in the inputs' dtype: the budget there is wider.")]
 
 
 def _numbers(sources: Sequence[ReportedRun]) -> Export:
