@@ -11,10 +11,10 @@ from attnbench.cases.case import Case, make_case
 from attnbench.covering.array import Space, cover
 from attnbench.covering.tuples import codes_of, tuples
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.runner.plan import needed_fields
 from attnbench.runner.request import found_of
 from attnbench.runner.workers import Workers
 from attnbench.stages.prepare import AskRefusals
+from attnbench.store.repro import needed_fields
 from attnbench.sweep.expand import expand
 from attnbench.sweep.load import load_scenario
 from attnbench.sweep.model import Limits, Scenario
