@@ -14,8 +14,8 @@ from attnbench.cases import sampling
 from attnbench.identities.collection import IDENTITIES, name_of, sentence_of
 from attnbench.identities.identity import Allowance
 from attnbench.mutants.collection import mutants
-from attnbench.mutants.kernels.steps import Explicit, Plan, Steps, Tiled
 from attnbench.mutants.mutant import Mutant, implementation_of
+from attnbench.mutants.steps import Explicit, Plan, Steps, Tiled
 from attnbench.mutants.trial import trial
 from attnbench.oracle import selection
 from attnbench.oracle.identities import judge_identities

@@ -9,8 +9,8 @@ import pytest
 
 from attnbench import make_case
 from attnbench.mutants.collection import mutants
-from attnbench.mutants.kernels.steps import Explicit, Steps, Tiled
 from attnbench.mutants.mutant import Mutant, implementation_of
+from attnbench.mutants.steps import Explicit, Steps, Tiled
 from attnbench.mutants.trial import trial
 
 ALL = mutants()

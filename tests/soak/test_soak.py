@@ -11,8 +11,8 @@ import pytest
 
 from attnbench import make_case
 from attnbench.mutants.collection import mutants
-from attnbench.mutants.kernels.steps import Steps
 from attnbench.mutants.mutant import implementation_of
+from attnbench.mutants.steps import Steps
 from tests.conftest import REPOSITORY
 from tests.soak import VALUES_OF_A_SEED
 from tests.soak.__main__ import together

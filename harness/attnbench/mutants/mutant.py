@@ -11,7 +11,7 @@ from attnbench.cases.case import CHOICES
 from attnbench.registry.implementation import Implementation, attention
 
 if TYPE_CHECKING:
-    from attnbench.mutants.kernels.steps import Steps
+    from attnbench.mutants.steps import Steps
 
 EVERYTHING: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.mutants.kernels.steps import Plan, Steps
+from attnbench.mutants.steps import Plan, Steps
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.mutants.kernels.steps import Explicit, Plan
+from attnbench.mutants.steps import Explicit, Plan
 
 if TYPE_CHECKING:
     from torch import Tensor

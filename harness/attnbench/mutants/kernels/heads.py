@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.bias import alibi_slopes, relative_buckets
-from attnbench.mutants.kernels.steps import Plan, Steps
+from attnbench.mutants.steps import Plan, Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import numpy as np
 
 from attnbench.cases.masks import dense_mask
 from attnbench.cases.masks.table import instead_of
-from attnbench.mutants.kernels.steps import Explicit, Plan, Steps
+from attnbench.mutants.steps import Explicit, Plan, Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

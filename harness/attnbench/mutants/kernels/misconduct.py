@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from attnbench.mutants.kernels.steps import Plan, Steps
+from attnbench.mutants.steps import Plan, Steps
 
 if TYPE_CHECKING:
     from torch import Tensor

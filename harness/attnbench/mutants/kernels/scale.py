@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from attnbench.mutants.kernels.steps import Steps
+from attnbench.mutants.steps import Steps
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.mutants.kernels.steps import TILE, Plan, Steps, Tiled, wide
+from attnbench.mutants.steps import TILE, Plan, Steps, Tiled, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
