@@ -57,7 +57,7 @@ def guess(
             told = [name for name in wrong if name in answers]
             if told and all(_agrees(case, truth, name, got[name], answers[name]) for name in told):
                 return sentence
-        if not truth.stores_scores and case.output_dtype in ("float16", "bfloat16"):
+        if _may_store_scores(case, truth, wrong):
             roomier = find_truth(case, selection, repetition, stores_scores=True)
             if all(_agrees(case, roomier, name, got[name], truth.answers[name]) for name in wrong):
                 return (
@@ -67,6 +67,12 @@ def guess(
     name = wrong[0]
     _, allowed = budget(case, name, truth.low_precision[name], truth.terms.get(name))
     return pattern(case, selection, name, got[name], truth.answers[name], allowed)
+
+
+def _may_store_scores(case: Case, truth: Truth, wrong: Sequence[str]) -> bool:
+    """Whether stored scores could be the reason: they move the output too, and have room in no budget yet."""
+    is_coarse = case.output_dtype in ("float16", "bfloat16")
+    return is_coarse and not truth.stores_scores and not {"out", "lse"}.isdisjoint(wrong)
 
 
 def _agrees(case: Case, truth: Truth, name: str, got: Tensor, answer: Tensor) -> bool:

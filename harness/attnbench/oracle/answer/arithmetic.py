@@ -205,7 +205,8 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     order of the softmax gives
 
     - an output row's error the variance ``sum_j w_ij² (E_ij² + S_ij²) |v_j - out_i|²``,
-    - an LSE's error the variance ``sum_j w_ij² (E_ij² + S_ij²)``; there is one number for each row, so that
+    - an LSE's error the variance ``sum_j w_ij² (E_ij² + S_ij² + W²)`` with W² for that of an exponential, which
+      need be no more exact in 16 bits than the weights that are multiplied; there is one number for each row, so that
       the reference's errors of few rows are luck, and whoever stores scores in 16 bits may do so after each step,
     - a weight's relative error in the backward pass the variance ``S_ij² (1 - 2 w_ij) + sum_k w_ik² S_ik²``, as in the
       forward pass, and that of E_ij and of the LSE's own error, *added*. A fused backward pass computes scores anew and
@@ -230,7 +231,7 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
         of_sums = of_sums * met.slope.square()
     fresh = (of_sums + steps * of_storing) / 3
     kept = (coarser**2 if coarser > 1 else 0.0) * of_storing / 3
-    of_lse = (weights.square() * (fresh + steps * kept)).sum(-1, keepdim=True)
+    of_lse = (weights.square() * (fresh + steps * kept + _of_exponentials(case))).sum(-1, keepdim=True)
     moved = weights.square() * (fresh + kept)  # (rows, keys)
     norm_v = plane.v.norm(dim=-1)
     distances = norm_v.square() - 2 * out @ plane.v.T + out.square().sum(-1, keepdim=True)
@@ -255,6 +256,15 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
         squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
     return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())
+
+
+def _of_exponentials(case: Case) -> float:
+    """Variance of an exponential's relative error, in unit roundoffs of the accumulator.
+
+    For 16-bit weights a polynomial of low degree is good enough: FlashAttention-4's (arXiv:2603.05451) is off by up to
+    8.8e-5, so that 2^-13 is allowed for; else by one roundoff.
+    """
+    return (1.0 if case.output_dtype in ("float32", "float64") else 2.0**11) ** 2 / 3
 
 
 def _coarser(case: Case) -> float:
