@@ -15,8 +15,8 @@ from attnbench.covering.array import Array, Space, cover
 from attnbench.covering.axes import AXES, levels_of
 from attnbench.covering.draw import draw, seconds
 from attnbench.covering.tuples import codes_of, tuples
-from attnbench.mutants.kernels.steps import Explicit, Plan
 from attnbench.mutants.mutant import Mutant, implementation_of
+from attnbench.mutants.steps import Explicit, Plan
 from attnbench.mutants.trial import trial
 from attnbench.registry.discover import find
 from attnbench.registry.implementation import Declaration

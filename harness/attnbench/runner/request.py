@@ -55,7 +55,7 @@ class Request:
     """Only these, each as ``case_id implementation device``; empty is all that the rest describes."""
     order_seed: int | None = None
     """Shuffles the cells, where their order should vary and their values should not; default ``seed``."""
-    possible: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    possible: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """By ``implementation device``, where cases were made for each: the pairs of levels that are possible, and at most
     how many triples."""
 

@@ -142,7 +142,11 @@ class Run:
         values = yield from drive(run, STAGES)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
             values["reason"] = untimed
-        keep = values["status"] in ("ok", "unsupported") and not run.worker_died
+        # A wrong number leaves nothing behind; misconduct, which another stage finds, may go on.
+        is_sound = values["status"] in ("ok", "unsupported") or (
+            values["status"] == "wrong" and values["stage"] == "agreement" and not self.setting.limits.timed
+        )
+        keep = is_sound and not run.worker_died
         self.workers.done(cell.found, cell.device, keep=keep)
         self.outcome.shares.add(run.spent)
         return values

@@ -16,7 +16,7 @@ from attnbench.transport.message import AnswerMessage
 if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
 
-_MAX_CALLS = 6
+_MAX_CALLS = 32
 
 
 class CallMetrics(Metrics, stage="call"):

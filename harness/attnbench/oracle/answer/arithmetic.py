@@ -221,7 +221,7 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     """
     import torch
 
-    coarser = _coarser(case) if stores_scores else 1.0
+    of_scores = coarser(case) if stores_scores else 1.0
     weights, out = met.weights, met.out
     of_storing = torch.where(weights == 0, 0.0, met.scores).square()
     steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
@@ -230,7 +230,7 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     if met.slope is not None:
         of_sums = of_sums * met.slope.square()
     fresh = (of_sums + steps * of_storing) / 3
-    kept = (coarser**2 if coarser > 1 else 0.0) * of_storing / 3
+    kept = (of_scores**2 if of_scores > 1 else 0.0) * of_storing / 3
     of_lse = (weights.square() * (fresh + steps * kept + _of_exponentials(case))).sum(-1, keepdim=True)
     moved = weights.square() * (fresh + kept)  # (rows, keys)
     norm_v = plane.v.norm(dim=-1)
@@ -244,8 +244,8 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     cancelling = met.upstream - delta
     products = plane.dout.square() @ plane.v.square().T + plane.dout.square().mul(out.square()).sum(-1, keepdim=True)
     accumulated = _roundings(case, case.head_dim_v) * (met.upstream.square() + delta.square() + products)
-    of_output = (_coarser(case) * plane.dout * out).square().sum(-1, keepdim=True)
-    cancelled = ((coarser * (met.upstream.abs() + delta.abs())).square() + of_output + accumulated) / 3
+    of_output = (coarser(case) * plane.dout * out).square().sum(-1, keepdim=True)
+    cancelled = ((of_scores * (met.upstream.abs() + delta.abs())).square() + of_output + accumulated) / 3
     of_delta = (moved * cancelling.square()).sum(-1, keepdim=True)
     squares = weights.square() * (cancelled + relative * cancelling.square() + of_delta)
     added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK
@@ -267,7 +267,7 @@ def _of_exponentials(case: Case) -> float:
     return (1.0 if case.output_dtype in ("float32", "float64") else 2.0**11) ** 2 / 3
 
 
-def _coarser(case: Case) -> float:
+def coarser(case: Case) -> float:
     """Unit roundoff of what is stored, in those of the accumulator."""
     import torch
 

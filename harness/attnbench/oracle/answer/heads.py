@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from attnbench.cases.bias import score_bias
 from attnbench.cases.masks import row_runs
 from attnbench.cases.operands import operand
-from attnbench.oracle.answer.arithmetic import Answer, Arithmetic, Plane, Terms
+from attnbench.oracle.answer.arithmetic import Answer, Arithmetic, Plane, Terms, coarser
 from attnbench.oracle.answer.undetermined import attend_where_determined
 
 if TYPE_CHECKING:
@@ -28,6 +29,23 @@ def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype)).double()
+
+
+def stored(arithmetic: Arithmetic, tensor: Tensor | None) -> Tensor | None:
+    """A head's gradient as it is stored, where there is one."""
+    return None if tensor is None else arithmetic.store(tensor)
+
+
+def errors_of_storing(case: Case, gradients: list[Tensor | None]) -> list[Tensor | None]:
+    """Standard deviations of rows' errors where each head's gradient is stored before a group's are added up.
+
+    In unit roundoffs of the accumulator, as :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The low-precision
+    reference stores them, too; but of a single key its errors are luck.
+    """
+    if len(gradients) == 1:
+        return []
+    size = coarser(case) / math.sqrt(3)
+    return [None if tensor is None else size * tensor.nan_to_num().norm(dim=-1) for tensor in gradients]
 
 
 def sum_of(tensors: list[Tensor | None]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand
-from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, sum_of
+from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, stored, sum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +67,12 @@ def multi_head_reference(
             parts["dq_terms"].append(root_of_squares([of_head.dq for of_head in terms]))
         if selection.gradients_of_keys:
             groups = [heads[g * size : (g + 1) * size] for g in range(case.heads_kv)]
-            dk = torch.cat([arithmetic.store(sum_of([a.dk for a in group])) for group in groups], -1)
-            dv = torch.cat([arithmetic.store(sum_of([a.dv for a in group])) for group in groups], -1)
+            dk = torch.cat(
+                [arithmetic.store(sum_of([stored(arithmetic, a.dk) for a in group])) for group in groups], -1
+            )
+            dv = torch.cat(
+                [arithmetic.store(sum_of([stored(arithmetic, a.dv) for a in group])) for group in groups], -1
+            )
             parts["dk"].append(matmul(dk, w_k.T))
             parts["dv"].append(matmul(dv, w_v.T))
             if terms:

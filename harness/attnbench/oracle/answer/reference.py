@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand_head
-from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, sum_of
+from attnbench.oracle.answer.heads import errors_of_storing, one_head, root_of_squares, rounded, stored, sum_of
 from attnbench.oracle.answer.multihead import multi_head_reference
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def references(
             for arithmetic, group in zip(arithmetics, groups, strict=True):
                 group.append(one_head(case, arithmetic, (batch_index, head), selection, q, k, v, dout))
         for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
-            _add_group(parts, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
+            _add_group(parts, case, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
     return [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]
 
 
@@ -81,7 +81,9 @@ class _Parts(defaultdict[str, "list[Tensor]"]):
         super().__init__(list)
 
 
-def _add_group(parts: _Parts, group: list[Answer], arithmetic: Arithmetic, *, gradients_of_keys: bool) -> None:
+def _add_group(
+    parts: _Parts, case: Case, group: list[Answer], arithmetic: Arithmetic, *, gradients_of_keys: bool
+) -> None:
     """The answers of the query heads that share a head of K and V."""
     for answer in group:
         parts["out"].append(answer.out)
@@ -95,9 +97,11 @@ def _add_group(parts: _Parts, group: list[Answer], arithmetic: Arithmetic, *, gr
         if of_head.dq is not None:
             parts["dq_terms"].append(of_head.dq)
     if gradients_of_keys:
-        # The heads of a group share their keys, so that the gradients of all of them add up.
-        parts["dk"].append(arithmetic.store(sum_of([a.dk for a in group])))
-        parts["dv"].append(arithmetic.store(sum_of([a.dv for a in group])))
+        # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated
+        # for each head, as torch and FlashAttention-2 do, what is added up was stored before.
+        parts["dk"].append(arithmetic.store(sum_of([stored(arithmetic, a.dk) for a in group])))
+        parts["dv"].append(arithmetic.store(sum_of([stored(arithmetic, a.dv) for a in group])))
         if terms:
-            parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
-            parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
+            of_storing_k, of_storing_v = (errors_of_storing(case, [getattr(a, n) for a in group]) for n in ("dk", "dv"))
+            parts["dk_terms"].append(root_of_squares([*(of_head.dk for of_head in terms), *of_storing_k]))
+            parts["dv_terms"].append(root_of_squares([*(of_head.dv for of_head in terms), *of_storing_v]))
