@@ -30,14 +30,19 @@ PLUGINS = Path(__file__).parent / "plugins"
 PLAIN = {"NO_COLOR": "1", "COLUMNS": "200"}
 """Environment variables that make a command's output independent of the terminal."""
 FILES_THAT_TAKE_LONGEST = (
+    "conformance/test_interpreted.py",
+    "conformance/test_compiled.py",
     "conformance/test_conformance.py",
-    "implementations/test_triton_flash.py",
     "implementations/test_agreement.py",
-    "commands/test_run.py",
-    "commands/test_gate.py",
-    "implementations/test_triton_compiles.py",
+    "commands/test_interruption.py",
     "mutants/test_sensitivity.py",
+    "commands/test_run.py",
+    "commands/test_check.py",
     "commands/test_faults.py",
+    "commands/test_gate.py",
+    "implementations/test_triton_flash.py",
+    "implementations/test_triton_compiles.py",
+    "covering/test_array.py",
 )
 """The longest first. Where two processes share the files, none of these begins when the other has nothing left."""
 FIXTURES_THAT_TAKE_SECONDS = {"attnbench", "module_attnbench", "browser"}
