@@ -102,6 +102,8 @@ def test_memory_says_how_much(imagined: Imagined) -> None:
         ("ok", "crashed", "lost", 1, "is crashed on head: why"),
         ("ok", "unavailable", "lost", 1, "is unavailable on head"),
         ("ok", "invalid", "invalid", 6, "is invalid on head"),
+        ("undecided", "undecided", "not_comparable", 6, "is undecided on both sides"),
+        ("ok", "undecided", "lost", 1, "is undecided on head"),
         ("unsupported", "ok", "gained", 0, "was unsupported on base"),
         ("wrong", "ok", "gained", 0, "was wrong on base"),
         ("crashed", "crashed", "not_measured", 4, "is crashed on both sides"),

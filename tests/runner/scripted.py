@@ -106,7 +106,13 @@ class Agreeing:
                 ratio = self.ratios[judged - 1] if self.ratios else None
                 rel = None if ratio is None else ratio / 10
                 answer = OutputVerdict(
-                    problem=problem, cause=None, rms={}, oracle_ns=1, out_error_ratio=ratio, out_error_rel=rel
+                    problem=problem,
+                    cause=None,
+                    blind=None,
+                    rms={},
+                    oracle_ns=1,
+                    out_error_ratio=ratio,
+                    out_error_rel=rel,
                 )
             case JudgeIdentities():
                 answer = IdentityVerdict(problem=None, ratios={"values-of-one": 0.5})

@@ -57,7 +57,7 @@ def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) ->
         stores_scores = mutant.implementation.declaration.stores_scores
         cell = CellRun(worker, oracle, case, "cpu", _LIMITS, stores_scores=stores_scores)
         values = without_pauses(drive(cell, stages))
-        if values["status"] not in ("ok", "wrong", "unsupported"):
+        if values["status"] not in ("ok", "wrong", "undecided", "unsupported"):
             raise BrokenMutantError(f"{mutant.name}, {case.label()}: {values['reason']}")
         if values["status"] != "unsupported":
             said[mutant.name] = values["reason"] if values["status"] == "wrong" else None

@@ -71,7 +71,7 @@ def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
         rel = float((relative.square().mean()).sqrt())
         worst = int(relative.argmax())
         return Error(rel, float(relative.max()), _unravel(worst, answer.shape))
-    whole, scale = _scales(answer)
+    whole, scale = scales(answer)
     norms = difference.square().sum(-1).sqrt()
     rows = norms / scale
     worst_row = _unravel(int(rows.argmax()), rows.shape)
@@ -98,7 +98,7 @@ def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> 
 
 def _typical_size(answer: Tensor, deviations: Tensor) -> Error:
     """Rows' errors, each of which is as large as a single rounding may make it: the root of three deviations."""
-    whole, scale = _scales(answer)
+    whole, scale = scales(answer)
     norms = math.sqrt(3) * deviations
     rows = norms / scale
     return Error(
@@ -128,7 +128,7 @@ def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error
         whole = math.sqrt(squares.numel())
         of_one = math.sqrt(2 * (_UNLIKELY + math.log(2 * squares.numel())))
     else:
-        whole, scale = _scales(answer)
+        whole, scale = scales(answer)
         relative, squares = deviations / scale, deviations.square()
         x = _UNLIKELY + math.log(squares.numel())
         of_one = math.sqrt(1 + 2 * math.sqrt(x) + 2 * x)
@@ -140,10 +140,10 @@ def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error
 
 def smallest_scale(answer: Tensor) -> float:
     """The scale of the rows whose own norm is smaller."""
-    return float(_scales(answer)[1].min())
+    return float(scales(answer)[1].min())
 
 
-def _scales(answer: Tensor) -> tuple[float, Tensor]:
+def scales(answer: Tensor) -> tuple[float, Tensor]:
     """The norm of the answer, and for each row its norm or the RMS of all rows' norms, whichever is larger.
 
     Where the whole answer is zero, errors count as they are: the scale of a row is 1.
@@ -165,6 +165,14 @@ def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(result))
 
 
+def roundoff(case: Case, name: str) -> float:
+    """The unit roundoff of the dtype that a tensor is returned in."""
+    import torch
+
+    kept = torch.float32 if name == "lse" and case.dtype != "float64" else getattr(torch, case.output_dtype)
+    return torch.finfo(kept).eps / 2
+
+
 def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> tuple[float, float]:
     """The budgets of ``rel`` and ``max`` of a tensor.
 
@@ -176,12 +184,8 @@ def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> 
     """
     import torch
 
-    stored = torch.finfo(
-        torch.float32 if name == "lse" and case.dtype != "float64" else getattr(torch, case.output_dtype)
-    )
     summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
-    once = stored.eps / 2
-    rounding = once + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
+    rounding = roundoff(case, name) + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
     terms_rel, terms_max = (0.0, 0.0)
     if terms is not None:
         terms_rel, terms_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max

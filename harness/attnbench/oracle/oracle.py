@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
 from attnbench.machine.warm_up_libraries import warm_up_torch
+from attnbench.oracle.blind_spots import blind_spot
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
-from attnbench.oracle.judge import Truth, find_truth, judge
+from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.selection import requests, select
 from attnbench.stages.agreement import JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
 from attnbench.stages.identities import JudgeIdentities
@@ -30,6 +31,7 @@ class Adjudicator:
     def __init__(self, *, guesses: bool = True) -> None:
         """``guesses``: whether a verdict tells a cause, which takes some time."""
         self._guesses = guesses
+        self._blind_spots: dict[tuple[str, bool, tuple[str, ...]], str | None] = {}
         self._truths: collections.OrderedDict[tuple[str, int, bool], Truth] = collections.OrderedDict()
 
     def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
@@ -69,6 +71,16 @@ class Adjudicator:
             self._truths.popitem(last=False)
         return self._truths[key]
 
+    def _blind_spot(self, question: JudgeOutputs, truth: Truth, judgement: Judgement) -> str | None:
+        """What the verdict does not see; looked for once, on the first inputs: the others are drawn alike."""
+        if question.repetition:
+            return None
+        case, judged = question.case, tuple(sorted(judgement.seen))
+        key = (case.case_id, question.stores_scores, judged)
+        if key not in self._blind_spots:
+            self._blind_spots[key] = blind_spot(case, select(case), truth, judged)
+        return self._blind_spots[key]
+
     def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
         start = perf_counter_ns()
         case, repetition = question.case, question.repetition
@@ -88,6 +100,7 @@ class Adjudicator:
         return OutputVerdict(
             **judgement.fields,
             problem=judgement.problem,
+            blind=None if judgement.problem else self._blind_spot(question, truth, judgement),
             cause=cause,
             rms=rms,
             frames=errors,

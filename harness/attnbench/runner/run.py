@@ -69,12 +69,18 @@ class Outcome:
     interrupted: int | None = None
     """The exit code that tells of what ended the run early."""
     unsaved: int = 0
+    decided: dict[str, bool] = dataclasses.field(default_factory=dict)
+    """Of each implementation that agreed somewhere: whether some verdict could have gone another way."""
     broken: str | None = None
     """Why the run could not go on, where the harness itself is at fault."""
 
     @property
     def exit_code(self) -> int:
-        """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, above 128 interrupted."""
+        """The exit code.
+
+        0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, 6 nothing could be told of
+        an implementation, above 128 interrupted.
+        """
         if self.interrupted:
             return self.interrupted
         if self.unsaved or self.broken:
@@ -83,6 +89,8 @@ class Outcome:
             return 1
         if any(self.counts[status] for status in FAILED):
             return 4
+        if not all(self.decided.values()):
+            return 6
         return 0 if self.counts["ok"] else 5
 
 
@@ -143,7 +151,7 @@ class Run:
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
             values["reason"] = untimed
         # A wrong number leaves nothing behind; misconduct, which another stage finds, may go on.
-        is_sound = values["status"] in ("ok", "unsupported") or (
+        is_sound = values["status"] in ("ok", "undecided", "unsupported") or (
             values["status"] == "wrong" and values["stage"] == "agreement" and not self.setting.limits.timed
         )
         keep = is_sound and not run.worker_died
@@ -154,6 +162,9 @@ class Run:
     def keep(self, record: Record) -> None:
         """Append a record to the file."""
         self.outcome.counts[record.status] += 1
+        if record.status in ("ok", "undecided"):
+            name = record.implementation
+            self.outcome.decided[name] = self.outcome.decided.get(name, False) or record.status == "ok"
         self.writer.append({"kind": "record", **record.model_dump(mode="json")})
 
     def close(self) -> None:

@@ -169,6 +169,8 @@ class OutputVerdict(AgreementMetrics, AnswerMessage):
     problem: str | None
     cause: str | None
     """A guess."""
+    blind: str | None
+    """A gross mistake that would have agreed on these inputs, too."""
     rms: dict[str, float]
     """Of each tensor's reference, where errors were asked for."""
     oracle_ns: int
@@ -231,6 +233,16 @@ def agree(cell: CellRun, *, repetition: int, flip_index: int = 0, result: int = 
     if verdict.problem:
         guess = f"; a guess at the cause: {verdict.cause}" if verdict.cause else ""
         raise CellEndedError("agreement", "wrong", verdict.problem + _which(cell, repetition, result) + guess)
+    if verdict.blind:
+        raise CellEndedError("agreement", "undecided", _cannot_tell(cell, verdict.blind))
+
+
+def _cannot_tell(cell: CellRun, blind: str) -> str:
+    """Why agreement says nothing here, and what would."""
+    remedy = "other inputs, such as inputs=normal, or dtype=float32"
+    if cell.stores_scores:
+        remedy += ", or scores that are not stored"
+    return f"cannot tell: it agrees, and on these inputs so would {blind}, which is not right; {remedy}, would tell"
 
 
 def _keep_worse(cell: CellRun, verdict: OutputVerdict) -> None:

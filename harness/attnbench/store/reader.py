@@ -34,6 +34,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     2: lambda line: line,  # so are identities, and the figures of CUDA devices
     3: lambda line: line,  # no mask had a tree
     4: lambda line: line,  # energy was not measured
+    5: lambda line: line,  # every budget had room for stored scores, and no verdict said that it was blind
 }
 """How a line of schema n becomes one of schema n + 1."""
 

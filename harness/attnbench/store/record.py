@@ -24,7 +24,7 @@ from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
 from attnbench.stages.time import TimeMetrics
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
@@ -33,11 +33,13 @@ SCHEMA_VERSION = 5
     throttled_by, memory_reserved_bytes, memory_device_bytes).
 4 (2026-11): tree_parents; a mask may be an intersection.
 5 (2026-11): energy_joules, energy_refused.
+6 (2026-11): stores_scores; the status undecided.
 """
 
 Status = Literal[
-    "ok", "wrong", "unsupported", "unavailable", "out_of_memory", "timeout", "crashed", "error", "invalid", "skipped"
-]
+    "ok", "wrong", "undecided", "unsupported", "unavailable", "out_of_memory", "timeout", "crashed", "error", "invalid",
+    "skipped",
+]  # fmt: skip
 Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "energy", "backend"]
 FAILED: frozenset[str] = frozenset({"out_of_memory", "timeout", "crashed", "error"})
 """Statuses of cells that broke: exit code 4."""

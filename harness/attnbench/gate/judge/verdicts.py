@@ -45,6 +45,8 @@ def outcome(cell: Observed) -> Name | None:
         return "invalid"
     if base == "ok":
         return "lost"
+    if head == "undecided":
+        return "not_comparable"
     if head == "ok":
         return "gained"
     return "not_measured"

@@ -1,0 +1,109 @@
+"""Verdicts that could not have gone another way: gross mistakes that would have agreed on these very inputs.
+
+Where all keys are alike, the mean of the values is the answer, and nothing is blind; where a budget has room for the
+mean though it is not the answer, an agreement says nothing about the softmax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from attnbench.oracle.answer.arithmetic import Arithmetic
+from attnbench.oracle.answer.reference import reference
+from attnbench.oracle.budget import budget, measure, roundoff, scales
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.judge import Truth
+    from attnbench.oracle.selection import Selection
+
+_RIGHT = 4
+"""So many roundings of the result are as good as right."""
+_NOISE = 2.0**-50
+"""Some roundings of the answer's own float64, as a share of its terms: where they cancel, zero is the answer."""
+_PLAIN = Arithmetic("float64")
+"""Exact, without the sizes of terms, which take longer than the answer."""
+_FEW_ROWS = 64
+
+
+def blind_spot(case: Case, selection: Selection, truth: Truth, judged: Sequence[str]) -> str | None:
+    """A gross mistake that would have agreed without being right, or ``None``; a few words.
+
+    Args:
+        case: the problem.
+        selection: what was judged.
+        truth: its answer and the errors of the low-precision reference, on the first inputs.
+        judged: the tensors that were returned. A mistake that shows in any of them is seen.
+    """
+    for name in judged:
+        zeros = truth.answers[name].new_zeros(truth.answers[name].shape)
+        if _agrees(case, truth, {name: zeros}) and not _is_right(case, truth, {name: zeros}):
+            return f"zeros in place of {name}"
+    shifted = {
+        name: truth.answers[name].roll(1, 1) if name in ("out", "lse", "dq") else truth.answers[name] for name in judged
+    }
+    if _agrees(case, truth, shifted) and not _is_right(case, truth, shifted):
+        return "the answer of the row before"
+    for words, other in _mistakes(case):
+        if _is_seen_in_few_rows(case, selection, truth, other):
+            continue
+        answers = reference(other, selection, 0, _PLAIN, inputs_of=case)
+        mistaken = {name: answers[name] for name in judged}
+        if _agrees(case, truth, mistaken) and not _is_right(case, truth, mistaken):
+            return words
+    return None
+
+
+def _mistakes(case: Case) -> Iterator[tuple[str, Case]]:
+    """What the case gives if it is misread. Behind projections every input counts, and nothing hides."""
+    if case.operator != "attention":
+        return
+    yield "the mean of the visible values, whatever the scores", dataclasses.replace(case, scale=1e-12)
+    if case.scale != 1:
+        yield "scores that are not scaled", dataclasses.replace(case, scale=1.0)
+
+
+def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: Case) -> bool:
+    """Whether a sample of the first group's rows shows the mistake already, as it nearly always does."""
+    import torch
+
+    heads = case.heads_q // case.heads_kv
+    rows = range(case.seqlen_q) if selection.rows is None else selection.rows
+    places = sorted({len(rows) * i // _FEW_ROWS for i in range(_FEW_ROWS)})
+    some = dataclasses.replace(
+        selection, groups=selection.groups[:1], rows=tuple(rows[i] for i in places), gradients_of_keys=False, keys=None
+    )
+    forward = dataclasses.replace(other, mode="forward", strides="contiguous")
+    got = reference(
+        forward, some, 0, _PLAIN, inputs_of=dataclasses.replace(case, mode="forward", strides="contiguous")
+    )["out"]
+    answer = truth.answers["out"]
+    _, of_rows = scales(torch.where(torch.isfinite(answer), answer, 0.0))
+    difference = (got - answer[:heads, places]).nan_to_num()
+    _, allowed = budget(case, "out", truth.low_precision["out"], truth.terms.get("out"))
+    return bool((difference.norm(dim=-1) > allowed * of_rows[:heads, places]).any())
+
+
+def _agrees(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
+    for name, got in answers.items():
+        error = measure(got, truth.answers[name], per_value=name == "lse")
+        allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
+        if error.rel > allowed_rel or error.max > allowed_max:
+            return False
+    return True
+
+
+def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
+    """Whether they are within a few roundings of the answer."""
+    for name, got in answers.items():
+        error = measure(got, truth.answers[name], per_value=name == "lse")
+        once = _RIGHT * roundoff(case, name)
+        terms = truth.terms[name]
+        if error.rel > once + _NOISE * terms.rel or error.max > 2 * (once + _NOISE * terms.max):
+            return False
+    return True
