@@ -78,15 +78,18 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
     some = dataclasses.replace(
         selection, groups=selection.groups[:1], rows=tuple(rows[i] for i in places), gradients_of_keys=False, keys=None
     )
-    forward = dataclasses.replace(other, mode="forward", strides="contiguous")
-    got = reference(
-        forward, some, 0, _PLAIN, inputs_of=dataclasses.replace(case, mode="forward", strides="contiguous")
-    )["out"]
+    got = reference(_forward(other), some, 0, _PLAIN, inputs_of=_forward(case))["out"]
     answer = truth.answers["out"]
     _, of_rows = scales(torch.where(torch.isfinite(answer), answer, 0.0))
     difference = (got - answer[:heads, places]).nan_to_num()
     _, allowed = budget(case, "out", truth.low_precision["out"], truth.terms.get("out"))
     return bool((difference.norm(dim=-1) > allowed * of_rows[:heads, places]).any())
+
+
+def _forward(case: Case) -> Case:
+    """Its forward pass alone, on the same queries, keys and values."""
+    strides = "contiguous" if case.strides == "summed" else case.strides  # which is about the upstream gradient
+    return dataclasses.replace(case, mode="forward", strides=strides)
 
 
 def _agrees(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
@@ -102,8 +105,7 @@ def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
     """Whether they are within a few roundings of the answer."""
     for name, got in answers.items():
         error = measure(got, truth.answers[name], per_value=name == "lse")
-        once = _RIGHT * roundoff(case, name)
-        terms = truth.terms[name]
+        once, terms = _RIGHT * roundoff(case, name), truth.terms[name]
         if error.rel > once + _NOISE * terms.rel or error.max > 2 * (once + _NOISE * terms.max):
             return False
     return True
