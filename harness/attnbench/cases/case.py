@@ -251,8 +251,9 @@ def too_large(name: str, value: object) -> str | None:
 def _too_large(fields: Mapping[str, object]) -> list[str]:
     problems = []
     for name, value in fields.items():
-        items = value if isinstance(value, list | tuple) else (value,)
-        problems += [problem for item in items if (problem := too_large(name, item))][:1]
+        if isinstance(value, int | list | tuple):
+            items = (value,) if isinstance(value, int) else value
+            problems += [problem for item in items if (problem := too_large(name, item))][:1]
     return problems
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnbench.covering.axes import AXES
 from attnbench.covering.draw import draw, seconds
 from attnbench.covering.tuples import codes_of, tuples
 
@@ -29,6 +30,8 @@ _AT_ONCE = 600
 """Draws before the best are kept."""
 _TRIES = {1: 100, 2: 20, 3: 3}
 """Draws for a tuple of so many levels alone, before it counts as impossible."""
+_JOIN = (2, 10)
+"""Missing tuples for a draw, at least and at most."""
 _START_S = 0.15
 """Added to the time of a case when it is weighed, so that few cases are preferred to many quick ones."""
 _WORSE = 0.7
@@ -99,6 +102,19 @@ def _sums_of(seen: NDArray[np.bool_], strength: int) -> NDArray[np.bool_]:
     return possible
 
 
+_BITS = {level: 1 << place for place, level in enumerate((axis.name, one) for axis in AXES for one in axis.levels)}
+
+
+def _seen_with(pairs: NDArray[np.bool_]) -> dict[tuple[str, str], int]:
+    """Of each level the bits of those that it was seen with, and its own."""
+    found = dict(_BITS)
+    for levels in tuples(2).levels(np.flatnonzero(pairs).tolist()):
+        one, other = levels.items()
+        found[one] |= _BITS[other]
+        found[other] |= _BITS[one]
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class _Candidates:
     """Cases, and the numbers of their levels."""
@@ -132,22 +148,31 @@ class _Search:
     def run(self, most: int) -> NDArray[np.bool_]:
         """Keep cases until every possible tuple is in one, and return which are possible."""
         self._keep_best(self.explore(), most)
+        seen_with = _seen_with(self._array.possible.get(2, self.seen))
         while (missing := np.flatnonzero(~self._covered & self.seen)).size and len(self._array.cases) < most:
             some = self._some(missing)
-            self._keep_best(self._alone(some[: _AT_ONCE // 4]) + self._draw(self._joined(some)), most)
+            self._keep_best(self._alone(some[: _AT_ONCE // 4]) + self._draw(self._joined(some, seen_with)), most)
         return self.seen
 
     def _some(self, numbers: NDArray[np.int64]) -> list[int]:
         return self._rng.sample(numbers.tolist(), min(_AT_ONCE, len(numbers)))
 
-    def _joined(self, numbers: list[int]) -> list[dict[str, str]]:
-        """Levels of several of these tuples, as far as they do not contradict each other."""
-        levels, joined = self._tuples.levels(numbers), []
-        for _ in range(min(_AT_ONCE, 8 * len(levels))):
+    def _joined(self, numbers: list[int], seen_with: Mapping[tuple[str, str], int]) -> list[dict[str, str]]:
+        """Levels of several of these tuples, as far as each pair of them was seen."""
+        sets = []
+        for levels in self._tuples.levels(numbers):
+            own, others = 0, -1
+            for one in levels.items():
+                own, others = own | _BITS[one], others & seen_with[one]
+            sets.append((levels, own, others))
+        joined = []
+        for _ in range(min(_AT_ONCE, 8 * len(sets))):
             wanted: dict[str, str] = {}
-            for one in self._rng.choices(levels, k=self._rng.randint(2, 6)):
-                if all(wanted.get(axis, level) == level for axis, level in one.items()):
-                    wanted |= one
+            all_others = -1
+            for levels, own, others in self._rng.choices(sets, k=self._rng.randint(*_JOIN)):
+                if not own & ~all_others:
+                    wanted |= levels
+                    all_others &= others
             joined.append(wanted)
         return joined
 
