@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 _RIGHT = 4
-"""So many roundings of the result are as good as right."""
+"""So many roundings of the result are as good as right, be it of float16: a thousandth is no gross mistake."""
+_FLOAT16 = 2.0**-12
+"""The unit roundoff."""
 _NOISE = 2.0**-50
 """Some roundings of the answer's own float64, as a share of its terms: where they cancel, zero is the answer."""
 _PLAIN = Arithmetic("float64")
@@ -105,7 +107,7 @@ def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
     """Whether they are within a few roundings of the answer."""
     for name, got in answers.items():
         error = measure(got, truth.answers[name], per_value=name == "lse")
-        once, terms = _RIGHT * roundoff(case, name), truth.terms[name]
+        once, terms = _RIGHT * max(roundoff(case, name), _FLOAT16), truth.terms[name]
         if error.rel > once + _NOISE * terms.rel or error.max > 2 * (once + _NOISE * terms.max):
             return False
     return True

@@ -239,7 +239,9 @@ def agree(cell: CellRun, *, repetition: int, flip_index: int = 0, result: int = 
 
 def _cannot_tell(cell: CellRun, blind: str) -> str:
     """Why agreement says nothing here, and what would."""
-    remedy = "other inputs, such as inputs=normal, or dtype=float32"
+    remedy = "other inputs, such as inputs=normal"
+    if cell.case.output_dtype in ("float16", "bfloat16"):
+        remedy += ", or dtype=float32"
     if cell.stores_scores:
         remedy += ", or scores that are not stored"
     return f"cannot tell: it agrees, and on these inputs so would {blind}, which is not right; {remedy}, would tell"
