@@ -19,8 +19,10 @@ from attnbench.mutants.mutant import Mutant, implementation_of
 from attnbench.mutants.steps import Explicit, Plan
 from attnbench.mutants.trial import trial
 from attnbench.registry.implementation import Declaration
+from attnbench.worker.call import refusal
 
-NEARLY_ALL = implementation_of(Explicit, "mutant/right").declaration
+RIGHT = implementation_of(Explicit, "mutant/right")
+NEARLY_ALL = RIGHT.declaration
 SMALL = attention("small/layer", operators=["multi_head_attention"])(lambda q, k, v, case: q).declaration
 MOST = 2_000
 
@@ -32,7 +34,11 @@ def array_of(said: Declaration, seed: int, strength: int = 2) -> Array:
 
 @pytest.fixture(scope="module")
 def array() -> Array:
-    return array_of(NEARLY_ALL, seed=1)
+    """Without what it refuses beyond its declaration: gradients behind projections."""
+    space = Space(
+        said=NEARLY_ALL, device="cpu", seed=1, takes=lambda cases: [refusal(RIGHT, one, "cpu") is None for one in cases]
+    )
+    return cover(space, 2, random.Random(1), MOST)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,7 @@ def test_a_row_less_is_a_pair_less(array: Array) -> None:
 def test_what_counts_as_impossible_is_never_drawn(array: Array) -> None:
     rng = random.Random("another")
     drawn = [case for _ in range(4_000) if (case := draw({}, NEARLY_ALL, "cpu", 7, rng)) is not None]
+    drawn = [case for case in drawn if refusal(RIGHT, case, "cpu") is None]
     assert len(drawn) > 800
     assert pairs_in(drawn) <= in_words(array.possible[2])
 

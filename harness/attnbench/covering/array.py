@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 600
 """Draws before the best are kept."""
-_TRIES = {1: 100, 2: 20, 3: 3}
+_TRIES = {1: 100, 2: 40, 3: 3}
 """Draws for a tuple of so many levels alone, before it counts as impossible."""
 _JOIN = (2, 10)
 """Missing tuples for a draw, at least and at most."""

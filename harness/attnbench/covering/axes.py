@@ -95,6 +95,8 @@ def _padding(case: Case) -> str:
     lengths = case.kv_lengths
     if lengths is None:
         return ABSENT
+    if not any(lengths):
+        return "all empty"  # the output is zero throughout, which hides whatever else is wrong
     if lengths[-1] == 0:
         return "last empty"
     if 0 in lengths:
@@ -188,7 +190,7 @@ AXES: tuple[Axis, ...] = (
     Axis("window", (ABSENT, "left", "right", "both sides", "diagonal", "beyond the keys"), _window),
     Axis("prefix", (ABSENT, "none", "some keys", "all keys"), _prefix),
     Axis("documents", (ABSENT, "one", "2 to 4", "5 and more", "2 to 4 causal", "5 and more causal"), _documents),
-    Axis("padding", (ABSENT, "none", "some", "another empty", "last empty"), _padding),
+    Axis("padding", (ABSENT, "none", "some", "another empty", "last empty", "all empty"), _padding),
     Axis("tree", (ABSENT, "chain", "roots", "branches"), _tree),
     Axis("rows without keys", ("no", "yes"), _sees_no_keys),
     Axis("alignment", (ABSENT, *CHOICES["alignment"]), _alignment),

@@ -237,12 +237,12 @@ class _Draw:
 
     def _padding(self, batch: int, seqlen_kv: int) -> tuple[int, ...]:
         level = self._level("padding", ("some", *_AXIS["padding"].levels[1:]))
-        if level == "none":
-            return (seqlen_kv,) * batch
+        if level in ("none", "all empty"):
+            return (seqlen_kv if level == "none" else 0,) * batch
         lengths = [self._rng.randint(1, seqlen_kv) for _ in range(batch)]
         if level == "some" and min(lengths) == seqlen_kv:
             lengths[self._rng.randrange(batch)] = max(1, seqlen_kv - 1)
-        if level.endswith("empty"):
+        if level in ("another empty", "last empty"):
             lengths[-1 if level == "last empty" else self._rng.randrange(max(1, batch - 1))] = 0
         return tuple(lengths)
 
