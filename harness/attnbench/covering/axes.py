@@ -10,11 +10,15 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from attnbench.cases.case import CHOICES, INPUT_FAMILIES
 from attnbench.cases.masks import row_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
 
@@ -96,7 +100,7 @@ def _padding(case: Case) -> str:
     if lengths is None:
         return ABSENT
     if not any(lengths):
-        return "all empty"  # the output is zero throughout, which hides whatever else is wrong
+        return "all empty"
     if lengths[-1] == 0:
         return "last empty"
     if 0 in lengths:
@@ -113,12 +117,19 @@ def _tree(case: Case) -> str:
     return "roots" if set(parents) == {-1} else "branches"
 
 
-def _sees_no_keys(case: Case) -> str:
-    if case.mask == "none":
-        return "no"
+def _rows_without_keys(case: Case) -> NDArray[np.bool_]:
+    """Of the queries of all sequences that have masks of their own, which see no key."""
     elements = range(case.batch if case.kv_lengths is not None else 1)
-    runs = (row_runs(case, element) for element in elements)
-    return "yes" if any((one[:, 0, 0] == one[:, 0, 1]).any() for one in runs) else "no"
+    return np.concatenate([(one[:, 0, 0] == one[:, 0, 1]) for one in (row_runs(case, n) for n in elements)])
+
+
+def _sees_no_keys(case: Case) -> str:
+    return "yes" if case.mask != "none" and _rows_without_keys(case).any() else "no"
+
+
+def sees_nothing(case: Case) -> bool:
+    """Whether no query sees a key: all answers are zero, which hides whatever else is wrong."""
+    return case.mask != "none" and bool(_rows_without_keys(case).all())
 
 
 def _alignment(case: Case) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
 from attnbench.cases.masks.table import intersection
-from attnbench.covering.axes import ABSENT, AXES, HEAD_DIMS, length_range, residue
+from attnbench.covering.axes import ABSENT, AXES, HEAD_DIMS, length_range, residue, sees_nothing
 
 if TYPE_CHECKING:
     import random
@@ -64,7 +64,7 @@ def draw(wanted: Mapping[str, str], said: Declaration, device: str, seed: int, r
         case = make_case(seed=seed, **fields)
     except CaseError:
         return None
-    if said.refuses(case, device) is not None or seconds(case) > _MOST_SECONDS:
+    if said.refuses(case, device) is not None or seconds(case) > _MOST_SECONDS or sees_nothing(case):
         return None
     return case if all(_AXIS[name].level(case) == level for name, level in wanted.items()) else None
 
@@ -237,8 +237,8 @@ class _Draw:
 
     def _padding(self, batch: int, seqlen_kv: int) -> tuple[int, ...]:
         level = self._level("padding", ("some", *_AXIS["padding"].levels[1:]))
-        if level in ("none", "all empty"):
-            return (seqlen_kv if level == "none" else 0,) * batch
+        if level == "none":
+            return (seqlen_kv,) * batch
         lengths = [self._rng.randint(1, seqlen_kv) for _ in range(batch)]
         if level == "some" and min(lengths) == seqlen_kv:
             lengths[self._rng.randrange(batch)] = max(1, seqlen_kv - 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import reference
-from attnbench.oracle.budget import budget, measure, roundoff, scales
+from attnbench.oracle.budget import budget, measure, roundoff, scales, summed_roundoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ _RIGHT = 4
 _FLOAT16 = 2.0**-12
 """The unit roundoff."""
 _NOISE = 2.0**-50
-"""Some roundings of the answer's own float64, as a share of its terms: where they cancel, zero is the answer."""
+"""Some roundings of the answer's own float64, as a share of its terms."""
 _PLAIN = Arithmetic("float64")
 """Exact, without the sizes of terms, which take longer than the answer."""
 _FEW_ROWS = 64
@@ -104,10 +104,14 @@ def _agrees(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
 
 
 def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
-    """Whether they are within a few roundings of the answer."""
+    """Whether they are within a few roundings of the answer, or of terms of it that cancel: there zero is an answer.
+
+    Terms that are large because scores were stored are no such reason.
+    """
+    noise = _NOISE if truth.stores_scores else summed_roundoff(case)
     for name, got in answers.items():
         error = measure(got, truth.answers[name], per_value=name == "lse")
         once, terms = _RIGHT * max(roundoff(case, name), _FLOAT16), truth.terms[name]
-        if error.rel > once + _NOISE * terms.rel or error.max > 2 * (once + _NOISE * terms.max):
+        if error.rel > once + noise * terms.rel or error.max > 2 * (once + noise * terms.max):
             return False
     return True

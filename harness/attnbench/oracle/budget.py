@@ -173,6 +173,13 @@ def roundoff(case: Case, name: str) -> float:
     return torch.finfo(kept).eps / 2
 
 
+def summed_roundoff(case: Case) -> float:
+    """The unit roundoff of the accumulator."""
+    import torch
+
+    return torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32).eps / 2
+
+
 def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> tuple[float, float]:
     """The budgets of ``rel`` and ``max`` of a tensor.
 
@@ -182,13 +189,9 @@ def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> 
         low_precision: the errors of the low-precision reference.
         terms: the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
     """
-    import torch
-
-    summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
-    rounding = roundoff(case, name) + _ACCUMULATED * summed.eps / 2 * math.sqrt(_reduction_length(case, name))
-    terms_rel, terms_max = (0.0, 0.0)
-    if terms is not None:
-        terms_rel, terms_max = summed.eps / 2 * terms.rel, summed.eps / 2 * terms.max
+    once = summed_roundoff(case)
+    rounding = roundoff(case, name) + _ACCUMULATED * once * math.sqrt(_reduction_length(case, name))
+    terms_rel, terms_max = (0.0, 0.0) if terms is None else (once * terms.rel, once * terms.max)
     factor = _BOTH_ROUNDED if case.dtype == "float64" else 1.0
     return (
         _REFERENCE_FACTOR * low_precision.rel + factor * (rounding + terms_rel),
