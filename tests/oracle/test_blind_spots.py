@@ -49,3 +49,8 @@ def test_what_is_right_is_no_mistake(inputs: str, dtype: str) -> None:
 @pytest.mark.parametrize("fields", [{"seqlen_q": 1}, {"seqlen_q": 9, "mask": "causal"}, {"seqlen_q": 9, "scale": 1.0}])
 def test_a_single_key_hides_nothing(fields: dict[str, Any]) -> None:
     assert blind(fields) is None
+
+
+def test_zero_is_right_where_the_answer_is_too_small_for_its_dtype() -> None:
+    fields = {"heads_q": 1, "seqlen_q": 1, "seqlen_kv": 4, "dtype": "float16", "score_mod": "sink"}
+    assert blind({**fields, "inputs": "negative_logits"}, "out") is None

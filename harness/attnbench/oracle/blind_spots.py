@@ -110,8 +110,18 @@ def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
     """
     noise = _NOISE if truth.stores_scores else summed_roundoff(case)
     for name, got in answers.items():
+        if name != "lse" and _is_stored_alike(case, got, truth.answers[name]):
+            continue
         error = measure(got, truth.answers[name], per_value=name == "lse")
         once, terms = _RIGHT * max(roundoff(case, name), _FLOAT16), truth.terms[name]
         if error.rel > once + noise * terms.rel or error.max > 2 * (once + noise * terms.max):
             return False
     return True
+
+
+def _is_stored_alike(case: Case, got: Tensor, answer: Tensor) -> bool:
+    """Whether nothing is left of their difference in the dtype that is returned, as where an answer is too small."""
+    import torch
+
+    kept = getattr(torch, case.output_dtype)
+    return torch.equal(got.to(kept), answer.to(kept))
