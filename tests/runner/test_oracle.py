@@ -48,6 +48,23 @@ def test_a_question_that_it_cannot_answer_is_an_answer(oracle: Oracle) -> None:
     assert oracle.ask(QUESTION).selection
 
 
+def test_what_it_expects_it_answers_between(oracle: Oracle) -> None:
+    """Also a case that has no answer, which only its own question tells."""
+    oracle.expect(make_case(seqlen_q=16, seed=7), stores_scores=False)
+    oracle.expect(make_case(seqlen_q=16, inputs="file:nothere.npz"), stores_scores=False)
+    assert oracle.ask(QUESTION).selection["out"].shape == (1, 8, 16, 64)
+    assert oracle.ask(QUESTION).selection
+
+
+def test_when_it_dies_over_what_it_expects_the_next_question_tells(oracle: Oracle) -> None:
+    oracle.ask(QUESTION)
+    kill_oracle()
+    oracle.expect(QUESTION.case, stores_scores=False)
+    with pytest.raises(OracleGoneError, match="it was ended by SIGKILL"):
+        oracle.ask(QUESTION)
+    assert oracle.ask(QUESTION).selection
+
+
 def test_when_it_dies_the_next_question_finds_a_fresh_one(oracle: Oracle) -> None:
     oracle.ask(QUESTION)
     kill_oracle()

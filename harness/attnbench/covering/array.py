@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnbench.cases.counting import visible_pairs
 from attnbench.covering.axes import AXES
 from attnbench.covering.draw import draw, seconds
 from attnbench.covering.tuples import codes_of, tuples
@@ -30,6 +31,7 @@ _AT_ONCE = 600
 """Draws before the best are kept."""
 _TRIES = {1: 100, 2: 40, 3: 3}
 """Draws for a tuple of so many levels alone, before it counts as impossible."""
+_BOTH = "forward_backward"
 _JOIN = (2, 10)
 """Missing tuples for a draw, at least and at most."""
 _START_S = 0.15
@@ -48,6 +50,11 @@ class Space:
     """Of the cases' values."""
     takes: Callable[[Sequence[Case]], Sequence[bool]]
     """Whether each of these declared cases is taken, by what is not declared."""
+
+    @property
+    def easiest(self) -> dict[str, str]:
+        """Levels with which the others are possible most often: many implementations take more without gradients."""
+        return {"mode": "forward"} if "forward" in self.said.modes else {}
 
     def draws(self, wanted: Sequence[Mapping[str, str]], rng: random.Random) -> list[Case | None]:
         """A case for each of the wanted sets of levels, or ``None`` where none came out."""
@@ -69,6 +76,8 @@ class Array:
 def cover(space: Space, strength: int, rng: random.Random, most: int) -> Array:
     """Cases that have every pair, or every triple, of levels that is possible.
 
+    Where that is possible, in one that tells of every mistake: it shows output and gradients, and they are not zero.
+
     Args:
         space: which cases there are.
         strength: 2 or 3.
@@ -76,12 +85,28 @@ def cover(space: Space, strength: int, rng: random.Random, most: int) -> Array:
         most: cases at which it ends, whatever is missing.
     """
     array = Array(cases=[], possible={})
-    seen = _single_levels(space, rng)
-    for level in (2, 3):
-        hoped = _sums_of(seen, level)
-        seen = _Search(space, level, hoped, array, rng).run(most) if level <= strength else hoped
-        array.possible[level] = seen
+    for part in (_telling(space), space):
+        seen = _single_levels(part, rng)
+        for level in (2, 3):
+            hoped = _sums_of(seen, level)
+            seen = _Search(part, level, hoped, array, rng).run(most) if level <= strength else hoped
+            array.possible[level] = seen
     return array
+
+
+def _telling(space: Space) -> Space:
+    """Of these cases those that tell of every mistake."""
+    modes = (_BOTH,) if _BOTH in space.said.modes else space.said.modes
+
+    def takes(cases: Sequence[Case]) -> list[bool]:
+        return [taken and _is_telling(case) for case, taken in zip(cases, space.takes(cases), strict=True)]
+
+    return dataclasses.replace(space, said=dataclasses.replace(space.said, modes=modes), takes=takes)
+
+
+def _is_telling(case: Case) -> bool:
+    """Whether its output is not zero whatever a kernel does: some query sees a key, which a sink leaves some weight."""
+    return visible_pairs(case) > 0 and not (case.score_mod == "sink" and case.inputs == "negative_logits")
 
 
 def _single_levels(space: Space, rng: random.Random) -> NDArray[np.bool_]:
@@ -148,7 +173,7 @@ class _Search:
     def run(self, most: int) -> NDArray[np.bool_]:
         """Keep cases until every possible tuple is in one, and return which are possible."""
         self._keep_best(self.explore(), most)
-        seen_with = _seen_with(self._array.possible.get(2, self.seen))
+        seen_with = _seen_with(self.seen if self._tuples is tuples(2) else self._array.possible[2])
         while (missing := np.flatnonzero(~self._covered & self.seen)).size and len(self._array.cases) < most:
             some = self._some(missing)
             self._keep_best(self._alone(some[: _AT_ONCE // 4]) + self._draw(self._joined(some, seen_with)), most)
@@ -178,7 +203,8 @@ class _Search:
 
     def _alone(self, numbers: list[int]) -> _Candidates:
         """Draw for each of these tuples, and count in vain."""
-        drawn = self._space.draws(self._tuples.levels(numbers), self._rng)
+        easiest = self._space.easiest
+        drawn = self._space.draws([{**easiest, **levels} for levels in self._tuples.levels(numbers)], self._rng)
         self._failed[[number for number, case in zip(numbers, drawn, strict=True) if case is None]] += 1
         return self._noted(drawn)
 

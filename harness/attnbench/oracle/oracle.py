@@ -13,7 +13,7 @@ from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.selection import requests, select
-from attnbench.stages.agreement import JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
+from attnbench.stages.agreement import Expect, JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
 from attnbench.stages.identities import JudgeIdentities
 from attnbench.transport.message import AnswerMessage, Done, Failure
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.transport.message import RequestMessage
 
-QUESTIONS = (Start, Select, JudgeOutputs, JudgeIdentities, LookInside)
+QUESTIONS = (Start, Expect, Select, JudgeOutputs, JudgeIdentities, LookInside)
 _REMEMBERED_BYTES = 512 * 2**20
 
 
@@ -40,6 +40,10 @@ class Adjudicator:
             match question:
                 case Start():
                     warm_up_torch(question.threads)
+                    return Done()
+                case Expect():
+                    for repetition in (0, 1):
+                        self._truth(question.case, repetition, question.stores_scores)
                     return Done()
                 case Select():
                     selection = select(question.case, question.repetition)

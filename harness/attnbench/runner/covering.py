@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NAME = "covering"
 _RANDOM = 30
 _MOST = {2: 2_000, 3: 5_000}
-"""Cases for an implementation. Bundled ones need some 250 and 3,500."""
+"""Cases for an implementation. Bundled ones need some 350 for pairs."""
 _EDGES = "edge-shapes"
 _LARGE = ("beyond-65536-keys", "many-queries")
 """Its shapes that lie beyond the sizes that are drawn here."""

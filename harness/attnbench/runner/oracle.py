@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from attnbench.stages.agreement import Start
+from attnbench.stages.agreement import Expect, Start
 from attnbench.transport.child import Child
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.message import AnswerMessage
@@ -13,6 +15,7 @@ from attnbench.transport.message import AnswerMessage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from attnbench.cases.case import Case
     from attnbench.transport.message import RequestMessage
 
 _START_DEADLINE_S = 300.0
@@ -32,6 +35,7 @@ class Oracle:
         self._environment = environment
         self._child: Child | None = None
         self._is_ready = False
+        self._expecting: collections.deque[Expect] = collections.deque()
 
     def start(self) -> Child:
         """Start the process without waiting until it has loaded its libraries."""
@@ -39,6 +43,7 @@ class Oracle:
         self._child = Child(command, self._environment)
         self._child.send(self._start)
         self._is_ready = False
+        self._expecting.clear()
         return self._child
 
     def wait(self) -> Child:
@@ -53,6 +58,13 @@ class Oracle:
             self._is_ready = True
         return child
 
+    def expect(self, case: Case, *, stores_scores: bool) -> None:
+        """Let it find the answers while the worker computes; it is no error if it cannot, until it is asked."""
+        child, expected = self.wait(), Expect(case=case, stores_scores=stores_scores)
+        with contextlib.suppress(ExecutorError):
+            child.send(expected)
+            self._expecting.append(expected)
+
     def ask(self, question: RequestMessage[A]) -> A:
         """Ask a question.
 
@@ -61,6 +73,13 @@ class Oracle:
             ExecutorError: when it has no answer.
         """
         child = self.wait()
+        while self._expecting:
+            try:
+                self._received(child, self._expecting.popleft(), _ANSWER_DEADLINE_S)
+            except OracleGoneError:
+                raise
+            except ExecutorError:
+                continue  # the question itself will tell
         try:
             child.send(question)
         except ExecutorError as error:

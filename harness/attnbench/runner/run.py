@@ -10,6 +10,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
+from attnbench.cases.sampling import group_pairs
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, failed, without_pauses
 from attnbench.runner.interrupts import exit_code_of
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from attnbench.stages.stage import CellLimits, Values
     from attnbench.store.writer import RunWriter
     from attnbench.transport.host import Host
+
+_EXPECTED_PAIRS = 2**22
+"""Cases up to this size are answered beside the worker where nothing is timed; larger ones need the whole machine."""
 
 
 class RunObserver(Protocol):
@@ -146,6 +150,8 @@ class Run:
             limits = dataclasses.replace(limits, measures=frozenset())
         said = cell.found.declaration
         stores_scores = said is not None and said.stores_scores
+        if not limits.timed and group_pairs(cell.case) * cell.case.batch * cell.case.heads_kv <= _EXPECTED_PAIRS:
+            oracle.expect(cell.case, stores_scores=stores_scores)
         run = CellRun(worker, oracle, cell.case, cell.device, limits, stores_scores=stores_scores)
         values = yield from drive(run, STAGES)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:

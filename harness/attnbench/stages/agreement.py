@@ -194,6 +194,13 @@ class Start(RequestMessage[Done]):
     threads: int
 
 
+class Expect(RequestMessage[Done]):
+    """Ask the oracle to find the answers of a case before it is asked for its verdicts."""
+
+    case: CaseField
+    stores_scores: bool
+
+
 class Inside(AnswerMessage):
     """Attention from inside; the arrays are in ``frames["inside"]``, a file of NumPy's."""
 
