@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attnbench import make_case
-from attnbench.oracle.blind_spots import blind_spot
+from attnbench.oracle.blind_spots import blind_spot, hidden_mistakes
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
 
@@ -19,7 +19,8 @@ ROOM = {**FIELDS, "dtype": "bfloat16", "inputs": "large_logits"}
 def blind(fields: dict[str, Any], *judged: str, stores_scores: bool = False) -> str | None:
     case = make_case(**fields)
     truth = find_truth(case, select(case), 0, stores_scores=stores_scores)
-    return blind_spot(case, select(case), truth, judged or sorted(truth.answers))
+    hidden = hidden_mistakes(case, select(case), truth)
+    return blind_spot(case, select(case), truth, judged or sorted(truth.answers), hidden)
 
 
 def test_a_budget_with_room_for_stored_scores_may_not_see_that_they_are_not_scaled() -> None:

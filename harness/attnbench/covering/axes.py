@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.case import CHOICES, INPUT_FAMILIES
-from attnbench.cases.masks import row_runs
+from attnbench.cases.masks.visible import any_visible, batch_varies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
 
@@ -117,19 +115,23 @@ def _tree(case: Case) -> str:
     return "roots" if set(parents) == {-1} else "branches"
 
 
-def _rows_without_keys(case: Case) -> NDArray[np.bool_]:
-    """Of the queries of all sequences that have masks of their own, which see no key."""
-    elements = range(case.batch if case.kv_lengths is not None else 1)
-    return np.concatenate([(one[:, 0, 0] == one[:, 0, 1]) for one in (row_runs(case, n) for n in elements)])
+@functools.lru_cache(maxsize=4096)
+def _queries_without_keys(case: Case) -> tuple[bool, bool]:
+    """Whether some query sees no key, and whether none sees one."""
+    if case.mask == "none":
+        return False, False
+    elements = range(case.batch if batch_varies(case) else 1)
+    seeing = np.concatenate([any_visible(case, batch_index) for batch_index in elements])
+    return not seeing.all(), not seeing.any()
 
 
 def _sees_no_keys(case: Case) -> str:
-    return "yes" if case.mask != "none" and _rows_without_keys(case).any() else "no"
+    return "yes" if _queries_without_keys(case)[0] else "no"
 
 
 def sees_nothing(case: Case) -> bool:
     """Whether no query sees a key: all answers are zero, which hides whatever else is wrong."""
-    return case.mask != "none" and bool(_rows_without_keys(case).all())
+    return _queries_without_keys(case)[1]
 
 
 def _alignment(case: Case) -> str:

@@ -33,7 +33,28 @@ _PLAIN = Arithmetic("float64")
 _FEW_ROWS = 64
 
 
-def blind_spot(case: Case, selection: Selection, truth: Truth, judged: Sequence[str]) -> str | None:
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """A case that is misread as another one."""
+
+    words: str
+    misread_as: Case
+
+
+def hidden_mistakes(case: Case, selection: Selection, truth: Truth) -> tuple[Mistake, ...]:
+    """Those gross mistakes that some rows of the output do not show already, as they nearly always do.
+
+    Args:
+        case: the problem.
+        selection: what is judged.
+        truth: its answer and the errors of the low-precision reference, on the first inputs.
+    """
+    return tuple(one for one in _mistakes(case) if not _is_seen_in_few_rows(case, selection, truth, one.misread_as))
+
+
+def blind_spot(
+    case: Case, selection: Selection, truth: Truth, judged: Sequence[str], hidden: Sequence[Mistake]
+) -> str | None:
     """A gross mistake that would have agreed without being right, or ``None``; a few words.
 
     Args:
@@ -41,6 +62,7 @@ def blind_spot(case: Case, selection: Selection, truth: Truth, judged: Sequence[
         selection: what was judged.
         truth: its answer and the errors of the low-precision reference, on the first inputs.
         judged: the tensors that were returned. A mistake that shows in any of them is seen.
+        hidden: what :func:`hidden_mistakes` returned.
     """
     for name in judged:
         zeros = truth.answers[name].new_zeros(truth.answers[name].shape)
@@ -51,23 +73,21 @@ def blind_spot(case: Case, selection: Selection, truth: Truth, judged: Sequence[
     }
     if _agrees(case, truth, shifted) and not _is_right(case, truth, shifted):
         return "the answer of the row before"
-    for words, other in _mistakes(case):
-        if _is_seen_in_few_rows(case, selection, truth, other):
-            continue
-        answers = reference(other, selection, 0, _PLAIN, inputs_of=case)
+    for mistake in hidden:
+        answers = reference(mistake.misread_as, selection, 0, _PLAIN, inputs_of=case)
         mistaken = {name: answers[name] for name in judged}
         if _agrees(case, truth, mistaken) and not _is_right(case, truth, mistaken):
-            return words
+            return mistake.words
     return None
 
 
-def _mistakes(case: Case) -> Iterator[tuple[str, Case]]:
+def _mistakes(case: Case) -> Iterator[Mistake]:
     """What the case gives if it is misread. Behind projections every input counts, and nothing hides."""
     if case.operator != "attention":
         return
-    yield "the mean of the visible values, whatever the scores", dataclasses.replace(case, scale=1e-12)
+    yield Mistake("the mean of the visible values, whatever the scores", dataclasses.replace(case, scale=1e-12))
     if case.scale != 1:
-        yield "scores that are not scaled", dataclasses.replace(case, scale=1.0)
+        yield Mistake("scores that are not scaled", dataclasses.replace(case, scale=1.0))
 
 
 def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: Case) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class Truth:
     stores_scores: bool = False
     """Whether the low-precision reference stores scores."""
 
-    @property
+    @functools.cached_property
     def nbytes(self) -> int:
         """Memory that the answers take."""
         return sum(tensor.nbytes for tensor in self.answers.values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
 from attnbench.machine.warm_up_libraries import warm_up_torch
-from attnbench.oracle.blind_spots import blind_spot
+from attnbench.oracle.blind_spots import Mistake, blind_spot, hidden_mistakes
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
@@ -32,6 +32,7 @@ class Adjudicator:
         """``guesses``: whether a verdict tells a cause, which takes some time."""
         self._guesses = guesses
         self._blind_spots: dict[tuple[str, bool, tuple[str, ...]], str | None] = {}
+        self._hidden_mistakes: dict[tuple[str, bool], tuple[Mistake, ...]] = {}
         self._truths: collections.OrderedDict[tuple[str, int, bool], Truth] = collections.OrderedDict()
 
     def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
@@ -44,6 +45,7 @@ class Adjudicator:
                 case Expect():
                     for repetition in (0, 1):
                         self._truth(question.case, repetition, question.stores_scores)
+                    self._hidden(question.case, question.stores_scores)
                     return Done()
                 case Select():
                     selection = select(question.case, question.repetition)
@@ -82,8 +84,16 @@ class Adjudicator:
         case, judged = question.case, tuple(sorted(judgement.seen))
         key = (case.case_id, question.stores_scores, judged)
         if key not in self._blind_spots:
-            self._blind_spots[key] = blind_spot(case, select(case), truth, judged)
+            hidden = self._hidden(case, question.stores_scores)
+            self._blind_spots[key] = blind_spot(case, select(case), truth, judged, hidden)
         return self._blind_spots[key]
+
+    def _hidden(self, case: Case, stores_scores: bool) -> tuple[Mistake, ...]:
+        key = (case.case_id, stores_scores)
+        if key not in self._hidden_mistakes:
+            truth = self._truth(case, 0, stores_scores)
+            self._hidden_mistakes[key] = hidden_mistakes(case, select(case), truth)
+        return self._hidden_mistakes[key]
 
     def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
         start = perf_counter_ns()

@@ -83,10 +83,12 @@ def _drawn(
         return None
     edges = load_scenario(_EDGES)
 
-    def declared(case: Case) -> bool:
-        return edges.excluded(case, device, found.name) is None
+    own = [rule for rule in edges.exclude if rule.implementation and rule.concerns(device, found.name)]
 
-    takes = _taking(found, device, workers, declared)
+    def is_included(case: Case) -> bool:
+        return not any(rule.matches(case.to_dict(), device, found.name) for rule in own)
+
+    takes = _taking(found, device, workers, is_included)
     space = Space(said=said, device=device, seed=request.seed, takes=takes)
     rng = random.Random(f"{request.seed}/{strength}")
     array = cover(space, strength, rng, _MOST[strength])

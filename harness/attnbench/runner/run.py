@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +25,7 @@ from attnbench.transport.executor import ExecutorError
 from attnbench.transport.host import LOCAL_HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from attnbench.runner.plan import Cell
     from attnbench.runner.time_accounting import Shares
@@ -148,11 +149,7 @@ class Run:
         limits = self.setting.limits
         if untimed is not None:
             limits = dataclasses.replace(limits, measures=frozenset())
-        said = cell.found.declaration
-        stores_scores = said is not None and said.stores_scores
-        if not limits.timed and group_pairs(cell.case) * cell.case.batch * cell.case.heads_kv <= _EXPECTED_PAIRS:
-            oracle.expect(cell.case, stores_scores=stores_scores)
-        run = CellRun(worker, oracle, cell.case, cell.device, limits, stores_scores=stores_scores)
+        run = CellRun(worker, oracle, cell.case, cell.device, limits, stores_scores=_stores_scores(cell))
         values = yield from drive(run, STAGES)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
             values["reason"] = untimed
@@ -204,15 +201,19 @@ def execute(
     Ctrl-C, SIGTERM and SIGHUP end the run after what is stored; nothing that was measured is lost.
     """
     run = Run(setting, writer, shares)
-    oracle = Oracle(setting.threads, setting.environment)
+    # Where nothing is timed, a second one finds the answers of the next case beside it.
+    count = 1 if setting.limits.timed else 2
+    oracles = [Oracle(max(1, setting.threads // count), setting.environment) for _ in range(count)]
     try:
-        with contextlib.closing(oracle), contextlib.closing(run):
-            oracle.start()
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(contextlib.closing(run))
+            for oracle in oracles:
+                closing.enter_context(contextlib.closing(oracle))
+                oracle.start()
             for replicate in sorted({cell.replicate for cell in cells}):
                 order = [cell for cell in cells if cell.replicate == replicate]
                 run.workers.begin(order)
-                oracle.wait()
-                for cell in order:
+                for cell, oracle in _with_oracles(order, oracles):
                     observer.begins(cell)
                     record = without_pauses(run.steps(cell, oracle))
                     run.keep(record)
@@ -224,6 +225,34 @@ def execute(
     except OracleGoneError as gone:
         run.outcome.broken = str(gone)
     return run.end()
+
+
+def _with_oracles(cells: Sequence[Cell], oracles: Sequence[Oracle]) -> Iterator[tuple[Cell, Oracle]]:
+    """Each cell with who judges it: neighbours of one case with the same one, and the next one at work ahead."""
+    cases = [list(same) for _, same in itertools.groupby(cells, key=lambda cell: cell.case)]
+    for oracle in oracles:
+        oracle.wait()
+    for number, same in enumerate(cases):
+        if len(oracles) > 1:
+            if number == 0:
+                _expect(same, oracles[0])
+            if number + 1 < len(cases):
+                _expect(cases[number + 1], oracles[(number + 1) % len(oracles)])
+        for cell in same:
+            yield cell, oracles[number % len(oracles)]
+
+
+def _expect(cells: Sequence[Cell], oracle: Oracle) -> None:
+    """Let an oracle find the answers for cells of one case that will run, where it is small."""
+    case = cells[0].case
+    if group_pairs(case) * case.batch * case.heads_kv <= _EXPECTED_PAIRS:
+        for stores_scores in sorted({_stores_scores(cell) for cell in cells if cell.preset_outcome is None}):
+            oracle.expect(case, stores_scores=stores_scores)
+
+
+def _stores_scores(cell: Cell) -> bool:
+    said = cell.found.declaration
+    return said is not None and said.stores_scores
 
 
 def _why_untimed(cell: Cell) -> str | None:

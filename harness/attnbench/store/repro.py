@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from typing import TYPE_CHECKING
@@ -51,12 +52,18 @@ class Commands:
 
 def needed_fields(case: Case) -> dict[str, str]:
     """Those fields without which the defaults would make another case, as the command line writes them."""
+    fields = case.to_dict()
+    return {name: _written(fields[name]) for name in _needed(case)}
+
+
+@functools.lru_cache(maxsize=1024)
+def _needed(case: Case) -> tuple[str, ...]:
     fields = {name: value for name, value in case.to_dict().items() if value is not None and value != DEFAULTS[name]}
     for name in list(fields):
         rest = {other: value for other, value in fields.items() if other != name}
         if _makes(case, rest):
             fields = rest
-    return {name: _written(value) for name, value in fields.items()}
+    return tuple(fields)
 
 
 def _selection(implementation: str, plugin: str | None, device: str) -> str:

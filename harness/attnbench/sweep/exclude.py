@@ -78,15 +78,17 @@ class Exclude(BaseModel):
         mistakes.report()
         return self
 
-    def matches(self, fields: Mapping[str, object], device: str | None, implementation: str | None) -> bool:
-        """Whether the rule drops a cell of a case with these fields; conditions on what is ``None`` never hold."""
+    def concerns(self, device: str | None, implementation: str | None) -> bool:
+        """Whether the rule may drop cells of this implementation on this device."""
         if self.device is not None and self.device != device:
             return False
-        if self.implementation is not None and (
-            implementation is None or not found_in(self.implementation, implementation)
-        ):
-            return False
-        return all(
+        return self.implementation is None or (
+            implementation is not None and found_in(self.implementation, implementation)
+        )
+
+    def matches(self, fields: Mapping[str, object], device: str | None, implementation: str | None) -> bool:
+        """Whether the rule drops a cell of a case with these fields; conditions on what is ``None`` never hold."""
+        return self.concerns(device, implementation) and all(
             any(_holds(field, item, fields[field]) for item in (wanted if isinstance(wanted, list) else [wanted]))
             for name, wanted in self.conditions.items()
             for field in fields_of(name)

@@ -40,6 +40,7 @@ class Worker:
     """Whether memory and garbage of the whole process are its own to limit and collect."""
     repeat_ns: int = REPEAT_NS
     _session: Session | None = None
+    _froze: bool = False
 
     @property
     def session(self) -> Session:
@@ -64,8 +65,9 @@ class Worker:
             self._session.close()
         self._session = None
         if self.owns_process:
-            if gc.get_freeze_count() == 0:
+            if not self._froze:
                 gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
+                self._froze = True
             allow(None)
 
     def answer(self, request: Served) -> AnswerMessage | Failure:

@@ -23,10 +23,11 @@ _THREAD_VARIABLES = (
 def worker_environment(threads: int) -> dict[str, str]:
     """Environment variables of a worker: this process's own, with the threads set for every library that asks.
 
-    Idle OpenMP threads sleep instead of spinning (passive waiting): other workers stand by beside the measured one,
-    and a spinning team would burn the processors that it is measured on. The price is that a parallel region begins
-    some microseconds later, because its threads must be woken. Every implementation and the measured peaks pay it
-    alike for each region, so an implementation of many small parallel regions pays more than it would while spinning.
+    Idle threads of OpenMP and OpenBLAS sleep instead of spinning (passive waiting): other workers stand by beside the
+    measured one, and a spinning team would burn the processors that it is measured on. The price is that a parallel
+    region begins some microseconds later, because its threads must be woken. Every implementation and the measured
+    peaks pay it alike for each region, so an implementation of many small parallel regions pays more than it would
+    while spinning.
 
     CUDA counts devices in the order of their bus addresses, as NVML does, unless the user says otherwise.
     """
@@ -39,6 +40,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         # The runtimes' own variables would win over the policy where a user has set them.
         "KMP_BLOCKTIME": "0",
         "GOMP_SPINCOUNT": "0",
+        "OPENBLAS_THREAD_TIMEOUT": "4",
         "OMP_DYNAMIC": "false",
         "MKL_DYNAMIC": "false",
         "PYTHONHASHSEED": "0",
