@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -101,3 +103,55 @@ def test_an_error_of_the_call_is_the_callers_to_see() -> None:
 
     with pytest.raises(ValueError, match="from the call"):
         peak_of(call)
+
+
+def test_a_call_cannot_tell_by_its_thread_that_it_is_looked_at() -> None:
+    threads: set[int] = set()
+    peak_of(lambda: threads.add(threading.get_ident()))
+    assert threads == {threading.get_ident()}
+
+
+def test_holes_that_earlier_calls_left_are_not_filled() -> None:
+    """What was freed between blocks that live stays the heap's; a call that frees there gives nothing back."""
+    memory.prepare_allocator()
+    blocks = [touched(size) for megabytes in range(1, 9) for size in (megabytes * MIB, 100_000)]
+    del blocks[::2]
+
+    def call() -> None:
+        for megabytes in range(1, 9):
+            touched(megabytes * MIB)
+
+    assert peak_of(call).peak_bytes == pytest.approx(8 * MIB, abs=TOLERANCE)
+
+
+def in_a_child(size: int, *, wait: bool) -> int:
+    child = os.fork()
+    if child == 0:
+        touched(size)
+        if not wait:
+            time.sleep(60)
+        os._exit(0)
+    if wait:
+        os.waitpid(child, 0)
+    return child
+
+
+def test_what_a_child_process_touches_is_counted() -> None:
+    peak = peak_of(lambda: in_a_child(40 * MIB, wait=True)).peak_bytes
+    assert 40 * MIB - TOLERANCE <= peak <= 50 * MIB, "with what the fork itself copies"
+
+
+def test_a_child_that_lives_on_is_counted_when_it_grows() -> None:
+    begun: list[int] = []
+
+    def call() -> None:
+        begun.append(in_a_child(40 * MIB, wait=False))
+        time.sleep(0.5)
+
+    try:
+        assert peak_of(call).peak_bytes >= 40 * MIB - TOLERANCE
+        assert peak_of(lambda: None).peak_bytes <= TOLERANCE, "what is there already is no peak"
+    finally:
+        for child in begun:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)

@@ -26,6 +26,11 @@ class MemoryMetrics(Metrics, stage="memory"):
     memory_workspace_bytes: int | None = metric(
         "workspace", "Peak less output.", unit="bytes", join="median", only_ok=True, better="lower"
     )
+    memory_held_bytes: int | None = metric(
+        "held",
+        "What is still held after the calls, inputs and results apart: pools, caches, plans, compiled code.",
+        unit="bytes", join="median", only_ok=True, better="lower",
+    )  # fmt: skip
     memory_reserved_bytes: int | None = metric(
         "reserved", "CUDA: highest that torch's allocator took for a call.", unit="bytes", join="median",
         only_ok=True, better="lower",
@@ -77,6 +82,7 @@ class MeasureMemory(WorkerRequest[Measured]):
             memory_peak_bytes=peak.peak_bytes,
             memory_resolution_bytes=peak.resolution_bytes,
             memory_output_bytes=output,
+            memory_held_bytes=worker.held_bytes(),
             memory_method=memory.METHOD,
             measuring_ns=perf_counter_ns() - start,
         )

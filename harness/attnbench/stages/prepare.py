@@ -43,6 +43,7 @@ class Load(WorkerRequest[Done]):
         worker.implementation = named[0]
         if worker.implementation.declaration.framework == "torch":
             warm_up_torch(self.threads)
+        worker.loaded()
         return Done()
 
 

@@ -3,7 +3,8 @@
 Method: free what the heap holds back (``malloc_trim``), wait while threads still give back what an earlier call had
 (XLA does so after its result is ready), read the resident size, reset the high-water mark by writing ``5`` to
 ``/proc/self/clear_refs``, call, read ``VmHWM``. The peak is the difference. Samplers miss short peaks and tracemalloc
-is blind to native allocations; this mark is neither. Only on Linux.
+is blind to native allocations; this mark is neither. What the call's child processes touched is added
+(:mod:`attnbench.worker.child_memory`). Only on Linux.
 
 While the peak is measured, two habits of the allocator are off, so that the mark shows what is alive: glibc keeps
 freed blocks of up to 32 MiB for itself, and the kernel rounds up to huge pages of 2 MiB. Timed calls have both.
@@ -11,7 +12,6 @@ freed blocks of up to 32 MiB for itself, and the kernel rounds up to huge pages 
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
@@ -23,14 +23,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.worker.child_memory import children
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-METHOD = "high-water mark of the resident set, reset before the call"
+METHOD = "high-water mark of the resident set, reset before the call, and what its child processes touched"
 _PR_SET_THP_DISABLE = 41
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _GIVEN_BACK_AT_ONCE = 64 * 2**10
 _SETTLED_THRESHOLD = 32 * 2**20
+_LARGEST_HOLE = 2**30
 _READINGS = 2
 _STILL_S, _STILL_LOOKS = 0.005, 2
 _SETTLED_WITHIN_S = 10.0
@@ -62,15 +65,15 @@ def unsupported() -> str | None:
 def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] | None = None) -> Peak:
     """Measure the peak of one call: the larger of two readings, because the kernel's counter lags behind.
 
-    The result of a call is held until its peak is read. ``set_up`` runs before each reading and is not counted.
+    The result of a call is held until its peak is read. ``set_up`` runs before each reading and is not counted. The
+    thread is the one that makes all calls, so that nothing tells this one from the others.
 
     Raises:
         UnsettledError: threads were still giving back memory of an earlier call after ten seconds.
     """
-    # In a thread of its own, whose heap is new: the main heap has holes, left by timed calls, which would be filled
-    # and then not given back.
-    with _on_one_processor(), concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(_readings, call, set_up).result()
+    libc = ctypes.CDLL(None)
+    with _on_one_processor(), _giving_back_at_once(libc):
+        return _readings(call, libc, set_up)
 
 
 @contextlib.contextmanager
@@ -90,19 +93,54 @@ def _move_threads(processors: set[int]) -> None:
             os.sched_setaffinity(int(task.name), processors)
 
 
-def _readings(call: Callable[[], object], set_up: Callable[[], object] | None) -> Peak:
-    libc = ctypes.CDLL(None)
+def _readings(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object] | None) -> Peak:
+    _reading(lambda: None, libc, None)  # the reading's own objects exist from here on
+    _reading(call, libc, set_up)  # and so does what libraries set up once
+    resolution = max(_reading(lambda: None, libc, None) for _ in range(_READINGS))
+    peak = max(_reading(call, libc, set_up) for _ in range(_READINGS))
+    return Peak(peak_bytes=peak, resolution_bytes=max(resolution, _counter_lag_bytes()))
+
+
+@contextlib.contextmanager
+def _giving_back_at_once(libc: ctypes.CDLL) -> Iterator[None]:
+    """Have large blocks mapped when they are allocated, and unmapped when they are freed."""
     libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     _keep_freed_blocks_below(_GIVEN_BACK_AT_ONCE, libc)
+    _give_back(libc)
+    holes = _take_holes(libc)
     try:
-        _reading(lambda: None, libc, None)  # the reading's own objects exist from here on
-        _reading(call, libc, set_up)  # and so does what libraries set up for a new thread
-        resolution = max(_reading(lambda: None, libc, None) for _ in range(_READINGS))
-        peak = max(_reading(call, libc, set_up) for _ in range(_READINGS))
+        yield
     finally:
+        for hole in holes:
+            libc.free(ctypes.c_void_p(hole))
         libc.prctl(_PR_SET_THP_DISABLE, 0, 0, 0, 0)
         _keep_freed_blocks_below(_SETTLED_THRESHOLD, libc)
-    return Peak(peak_bytes=peak, resolution_bytes=max(resolution, _counter_lag_bytes()))
+
+
+def _take_holes(libc: ctypes.CDLL) -> list[int]:
+    """Take what earlier calls left free in this thread's heap, untouched, where it is as large as what is mapped.
+
+    Otherwise a call would fill these holes, and what it frees there stays resident.
+    """
+    if not hasattr(libc, "malloc_trim"):  # not glibc
+        return []
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    taken: list[int] = []
+    size = _LARGEST_HOLE
+    while size >= _GIVEN_BACK_AT_ONCE:
+        block = libc.malloc(size)
+        if block is None or _is_mapped(block):
+            libc.free(ctypes.c_void_p(block))
+            size //= 2
+        else:
+            taken.append(block)
+    return taken
+
+
+def _is_mapped(block: int) -> bool:
+    """Whether glibc mapped a block by itself: the second bit of the size in front of it (malloc.c, IS_MMAPPED)."""
+    before = ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t))
+    return bool(before.value & 2)
 
 
 def _counter_lag_bytes() -> int:
@@ -131,16 +169,30 @@ def _keep_freed_blocks_below(size: int, libc: ctypes.CDLL) -> None:
 def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object] | None) -> int:
     if set_up is not None:
         set_up()
-    gc.collect()
-    if hasattr(libc, "malloc_trim"):  # glibc; others give memory back by themselves
-        libc.malloc_trim(0)
+    _give_back(libc)
     _wait_until_nothing_is_given_back()
+    others = children()
     _reset_high_water_mark()
     before = _resident_bytes()
     result = call()
     peak = _high_water_mark_bytes()
+    of_others = others.peak_since()
     del result
-    return max(0, peak - before)
+    return max(0, peak - before) + of_others
+
+
+def settled_bytes() -> int | None:
+    """The resident size once what is free was given back, or ``None`` where it cannot be told (not on Linux)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    _give_back(ctypes.CDLL(None))
+    return _resident_bytes()
+
+
+def _give_back(libc: ctypes.CDLL) -> None:
+    gc.collect()
+    if hasattr(libc, "malloc_trim"):  # glibc; others give memory back by themselves
+        libc.malloc_trim(0)
 
 
 def _wait_until_nothing_is_given_back() -> None:

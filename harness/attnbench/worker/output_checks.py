@@ -98,6 +98,11 @@ def require_unchanged(before: dict[str, int], operands: Operands) -> None:
         raise MisconductError(f"the call wrote into its inputs: {', '.join(changed)}")
 
 
+def stored_bytes(operands: Operands) -> int:
+    """Bytes of the buffers that the operands of a CPU lie in."""
+    return sum(part.nbytes for tensor in tensors_of(operands).values() for part in _memory(tensor))
+
+
 def _checksum(tensor: Any) -> int:
     checksum = 0
     for part in _memory(tensor):

@@ -41,6 +41,7 @@ class Worker:
     repeat_ns: int = REPEAT_NS
     _session: Session | None = None
     _froze: bool = False
+    _loaded_bytes: int | None = None
 
     @property
     def session(self) -> Session:
@@ -58,6 +59,17 @@ class Worker:
         if self.owns_process:
             allow(memory_bytes if device == "cpu" else None)
         return self._session
+
+    def loaded(self) -> None:
+        """An implementation was loaded: what is held from here on, it holds."""
+        self._loaded_bytes = memory.settled_bytes()
+
+    def held_bytes(self) -> int | None:
+        """Memory that is held between calls beside the inputs, since it was loaded; ``None`` where that is unknown."""
+        now = memory.settled_bytes()
+        if now is None or self._loaded_bytes is None:
+            return None
+        return max(0, now - self._loaded_bytes - output_checks.stored_bytes(self.session.placed()))
 
     def end(self) -> None:
         """End the cell, if there is one."""

@@ -26,7 +26,7 @@ _TIMES = [
 ]
 _MEMORIES = [
     columns.MEMORY,
-    *map(columns.of_metric, ("memory_output_bytes", "memory_workspace_bytes")),
+    *map(columns.of_metric, ("memory_output_bytes", "memory_workspace_bytes", "memory_held_bytes")),
     Column(title="per token", text=lambda row: size(row["value"] / row["length"]), is_number=True),
 ]
 

@@ -1,0 +1,66 @@
+"""The memory of processes that a call starts, which the kernel does not count as the worker's."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import resource
+from pathlib import Path
+
+import psutil
+
+_PAGE = resource.getpagesize()
+
+
+@dataclasses.dataclass(frozen=True)
+class Children:
+    """The child processes at one moment."""
+
+    resident: dict[int, int]
+    """Of each that lives, its resident bytes."""
+    faults: int
+    """Page faults of those that have ended, and were waited for, in their whole lives."""
+
+    def peak_since(self) -> int:
+        """Bytes that they took at most since then.
+
+        Of one that has ended since, or has begun: the pages that it touched. Of one that was there before: its
+        high-water mark, above what it had.
+        """
+        now = _living()
+        began = sum(_faults(process) for pid, process in now.items() if pid not in self.resident)
+        grew = sum(max(0, _peak(pid) - self.resident[pid]) for pid in now if pid in self.resident)
+        return _PAGE * (_faults_of_ended() - self.faults + began) + grew
+
+
+def children() -> Children:
+    """The child processes as they are; the high-water marks of those that live begin anew."""
+    resident: dict[int, int] = {}
+    for pid, process in _living().items():
+        with contextlib.suppress(psutil.Error, OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+            resident[pid] = process.memory_info().rss
+    return Children(resident, _faults_of_ended())
+
+
+def _living() -> dict[int, psutil.Process]:
+    return {process.pid: process for process in psutil.Process().children(recursive=True)}
+
+
+def _faults_of_ended() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+
+
+def _faults(process: psutil.Process) -> int:
+    """Its page faults so far (proc(5), stat, field 10: minflt)."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[7])
+    return 0
+
+
+def _peak(pid: int) -> int:
+    """Its high-water mark in bytes, or nothing where it has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+    return 0
