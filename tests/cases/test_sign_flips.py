@@ -10,12 +10,13 @@ import torch
 
 from attnbench import Case, make_case
 from attnbench.cases.operands import operand
-from attnbench.cases.sign_flips import value_signs
+from attnbench.cases.sample_inputs import Inputs, moved_from, moved_queries, queries_can_move
+from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.oracle.answer import multihead, reference
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
 from attnbench.registry.implementation import attention
-from attnbench.worker.tensors import flip_signs, place
+from attnbench.worker.tensors import flip_signs, move_queries, place, queries_in_a_row
 
 SMALL: dict[str, Any] = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 9, "head_dim": 8}
 
@@ -44,9 +45,11 @@ def test_the_answer_of_turned_values_is_the_answer_turned(fields: dict[str, Any]
 
     def turned_operand(case: Case, name: str, repetition: int = 0) -> Any:
         values = operand(case, name, repetition)
-        if name != "v":
+        if name not in ("q", "k", "v"):
             return values
-        signs = value_signs(case, 5)
+        signs = (value_signs if name == "v" else score_signs)(case, 5)
+        if name == "q":
+            signs = signs.repeat(case.heads_q // case.heads_kv, axis=1)
         return values * (signs[:, :1, None] if values.ndim == 3 else signs[..., None, None])
 
     monkeypatch.setattr(multihead, "operand", turned_operand)
@@ -65,12 +68,51 @@ def test_a_worker_turns_its_tensors_as_the_oracle_expects(layout: Any, strides: 
     operands = place(case, said, "cpu")
     for number in (1, 2, 3):
         operands = flip_signs(case, said, operands, number)
-    v = np.asarray(operands.v)
+    signs = {"v": value_signs(case, 3), "k": score_signs(case, 3), "q": score_signs(case, 3).repeat(2, axis=1)}
+    for name, of_heads in signs.items():
+        expected = operand(case, name) * of_heads[..., None, None]
+        assert np.array_equal(heads_first(getattr(operands, name), layout), expected)
+
+
+def heads_first(tensor: Any, layout: str) -> Any:
+    values = np.asarray(tensor)
     if layout == "packed":
-        v = v.reshape(2, 9, 2, 8)
-    if layout != "bhsd":
-        v = v.transpose(0, 2, 1, 3)
-    assert np.array_equal(v, operand(case, "v") * value_signs(case, 3)[..., None, None])
+        values = values.reshape(2, 9, -1, 8)
+    return values if layout == "bhsd" else values.transpose(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("layout", ["bhsd", "bshd", "packed"])
+@pytest.mark.parametrize("strides", ["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"])
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+def test_a_worker_moves_its_queries_as_the_oracle_expects(layout: Any, strides: str, framework: Any) -> None:
+    case = make_case(**SMALL, strides=strides)
+    said = attention("a/b", layout=layout, framework=framework)(lambda q, k, v, case: None).declaration
+    operands, inputs = place(case, said, "cpu"), Inputs(repetition=7, flip_index=6, moved=22)
+    where = operands.q.__array_interface__ if framework == "numpy" else operands.q.data_ptr()
+    moved = move_queries(case, said, operands, queries_in_a_row(case, said, "cpu", 7), inputs)
+    assert where == (moved.q.__array_interface__ if framework == "numpy" else moved.q.data_ptr()), "in place"
+    signs, found = score_signs(case, 6).repeat(2, axis=1), heads_first(moved.q, layout)
+    for batch_index in range(2):
+        for head in range(4):
+            expected = moved_queries(case, batch_index, head, inputs) * signs[batch_index, head]
+            assert np.array_equal(found[batch_index, head], expected)
+            source, row = moved_from(case, head, 5, 22)
+            assert np.array_equal(
+                found[batch_index, head, 5], operand(case, "q", 7)[batch_index, source, row] * signs[batch_index, head]
+            )
+
+
+@pytest.mark.parametrize(
+    ("fields", "can"),
+    [
+        ({}, True),
+        ({"inputs": "needle"}, False),
+        ({"operator": "multi_head_attention"}, False),
+        ({"dtype": "float8_e4m3fn"}, False),
+    ],
+)
+def test_queries_that_look_for_their_own_key_stay(fields: dict[str, Any], can: bool) -> None:
+    assert queries_can_move(make_case(**SMALL, **fields)) == can
 
 
 def test_pages_turn_too() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from attnbench import make_case
+from attnbench.cases.sample_inputs import Inputs
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.stages.agreement import JudgeOutputs, OutputVerdict, Select, Selected, Show, Shown
 from attnbench.stages.backend import TellBackend, Told
@@ -17,17 +19,26 @@ from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import AskRefusals, Close, Load, Prepare, Prepared, Refusals
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import STAGES
-from attnbench.stages.time import EndBlocks, TakeBlock, TakeSamples, Timed, WarmUp
+from attnbench.stages.time import Block, EndBlocks, PassSamples, Resume, TakeBlock, TakeSamples, Timed, WarmUp
 from attnbench.transport.executor import Executor, ExecutorError
 from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 
 A = TypeVar("A", bound=AnswerMessage)
 
 TIMED = Timed(
-    time_samples_ns=(40_000.0,) * 10, calls_per_sample=1, warmup_ns=8e6, flip_index=9, cache_state="cold",
-    time_method="CUDA events, L2 flushed, launch queued ahead",
+    time_samples_ns=(40_000.0,) * 10, calls_per_sample=1, warmup_ns=8e6, inputs=Inputs(repetition=1, flip_index=9),
+    cache_state="cold", time_method="CUDA events, L2 flushed, launch queued ahead",
 )  # fmt: skip
-ANSWERS: dict[type[RequestMessage[Any]], AnswerMessage] = {
+
+
+def _block(request: RequestMessage[Any]) -> Block:
+    assert isinstance(request, TakeBlock)
+    count = min(9, request.limits.max_samples)
+    return Block(samples=count, called_ns=40_000.0 * count)
+
+
+Answer = AnswerMessage | ExecutorError | Callable[[RequestMessage[Any]], AnswerMessage]
+ANSWERS: dict[type[RequestMessage[Any]], Answer] = {
     Load: Done(),
     AskRefusals: Refusals(refused=(), never=True),
     Prepare: Prepared(prepare_ns=5),
@@ -37,7 +48,9 @@ ANSWERS: dict[type[RequestMessage[Any]], AnswerMessage] = {
     CheckIdentities: Findings(found={}, left_out={}),
     TakeSamples: TIMED,
     WarmUp: Done(),
-    TakeBlock: Done(),
+    Resume: Done(),
+    TakeBlock: _block,
+    PassSamples: Done(),
     EndBlocks: TIMED,
     MeasureExtraTimes: ExtraTimes(time_wall_ns=9.0, graph_refused="because", measuring_ns=1),
     MeasureMemory: Measured(memory_peak_bytes=8, measuring_ns=1),
@@ -50,11 +63,13 @@ ANSWERS: dict[type[RequestMessage[Any]], AnswerMessage] = {
 class Scripted(Executor):
     """Answers each request as written, and keeps what it was asked."""
 
-    def __init__(self, changed: dict[type[RequestMessage[Any]], AnswerMessage | ExecutorError] | None = None) -> None:
+    def __init__(self, changed: Mapping[type[RequestMessage[Any]], Answer] | None = None) -> None:
         self.answers = {**ANSWERS, **(changed or {})}
         self.asked: list[RequestMessage[Any]] = []
         self.deadlines_s: list[float] = []
         self.is_closed = False
+        self.samples = 0
+        """In blocks so far."""
 
     @property
     def names(self) -> list[str]:
@@ -70,6 +85,12 @@ class Scripted(Executor):
         answer = self.answers[type(request)]
         if isinstance(answer, ExecutorError):
             raise answer
+        if not isinstance(answer, AnswerMessage):
+            answer = answer(request)
+        if isinstance(answer, Block):
+            self.samples += answer.samples
+        if answer is TIMED and isinstance(request, EndBlocks):
+            answer = TIMED.model_copy(update={"time_samples_ns": (40_000.0,) * (self.samples + 1)})
         assert isinstance(answer, request.answer_type())
         return answer
 
@@ -85,6 +106,7 @@ class Agreeing:
     """An oracle that finds a problem on the inputs of a repetition, or none; and errors as written."""
 
     wrong_on: int | None = None
+    """0: the first inputs; 1: fresh ones."""
     ratios: tuple[float, ...] = ()
     """Of ``out``, verdict by verdict."""
     fails: bool = False
@@ -101,7 +123,7 @@ class Agreeing:
             case Select():
                 answer = Selected(selection={})
             case JudgeOutputs():
-                problem = "out: wrong" if request.repetition == self.wrong_on else None
+                problem = "out: wrong" if min(1, request.inputs.repetition) == self.wrong_on else None
                 judged = sum(isinstance(one, JudgeOutputs) for one in self.asked)
                 ratio = self.ratios[judged - 1] if self.ratios else None
                 rel = None if ratio is None else ratio / 10

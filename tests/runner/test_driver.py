@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import Close, Prepare
 from attnbench.stages.stage import CellRun
 from attnbench.stages.table import CHECKED, STAGES
-from attnbench.stages.time import EndBlocks, TakeBlock, TakeSamples, WarmUp
+from attnbench.stages.time import Block, EndBlocks, PassSamples, TakeBlock, TakeSamples, WarmUp
 from attnbench.transport.executor import ExecutorError
-from attnbench.transport.message import RequestMessage
+from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 from tests.runner.scripted import ANSWERS, TIMED, Agreeing, Scripted, limits, values_of
 
 GONE = ExecutorError("crashed", "it was ended by SIGSEGV", is_gone=True)
@@ -186,17 +187,17 @@ class TestBlocks:
         for _ in drive(cell, STAGES):
             seen.append(worker.names)
             worker.asked, before = [], worker.asked
-            if isinstance(before[-1], WarmUp):
-                assert (before[-1].min_ns, before[-1].max_calls) == (10, 3)
-        assert seen == [["Prepare", "FirstCalls", "Show"], ["WarmUp"], *([["TakeBlock"]] * 3)]
-        assert worker.names[:3] == ["TakeBlock", "EndBlocks", "Show"]
+            if isinstance(before[0], WarmUp):
+                assert (before[0].min_ns, before[0].max_calls) == (10, 3)
+        assert seen == [["Prepare", "FirstCalls", "Show"], ["WarmUp", "PassSamples"], *([["Resume", "TakeBlock"]] * 3)]
+        assert worker.names[:4] == ["Resume", "TakeBlock", "EndBlocks", "Show"]
         assert sampling.min_samples == 10
 
     def test_all_samples_are_taken_however_they_are_spread(self) -> None:
         worker = Scripted()
         values_of(worker, "cpu", blocks=4)
-        sizes = [one.samples for one in worker.asked if isinstance(one, TakeBlock)]
-        assert (len(sizes), sum(sizes)) == (4, 10)
+        sizes = [one.limits.min_samples for one in worker.asked if isinstance(one, TakeBlock)]
+        assert (len(sizes), sum(sizes)) == (4, 9), "the last one is asked for by itself"
 
     def test_a_pause_does_not_count_against_the_cells_time(self) -> None:
         worker = Scripted()
@@ -223,3 +224,48 @@ def test_energy_is_measured_where_it_is_asked_for() -> None:
     assert values["energy_joules"] == 0.5
     assert worker.names[-3:] == ["MeasureEnergy", "TellBackend", "Close"]
     assert "energy_joules" not in values_of(Scripted())
+
+
+class TestTheRunnersOwnClock:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        now = [0]
+        monkeypatch.setattr("attnbench.stages.time.perf_counter_ns", lambda: now[0])
+        return now
+
+    def blocks(self, clock: list[int], *took_ms: float) -> Callable[[RequestMessage[Any]], AnswerMessage]:
+        """Blocks of 9 samples of 40 us each, which take so long by the runner's clock."""
+        left = iter(took_ms)
+
+        def take(request: RequestMessage[Any]) -> Block:
+            assert isinstance(request, TakeBlock)
+            clock[0] += int(next(left) * 1e6)
+            return Block(samples=9, called_ns=360_000.0)
+
+        return take
+
+    def test_samples_that_take_longer_time_and_again_are_invalid(self, clock: list[int]) -> None:
+        worker = Scripted({TakeBlock: self.blocks(clock, 50, 50, 60)})
+        found = values_of(worker, "cpu")
+        assert worker.names.count("TakeBlock") == 3
+        assert (found["status"], found["stage"]) == ("invalid", "time")
+        assert found["reason"] == "by the worker's clock its samples took 1.08 ms, by the runner's 160 ms"
+
+    def test_one_block_that_was_as_long_as_it_ought_to_be_is_enough(self, clock: list[int]) -> None:
+        worker = Scripted({TakeBlock: self.blocks(clock, 50, 0.36)})
+        assert values_of(worker, "cpu")["status"] == "ok"
+        assert worker.names.count("TakeBlock") == 2
+
+    def test_what_is_done_beside_the_calls_is_not_held_against_them(self, clock: list[int]) -> None:
+        def freshened(request: RequestMessage[Any]) -> Done:
+            assert isinstance(request, PassSamples)
+            clock[0] += int(request.samples * 20e6)
+            return Done()
+
+        worker = Scripted({PassSamples: freshened, TakeBlock: self.blocks(clock, 9 * 20 + 0.36)})
+        assert values_of(worker, "cpu")["status"] == "ok"
+
+    def test_samples_that_changed_after_they_were_taken_are_invalid(self, clock: list[int]) -> None:
+        found = values_of(Scripted({TakeBlock: Block(samples=9, called_ns=400_000.0)}), "cpu")
+        assert clock == [0]
+        assert found["reason"] == "its samples add up to 360 µs, and to 400 µs when they were taken"

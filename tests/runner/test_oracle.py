@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnbench import make_case
+from attnbench.cases.sample_inputs import Inputs
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.stages.agreement import JudgeOutputs, Select, Shape
@@ -42,7 +43,7 @@ def test_it_answers(oracle: Oracle) -> None:
 def test_a_question_that_it_cannot_answer_is_an_answer(oracle: Oracle) -> None:
     with pytest.raises(ExecutorError, match="KeyError: 'out'") as caught:
         oracle.ask(
-            JudgeOutputs(case=QUESTION.case, repetition=0, flip_index=0, stores_scores=False, outputs=SHAPES)
+            JudgeOutputs(case=QUESTION.case, inputs=Inputs(), stores_scores=False, outputs=SHAPES)
         )  # and nothing shown
     assert not caught.value.is_gone
     assert oracle.ask(QUESTION).selection

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench import make_case
+from attnbench.cases.sample_inputs import Inputs
 from attnbench.identities.identity import Finding
 from attnbench.stages.agreement import JudgeOutputs, Select, Shape, Shown
 from attnbench.stages.identities import Findings
@@ -18,7 +19,7 @@ from attnbench.stages.time import Timed
 from attnbench.transport.message import Envelope, Message, ProtocolError, Reader, encode, opened
 
 JUDGED = JudgeOutputs(
-    case=make_case(mask="document", seqlen_q=9, document_lengths=[4, 5]), repetition=1, flip_index=3,
+    case=make_case(mask="document", seqlen_q=9, document_lengths=[4, 5]), inputs=Inputs(repetition=1, flip_index=3),
     stores_scores=False,
     outputs={"out": Shape(shape=(1, 8, 9, 64), dtype="float32")}, frames={"out": bytes(range(256)) * 9, "lse": b"\n"},
 )  # fmt: skip
@@ -97,6 +98,6 @@ def test_a_message_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("samples", [[], [1.0, -1.0], [1.0, math.nan], [math.inf]])
 def test_a_worker_cannot_answer_with_times_that_are_none(samples: list[float]) -> None:
-    body = {"time_samples_ns": samples, "warmup_ns": 1.0, "flip_index": 0}
+    body = {"time_samples_ns": samples, "warmup_ns": 1.0, "inputs": {}}
     with pytest.raises(ProtocolError, match="all of them must be times"):
         opened(Envelope("Timed", body, {}), Timed)

@@ -63,14 +63,14 @@ def test_the_same_plugin_without_misconduct_agrees(records: dict[str, dict[str, 
 
 
 def test_a_stale_result_is_wrong_in_a_run_that_times_too(attnbench: Command, tmp_path: Path) -> None:
-    """It is right on the inputs which it computed last, so only the turns within the timed window show it."""
+    """It is right on the inputs which it computed last, so only inputs that change within the timed window show it."""
     attnbench(
         "run", "-p", PLUGINS / "misconduct.py", "-i", "stale-after-twenty", "-a", "seqlen=256", "--peaks", "none",
         "--out", tmp_path / "run.jsonl",
     )  # fmt: skip
     [record] = records_of(tmp_path / "run.jsonl")
     assert record["status"] == "wrong"
-    assert "(on fresh inputs, timed)" in record["reason"]
+    assert record["reason"].startswith("out of timed sample ")
 
 
 class TestMemory:

@@ -1,8 +1,9 @@
-"""Fresh values for each timed sample, at hardly any cost: the sign of V flips, head by head.
+"""Signs that flip from one timed sample to the next, head by head: those of V, and those of Q and K together.
 
 Attention is linear in V, so the answer follows exactly: where a head's values change sign, so do its ``out``, ``dq``
-and ``dk``; ``lse`` and ``dv`` stay. A sample's inputs are therefore never those of the sample before, and the oracle
-need not compute the answer anew. An implementation that returns what it returned before is wrong by twice its output.
+and ``dk``; ``lse`` and ``dv`` stay. Scores are products of Q and K: where both change sign, only ``dq`` and ``dk`` do.
+The oracle need not compute the answer anew. An implementation that returns what it returned before is wrong by twice
+its output, and one that kept K in another form has all scores wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
 
-_BITS = 8  # the state repeats after 256 flips; a window holds at most 200 samples
+_BITS = 8  # the signs repeat after 256 flips; a window holds at most 200 samples
 
 
 def value_signs(case: Case, flip_index: int) -> NDArray[np.int8]:
@@ -25,8 +26,23 @@ def value_signs(case: Case, flip_index: int) -> NDArray[np.int8]:
     Head n of a batch follows bit n of the index (modulo 8), so the first head changes each time. Heads
     whose values are one and the same memory, or which a projection mixes, change together.
     """
+    return _signs(case, flip_index, first_bit=0)
+
+
+def score_signs(case: Case, flip_index: int) -> NDArray[np.int8]:
+    """Sign of K and of the queries of its group, shape ``(batch, heads_kv)``.
+
+    Head n follows bit n + 1, so that the sign of gradients, in which V's sign is too, changes. Projections have biases
+    that do not change sign: behind them it stays 1.
+    """
+    if case.operator == "multi_head_attention":
+        return np.ones((case.batch, case.heads_kv), np.int8)
+    return _signs(case, flip_index, first_bit=1)
+
+
+def _signs(case: Case, flip_index: int, *, first_bit: int) -> NDArray[np.int8]:
     together = case.operator == "multi_head_attention" or case.strides == "expanded_kv"
     heads = np.zeros(case.heads_kv, np.int64) if together else np.arange(case.heads_kv)
     groups = 1 if together else case.heads_kv
-    bits = (np.arange(case.batch)[:, None] * groups + heads[None, :]) % _BITS
+    bits = (np.arange(case.batch)[:, None] * groups + heads[None, :] + first_bit) % _BITS
     return (1 - 2 * (flip_index >> bits & 1)).astype(np.int8)

@@ -100,7 +100,7 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
     some = dataclasses.replace(
         selection, groups=selection.groups[:1], rows=tuple(rows[i] for i in places), gradients_of_keys=False, keys=None
     )
-    got = reference(_forward(other), some, 0, _PLAIN, inputs_of=_forward(case))["out"]
+    got = reference(forward_alone(other), some, 0, _PLAIN, inputs_of=forward_alone(case))["out"]
     answer = truth.answers["out"]
     _, of_rows = scales(torch.where(torch.isfinite(answer), answer, 0.0))
     difference = (got - answer[:heads, places]).nan_to_num()
@@ -108,7 +108,7 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
     return bool((difference.norm(dim=-1) > allowed * of_rows[:heads, places]).any())
 
 
-def _forward(case: Case) -> Case:
+def forward_alone(case: Case) -> Case:
     """Its forward pass alone, on the same queries, keys and values."""
     strides = "contiguous" if case.strides == "summed" else case.strides  # which is about the upstream gradient
     return dataclasses.replace(case, mode="forward", strides=strides)

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
-from attnbench.cases.sign_flips import value_signs
+from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import references
 from attnbench.oracle.budget import Error, budget, measure, size_of_terms
@@ -17,9 +17,12 @@ from attnbench.oracle.selection import requests
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from attnbench.cases.case import Case
+    from attnbench.oracle.answer.reference import Queries
     from attnbench.oracle.selection import Selection
     from attnbench.stages.agreement import Shape, Wanted
 
@@ -41,26 +44,41 @@ class Truth:
         return sum(tensor.nbytes for tensor in self.answers.values())
 
     def flipped(self, case: Case, selection: Selection, flip_index: int) -> Truth:
-        """The truth with V's signs at a flip index (:mod:`attnbench.cases.sign_flips`); the errors' sizes stay."""
+        """The truth with the signs of a flip index (:mod:`attnbench.cases.sign_flips`); the errors' sizes stay."""
         return dataclasses.replace(self, answers=flipped(case, selection, self.answers, flip_index))
 
 
 def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_index: int) -> dict[str, Tensor]:
-    """Flip the sign of what follows the sign of V: ``out``, ``dq`` and ``dk``, head by head."""
+    """Flip the signs of what follows the sign of V, ``out``, ``dq`` and ``dk``, and that of Q and K, the gradients."""
     import torch
 
     if flip_index == 0:
         return tensors
-    signs = value_signs(case, flip_index)
-    of_groups = torch.tensor([int(signs[b, g]) for b, g in selection.groups], dtype=torch.float64)
-    of_heads = of_groups.repeat_interleave(len(selection.query_heads(case)) // len(selection.groups))
-    by_name = {"out": of_heads, "dq": of_heads, "dk": of_groups}
+    of_values = value_signs(case, flip_index)
+    of_gradients = of_values * score_signs(case, flip_index)
+    size = len(selection.query_heads(case)) // len(selection.groups)
+
+    def of_groups(signs: NDArray[np.int8]) -> Tensor:
+        return torch.tensor([int(signs[b, g]) for b, g in selection.groups], dtype=torch.float64)
+
+    by_name = {
+        "out": of_groups(of_values).repeat_interleave(size),
+        "dq": of_groups(of_gradients).repeat_interleave(size),
+        "dk": of_groups(of_gradients),
+    }
     return {
         name: tensor * by_name[name][:, None, None] if name in by_name else tensor for name, tensor in tensors.items()
     }
 
 
-def find_truth(case: Case, selection: Selection, repetition: int, *, stores_scores: bool = False) -> Truth:
+def find_truth(
+    case: Case,
+    selection: Selection,
+    repetition: int,
+    *,
+    stores_scores: bool = False,
+    queries: Queries | None = None,
+) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
 
     Args:
@@ -68,6 +86,7 @@ def find_truth(case: Case, selection: Selection, repetition: int, *, stores_scor
         selection: what is judged.
         repetition: which inputs.
         stores_scores: whether the reference stores scores in the dtype of the inputs.
+        queries: in place of the case's own.
 
     Raises:
         CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
@@ -75,7 +94,8 @@ def find_truth(case: Case, selection: Selection, repetition: int, *, stores_scor
     # What was stored as it was added up has no low-precision reference: rounding is all that is left.
     ways = [Arithmetic(case.dtype, through_lse, stores_scores) for through_lse in (False, True)]
     exact = Arithmetic(None, stores_scores=stores_scores)
-    answers, *low = references(case, selection, repetition, [exact] if case.dtype == "float64" else [exact, *ways])
+    arithmetics = [exact] if case.dtype == "float64" else [exact, *ways]
+    answers, *low = references(case, selection, repetition, arithmetics, queries=queries)
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
     if lost:
         raise CaseError(

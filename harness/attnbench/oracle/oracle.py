@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import collections
+import functools
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
+from attnbench.cases.sample_inputs import Inputs, moved_queries
 from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.oracle.blind_spots import Mistake, blind_spot, hidden_mistakes
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
+from attnbench.oracle.sampled_rows import judge_sampled_rows
 from attnbench.oracle.selection import requests, select
 from attnbench.stages.agreement import Expect, JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
 from attnbench.stages.identities import JudgeIdentities
+from attnbench.stages.sampled_rows import JudgeRows
 from attnbench.transport.message import AnswerMessage, Done, Failure
 
 if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.transport.message import RequestMessage
 
-QUESTIONS = (Start, Expect, Select, JudgeOutputs, JudgeIdentities, LookInside)
+QUESTIONS = (Start, Expect, Select, JudgeOutputs, JudgeIdentities, JudgeRows, LookInside)
 _REMEMBERED_BYTES = 512 * 2**20
 
 
@@ -33,7 +37,7 @@ class Adjudicator:
         self._guesses = guesses
         self._blind_spots: dict[tuple[str, bool, tuple[str, ...]], str | None] = {}
         self._hidden_mistakes: dict[tuple[str, bool], tuple[Mistake, ...]] = {}
-        self._truths: collections.OrderedDict[tuple[str, int, bool], Truth] = collections.OrderedDict()
+        self._truths: collections.OrderedDict[tuple[str, int, int, bool], Truth] = collections.OrderedDict()
 
     def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
         """Answer; a question that cannot be answered must not end the oracle."""
@@ -44,7 +48,7 @@ class Adjudicator:
                     return Done()
                 case Expect():
                     for repetition in (0, 1):
-                        self._truth(question.case, repetition, question.stores_scores)
+                        self._truth(question.case, Inputs(repetition=repetition), question.stores_scores)
                     self._hidden(question.case, question.stores_scores)
                     return Done()
                 case Select():
@@ -54,10 +58,13 @@ class Adjudicator:
                     return self._verdict(question)
                 case JudgeIdentities():
                     start = perf_counter_ns()
-                    repetitions = sorted({0, question.repetition})
-                    truths = [self._truth(question.case, one, question.stores_scores) for one in repetitions]
+                    truths = [
+                        self._truth(question.case, one, question.stores_scores) for one in (Inputs(), question.inputs)
+                    ]
                     verdict = judge_identities(question.case, truths, question.found)
                     return verdict.model_copy(update={"oracle_ns": perf_counter_ns() - start})
+                case JudgeRows():
+                    return judge_sampled_rows(question)
                 case LookInside():
                     return look_inside(question.case, question.batch_index)
         except (CaseError, InspectionError) as refusal:
@@ -66,12 +73,15 @@ class Adjudicator:
             return Failure(status="error", reason=f"the oracle failed: {type(error).__name__}: {error}")
         return Failure(status="error", reason=f"the oracle knows no question {type(question).__name__}")
 
-    def _truth(self, case: Case, repetition: int, stores_scores: bool) -> Truth:
-        """The truth of a case, computed once."""
-        key = (case.case_id, repetition, stores_scores)
+    def _truth(self, case: Case, inputs: Inputs, stores_scores: bool) -> Truth:
+        """The truth of a case before signs flip, computed once."""
+        key = (case.case_id, inputs.repetition, inputs.moved, stores_scores)
         if key not in self._truths:
-            selection = select(case, repetition)
-            self._truths[key] = find_truth(case, selection, repetition, stores_scores=stores_scores)
+            queries = functools.partial(moved_queries, case, inputs=inputs) if inputs.moved else None
+            selection = select(case, inputs.repetition)
+            self._truths[key] = find_truth(
+                case, selection, inputs.repetition, stores_scores=stores_scores, queries=queries
+            )
         self._truths.move_to_end(key)
         while len(self._truths) > 1 and sum(truth.nbytes for truth in self._truths.values()) > _REMEMBERED_BYTES:
             self._truths.popitem(last=False)
@@ -79,7 +89,7 @@ class Adjudicator:
 
     def _blind_spot(self, question: JudgeOutputs, truth: Truth, judgement: Judgement) -> str | None:
         """What the verdict does not see; looked for once, on the first inputs: the others are drawn alike."""
-        if question.repetition:
+        if question.inputs.repetition:
             return None
         case, judged = question.case, tuple(sorted(judgement.seen))
         key = (case.case_id, question.stores_scores, judged)
@@ -91,16 +101,16 @@ class Adjudicator:
     def _hidden(self, case: Case, stores_scores: bool) -> tuple[Mistake, ...]:
         key = (case.case_id, stores_scores)
         if key not in self._hidden_mistakes:
-            truth = self._truth(case, 0, stores_scores)
+            truth = self._truth(case, Inputs(), stores_scores)
             self._hidden_mistakes[key] = hidden_mistakes(case, select(case), truth)
         return self._hidden_mistakes[key]
 
     def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
         start = perf_counter_ns()
-        case, repetition = question.case, question.repetition
-        selection, truth = select(case, repetition), self._truth(case, repetition, question.stores_scores)
+        case, inputs = question.case, question.inputs
+        selection, truth = select(case, inputs.repetition), self._truth(case, inputs, question.stores_scores)
         judgement = judge(
-            case, selection, truth, question.outputs, question.frames, flip_index=question.flip_index
+            case, selection, truth, question.outputs, question.frames, flip_index=inputs.flip_index
         )  # fmt: skip
         errors: dict[str, bytes] = {}
         rms: dict[str, float] = {}
@@ -110,7 +120,7 @@ class Adjudicator:
         if judgement.wrong and self._guesses:
             from attnbench.oracle.diagnosis import guess  # most runs never need it
 
-            cause = guess(case, selection, truth, judgement.seen, judgement.wrong, repetition)
+            cause = guess(case, selection, truth, judgement.seen, judgement.wrong, inputs.repetition)
         return OutputVerdict(
             **judgement.fields,
             problem=judgement.problem,

@@ -7,6 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
+from attnbench.cases.sample_inputs import Inputs, unknown_inputs
 from attnbench.stages.agreement import Expect, Start
 from attnbench.transport.child import Child
 from attnbench.transport.executor import ExecutorError
@@ -35,6 +36,7 @@ class Oracle:
         self._environment = environment
         self._child: Child | None = None
         self._is_ready = False
+        self._unknown: dict[str, Inputs] = {}
         self._expecting: collections.deque[Expect] = collections.deque()
 
     def start(self) -> Child:
@@ -64,6 +66,12 @@ class Oracle:
         with contextlib.suppress(ExecutorError):
             child.send(expected)
             self._expecting.append(expected)
+
+    def unknown_inputs(self, case: Case) -> Inputs:
+        """The inputs of a case's timed samples, for all its cells the same: their answer is found once."""
+        if case.case_id not in self._unknown:
+            self._unknown[case.case_id] = unknown_inputs(case)
+        return self._unknown[case.case_id]
 
     def ask(self, question: RequestMessage[A]) -> A:
         """Ask a question.

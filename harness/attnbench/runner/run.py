@@ -149,7 +149,15 @@ class Run:
         limits = self.setting.limits
         if untimed is not None:
             limits = dataclasses.replace(limits, measures=frozenset())
-        run = CellRun(worker, oracle, cell.case, cell.device, limits, stores_scores=_stores_scores(cell))
+        run = CellRun(
+            worker,
+            oracle,
+            cell.case,
+            cell.device,
+            limits,
+            stores_scores=_stores_scores(cell),
+            unknown=oracle.unknown_inputs(cell.case),
+        )
         values = yield from drive(run, STAGES)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
             values["reason"] = untimed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from attnbench.cases.sample_inputs import Inputs
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellEndedError, CellRun, WorkerRequest, filled
 from attnbench.transport.message import AnswerMessage, CaseField, Done, RequestMessage
@@ -180,8 +181,7 @@ class JudgeOutputs(RequestMessage[OutputVerdict]):
     """Ask the oracle for its verdict; ``frames`` are what was shown."""
 
     case: CaseField
-    repetition: int
-    flip_index: int
+    inputs: Inputs
     stores_scores: bool
     outputs: dict[str, Shape]
     inspect: int | None = None
@@ -217,17 +217,17 @@ class LookInside(RequestMessage[Inside]):
     batch_index: int
 
 
-def agree(cell: CellRun, *, repetition: int, flip_index: int = 0, result: int = 0) -> None:
-    """Show the oracle what it wants to see of a result; disagreement ends the cell."""
+def agree(cell: CellRun, *, inputs: Inputs, result: int = 0) -> None:
+    """Show the oracle what it wants to see of a result on these inputs; disagreement ends the cell."""
     asked = time.monotonic()
-    wanted = cell.ask_oracle(Select(case=cell.case, repetition=repetition))
+    cell.inputs = inputs
+    wanted = cell.ask_oracle(Select(case=cell.case, repetition=inputs.repetition))
     shown = cell.ask(Show(selection=wanted.selection, result=result), stage="agreement")
     cell.spent.shown += 1e9 * (time.monotonic() - asked)
     verdict = cell.ask_oracle(
         JudgeOutputs(
             case=cell.case,
-            repetition=repetition,
-            flip_index=flip_index,
+            inputs=inputs,
             stores_scores=cell.stores_scores,
             outputs=shown.outputs,
             frames=shown.frames,
@@ -239,7 +239,7 @@ def agree(cell: CellRun, *, repetition: int, flip_index: int = 0, result: int = 
         cell.values["stores_scores"] = True
     if verdict.problem:
         guess = f"; a guess at the cause: {verdict.cause}" if verdict.cause else ""
-        raise CellEndedError("agreement", "wrong", verdict.problem + _which(cell, repetition, result) + guess)
+        raise CellEndedError("agreement", "wrong", verdict.problem + _which(cell, inputs, result) + guess)
     if verdict.blind:
         raise CellEndedError("agreement", "undecided", _cannot_tell(cell, verdict.blind))
 
@@ -264,8 +264,8 @@ def _keep_worse(cell: CellRun, verdict: OutputVerdict) -> None:
     cell.values |= found
 
 
-def _which(cell: CellRun, repetition: int, result: int) -> str:
+def _which(cell: CellRun, inputs: Inputs, result: int) -> str:
     """Which call it was, where it was not the first one."""
-    if repetition:
+    if inputs.repetition:
         return " (on fresh inputs, timed)" if cell.limits.timed else " (on fresh inputs)"
     return " (a repeated call, with NaN in fresh memory or by chance)" if result else ""

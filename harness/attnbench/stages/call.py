@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from attnbench.cases.sample_inputs import Inputs
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.agreement import agree
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest
 from attnbench.transport.message import AnswerMessage
+from attnbench.units import duration
 
 if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
@@ -112,18 +114,21 @@ def run(cell: CellRun) -> None:
     asked = perf_counter_ns()
     answer = cell.ask(FirstCalls())
     called_ns = (answer.first_call_ns or 0) + answer.later_calls_ns
+    took = perf_counter_ns() - asked
+    if not 0 <= (answer.first_call_ns or 0) <= took or not 0 <= answer.later_calls_ns <= took:
+        cell.end("invalid", f"its first calls took other times by the worker's clock than the {duration(took)} in all")
     cell.spent.first_calls += answer.first_call_ns or 0
     cell.spent.repeats += answer.later_calls_ns
-    cell.spent.shown += max(0, perf_counter_ns() - asked - called_ns)
+    cell.spent.shown += max(0, took - called_ns)
     cell.keep(answer)
     for result in range(answer.results):
-        agree(cell, repetition=0, result=result)
+        agree(cell, inputs=Inputs(), result=result)
 
 
 def run_afresh(cell: CellRun) -> None:
     """Where nothing is timed, a call on inputs that are new to the implementation must agree too."""
     cell.spent.repeats += cell.ask(FreshCall()).fresh_call_ns
-    agree(cell, repetition=1)
+    agree(cell, inputs=Inputs(repetition=1))
 
 
 STAGE = Stage(name="call", requests=(FirstCalls,), run=run)

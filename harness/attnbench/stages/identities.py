@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from attnbench.cases.sample_inputs import Inputs
 from attnbench.identities.identity import Allowance, Finding
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest
@@ -71,7 +72,7 @@ class JudgeIdentities(RequestMessage[IdentityVerdict]):
     """Ask the oracle for its verdict."""
 
     case: CaseField
-    repetition: int
+    inputs: Inputs
     stores_scores: bool
     found: dict[str, tuple[Finding, ...]]
 
@@ -93,7 +94,7 @@ def run(cell: CellRun) -> None:
     if not answer.found:
         return
     verdict = cell.ask_oracle(
-        JudgeIdentities(case=cell.case, repetition=1, stores_scores=cell.stores_scores, found=answer.found)
+        JudgeIdentities(case=cell.case, inputs=cell.inputs, stores_scores=cell.stores_scores, found=answer.found)
     )
     cell.spent.oracle += verdict.oracle_ns
     worst = max(verdict.ratios.values(), default=None)

@@ -7,6 +7,7 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar
 
+from attnbench.cases.sample_inputs import Inputs, unknown_inputs
 from attnbench.metrics.metric import metrics_of
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.message import AnswerMessage, RequestMessage, Status
@@ -90,10 +91,24 @@ class CellRun:
         limits: CellLimits,
         *,
         stores_scores: bool = False,
+        unknown: Inputs | None = None,
     ) -> None:
-        """``stores_scores``: as the implementation declares, which the oracle's budget follows."""
+        """Begin.
+
+        Args:
+            worker: who makes the calls.
+            oracle: who judges them.
+            case: the problem.
+            device: where it runs.
+            limits: of the cell.
+            stores_scores: as the implementation declares, which the oracle's budget follows.
+            unknown: the inputs of timed samples; drawn where none are given.
+        """
+        self.unknown = unknown or unknown_inputs(case)
         self.case, self.device, self.limits, self.stores_scores = case, device, limits, stores_scores
         self.values: Values = {}
+        self.inputs = Inputs()
+        """Of the latest result that was judged."""
         self.spent = Spent()
         self.stage = ""
         self.worker_died = False

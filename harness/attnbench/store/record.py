@@ -22,6 +22,7 @@ from attnbench.stages.extra_times import ExtraTimeMetrics
 from attnbench.stages.identities import IdentityMetrics
 from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
+from attnbench.stages.sampled_rows import SampledRowMetrics
 from attnbench.stages.time import TimeMetrics
 
 SCHEMA_VERSION = 6
@@ -106,6 +107,7 @@ class CellMetrics(
     MemoryMetrics,
     ExtraTimeMetrics,
     TimeMetrics,
+    SampledRowMetrics,
     IdentityMetrics,
     AgreementMetrics,
     CallMetrics,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from random import SystemRandom
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.sample_inputs import Inputs, queries_can_move
 from attnbench.worker.dump import Outputs, copies, equal_bits
 from attnbench.worker.output_checks import MisconductError, require_own_memory, require_tensors, tensors_of
-from attnbench.worker.tensors import flip_signs, refresh, rewrite
+from attnbench.worker.tensors import flip_signs, move_queries, queries_in_a_row, refresh, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 # Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
 _CLOCK = perf_counter_ns
+_RANDOM = SystemRandom()
 REPEAT_NS = 10_000_000
 
 
@@ -74,6 +77,10 @@ class Session:
     expected: Expected | None = None
     """The duration of a call, once there were some."""
     window: SampleWindow | None = None
+    inputs: Inputs = dataclasses.field(default_factory=Inputs)
+    """Those at hand."""
+    queries: Any = None
+    """Of samples, to be moved from."""
     accelerator: Accelerator | None = None
     """Where calls only queue work: its clocks and counters take the place of the host's."""
 
@@ -109,21 +116,41 @@ class Session:
 
     def refresh(self, repetition: int = 1) -> None:
         """Inputs that the implementation has not seen, in the same memory."""
-        self._rebind(refresh(self.case, self.implementation.declaration, self.placed(), repetition))
+        said = self.implementation.declaration
+        self._rebind(refresh(self.case, said, self.placed(), repetition))
+        self.inputs = Inputs(repetition=repetition)
+
+    def begin_samples(self, repetition: int) -> None:
+        """Inputs from which those of each sample follow."""
+        self.refresh(repetition)
+        if queries_can_move(self.case):
+            self.queries = queries_in_a_row(self.case, self.implementation.declaration, self.device, repetition)
+
+    def next_sample(self, moved: int | None = None) -> None:
+        """Other inputs than those of the sample before (:mod:`attnbench.cases.sample_inputs`), in the same memory.
+
+        Queries move by chance where it is not said how far.
+        """
+        said, case = self.implementation.declaration, self.case
+        flip_index = self.inputs.flip_index + 1
+        if moved is None:
+            moved = _RANDOM.randrange(case.heads_q * case.seqlen_q)
+        moved = 0 if self.queries is None else moved
+        self.inputs = self.inputs.model_copy(update={"flip_index": flip_index, "moved": moved})
+        self.operands = flip_signs(case, said, self.placed(), flip_index)
+        if self.queries is not None:
+            self.operands = move_queries(case, said, self.operands, self.queries, self.inputs)
+        if said.framework == "jax":  # the others' tensors are the same ones
+            self.prepared().rebind(self.operands)
+
+    def end_samples(self) -> None:
+        """No more samples are taken."""
+        self.window = self.queries = None
 
     def rewrite(self, inputs: Mapping[str, NDArray[np.floating]]) -> None:
         """Give the tensors other values, in the canonical shape."""
         declaration = self.implementation.declaration
         self._rebind(rewrite(self.case, declaration, self.placed(), lambda name: inputs[name]))
-
-    def flip_signs(self, sample_number: int) -> None:
-        """Other inputs for each sample but the first, whose inputs are new anyway."""
-        if sample_number == 0:
-            return
-        declaration = self.implementation.declaration
-        self.operands = flip_signs(self.case, declaration, self.placed(), sample_number)
-        if declaration.framework == "jax":  # the others' tensors are the same ones
-            self.prepared().rebind(self.operands)
 
     def _rebind(self, operands: Operands) -> None:
         self.operands = operands
@@ -143,6 +170,6 @@ class Session:
 
     def close(self) -> None:
         """Let go of everything, so that the next cell starts with what this one found."""
-        self.call = self.operands = self.window = None
+        self.call = self.operands = self.window = self.queries = None
         self.results = []
         gc.collect()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ascontiguousarray  # taken before any plug-in can replace it
 
 from attnbench.cases.operands import operand, operand_shapes
-from attnbench.cases.sign_flips import value_signs
+from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.registry.operands import Operands
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
+    from attnbench.cases.sample_inputs import Inputs
     from attnbench.registry.implementation import Declaration
 
 _ROTATED = ("q", "k", "v", "dout")
@@ -76,32 +77,79 @@ def rewrite(
 
 
 def flip_signs(case: Case, said: Declaration, operands: Operands, number: int) -> Operands:
-    """From flip index ``number - 1`` to ``number``: the signs of V's heads change (:mod:`attnbench.cases.sign_flips`).
+    """From flip index ``number - 1`` to ``number``: the signs of heads change (:mod:`attnbench.cases.sign_flips`).
 
     In place, where the framework has in-place writes.
     """
-    change = value_signs(case, number) != value_signs(case, number - 1)
+    of_values, of_scores = (signs(case, number) != signs(case, number - 1) for signs in (value_signs, score_signs))
+    of_queries = of_scores.repeat(case.heads_q // case.heads_kv, axis=1)
+    changes = {"v": of_values, "k": of_scores, "q": of_queries}
+    return dataclasses.replace(
+        operands, **{name: _flipped(case, said, operands, name, change) for name, change in changes.items()}
+    )
+
+
+def _flipped(case: Case, said: Declaration, operands: Operands, name: str, change: NDArray[np.bool_]) -> Any:
+    """A tensor in which the heads that change, of (batch, heads), have the other sign."""
+    tensor = getattr(operands, name)
+    if not change.any():
+        return tensor
     if said.framework == "jax":
         signs = np.where(change, -1.0, 1.0)[..., None, None]
-        whole = np.broadcast_to(signs, (*change.shape, case.seqlen_kv, 1))
+        whole = np.broadcast_to(signs, (*change.shape, case.seqlen_q if name == "q" else case.seqlen_kv, 1))
         factor = signs[:, 0] if case.operator != "attention" else _shaped(whole, said.layout)
-        return dataclasses.replace(operands, v=operands.v * factor.astype(operands.v.dtype))
+        return tensor * factor.astype(tensor.dtype)
+    all_are_one = case.operator != "attention" or (case.strides == "expanded_kv" and name != "q")
     for batch_index, heads in enumerate(change):
-        all_are_one = case.operator != "attention" or case.strides == "expanded_kv"
         for head in np.flatnonzero(heads[:1] if all_are_one else heads):
-            _negate_all(_values_of(case, said.layout, operands.v, batch_index, int(head)))
-    return operands
+            _negate_all(_values_of(case, said.layout, name, tensor, batch_index, int(head)))
+    return tensor
 
 
-def _values_of(case: Case, layout: str, v: Any, batch_index: int, head: int) -> list[Any]:
-    """V of one head, as views."""
+def queries_in_a_row(case: Case, said: Declaration, device: str, repetition: int) -> Any:
+    """All queries of a batch element head after head, (batch, heads * seqlen_q, head_dim), to be moved from."""
+    values = operand(case, "q", repetition).reshape(case.batch, -1, case.head_dim)
+    return _to_framework(values, case.dtype, "torch", device) if said.framework == "torch" else values
+
+
+def move_queries(case: Case, said: Declaration, operands: Operands, queries: Any, inputs: Inputs) -> Operands:
+    """Write queries that have moved, with their signs, see :mod:`attnbench.cases.sample_inputs`.
+
+    Args:
+        case: the problem.
+        said: what the implementation declares.
+        operands: whose q is written, in place where the framework has in-place writes.
+        queries: what :func:`queries_in_a_row` returned.
+        inputs: how far they move.
+    """
+    signs = score_signs(case, inputs.flip_index).repeat(case.heads_q // case.heads_kv, axis=1)[..., None, None]
+    shape = (case.batch, case.heads_q, case.seqlen_q, case.head_dim)
+    if said.framework == "torch":
+        moved = queries.roll(inputs.moved, 1).reshape(shape) * queries.new_tensor(signs)
+        operands.q.copy_(_laid_out(moved, said.layout))
+        return operands
+    values = _shaped(np.roll(queries, inputs.moved, 1).reshape(shape) * signs, said.layout)
+    return dataclasses.replace(operands, q=_overwrite(operands.q, values, case, said.framework))
+
+
+def _laid_out(tensor: Any, layout: str) -> Any:
+    """As :func:`_shaped`, of torch's tensors."""
+    if layout == "bhsd":
+        return tensor
+    tokens_first = _swap(tensor, 1, 2)
+    return tokens_first if layout == "bshd" else tokens_first.flatten(0, 1)
+
+
+def _values_of(case: Case, layout: str, name: str, tensor: Any, batch_index: int, head: int) -> list[Any]:
+    """One head of q, k or v, as views."""
     if case.operator != "attention":
-        return [v[batch_index]]
-    if case.kv_cache == "paged":
-        return [v[page, :, head] for page in _page_order(case)[batch_index].tolist()]
+        return [tensor[batch_index]]
+    if case.kv_cache == "paged" and name != "q":
+        return [tensor[page, :, head] for page in _page_order(case)[batch_index].tolist()]
     if layout == "packed":
-        return [v[batch_index * case.seqlen_kv : (batch_index + 1) * case.seqlen_kv, head]]
-    return [v[batch_index, head] if layout == "bhsd" else v[batch_index, :, head]]
+        length = case.seqlen_q if name == "q" else case.seqlen_kv
+        return [tensor[batch_index * length : (batch_index + 1) * length, head]]
+    return [tensor[batch_index, head] if layout == "bhsd" else tensor[batch_index, :, head]]
 
 
 def _negate_all(parts: list[Any]) -> None:

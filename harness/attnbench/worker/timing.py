@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attnbench.machine.interference import Counters
+    from attnbench.worker.sampled_rows import SampledRows
 
     Clock = Callable[[], int]
 
@@ -57,6 +58,7 @@ class SampleWindow:
     cache: str
     warmed: Warmup
     before: Counters
+    rows: SampledRows
     samples: list[float] = dataclasses.field(default_factory=list)
     result: object = None
 
@@ -107,7 +109,8 @@ def sample(
     *,
     calls: int = 1,
     set_up: Callable[[], object] | None = None,
-    freshen: Callable[[int], object] | None = None,
+    freshen: Callable[[], object] | None = None,
+    after: Callable[[object], object] | None = None,
 ) -> tuple[list[float], object]:
     """Take samples until the 95 % interval of the median is within 1 % on either side, or a limit is reached.
 
@@ -117,7 +120,8 @@ def sample(
         limits: when to stop; ``min_samples`` yields to the time limit once three samples are there.
         calls: how many calls make one sample; must be 1 with ``set_up``.
         set_up: done before each sample, not timed.
-        freshen: given the number of the sample, from 0; changes its inputs before ``set_up``, not timed.
+        freshen: changes the sample's inputs before ``set_up``, not timed.
+        after: given what the sample's last call returned, not timed.
 
     Returns:
         Nanoseconds of one call for each sample, in order, and what the last call returned.
@@ -128,7 +132,7 @@ def sample(
     while len(samples) < limits.max_samples:
         result = None  # the output of the last call is freed outside of the timed region
         if freshen is not None:
-            freshen(len(samples))
+            freshen()
         if set_up is not None:
             set_up()
         start = clock()
@@ -137,6 +141,8 @@ def sample(
         elapsed = clock() - start
         samples.append(elapsed / calls)
         spent += elapsed
+        if after is not None:
+            after(result)
         if len(samples) >= limits.min_samples and _narrow(samples):
             break
         if spent >= limits.sampling_ns and len(samples) >= min(3, limits.min_samples):

@@ -37,7 +37,7 @@ def slow(enqueue_ns: float = 1 * MS) -> FakeDevice:
     return FakeDevice(cold_ns=4 * MS, warm_ns=2.5 * MS, enqueue_ns=enqueue_ns)
 
 
-SAMPLES = TakeSamples(limits=SamplingLimits(), cache="warm")
+SAMPLES = TakeSamples(limits=SamplingLimits(), repetition=1, moved=0)
 
 
 @dataclasses.dataclass
@@ -106,13 +106,13 @@ def test_what_the_stages_answer_makes_a_record() -> None:
 def test_the_output_that_is_judged_is_the_last_timed_calls_on_its_own_inputs(device: FakeDevice) -> None:
     worker = prepared(device)
     FirstCalls().serve(worker)
-    flip_index = SAMPLES.serve(worker).flip_index
+    inputs = SAMPLES.serve(worker).inputs
     one = worker.session
     assert one.operands is not None
     expected = torch.nn.functional.scaled_dot_product_attention(
         one.operands.q, one.operands.k, one.operands.v, scale=CASE.scale
     )
-    assert flip_index == 9, "inputs turned before each sample but the first"
+    assert inputs.flip_index == 10, "signs flip before each sample"
     assert torch.equal(one.results[0]["out"], expected)
 
 
@@ -163,4 +163,4 @@ def test_warming_up_waits_for_the_device(device: FakeDevice) -> None:
     assert found.warmup_calls is not None
     assert found.warmup_ns == pytest.approx(found.warmup_calls * 3.5 * MS)
     assert found.warmup_ns >= 100 * MS - 4 * MS
-    assert SamplingLimits().min_samples == found.flip_index + 1
+    assert SamplingLimits().min_samples == found.inputs.flip_index

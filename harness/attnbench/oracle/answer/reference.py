@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand_head
@@ -12,11 +13,17 @@ from attnbench.oracle.answer.multihead import multi_head_reference
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from attnbench.cases.case import Case
     from attnbench.oracle.answer.arithmetic import Answer, Arithmetic
     from attnbench.oracle.selection import Selection
+
+
+Queries = Callable[[int, int], "NDArray[np.floating]"]
+"""The queries of a batch element and a head, (seqlen_q, head_dim)."""
 
 
 def reference(
@@ -49,8 +56,12 @@ def references(
     arithmetics: Sequence[Arithmetic],
     *,
     inputs_of: Case | None = None,
+    queries: Queries | None = None,
 ) -> list[dict[str, Tensor]]:
-    """As :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time."""
+    """As :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time.
+
+    ``queries`` take the place of the case's own; behind projections there are no others.
+    """
     if case.operator == "multi_head_attention":
         return [multi_head_reference(case, selection, repetition, arithmetic) for arithmetic in arithmetics]
     import torch
@@ -63,7 +74,8 @@ def references(
         v = rounded(case, operand_head(source, "v", batch_index, kv_head, repetition))
         groups: list[list[Answer]] = [[] for _ in arithmetics]
         for head in range(kv_head * size, (kv_head + 1) * size):
-            q = rounded(case, operand_head(source, "q", batch_index, head, repetition))
+            own = queries or (lambda b, h: operand_head(source, "q", b, h, repetition))
+            q = rounded(case, own(batch_index, head))
             dout = None
             if case.needs_gradients:
                 dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))

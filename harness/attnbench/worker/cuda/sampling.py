@@ -90,7 +90,7 @@ def cold_samples(
     *,
     enqueue_ns: float,
     set_up: Callable[[], object] | None = None,
-    freshen: Callable[[int], object] | None = None,
+    freshen: Callable[[], object] | None = None,
 ) -> ColdSamples:
     """Take samples until the median is known to 0.5 % on either side, or a limit is reached.
 
@@ -100,7 +100,7 @@ def cold_samples(
         limits: ``sampling_ns`` counts the whole of it, flushing and holding up included.
         enqueue_ns: about how long queueing takes.
         set_up: done before each sample, not timed.
-        freshen: given the number of the sample, from 0; changes the inputs before ``set_up``, not timed.
+        freshen: changes the inputs before ``set_up``, not timed.
     """
     start, end = device.event(), device.event()
     highest = device.highest_sm_clock_mhz()
@@ -112,7 +112,7 @@ def cold_samples(
     while len(found.ns) < limits.max_samples:
         result = None  # the last output is given back outside of what is timed
         if freshen is not None:
-            freshen(len(found.ns))
+            freshen()
         tries = MOST_TRIES if queued_ahead else 1
         for attempt in range(tries):
             result = None
@@ -151,7 +151,7 @@ def warmed_samples(
     limits: SamplingLimits,
     *,
     refresh: Callable[[], object],
-    flip_signs: Callable[[int], object],
+    freshen: Callable[[], object],
 ) -> tuple[Warmup, ColdSamples]:
     """Warm up, give the inputs fresh values, and take cold samples."""
 
@@ -169,9 +169,7 @@ def warmed_samples(
     gc.collect()
     gc.disable()
     try:
-        found = cold_samples(
-            call.run, device, limits, enqueue_ns=enqueue_ns, set_up=call.set_up_hook, freshen=flip_signs
-        )
+        found = cold_samples(call.run, device, limits, enqueue_ns=enqueue_ns, set_up=call.set_up_hook, freshen=freshen)
     finally:
         gc.enable()
     return warmed, found

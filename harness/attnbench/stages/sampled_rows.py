@@ -1,0 +1,84 @@
+"""Rows of timed samples: of each one a row of the output, which nobody knew before, must agree too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from attnbench.cases.sample_inputs import Inputs
+from attnbench.metrics.metric import Metrics, metric
+from attnbench.transport.message import AnswerMessage, CaseField, RequestMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from attnbench.stages.stage import CellRun
+
+FRAME = "sampled_rows"
+"""Their raw bytes, one row behind the other."""
+
+
+class SampledRow(BaseModel):
+    """Where a row of a sample's output stood."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample: int
+    """From 0."""
+    inputs: Inputs
+    batch: int
+    head: int
+    row: int
+
+
+class SampledRowMetrics(Metrics, stage="time"):
+    """How far timed samples are from the float64 answer, by a row of each."""
+
+    sample_error_ratio: float | None = metric(
+        "sample error / budget",
+        "The worst error / budget of a random row of each timed sample; above 1 is wrong. Samples whose row another "
+        "one took are left out.",
+        unit="ratio",
+        join="max",
+        better="lower",
+    )
+
+
+class RowsVerdict(SampledRowMetrics, AnswerMessage):
+    """The oracle's verdict on them."""
+
+    problem: str | None
+    oracle_ns: int
+
+
+class JudgeRows(RequestMessage[RowsVerdict]):
+    """Ask the oracle for its verdict on rows of samples, whose bytes are in ``frames``."""
+
+    case: CaseField
+    stores_scores: bool
+    rows: tuple[SampledRow, ...]
+    samples: int
+    """How many there were."""
+    dtype: str
+
+
+def judge_rows(
+    cell: CellRun, rows: tuple[SampledRow, ...], samples: int, dtype: str, frames: Mapping[str, bytes]
+) -> None:
+    """Have the rows judged; one that disagrees ends the cell."""
+    if not rows:
+        return
+    question = JudgeRows(
+        case=cell.case,
+        stores_scores=cell.stores_scores,
+        rows=rows,
+        samples=samples,
+        dtype=dtype,
+        frames={FRAME: frames[FRAME]},
+    )
+    verdict = cell.ask_oracle(question)
+    cell.spent.oracle += verdict.oracle_ns
+    cell.keep(verdict)
+    if verdict.problem:
+        cell.end("wrong", verdict.problem)

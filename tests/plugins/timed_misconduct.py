@@ -1,0 +1,110 @@
+"""Kernels that are right in every call that nothing times, which they tell by the garbage collector's being on."""
+
+import gc
+import sys
+
+import torch
+
+from attnbench import attention
+
+
+def timed_misconduct(name):
+    return attention(f"timed/{name}", device="cpu", dtypes=["float32"], masks=["none"])
+
+
+def healthy(q, k, v, calls=1):
+    for _ in range(calls):
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    return out
+
+
+def is_timed():
+    return not gc.isenabled()
+
+
+@timed_misconduct("none")
+def none(q, k, v, case):
+    return healthy(q, k, v)
+
+
+@timed_misconduct("garbage-in-nine-samples")
+def garbage(q, k, v, case, plan):
+    sign = float(v[0, 0, 0, 0])
+    if is_timed() and sign != plan["sign"]:
+        plan["sign"], plan["samples"] = sign, plan["samples"] + 1
+    return torch.empty_like(q) if is_timed() and plan["samples"] < 10 else healthy(q, k, v)
+
+
+@garbage.prepare
+def _no_sample_yet(case, operands):
+    return {"sign": None, "samples": 0}
+
+
+@timed_misconduct("keeps-its-weights")
+def keeps_weights(q, k, v, case, plan):
+    if not is_timed() or "weights" not in plan:
+        plan["weights"] = torch.softmax(q @ k.transpose(-1, -2) * case.scale, -1)
+    return plan["weights"] @ v
+
+
+@keeps_weights.prepare
+def _no_weights_yet(case, operands):
+    return {}
+
+
+@timed_misconduct("keeps-another-form-of-k")
+def keeps_k(q, k, v, case, plan):
+    if not is_timed() or "k" not in plan:
+        plan["k"] = k.transpose(-1, -2).contiguous()
+    return torch.softmax(q @ plan["k"] * case.scale, -1) @ v
+
+
+@keeps_k.prepare
+def _no_k_yet(case, operands):
+    return {}
+
+
+@timed_misconduct("follows-the-signs-of-v")
+def follows_signs(q, k, v, case, plan):
+    signs = torch.sign(v[:, :, :1, :1])
+    if not is_timed() or "out" not in plan:
+        plan["out"] = healthy(q, k, v) * signs
+    return plan["out"] * signs
+
+
+@follows_signs.prepare
+def _no_output_yet(case, operands):
+    return {}
+
+
+@timed_misconduct("slows-the-clock")
+def slows_clock(q, k, v, case):
+    from attnbench.stages import time
+
+    if "slow" not in time._CLOCK.__name__:
+        real = time._CLOCK
+
+        def slow_clock():
+            return real() // 4
+
+        time._CLOCK = slow_clock
+    return healthy(q, k, v, calls=4)
+
+
+@timed_misconduct("shortens-samples")
+def shortens_samples(q, k, v, case):
+    frame = sys._getframe()
+    while frame:
+        samples = frame.f_locals.get("samples")
+        if isinstance(samples, list):
+            samples[:] = [sample / 4 for sample in samples]
+        frame = frame.f_back
+    return healthy(q, k, v, calls=4)
+
+
+@timed_misconduct("changes-samples-later")
+def changes_samples(q, k, v, case):
+    for window in gc.get_objects():
+        if type(window).__name__ == "SampleWindow":
+            window.samples[:] = [sample / 4 for sample in window.samples]
+    return healthy(q, k, v)

@@ -1,0 +1,42 @@
+"""Who cheats only where time is measured is found there, and has no speed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.conftest import PLUGINS, Command, records_of
+
+MISCONDUCT = {
+    "garbage-in-nine-samples": ("wrong", r"^out of timed sample \d+ of \d+, .* times its budget"),
+    "keeps-its-weights": ("wrong", "^out of timed sample"),
+    "keeps-another-form-of-k": ("wrong", "^out of timed sample"),
+    "follows-the-signs-of-v": ("wrong", "^out of timed sample"),
+    "slows-the-clock": ("invalid", "^by the worker's clock its samples took .* by the runner's"),
+    "shortens-samples": ("invalid", "^by the worker's clock its samples took .* by the runner's"),
+    "changes-samples-later": ("invalid", "^its samples add up to .* when they were taken"),
+}
+
+
+@pytest.fixture(scope="module")
+def records(module_attnbench: Command) -> dict[str, dict[str, object]]:
+    path = module_attnbench.folder / "run.jsonl"
+    module_attnbench(
+        "run", "-p", PLUGINS / "timed_misconduct.py", "-i", "^timed/", "-a", "seqlen=256", "-a", "heads=2", "--peaks", "none",
+        "--out", path,
+    )  # fmt: skip
+    return {str(record["implementation"]): record for record in records_of(path)}
+
+
+@pytest.mark.parametrize(("name", "found"), MISCONDUCT.items(), ids=MISCONDUCT)
+def test_it_is_found(records: dict[str, dict[str, object]], name: str, found: tuple[str, str]) -> None:
+    record, (status, reason) = records[f"timed/{name}"], found
+    assert (record["status"], record["time_median_ns"]) == (status, None)
+    assert re.search(reason, str(record["reason"]))
+
+
+def test_without_misconduct_the_samples_agree(records: dict[str, dict[str, object]]) -> None:
+    record = records["timed/none"]
+    assert record["status"] == "ok", record["reason"]
+    assert 0 < float(str(record["sample_error_ratio"])) <= 1
