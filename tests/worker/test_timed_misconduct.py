@@ -23,8 +23,8 @@ MISCONDUCT = {
 def records(module_attnbench: Command) -> dict[str, dict[str, object]]:
     path = module_attnbench.folder / "run.jsonl"
     module_attnbench(
-        "run", "-p", PLUGINS / "timed_misconduct.py", "-i", "^timed/", "-a", "seqlen=256", "-a", "heads=2", "--peaks", "none",
-        "--out", path,
+        "run", "-p", PLUGINS / "timed_misconduct.py", "-i", "^timed/", "-a", "seqlen=256", "-a", "heads=2",
+        "--peaks", "none", "--out", path,
     )  # fmt: skip
     return {str(record["implementation"]): record for record in records_of(path)}
 

@@ -120,7 +120,7 @@ def _hypotheses(
     for sentence, other in _other_cases(case):
         yield f"it is what the case gives {sentence}", reference(other, selection, repetition, EXACT, inputs_of=case)
     if repetition:
-        earlier = reference(case, selection, repetition - 1, EXACT)
+        earlier = reference(case, selection, 0, EXACT)
         yield "it is the answer to the inputs before these: a result, or something prepared, was kept", earlier
 
 

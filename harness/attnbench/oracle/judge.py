@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cases.case import CaseError
 from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.oracle.answer.arithmetic import Arithmetic
-from attnbench.oracle.answer.reference import references
+from attnbench.oracle.answer.reference import VALUE_NORMS, references
 from attnbench.oracle.budget import Error, budget, measure, size_of_terms
+from attnbench.oracle.noticed import noticed
 from attnbench.oracle.selection import requests
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Truth:
     """Rounding errors of their terms, in unit roundoffs, on the scales of an error."""
     stores_scores: bool = False
     """Whether the low-precision reference stores scores."""
+    value_norms: Tensor | None = None
+    """RMS length of each judged group's values."""
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -96,6 +99,7 @@ def find_truth(
     exact = Arithmetic(None, stores_scores=stores_scores)
     arithmetics = [exact] if case.dtype == "float64" else [exact, *ways]
     answers, *low = references(case, selection, repetition, arithmetics, queries=queries)
+    value_norms = answers.pop(VALUE_NORMS, None)
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
     if lost:
         raise CaseError(
@@ -111,7 +115,7 @@ def find_truth(
         for name, answer in answers.items():
             error = measure(computed[name], answer, per_value=name == "lse")
             low_precision[name] = error.or_worse(low_precision.get(name))
-    return Truth(answers, low_precision, terms, stores_scores)
+    return Truth(answers, low_precision, terms, stores_scores, value_norms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +173,10 @@ def judge(
         if problem:
             problems.append(problem)
             wrong.append(name)
+    if "out" in seen:
+        size = len(selection.query_heads(case)) // len(selection.groups)
+        groups = [group for group in range(len(selection.groups)) for _ in range(size)]
+        fields |= noticed(case, truth, groups)
     fields["rows_checked"] = selection.rows_checked(case)
     fields["rows_total"] = case.batch * case.seqlen_q * (1 if case.operator == "multi_head_attention" else case.heads_q)
     return Judgement(fields, "; ".join(problems) or None, tuple(wrong), flipped(case, selection, seen, flip_index))

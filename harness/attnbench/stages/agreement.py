@@ -82,6 +82,27 @@ class AgreementMetrics(Metrics, stage="agreement"):
     dv_error_budget: float | None = _budget("dv")
     dv_error_ratio: float | None = _ratio("dv")
     dv_error_worst: tuple[int, ...] | None = _worst("dv")
+    noticed_row_error: float | None = metric(
+        "row error noticed",
+        "Smallest error of a row of out, relative to the row's norm, that would have been wrong.",
+        unit="ratio",
+        join="max",
+        better="lower",
+    )
+    noticed_weight_share: float | None = metric(
+        "weight noticed",
+        "Smallest share of a row's weight, on one key, that could not have been dropped; of the median row.",
+        unit="ratio",
+        join="max",
+        better="lower",
+    )
+    noticed_dropped_keys: float | None = metric(
+        "dropped keys noticed",
+        "Of keys with equal weights, how many a row could not have dropped at random.",
+        unit="count",
+        join="max",
+        better="lower",
+    )
     rows_checked: int | None = metric("rows checked", "Rows of the output that were judged.", unit="count", join="max")
     rows_total: int | None = metric("rows", "Rows that the output has.", unit="count")
     stores_scores: bool | None = metric(

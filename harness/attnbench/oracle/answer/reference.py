@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 
+VALUE_NORMS = "value_norms"
+"""In the first answer: the RMS length of each group's values, (groups,)."""
 Queries = Callable[[int, int], "NDArray[np.floating]"]
 """The queries of a batch element and a head, (seqlen_q, head_dim)."""
 
@@ -81,6 +83,7 @@ def references(
                 dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))
             for arithmetic, group in zip(arithmetics, groups, strict=True):
                 group.append(one_head(case, arithmetic, (batch_index, head), selection, q, k, v, dout))
+        found[0][VALUE_NORMS].append(v.square().sum(-1).mean().sqrt())
         for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
             _add_group(parts, case, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
     return [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]

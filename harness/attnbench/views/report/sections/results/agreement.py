@@ -28,6 +28,7 @@ MOST_DOTS = 60
 """So many of an implementation's errors are drawn for one dtype: evenly out of all of them, the largest among them."""
 KNOWN = "known-disagreements.md"
 """Beside the implementations: what released libraries are known to get wrong."""
+_NOTICED = ("noticed_row_error", "noticed_weight_share", "noticed_dropped_keys")
 _LEVELS = (0.1, 0.3, 0.6, 1.0)
 
 
@@ -166,6 +167,7 @@ def error_table(cells: Iterable[CellResult]) -> Table:
             column("wrong", unit="count"),
             column("median error / budget", "median", unit="ratio"),
             column("worst", unit="ratio"),
+            *map(columns.of_metric, _NOTICED),
         ],
         rows=rows,
     )
@@ -180,7 +182,13 @@ def _error_row(implementation: str, dtype: str, cells: Sequence[CellResult]) -> 
         "wrong": sum(1 for cell in cells if cell.status == "wrong"),
         "median": ratios[len(ratios) // 2] if ratios else None,
         "worst": ratios[-1] if ratios else None,
+        **{name: _median(cells, name) for name in _NOTICED},
     }
+
+
+def _median(cells: Sequence[CellResult], name: str) -> float | None:
+    found = sorted(value for cell in cells if (value := getattr(cell.metrics, name)) is not None)
+    return found[len(found) // 2] if found else None
 
 
 def _by_length(index: int, dtype: str, cells: Sequence[CellResult]) -> HeatMap:

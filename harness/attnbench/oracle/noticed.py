@@ -1,0 +1,44 @@
+"""The power of a verdict: the smallest mistakes that it would have noticed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.cases.counting import visible_pairs
+from attnbench.oracle.budget import budget, scales
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.judge import Truth
+
+
+def noticed(case: Case, truth: Truth, group_of_head: list[int]) -> dict[str, float]:
+    """The smallest mistakes in ``out`` that are beyond its budget; metrics by name.
+
+    A key that has the share w of a row's weight moves the row, when it is dropped, by w (out - v), which is about w
+    times the length of a value. Of N keys with equal weights, n that are dropped at random move it by sqrt(n) / N of
+    that length.
+
+    Args:
+        case: the problem.
+        truth: its answer.
+        group_of_head: for each judged head, the place of its group among the judged ones.
+    """
+    _, allowed = budget(case, "out", truth.low_precision["out"], truth.terms.get("out"))
+    found = {"noticed_row_error": allowed}
+    if truth.value_norms is None or float(truth.value_norms.min()) == 0:
+        return found
+    _, of_rows = scales(truth.answers["out"].nan_to_num())
+    share = min(1.0, float((allowed * of_rows / _of_heads(truth.value_norms, group_of_head)).median()))
+    keys = max(1.0, visible_pairs(case) / (case.batch * case.seqlen_q))
+    return {
+        **found,
+        "noticed_weight_share": share,
+        "noticed_dropped_keys": min(keys, max(1.0, (share * keys) ** 2)),
+    }
+
+
+def _of_heads(value_norms: Tensor, group_of_head: list[int]) -> Tensor:
+    return value_norms[group_of_head][:, None]
