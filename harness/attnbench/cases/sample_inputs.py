@@ -37,6 +37,19 @@ class Inputs(BaseModel):
     """By how many rows the queries moved."""
 
 
+class SampledRow(BaseModel):
+    """Where a row of a sample's output stood."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sample: int
+    """From 0."""
+    inputs: Inputs
+    batch: int
+    head: int
+    row: int
+
+
 def unknown_inputs(case: Case) -> Inputs:
     """Inputs that nobody can know before: those of timed samples, and how far queries move in the last one."""
     # Odd: with values of a file the signs of V are then others than in the first calls.

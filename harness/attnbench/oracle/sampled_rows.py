@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.cases.case import Case
-    from attnbench.stages.sampled_rows import SampledRow
+    from attnbench.cases.sample_inputs import SampledRow
 
 
 def judge_sampled_rows(question: JudgeRows) -> RowsVerdict:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.sample_inputs import SampledRow
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.transport.message import AnswerMessage, CaseField, RequestMessage
 
@@ -17,19 +15,6 @@ if TYPE_CHECKING:
 
 FRAME = "sampled_rows"
 """Their raw bytes, one row behind the other."""
-
-
-class SampledRow(BaseModel):
-    """Where a row of a sample's output stood."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sample: int
-    """From 0."""
-    inputs: Inputs
-    batch: int
-    head: int
-    row: int
 
 
 class SampledRowMetrics(Metrics, stage="time"):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.sample_inputs import Inputs, SampledRow
 from attnbench.machine.interference import interference, read_counters
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.agreement import agree
-from attnbench.stages.sampled_rows import FRAME, SampledRow, judge_rows
+from attnbench.stages.sampled_rows import FRAME, judge_rows
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest
 from attnbench.transport.message import AnswerMessage, Done
 from attnbench.units import duration

@@ -7,7 +7,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import output_shape
-from attnbench.stages.sampled_rows import SampledRow
+from attnbench.cases.sample_inputs import SampledRow
 from attnbench.worker.dump import canonical_output, selected
 
 if TYPE_CHECKING:
