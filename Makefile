@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench hopper test test-fast lint docs soak gate gate-power clean
+.PHONY: bench hopper test test-fast lint docs soak gate gate-power truth clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -53,6 +53,9 @@ GATES ?= 3
 
 gate-power: $(STAMP)  ## GATES more gates, one of three with known faults: how often the gate is wrong here
 	$(BIN)/python -m tests.power --gates $(GATES) --page docs/gate-power.md
+
+truth: $(STAMP)  ## known durations and footprints as they are measured here, alone and beside a busy core: on an idle machine
+	$(BIN)/python -m tests.truth --page docs/truth.md
 
 # The environment is made again when what it is made from changes.
 $(STAMP): pyproject.toml constraints.txt

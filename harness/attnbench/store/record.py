@@ -23,7 +23,7 @@ from attnbench.stages.identities import IdentityMetrics
 from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
 from attnbench.stages.sampled_rows import SampledRowMetrics
-from attnbench.stages.time import TimeMetrics
+from attnbench.stages.time_metrics import TimeMetrics
 
 SCHEMA_VERSION = 6
 """History of the format; every version has a golden file in tests/store/golden/.
