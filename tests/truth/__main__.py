@@ -74,8 +74,8 @@ def about(count: int) -> str:
     return (
         f"`make truth`: {count} runs of each kind on {cpu_model()} ({os.cpu_count()} processors), Linux "
         f"{platform.release()}. Each kernel returns a planted time after it was called, or has planted memory filled "
-        "at once, beside attention of 16 tokens. The aims: times within 0.5 % alone and within 2 % beside a busy core, or "
-        "the record says what disturbed them; footprints within 256 KiB."
+        "at once, beside attention of 16 tokens. The aims: times within 0.5 % alone and within 2 % beside a busy core, "
+        "or the record says what disturbed them; footprints within 256 KiB."
     )
 
 
