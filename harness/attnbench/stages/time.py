@@ -323,9 +323,8 @@ class Stopwatch:
 
     def __init__(self, cell: CellRun) -> None:
         self._cell = cell
-        began = perf_counter_ns()
-        cell.ask(PassSamples(samples=_PASSED))
-        self._passing_ns = (perf_counter_ns() - began) / _PASSED
+        self._passing_ns = 0.0
+        self._pass()
         self._blocks: list[tuple[float, Block]] = []
 
     def time(self, limits: SamplingLimits) -> None:
@@ -335,11 +334,15 @@ class Stopwatch:
         self._blocks.append((perf_counter_ns() - began, block))
 
     def time_again_if_in_doubt(self) -> None:
-        """Take more samples while none of the blocks so far was as long as it ought to be."""
+        """Take more samples while none of the blocks so far was as long as it ought to be.
+
+        The load may have changed meanwhile: what takes time beside the calls is looked at again.
+        """
         count = self._blocks[-1][1].samples
         more = SamplingLimits(min_samples=count, max_samples=count, sampling_ns=_WITHOUT_END_NS)
         while len(self._blocks) < _BLOCKS_IN_DOUBT and self._all_in_doubt():
             self.time(more)
+            self._pass()
 
     def require(self, answer: Timed) -> None:
         """End the cell where the worker's times cannot be."""
@@ -356,6 +359,11 @@ class Stopwatch:
             self._cell.end(
                 "invalid", f"by the worker's clock its samples took {duration(said)}, by the runner's {seen}"
             )
+
+    def _pass(self) -> None:
+        began = perf_counter_ns()
+        self._cell.ask(PassSamples(samples=_PASSED))
+        self._passing_ns = max(self._passing_ns, (perf_counter_ns() - began) / _PASSED)
 
     def _all_in_doubt(self) -> bool:
         return all(took > self._most_ns(block) for took, block in self._blocks)
