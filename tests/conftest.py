@@ -151,8 +151,8 @@ def _oracles_are_kept() -> Iterator[None]:
 
     def keep(oracle: Oracle) -> None:
         child = oracle._child
-        if child is None or not oracle._is_ready or child._process.poll() is not None:
-            return close(oracle)
+        if child is None or not oracle._is_ready or oracle._expecting or child._process.poll() is not None:
+            return close(oracle)  # answers that nobody took would be the next one's
         kept.setdefault(key(oracle), []).append(child)
         oracle._child = None
         return None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.sample_inputs import SampledRow
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellEndedError
 from attnbench.transport.message import AnswerMessage, CaseField, RequestMessage
 
 if TYPE_CHECKING:
@@ -66,4 +67,4 @@ def judge_rows(
     cell.spent.oracle += verdict.oracle_ns
     cell.keep(verdict)
     if verdict.problem:
-        cell.end("wrong", verdict.problem)
+        raise CellEndedError("agreement", "wrong", verdict.problem)
