@@ -43,8 +43,8 @@ _JUNK_BYTES = 256 * 2**20
 _WITHOUT_END_NS = 2**62
 _PASSED = 3
 _MOST_LONGER = 1.5
-_SLACK_NS = 5e6
-_BLOCKS_IN_DOUBT = 3
+_SLACK_NS = 1e6
+_BLOCKS_IN_DOUBT = 8
 Cache = Literal["warm", "cold"]
 
 
@@ -317,59 +317,75 @@ def _but_one(limits: SamplingLimits) -> SamplingLimits:
 class Stopwatch:
     """The runner's own clock beside the worker's, which a plug-in can reach.
 
-    What a block takes here, less what samples take without calls, cannot be much more than what the worker says of the
-    calls. Other work beside it lengthens both, so only what is in doubt block after block is held against the cell.
+    What a block takes here, less what as many samples take without calls, cannot be much more than what the worker says
+    of the calls. Other work beside it lengthens both, so only what is in doubt block after block is held against the
+    cell.
     """
 
     def __init__(self, cell: CellRun) -> None:
         self._cell = cell
-        self._passing_ns = 0.0
-        self._pass()
-        self._blocks: list[tuple[float, Block]] = []
+        self._blocks: list[_Watched] = []
+        self._passed(_PASSED)  # the first ones touch new memory
+        self._passed_ns = self._passed(_PASSED) / _PASSED
 
     def time(self, limits: SamplingLimits) -> None:
         """Have a block taken, and see how long that takes."""
-        began = perf_counter_ns()
-        block = self._cell.ask(TakeBlock(limits=limits))
-        self._blocks.append((perf_counter_ns() - began, block))
+        took_ns, block = self._took(limits)
+        self._blocks.append(_Watched(block, took_ns, self._passed_ns * block.samples))
 
     def time_again_if_in_doubt(self) -> None:
         """Take more samples while none of the blocks so far was as long as it ought to be.
 
-        The load may have changed meanwhile: what takes time beside the calls is looked at again.
+        The load may have changed meanwhile: as many samples are passed right before or after.
         """
-        count = self._blocks[-1][1].samples
+        count = self._blocks[-1].block.samples
         more = SamplingLimits(min_samples=count, max_samples=count, sampling_ns=_WITHOUT_END_NS)
         while len(self._blocks) < _BLOCKS_IN_DOUBT and self._all_in_doubt():
-            self.time(more)
-            self._pass()
+            passed_before = self._passed(count) if len(self._blocks) % 2 else None
+            took_ns, block = self._took(more)
+            passed_ns = self._passed(count) if passed_before is None else passed_before
+            self._blocks.append(_Watched(block, took_ns, passed_ns))
 
     def require(self, answer: Timed) -> None:
         """End the cell where the worker's times cannot be."""
-        said = sum(block.called_ns for _, block in self._blocks)
+        said = sum(one.block.called_ns for one in self._blocks)
         kept = sum((answer.time_samples_ns or ())[:-1]) * (answer.calls_per_sample or 1)
         if not math.isclose(said, kept, rel_tol=1e-9):
             self._cell.end(
                 "invalid", f"its samples add up to {duration(kept)}, and to {duration(said)} when they were taken"
             )
         if self._all_in_doubt():
-            took = sum(took for took, _ in self._blocks)
-            apart = self._passing_ns * sum(block.samples for _, block in self._blocks)
-            seen = duration(max(0.0, took - apart))
+            seen = duration(sum(max(0.0, one.took_ns - one.passed_ns) for one in self._blocks))
             self._cell.end(
                 "invalid", f"by the worker's clock its samples took {duration(said)}, by the runner's {seen}"
             )
 
-    def _pass(self) -> None:
+    def _took(self, limits: SamplingLimits) -> tuple[float, Block]:
         began = perf_counter_ns()
-        self._cell.ask(PassSamples(samples=_PASSED))
-        self._passing_ns = max(self._passing_ns, (perf_counter_ns() - began) / _PASSED)
+        block = self._cell.ask(TakeBlock(limits=limits))
+        return perf_counter_ns() - began, block
+
+    def _passed(self, samples: int) -> float:
+        began = perf_counter_ns()
+        self._cell.ask(PassSamples(samples=samples))
+        return perf_counter_ns() - began
 
     def _all_in_doubt(self) -> bool:
-        return all(took > self._most_ns(block) for took, block in self._blocks)
+        return all(one.is_in_doubt for one in self._blocks)
 
-    def _most_ns(self, block: Block) -> float:
-        return _MOST_LONGER * (block.called_ns + block.samples * self._passing_ns) + _SLACK_NS
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """A block beside the runner's clock."""
+
+    block: Block
+    took_ns: float
+    passed_ns: float
+    """Of as many samples without calls."""
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self.took_ns > _MOST_LONGER * (self.block.called_ns + self.passed_ns) + _SLACK_NS
 
 
 STAGE = Stage(
