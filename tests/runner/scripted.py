@@ -17,9 +17,9 @@ from attnbench.stages.extra_times import ExtraTimes, MeasureExtraTimes
 from attnbench.stages.identities import CheckIdentities, Findings, IdentityVerdict, JudgeIdentities
 from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import AskRefusals, Close, Load, Prepare, Prepared, Refusals
+from attnbench.stages.samples import EndVisits, PassSamples, Resume, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import STAGES
-from attnbench.stages.time import Block, EndBlocks, PassSamples, Resume, TakeBlock, TakeSamples, Timed, WarmUp
 from attnbench.transport.executor import Executor, ExecutorError
 from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 
@@ -31,10 +31,10 @@ TIMED = Timed(
 )  # fmt: skip
 
 
-def _block(request: RequestMessage[Any]) -> Block:
-    assert isinstance(request, TakeBlock)
-    count = min(9, request.limits.max_samples)
-    return Block(samples=count, called_ns=40_000.0 * count)
+def _visited(request: RequestMessage[Any]) -> Visited:
+    assert isinstance(request, Visit)
+    count = request.max_samples
+    return Visited(samples=count, median_ns=40_000.0, called_ns=40_000.0 * count)
 
 
 Answer = AnswerMessage | ExecutorError | Callable[[RequestMessage[Any]], AnswerMessage]
@@ -49,9 +49,9 @@ ANSWERS: dict[type[RequestMessage[Any]], Answer] = {
     TakeSamples: TIMED,
     WarmUp: Done(),
     Resume: Done(),
-    TakeBlock: _block,
+    Visit: _visited,
     PassSamples: Done(),
-    EndBlocks: TIMED,
+    EndVisits: TIMED,
     MeasureExtraTimes: ExtraTimes(time_wall_ns=9.0, graph_refused="because", measuring_ns=1),
     MeasureMemory: Measured(memory_peak_bytes=8, measuring_ns=1),
     MeasureEnergy: Energy(energy_joules=0.5, measuring_ns=1),
@@ -69,7 +69,7 @@ class Scripted(Executor):
         self.deadlines_s: list[float] = []
         self.is_closed = False
         self.samples = 0
-        """In blocks so far."""
+        """In visits so far."""
 
     @property
     def names(self) -> list[str]:
@@ -87,9 +87,9 @@ class Scripted(Executor):
             raise answer
         if not isinstance(answer, AnswerMessage):
             answer = answer(request)
-        if isinstance(answer, Block):
+        if isinstance(answer, Visited):
             self.samples += answer.samples
-        if answer is TIMED and isinstance(request, EndBlocks):
+        if answer is TIMED and isinstance(request, EndVisits):
             answer = TIMED.model_copy(update={"time_samples_ns": (40_000.0,) * (self.samples + 1)})
         assert isinstance(answer, request.answer_type())
         return answer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +12,19 @@ import pytest
 
 from attnbench import make_case
 from attnbench.identities.identity import Finding
-from attnbench.runner.driver import drive
+from attnbench.runner.driver import drive, without_pauses
 from attnbench.stages.agreement import Show
 from attnbench.stages.backend import TellBackend
 from attnbench.stages.call import Called, FirstCalls, FreshCall
 from attnbench.stages.identities import CheckIdentities, Findings
 from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import Close, Prepare
+from attnbench.stages.samples import EndVisits, PassSamples, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.stages.stage import CellRun
 from attnbench.stages.table import CHECKED, STAGES
-from attnbench.stages.time import Block, EndBlocks, PassSamples, TakeBlock, TakeSamples, WarmUp
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.message import AnswerMessage, Done, RequestMessage
+from attnbench.worker.timing import SamplingLimits
 from tests.runner.scripted import ANSWERS, TIMED, Agreeing, Scripted, limits, values_of
 
 GONE = ExecutorError("crashed", "it was ended by SIGSEGV", is_gone=True)
@@ -120,9 +123,7 @@ def test_nothing_more_is_asked_of_a_worker_that_is_gone() -> None:
 
 def test_a_worker_that_dies_when_the_cell_is_over_leaves_the_cell_ok_and_is_not_kept() -> None:
     cell = CellRun(Scripted({Close: GONE}), Agreeing(), make_case(), "cpu", limits())
-    with pytest.raises(StopIteration) as end:
-        next(drive(cell, STAGES))
-    assert end.value.value["status"] == "ok"
+    assert without_pauses(drive(cell, STAGES))["status"] == "ok"
     assert cell.worker_died
 
 
@@ -178,11 +179,10 @@ def test_identities_may_cost_a_quarter_of_the_timing_and_no_other_case(timed: bo
     assert asked.memory_bytes == 2**29
 
 
-class TestBlocks:
-    def test_samples_are_spread_over_the_blocks_and_others_may_run_before_each(self) -> None:
+class TestVisits:
+    def test_others_may_run_before_the_warm_up_and_before_each_visit(self) -> None:
         worker = Scripted()
-        sampling = limits().sampling
-        cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits(blocks=4, warmup_ns=10, warmup_calls=3))
+        cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits(visits=4, warmup_ns=10, warmup_calls=3))
         seen: list[list[str]] = []
         for _ in drive(cell, STAGES):
             seen.append(worker.names)
@@ -192,33 +192,73 @@ class TestBlocks:
         assert seen == [
             ["Prepare", "FirstCalls", "Show"],
             ["WarmUp", "PassSamples", "PassSamples"],
-            *([["Resume", "TakeBlock"]] * 3),
+            *([["Resume", "Visit"]] * 3),
         ]
-        assert worker.names[:4] == ["Resume", "TakeBlock", "EndBlocks", "Show"]
-        assert sampling.min_samples == 10
+        assert worker.names[:4] == ["Resume", "Visit", "EndVisits", "Show"]
 
-    def test_all_samples_are_taken_however_they_are_spread(self) -> None:
+    def test_where_their_number_is_given_all_samples_are_shared_out(self) -> None:
         worker = Scripted()
-        values_of(worker, "cpu", blocks=4)
-        sizes = [one.limits.min_samples for one in worker.asked if isinstance(one, TakeBlock)]
-        assert (len(sizes), sum(sizes)) == (4, 9), "the last one is asked for by itself"
+        found = values_of(worker, "cpu", visits=4)
+        sizes = [one.max_samples for one in worker.asked if isinstance(one, Visit)]
+        assert sizes == [2, 2, 2, 3]
+        assert found["time_visits"] == (2, 2, 2, 4), "the last sample is asked for by itself"
+
+    def test_more_visits_than_samples_are_not_made(self) -> None:
+        sampling = SamplingLimits(min_samples=3, max_samples=3)
+        assert values_of(Scripted(), "cpu", visits=6, sampling=sampling)["time_visits"] == (1, 2)
+
+    def test_five_visits_are_enough_where_they_agree(self) -> None:
+        worker = Scripted()
+        assert values_of(worker, "cpu")["time_visits"] == (20, 20, 20, 20, 21)
+        assert {one.max_ns for one in worker.asked if isinstance(one, Visit)} == {50_000_000}
+
+    @pytest.mark.parametrize(
+        ("call_ms", "visits"),
+        [(1, (20,) * 10), (8, (7, 6) * 9 + (7, 7)), (120, (1,) * 8 + (2,)), (5_000, (1, 1, 2))],
+    )
+    def test_while_they_scatter_there_are_more_within_the_limits(self, call_ms: int, visits: tuple[int, ...]) -> None:
+        scatter = itertools.cycle((0.9, 1.1))
+
+        def visited(request: RequestMessage[Any]) -> Visited:
+            assert isinstance(request, Visit)
+            call_ns = call_ms * 1e6 * next(scatter)
+            count = min(request.max_samples, math.ceil(request.max_ns / call_ns))
+            taken.extend([call_ns] * count)
+            return Visited(samples=count, median_ns=call_ns, called_ns=math.fsum([call_ns] * count))
+
+        taken: list[float] = []
+
+        def end(request: RequestMessage[Any]) -> Timed:
+            assert isinstance(request, EndVisits)
+            return TIMED.model_copy(update={"time_samples_ns": (*taken, call_ms * 1e6)})
+
+        found = values_of(Scripted({Visit: visited, EndVisits: end}), "cpu")
+        assert found["time_visits"] == visits
+
+    def test_before_the_visits_of_a_long_call_there_is_no_other_call_but_once(self) -> None:
+        worker = Scripted(
+            {Visit: Visited(samples=1, median_ns=1e9, called_ns=1e9), EndVisits: ExecutorError("error", "")}
+        )
+        values_of(worker, "cpu")
+        assert worker.names.count("Visit") == 3
+        assert worker.names.count("Resume") == 1
 
     def test_a_pause_does_not_count_against_the_cells_time(self) -> None:
         worker = Scripted()
-        for _ in drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(blocks=2)), STAGES):
+        for _ in drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(visits=2)), STAGES):
             time.sleep(0.1)
         assert worker.deadlines_s[-1] > worker.deadlines_s[0] - 0.3
 
     def test_on_a_gpu_there_are_none(self) -> None:
         worker = Scripted()
-        values_of(worker, "cuda", blocks=4)
-        assert {"TakeSamples"} == {"TakeSamples", "EndBlocks"} & set(worker.names)
+        values_of(worker, "cuda", visits=4)
+        assert {"TakeSamples"} == {"TakeSamples", "EndVisits"} & set(worker.names)
 
 
 def test_every_request_of_a_stage_is_in_the_script() -> None:
     """A stage that is added is driven here too."""
     assert {request for stage in STAGES for request in stage.requests} <= ANSWERS.keys()
-    assert EndBlocks in ANSWERS
+    assert EndVisits in ANSWERS
     assert FreshCall in ANSWERS
 
 
@@ -237,28 +277,37 @@ class TestTheRunnersOwnClock:
         monkeypatch.setattr("attnbench.stages.time.perf_counter_ns", lambda: now[0])
         return now
 
-    def blocks(self, clock: list[int], *took_ms: float) -> Callable[[RequestMessage[Any]], AnswerMessage]:
-        """Blocks of 9 samples of 40 us each, which take so long by the runner's clock."""
+    def visits(self, clock: list[int], *took_ms: float) -> Callable[[RequestMessage[Any]], AnswerMessage]:
+        """Visits of 9 samples of 40 us each, which take so long by the runner's clock; the last one over and over."""
         left = iter(took_ms)
 
-        def take(request: RequestMessage[Any]) -> Block:
-            assert isinstance(request, TakeBlock)
-            clock[0] += int(next(left) * 1e6)
-            return Block(samples=9, called_ns=360_000.0)
+        def take(request: RequestMessage[Any]) -> Visited:
+            assert isinstance(request, Visit)
+            clock[0] += int(next(left, took_ms[-1]) * 1e6)
+            return Visited(samples=9, median_ns=40_000.0, called_ns=360_000.0)
 
         return take
 
     def test_samples_that_take_longer_time_and_again_are_invalid(self, clock: list[int]) -> None:
-        worker = Scripted({TakeBlock: self.blocks(clock, *[20] * 7, 21)})
+        worker = Scripted({Visit: self.visits(clock, 0.36, 0.36, 20)})
         found = values_of(worker, "cpu")
-        assert worker.names.count("TakeBlock") == 8
+        assert worker.names.count("Visit") == 2 + 8
         assert (found["status"], found["stage"]) == ("invalid", "time")
-        assert found["reason"] == "by the worker's clock its samples took 2.88 ms, by the runner's 161 ms"
+        assert found["reason"] == "by the worker's clock its samples took 2.88 ms, by the runner's 160 ms"
 
-    def test_one_block_that_was_as_long_as_it_ought_to_be_is_enough(self, clock: list[int]) -> None:
-        worker = Scripted({TakeBlock: self.blocks(clock, 50, 0.36)})
-        assert values_of(worker, "cpu")["status"] == "ok"
-        assert worker.names.count("TakeBlock") == 2
+    def test_a_visit_in_doubt_is_left_out_and_made_again(self, clock: list[int]) -> None:
+        worker = Scripted({Visit: self.visits(clock, 0.36, 50, 50, 0.36)})
+        found = values_of(worker, "cpu")
+        assert (found["status"], found["time_visits_left_out"]) == ("ok", 2)
+        assert found["time_visits"] == (9, 9, 9, 9, 10)
+        assert len(found["time_samples_ns"]) == 46
+
+    def test_beside_a_visit_in_doubt_as_many_samples_are_passed(self, clock: list[int]) -> None:
+        worker = Scripted({Visit: self.visits(clock, 50, 50, 0.36)})
+        values_of(worker, "cpu")
+        order = worker.names[worker.names.index("Resume") :][:6]
+        assert order == ["Resume", "Visit", "PassSamples", "Visit", "Visit", "PassSamples"]
+        assert [one.samples for one in worker.asked if isinstance(one, PassSamples)] == [3, 3, 9, 9]
 
     def test_what_is_done_beside_the_calls_is_not_held_against_them(self, clock: list[int]) -> None:
         def freshened(request: RequestMessage[Any]) -> Done:
@@ -266,10 +315,10 @@ class TestTheRunnersOwnClock:
             clock[0] += int(request.samples * 20e6)
             return Done()
 
-        worker = Scripted({PassSamples: freshened, TakeBlock: self.blocks(clock, 9 * 20 + 0.36)})
+        worker = Scripted({PassSamples: freshened, Visit: self.visits(clock, 9 * 20 + 0.36)})
         assert values_of(worker, "cpu")["status"] == "ok"
 
     def test_samples_that_changed_after_they_were_taken_are_invalid(self, clock: list[int]) -> None:
-        found = values_of(Scripted({TakeBlock: Block(samples=9, called_ns=400_000.0)}), "cpu")
+        found = values_of(Scripted({Visit: Visited(samples=9, median_ns=40_000.0, called_ns=400_000.0)}), "cpu")
         assert clock == [0]
-        assert found["reason"] == "its samples add up to 360 µs, and to 400 µs when they were taken"
+        assert found["reason"] == "samples of a visit add up to 360 µs, and to 400 µs when they were taken"

@@ -138,8 +138,8 @@ def test_a_file_of_a_newer_attnbench_is_refused_in_one_sentence(file: Write) -> 
 
 
 def test_a_record_of_a_newer_attnbench_behind_an_older_header_is_refused_too(file: Write) -> None:
-    path = file(LINES[0], changed(LINES[1], schema_version=7))
-    assert refusal(path) == f"FILE was written by a newer attnbench (schema 7; this one reads up to {SCHEMA_VERSION})"
+    path = file(LINES[0], changed(LINES[1], schema_version=8))
+    assert refusal(path) == f"FILE was written by a newer attnbench (schema 8; this one reads up to {SCHEMA_VERSION})"
 
 
 def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +186,18 @@ def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypat
         (
             [LINES[0], changed(LINES[2], time_median_ns=1.0)],
             "FILE, line 2, is a record with status 'wrong' and yet a time",
+        ),
+        (
+            [LINES[0], changed(LINES[1], time_visits=[2, 5])],
+            "FILE, line 2, is a record whose time_visits do not add up to its samples",
+        ),
+        (
+            [LINES[0], changed(LINES[1], time_visits=[0, 6])],
+            "FILE, line 2, is a record whose time_visits do not add up to its samples",
+        ),
+        (
+            [LINES[0], changed(LINES[1], time_visits="all")],
+            "FILE, line 2, is a record whose time_visits is 'all', not a list or null",
         ),
         ([LINES[0], without(LINES[-1], "wall_s")], "FILE, line 2, is no footer: wall_s: Field required"),
     ],

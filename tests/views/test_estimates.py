@@ -9,6 +9,7 @@ from attnbench.views.estimates import (
     NO_INTERVAL,
     CellTiming,
     SampleInterval,
+    Visits,
     clearly_faster,
     difference,
     ratio,
@@ -73,6 +74,32 @@ def test_few_samples_have_their_range_for_an_interval_and_say_so() -> None:
     assert sample_interval([5.0, 3.0, 4.0], 3.5, 4.5) == SampleInterval(
         low=3.5, high=4.5, method="95 % interval within the process"
     )
+
+
+def visited(run: str, *medians: float) -> CellTiming:
+    visits = Visits(run=run, medians=medians)
+    return CellTiming(medians=(float(np.median(medians)),), intervals=(None,), visits=(visits,))
+
+
+def test_a_ratio_within_a_run_is_that_of_visits_side_by_side() -> None:
+    drift = (100, 110, 120, 130, 140)  # which falls on both
+    one, other = visited("r", *(2 * d for d in drift)), visited("r", *drift, 200)
+    estimate = ratio(one, other)
+    assert estimate.method == "5 pairs of visits"
+    assert estimate.low == estimate.high == pytest.approx(240 / 125)
+
+
+def test_the_interval_of_visits_is_students_for_as_many_later_ones() -> None:
+    estimate = ratio(visited("r", 90, 100, 110), visited("r", 100, 100, 100))
+    logs = np.log([0.9, 1.0, 1.1])
+    reach = 4.302653 * np.std(logs, ddof=1) * np.sqrt(2 / 3)
+    assert estimate.low == pytest.approx(np.exp(-reach))
+    assert estimate.high == pytest.approx(np.exp(reach))
+
+
+@pytest.mark.parametrize("other", [visited("another", 1, 2, 3), visited("r", 1, 2), timing(2, spread=None)])
+def test_visits_of_different_runs_or_too_few_of_them_are_not_paired(other: CellTiming) -> None:
+    assert ratio(visited("r", 1, 2, 3), other).method == NO_INTERVAL
 
 
 def test_a_ratio_of_single_processes_reaches_from_one_intervals_end_to_the_others_opposite_end() -> None:

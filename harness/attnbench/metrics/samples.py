@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from attnbench.metrics.median import median_interval
@@ -10,14 +12,22 @@ from attnbench.metrics.median import median_interval
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CONFIDENCE = 0.95
 
-def time_statistics(samples: Sequence[float]) -> dict[str, Any]:
-    """Metrics by name: median with its 95 % interval, quartiles, minimum, and samples above q3 + 3 IQR."""
+
+def time_statistics(samples: Sequence[float], visits: Sequence[int] | None = None) -> dict[str, Any]:
+    """Metrics by name: median with its 95 % interval, quartiles, minimum, and samples above q3 + 3 IQR.
+
+    Args:
+        samples: nanoseconds of a call, in order.
+        visits: how many of them each visit took.
+    """
     ordered = sorted(samples)
-    interval = median_interval(ordered)
+    median = statistics.median(ordered)
+    interval = interval_of_visits(median, visit_medians(samples, visits)) if visits else median_interval(ordered)
     quartiles = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else [ordered[0]] * 3
     return {
-        "time_median_ns": statistics.median(ordered),
+        "time_median_ns": median,
         "time_ci_low_ns": interval[0] if interval else None,
         "time_ci_high_ns": interval[1] if interval else None,
         "time_min_ns": ordered[0],
@@ -25,3 +35,25 @@ def time_statistics(samples: Sequence[float]) -> dict[str, Any]:
         "time_q3_ns": quartiles[2],
         "time_outliers": sum(1 for sample in ordered if sample > quartiles[2] + 3 * (quartiles[2] - quartiles[0])),
     }
+
+
+def visit_medians(samples: Sequence[float], visits: Sequence[int]) -> list[float]:
+    """The median of each visit's samples."""
+    ends = accumulate(visits, initial=0)
+    return [statistics.median(samples[begin:end]) for begin, end in pairwise(ends)]
+
+
+def interval_of_visits(value: float, medians: Sequence[float]) -> tuple[float, float] | None:
+    """Around a value, where that of as many later visits is expected with 95 %; ``None`` below three visits.
+
+    A prediction interval (Hahn and Meeker, "Statistical Intervals", section 4.8) of the mean of logarithms, whose
+    scatter is that between visits: neighbouring samples share what changes from one moment to the next.
+    """
+    if len(medians) < 3 or min(medians) <= 0:
+        return None
+    from scipy.special import stdtrit
+
+    count = len(medians)
+    quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
+    reach = quantile * statistics.stdev(map(math.log, medians)) * math.sqrt(2 / count)
+    return value * math.exp(-reach), value * math.exp(reach)

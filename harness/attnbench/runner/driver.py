@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from attnbench.stages.prepare import Close
@@ -19,8 +20,8 @@ T = TypeVar("T")
 def drive(cell: CellRun, stages: Sequence[Stage]) -> Generator[None, None, Values]:
     """Take a cell through those stages that it wants.
 
-    It pauses after the calls that are judged, after the warm-up, and after each block of samples, where samples are
-    taken in blocks. The pauses are not counted against the cell's time.
+    On a CPU, where it is timed, it pauses after the calls that are judged, after the warm-up, and after each visit. The
+    pauses are not counted against the cell's time.
 
     Returns:
         The record's fields for outcome and metrics; always with a ``status``.
@@ -54,6 +55,19 @@ def without_pauses(steps: Generator[None, None, T]) -> T:
         except StopIteration as end:
             value: T = end.value
             return value
+
+
+def without_waiting(steps: Generator[None, None, T]) -> Generator[None, None, tuple[T, float]]:
+    """Go on as ``steps`` do; what they return, and the seconds that they took themselves."""
+    spent = 0.0
+    while True:
+        began = time.monotonic()
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value, spent + time.monotonic() - began
+        spent += time.monotonic() - began
+        yield
 
 
 def _close(cell: CellRun) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.cases.sampling import group_pairs
 from attnbench.runner.derived_metrics import complete
-from attnbench.runner.driver import drive, failed, without_pauses
+from attnbench.runner.driver import drive, failed, without_waiting
 from attnbench.runner.interrupts import exit_code_of
 from attnbench.runner.oracle import Oracle, OracleGoneError
+from attnbench.runner.turns import in_company, take_turns
 from attnbench.runner.workers import Workers
 from attnbench.stages.stage import CellRun
 from attnbench.stages.table import STAGES
@@ -110,15 +111,13 @@ class Run:
 
     def steps(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Record]:
         """One cell to its record, whatever happens to it, with the pauses of the driver."""
-        began = time.monotonic()
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         if cell.preset_outcome is not None:
             values = failed({}, "plan", *cell.preset_outcome)
         else:
-            values = yield from self._measure(cell, oracle)
+            values, wall_s = yield from without_waiting(self._measure(cell, oracle))
+            values["wall_s"] = round(wall_s, 6)
         values = complete(values, cell.case, cell.device, self.setting.peaks.get(cell.device))
-        if cell.preset_outcome is None:
-            values["wall_s"] = round(time.monotonic() - began, 6)
         return record_of(
             {
                 "run_id": self.setting.run_id,
@@ -221,13 +220,8 @@ def execute(
             for replicate in sorted({cell.replicate for cell in cells}):
                 order = [cell for cell in cells if cell.replicate == replicate]
                 run.workers.begin(order)
-                for cell, oracle in _with_oracles(order, oracles):
-                    observer.begins(cell)
-                    record = without_pauses(run.steps(cell, oracle))
-                    run.keep(record)
-                    observer.ended(cell, record)
-                    if writer.problem:
-                        observer.says(f"{writer.problem}; {len(writer.pending)} records wait in memory")
+                for same, oracle in _with_oracles(order, oracles):
+                    _execute_together(run, same, oracle, observer)
     except KeyboardInterrupt as interrupt:
         run.outcome.interrupted = exit_code_of(interrupt)
     except OracleGoneError as gone:
@@ -235,8 +229,25 @@ def execute(
     return run.end()
 
 
-def _with_oracles(cells: Sequence[Cell], oracles: Sequence[Oracle]) -> Iterator[tuple[Cell, Oracle]]:
-    """Each cell with who judges it: neighbours of one case with the same one, and the next one at work ahead."""
+def _execute_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer: RunObserver) -> None:
+    """Cells of one case: where they are timed, they take turns."""
+    limits = run.setting.limits
+
+    def steps(cell: Cell) -> Generator[None, None, Record]:
+        observer.begins(cell)
+        return (yield from run.steps(cell, oracle))
+
+    groups = in_company(cells, limits.memory_bytes) if limits.timed else ([cell] for cell in cells)
+    for group in groups:
+        for cell, record in take_turns([(cell, steps(cell)) for cell in group]):
+            run.keep(record)
+            observer.ended(cell, record)
+            if run.writer.problem:
+                observer.says(f"{run.writer.problem}; {len(run.writer.pending)} records wait in memory")
+
+
+def _with_oracles(cells: Sequence[Cell], oracles: Sequence[Oracle]) -> Iterator[tuple[Sequence[Cell], Oracle]]:
+    """The cells of each case with who judges them, and the next one at work ahead."""
     cases = [list(same) for _, same in itertools.groupby(cells, key=lambda cell: cell.case)]
     for oracle in oracles:
         oracle.wait()
@@ -246,8 +257,7 @@ def _with_oracles(cells: Sequence[Cell], oracles: Sequence[Oracle]) -> Iterator[
                 _expect(same, oracles[0])
             if number + 1 < len(cases):
                 _expect(cases[number + 1], oracles[(number + 1) % len(oracles)])
-        for cell in same:
-            yield cell, oracles[number % len(oracles)]
+        yield same, oracles[number % len(oracles)]
 
 
 def _expect(cells: Sequence[Cell], oracle: Oracle) -> None:

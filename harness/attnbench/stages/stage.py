@@ -37,11 +37,11 @@ class CellLimits:
     """Stages that are wanted beside agreement: ``time``, ``memory``, ..."""
     sampling: SamplingLimits = dataclasses.field(default_factory=SamplingLimits)
     cache: Literal["warm", "cold"] = "warm"
-    blocks: int = 0
-    """On a CPU, samples are taken in so many blocks, and whoever drives the cell may let another one run between them;
-    0 takes them at one go."""
+    visits: int | None = None
+    """On a CPU, the samples are shared out between exactly so many visits; else there are as many as it takes. Whoever
+    drives the cell may let another one run between them."""
     warmup_ns: int = MIN_WARMUP_NS
-    """With blocks: less than the protocol's, where the processor is awake anyway."""
+    """Less than the protocol's where the processor is awake anyway."""
     warmup_calls: int = MAX_WARMUP_CALLS
 
     @property

@@ -11,16 +11,24 @@ class TimeMetrics(Metrics, stage="time"):
     time_samples_ns: tuple[float, ...] | None = metric(
         "samples", "Raw samples in order, per call.", unit="ns", join="concatenate", only_ok=True
     )
+    time_visits: tuple[int, ...] | None = metric(
+        "visits", "Samples of each visit, in order; between visits other cells may have run.", unit="count",
+        join="concatenate", only_ok=True,
+    )  # fmt: skip
+    time_visits_left_out: int | None = metric(
+        "visits left out", "Visits that took longer by the runner's clock than by the worker's.", unit="count",
+        join="max", better="lower",
+    )  # fmt: skip
     time_median_ns: float | None = metric(
         "median", "Median time of one call.", unit="ns", join="median", only_ok=True, better="lower"
     )
     time_ci_low_ns: float | None = metric(
-        "95 % from", "Lower end of the 95 % confidence interval of the median (binomial).", unit="ns", join="derived",
-        only_ok=True,
+        "95 % from", "Lower end of the 95 % interval (t over visits; without visits, binomial).", unit="ns",
+        join="derived", only_ok=True,
     )  # fmt: skip
     time_ci_high_ns: float | None = metric(
-        "95 % to", "Upper end of the 95 % confidence interval of the median (binomial).", unit="ns", join="derived",
-        only_ok=True,
+        "95 % to", "Upper end of the 95 % interval (t over visits; without visits, binomial).", unit="ns",
+        join="derived", only_ok=True,
     )  # fmt: skip
     time_min_ns: float | None = metric(
         "minimum", "The fastest sample.", unit="ns", join="median", only_ok=True, better="lower"

@@ -35,6 +35,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     3: lambda line: line,  # no mask had a tree
     4: lambda line: line,  # energy was not measured
     5: lambda line: line,  # every budget had room for stored scores, and no verdict said that it was blind
+    6: lambda line: line,  # all samples were taken in one go, whose interval is binomial
 }
 """How a line of schema n becomes one of schema n + 1."""
 
@@ -255,6 +256,9 @@ class _CheckedRecords:
             _refuse(self._name, number, f"is a record whose {error}", error)
         if fields["status"] != "ok" and fields["time_median_ns"] is not None:
             _refuse(self._name, number, f"is a record with status {fields['status']!r} and yet a time")
+        visits = fields["time_visits"]
+        if visits and (min(visits) < 1 or sum(visits) != len(fields["time_samples_ns"] or ())):
+            _refuse(self._name, number, "is a record whose time_visits do not add up to its samples")
         implementation = fields["implementation"]
         plugin = self._header.plugin_of(implementation)
         fields["repro"] = self._commands.of(fields["repro"], case, implementation, plugin, fields["device"])

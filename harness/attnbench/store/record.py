@@ -25,7 +25,7 @@ from attnbench.stages.prepare import PrepareMetrics
 from attnbench.stages.sampled_rows import SampledRowMetrics
 from attnbench.stages.time_metrics import TimeMetrics
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
@@ -35,6 +35,8 @@ SCHEMA_VERSION = 6
 4 (2026-11): tree_parents; a mask may be an intersection.
 5 (2026-11): energy_joules, energy_refused.
 6 (2026-11): stores_scores; the status undecided.
+7 (2026-11): noticed_row_error, noticed_weight_share, noticed_dropped_keys, sample_error_ratio, memory_held_bytes;
+    time_visits, time_visits_left_out: with visits, time_ci_low_ns and time_ci_high_ns are theirs.
 """
 
 Status = Literal[

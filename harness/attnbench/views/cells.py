@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cases.case import Case
 from attnbench.metrics.join import join_metrics
 from attnbench.metrics.roofline import roofline
+from attnbench.metrics.samples import visit_medians
 from attnbench.store.record import METRICS, CellMetrics
-from attnbench.views.estimates import CellTiming, sample_interval
+from attnbench.views.estimates import CellTiming, Visits, sample_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,7 +167,20 @@ def _timing(counted: list[Fields]) -> CellTiming | None:
     return CellTiming(
         medians=tuple(record["time_median_ns"] for record in timed),
         intervals=tuple(
-            sample_interval(record["time_samples_ns"], record["time_ci_low_ns"], record["time_ci_high_ns"])
+            sample_interval(
+                record["time_samples_ns"],
+                record["time_ci_low_ns"],
+                record["time_ci_high_ns"],
+                len(record["time_visits"] or ()),
+            )
             for record in timed
         ),
+        visits=tuple(map(_visits, timed)),
     )
+
+
+def _visits(record: Fields) -> Visits | None:
+    counts, samples = record["time_visits"], record["time_samples_ns"]
+    if not counts or not samples:
+        return None
+    return Visits(run=record["run_id"], medians=tuple(visit_medians(samples, counts)))

@@ -8,6 +8,8 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Literal
 
+from attnbench.metrics.samples import interval_of_visits
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -47,11 +49,22 @@ class SampleInterval:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Visits:
+    """The visits of a process to a cell, in their order."""
+
+    run: str
+    """Cells of one case take turns within a run: their n-th visits lie side by side."""
+    medians: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CellTiming:
     """Times of one cell: one median for each process, each with the interval of its samples. All in ns."""
 
     medians: tuple[float, ...]
     intervals: tuple[SampleInterval | None, ...]
+    visits: tuple[Visits | None, ...] = ()
+    """Of each process, where it made any."""
 
     @property
     def processes(self) -> int:
@@ -88,14 +101,15 @@ class CellTiming:
 
 
 def sample_interval(
-    samples: Sequence[float] | None, ci_low: float | None, ci_high: float | None
+    samples: Sequence[float] | None, ci_low: float | None, ci_high: float | None, visits: int = 0
 ) -> SampleInterval | None:
     """The interval within one process: the record's, or the range of the samples where they are too few for one.
 
     The range of n samples holds the median with confidence 1 - 2 / 2**n: 94 % for five, 75 % for three.
     """
     if ci_low is not None and ci_high is not None:
-        return SampleInterval(low=ci_low, high=ci_high, method="95 % interval within the process")
+        method = f"95 % interval over {visits} visits" if visits else "95 % interval within the process"
+        return SampleInterval(low=ci_low, high=ci_high, method=method)
     if samples and len(samples) >= FEW:
         return SampleInterval(low=min(samples), high=max(samples), method=f"range of {len(samples)} samples")
     return None
@@ -105,10 +119,14 @@ def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
     """Ratio of two cells' times with its interval.
 
     With three processes on both sides, a percentile bootstrap over processes, both sides resampled independently; it
-    is exact, so the ratio of the other way round has the reciprocal interval. Otherwise the quotient of the two
-    intervals' opposite ends, which is wider than 95 %.
+    is exact, so the ratio of the other way round has the reciprocal interval. With one process on either side, of one
+    run, Student's t over the ratios of visits that lie side by side. Otherwise the quotient of the two intervals'
+    opposite ends, which is wider than 95 %.
     """
     value = numerator.value / denominator.value
+    ratios = _ratios_of_visits(numerator, denominator)
+    if ratios and (interval := interval_of_visits(value, ratios)):
+        return Estimate(value=value, low=interval[0], high=interval[1], method=f"{len(ratios)} pairs of visits")
     fewest = min(numerator.processes, denominator.processes)
     if fewest >= FEW:
         above, above_chances = _resampled_medians(numerator.medians)
@@ -121,6 +139,16 @@ def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
     return Estimate(
         value=value, low=top.low / bottom.high, high=top.high / bottom.low, method="from the intervals of both medians"
     )
+
+
+def _ratios_of_visits(numerator: CellTiming, denominator: CellTiming) -> list[float]:
+    """Of visits side by side; none where there are several processes, or several runs."""
+    if len(numerator.visits) != 1 or len(denominator.visits) != 1:
+        return []
+    (above,), (below,) = numerator.visits, denominator.visits
+    if above is None or below is None or above.run != below.run:
+        return []
+    return [top / bottom for top, bottom in zip(above.medians, below.medians, strict=False)]
 
 
 def clearly_faster(one: CellTiming, other: CellTiming) -> bool:

@@ -1,4 +1,4 @@
-"""Timing of one call: warm-up, inner loops, stop rule. The clock and the call are given, so tests are exact.
+"""Timing of one call: warm-up, inner loops, samples. The clock and the call are given, so tests are exact.
 
 The protocol is that of docs/methodology.md. Every raw sample is kept, in order; none is dropped.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from typing import TYPE_CHECKING
-
-from attnbench.metrics.median import median_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,11 +25,12 @@ WINDOW = 5
 WINDOW_AGREEMENT = 0.02
 MIN_SAMPLE_NS = 1_000_000
 TARGET_HALF_WIDTH = 0.01
+"""Sampling stops when the interval of the time reaches no further on either side, as a share of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingLimits:
-    """When sampling stops: when the interval of the median is narrow enough, or at the first of these."""
+    """When sampling stops: when the interval of the time is narrow enough, or at the first of these."""
 
     min_samples: int = 10
     max_samples: int = 200
@@ -105,19 +104,21 @@ def calls_per_sample(call_ns: float, clock_resolution_ns: float) -> int:
 def sample(
     call: Callable[[], object],
     clock: Clock,
-    limits: SamplingLimits,
     *,
+    max_samples: int,
+    max_ns: float,
     calls: int = 1,
     set_up: Callable[[], object] | None = None,
     freshen: Callable[[], object] | None = None,
     after: Callable[[object], object] | None = None,
 ) -> tuple[list[float], object]:
-    """Take samples until the 95 % interval of the median is within 1 % on either side, or a limit is reached.
+    """Take samples, at least one, until there are enough of them or calls have taken long enough.
 
     Args:
         call: what is timed.
         clock: nanoseconds.
-        limits: when to stop; ``min_samples`` yields to the time limit once three samples are there.
+        max_samples: how many are enough.
+        max_ns: how long is enough.
         calls: how many calls make one sample; must be 1 with ``set_up``.
         set_up: done before each sample, not timed.
         freshen: changes the sample's inputs before ``set_up``, not timed.
@@ -129,7 +130,7 @@ def sample(
     samples: list[float] = []
     result: object = None
     spent = 0
-    while len(samples) < limits.max_samples:
+    while not samples or (len(samples) < max_samples and spent < max_ns):
         result = None  # the output of the last call is freed outside of the timed region
         if freshen is not None:
             freshen()
@@ -143,19 +144,7 @@ def sample(
         spent += elapsed
         if after is not None:
             after(result)
-        if len(samples) >= limits.min_samples and _narrow(samples):
-            break
-        if spent >= limits.sampling_ns and len(samples) >= min(3, limits.min_samples):
-            break
     return samples, result
-
-
-def _narrow(samples: list[float]) -> bool:
-    interval = median_interval(samples)
-    if interval is None:
-        return False
-    low, high = interval
-    return (high - low) / 2 <= TARGET_HALF_WIDTH * statistics.median(samples)
 
 
 def _timed(call: Callable[[], object], clock: Clock, set_up: Callable[[], object] | None) -> int:

@@ -15,8 +15,8 @@ from attnbench.stages.call import FirstCalls
 from attnbench.stages.extra_times import MeasureExtraTimes
 from attnbench.stages.memory import MeasureMemory
 from attnbench.stages.prepare import Prepare
+from attnbench.stages.samples import TakeSamples
 from attnbench.stages.stage import WorkerRequest, filled
-from attnbench.stages.time import TakeSamples
 from attnbench.store.record import Record
 from attnbench.worker.cuda.extra_timings import twin
 from attnbench.worker.session import Session

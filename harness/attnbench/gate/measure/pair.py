@@ -1,6 +1,6 @@
-"""A round: both sides at once, each in fresh processes, taking turns cell by cell and block by block.
+"""A round: both sides at once, each in fresh processes, taking turns cell by cell and visit by visit.
 
-What disturbs a machine lasts longer than a block of samples: it falls on both sides alike, and their ratio stands it.
+What disturbs a machine lasts longer than a visit: it falls on both sides alike, and their ratio stands it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from attnbench.runner.plan import PlanError
 from attnbench.runner.request import plan_request, setting_of
 from attnbench.runner.run import Run
 from attnbench.runner.time_accounting import Shares
+from attnbench.runner.turns import take_turns
 from attnbench.store.writer import RunWriter
 from attnbench.transport.host import LocalHost
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from attnbench.gate.measure.side import Side
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
     from attnbench.runner.plan import Cell
     from attnbench.runner.request import Request
     from attnbench.runner.run import Setting
-    from attnbench.store.record import Record
 
-BLOCKS = 6
-"""Samples of a cell are taken in so many blocks, the two sides in turns."""
+VISITS = 6
+"""Samples of a cell are taken in so many visits, the two sides in turns."""
 MIN_WARMUP_NS, MAX_WARMUP_CALLS = 10_000_000, 20
-"""Less than a run's: the other side has kept the processor awake, and the first block finds what is left to warm."""
+"""Less than a run's: the other side has kept the processor awake, and the first visit finds what is left to warm."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def _run_of(party: Party) -> tuple[Run, list[Cell]]:
         "cells_planned": len(cells),
     }
     writer = RunWriter.create(party.path, header, force=True)
-    return Run(_in_blocks(setting_of(party.request, header, host)), writer, Shares()), cells
+    return Run(_in_visits(setting_of(party.request, header, host)), writer, Shares()), cells
 
 
 def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
@@ -87,28 +87,12 @@ def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
         oracle.wait()
         for number, pair in enumerate(_together(*cells)):
             parties = [(run, run.steps(cell, oracle)) for run, cell in zip(runs, pair, strict=True) if cell is not None]
-            _alternate(parties[::-1] if number % 2 else parties)
+            for run, record in take_turns(parties[::-1] if number % 2 else parties):
+                run.keep(record)
         for run in runs:
             run.end()
             if run.writer.problem:
                 raise OSError(run.writer.problem)
-
-
-def _alternate(parties: list[tuple[Run, Generator[None, None, Record]]]) -> None:
-    """Let each go on by a step; who was last goes on first (ABBA), so that a drift falls on both alike."""
-    left = list(parties)
-    try:
-        while left:
-            for run, steps in list(left):
-                try:
-                    next(steps)
-                except StopIteration as end:
-                    left.remove((run, steps))
-                    run.keep(end.value)
-            left.reverse()
-    finally:
-        for _, steps in left:
-            steps.close()
 
 
 def _together(first: Sequence[Cell], second: Sequence[Cell]) -> Iterator[tuple[Cell | None, Cell | None]]:
@@ -120,8 +104,8 @@ def _together(first: Sequence[Cell], second: Sequence[Cell]) -> Iterator[tuple[C
         yield None, cell
 
 
-def _in_blocks(setting: Setting) -> Setting:
+def _in_visits(setting: Setting) -> Setting:
     limits = dataclasses.replace(
-        setting.limits, blocks=BLOCKS, warmup_ns=MIN_WARMUP_NS, warmup_calls=MAX_WARMUP_CALLS
+        setting.limits, visits=VISITS, warmup_ns=MIN_WARMUP_NS, warmup_calls=MAX_WARMUP_CALLS
     )  # fmt: skip
     return dataclasses.replace(setting, limits=limits)

@@ -1,0 +1,258 @@
+"""What a worker does to time calls: it warms up, then takes samples on inputs that the implementation has not seen."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import statistics
+from time import get_clock_info, perf_counter_ns
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from attnbench.cases.sample_inputs import Inputs, SampledRow
+from attnbench.machine.interference import interference, read_counters
+from attnbench.stages.sampled_rows import FRAME
+from attnbench.stages.stage import WorkerRequest
+from attnbench.stages.time_metrics import TimeMetrics
+from attnbench.transport.message import AnswerMessage, Done
+from attnbench.worker.timing import (
+    MAX_WARMUP_CALLS,
+    MIN_WARMUP_NS,
+    SampleWindow,
+    SamplingLimits,
+    calls_per_sample,
+    sample,
+    warm_up,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.worker.call import Call
+    from attnbench.worker.cuda.device import Accelerator
+    from attnbench.worker.session import Session
+    from attnbench.worker.worker import Worker
+
+# Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
+_CLOCK = perf_counter_ns
+_JUNK_BYTES = 256 * 2**20
+Cache = Literal["warm", "cold"]
+
+
+class Timed(TimeMetrics, AnswerMessage):
+    """All samples, and what disturbed them."""
+
+    warmup_ns: float = Field(ge=0)
+    inputs: Inputs
+    """Of the last sample, whose result waits to be judged."""
+    rows: tuple[SampledRow, ...] = ()
+    """Where the rows stood whose bytes are in ``frames``."""
+    rows_dtype: str = ""
+    unusable: str | None = None
+    """Why these samples say nothing of the implementation."""
+
+    @field_validator("time_samples_ns")
+    @classmethod
+    def _are_times(cls, samples: tuple[float, ...] | None) -> tuple[float, ...]:
+        if not samples or not all(0 <= sample < math.inf for sample in samples):
+            raise ValueError("there must be samples, and all of them must be times")
+        return samples
+
+
+class TakeSamples(WorkerRequest[Timed]):
+    """On a device: warm up on the first inputs, then time calls on inputs that the implementation has not seen."""
+
+    limits: SamplingLimits
+    repetition: int
+    moved: int
+    """Of all samples' queries."""
+
+    def serve(self, worker: Worker) -> Timed:
+        session = worker.session
+        if session.accelerator is None:
+            raise RuntimeError("there is no device whose clock could be used")
+        return _on_a_device(session, session.accelerator, self)
+
+
+class WarmUp(WorkerRequest[Done]):
+    """Warm up on the first inputs, then take the next ones: visits can follow."""
+
+    cache: Cache
+    repetition: int
+    """Of the samples' inputs."""
+    min_ns: int = MIN_WARMUP_NS
+    max_calls: int = MAX_WARMUP_CALLS
+
+    def serve(self, worker: Worker) -> Done:
+        _warm_up(worker.session, self)
+        return Done()
+
+
+class Resume(WorkerRequest[Done]):
+    """One call that is not timed: whoever ran meanwhile has taken the caches."""
+
+    def serve(self, worker: Worker) -> Done:
+        call = worker.session.prepared()
+        call.set_up()
+        call.run()
+        return Done()
+
+
+class Visited(AnswerMessage):
+    """How a visit went, by the worker's clock."""
+
+    samples: int = Field(ge=1)
+    median_ns: float = Field(ge=0)
+    """Of one call."""
+    called_ns: float = Field(ge=0)
+    """In all calls."""
+
+
+class Visit(WorkerRequest[Visited]):
+    """Take samples. Each has inputs of its own (:mod:`attnbench.cases.sample_inputs`)."""
+
+    max_samples: int = Field(ge=1)
+    max_ns: int
+    """No further sample once calls have taken so long."""
+
+    def serve(self, worker: Worker) -> Visited:
+        window = _window(worker.session)
+        before = len(window.samples)
+        _sample(worker.session, self.max_samples, self.max_ns)
+        taken = window.samples[before:]
+        return Visited(
+            samples=len(taken), median_ns=statistics.median(taken), called_ns=math.fsum(taken) * window.calls
+        )
+
+
+class PassSamples(WorkerRequest[Done]):
+    """Do what is done for samples, but no calls: the runner sees how long that takes."""
+
+    samples: int
+
+    def serve(self, worker: Worker) -> Done:
+        session = worker.session
+        set_up = _window(session).set_up
+        for _ in range(self.samples):
+            session.next_sample()
+            if set_up is not None:
+                set_up()
+        return Done()
+
+
+class EndVisits(WorkerRequest[Timed]):
+    """Take the last sample, whose result will be judged, and return all of them since the warm-up."""
+
+    moved: int
+    """Of its queries."""
+
+    def serve(self, worker: Worker) -> Timed:
+        _sample(worker.session, 1, 0, moved=self.moved)
+        return _timed(worker.session)
+
+
+def _warm_up(session: Session, asked: WarmUp) -> None:
+    from attnbench.worker.sampled_rows import SampledRows
+
+    call = session.prepared()
+    session.results = []
+    set_up = call.set_up_hook
+    warmed = warm_up(call.run, _CLOCK, set_up=set_up, min_ns=asked.min_ns, max_calls=asked.max_calls)
+    session.begin_samples(asked.repetition)
+    calls = 1
+    if asked.cache == "cold":
+        set_up = _cold(call)
+    elif set_up is None:
+        calls = calls_per_sample(warmed.call_ns, get_clock_info("perf_counter").resolution * 1e9)
+    rows = SampledRows(session.case, session.implementation.declaration.layout)
+    gc.collect()
+    session.window = SampleWindow(calls, set_up, asked.cache, warmed, read_counters(), rows)
+
+
+def _cold(call: Call) -> Callable[[], object]:
+    """A set-up that streams junk through the caches before each call, so that it finds none of its inputs there."""
+    import numpy as np
+
+    junk, add = np.zeros(_JUNK_BYTES, np.uint8), np.add
+
+    def set_up() -> None:
+        call.set_up()
+        add(junk, 1, out=junk)
+
+    return set_up
+
+
+def _window(session: Session) -> SampleWindow:
+    if session.window is None:
+        raise RuntimeError("nothing was warmed up")
+    return session.window
+
+
+def _sample(session: Session, max_samples: int, max_ns: int, *, moved: int | None = None) -> None:
+    window, call = _window(session), session.prepared()
+    count = itertools.count(len(window.samples))
+    window.result = None
+
+    def keep_a_row(result: object) -> None:
+        outputs = call.outputs(result)
+        if session.case.operator == "attention" and hasattr(outputs.get("out"), "shape"):
+            window.rows.add(next(count), session.inputs, outputs["out"])
+
+    gc.disable()
+    try:
+        samples, window.result = sample(
+            call.run, _CLOCK, max_samples=max_samples, max_ns=max_ns, calls=window.calls, set_up=window.set_up,
+            freshen=lambda: session.next_sample(moved), after=keep_a_row,
+        )  # fmt: skip
+    finally:
+        gc.enable()
+    window.samples += samples
+
+
+def _timed(session: Session) -> Timed:
+    """All samples since the warm-up; the last result stays, to be judged."""
+    window = _window(session)
+    if not window.samples:
+        raise RuntimeError("nothing was timed yet")
+    disturbed = interference(window.before, read_counters())
+    session.keep(window.result)
+    session.end_samples()
+    return Timed(
+        time_samples_ns=tuple(window.samples),
+        calls_per_sample=window.calls,
+        time_method="perf_counter_ns",
+        cache_state=window.cache,
+        warmup_calls=window.warmed.calls,
+        warmup_converged=window.warmed.converged,
+        warmup_ns=window.warmed.calls * window.warmed.call_ns,
+        inputs=session.inputs,
+        rows=window.rows.rows,
+        rows_dtype=window.rows.dtype,
+        frames={FRAME: window.rows.data},
+        involuntary_switches=disturbed.involuntary_switches,
+        major_faults=disturbed.major_faults,
+        steal_share=disturbed.steal_share,
+    )
+
+
+def _on_a_device(session: Session, device: Accelerator, asked: TakeSamples) -> Timed:
+    from attnbench.worker.cuda.sampling import warmed_samples
+
+    session.results = []
+    warmed, found = warmed_samples(
+        session.prepared(), device, asked.limits, refresh=lambda: session.begin_samples(asked.repetition),
+        freshen=lambda: session.next_sample(asked.moved),
+    )  # fmt: skip
+    session.keep(found.result)
+    session.end_samples()
+    return Timed(
+        **found.fields(),
+        calls_per_sample=1,
+        warmup_calls=warmed.calls,
+        warmup_converged=warmed.converged,
+        warmup_ns=warmed.calls * warmed.call_ns,
+        inputs=session.inputs,
+        unusable=found.unusable(),
+    )
