@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from attnbench.machine import peaks as peaks_module
-from attnbench.machine.peaks import Peaks, copy_bytes, find_peaks, measure_peaks, size_for
+from attnbench.machine.peaks import Peaks, copy_bytes, find_peaks, higher_of, measure_peaks, size_for
 from attnbench.machine.stopwatch import fastest_on_device
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def test_the_copied_buffer_exceeds_the_caches_and_leaves_memory_to_others(
 def test_rates_are_work_over_time_and_the_best_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[Any, str] = {}
     sizing = iter([1e9])  # the first size takes long enough
-    rounds = iter([4e6, 2e6, 1e6, 1e6, 2e6, 4e6])
+    rounds = iter([4e6, 9e6, 2e6, 3e6, 1e6, 1e6, 2e6, 3e6, 4e6])
 
     def product(device: str, dtype: str, size: int) -> Callable[[], object]:
         if dtype != "float32":
@@ -119,15 +119,27 @@ def test_rates_are_work_over_time_and_the_best_round_counts(monkeypatch: pytest.
         return next(sizing, None) or next(rounds)
 
     monkeypatch.setattr(peaks_module, "_product", product)
+    monkeypatch.setattr(peaks_module, "_numpys_product", lambda dtype, size: lambda: size)
     monkeypatch.setattr(peaks_module, "_copy", copy)
     monkeypatch.setattr(peaks_module, "fastest_ns", fastest)
     monkeypatch.setattr(peaks_module, "available_bytes", lambda: 64 * GIB)
     monkeypatch.setattr(peaks_module, "last_level_cache_bytes", lambda: 32 * MIB)
     found = find_peaks("cpu", quick=True)
-    # In order: product 4 ms, copy 2 ms, product 1 ms, copy 1 ms, product 2 ms, copy 4 ms.
+    # Each round: torch's product, NumPy's, a copy.
     assert found["tflops"] == {"float32": pytest.approx(2 * 128**3 / 1e-3 / 1e12)}
     assert found["gbytes_per_s"] == pytest.approx(2 * 256 * MIB / 1e-3 / 1e9)
     assert found["not_measured"]["float16"] == "torch says: not implemented for float16"
+
+
+def test_of_peaks_that_were_measured_twice_the_higher_rates_count() -> None:
+    one = {"failed": None, "tflops": {"float32": 2.0, "float64": 1.0}, "gbytes_per_s": None, "read_gbytes_per_s": 5.0}
+    other = {"failed": None, "tflops": {"float32": 3.0, "bfloat16": 4.0}, "gbytes_per_s": 7.0}
+    assert higher_of(one, other) == {
+        "failed": None,
+        "tflops": {"float32": 3.0, "float64": 1.0, "bfloat16": 4.0},
+        "gbytes_per_s": 7.0,
+        "read_gbytes_per_s": 5.0,
+    }
 
 
 class FakeCUDA:

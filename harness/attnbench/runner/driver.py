@@ -37,6 +37,8 @@ def drive(cell: CellRun, stages: Sequence[Stage]) -> Generator[None, None, Value
         values = failed(cell.values, end.stage, end.status, end.reason)
     else:
         values = {**cell.values, "status": "ok"}
+    finally:
+        cell.company.leave(cell)
     _close(cell)
     return values
 

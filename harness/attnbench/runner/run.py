@@ -12,13 +12,14 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.cases.sampling import group_pairs
+from attnbench.machine.peaks import higher_of
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, failed, without_waiting
 from attnbench.runner.interrupts import exit_code_of
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.runner.turns import in_company, take_turns
 from attnbench.runner.workers import Workers
-from attnbench.stages.stage import CellRun
+from attnbench.stages.stage import CellRun, Company
 from attnbench.stages.table import STAGES
 from attnbench.store.record import FAILED, Record
 from attnbench.store.recording import record_of
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 _EXPECTED_PAIRS = 2**22
 """Cases up to this size are answered beside the worker where nothing is timed; larger ones need the whole machine."""
+
+_MOST_DOUBTS = 3
+"""How often a run measures a device's peaks again."""
 
 
 class RunObserver(Protocol):
@@ -108,16 +112,18 @@ class Run:
         self.workers = Workers(setting.threads, setting.environment, setting.host)
         self.outcome = Outcome(counts=collections.Counter(), shares=shares)
         self._began = time.monotonic()
+        self._peaks = dict(setting.peaks)
+        self._doubts: collections.Counter[str] = collections.Counter()
 
-    def steps(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Record]:
+    def steps(self, cell: Cell, oracle: Oracle, company: Company) -> Generator[None, None, Record]:
         """One cell to its record, whatever happens to it, with the pauses of the driver."""
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         if cell.preset_outcome is not None:
             values = failed({}, "plan", *cell.preset_outcome)
         else:
-            values, wall_s = yield from without_waiting(self._measure(cell, oracle))
+            values, wall_s = yield from without_waiting(self._measure(cell, oracle, company))
             values["wall_s"] = round(wall_s, 6)
-        values = complete(values, cell.case, cell.device, self.setting.peaks.get(cell.device))
+        values = self._completed(values, cell)
         return record_of(
             {
                 "run_id": self.setting.run_id,
@@ -138,7 +144,18 @@ class Run:
             }
         )
 
-    def _measure(self, cell: Cell, oracle: Oracle) -> Generator[None, None, Values]:
+    def _completed(self, values: Values, cell: Cell) -> Values:
+        """With statistics and model. Before a rate counts as impossible, the machine shows again what it can do."""
+        device, setting = cell.device, self.setting
+        completed = complete(dict(values), cell.case, device, self._peaks.get(device))
+        while values["status"] == "ok" and completed["status"] == "invalid" and self._doubts[device] < _MOST_DOUBTS:
+            self._doubts[device] += 1
+            again = setting.host.peaks(device, setting.threads, quick=True)
+            self._peaks[device] = higher_of(self._peaks[device], again)
+            completed = complete(dict(values), cell.case, device, self._peaks[device])
+        return completed
+
+    def _measure(self, cell: Cell, oracle: Oracle, company: Company) -> Generator[None, None, Values]:
         try:
             worker = self.workers.get(cell.found, cell.device)
         except ExecutorError as error:
@@ -156,6 +173,7 @@ class Run:
             limits,
             stores_scores=_stores_scores(cell),
             unknown=oracle.unknown_inputs(cell.case),
+            company=company,
         )
         values = yield from drive(run, STAGES)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
@@ -233,13 +251,14 @@ def _execute_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer:
     """Cells of one case: where they are timed, they take turns."""
     limits = run.setting.limits
 
-    def steps(cell: Cell) -> Generator[None, None, Record]:
+    def steps(cell: Cell, company: Company) -> Generator[None, None, Record]:
         observer.begins(cell)
-        return (yield from run.steps(cell, oracle))
+        return (yield from run.steps(cell, oracle, company))
 
     groups = in_company(cells, limits.memory_bytes) if limits.timed else ([cell] for cell in cells)
     for group in groups:
-        for cell, record in take_turns([(cell, steps(cell)) for cell in group]):
+        company = Company()
+        for cell, record in take_turns([(cell, steps(cell, company)) for cell in group]):
             run.keep(record)
             observer.ended(cell, record)
             if run.writer.problem:

@@ -72,6 +72,26 @@ class CellEndedError(Exception):
         self.stage, self.status, self.reason = stage, status, reason
 
 
+class Company:
+    """The cells that take turns, while they are sampled."""
+
+    def __init__(self) -> None:
+        self._sampled: set[CellRun] = set()
+
+    def join(self, cell: CellRun) -> None:
+        """A cell will be sampled."""
+        self._sampled.add(cell)
+
+    def leave(self, cell: CellRun) -> None:
+        """It has its samples, or has ended without."""
+        self._sampled.discard(cell)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether any of them still is."""
+        return bool(self._sampled)
+
+
 class Judge(Protocol):
     """Who knows the right answers."""
 
@@ -92,6 +112,7 @@ class CellRun:
         *,
         stores_scores: bool = False,
         unknown: Inputs | None = None,
+        company: Company | None = None,
     ) -> None:
         """Begin.
 
@@ -103,7 +124,10 @@ class CellRun:
             limits: of the cell.
             stores_scores: as the implementation declares, which the oracle's budget follows.
             unknown: the inputs of timed samples; drawn where none are given.
+            company: the cells that it takes turns with.
         """
+        self.company = company or Company()
+        self.company.join(self)
         self.unknown = unknown or unknown_inputs(case)
         self.case, self.device, self.limits, self.stores_scores = case, device, limits, stores_scores
         self.values: Values = {}
@@ -155,6 +179,12 @@ class CellRun:
         paused = time.monotonic()
         yield
         self._deadline += time.monotonic() - paused
+
+    def wait_until_all_are_sampled(self) -> Iterator[None]:
+        """Let the others go on: what comes after samples takes so long that the next visit would find cold cores."""
+        self.company.leave(self)
+        while self.company.is_sampled:
+            yield from self.pause()
 
 
 def filled(metrics: Metrics) -> Values:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MIN_VISITS, MAX_VISITS = 5, 20
 SAMPLES_PER_VISIT = 0.1
 """Of the most samples that a cell may have."""
+MIN_VISIT_NS = 40_000_000
+"""Where there is time for it: it takes a scheduler some milliseconds to spread threads over cores."""
 _LONG_CALL_NS = 100_000_000
 """Such a call hardly notices that others have used the caches before it."""
 _WITHOUT_END_NS = 2**62
@@ -77,7 +79,9 @@ def _in_visits(cell: CellRun) -> Generator[None, None, Timed]:
         if call_ns < _LONG_CALL_NS:
             cell.ask(Resume())
         call_ns = watch.time(visit).median_ns
-    return watch.checked(cell.ask(EndVisits(moved=cell.unknown.moved)))
+    answer = watch.checked(cell.ask(EndVisits(moved=cell.unknown.moved)))
+    yield from cell.wait_until_all_are_sampled()
+    return answer
 
 
 def _so_many(cell: CellRun, visits: int) -> Iterator[Visit]:
@@ -99,7 +103,8 @@ def _until_narrow(cell: CellRun, watch: Stopwatch) -> Iterator[Visit]:
         if count >= MIN_VISITS and samples >= limits.min_samples - 1 and _is_narrow(watch.visits):
             return
         share = min(most - samples, max(1, round(SAMPLES_PER_VISIT * limits.max_samples)))
-        yield Visit(max_samples=share, max_ns=limits.sampling_ns // MAX_VISITS)
+        longest = max(limits.sampling_ns // MAX_VISITS, min(MIN_VISIT_NS, limits.sampling_ns // MIN_VISITS))
+        yield Visit(max_samples=share, max_ns=longest)
 
 
 def _is_narrow(visits: list[Visited]) -> bool:

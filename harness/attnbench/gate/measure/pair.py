@@ -17,6 +17,7 @@ from attnbench.runner.request import plan_request, setting_of
 from attnbench.runner.run import Run
 from attnbench.runner.time_accounting import Shares
 from attnbench.runner.turns import take_turns
+from attnbench.stages.stage import Company
 from attnbench.store.writer import RunWriter
 from attnbench.transport.host import LocalHost
 
@@ -86,7 +87,12 @@ def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
             run.workers.begin(its_cells)
         oracle.wait()
         for number, pair in enumerate(_together(*cells)):
-            parties = [(run, run.steps(cell, oracle)) for run, cell in zip(runs, pair, strict=True) if cell is not None]
+            company = Company()
+            parties = [
+                (run, run.steps(cell, oracle, company))
+                for run, cell in zip(runs, pair, strict=True)
+                if cell is not None
+            ]
             for run, record in take_turns(parties[::-1] if number % 2 else parties):
                 run.keep(record)
         for run in runs:

@@ -1,0 +1,50 @@
+"""A run beside its stages: before a rate counts as impossible, the machine shows again what it can do."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from attnbench import make_case
+from attnbench.runner.run import Run, Setting
+from attnbench.runner.time_accounting import Shares
+from tests.runner.scripted import limits
+
+CASE = make_case(heads_q=1, seqlen_q=1000, head_dim=50)  # 2e8 operations
+CELL: Any = SimpleNamespace(case=CASE, device="cpu")
+
+
+class Host:
+    """Its peaks are these, one measurement after the other."""
+
+    def __init__(self, *tflops: float) -> None:
+        self.left = list(tflops)
+
+    def peaks(self, device: str, threads: int, *, quick: bool) -> dict[str, Any]:
+        assert (device, threads, quick) == ("cpu", 2, True)
+        return {"tflops": {"float32": self.left.pop(0)}, "gbytes_per_s": 10.0}
+
+
+def completed(host: Any, tflops: float, status: str = "ok") -> dict[str, Any]:
+    peaks = {"cpu": {"tflops": {"float32": 1.0}, "gbytes_per_s": 10.0}}
+    setting = Setting(run_id="r", threads=2, environment={}, limits=limits(), peaks=peaks, host=host)
+    writer: Any = None
+    values = {"status": status, "time_samples_ns": [2e8 / tflops / 1e3] * 10}
+    return Run(setting, writer, Shares())._completed(values, CELL)
+
+
+def test_a_possible_rate_is_believed_at_once() -> None:
+    assert completed(Host(), 2.4)["peak_tflops"] == 1.0
+
+
+def test_a_machine_that_was_slower_then_is_not_held_against_the_cell() -> None:
+    found = completed(Host(0.9, 1.5), 3.0)
+    assert (found["status"], found["peak_tflops"], found["percent_of_peak"]) == ("ok", 1.5, pytest.approx(200))
+
+
+def test_after_three_times_the_rate_counts_as_impossible() -> None:
+    host = Host(1.0, 1.1, 1.0, 9.0)
+    found = completed(host, 3.0)
+    assert (found["status"], found["stage"], host.left) == ("invalid", "time", [9.0])
