@@ -133,6 +133,13 @@ def _the_machine_is_described_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _nothing_is_kept_in_the_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTNBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _oracles_are_kept() -> Iterator[None]:
     """An oracle is the same for every run, too: the next one with the same environment takes it over."""
     kept: dict[tuple[tuple[str, str], ...], list[Child]] = {}

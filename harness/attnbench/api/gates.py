@@ -301,24 +301,26 @@ def _against_baseline(
 
 def _sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideName, Side]:
     """Both sides, ready to be measured."""
-    from attnbench.gate.measure.side import default_cache, prepare
+    from attnbench.gate.measure.side import prepare
     from attnbench.gate.measure.source import require_committed, resolve
+    from attnbench.machine.caches import own_cache
 
     here = Path.cwd()
     sources = {"base": resolve(base, here), "head": resolve(head, here)}
     require_committed(sources["head"])
-    where = cache or default_cache()
+    where = cache or own_cache()
     return {name: prepare(source, where, _configured, log.says) for name, source in sources.items()}  # type: ignore[misc]  # the keys are literals
 
 
 def _side(ref: str | None, cache: Path | None, log: Log) -> Side:
     """One side by itself; without a reference this environment."""
-    from attnbench.gate.measure.side import default_cache, prepare, this_environment
+    from attnbench.gate.measure.side import prepare, this_environment
     from attnbench.gate.measure.source import resolve
+    from attnbench.machine.caches import own_cache
 
     if ref is None:
         return this_environment()
-    return prepare(resolve(ref, Path.cwd()), cache or default_cache(), _configured, log.says)
+    return prepare(resolve(ref, Path.cwd()), cache or own_cache(), _configured, log.says)
 
 
 def _configured(folder: Path) -> tuple[str, ...]:

@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONFIDENCE = 0.95
+_NORMAL = 1.96
 
 
-def time_statistics(samples: Sequence[float], visits: Sequence[int] | None = None) -> dict[str, Any]:
+def time_statistics(
+    samples: Sequence[float], visits: Sequence[int] | None = None, drift: float = 0.0
+) -> dict[str, Any]:
     """Metrics by name: median with its 95 % interval, quartiles, minimum, and samples above q3 + 3 IQR.
 
     Args:
         samples: nanoseconds of a call, in order.
         visits: how many of them each visit took.
+        drift: of the machine, as a share: what changes between runs and not within one.
     """
     ordered = sorted(samples)
     median = statistics.median(ordered)
-    interval = interval_of_visits(median, visit_medians(samples, visits)) if visits else median_interval(ordered)
+    interval = interval_of_visits(median, visit_medians(samples, visits), drift) if visits else median_interval(ordered)
     quartiles = statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else [ordered[0]] * 3
     return {
         "time_median_ns": median,
@@ -43,11 +47,12 @@ def visit_medians(samples: Sequence[float], visits: Sequence[int]) -> list[float
     return [statistics.median(samples[begin:end]) for begin, end in pairwise(ends)]
 
 
-def interval_of_visits(value: float, medians: Sequence[float]) -> tuple[float, float] | None:
+def interval_of_visits(value: float, medians: Sequence[float], drift: float = 0.0) -> tuple[float, float] | None:
     """Around a value, where that of as many later visits is expected with 95 %; ``None`` below three visits.
 
     A prediction interval (Hahn and Meeker, "Statistical Intervals", section 4.8) of the mean of logarithms, whose
-    scatter is that between visits: neighbouring samples share what changes from one moment to the next.
+    scatter is that between visits: neighbouring samples share what changes from one moment to the next. The drift of
+    the machine, of this run and of the later one, is added in quadrature.
     """
     if len(medians) < 3 or min(medians) <= 0:
         return None
@@ -55,5 +60,6 @@ def interval_of_visits(value: float, medians: Sequence[float]) -> tuple[float, f
 
     count = len(medians)
     quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
-    reach = quantile * statistics.stdev(map(math.log, medians)) * math.sqrt(2 / count)
+    within = quantile * statistics.stdev(map(math.log, medians)) * math.sqrt(2 / count)
+    reach = math.hypot(within, _NORMAL * math.sqrt(2) * drift)
     return value * math.exp(-reach), value * math.exp(reach)

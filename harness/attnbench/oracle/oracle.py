@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.sample_inputs import Inputs, moved_queries
+from attnbench.machine.heartbeat import beat
 from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.oracle.blind_spots import Mistake, blind_spot, hidden_mistakes
 from attnbench.oracle.identities import judge_identities
@@ -17,6 +18,7 @@ from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.sampled_rows import judge_sampled_rows
 from attnbench.oracle.selection import requests, select
 from attnbench.stages.agreement import Expect, JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
+from attnbench.stages.heartbeat import Beat, Beaten
 from attnbench.stages.identities import JudgeIdentities
 from attnbench.stages.sampled_rows import JudgeRows
 from attnbench.transport.message import AnswerMessage, Done, Failure
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.transport.message import RequestMessage
 
-QUESTIONS = (Start, Expect, Select, JudgeOutputs, JudgeIdentities, JudgeRows, LookInside)
+QUESTIONS = (Start, Expect, Select, JudgeOutputs, JudgeIdentities, JudgeRows, LookInside, Beat)
 _REMEMBERED_BYTES = 512 * 2**20
 
 
@@ -67,6 +69,8 @@ class Adjudicator:
                     return judge_sampled_rows(question)
                 case LookInside():
                     return look_inside(question.case, question.batch_index)
+                case Beat():
+                    return Beaten(heartbeat_ns=beat())
         except (CaseError, InspectionError) as refusal:
             return Failure(status="error", reason=str(refusal))
         except Exception as error:  # noqa: BLE001

@@ -33,7 +33,8 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
 def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str, Any] | None) -> dict[str, Any]:
     """Add statistics and model to a cell's fields; a rate that cannot be true makes the cell ``invalid``."""
     samples = fields.get("time_samples_ns")
-    statistics_of_time = time_statistics(samples, fields.get("time_visits")) if samples else {}
+    visits, drift = fields.get("time_visits"), fields.get("machine_drift")
+    statistics_of_time = time_statistics(samples, visits, drift or 0.0) if samples else {}
     modelled = model(case, statistics_of_time.get("time_median_ns"), peaks, device)
     output = fields.get("memory_output_bytes")
     if fields.get("memory_peak_bytes") is not None and output is not None:

@@ -12,6 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.cases.sampling import group_pairs
+from attnbench.machine.heartbeat import Heartbeats
 from attnbench.machine.peaks import higher_of
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, failed, without_waiting
@@ -24,10 +25,11 @@ from attnbench.stages.table import STAGES
 from attnbench.store.record import FAILED, Record
 from attnbench.store.recording import record_of
 from attnbench.transport.executor import ExecutorError
-from attnbench.transport.host import LOCAL_HOST
+from attnbench.transport.host import LOCAL_HOST, LocalHost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from attnbench.runner.plan import Cell
     from attnbench.runner.time_accounting import Shares
@@ -66,6 +68,8 @@ class Setting:
     limits: CellLimits
     peaks: Mapping[str, Mapping[str, Any]]
     """Measured peaks by device."""
+    heartbeats: Path | None = None
+    """Where those of earlier runs on this machine are kept."""
     host: Host = LOCAL_HOST
     """Where workers run."""
 
@@ -113,6 +117,7 @@ class Run:
         self.outcome = Outcome(counts=collections.Counter(), shares=shares)
         self._began = time.monotonic()
         self._peaks = dict(setting.peaks)
+        self.heartbeats = Heartbeats(setting.heartbeats)
         self._doubts: collections.Counter[str] = collections.Counter()
 
     def steps(self, cell: Cell, oracle: Oracle, company: Company) -> Generator[None, None, Record]:
@@ -147,6 +152,8 @@ class Run:
     def _completed(self, values: Values, cell: Cell) -> Values:
         """With statistics and model. Before a rate counts as impossible, the machine shows again what it can do."""
         device, setting = cell.device, self.setting
+        if values.get("heartbeat_ns"):
+            values = {**values, "machine_drift": self.heartbeats.drift}
         completed = complete(dict(values), cell.case, device, self._peaks.get(device))
         while values["status"] == "ok" and completed["status"] == "invalid" and self._doubts[device] < _MOST_DOUBTS:
             self._doubts[device] += 1
@@ -202,6 +209,7 @@ class Run:
     def end(self) -> Outcome:
         """End the workers and the file: its last line says how the run went."""
         self.close()
+        self.heartbeats.keep()
         shares = self.outcome.shares
         shares.imports_s += self.workers.imports_s
         shares.wall_s += time.monotonic() - self._began
@@ -257,12 +265,13 @@ def _execute_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer:
 
     groups = in_company(cells, limits.memory_bytes) if limits.timed else ([cell] for cell in cells)
     for group in groups:
-        company = Company()
+        company = Company(is_here=isinstance(run.setting.host, LocalHost))
         for cell, record in take_turns([(cell, steps(cell, company)) for cell in group]):
             run.keep(record)
             observer.ended(cell, record)
             if run.writer.problem:
                 observer.says(f"{run.writer.problem}; {len(run.writer.pending)} records wait in memory")
+        run.heartbeats.add(company.heartbeat_ns)
 
 
 def _with_oracles(cells: Sequence[Cell], oracles: Sequence[Oracle]) -> Iterator[tuple[Sequence[Cell], Oracle]]:

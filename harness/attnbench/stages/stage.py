@@ -75,7 +75,10 @@ class CellEndedError(Exception):
 class Company:
     """The cells that take turns, while they are sampled."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_here: bool = False) -> None:
+        """``is_here``: whether they run on the machine of the oracle, which can tell its pace."""
+        self.is_here = is_here
+        self.heartbeat_ns: float | None = None
         self._sampled: set[CellRun] = set()
 
     def join(self, cell: CellRun) -> None:

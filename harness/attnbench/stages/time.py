@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.metrics.samples import interval_of_visits
 from attnbench.stages.agreement import agree
+from attnbench.stages.heartbeat import listen
 from attnbench.stages.sampled_rows import judge_rows
 from attnbench.stages.samples import (
     EndVisits,
@@ -81,6 +82,7 @@ def _in_visits(cell: CellRun) -> Generator[None, None, Timed]:
         call_ns = watch.time(visit).median_ns
     answer = watch.checked(cell.ask(EndVisits(moved=cell.unknown.moved)))
     yield from cell.wait_until_all_are_sampled()
+    listen(cell)
     return answer
 
 

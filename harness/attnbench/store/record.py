@@ -19,6 +19,7 @@ from attnbench.stages.backend import BackendMetrics
 from attnbench.stages.call import CallMetrics
 from attnbench.stages.energy import EnergyMetrics
 from attnbench.stages.extra_times import ExtraTimeMetrics
+from attnbench.stages.heartbeat import HeartbeatMetrics
 from attnbench.stages.identities import IdentityMetrics
 from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
@@ -36,7 +37,8 @@ SCHEMA_VERSION = 7
 5 (2026-11): energy_joules, energy_refused.
 6 (2026-11): stores_scores; the status undecided.
 7 (2026-11): noticed_row_error, noticed_weight_share, noticed_dropped_keys, sample_error_ratio, memory_held_bytes;
-    time_visits, time_visits_left_out: with visits, time_ci_low_ns and time_ci_high_ns are theirs.
+    time_visits, time_visits_left_out, heartbeat_ns, machine_drift: with visits, time_ci_low_ns and time_ci_high_ns are
+    theirs.
 """
 
 Status = Literal[
@@ -108,6 +110,7 @@ class CellMetrics(
     EnergyMetrics,
     MemoryMetrics,
     ExtraTimeMetrics,
+    HeartbeatMetrics,
     TimeMetrics,
     SampledRowMetrics,
     IdentityMetrics,

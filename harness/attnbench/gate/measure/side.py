@@ -53,14 +53,6 @@ class Side:
     """``shared`` with the gate's own environment, or ``installed`` for this side."""
 
 
-def default_cache() -> Path:
-    """Where sides are kept: $ATTNBENCH_CACHE, or attnbench/ in the user's cache directory (XDG)."""
-    named = os.environ.get("ATTNBENCH_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnbench"
-
-
 def this_environment() -> Side:
     """The environment that the gate itself runs in, as a side."""
     return Side(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import tempfile
 from pathlib import Path
+
+from attnbench.machine.caches import own_cache
 
 
 def vega_bundle() -> str:
@@ -14,7 +15,7 @@ def vega_bundle() -> str:
 
     A cache that cannot be read or written is done without.
     """
-    kept = _cache() / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
+    kept = own_cache() / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
         return kept.read_text(encoding="utf-8")
     import vl_convert
@@ -27,8 +28,3 @@ def vega_bundle() -> str:
             file.write(made)
         Path(file.name).replace(kept)
     return made
-
-
-def _cache() -> Path:
-    named = os.environ.get("XDG_CACHE_HOME")
-    return (Path(named) if named else Path.home() / ".cache") / "attnbench"

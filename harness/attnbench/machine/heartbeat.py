@@ -1,0 +1,94 @@
+"""How fast this machine is at the moment, and how much that changes from run to run.
+
+A processor that is shared with other machines, or that gets warm, has days and minutes. No interval from within a run
+of seconds sees them; fixed work that every run repeats does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from attnbench.machine.caches import own_cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PRIOR = 0.02
+"""The drift that is presumed of a machine of which nothing is known."""
+PRIOR_WEIGHT = 4
+"""How many runs that presumption weighs as much as."""
+_SIDE = 384
+_BEAT_NS = 40_000_000
+_REMEMBERED_S = 7 * 24 * 3600
+_MOST_BYTES = 2**18
+
+
+def beat() -> float:
+    """Nanoseconds of a matrix product in float32 through torch, here and now: a median over 20 ms, after as many."""
+    import torch
+
+    one = torch.linspace(-1, 1, _SIDE * _SIDE).reshape(_SIDE, _SIDE)
+    times: list[tuple[int, int]] = []
+    began = perf_counter_ns()
+    while (start := perf_counter_ns()) - began < _BEAT_NS:
+        torch.mm(one, one)
+        times.append((start, perf_counter_ns() - start))
+    return statistics.median([taken for start, taken in times if start - began >= _BEAT_NS // 2] or [times[-1][1]])
+
+
+class Heartbeats:
+    """Those of this run, and of earlier ones on the same machine with as many threads."""
+
+    def __init__(self, earlier: Path | None) -> None:
+        """``earlier``: where they are kept; ``None`` for nowhere."""
+        self._path = earlier
+        self._runs = [] if earlier is None else _kept(earlier)
+        self._now: list[float] = []
+
+    def add(self, ns: float | None) -> None:
+        """One more of this run, where there is one."""
+        if ns:
+            self._now.append(ns)
+
+    @property
+    def drift(self) -> float:
+        """Standard deviation of all heartbeats, as a share, of which :data:`PRIOR` is presumed at first."""
+        runs = [*self._runs, self._now] if self._now else self._runs
+        logs = [math.log(ns) for run in runs for ns in run]
+        variance = statistics.variance(logs) if len(logs) > 1 else 0.0
+        return math.sqrt((len(runs) * variance + PRIOR_WEIGHT * PRIOR**2) / (len(runs) + PRIOR_WEIGHT))
+
+    def keep(self) -> None:
+        """Keep those of this run for later ones; a cache that cannot be written costs only that."""
+        if self._path is None or not self._now:
+            return
+        line = " ".join([f"{time.time():.0f}", *(f"{ns:.0f}" for ns in self._now)])
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="ascii") as file:
+                file.write(line + "\n")
+
+
+def heartbeats_of(machine_key: str, threads: int) -> Path:
+    """Where the heartbeats of a machine are kept."""
+    return own_cache() / "heartbeats" / f"{machine_key}-{threads}.txt"
+
+
+def _kept(path: Path) -> list[list[float]]:
+    """Those of the last week, run by run. What cannot be read is left out: it is a cache."""
+    try:
+        text = path.read_bytes()[-_MOST_BYTES:].decode("ascii", errors="replace")
+    except OSError:
+        return []
+    runs: list[list[float]] = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            when, *beats = map(float, line.split())
+            if beats and abs(time.time() - when) < _REMEMBERED_S and all(0 < ns < math.inf for ns in beats):
+                runs.append(beats)
+    return runs

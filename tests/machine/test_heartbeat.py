@@ -1,0 +1,62 @@
+"""The drift of a machine: presumed at first, then out of the heartbeats of its runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from attnbench.machine.heartbeat import PRIOR, PRIOR_WEIGHT, Heartbeats, beat, heartbeats_of
+
+
+def a_run(path: Path | None, *beats: float) -> Heartbeats:
+    heartbeats = Heartbeats(path)
+    for one in beats:
+        heartbeats.add(one)
+    heartbeats.keep()
+    return heartbeats
+
+
+def test_a_machine_of_which_nothing_is_known_has_the_presumed_drift(tmp_path: Path) -> None:
+    assert Heartbeats(tmp_path / "none").drift == pytest.approx(PRIOR)
+    assert a_run(None, 100).drift == pytest.approx(PRIOR * math.sqrt(PRIOR_WEIGHT / (PRIOR_WEIGHT + 1)))
+
+
+def test_runs_that_differ_outweigh_what_was_presumed(tmp_path: Path) -> None:
+    beats = [100.0, 110.0] * 20
+    for one in beats:
+        a_run(tmp_path / "beats", one)
+    expected = statistics.stdev(map(math.log, beats))
+    assert Heartbeats(tmp_path / "beats").drift == pytest.approx(expected, rel=0.05)
+
+
+def test_a_machine_that_never_changes_ends_below_what_was_presumed(tmp_path: Path) -> None:
+    for _ in range(60):
+        a_run(tmp_path / "beats", 100, 100)
+    assert Heartbeats(tmp_path / "beats").drift < PRIOR / 3
+
+
+def test_heartbeats_of_last_week_and_what_is_none_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "beats"
+    a_run(path, 100)
+    before = Heartbeats(path).drift
+    old = f"{time.time() - 8 * 24 * 3600:.0f} 900\n".encode()
+    path.write_bytes(path.read_bytes() + old + b"\xff\xfe 12\nnan nan\n1e999 5\n\n" + f"{time.time()} -5".encode())
+    assert Heartbeats(path).drift == before
+
+
+def test_where_nothing_can_be_kept_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    a_run(tmp_path / "file" / "beats", 100)
+
+
+def test_they_are_kept_by_machine_and_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path))
+    assert heartbeats_of("v1-aa", 2) == tmp_path / "heartbeats" / "v1-aa-2.txt"
+
+
+def test_a_heartbeat_is_a_time() -> None:
+    assert 1_000 < beat() < 1e9
