@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench hopper test test-fast lint docs soak gate gate-power truth clean
+.PHONY: bench hopper test test-fast lint docs soak gate gate-power truth precision clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -64,6 +64,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip setuptools
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[test]'
 	@touch $@
+
+REPEATS ?= 20
+
+precision: $(STAMP)  ## attnbench and its peers on the same callables, REPEATS times each: how much their figures differ; idle machine
+	$(BIN)/python -m pip install --quiet -c constraints.txt pyperf
+	$(BIN)/python -m tests.precision --repeats $(REPEATS)
+	$(BIN)/python -m tests.precision --repeats $(REPEATS) --busy --page docs/precision.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

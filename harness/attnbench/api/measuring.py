@@ -54,12 +54,14 @@ def begin(
     name = request.scenario.name
     with _refusals(out):
         RunWriter.require_room(out or _default_path(name), force=force)
+    measured_now = peaks != "auto"
     if peaks == "auto":
         peaks = "quick" if sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600 else "full"
     run_id = uuid.uuid4().hex[:12]
     with devices_to_ourselves(_used(cells), log.says):
         began = time.monotonic()
-        header = measure_header(request, cells, run_id, None if peaks == "none" else peaks == "quick", command)
+        quick_peaks = None if peaks == "none" else peaks == "quick"
+        header = measure_header(request, cells, run_id, quick_peaks, command, measured_now=measured_now)
         with _refusals(out):
             writer = _create(out, name, header, force=force)
         for said in (writer.unlocked, caches.warning()):

@@ -65,7 +65,8 @@ def run(
         replicates: fresh processes for each cell.
         seed: of the values and of the order of cells.
         cache: whether a call finds its inputs where the last one left them, or flushed out.
-        peaks: how long to measure the machine's own limits; auto is quick before short runs.
+        peaks: how long to measure the machine's own limits; auto is quick before short runs, and takes a CPU's of the
+            last day.
         out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
         force: replace a run file that is there already.
         resume: a run file to finish; takes everything else from its header.

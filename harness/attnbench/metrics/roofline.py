@@ -26,10 +26,8 @@ class RooflineMetrics(Metrics, stage="model"):
     gbytes_per_s: float | None = metric(
         "bandwidth", "bytes over time_median_ns.", unit="GB/s", join="derived", only_ok=True, better="higher"
     )
-    peak_tflops: float | None = metric(
-        "peak rate", "Measured on this machine in this run, for this dtype.", unit="TFLOP/s"
-    )
-    peak_gbytes_per_s: float | None = metric("peak bandwidth", "Measured on this machine in this run.", unit="GB/s")
+    peak_tflops: float | None = metric("peak rate", "Measured on this machine, for this dtype.", unit="TFLOP/s")
+    peak_gbytes_per_s: float | None = metric("peak bandwidth", "Measured on this machine.", unit="GB/s")
     percent_of_peak: float | None = metric(
         "of peak", "tflops in percent of peak_tflops.", unit="%", join="derived", only_ok=True, better="higher"
     )

@@ -25,6 +25,8 @@ def measure_header(
     quick_peaks: bool | None,
     arguments: Sequence[str],
     host: Host = LOCAL_HOST,
+    *,
+    measured_now: bool = True,
 ) -> dict[str, Any]:
     """Look at the machine, measure its peaks, and write down what was asked for.
 
@@ -35,6 +37,7 @@ def measure_header(
         quick_peaks: how long to measure peaks; ``None`` not at all.
         arguments: of the command line.
         host: the machine.
+        measured_now: whether peaks of a CPU that were measured within the last day will not do.
     """
     from attnbench.machine.environment import machine_key
 
@@ -42,7 +45,11 @@ def measure_header(
     running = {cell.device for cell in cells if cell.preset_outcome is None}
     peaks = {}
     if quick_peaks is not None:
-        peaks = {device: host.peaks(device, request.threads, quick=quick_peaks) for device in sorted(running)}
+        key = machine_key(here)
+        peaks = {
+            device: _peaks(host, key, device, request.threads, quick=quick_peaks, measured_now=measured_now)
+            for device in sorted(running)
+        }
     return {
         "kind": "header",
         "schema_version": SCHEMA_VERSION,
@@ -63,3 +70,17 @@ def measure_header(
         "implementations": {cell.found.name: to_json(cell.found) for cell in cells},
         "cells_planned": len(cells),
     }
+
+
+def _peaks(
+    host: Host, machine_key: str, device: str, threads: int, *, quick: bool, measured_now: bool
+) -> dict[str, Any]:
+    """A GPU's depend on the power and heat of the moment: they are measured in each run."""
+    from attnbench.machine.remembered_peaks import remember, remembered_peaks
+
+    known = None if measured_now or device != "cpu" else remembered_peaks(machine_key, device, threads, quick=quick)
+    if known is not None:
+        return known
+    peaks = dict(host.peaks(device, threads, quick=quick))
+    remember(machine_key, peaks, quick=quick)
+    return peaks

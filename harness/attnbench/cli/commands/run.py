@@ -64,7 +64,8 @@ def run(
     Args:
         replicates: fresh processes for each cell.
         cache: whether a call finds its inputs where the last one left them, or flushed out.
-        peaks: how long to measure the machine's own limits; auto is quick before short runs.
+        peaks: how long to measure the machine's own limits; auto is quick before short runs, and takes a CPU's of the
+            last day.
         resume: a run file to finish; takes everything else from its header.
         request: a JSON file with what a run file's header keeps as its request, instead of a scenario and options;
             this is how attnbench gate asks for its runs.

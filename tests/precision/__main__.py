@@ -1,0 +1,140 @@
+"""``make precision``: how much the figures of attnbench and of its peers differ from run to run, for a second of time.
+
+``python -m tests.precision --repeats 20`` has each tool time the same callables, in fresh processes and turns, and
+appends a line for each to ``results/precision/repeats.jsonl``, so that it can be stopped at any time and goes on where
+it was; ``--summary`` prints what all lines together say. Nothing else should run meanwhile; ``--busy`` keeps one core
+busy on purpose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from attnbench.store.reader import read_run
+from attnbench.views.cells import cells_of
+from attnbench.views.estimates import ratio
+from tests.precision.precision_kernels import AXES
+from tests.precision.summary import BASELINE, page
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+RESULTS = REPOSITORY / "results" / "precision" / "repeats.jsonl"
+PYPERF_EVERY = 5
+"""pyperf takes a minute, so it has a turn in every fifth repeat only."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.precision", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--busy", action="store_true", help="beside a busy core, attnbench alone")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, help="write the summary there, too")
+    parser.add_argument("--summary", action="store_true", help="print what was measured so far, and run nothing")
+    given = parser.parse_args()
+    given.results.parent.mkdir(parents=True, exist_ok=True)
+    for number in range(0 if given.summary else given.repeats):
+        with busy_core() if given.busy else contextlib.nullcontext():
+            repeat(number, given.results, busy=given.busy)
+    lines = [json.loads(line) for line in given.results.read_text().splitlines()]
+    text = page(lines)
+    sys.stdout.write(text)
+    if given.page:
+        given.page.write_text(text)
+    return 0
+
+
+def repeat(number: int, results: Path, *, busy: bool) -> None:
+    """Each tool once, in an order of its own."""
+    tools = ["attnbench"] if busy else [name for name in TOOLS if name != "pyperf --fast" or number % PYPERF_EVERY == 0]
+    random.shuffle(tools)
+    for name in tools:
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            found = TOOLS[name](Path(folder))
+        line = {"tool": name, "busy": busy, "at": round(time.time()), "wall_s": time.monotonic() - began, **found}
+        with results.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def by_attnbench(folder: Path) -> dict[str, Any]:
+    """Values with intervals, and ratios to the baseline with theirs."""
+    path = folder / "run.jsonl"
+    run("attnbench", "run", "--plugin", HERE / "precision_kernels.py", "-i", "^precision/", *AXES, "--out", path)
+    cells = {cell.implementation.removeprefix("precision/"): cell for cell in cells_of(read_run(path))}
+    timings = {name: cell.timing for name, cell in cells.items() if cell.timing is not None}
+    estimates = {name: timing.estimate for name, timing in timings.items()}
+    ratios = {name: ratio(timings[name], timings[BASELINE]) for name in timings if name != BASELINE}
+    return {
+        "ns": {name: one.value for name, one in estimates.items()},
+        "intervals": {name: [one.low, one.high] for name, one in estimates.items()},
+        "ratios": {name: [one.value, one.low, one.high] for name, one in ratios.items()},
+        "machine_drift": next(iter(cells.values())).metrics.machine_drift,
+        "heartbeat_ns": next(iter(cells.values())).metrics.heartbeat_ns,
+    }
+
+
+def by_pytest_benchmark(folder: Path) -> dict[str, Any]:
+    """In a folder without this repository's conftest."""
+    (folder / "test_speed.py").write_text((HERE / "with_pytest_benchmark.py").read_text())
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    run("pytest", "-q", "-p", "no:cacheprovider", folder, f"--benchmark-json={folder / 'found.json'}")
+    found = json.loads((folder / "found.json").read_text())["benchmarks"]
+    return {"ns": {one["params"]["name"]: 1e9 * one["stats"]["median"] for one in found}}
+
+
+def by_torch_timer(folder: Path) -> dict[str, Any]:
+    """With its default: blocks until 0.2 s are over."""
+    return {"ns": json.loads(run("tests.precision.with_torch_timer"))}
+
+
+def by_pyperf(folder: Path) -> dict[str, Any]:
+    """With ``--fast``."""
+    import pyperf
+
+    out = folder / "found.json"
+    run("tests.precision.with_pyperf", "--fast", "--quiet", "--inherit-environ", "PYTHONPATH", "-o", out)
+    suite = pyperf.BenchmarkSuite.load(str(out))
+    return {"ns": {one.get_name(): 1e9 * one.median() for one in suite}}
+
+
+TOOLS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "attnbench": by_attnbench,
+    "pytest-benchmark": by_pytest_benchmark,
+    "torch's Timer": by_torch_timer,
+    "pyperf --fast": by_pyperf,
+}
+
+
+def run(module: str, *arguments: str | Path) -> str:
+    """A module as a command in a fresh process; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)], check=True, capture_output=True, text=True,
+        cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    return done.stdout
+
+
+@contextlib.contextmanager
+def busy_core() -> Iterator[None]:
+    """A process that is busy all the time."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What repeated runs say: how much figures scatter for the time that they take, and how often intervals hold."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+BASELINE = "unfused"
+"""What ratios are taken to."""
+
+Line = dict[str, Any]
+
+
+def page(lines: Sequence[Line]) -> str:
+    """The page, as Markdown."""
+    return "\n".join(["# Precision", "", *precision(lines), "", *coverage(lines), ""])
+
+
+def precision(lines: Sequence[Line]) -> Iterator[str]:
+    """A table of tools: wall time, scatter of each callable's figure, and both together."""
+    yield "| tool | repeats | wall time of a run | scatter of figures | scatter × √(wall time / 1 s) |"
+    yield "|---|---|---|---|---|"
+    for tool in dict.fromkeys(line["tool"] for line in lines):
+        its = [line for line in lines if line["tool"] == tool and not line["busy"]]
+        if len(its) < 3:
+            continue
+        wall_s = statistics.median(line["wall_s"] for line in its)
+        scatters = {name: scatter([line["ns"][name] for line in its]) for name in its[0]["ns"]}
+        shown = ", ".join(f"{name} {100 * one:.1f} %" for name, one in scatters.items())
+        overall = math.sqrt(statistics.fmean(one**2 for one in scatters.values()))
+        yield f"| {tool} | {len(its)} | {wall_s:.1f} s | {shown} | {100 * overall * math.sqrt(wall_s):.1f} % |"
+
+
+def scatter(values: Sequence[float]) -> float:
+    """Standard deviation of logarithms: the scatter as a share."""
+    return statistics.stdev(map(math.log, values))
+
+
+def coverage(lines: Sequence[Line]) -> Iterator[str]:
+    """A table of how many intervals hold the figure of the next run, and of any other run."""
+    yield "| attnbench | intervals | half-width, median | hold the next run's figure | hold another run's |"
+    yield "|---|---|---|---|---|"
+    for busy, where in ((False, "alone"), (True, "beside a busy core")):
+        its = [line for line in lines if line["tool"] == "attnbench" and line["busy"] == busy]
+        if len(its) < 3:
+            continue
+        names = list(its[0]["ns"])
+        times = [[(line["ns"][name], *line["intervals"][name]) for line in its] for name in names]
+        ratios = [[tuple(line["ratios"][name]) for line in its] for name in names if name != BASELINE]
+        for kind, series in (("times", times), ("ratios", ratios)):
+            known = [[one for one in one_series if one[1] is not None] for one_series in series]
+            count = sum(map(len, known))
+            reach = statistics.median(math.sqrt(high / low) - 1 for one in known for _, low, high in one)
+            following = [low <= after[0] <= high for one in known for (_, low, high), after in pairwise(one)]
+            others = [
+                low <= other[0] <= high
+                for one in known
+                for place, (_, low, high) in enumerate(one)
+                for number, other in enumerate(one)
+                if number != place
+            ]
+            yield (
+                f"| {kind}, {where} | {count} | ±{100 * reach:.1f} % | {100 * statistics.fmean(following):.0f} % | "
+                f"{100 * statistics.fmean(others):.0f} % |"
+            )
