@@ -30,7 +30,13 @@ def test_runs_that_differ_outweigh_what_was_presumed(tmp_path: Path) -> None:
     for one in beats:
         a_run(tmp_path / "beats", one)
     expected = statistics.stdev(map(math.log, beats))
-    assert Heartbeats(tmp_path / "beats").drift == pytest.approx(expected, rel=0.05)
+    assert Heartbeats(tmp_path / "beats").drift == pytest.approx(expected, rel=0.06)
+
+
+def test_one_heartbeat_of_ten_may_be_far_off(tmp_path: Path) -> None:
+    for number in range(40):
+        a_run(tmp_path / "beats", 200 if number % 10 == 0 else 100 + number % 3)
+    assert Heartbeats(tmp_path / "beats").drift < PRIOR
 
 
 def test_a_machine_that_never_changes_ends_below_what_was_presumed(tmp_path: Path) -> None:

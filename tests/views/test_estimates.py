@@ -97,6 +97,14 @@ def test_the_interval_of_visits_is_students_for_as_many_later_ones() -> None:
     assert estimate.high == pytest.approx(np.exp(reach))
 
 
+def test_the_machines_drift_is_in_a_ratio_too() -> None:
+    still = Visits(run="r", medians=(100, 100, 100), drift=0.05)
+    one = CellTiming(medians=(100,), intervals=(None,), visits=(still,))
+    estimate = ratio(one, visited("r", 50, 50, 50))
+    assert estimate.low == pytest.approx(2 * np.exp(-1.96 * np.sqrt(2) * 0.05))
+    assert estimate.high == pytest.approx(2 * np.exp(1.96 * np.sqrt(2) * 0.05))
+
+
 @pytest.mark.parametrize("other", [visited("another", 1, 2, 3), visited("r", 1, 2), timing(2, spread=None)])
 def test_visits_of_different_runs_or_too_few_of_them_are_not_paired(other: CellTiming) -> None:
     assert ratio(visited("r", 1, 2, 3), other).method == NO_INTERVAL

@@ -318,19 +318,25 @@ def test_what_disturbed_the_cells_is_said_with_the_worst_of_each_implementation(
     lines = [
         timed(cases[0], "a/a", 1e6, steal_share=0.02, warmup_converged=True, throttled_by=("power cap",)),
         timed(cases[1], "a/a", 2e6, steal_share=0.25, warmup_converged=False, launch_bound=True),
-        timed(cases[0], "b/b", 3e6, steal_share=0.0, warmup_converged=True),
+        timed(cases[0], "b/b", 3e6, steal_share=0.0, warmup_converged=True, machine_drift=0.061),
     ]
     found = section(page_of(run_of(lines)), "conditions")
     said = found.all("p")[0].text
     assert "Of 3 timed cells, 1 did not settle while they warmed up" in said
     assert "2 lost processor time to other virtual machines (at most 25.0 %)" in said
     assert "pages from the disk" not in said
+    assert "The machine's pace changes by 6.1 % from run to run" in said
     head, *rows = [[cell.words().strip() for cell in row.children] for row in found.all("table")[0].all("tr")]
     assert head == ["implementation", "cells", "warm-up converged", "launch-bound", "throttled by", "stolen"]
     assert rows == [
         ["a/a", "2", "no", "yes", "power cap", "0.250"],
         ["b/b", "1", "yes", "—", "—", "0"],
     ]
+
+
+def test_where_no_pace_was_measured_nothing_is_said_of_it(run_of: Callable[..., RunFile]) -> None:
+    found = section(page_of(run_of([timed(make_case(seqlen_q=128), "a/a", 1e6)])), "conditions")
+    assert "pace" not in found.words()
 
 
 def test_the_page_shows_every_metric_that_a_cell_has(run_of: Callable[..., RunFile]) -> None:

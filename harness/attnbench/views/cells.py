@@ -183,4 +183,8 @@ def _visits(record: Fields) -> Visits | None:
     counts, samples = record["time_visits"], record["time_samples_ns"]
     if not counts or not samples:
         return None
-    return Visits(run=record["run_id"], medians=tuple(visit_medians(samples, counts)))
+    return Visits(
+        run=record["run_id"],
+        medians=tuple(visit_medians(samples, counts)),
+        drift=record["machine_drift"] or 0.0,
+    )

@@ -55,6 +55,8 @@ class Visits:
     run: str
     """Cells of one case take turns within a run: their n-th visits lie side by side."""
     medians: tuple[float, ...]
+    drift: float = 0.0
+    """Of the machine, from run to run, as a share."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,12 +122,13 @@ def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
 
     With three processes on both sides, a percentile bootstrap over processes, both sides resampled independently; it
     is exact, so the ratio of the other way round has the reciprocal interval. With one process on either side, of one
-    run, Student's t over the ratios of visits that lie side by side. Otherwise the quotient of the two intervals'
+    run, Student's t over the ratios of visits that lie side by side, and the machine's drift: another state of it may
+    favour one of them. Otherwise the quotient of the two intervals'
     opposite ends, which is wider than 95 %.
     """
     value = numerator.value / denominator.value
-    ratios = _ratios_of_visits(numerator, denominator)
-    if ratios and (interval := interval_of_visits(value, ratios)):
+    ratios, drift = _ratios_of_visits(numerator, denominator)
+    if interval := interval_of_visits(value, ratios, drift):
         return Estimate(value=value, low=interval[0], high=interval[1], method=f"{len(ratios)} pairs of visits")
     fewest = min(numerator.processes, denominator.processes)
     if fewest >= FEW:
@@ -141,14 +144,15 @@ def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
     )
 
 
-def _ratios_of_visits(numerator: CellTiming, denominator: CellTiming) -> list[float]:
-    """Of visits side by side; none where there are several processes, or several runs."""
+def _ratios_of_visits(numerator: CellTiming, denominator: CellTiming) -> tuple[list[float], float]:
+    """Of visits side by side, and the drift; none where there are several processes, or several runs."""
     if len(numerator.visits) != 1 or len(denominator.visits) != 1:
-        return []
+        return [], 0.0
     (above,), (below,) = numerator.visits, denominator.visits
     if above is None or below is None or above.run != below.run:
-        return []
-    return [top / bottom for top, bottom in zip(above.medians, below.medians, strict=False)]
+        return [], 0.0
+    ratios = [top / bottom for top, bottom in zip(above.medians, below.medians, strict=False)]
+    return ratios, max(above.drift, below.drift)
 
 
 def clearly_faster(one: CellTiming, other: CellTiming) -> bool:

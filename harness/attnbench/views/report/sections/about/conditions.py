@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONDITIONS = (
     "cache_state", "warmup_converged", "launch_bound", "throttled_by", "steal_share", "involuntary_switches",
-    "major_faults", "time_outliers",
+    "major_faults", "time_outliers", "time_visits_left_out",
 )  # fmt: skip
 MOST_CELLS = 120
 """Cells whose metrics are shown; in a large report, as few as it has groups drawn."""
@@ -49,7 +49,14 @@ def _sentence(timed: Sequence[CellResult]) -> str:
         "waited for pages from the disk": sum(bool(one.major_faults) for one in metrics),
     }
     said = [f"{n:,} {what}" for what, n in found.items() if n]
-    return f"Of {count(len(timed), 'timed cell')}, {listing(said, most=len(found)) or 'none was disturbed'}."
+    drifts = [one.machine_drift for one in metrics if one.machine_drift]
+    pace = (
+        f" The machine's pace changes by {number(100 * max(drifts), 2)} % from run to run (standard deviation of "
+        "heartbeats); the intervals of times have room for it."
+        if drifts
+        else ""
+    )
+    return f"Of {count(len(timed), 'timed cell')}, {listing(said, most=len(found)) or 'none was disturbed'}.{pace}"
 
 
 def _worst(timed: Sequence[CellResult]) -> Table:
