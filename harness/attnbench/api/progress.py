@@ -68,6 +68,7 @@ class Progress:
             disable=not (log.aloud and self.console.is_terminal),
             auto_refresh=False,  # a thread that repaints would wake up beside measured code
         )
+        self._running: list[Cell] = []
         self._task = self._bar.add_task("starting workers", total=len(cells), left="", counts="")
 
     def __enter__(self) -> Progress:
@@ -81,11 +82,20 @@ class Progress:
     def begins(self, cell: Cell) -> None:
         """Show what is running."""
         if cell.preset_outcome is None:
-            self._bar.update(self._task, description=f"{cell.found.name}: {cell.case.label()}")
-            self._bar.refresh()
+            self._running.append(cell)
+            self._show_what_runs()
+
+    def _show_what_runs(self) -> None:
+        names = [cell.found.name for cell in self._running]
+        who = names[0] if len(names) == 1 else f"{len(names)} in turns"
+        self._bar.update(self._task, description=f"{who}: {self._running[0].case.label()}" if names else "")
+        self._bar.refresh()
 
     def ended(self, cell: Cell, record: Record) -> None:
         """Count, and tell of anything that a person should look at."""
+        if cell in self._running:
+            self._running.remove(cell)
+            self._show_what_runs()
         self._counts[record.status] += 1
         guess = self._guess(cell)
         self._left -= guess
