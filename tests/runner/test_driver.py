@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -198,7 +197,7 @@ class TestVisits:
 
     def test_where_their_number_is_given_all_samples_are_shared_out(self) -> None:
         worker = Scripted()
-        found = values_of(worker, "cpu", visits=4)
+        found = values_of(worker, "cpu", visits=4, sampling=SamplingLimits(min_samples=10, max_samples=10))
         sizes = [one.max_samples for one in worker.asked if isinstance(one, Visit)]
         assert sizes == [2, 2, 2, 3]
         assert found["time_visits"] == (2, 2, 2, 4), "the last sample is asked for by itself"
@@ -207,32 +206,34 @@ class TestVisits:
         sampling = SamplingLimits(min_samples=3, max_samples=3)
         assert values_of(Scripted(), "cpu", visits=6, sampling=sampling)["time_visits"] == (1, 2)
 
-    def test_five_visits_are_enough_where_they_agree(self) -> None:
-        worker = Scripted()
-        assert values_of(worker, "cpu")["time_visits"] == (20, 20, 20, 20, 21)
-        assert {one.max_ns for one in worker.asked if isinstance(one, Visit)} == {50_000_000}
-
     @pytest.mark.parametrize(
-        ("call_ms", "visits"),
-        [(1, (20,) * 10), (8, (7, 6) * 9 + (7, 7)), (120, (1,) * 8 + (2,)), (5_000, (1, 1, 2))],
+        ("call_ms", "sampling_s", "visits"),
+        [
+            (1, 1.0, (19, 20, 20, 20, 20, 20, 20, 20, 20, 21)),
+            (8, 1.0, (13,) * 9 + (14,)),
+            (120, 1.0, (1,) * 8 + (2,)),
+            (5_000, 1.0, (1, 1, 2)),
+            (8, 0.2, (5, 5, 5, 5, 6)),
+            (8, 0.02, (1, 1, 2)),
+        ],
     )
-    def test_while_they_scatter_there_are_more_within_the_limits(self, call_ms: int, visits: tuple[int, ...]) -> None:
-        scatter = itertools.cycle((0.9, 1.1))
+    def test_samples_and_time_are_shared_out_between_ten_visits(
+        self, call_ms: int, sampling_s: float, visits: tuple[int, ...]
+    ) -> None:
+        taken: list[float] = []
 
         def visited(request: RequestMessage[Any]) -> Visited:
             assert isinstance(request, Visit)
-            call_ns = call_ms * 1e6 * next(scatter)
-            count = min(request.max_samples, math.ceil(request.max_ns / call_ns))
-            taken.extend([call_ns] * count)
-            return Visited(samples=count, median_ns=call_ns, called_ns=math.fsum([call_ns] * count))
-
-        taken: list[float] = []
+            count = min(request.max_samples, math.ceil(request.max_ns / (call_ms * 1e6)))
+            taken.extend([call_ms * 1e6] * count)
+            return Visited(samples=count, median_ns=call_ms * 1e6, called_ns=call_ms * 1e6 * count)
 
         def end(request: RequestMessage[Any]) -> Timed:
             assert isinstance(request, EndVisits)
             return TIMED.model_copy(update={"time_samples_ns": (*taken, call_ms * 1e6)})
 
-        found = values_of(Scripted({Visit: visited, EndVisits: end}), "cpu")
+        sampling = SamplingLimits(sampling_ns=int(sampling_s * 1e9))
+        found = values_of(Scripted({Visit: visited, EndVisits: end}), "cpu", sampling=sampling)
         assert found["time_visits"] == visits
 
     def test_before_the_visits_of_a_long_call_there_is_no_other_call_but_once(self) -> None:
@@ -299,8 +300,8 @@ class TestTheRunnersOwnClock:
         worker = Scripted({Visit: self.visits(clock, 0.36, 50, 50, 0.36)})
         found = values_of(worker, "cpu")
         assert (found["status"], found["time_visits_left_out"]) == ("ok", 2)
-        assert found["time_visits"] == (9, 9, 9, 9, 10)
-        assert len(found["time_samples_ns"]) == 46
+        assert found["time_visits"] == (9,) * 9 + (10,)
+        assert len(found["time_samples_ns"]) == 91
 
     def test_beside_a_visit_in_doubt_as_many_samples_are_passed(self, clock: list[int]) -> None:
         worker = Scripted({Visit: self.visits(clock, 50, 50, 0.36)})

@@ -10,6 +10,7 @@ import contextlib
 import math
 import statistics
 import time
+from itertools import pairwise
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -21,34 +22,25 @@ if TYPE_CHECKING:
 PRIOR = 0.02
 """The drift that is presumed of a machine of which nothing is known."""
 PRIOR_WEIGHT = 4
-"""How many runs that presumption weighs as much as."""
+"""How many steps from run to run that presumption weighs as much as."""
 _SIDE = 384
-_WINDOWS = 3
-_WINDOW_NS = 40_000_000
-_PAUSE_S = 0.01
+_BEAT_NS = 20_000_000
 _REMEMBERED_S = 7 * 24 * 3600
 _MOST_BYTES = 2**18
 
 
 def beat() -> float:
-    """Nanoseconds of a matrix product in float32 through torch, here and now.
-
-    The tenth fastest of a hundred in the fastest of three windows: what is wanted is the pace of the machine, not how
-    long a scheduler leaves two threads on one processor after they have slept.
-    """
+    """Nanoseconds of a matrix product in float32 through torch: the median over 20 ms, after one that is not timed."""
     import torch
 
     one = torch.linspace(-1, 1, _SIDE * _SIDE).reshape(_SIDE, _SIDE)
-    windows: list[float] = []
-    for _ in range(_WINDOWS):
-        time.sleep(_PAUSE_S)
-        times: list[int] = []
-        ends = perf_counter_ns() + _WINDOW_NS
-        while (start := perf_counter_ns()) < ends or not times:
-            torch.mm(one, one)
-            times.append(perf_counter_ns() - start)
-        windows.append(sorted(times)[len(times) // 10])
-    return min(windows)
+    torch.mm(one, one)
+    times: list[int] = []
+    ends = perf_counter_ns() + _BEAT_NS
+    while (start := perf_counter_ns()) < ends or not times:
+        torch.mm(one, one)
+        times.append(perf_counter_ns() - start)
+    return statistics.median(times)
 
 
 class Heartbeats:
@@ -67,16 +59,17 @@ class Heartbeats:
 
     @property
     def drift(self) -> float:
-        """How far heartbeats scatter, as a share, of which :data:`PRIOR` is presumed at first.
+        """The standard deviation between runs, as a share, of which :data:`PRIOR` is presumed at first.
 
-        Half of what the middle 68 % of them span: their standard deviation, where a few are far off for a reason of
-        their own.
+        From the differences of successive runs: half of what the middle 68 % of them span, over the root of two. So
+        neither a few runs that were far off nor the hours in which the machine was busy with something else count.
         """
         runs = [*self._runs, self._now] if self._now else self._runs
-        logs = [math.log(ns) for run in runs for ns in run]
-        low, high = _ends_of_the_middle(logs) if len(logs) > 1 else (0.0, 0.0)
-        variance = ((high - low) / 2) ** 2
-        return math.sqrt((len(runs) * variance + PRIOR_WEIGHT * PRIOR**2) / (len(runs) + PRIOR_WEIGHT))
+        logs = [math.log(statistics.median(run)) for run in runs]
+        steps = [after - before for before, after in pairwise(logs)]
+        low, high = _ends_of_the_middle(steps) if len(steps) > 1 else (0.0, 0.0)
+        variance = ((high - low) / 2) ** 2 / 2
+        return math.sqrt((len(steps) * variance + PRIOR_WEIGHT * PRIOR**2) / (len(steps) + PRIOR_WEIGHT))
 
     def keep(self) -> None:
         """Keep those of this run for later ones; a cache that cannot be written costs only that."""

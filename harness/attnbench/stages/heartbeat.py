@@ -15,10 +15,10 @@ class HeartbeatMetrics(Metrics, stage="time"):
     """The machine's own pace."""
 
     heartbeat_ns: float | None = metric(
-        "heartbeat", "A fixed matrix product, right after the samples of the case.", unit="ns", join="median"
+        "heartbeat", "A fixed matrix product, in turns with the cells of the case.", unit="ns", join="median"
     )
     machine_drift: float | None = metric(
-        "machine drift", "Standard deviation of heartbeats, over this run and earlier ones here, as a share.",
+        "machine drift", "How far heartbeats of successive runs here differ, as a share.",
         unit="ratio", join="max", better="lower",
     )  # fmt: skip
 
@@ -33,9 +33,13 @@ class Beat(RequestMessage[Beaten]):
     """Ask the oracle's process for a heartbeat."""
 
 
-def listen(cell: CellRun) -> None:
-    """Have a heartbeat, one for all cells that take turns."""
+def listen(cell: CellRun, visits: int) -> None:
+    """Have a heartbeat in each round of visits, by whoever comes first."""
     company = cell.company
-    if company.is_here and company.heartbeat_ns is None:
-        company.heartbeat_ns = cell.ask_oracle(Beat()).heartbeat_ns
-    cell.keep(HeartbeatMetrics(heartbeat_ns=company.heartbeat_ns))
+    if company.is_here and len(company.heartbeats) < visits:
+        company.heartbeats.append(cell.ask_oracle(Beat()).heartbeat_ns)
+
+
+def keep_heartbeat(cell: CellRun) -> None:
+    """Their median: found as the time of a cell is."""
+    cell.keep(HeartbeatMetrics(heartbeat_ns=cell.company.heartbeat_ns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar
@@ -78,8 +79,14 @@ class Company:
     def __init__(self, *, is_here: bool = False) -> None:
         """``is_here``: whether they run on the machine of the oracle, which can tell its pace."""
         self.is_here = is_here
-        self.heartbeat_ns: float | None = None
+        self.heartbeats: list[float] = []
+        """Nanoseconds, one for each round of visits."""
         self._sampled: set[CellRun] = set()
+
+    @property
+    def heartbeat_ns(self) -> float | None:
+        """Their median."""
+        return statistics.median(self.heartbeats) if self.heartbeats else None
 
     def join(self, cell: CellRun) -> None:
         """A cell will be sampled."""

@@ -7,9 +7,8 @@ import math
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from attnbench.metrics.samples import interval_of_visits
 from attnbench.stages.agreement import agree
-from attnbench.stages.heartbeat import listen
+from attnbench.stages.heartbeat import keep_heartbeat, listen
 from attnbench.stages.sampled_rows import judge_rows
 from attnbench.stages.samples import (
     EndVisits,
@@ -23,14 +22,11 @@ from attnbench.stages.samples import (
 )
 from attnbench.stages.stage import CellRun, Stage
 from attnbench.units import duration
-from attnbench.worker.timing import TARGET_HALF_WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-MIN_VISITS, MAX_VISITS = 5, 20
-SAMPLES_PER_VISIT = 0.1
-"""Of the most samples that a cell may have."""
+MIN_VISITS, MAX_VISITS = 3, 10
 MIN_VISIT_NS = 40_000_000
 """Where there is time for it: it takes a scheduler some milliseconds to spread threads over cores."""
 _LONG_CALL_NS = 100_000_000
@@ -73,45 +69,34 @@ def _in_visits(cell: CellRun) -> Generator[None, None, Timed]:
         )
     )
     watch = Stopwatch(cell)
-    plan = _so_many(cell, limits.visits) if limits.visits else _until_narrow(cell, watch)
     call_ns = 0.0
-    for visit in plan:
+    for visit in _visits(cell, watch):
         yield from cell.pause()
         if call_ns < _LONG_CALL_NS:
             cell.ask(Resume())
         call_ns = watch.time(visit).median_ns
+        listen(cell, len(watch.visits))
     answer = watch.checked(cell.ask(EndVisits(moved=cell.unknown.moved)))
     yield from cell.wait_until_all_are_sampled()
-    listen(cell)
+    keep_heartbeat(cell)
     return answer
 
 
-def _so_many(cell: CellRun, visits: int) -> Iterator[Visit]:
-    """Visits between which all samples but the last are shared out; that one is asked for by itself."""
-    samples = max(1, cell.limits.sampling.min_samples - 1)
-    for number in range(visits):
-        share = samples * (number + 1) // visits - samples * number // visits
-        if share:
-            yield Visit(max_samples=share, max_ns=_WITHOUT_END_NS)
+def _visits(cell: CellRun, watch: Stopwatch) -> Iterator[Visit]:
+    """Visits between which samples and time are shared out; the last sample is asked for by itself.
 
-
-def _until_narrow(cell: CellRun, watch: Stopwatch) -> Iterator[Visit]:
-    """Visits until the interval of the time is narrow enough, or a limit is reached."""
+    Their number does not depend on how much they scatter: to stop where an interval is narrow makes intervals that are
+    too narrow.
+    """
     limits = cell.limits.sampling
-    most = max(1, limits.max_samples - 1)
-    while (count := len(watch.visits)) < MAX_VISITS and (samples := watch.samples) < most:
-        if watch.called_ns >= limits.sampling_ns and samples >= min(3, limits.min_samples):
+    count = cell.limits.visits or min(MAX_VISITS, max(MIN_VISITS, limits.sampling_ns // MIN_VISIT_NS))
+    samples = max(1, limits.max_samples - 1)
+    for number in range(count):
+        if watch.called_ns >= limits.sampling_ns and watch.samples >= min(3, limits.min_samples):
             return
-        if count >= MIN_VISITS and samples >= limits.min_samples - 1 and _is_narrow(watch.visits):
-            return
-        share = min(most - samples, max(1, round(SAMPLES_PER_VISIT * limits.max_samples)))
-        longest = max(limits.sampling_ns // MAX_VISITS, min(MIN_VISIT_NS, limits.sampling_ns // MIN_VISITS))
-        yield Visit(max_samples=share, max_ns=longest)
-
-
-def _is_narrow(visits: list[Visited]) -> bool:
-    interval = interval_of_visits(1.0, [visit.median_ns for visit in visits])
-    return interval is not None and (interval[1] - interval[0]) / 2 <= TARGET_HALF_WIDTH
+        share = samples * (number + 1) // count - samples * number // count
+        if share:
+            yield Visit(max_samples=share, max_ns=limits.sampling_ns // count)
 
 
 class Stopwatch:

@@ -24,13 +24,11 @@ MAX_WARMUP_NS = 2_000_000_000
 WINDOW = 5
 WINDOW_AGREEMENT = 0.02
 MIN_SAMPLE_NS = 1_000_000
-TARGET_HALF_WIDTH = 0.01
-"""Sampling stops when the interval of the time reaches no further on either side, as a share of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingLimits:
-    """When sampling stops: when the interval of the time is narrow enough, or at the first of these."""
+    """When sampling stops; on CUDA also, after ``min_samples``, where the interval is narrow."""
 
     min_samples: int = 10
     max_samples: int = 200
