@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -67,10 +68,11 @@ def repeat(number: int, results: Path, *, busy: bool) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def by_attnbench(folder: Path) -> dict[str, Any]:
+def by_attnbench(folder: Path, *asked: str | Path) -> dict[str, Any]:
     """Values with intervals, and ratios to the baseline with theirs."""
     path = folder / "run.jsonl"
-    run("attnbench", "run", "--plugin", HERE / "precision_kernels.py", "-i", "^precision/", *AXES, "--out", path)
+    kernels = HERE / "precision_kernels.py"
+    run("attnbench", "run", *(asked or AXES), "--plugin", kernels, "-i", "^precision/", "--out", path)
     cells = {cell.implementation.removeprefix("precision/"): cell for cell in cells_of(read_run(path))}
     timings = {name: cell.timing for name, cell in cells.items() if cell.timing is not None}
     estimates = {name: timing.estimate for name, timing in timings.items()}
@@ -108,8 +110,9 @@ def by_pyperf(folder: Path) -> dict[str, Any]:
     return {"ns": {one.get_name(): 1e9 * one.median() for one in suite}}
 
 
-TOOLS: dict[str, Callable[[Path], dict[str, Any]]] = {
+TOOLS: dict[str, Callable[..., dict[str, Any]]] = {
     "attnbench": by_attnbench,
+    "attnbench, time only": functools.partial(by_attnbench, HERE / "time_only.toml", "--peaks", "none"),
     "pytest-benchmark": by_pytest_benchmark,
     "torch's Timer": by_torch_timer,
     "pyperf --fast": by_pyperf,

@@ -19,7 +19,7 @@ from attnbench.machine.caches import own_cache
 if TYPE_CHECKING:
     from pathlib import Path
 
-PRIOR = 0.02
+PRIOR = 0.04
 """The drift that is presumed of a machine of which nothing is known."""
 PRIOR_WEIGHT = 4
 """How many steps from run to run that presumption weighs as much as."""
