@@ -13,6 +13,7 @@ import contextlib
 import functools
 import json
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from attnbench.machine.hardware.cpu import cpu_model
 from attnbench.store.reader import read_run
 from attnbench.views.cells import cells_of
 from attnbench.views.estimates import ratio
@@ -48,7 +50,7 @@ def main() -> int:
         with busy_core() if given.busy else contextlib.nullcontext():
             repeat(number, given.results, busy=given.busy)
     lines = [json.loads(line) for line in given.results.read_text().splitlines()]
-    text = page(lines)
+    text = page(lines, f"{cpu_model()} ({os.cpu_count()} processors), Linux {platform.release()}")
     sys.stdout.write(text)
     if given.page:
         given.page.write_text(text)

@@ -15,7 +15,7 @@ MISCONDUCT = {
     "follows-the-signs-of-v": ("wrong", "^out of timed sample"),
     "slows-the-clock": ("invalid", "^by the worker's clock its samples took .* by the runner's"),
     "shortens-samples": ("invalid", "^by the worker's clock its samples took .* by the runner's"),
-    "changes-samples-later": ("invalid", "^its samples add up to .* when they were taken"),
+    "changes-samples-later": ("invalid", "^samples of a visit add up to .* when they were taken"),
 }
 
 

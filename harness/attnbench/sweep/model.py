@@ -57,7 +57,12 @@ class Limits(BaseModel):
         description="Memory of a worker for a cell; default four fifths of what the machine has left.",
     )
     sampling_s: float = Field(default=1.0, gt=0, le=1e6, description="Seconds of sampling for each cell and process.")
-    min_samples: int = Field(default=10, ge=3, le=10**6, description="Samples of a cell, however long they take.")
+    min_samples: int = Field(
+        default=10,
+        ge=3,
+        le=10**6,
+        description="The gate's number of samples; on CUDA, the least before a narrow interval ends them.",
+    )
     max_samples: int = Field(
         default=200, ge=3, le=10**6, description="Samples at which sampling stops, however quick they are."
     )
