@@ -12,12 +12,12 @@ BASELINE = "unfused"
 """What ratios are taken to."""
 
 ABOUT = """\
-`make precision`, on {machine}. Each tool times the same three callables (attention of 512 tokens and 8 heads in float32:
-one operator of torch, three of them, and NumPy) with its own defaults, in fresh processes, the tools in a random order in
-each repeat; the raw figures are in `results/precision/`. The scatter is the standard deviation of the reported medians
-between runs, as a share. Times the root of a run's wall time, it tells what a second buys: two tools are equal where one
-takes four times as long and scatters half as much. attnbench's own time includes checking, and without `time only` the
-memory of each callable."""
+`make precision`, on {machine}. Each tool times the same three callables (attention of 512 tokens and 8 heads in
+float32: one operator of torch, three of them, and NumPy) with its own defaults, in fresh processes, the tools in a
+random order in each repeat; the raw figures are in `results/precision/`. The scatter is the standard deviation of
+the reported medians between runs, as a share. Times the root of a run's wall time, it tells what a second buys: two
+tools are equal where one takes four times as long and scatters half as much. attnbench's own time includes
+checking, and without `time only` the memory of each callable."""
 
 Line = dict[str, Any]
 
