@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import json
 import os
 import platform
@@ -114,7 +113,7 @@ def by_pyperf(folder: Path) -> dict[str, Any]:
 
 TOOLS: dict[str, Callable[..., dict[str, Any]]] = {
     "attnbench": by_attnbench,
-    "attnbench, time only": functools.partial(by_attnbench, HERE / "time_only.toml", "--peaks", "none"),
+    "attnbench, time only": lambda folder: by_attnbench(folder, HERE / "time_only.toml", "--peaks", "none"),
     "pytest-benchmark": by_pytest_benchmark,
     "torch's Timer": by_torch_timer,
     "pyperf --fast": by_pyperf,
