@@ -24,17 +24,22 @@ PRIOR = 0.04
 PRIOR_WEIGHT = 4
 """How many steps from run to run that presumption weighs as much as."""
 _SIDE = 384
-_BEAT_NS = 20_000_000
+_SETTLING_NS, _BEAT_NS = 60_000_000, 20_000_000
 _REMEMBERED_S = 7 * 24 * 3600
 _MOST_BYTES = 2**18
 
 
 def beat() -> float:
-    """Nanoseconds of a matrix product in float32 through torch: the median over 20 ms, after one that is not timed."""
+    """Nanoseconds of a matrix product in float32 through torch: the median over 20 ms, after 60 ms that are not timed.
+
+    So long it may take until a scheduler has spread threads that slept over the processors.
+    """
     import torch
 
     one = torch.linspace(-1, 1, _SIDE * _SIDE).reshape(_SIDE, _SIDE)
-    torch.mm(one, one)
+    begins = perf_counter_ns() + _SETTLING_NS
+    while perf_counter_ns() < begins:
+        torch.mm(one, one)
     times: list[int] = []
     ends = perf_counter_ns() + _BEAT_NS
     while (start := perf_counter_ns()) < ends or not times:
