@@ -94,6 +94,16 @@ def test_sampling_stops_when_its_time_is_over() -> None:
     assert samples == [20 * MS] * 3
 
 
+def test_what_is_done_between_calls_has_a_limit_too() -> None:
+    clock = FakeClock([MS])
+
+    def set_up() -> None:
+        clock.now += 29 * MS
+
+    samples, _ = sample(clock.call, clock, max_samples=100, max_ns=50 * MS, set_up=set_up)
+    assert samples == [MS] * 5
+
+
 def test_a_call_that_takes_minutes_still_gets_one_sample() -> None:
     clock = FakeClock([60_000 * MS])
     assert sample(clock.call, clock, max_samples=100, max_ns=50 * MS)[0] == [60_000 * MS]
