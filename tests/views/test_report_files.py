@@ -100,7 +100,7 @@ def test_a_baseline_that_no_run_has_is_refused(run: RunFile, tmp_path: Path) -> 
 def test_the_library_of_the_charts_is_bundled_once_and_then_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "attnbench"))
     first = vega_bundle()
     (kept,) = (tmp_path / "attnbench").iterdir()
     kept.write_text("from the cache")
