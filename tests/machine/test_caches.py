@@ -48,3 +48,14 @@ def test_a_folder_that_others_may_write_to_is_not_used(monkeypatch: pytest.Monke
     caches._temporary.cache_clear()
     shared.chmod(0o777)
     assert caches._temporary() != shared
+
+
+def test_what_attnbench_keeps_itself_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "own"))
+    assert caches.own_cache() == tmp_path / "own"
+    monkeypatch.delenv("ATTNBENCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert caches.own_cache() == tmp_path / "xdg" / "attnbench"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert caches.own_cache() == tmp_path / ".cache" / "attnbench"
