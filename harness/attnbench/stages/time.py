@@ -33,6 +33,7 @@ _LONG_CALL_NS = 100_000_000
 """Such a call hardly notices that others have used the caches before it."""
 _WITHOUT_END_NS = 2**62
 _PASSED = 3
+_PASSES = 3
 _MOST_LONGER = 1.5
 _SLACK_NS = 1e6
 _VISITS_IN_DOUBT = 8
@@ -103,20 +104,20 @@ class Stopwatch:
     """The runner's own clock beside the worker's, which a plug-in can reach.
 
     What a visit takes here, less what as many samples take without calls, cannot be much more than what the worker says
-    of the calls. Other work beside it may lengthen that, so that a visit in doubt is left out and made again, and only
-    what is in doubt time and again is held against the cell.
+    of the calls. Other work beside it may lengthen either, so that a visit in doubt is left out and made again, until
+    most of the tries are beyond doubt; what is in doubt time and again is held against the cell.
     """
 
     def __init__(self, cell: CellRun) -> None:
         self._cell = cell
         self._all: list[_Watched] = []
         self._passed(_PASSED)  # the first ones touch new memory
-        self._passed_ns = self._passed(_PASSED) / _PASSED
+        self._passed_ns = min(self._passed(_PASSED) / _PASSED for _ in range(_PASSES))
 
     @property
     def visits(self) -> list[Visited]:
         """What the worker said of each that counts."""
-        return [one.visited for one in self._all if not one.is_in_doubt]
+        return [one.visited for one in self._all if one.counts]
 
     @property
     def samples(self) -> int:
@@ -132,12 +133,13 @@ class Stopwatch:
         """Make a visit, and see how long that takes; again while it is in doubt."""
         watched = [self._watched(visit)]
         again = visit.model_copy(update={"max_samples": watched[0].visited.samples, "max_ns": _WITHOUT_END_NS})
-        while watched[-1].is_in_doubt:
+        while 2 * sum(one.is_in_doubt for one in watched) >= len(watched):
             if len(watched) == _VISITS_IN_DOUBT:
                 said = duration(math.fsum(one.visited.called_ns for one in watched))
                 seen = duration(math.fsum(max(0.0, one.took_ns - one.passed_ns) for one in watched))
                 self._cell.end("invalid", f"by the worker's clock its samples took {said}, by the runner's {seen}")
             watched.append(self._watched_closely(again, passes_first=len(watched) % 2 == 1))
+        watched[-1] = dataclasses.replace(watched[-1], counts=True)
         self._all += watched
         return watched[-1].visited
 
@@ -152,7 +154,7 @@ class Stopwatch:
             if not math.isclose(called_ns, one.visited.called_ns, rel_tol=1e-9):
                 now, then = duration(called_ns), duration(one.visited.called_ns)
                 self._cell.end("invalid", f"samples of a visit add up to {now}, and to {then} when they were taken")
-            if not one.is_in_doubt:
+            if one.counts:
                 kept.append(tuple(its))
         kept[-1] += tuple(samples)  # the last one, whose result is judged
         return answer.model_copy(
@@ -191,6 +193,7 @@ class _Watched:
     took_ns: float
     passed_ns: float
     """Of as many samples without calls."""
+    counts: bool = False
 
     @property
     def is_in_doubt(self) -> bool:
