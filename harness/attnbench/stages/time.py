@@ -36,6 +36,9 @@ _PASSED = 3
 _PASSES = 3
 _MOST_LONGER = 1.5
 _SLACK_NS = 1e6
+"""For the messages of a visit."""
+_ROW_NS = 1e5
+"""For keeping a row of a sample, which is not done where samples are passed."""
 _VISITS_IN_DOUBT = 8
 
 
@@ -197,7 +200,8 @@ class _Watched:
 
     @property
     def is_in_doubt(self) -> bool:
-        return self.took_ns > _MOST_LONGER * (self.visited.called_ns + self.passed_ns) + _SLACK_NS
+        most_ns = _MOST_LONGER * (self.visited.called_ns + self.passed_ns)
+        return self.took_ns > most_ns + _SLACK_NS + _ROW_NS * self.visited.samples
 
 
 STAGE = Stage(
