@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench hopper test test-fast lint docs soak gate gate-power truth precision clean
+.PHONY: bench hopper gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power truth precision clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -17,6 +17,28 @@ hopper: $(STAMP)  ## on a GPU: agreement and time of the scenario `hopper`, and 
 	@if [ -e $(HOPPER_RUN) ]; then $(BIN)/attnbench run --resume $(HOPPER_RUN); \
 	else $(BIN)/attnbench run hopper --out $(HOPPER_RUN); fi ; code=$$? ; \
 	if [ -e $(HOPPER_RUN) ]; then echo "report: $$($(BIN)/attnbench report $(HOPPER_RUN) --force)"; fi ; exit $$code
+
+WHEELS ?= .whl
+GPU_PYTHON ?= python3
+GPU_SECONDS ?= 540
+
+gpu-wheels: $(STAMP)  ## on a machine with a network: what a bare GPU machine lacks, to be carried there in WHEELS
+	$(BIN)/python -m tests.gpu.wheels $(WHEELS)
+
+gpu-install:  ## on a bare GPU machine, without a network: attnbench and WHEELS beside the torch that is there
+	$(GPU_PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation $(wildcard $(WHEELS)/*.whl) -e .
+
+gpu-1: ## ten minutes on a GPU: known faults, then agreement of everything that runs on CUDA; again, it goes on
+	$(GPU_PYTHON) -m tests.gpu agreement --seconds $(GPU_SECONDS)
+
+gpu-2: ## the scenario `hopper` against cuDNN and FlashAttention-3 in the same run
+	$(GPU_PYTHON) -m tests.gpu table --seconds $(GPU_SECONDS)
+
+gpu-3: ## tile sizes, each step with its prediction
+	$(GPU_PYTHON) -m tests.gpu tiles --seconds $(GPU_SECONDS)
+
+gpu-4: ## Nsight Compute on the two cells of gpu-2 that are farthest behind
+	$(GPU_PYTHON) -m tests.gpu profile --seconds $(GPU_SECONDS)
 
 JOBS ?= 2
 IN_PARALLEL = --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -46,7 +46,7 @@ def partial(
     pages_each, page_size, keys_each,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     RULE: tl.constexpr, MOD: tl.constexpr, SINK: tl.constexpr, PAGED: tl.constexpr, SHIFT: tl.constexpr,
-    PRECISION: tl.constexpr, DROP: tl.constexpr,
+    PRECISION: tl.constexpr, DROP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """One stretch of keys for ``BLOCK_M`` rows; grid (splits, blocks of rows, batch * heads_kv).
 
@@ -61,6 +61,8 @@ def partial(
         lse_ptr: (splits, batch, heads_q, seqlen_q), float32: their LSE.
         keys_each: keys of a stretch, a multiple of ``BLOCK_N``.
     """
+    if PDL:  # the merge may take its place on the device; it waits for what is written here
+        tl.extra.cuda.gdc_launch_dependents()
     split, pair = tl.program_id(0), tl.program_id(2)
     heads_kv = size.heads_q // size.group
     batch, head_kv = pair // heads_kv, pair % heads_kv
@@ -78,11 +80,9 @@ def partial(
     )  # fmt: skip
     low, high = keys_of(low_ptr, high_ptr, batch, queries, size, RULE)
     begin, _, _, end = block_range(low, high, size.seqlen_kv, BLOCK_N)
-    begin = tl.maximum(begin, split * keys_each)
-    end = tl.minimum(end, (split + 1) * keys_each)
+    begin, end = tl.maximum(begin, split * keys_each), tl.minimum(end, (split + 1) * keys_each)
 
-    maximum = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    weight = tl.zeros([BLOCK_M], tl.float32)
+    maximum, weight = tl.full([BLOCK_M], float("-inf"), tl.float32), tl.zeros([BLOCK_M], tl.float32)
     if SINK:  # once, not once for each stretch
         if split == 0:
             maximum = tl.load(sink_ptr + heads)
@@ -115,8 +115,8 @@ def partial(
     weight = tl.where(empty, 1.0, weight)
     planes = (tl.num_programs(2) // heads_kv) * size.heads_q
     row_of_all = ((tl.cast(split, tl.int64) * planes + batch * size.heads_q + heads) * size.seqlen_q) + queries
-    lse = tl.where(empty, float("-inf"), maximum + (tl.log2(weight) - SHIFT) * LN_2)
-    tl.store(lse_ptr + row_of_all, lse, mask=is_row)
+    lse = maximum + (tl.log2(weight) - SHIFT) * LN_2
+    tl.store(lse_ptr + row_of_all, tl.where(empty, float("-inf"), lse), mask=is_row)
     dims_v = tl.arange(0, BLOCK_DV)
     tl.store(
         part_ptr + row_of_all[:, None] * size.head_dim_v + dims_v[None, :],
@@ -128,7 +128,7 @@ def partial(
 @triton.jit
 def merge(
     part_ptr, part_lse_ptr, out_ptr, lse_ptr, rows, dim, splits,
-    BLOCK_SPLITS: tl.constexpr, BLOCK_DV: tl.constexpr, DROP: tl.constexpr,
+    BLOCK_SPLITS: tl.constexpr, BLOCK_DV: tl.constexpr, DROP: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """One row of the output from its parts; grid (batch * heads_q * seqlen_q).
 
@@ -138,6 +138,8 @@ def merge(
         out_ptr: (rows, dim).
         lse_ptr: (rows), float32, natural logarithm.
     """
+    if PDL:
+        tl.extra.cuda.gdc_wait()
     row = tl.program_id(0)
     parts, dims = tl.arange(0, BLOCK_SPLITS), tl.arange(0, BLOCK_DV)
     is_part = parts < splits

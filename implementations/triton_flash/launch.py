@@ -123,12 +123,13 @@ def decode(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]
             low if plan.table is None else plan.table,
             plan.strides(q), plan.strides(k), plan.strides(v), plan.size, plan.scoring,
             1 if plan.table is None else plan.table.shape[1], case.page_size or 1, each,
-            SINK=plan.sinks is not None, PAGED=plan.paged, SHIFT=plan.shift,
+            SINK=plan.sinks is not None, PAGED=plan.paged, SHIFT=plan.shift, PDL=plan.overlaps_merge,
             **compiled(config), **plan.common(),
         )  # fmt: skip
         kernels.merge[(lse.numel(),)](
             part, part_lse, out, lse, lse.numel(), case.head_dim_v, splits,
             BLOCK_SPLITS=power_of_two(splits, 2), BLOCK_DV=plan.block_dv, DROP=plan.drop,
+            PDL=plan.overlaps_merge, **({"launch_pdl": True} if plan.overlaps_merge else {}),
         )  # fmt: skip
         return out
 

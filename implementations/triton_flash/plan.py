@@ -63,6 +63,8 @@ class Plan:
         pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
         self.tma = pairs > LEAST_DESCRIBED_PAIRS and may_use_tma(operands, self.device) if tma is None else tma
         self.tma = self.tma and not self.decodes
+        self.overlaps_merge = not self.interpreted and torch.cuda.get_device_properties(self.device).major >= 9
+        """Whether the merge of decoding is launched while the parts are at work (programmatic dependent launch)."""
         self.rule = rule_of(case, self.tiles)
         self.bounds = tuple(torch.from_numpy(array).to(self.device) for array in bounds_of(case, self.rule, self.tiles))
         self.size = self.tiles.Sizes(
@@ -78,6 +80,8 @@ class Plan:
         self.block_d, self.block_dv = power_of_two(case.head_dim, least), power_of_two(case.head_dim_v, least)
         self.used: dict[Kernel, Config] = dict(configs or {})
         """Tile sizes by kernel."""
+        self.programs_each = 2
+        """Programs of decoding for each multiprocessor."""
 
     def common(self) -> dict[str, Any]:
         """Arguments that all kernels have, but for the tiles."""
@@ -148,14 +152,14 @@ class Plan:
         return (kernel, case.dtype, *dims, self.rule.value, self.mod.value, self.tma, *magnitude)
 
     def splits(self, config: Config, row_blocks: int) -> tuple[int, int]:
-        """Into how many stretches the keys are split, and how many keys a stretch has: two programs for each SM.
+        """Into how many stretches the keys are split, and how many keys a stretch has: ``programs_each`` for each SM.
 
         A stretch has two tiles at least; the interpreter pretends to have few SMs, so that it splits, too.
         """
         import torch
 
         processors = 4 if self.interpreted else torch.cuda.get_device_properties(self.device).multi_processor_count
-        wanted = max(1, 2 * processors // (self.case.batch * self.case.heads_kv * row_blocks))
+        wanted = max(1, self.programs_each * processors // (self.case.batch * self.case.heads_kv * row_blocks))
         most = max(1, self.case.seqlen_kv // (2 * config.block_n))
         splits = min(wanted, most, _MOST_SPLITS)
         each = -(-self.case.seqlen_kv // splits)

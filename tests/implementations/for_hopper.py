@@ -89,6 +89,7 @@ def measured(binary: Any) -> dict[str, Any]:
         "wgmma": ptx.count("wgmma.mma_async"),
         "tma": ptx.count("cp.async.bulk.tensor"),
         "shared_stores": len(re.findall(r"\bst\.shared", ptx)),
+        "waits": ptx.count("griddepcontrol"),
         "shared_bytes": binary.metadata.shared,
         "registers": usage["REG"],
         "spilled_bytes": usage["STACK"] + usage["LOCAL"],
@@ -98,7 +99,7 @@ def measured(binary: Any) -> dict[str, Any]:
 def main(jobs: Path) -> None:
     """Compile each job of a JSON file."""
     triton.runtime.driver.set_active(HOPPER)
-    hopper: Any = types.SimpleNamespace(multi_processor_count=132)
+    hopper: Any = types.SimpleNamespace(multi_processor_count=132, major=9)
     torch.cuda.get_device_properties = lambda device=None: hopper
     print(json.dumps([compiled(job) for job in json.loads(jobs.read_text())]))
 

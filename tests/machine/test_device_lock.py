@@ -62,6 +62,22 @@ def test_another_attnbench_is_waited_for_and_the_user_told(nvml: NVML, tmp_path:
     assert said == [f"another attnbench measures on this GPU: waiting for it ({path})"]
 
 
+def test_a_check_waits_for_a_run_and_then_holds_nothing(nvml: NVML, tmp_path: Path) -> None:
+    nvml("H100").nvmlDeviceGetComputeRunningProcesses = lambda handle: [types.SimpleNamespace(pid=4711)]
+    path = tmp_path / "attnbench-GPU-000-abc.lock"
+    held = FileLock(path)
+    held.acquire()
+    said: list[str] = []
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        held.release()
+
+    with devices_to_ourselves(["cuda"], say, tmp_path, alone=False):
+        assert can_lock(path)  # another check, or a run that warns of this one
+    assert said == [f"another attnbench measures on this GPU: waiting for it ({path})"]
+
+
 def test_other_programs_on_the_gpu_are_told_of(nvml: NVML, tmp_path: Path) -> None:
     others = [types.SimpleNamespace(pid=4711), types.SimpleNamespace(pid=4712)]
     nvml("H100").nvmlDeviceGetComputeRunningProcesses = lambda handle: others

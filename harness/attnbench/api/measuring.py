@@ -58,7 +58,7 @@ def begin(
     if peaks == "auto":
         peaks = "quick" if sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600 else "full"
     run_id = uuid.uuid4().hex[:12]
-    with devices_to_ourselves(_used(cells), log.says):
+    with devices_to_ourselves(_used(cells), log.says, alone=set(request.stages) != {"agreement"}):
         began = time.monotonic()
         quick_peaks = None if peaks == "none" else peaks == "quick"
         header = measure_header(request, cells, run_id, quick_peaks, command, measured_now=measured_now)
@@ -101,7 +101,7 @@ def resume(path: Path, log: Log) -> FinishedRun:
             log.says(f"{path} is complete: nothing to resume")
             return FinishedRun(path, exit_code=0, messages=tuple(log.messages))
         require_same(path, run_file.header, planned, cells)
-        with devices_to_ourselves(_used(cells), log.says):
+        with devices_to_ourselves(_used(cells), log.says, alone=set(request.stages) != {"agreement"}):
             return _execute(request, cells, run_file.header.model_dump(mode="json"), writer, log, Shares())
 
 

@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def devices_to_ourselves(
-    devices: Sequence[str], say: Callable[[str], object], folder: Path | None = None
+    devices: Sequence[str], say: Callable[[str], object], folder: Path | None = None, *, alone: bool = True
 ) -> Iterator[None]:
     """Hold the GPU that runs use, where one of the devices is ``cuda``, until the end of the block.
+
+    Checks run beside each other: they wait for a run that measures, and hold nothing.
 
     Another attnbench that holds it is waited for; any other program is only told of, before this one starts work there.
 
     Args:
         devices: of the run.
         say: is given sentences for a person.
+        alone: whether times or memory are measured.
         folder: where the lock's file lies; by default the system's folder for temporary files, which all users share.
     """
     if "cuda" not in devices:
@@ -42,7 +45,9 @@ def devices_to_ourselves(
         lock.acquire()
         _, others = first_gpu()
     try:
-        if others:
+        if not alone:
+            lock.release()
+        elif others:
             ids = ", ".join(str(pid) for pid in others)
             count = "another process computes" if len(others) == 1 else f"{len(others)} other processes compute"
             say(f"{count} on this GPU (process {ids}): times and free memory will not be what they could be")

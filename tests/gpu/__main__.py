@@ -1,0 +1,56 @@
+"""``make gpu-1`` to ``gpu-4``: what to do with ten minutes on a GPU, the most valuable first (docs/gpu.md).
+
+Each part ends within its time, leaves what it found in a folder, and goes on there when it is started again. Its
+summary is printed last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.gpu.agreement import agreement
+from tests.gpu.profile import profile
+from tests.gpu.table import table
+from tests.gpu.tiles import tiles
+
+MOST_CHARACTERS = 11_000
+"""Of a summary: what a terminal's scroll-back, or a log's tail, surely keeps."""
+PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
+    "agreement": lambda given: agreement(given.folder, given.seconds, include=given.include),
+    "table": lambda given: table(given.folder, given.seconds, given.scenario),
+    "tiles": lambda given: tiles(given.folder, given.seconds),
+    "profile": lambda given: profile(given.folder, given.seconds),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu", description=__doc__)
+    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("--seconds", type=float, default=540.0, help="for each part")
+    parser.add_argument("--folder", type=Path, default=Path("results/runs/gpu"))
+    parser.add_argument("--include", default="", help="of agreement: a regular expression")
+    parser.add_argument("--scenario", default="hopper", help="of the table")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    failed = False
+    if "agreement" in given.parts:
+        subprocess.run([sys.executable, "-m", "attnbench", "doctor"], check=False)
+    for name in given.parts:
+        try:
+            lines = PARTS[name](given)
+        except Exception:  # noqa: BLE001 - the next part may do
+            failed, lines = True, traceback.format_exc().splitlines()
+        text = "\n".join(lines)[:MOST_CHARACTERS]
+        (given.folder / f"{name}.txt").write_text(text + "\n")
+        sys.stdout.write(f"\n== {name}\n{text}\n")
+        sys.stdout.flush()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

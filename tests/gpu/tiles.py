@@ -1,0 +1,142 @@
+"""Part 3: tile sizes of `triton/flash`, one step of docs/gpu.md after another, beside cuDNN; warm, by do_bench."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from attnbench import Case, Operands, make_case
+
+Sizes = tuple[int, int, int, int]
+"""block_m, block_n, warps, stages."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step of the table, and what it should show."""
+
+    name: str
+    kernel: str
+    predicts: str
+    case: dict[str, Any]
+    sizes: tuple[Sizes, ...]
+
+
+_HEADS = {"heads_q": 32, "heads_kv": 8, "dtype": "bfloat16"}
+_LONG = {**_HEADS, "seqlen_q": 8192, "head_dim": 128}
+STEPS = (
+    Step("decode 1 x 32k", "partial", "a fourth stage or wider tiles: 69 -> 75 % of the copy",
+         {**_HEADS, "seqlen_q": 1, "seqlen_kv": 32768, "head_dim": 128},
+         ((16, 64, 4, 3), (16, 64, 4, 4), (16, 128, 4, 2), (16, 128, 4, 3), (16, 128, 8, 3), (16, 32, 4, 5),
+          (16, 64, 2, 4))),
+    Step("forward 128 full", "forward", "64x64 with 4 warps and 3 stages stays first, within 3 %", _LONG,
+         ((64, 64, 4, 3), (64, 64, 4, 4), (128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 2), (128, 128, 8, 3))),
+    Step("forward 128 causal", "forward", "as full", {**_LONG, "mask": "causal"},
+         ((64, 64, 4, 3), (64, 64, 4, 2), (128, 64, 8, 3), (128, 128, 8, 3))),
+    Step("forward 64 full", "forward", "64x128 with 4 warps stays first", {**_LONG, "head_dim": 64},
+         ((64, 128, 4, 3), (64, 128, 4, 2), (128, 64, 4, 4), (128, 128, 8, 3), (64, 64, 4, 4))),
+    Step("backward 128 causal, dK and dV", "dk_dv", "64x64 stays first",
+         {**_LONG, "mask": "causal", "mode": "backward"},
+         ((64, 64, 4, 2), (64, 64, 4, 3), (64, 128, 8, 2), (64, 128, 8, 3), (32, 128, 4, 2))),
+    Step("backward 128 causal, dQ", "dq", "128x64 with 8 warps stays first",
+         {**_LONG, "mask": "causal", "mode": "backward"},
+         ((128, 64, 8, 3), (128, 64, 8, 2), (64, 64, 4, 2), (64, 64, 4, 3), (128, 128, 8, 2))),
+)  # fmt: skip
+
+
+def tiles(_folder: Path, seconds: float) -> list[str]:
+    """Each step's sizes, until the time is over."""
+    until = time.monotonic() + seconds
+    lines: list[str] = []
+    for step in STEPS:
+        lines.append(f"{step.name}; predicted: {step.predicts}")
+        case = make_case(**step.case)
+        operands = operands_of(case)
+        if not case.needs_gradients:
+            lines.append(f"  cuDNN {median_ms(cudnn(case, operands)) * 1e3:9.1f} us")
+        for said in (*decoding(case, operands), *measured(step, case, operands)):
+            lines.append(f"  {said}")
+            if time.monotonic() > until:
+                return [*lines, "the time was over here"]
+    return lines
+
+
+def decoding(case: Case, operands: Operands) -> Iterator[str]:
+    """Of decoding: how many programs each multiprocessor has, and whether the merge is launched ahead."""
+    if case.needs_gradients or case.seqlen_q > 1:
+        return
+    for programs in (1, 2, 3, 4):
+        for ahead in (False, True):
+            call = call_of("partial", case, operands, (16, 64, 4, 4), programs=programs, ahead=ahead)
+            told = f"{programs} for each SM, merge {'ahead' if ahead else 'behind'}"
+            yield f"{told:<28}{median_ms(call) * 1e3:9.1f} us"
+
+
+def measured(step: Step, case: Case, operands: Operands) -> Iterator[str]:
+    """A line for each of the sizes."""
+    for sizes in step.sizes:
+        told = f"{sizes[0]}x{sizes[1]} warps={sizes[2]} stages={sizes[3]}"
+        try:
+            yield f"{told:<28}{median_ms(call_of(step.kernel, case, operands, sizes)) * 1e3:9.1f} us"
+        except Exception as error:  # noqa: BLE001 - compilers raise many kinds, and the next sizes may do
+            yield f"{told:<28}{type(error).__name__}: {str(error).splitlines()[0][:80]}"
+
+
+def call_of(
+    kernel: str, case: Case, operands: Operands, sizes: Sizes, *, programs: int = 2, ahead: bool = True
+) -> Callable[[], object]:
+    """A call of `triton/flash` whose kernel has these sizes; the other kernels of a backward pass have their seeds."""
+    package = "attnbench.implementations.triton_flash"
+    plan_module, launch = import_module(f"{package}.plan"), import_module(f"{package}.launch")
+    tuning = import_module(f"{package}.tuning")
+    seeds = {
+        name: tuning.TABLE[name, 64 if case.head_dim <= 64 else 128][0]
+        for name in ("forward", "dk_dv", "dq", "partial")
+    }
+    plan = plan_module.Plan(case, operands, configs={**seeds, kernel: tuning.Config(*sizes)})
+    plan.programs_each, plan.overlaps_merge = programs, ahead
+    q, k, v = operands.q, operands.k, operands.v
+    if plan.decodes:
+        return lambda: launch.decode(plan, q, k, v)
+    if not case.needs_gradients:
+        return lambda: launch.forward(plan, q, k, v)
+    out, lse = launch.forward(plan, q, k, v)
+    return lambda: launch.backward(plan, operands.dout, q, k, v, out, lse)
+
+
+def operands_of(case: Case) -> Operands:
+    """Normal values on the GPU."""
+
+    def normal(heads: int, seqlen: int) -> torch.Tensor:
+        shape = (case.batch, heads, seqlen, case.head_dim)
+        return torch.randn(shape, dtype=getattr(torch, case.dtype), device="cuda")
+
+    q, dout = normal(case.heads_q, case.seqlen_q), normal(case.heads_q, case.seqlen_q)
+    k, v = normal(case.heads_kv, case.seqlen_kv), normal(case.heads_kv, case.seqlen_kv)
+    return Operands(q=q, k=k, v=v, dout=dout)
+
+
+def cudnn(case: Case, operands: Operands) -> Callable[[], object]:
+    """The yardstick."""
+
+    def call() -> torch.Tensor:
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            return torch.nn.functional.scaled_dot_product_attention(
+                operands.q, operands.k, operands.v, is_causal=case.mask == "causal", enable_gqa=True
+            )
+
+    return call
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """Of a call, warm."""
+    from triton.testing import do_bench
+
+    return float(do_bench(call, warmup=15, rep=50, return_mode="median"))
