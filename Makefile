@@ -22,14 +22,15 @@ WHEELS ?= .whl
 GPU_PYTHON ?= python3
 GPU_SECONDS ?= 540
 
-gpu-wheels: $(STAMP)  ## on a machine with a network: what a bare GPU machine lacks, to be carried there in WHEELS
+gpu-wheels: $(STAMP)  ## on a machine with a network: what a bare GPU machine lacks, and the cases of gpu-1, to be carried there in WHEELS
 	$(BIN)/python -m tests.gpu.wheels $(WHEELS)
+	$(BIN)/python -m tests.gpu.draw $(WHEELS)/cases
 
 gpu-install:  ## on a bare GPU machine, without a network: attnbench and WHEELS beside the torch that is there
 	$(GPU_PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation $(wildcard $(WHEELS)/*.whl) -e .
 
 gpu-1: ## ten minutes on a GPU: known faults, then agreement of everything that runs on CUDA; again, it goes on
-	$(GPU_PYTHON) -m tests.gpu agreement --seconds $(GPU_SECONDS)
+	$(GPU_PYTHON) -m tests.gpu agreement --requests $(WHEELS)/cases --seconds $(GPU_SECONDS)
 
 gpu-2: ## the scenario `hopper` against cuDNN and FlashAttention-3 in the same run
 	$(GPU_PYTHON) -m tests.gpu table --seconds $(GPU_SECONDS)

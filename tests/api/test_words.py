@@ -45,7 +45,7 @@ def test_every_word_is_an_option_of_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", ["plan", "sensitivity"])
 def test_functions_that_are_options_of_a_command_have_its_defaults(name: str) -> None:
     of_run = defaults(api.run, set())
-    for word, default in defaults(getattr(api, name), {"only_agreement", "thorough", "shard"}).items():
+    for word, default in defaults(getattr(api, name), {"only_agreement", "thorough"}).items():
         assert of_run[word] == default
 
 

@@ -21,7 +21,7 @@ from tests.gpu.tiles import tiles
 MOST_CHARACTERS = 11_000
 """Of a summary: what a terminal's scroll-back, or a log's tail, surely keeps."""
 PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
-    "agreement": lambda given: agreement(given.folder, given.seconds, include=given.include),
+    "agreement": lambda given: agreement(given.folder, given.seconds, given.requests, given.include),
     "table": lambda given: table(given.folder, given.seconds, given.scenario),
     "tiles": lambda given: tiles(given.folder, given.seconds),
     "profile": lambda given: profile(given.folder, given.seconds),
@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--seconds", type=float, default=540.0, help="for each part")
     parser.add_argument("--folder", type=Path, default=Path("results/runs/gpu"))
+    parser.add_argument("--requests", type=Path, default=Path(".whl/cases"), help="of agreement: from tests.gpu.draw")
     parser.add_argument("--include", default="", help="of agreement: a regular expression")
     parser.add_argument("--scenario", default="hopper", help="of the table")
     given = parser.parse_args()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from attnbench.registry.discover import find
 from attnbench.runner.covering import coverage_lines
@@ -20,9 +21,7 @@ from attnbench.store.reader import read_run
 from tests.gpu.records import records_of, short, used_budget
 
 HERE = Path(__file__).parent
-SHARDS = {"triton/flash": 8, "gluon/flash": 2, "torch/flex": 3}
-"""Of what compiles for seconds for each case."""
-SEED = "25"
+FIRST = ("gluon", "triton", "flash-attn", "torch-sdpa")
 ENDS_AS = {
     "faults/device-assert": "error",
     "faults/endless": "timeout",
@@ -32,6 +31,7 @@ ENDS_AS = {
 }
 STATUSES = ("ok", "undecided", "wrong", "invalid", "error", "timeout", "crashed", "out_of_memory")
 _GRACE_S = 20
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +48,11 @@ class Check:
         return [sys.executable, "-m", "attnbench", *words]
 
 
-def agreement(folder: Path, seconds: float, device: str = "cuda", include: str = "") -> list[str]:
+def agreement(folder: Path, seconds: float, requests: Path, include: str = "") -> list[str]:
     """Run the checks for so long; the lines that say how it went."""
-    known = [faults(folder)] if device == "cuda" else []
-    checks = [*known, *checks_of(folder, device, include)]
-    run_all(checks, folder, time.monotonic() + seconds)
-    return [*told_of_faults(folder), *told_of_checks(checks[len(known) :])]
+    checks = checks_of(requests, folder, include)
+    run_all([faults(folder), *checks], time.monotonic() + seconds)
+    return [*told_of_faults(folder), *told_of_checks(checks)]
 
 
 def faults(folder: Path) -> Check:
@@ -63,47 +62,49 @@ def faults(folder: Path) -> Check:
     return Check(folder / "faults.jsonl", words)
 
 
-def checks_of(folder: Path, device: str, include: str) -> list[Check]:
-    """A process for each implementation on the device that can be imported here, and several for what compiles long."""
+def checks_of(requests: Path, folder: Path, include: str) -> list[Check]:
+    """A process for each request that ``tests.gpu.draw`` wrote, of what can be imported here."""
+    here = {found.name for found in find(()) if found.unavailable is None}
     checks = []
-    for found in find(()):
-        said = found.declaration
-        if said is None or device not in said.devices or found.unavailable is not None:
-            continue
-        if not re.search(include, found.name):
-            continue
-        shards = SHARDS.get(found.name, 1)
-        for number in range(1, shards + 1):
-            path = folder / f"check-{found.name.replace('/', '-')}-{number}.jsonl"
-            which = ("-d", device, "-i", f"^{re.escape(found.name)}$", "--shard", f"{number}/{shards}")
-            checks.append(Check(path, ("check", *which, "--seed", SEED, "--threads", "1")))
-    return sorted(checks, key=lambda check: "triton" not in check.path.name and "gluon" not in check.path.name)
+    for path in sorted(requests.glob("*.json"), key=lambda path: (order_of(path.stem), path.stem)):
+        (name,) = {cell.split()[1] for cell in json.loads(path.read_text())["cells"]}
+        if name in here and re.search(include, name):
+            words = ("run", "--request", str(path), "--peaks", "none")
+            checks.append(Check(folder / f"check-{path.stem}.jsonl", words))
+    return checks
 
 
-def run_all(checks: list[Check], folder: Path, until: float) -> None:
+def order_of(stem: str) -> int:
+    """The most valuable first."""
+    return next((place for place, name in enumerate(FIRST) if stem.startswith(name)), len(FIRST))
+
+
+def run_all(checks: list[Check], until: float) -> None:
     """At most a process for each core; what is not done in time is asked to end, and can be resumed."""
     waiting = list(checks)
-    running: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+    running: list[subprocess.Popen[bytes]] = []
     while (waiting or running) and time.monotonic() < until:
-        running = [(process, log) for process, log in running if process.poll() is None]
+        running = [process for process in running if process.poll() is None]
         while waiting and len(running) < (os.cpu_count() or 1):
-            check = waiting.pop(0)
-            log: IO[bytes] = check.path.with_suffix(".log").open("ab")
-            process = subprocess.Popen(
-                check.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-            running.append((process, log))
+            running.append(started(waiting.pop(0)))
         time.sleep(0.2)
-    for process, _ in running:
+    for process in running:
         process.send_signal(signal.SIGTERM)
     ends = time.monotonic() + _GRACE_S
-    for process, log in running:
+    for process in running:
         try:
             process.wait(max(0.0, ends - time.monotonic()))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        log.close()
+
+
+def started(check: Check) -> subprocess.Popen[bytes]:
+    """Its process, which writes what it says beside its run file."""
+    with check.path.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(
+            check.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=ONE_THREAD
+        )
 
 
 def told_of_faults(folder: Path) -> list[str]:

@@ -136,7 +136,8 @@ def cudnn(case: Case, operands: Operands) -> Callable[[], object]:
 
 
 def median_ms(call: Callable[[], object]) -> float:
-    """Of a call, warm."""
-    from triton.testing import do_bench
+    """Of a call, warm: of a graph of calls, or the launches of short ones would be what is timed."""
+    from triton.testing import do_bench_cudagraph
 
-    return float(do_bench(call, warmup=15, rep=50, return_mode="median"))
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]  # torch does not say
+        return float(do_bench_cudagraph(call, rep=40, return_mode="median"))

@@ -9,14 +9,14 @@ def healthy(q, k, v, case):
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=case.scale, is_causal=case.mask == "causal")
 
 
-@attention("faults/device-assert", device="cuda")
+@attention("faults/device-assert", device="cuda", dtypes=("bfloat16",))
 def device_assert(q, k, v, case):
     """Reads beyond a tensor: the CUDA context is broken from here on."""
     k = k.index_select(2, torch.full((case.seqlen_kv,), 2**30, device=k.device))
     return healthy(q, k, v, case)
 
 
-@attention("faults/endless", device="cuda")
+@attention("faults/endless", device="cuda", dtypes=("bfloat16",))
 def endless(q, k, v, case):
     """Spins on the device for minutes."""
     torch.cuda._sleep(2**40)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import secrets
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from attnbench.api.progress import Log
 from attnbench.api.results import Answer, FinishedRun
 from attnbench.api.selection import CellSelection, words
 from attnbench.errors import UsageError
-from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     import os
@@ -102,7 +100,6 @@ def check(
     device: Texts | None = None,
     threads: int | None = None,
     seed: int | None = None,
-    shard: str | None = None,
     thorough: bool = False,
     verbose: bool = False,
     out: str | os.PathLike[str] | None = None,
@@ -113,8 +110,7 @@ def check(
 
     Where neither a scenario nor an axis is given, cases are made for each implementation, so that they have every pair
     of values that it takes, and some are random. They are others each time, unless there is a seed. ``thorough`` is
-    every triple, in ten minutes instead of one; ``verbose`` tells how many pairs are impossible, too. ``shard`` is
-    ``"K/N"``: the K-th of N parts of the cases, for several processes or machines, all with the same ``seed``.
+    every triple, in ten minutes instead of one; ``verbose`` tells how many pairs are impossible, too.
 
     Raises:
         UsageError: when what is asked for cannot be done as asked; nothing has been written then.
@@ -122,8 +118,8 @@ def check(
     """
     log = Log(progress, verbose=verbose)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
-    asked, request = _to_check(asked, log, thorough=thorough, shard=shard)
-    command = ["check", *asked.words(), *words(shard=shard, thorough=thorough, verbose=verbose, out=out, force=force)]
+    asked, request = _to_check(asked, log, thorough=thorough)
+    command = ["check", *asked.words(), *words(thorough=thorough, verbose=verbose, out=out, force=force)]
     return begin(request, log, command, peaks="none", out=_path(out), force=force)
 
 
@@ -138,7 +134,6 @@ def plan(
     threads: int | None = None,
     replicates: int | None = None,
     seed: int | None = None,
-    shard: str | None = None,
     only_agreement: bool = False,
     thorough: bool = False,
     progress: bool | None = None,
@@ -154,7 +149,7 @@ def plan(
 
     asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
     if only_agreement:
-        asked, request = _to_check(asked, log, thorough=thorough, shard=shard)
+        asked, request = _to_check(asked, log, thorough=thorough)
     else:
         request = asked.request(log, replicates=replicates)
     cells = plan_request(request)
@@ -240,30 +235,19 @@ def _plan_row(cell: Cell, sampling_s: float) -> Row:
     }
 
 
-def _to_check(asked: CellSelection, log: Log, *, thorough: bool, shard: str | None) -> tuple[CellSelection, Request]:
+def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSelection, Request]:
     """The request of a check, and how to ask for the same again: where no case is named, with the seed of its cases."""
-    part = (1, 1) if shard is None else _shard_of(shard)
     if asked.scenario or asked.axis:
         if thorough:
             raise UsageError("--thorough is about cases that attnbench chooses: no scenario, and no axes")
-        return asked, dataclasses.replace(asked.request(log, only_agreement=True), shard=part)
+        return asked, asked.request(log, only_agreement=True)
     from attnbench.api.config import read_config
     from attnbench.runner.covering import with_covering_cases
 
     if asked.seed is None and read_config().seed is None:
-        if shard is not None:
-            raise UsageError("--shard needs --seed: each part must be one of the same cases")
         asked = dataclasses.replace(asked, seed=secrets.randbelow(_SEEDS))
-    request = dataclasses.replace(asked.request(log, only_agreement=True), shard=part)
+    request = asked.request(log, only_agreement=True)
     return asked, with_covering_cases(request, thorough=thorough)
-
-
-def _shard_of(text: str) -> tuple[int, int]:
-    """``K/N`` as numbers."""
-    found = re.fullmatch(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", text)
-    if found is None or int(found[1]) > int(found[2]):
-        raise UsageError(f"a shard is K/N, from 1/N to N/N, not {shown(text)}")
-    return int(found[1]), int(found[2])
 
 
 def _unlike(value: str, default: str) -> str | None:

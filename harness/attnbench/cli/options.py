@@ -44,12 +44,6 @@ Plugins = Annotated[
 Devices = Annotated[list[str] | None, Parameter(name=["--device", "-d"], negative="", help="cpu or cuda; repeatable.")]
 Threads = Annotated[int | None, Parameter(help="threads of each worker on the CPU; default: one for each core.")]
 Seed = Annotated[int | None, Parameter(help="of the values and of the order of cells.")]
-Shard = Annotated[
-    str | None,
-    Parameter(
-        help="K/N: the K-th of N parts of the cases, for several machines or processes; the same --seed for all."
-    ),
-]
 RunOut = Annotated[Path | None, Parameter(help="path of the run file; default results/runs/UTC-TIME-SCENARIO.jsonl.")]
 Switch = Annotated[bool, Parameter(negative="")]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")]

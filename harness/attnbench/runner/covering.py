@@ -40,10 +40,18 @@ _DEADLINE_S = 300.0
 _JUDGED = ("ok", "wrong")
 
 
-def with_covering_cases(request: Request, *, thorough: bool, host: Host = LOCAL_HOST) -> Request:
+def with_covering_cases(
+    request: Request, *, thorough: bool, found: Sequence[Found] | None = None, host: Host = LOCAL_HOST
+) -> Request:
     """The request with cases for each of its implementations, drawn by its seed.
 
-    What cannot run here gets a single case, whose record says why.
+    What cannot run on the host gets a single case, whose record says why.
+
+    Args:
+        request: what was asked for.
+        thorough: whether the cases have every triple, not only every pair.
+        found: the implementations that it chooses, where they are not those of this interpreter.
+        host: where it is to run.
 
     Raises:
         UsageError: when it names no implementation.
@@ -51,15 +59,15 @@ def with_covering_cases(request: Request, *, thorough: bool, host: Host = LOCAL_
     chosen: dict[tuple[str, str], dict[Case, str]] = {}
     possible: dict[str, tuple[int, int]] = {}
     with contextlib.closing(Workers(request.threads, worker_environment(request.threads), host)) as workers:
-        for found in found_of(request):
+        for one in found_of(request) if found is None else found:
             for device in request.devices:
                 drawn = None
-                if found.unavailable is None and host.device_unavailable(device) is None:
-                    drawn = _drawn(request, found, device, workers, strength=3 if thorough else 2)
+                if one.unavailable is None and host.device_unavailable(device) is None:
+                    drawn = _drawn(request, one, device, workers, strength=3 if thorough else 2)
                 cases, counts = drawn or ({make_case(seqlen_q=64, seed=request.seed): "plain"}, None)
-                chosen[found.name, device] = cases
+                chosen[one.name, device] = cases
                 if counts is not None:
-                    possible[f"{found.name} {device}"] = counts
+                    possible[f"{one.name} {device}"] = counts
     shapes: dict[str, dict[str, object]] = {}
     for (name, device), cases in chosen.items():
         shapes |= {f"{name} {device} {tag}": _fields(case) for case, tag in cases.items()}

@@ -56,8 +56,6 @@ class Request:
     """Only these, each as ``case_id implementation device``; empty is all that the rest describes."""
     order_seed: int | None = None
     """Shuffles the cells, where their order should vary and their values should not; default ``seed``."""
-    shard: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
-    """Which part of the cases, and into how many they are divided."""
     possible: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """By ``implementation device``, where cases were made for each: the pairs of levels that are possible, and at most
     how many triples."""
@@ -138,24 +136,10 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
         raise PlanError("none of the cells that were asked for by name is in the scenario")
     if not cells:
         raise PlanError("the scenario's exclusions leave no cell to run")
-    cells = _shard(cells, *request.shard)
     for case in {cell.case.case_id: cell.case for cell in cells}.values():
         if problems := file_problems(case):
             raise PlanError("; ".join(problems))
     return cells
-
-
-def _shard(cells: Sequence[Cell], number: int, of: int) -> list[Cell]:
-    """The cells of every ``of``-th case, from the ``number``-th on: a case stays whole, for comparisons.
-
-    Raises:
-        PlanError: when that part is empty.
-    """
-    places = {case_id: place for place, case_id in enumerate(dict.fromkeys(cell.case.case_id for cell in cells))}
-    part = [cell for cell in cells if places[cell.case.case_id] % of == number - 1]
-    if not part:
-        raise PlanError(f"shard {number}/{of} is empty: there are {len(places)} cases")
-    return part
 
 
 def setting_of(request: Request, header: Mapping[str, Any], host: Host = LOCAL_HOST) -> Setting:

@@ -21,7 +21,6 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     RunOut,
     Scenario,
     Seed,
-    Shard,
     Switch,
     Threads,
     Verbose,
@@ -99,7 +98,6 @@ def check(
     device: Devices = None,
     threads: Threads = None,
     seed: Seed = None,
-    shard: Shard = None,
     thorough: Switch = False,
     verbose: Verbose = False,
     out: RunOut = None,
@@ -128,13 +126,13 @@ def check(
         return _print_plan(
             api.plan(
                 scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                seed=seed, shard=shard, only_agreement=True, thorough=thorough, progress=True,
+                seed=seed, only_agreement=True, thorough=thorough, progress=True,
             )
         )  # fmt: skip
     return _print_path(
         lambda: api.check(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            seed=seed, shard=shard, thorough=thorough, verbose=verbose, out=out, force=force, progress=True,
+            seed=seed, thorough=thorough, verbose=verbose, out=out, force=force, progress=True,
         )
     )  # fmt: skip
 

@@ -1,0 +1,60 @@
+"""Cases for ``make gpu-1``, drawn where time costs nothing: a JSON file with a request for each process there.
+
+``python -m tests.gpu.draw FOLDER`` draws them for every implementation that declares CUDA, whether it runs here or not.
+What an implementation refuses by a hook that needs a GPU is drawn, too; its record will say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+from attnbench.api.progress import Log
+from attnbench.api.selection import CellSelection
+from attnbench.registry.discover import find
+from attnbench.runner.covering import with_covering_cases
+from attnbench.transport.host import LocalHost
+
+SEED = 25
+PROCESSES = {"triton/flash": 8, "gluon/flash": 2, "torch/flex": 2}
+"""Of what compiles for seconds for each case."""
+
+
+class HostWithGPU(LocalHost):
+    """This machine, as if it had one."""
+
+    def device_unavailable(self, device: str) -> str | None:
+        """Nothing is missing."""
+        return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.draw", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    for one in find(()):
+        if one.declaration is None or "cuda" not in one.declaration.devices or one.declaration.framework != "torch":
+            continue
+        asked = CellSelection.of(include=f"^{re.escape(one.name)}$", device="cuda", threads=1, seed=SEED)
+        request = with_covering_cases(
+            asked.request(Log(progress=False), only_agreement=True),
+            thorough=False,
+            found=[dataclasses.replace(one, unavailable=None)],
+            host=HostWithGPU(),
+        )
+        count = PROCESSES.get(one.name, 1)
+        for number in range(count):
+            part = dataclasses.replace(request, cells=request.cells[number::count])
+            path = given.folder / f"{one.name.replace('/', '-')}-{number + 1}.json"
+            path.write_text(json.dumps(part.to_dict()))
+        sys.stdout.write(f"{one.name}: {len(request.cells)} cases\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
