@@ -5,18 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench hopper gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power truth precision clean
+.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power truth precision clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
 	if [ -n "$$run" ]; then echo "report: $$($(BIN)/attnbench report $$run)"; fi ; exit $$code
-
-HOPPER_RUN ?= results/runs/hopper.jsonl
-
-hopper: $(STAMP)  ## on a GPU: agreement and time of the scenario `hopper`, and its report; again, it goes on where it stopped
-	@if [ -e $(HOPPER_RUN) ]; then $(BIN)/attnbench run --resume $(HOPPER_RUN); \
-	else $(BIN)/attnbench run hopper --out $(HOPPER_RUN); fi ; code=$$? ; \
-	if [ -e $(HOPPER_RUN) ]; then echo "report: $$($(BIN)/attnbench report $(HOPPER_RUN) --force)"; fi ; exit $$code
 
 WHEELS ?= .whl
 GPU_PYTHON ?= python3
