@@ -20,8 +20,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from attnbench.cli.main import exit_code
-from attnbench.machine import environment, peaks
+from attnbench.machine import environment
 from attnbench.machine.ask_probe import ask_probe
+from attnbench.machine.pace import peaks
 from attnbench.runner.oracle import Oracle
 from attnbench.transport.child import Child
 

@@ -17,7 +17,7 @@ from attnbench.errors import AttnbenchError
 from attnbench.oracle.oracle import Adjudicator
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.runner.driver import drive, without_pauses
-from attnbench.runner.request import request_from
+from attnbench.runner.planning.request import request_from
 from attnbench.stages import backend, memory
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import CHECKED

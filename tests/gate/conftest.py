@@ -16,7 +16,7 @@ from attnbench.gate.judge.statistics import Rules
 from attnbench.gate.measure.rounds import Round
 from attnbench.gate.measure.side import Side
 from attnbench.gate.verdict import GateResult, Verdict
-from attnbench.runner.request import Request
+from attnbench.runner.planning.request import Request
 from attnbench.store.reader import RunFile, read_run
 from attnbench.sweep.model import Scenario
 from tests.views.conftest import failed, timed, write

@@ -13,7 +13,7 @@ import pytest
 from attnbench.gate.judge.cell_data import observe
 from attnbench.gate.measure.rounds import GateError, Round, run_rounds
 from attnbench.gate.measure.side import Side
-from attnbench.runner.request import Request
+from attnbench.runner.planning.request import Request
 from attnbench.sweep.model import Scenario
 
 pytestmark = pytest.mark.slow

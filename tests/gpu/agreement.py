@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.registry.discover import find
-from attnbench.runner.covering import coverage_lines
-from attnbench.runner.request import request_from
+from attnbench.runner.planning.covering import coverage_lines
+from attnbench.runner.planning.request import request_from
 from attnbench.store.reader import read_run
 from tests.gpu.records import records_of, short, used_budget
 

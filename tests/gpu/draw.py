@@ -16,7 +16,7 @@ from pathlib import Path
 from attnbench.api.progress import Log
 from attnbench.api.selection import CellSelection
 from attnbench.registry.discover import find
-from attnbench.runner.covering import with_covering_cases
+from attnbench.runner.planning.covering import with_covering_cases
 from attnbench.transport.host import LocalHost
 
 SEED = 25

@@ -64,7 +64,8 @@ import attnbench
 before = set(sys.modules)
 from attnbench.machine.hardware import devices
 from attnbench.machine import interference
-from attnbench.machine import doctor, environment, peaks
+from attnbench.machine import doctor, environment
+from attnbench.machine.pace import peaks
 environment.environment()
 devices.devices()
 print(sorted({"torch", "numpy", "numba", "pandas", "scipy"} & set(sys.modules) - before), "torch" in before)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.machine.heartbeat import PRIOR, Heartbeats, beat, heartbeats_of
+from attnbench.machine.pace.heartbeat import PRIOR, Heartbeats, beat, heartbeats_of
 
 
 def a_run(path: Path | None, *beats: float) -> Heartbeats:

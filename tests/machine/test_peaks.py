@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.machine import peaks as peaks_module
-from attnbench.machine.peaks import Peaks, copy_bytes, find_peaks, higher_of, measure_peaks, size_for
-from attnbench.machine.stopwatch import fastest_on_device
+from attnbench.machine.pace import peaks as peaks_module
+from attnbench.machine.pace.peaks import Peaks, copy_bytes, find_peaks, higher_of, measure_peaks, size_for
+from attnbench.machine.pace.stopwatch import fastest_on_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +174,6 @@ class FakeEvent:
 
 def test_on_a_gpu_the_fastest_call_counts_between_events_in_nanoseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0, 10, 60_000_000])  # one call warms up, and the GPU was busy for 60 ms
-    monkeypatch.setattr("attnbench.machine.stopwatch.perf_counter_ns", lambda: next(clock))
+    monkeypatch.setattr("attnbench.machine.pace.stopwatch.perf_counter_ns", lambda: next(clock))
     device = FakeCUDA([5.0, 2.0, 3.0])
     assert fastest_on_device(device.call, 3, device) == 2.0 * 1e6

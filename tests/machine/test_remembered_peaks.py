@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attnbench.machine.remembered_peaks import remember, remembered_peaks
+from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks
 
 PEAKS: dict[str, Any] = {
     "device": "cpu", "threads": 2, "failed": None, "tflops": {"float32": 1.5}, "not_measured": {}, "gbytes_per_s": 20.0,

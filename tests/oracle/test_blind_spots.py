@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from attnbench import make_case
-from attnbench.oracle.blind_spots import blind_spot, hidden_mistakes
 from attnbench.oracle.judge import find_truth
+from attnbench.oracle.power.blind_spots import blind_spot, hidden_mistakes
 from attnbench.oracle.selection import select
 
 FIELDS: dict[str, Any] = {"heads_q": 2, "seqlen_q": 64, "seqlen_kv": 131}

@@ -12,7 +12,7 @@ from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.budget import budget, measure, scales
 from attnbench.oracle.judge import find_truth
-from attnbench.oracle.noticed import noticed
+from attnbench.oracle.power.noticed import noticed
 from attnbench.oracle.selection import select
 
 if TYPE_CHECKING:

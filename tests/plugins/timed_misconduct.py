@@ -79,7 +79,7 @@ def _no_output_yet(case, operands):
 
 @timed_misconduct("slows-the-clock")
 def slows_clock(q, k, v, case):
-    from attnbench.stages import samples
+    from attnbench.stages.time import samples
 
     if "slow" not in samples._CLOCK.__name__:
         real = samples._CLOCK

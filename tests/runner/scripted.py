@@ -13,13 +13,13 @@ from attnbench.stages.agreement import JudgeOutputs, OutputVerdict, Select, Sele
 from attnbench.stages.backend import TellBackend, Told
 from attnbench.stages.call import Called, CalledAfresh, FirstCalls, FreshCall
 from attnbench.stages.energy import Energy, MeasureEnergy
-from attnbench.stages.extra_times import ExtraTimes, MeasureExtraTimes
 from attnbench.stages.identities import CheckIdentities, Findings, IdentityVerdict, JudgeIdentities
 from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import AskRefusals, Close, Load, Prepare, Prepared, Refusals
-from attnbench.stages.samples import EndVisits, PassSamples, Resume, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import STAGES
+from attnbench.stages.time.extra_times import ExtraTimes, MeasureExtraTimes
+from attnbench.stages.time.samples import EndVisits, PassSamples, Resume, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.transport.executor import Executor, ExecutorError
 from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 

@@ -18,9 +18,9 @@ from attnbench.stages.call import Called, FirstCalls, FreshCall
 from attnbench.stages.identities import CheckIdentities, Findings
 from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import Close, Prepare
-from attnbench.stages.samples import EndVisits, PassSamples, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.stages.stage import CellRun
 from attnbench.stages.table import CHECKED, STAGES
+from attnbench.stages.time.samples import EndVisits, PassSamples, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 from attnbench.worker.timing import SamplingLimits
@@ -275,7 +275,7 @@ class TestTheRunnersOwnClock:
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         now = [0]
-        monkeypatch.setattr("attnbench.stages.time.perf_counter_ns", lambda: now[0])
+        monkeypatch.setattr("attnbench.stages.time.visits.perf_counter_ns", lambda: now[0])
         return now
 
     def visits(self, clock: list[int], *took_ms: float) -> Callable[[RequestMessage[Any]], AnswerMessage]:

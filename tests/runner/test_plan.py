@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from attnbench.registry.discover import Found, Origin, bundled
-from attnbench.runner.plan import Cell, PlanError, Selectors, choose, plan
+from attnbench.runner.planning.plan import Cell, PlanError, Selectors, choose, plan
 from attnbench.sweep.expand import adhoc, parse_overrides
 
 GIB = 2**30

@@ -15,7 +15,7 @@ from attnbench.cases.sample_inputs import Inputs
 from attnbench.identities.identity import Finding
 from attnbench.stages.agreement import JudgeOutputs, Select, Shape, Shown
 from attnbench.stages.identities import Findings
-from attnbench.stages.samples import Timed
+from attnbench.stages.time.samples import Timed
 from attnbench.transport.message import Envelope, Message, ProtocolError, Reader, encode, opened
 
 JUDGED = JudgeOutputs(

@@ -15,7 +15,7 @@ import pytest
 
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import bundled
-from attnbench.runner.plan import plan
+from attnbench.runner.planning.plan import plan
 from attnbench.runner.run import Outcome, Setting, execute
 from attnbench.runner.time_accounting import Shares
 from attnbench.stages.stage import CellLimits

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from attnbench.worker import memory
-from attnbench.worker.memory import peak_of
+from attnbench.worker.memory import weighing
+from attnbench.worker.memory.weighing import peak_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark can be reset on Linux only")
 
@@ -91,9 +91,9 @@ def test_what_another_thread_frees_after_the_call_hides_nothing_of_the_next_one(
 
 def test_memory_that_falls_without_an_end_is_an_error_and_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     falling = iter(range(10**6, 0, -1))
-    monkeypatch.setattr(memory, "_resident_bytes", lambda: next(falling) * MIB)
-    monkeypatch.setattr(memory, "_SETTLED_WITHIN_S", 0.05)
-    with pytest.raises(memory.UnsettledError, match="still being given back"):
+    monkeypatch.setattr(weighing, "_resident_bytes", lambda: next(falling) * MIB)
+    monkeypatch.setattr(weighing, "_SETTLED_WITHIN_S", 0.05)
+    with pytest.raises(weighing.UnsettledError, match="still being given back"):
         peak_of(lambda: None)
 
 
@@ -113,7 +113,7 @@ def test_a_call_cannot_tell_by_its_thread_that_it_is_looked_at() -> None:
 
 def test_holes_that_earlier_calls_left_are_not_filled() -> None:
     """What was freed between blocks that live stays the heap's; a call that frees there gives nothing back."""
-    memory.prepare_allocator()
+    weighing.prepare_allocator()
     blocks = [touched(size) for megabytes in range(1, 9) for size in (megabytes * MIB, 100_000)]
     del blocks[::2]
 

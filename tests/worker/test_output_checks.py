@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from attnbench import make_case
-from attnbench.worker.allocator import poisoned_memory
+from attnbench.worker.memory.allocator import poisoned_memory
 from attnbench.worker.output_checks import (
     MisconductError,
     checksums,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from attnbench.gate.measure.rounds import SideName
     from attnbench.gate.measure.side import Side
     from attnbench.gate.verdict import GateResult
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.request import Request
 
 SMOKE = "gate-smoke"
 
@@ -279,7 +279,7 @@ def _against_baseline(
     from attnbench.gate.baselines import find_baseline
     from attnbench.gate.gate import GatePlan, result_of
     from attnbench.machine.environment import environment, machine_key
-    from attnbench.runner.request import request_from
+    from attnbench.runner.planning.request import request_from
     from attnbench.store.reader import read_run
 
     key = machine_key(environment())

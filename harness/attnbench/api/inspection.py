@@ -74,7 +74,7 @@ def inspect(
 
 def _chosen(include: tuple[str, ...], exclude: tuple[str, ...], plugins: tuple[str, ...]) -> list[Found]:
     from attnbench.registry.discover import find
-    from attnbench.runner.plan import Selectors, choose
+    from attnbench.runner.planning.plan import Selectors, choose
     from attnbench.sweep.expand import adhoc
 
     if not include:

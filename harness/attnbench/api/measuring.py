@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from attnbench.api.progress import Log
-    from attnbench.runner.plan import Cell
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.plan import Cell
+    from attnbench.runner.planning.request import Request
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
 
@@ -44,9 +44,9 @@ def begin(
     """
     from attnbench.machine import caches
     from attnbench.machine.device_lock import devices_to_ourselves
-    from attnbench.runner.header import measure_header
-    from attnbench.runner.plan import estimate_s
-    from attnbench.runner.request import plan_request
+    from attnbench.runner.planning.header import measure_header
+    from attnbench.runner.planning.plan import estimate_s
+    from attnbench.runner.planning.request import plan_request
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
 
@@ -79,8 +79,8 @@ def resume(path: Path, log: Log) -> FinishedRun:
         RunInterrupted: after Ctrl-C.
     """
     from attnbench.machine.device_lock import devices_to_ourselves
-    from attnbench.runner.request import plan_request, request_from
-    from attnbench.runner.resume import require_same
+    from attnbench.runner.planning.request import plan_request, request_from
+    from attnbench.runner.planning.resume import require_same
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.reader import read_run
     from attnbench.store.writer import RunWriter
@@ -110,8 +110,8 @@ def _execute(
 ) -> FinishedRun:
     """Run cells into an open run file, show how it goes, and say where the time went."""
     from attnbench.api.progress import Progress
-    from attnbench.runner.covering import coverage_lines
-    from attnbench.runner.request import setting_of
+    from attnbench.runner.planning.covering import coverage_lines
+    from attnbench.runner.planning.request import setting_of
     from attnbench.runner.run import execute
     from attnbench.store.reader import read_run
 

@@ -13,7 +13,7 @@ from attnbench.api.disagreements import Disagreements, told
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attnbench.runner.plan import Cell
+    from attnbench.runner.planning.plan import Cell
     from attnbench.store.record import Record
 
 _QUIET = ("ok", "unsupported", "unavailable", "skipped")
@@ -49,7 +49,7 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        from attnbench.runner.plan import estimate_s
+        from attnbench.runner.planning.plan import estimate_s
 
         self._log = log
         self._guess = functools.partial(estimate_s, sampling_s=sampling_s)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
-    from attnbench.runner.plan import Cell
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.plan import Cell
+    from attnbench.runner.planning.request import Request
     from attnbench.views.document import Block, Row, View
 
 _ANY_MUTANT = "mutant/any"
@@ -145,7 +145,7 @@ def plan(
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
-    from attnbench.runner.request import plan_request
+    from attnbench.runner.planning.request import plan_request
 
     asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
     if only_agreement:
@@ -220,7 +220,7 @@ def _plan_view(name: str, cells: Sequence[Cell], sampling_s: float) -> View:
 
 
 def _plan_row(cell: Cell, sampling_s: float) -> Row:
-    from attnbench.runner.plan import estimate_s
+    from attnbench.runner.planning.plan import estimate_s
 
     status, reason = cell.preset_outcome or (None, None)
     return {
@@ -242,7 +242,7 @@ def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSe
             raise UsageError("--thorough is about cases that attnbench chooses: no scenario, and no axes")
         return asked, asked.request(log, only_agreement=True)
     from attnbench.api.config import read_config
-    from attnbench.runner.covering import with_covering_cases
+    from attnbench.runner.planning.covering import with_covering_cases
 
     if asked.seed is None and read_config().seed is None:
         asked = dataclasses.replace(asked, seed=secrets.randbelow(_SEEDS))

@@ -17,7 +17,7 @@ from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from attnbench.api.progress import Log
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.request import Request
 
 Texts = str | Sequence[str]
 """One text, or several."""
@@ -93,7 +93,7 @@ class CellSelection:
         """
         _require_no_import()
         from attnbench.machine.hardware.pinning import default_threads
-        from attnbench.runner.request import BOUNDS, Request
+        from attnbench.runner.planning.request import BOUNDS, Request
         from attnbench.sweep.expand import adhoc, parse_overrides
         from attnbench.sweep.load import load_scenario
 

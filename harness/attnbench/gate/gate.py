@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from attnbench.gate.judge.statistics import Rules
     from attnbench.gate.measure.rounds import GateObserver, Round, SideName
     from attnbench.gate.measure.side import Side
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.request import Request
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def diagnose(
         implementations: name, and why it is unavailable or ``None``.
         extras: of :func:`attnbench.machine.software.extras`; names the extra that brings a distribution.
         abilities: of the harness, such as ``("peak memory on the CPU", reason or None)``.
-        peaks: of :func:`attnbench.machine.peaks.measure_peaks`, where they were measured.
+        peaks: of :func:`attnbench.machine.pace.peaks.measure_peaks`, where they were measured.
     """
     implementations = list(implementations)
     lacking = [*_own_abilities(environment, libraries, extras, peaks), *abilities, *implementations]

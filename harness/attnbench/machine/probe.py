@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if question == "libraries":
         return describe_libraries()
     if question in ("peaks", "quick-peaks"):
-        from attnbench.machine.peaks import find_peaks
+        from attnbench.machine.pace.peaks import find_peaks
 
         return {**find_peaks(arguments[2], quick=question == "quick-peaks")}
     raise ValueError(f"the probe knows no question {question!r}")

@@ -12,7 +12,7 @@ from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import VALUE_NORMS, references
 from attnbench.oracle.budget import Error, budget, measure, size_of_terms
-from attnbench.oracle.noticed import noticed
+from attnbench.oracle.power.noticed import noticed
 from attnbench.oracle.selection import requests
 
 if TYPE_CHECKING:

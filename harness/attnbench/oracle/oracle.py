@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.sample_inputs import Inputs, moved_queries
-from attnbench.machine.heartbeat import beat
+from attnbench.machine.pace.heartbeat import beat
 from attnbench.machine.warm_up_libraries import warm_up_torch
-from attnbench.oracle.blind_spots import Mistake, blind_spot, hidden_mistakes
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
+from attnbench.oracle.power.blind_spots import Mistake, blind_spot, hidden_mistakes
 from attnbench.oracle.sampled_rows import judge_sampled_rows
 from attnbench.oracle.selection import requests, select
 from attnbench.stages.agreement import Expect, JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
-from attnbench.stages.heartbeat import Beat, Beaten
 from attnbench.stages.identities import JudgeIdentities
-from attnbench.stages.sampled_rows import JudgeRows
+from attnbench.stages.time.heartbeat import Beat, Beaten
+from attnbench.stages.time.sampled_rows import JudgeRows
 from attnbench.transport.message import AnswerMessage, Done, Failure
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from attnbench.cases.operands import operand_head
 from attnbench.cases.sample_inputs import moved_from
 from attnbench.cases.sign_flips import value_signs
-from attnbench.oracle.blind_spots import forward_alone
 from attnbench.oracle.budget import budget, measure
 from attnbench.oracle.judge import find_truth, read_tensor
+from attnbench.oracle.power.blind_spots import forward_alone
 from attnbench.oracle.selection import Selection
-from attnbench.stages.sampled_rows import FRAME, JudgeRows, RowsVerdict
+from attnbench.stages.time.sampled_rows import FRAME, JudgeRows, RowsVerdict
 
 if TYPE_CHECKING:
     import numpy as np

@@ -62,7 +62,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "attnbench_cell" not in metafunc.fixturenames:
         return
     from attnbench.pytest_plugin.in_process import cells_of
-    from attnbench.runner.plan import PlanError
+    from attnbench.runner.planning.plan import PlanError
     from attnbench.sweep.mistakes import ScenarioError
 
     config = metafunc.config

@@ -10,7 +10,7 @@ from attnbench.pytest_plugin.in_process import REFUSED, about, prepared, run_her
 
 if TYPE_CHECKING:
     from attnbench.runner.oracle import Oracle
-    from attnbench.runner.plan import Cell
+    from attnbench.runner.planning.plan import Cell
 
 
 def test_cell(attnbench_cell: Cell, attnbench_oracle: Oracle, benchmark: Any) -> None:

@@ -14,7 +14,7 @@ from attnbench.registry.implementation import Implementation, attention
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.runner.oracle import Oracle
-from attnbench.runner.plan import Cell, Selectors, choose, plan
+from attnbench.runner.planning.plan import Cell, Selectors, choose, plan
 from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.stages.prepare import Prepare
 from attnbench.stages.stage import CellLimits, CellRun

@@ -22,7 +22,7 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
     Args:
         case: the problem.
         median_ns: time of one call, where it was measured.
-        peaks: what :func:`attnbench.machine.peaks.measure_peaks` gave for the device.
+        peaks: what :func:`attnbench.machine.pace.peaks.measure_peaks` gave for the device.
         device: ``cpu`` or ``cuda``.
     """
     peaks = peaks or {}

@@ -12,8 +12,8 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.cases.sampling import group_pairs
-from attnbench.machine.heartbeat import Heartbeats
-from attnbench.machine.peaks import higher_of
+from attnbench.machine.pace.heartbeat import Heartbeats
+from attnbench.machine.pace.peaks import higher_of
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, failed, without_waiting
 from attnbench.runner.interrupts import exit_code_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from attnbench.runner.plan import Cell
+    from attnbench.runner.planning.plan import Cell
     from attnbench.runner.time_accounting import Shares
     from attnbench.stages.stage import CellLimits, Values
     from attnbench.store.writer import RunWriter

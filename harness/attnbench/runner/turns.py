@@ -9,7 +9,7 @@ from attnbench.cases.cost import minimum_bytes
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from attnbench.runner.plan import Cell
+    from attnbench.runner.planning.plan import Cell
 
 P = TypeVar("P")
 T = TypeVar("T")

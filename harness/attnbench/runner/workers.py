@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.registry.discover import Found
-    from attnbench.runner.plan import Cell
+    from attnbench.runner.planning.plan import Cell
     from attnbench.transport.host import Host
 
 _LOAD_DEADLINE_S = 300.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.metrics.metric import Metrics, metric
-from attnbench.stages.extra_times import ExtraTimeMetrics
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.stages.time.extra_times import ExtraTimeMetrics
 from attnbench.transport.message import AnswerMessage
 
 if TYPE_CHECKING:

@@ -56,8 +56,8 @@ class FirstCalls(WorkerRequest[Called]):
     """
 
     def serve(self, worker: Worker) -> Called:
-        from attnbench.worker.allocator import poisoned_memory
         from attnbench.worker.dump import equal_bits, nbytes, spread
+        from attnbench.worker.memory.allocator import poisoned_memory
         from attnbench.worker.output_checks import checksums, require_own_memory, require_unchanged, tensors_of
         from attnbench.worker.session import Expected
 

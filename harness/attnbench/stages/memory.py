@@ -58,11 +58,11 @@ class MeasureMemory(WorkerRequest[Measured]):
     """Make a call apart from any timed one, and see how much memory it takes."""
 
     def serve(self, worker: Worker) -> Measured:
-        from attnbench.worker import memory
         from attnbench.worker.dump import nbytes
+        from attnbench.worker.memory import weighing
 
         session = worker.session
-        refusal = memory.unsupported() if session.accelerator is None else None
+        refusal = weighing.unsupported() if session.accelerator is None else None
         if refusal:
             return Measured(refused=refusal)
         call = session.prepared()
@@ -75,15 +75,15 @@ class MeasureMemory(WorkerRequest[Measured]):
             found = memory_of(call.run, session.accelerator, call.set_up_hook)
             return Measured(**found, memory_output_bytes=output, measuring_ns=perf_counter_ns() - start)
         try:
-            peak = memory.peak_of(call.run, set_up=call.set_up_hook)
-        except memory.UnsettledError as unsettled:
+            peak = weighing.peak_of(call.run, set_up=call.set_up_hook)
+        except weighing.UnsettledError as unsettled:
             return Measured(refused=str(unsettled))
         return Measured(
             memory_peak_bytes=peak.peak_bytes,
             memory_resolution_bytes=peak.resolution_bytes,
             memory_output_bytes=output,
             memory_held_bytes=worker.held_bytes(),
-            memory_method=memory.METHOD,
+            memory_method=weighing.METHOD,
             measuring_ns=perf_counter_ns() - start,
         )
 

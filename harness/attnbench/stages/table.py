@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.stages import backend, call, energy, extra_times, identities, memory, prepare, time
+from attnbench.stages import backend, call, energy, identities, memory, prepare
 from attnbench.stages.agreement import Show
+from attnbench.stages.time import extra_times, visits
 
 if TYPE_CHECKING:
     from attnbench.stages.stage import WorkerRequest
@@ -15,7 +16,7 @@ CHECKED = (prepare.STAGE, call.STAGE, call.FRESH)
 STAGES = (
     prepare.STAGE,
     call.STAGE,
-    time.STAGE,
+    visits.STAGE,
     extra_times.STAGE,
     call.FRESH,
     identities.STAGE,

@@ -18,13 +18,13 @@ from attnbench.stages.agreement import AgreementMetrics
 from attnbench.stages.backend import BackendMetrics
 from attnbench.stages.call import CallMetrics
 from attnbench.stages.energy import EnergyMetrics
-from attnbench.stages.extra_times import ExtraTimeMetrics
-from attnbench.stages.heartbeat import HeartbeatMetrics
 from attnbench.stages.identities import IdentityMetrics
 from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
-from attnbench.stages.sampled_rows import SampledRowMetrics
-from attnbench.stages.time_metrics import TimeMetrics
+from attnbench.stages.time.extra_times import ExtraTimeMetrics
+from attnbench.stages.time.heartbeat import HeartbeatMetrics
+from attnbench.stages.time.metrics import TimeMetrics
+from attnbench.stages.time.sampled_rows import SampledRowMetrics
 
 SCHEMA_VERSION = 7
 """History of the format; every version has a golden file in tests/store/golden/.

@@ -13,7 +13,7 @@ from attnbench.transport.child import Child
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from attnbench.machine.peaks import Peaks
+    from attnbench.machine.pace.peaks import Peaks
     from attnbench.transport.executor import Executor
 
 
@@ -86,7 +86,7 @@ class LocalHost(Host):
         return device_unavailable(device)
 
     def peaks(self, device: str, threads: int, *, quick: bool) -> Peaks:
-        from attnbench.machine.peaks import measure_peaks
+        from attnbench.machine.pace.peaks import measure_peaks
 
         return measure_peaks(device, threads, quick=quick)
 

@@ -12,7 +12,7 @@ import sys
 from attnbench.machine.hardware.pinning import pin
 from attnbench.stages.table import REQUESTS
 from attnbench.transport.channel import die_with_parent, parents_channel
-from attnbench.worker.memory import prepare_allocator
+from attnbench.worker.memory.weighing import prepare_allocator
 from attnbench.worker.worker import Worker
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from attnbench.cases.cost import tensor_elements
 from attnbench.cases.operands import has_finite_operands, operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
-from attnbench.worker.allocator import is_out_of_memory
 from attnbench.worker.call import bind, refusal
+from attnbench.worker.memory.allocator import is_out_of_memory
 from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.tensors import as_array, canonical, inputs_of, place
 

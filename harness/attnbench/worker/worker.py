@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from attnbench.transport.message import Failure
 
 # Imported before any plug-in: one that replaces functions of numpy or the clock changes nothing in these.
-from attnbench.worker import call, dump, identities, memory, output_checks, tensors  # noqa: F401
-from attnbench.worker.allocator import allow, is_out_of_memory
+from attnbench.worker import call, dump, identities, output_checks, tensors  # noqa: F401
+from attnbench.worker.memory import weighing
+from attnbench.worker.memory.allocator import allow, is_out_of_memory
 from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.session import REPEAT_NS, Session, UnsupportedError
 
@@ -62,11 +63,11 @@ class Worker:
 
     def loaded(self) -> None:
         """An implementation was loaded: what is held from here on, it holds."""
-        self._loaded_bytes = memory.settled_bytes()
+        self._loaded_bytes = weighing.settled_bytes()
 
     def held_bytes(self) -> int | None:
         """Memory that is held between calls beside the inputs, since it was loaded; ``None`` where that is unknown."""
-        now = memory.settled_bytes()
+        now = weighing.settled_bytes()
         if now is None or self._loaded_bytes is None:
             return None
         return max(0, now - self._loaded_bytes - output_checks.stored_bytes(self.session.placed()))

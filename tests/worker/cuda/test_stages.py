@@ -12,11 +12,11 @@ from attnbench import Operands, attention, make_case
 from attnbench.runner.derived_metrics import complete
 from attnbench.stages.backend import TellBackend
 from attnbench.stages.call import FirstCalls
-from attnbench.stages.extra_times import MeasureExtraTimes
 from attnbench.stages.memory import MeasureMemory
 from attnbench.stages.prepare import Prepare
-from attnbench.stages.samples import TakeSamples
 from attnbench.stages.stage import WorkerRequest, filled
+from attnbench.stages.time.extra_times import MeasureExtraTimes
+from attnbench.stages.time.samples import TakeSamples
 from attnbench.store.record import Record
 from attnbench.worker.cuda.extra_timings import twin
 from attnbench.worker.session import Session

@@ -25,10 +25,10 @@ def doctor(
     from attnbench.machine.doctor import diagnose, render_doctor, to_json
     from attnbench.machine.environment import environment, libraries
     from attnbench.machine.hardware.pinning import default_threads
-    from attnbench.machine.peaks import measure_peaks
+    from attnbench.machine.pace.peaks import measure_peaks
     from attnbench.machine.software import extras
     from attnbench.registry.discover import find
-    from attnbench.worker.memory import unsupported
+    from attnbench.worker.memory.weighing import unsupported
 
     config = read_config()
     count = threads or config.threads or default_threads()

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from attnbench.api import Answer, FinishedRun
     from attnbench.api.measuring import Peaks
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.request import Request
 
 
 def run(
@@ -147,7 +147,7 @@ def _requested(path: Path, peaks: Peaks, out: Path | None, *, force: bool) -> Fi
 
 def _stored_request(path: Path) -> Request:
     """A request from a file of its own."""
-    from attnbench.runner.request import request_from
+    from attnbench.runner.planning.request import request_from
 
     try:
         return request_from(parse_json(path.read_text()))

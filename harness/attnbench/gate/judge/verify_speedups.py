@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.gate.measure.rounds import GateObserver
     from attnbench.gate.measure.side import Side
     from attnbench.gate.verdict import Verdict
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.request import Request
 
 SUSPICIOUS = 0.8
 """Below this ratio of head over base a speed-up is checked."""

@@ -12,8 +12,8 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from attnbench.runner.plan import PlanError
-from attnbench.runner.request import plan_request, setting_of
+from attnbench.runner.planning.plan import PlanError
+from attnbench.runner.planning.request import plan_request, setting_of
 from attnbench.runner.run import Run
 from attnbench.runner.time_accounting import Shares
 from attnbench.runner.turns import take_turns
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from attnbench.gate.measure.side import Side
     from attnbench.registry.discover import Found
     from attnbench.runner.oracle import Oracle
-    from attnbench.runner.plan import Cell
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.plan import Cell
+    from attnbench.runner.planning.request import Request
     from attnbench.runner.run import Setting
 
 VISITS = 6

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from attnbench.registry.discover import RegistryError
-from attnbench.runner.header import measure_header
-from attnbench.runner.plan import PlanError
-from attnbench.runner.request import plan_request, request_from
+from attnbench.runner.planning.header import measure_header
+from attnbench.runner.planning.plan import PlanError
+from attnbench.runner.planning.request import plan_request, request_from
 
 
 def main() -> int:

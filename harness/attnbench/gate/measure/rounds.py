@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from attnbench.gate.measure.side import Side
     from attnbench.registry.discover import Found
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.request import Request
     from attnbench.store.reader import RunFile
 
 SideName = Literal["base", "head"]

@@ -4,7 +4,7 @@ Method: free what the heap holds back (``malloc_trim``), wait while threads stil
 (XLA does so after its result is ready), read the resident size, reset the high-water mark by writing ``5`` to
 ``/proc/self/clear_refs``, call, read ``VmHWM``. The peak is the difference. Samplers miss short peaks and tracemalloc
 is blind to native allocations; this mark is neither. What the call's child processes touched is added
-(:mod:`attnbench.worker.child_memory`). Only on Linux.
+(:mod:`attnbench.worker.memory.children`). Only on Linux.
 
 While the peak is measured, two habits of the allocator are off, so that the mark shows what is alive: glibc keeps
 freed blocks of up to 32 MiB for itself, and the kernel rounds up to huge pages of 2 MiB. Timed calls have both.
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.worker.child_memory import children
+from attnbench.worker.memory.children import children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from attnbench.cases.case import Case, make_case
 from attnbench.covering.array import Space, cover
 from attnbench.covering.tuples import codes_of, tuples
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.runner.request import found_of
+from attnbench.runner.planning.request import found_of
 from attnbench.runner.workers import Workers
 from attnbench.stages.prepare import AskRefusals
 from attnbench.store.repro import needed_fields
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from attnbench.registry.discover import Found
     from attnbench.registry.implementation import Declaration
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.request import Request
     from attnbench.transport.host import Host
 
 NAME = "covering"

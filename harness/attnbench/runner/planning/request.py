@@ -10,9 +10,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from attnbench.cases.operands import file_problems
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.machine.heartbeat import heartbeats_of
+from attnbench.machine.pace.heartbeat import heartbeats_of
 from attnbench.registry.discover import find
-from attnbench.runner.plan import PlanError, Selectors, choose, plan
+from attnbench.runner.planning.plan import PlanError, Selectors, choose, plan
 from attnbench.runner.run import Setting
 from attnbench.stages.stage import CellLimits
 from attnbench.sweep.expand import parse_overrides
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.registry.discover import Found
-    from attnbench.runner.plan import Cell
+    from attnbench.runner.planning.plan import Cell
     from attnbench.transport.host import Host
 
 

@@ -13,9 +13,9 @@ from pydantic import Field, field_validator
 
 from attnbench.cases.sample_inputs import Inputs, SampledRow
 from attnbench.machine.interference import interference, read_counters
-from attnbench.stages.sampled_rows import FRAME
 from attnbench.stages.stage import WorkerRequest
-from attnbench.stages.time_metrics import TimeMetrics
+from attnbench.stages.time.metrics import TimeMetrics
+from attnbench.stages.time.sampled_rows import FRAME
 from attnbench.transport.message import AnswerMessage, Done
 from attnbench.worker.timing import (
     MAX_WARMUP_CALLS,

@@ -1,4 +1,4 @@
-"""The metrics of time; :mod:`attnbench.stages.time` fills them."""
+"""The metrics of time; :mod:`attnbench.stages.time.visits` fills them."""
 
 from __future__ import annotations
 

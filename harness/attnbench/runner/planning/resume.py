@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from attnbench.registry.discover import Found
-    from attnbench.runner.plan import Cell
+    from attnbench.runner.planning.plan import Cell
     from attnbench.store.header import Header
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attnbench.machine.caches import own_cache
-from attnbench.machine.peaks import Peaks
+from attnbench.machine.pace.peaks import Peaks
 
 _REMEMBERED_S = 24 * 3600
 

@@ -14,7 +14,7 @@ from attnbench.machine.hardware.cpu import last_level_cache_bytes
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.machine.hardware.memory import available_bytes
 from attnbench.machine.interference import interference, read_counters
-from attnbench.machine.stopwatch import fastest_ns
+from attnbench.machine.pace.stopwatch import fastest_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,9 +8,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from attnbench.stages.agreement import agree
-from attnbench.stages.heartbeat import keep_heartbeat, listen
-from attnbench.stages.sampled_rows import judge_rows
-from attnbench.stages.samples import (
+from attnbench.stages.stage import CellRun, Stage
+from attnbench.stages.time.heartbeat import keep_heartbeat, listen
+from attnbench.stages.time.sampled_rows import judge_rows
+from attnbench.stages.time.samples import (
     EndVisits,
     PassSamples,
     Resume,
@@ -20,7 +21,6 @@ from attnbench.stages.samples import (
     Visited,
     WarmUp,
 )
-from attnbench.stages.stage import CellRun, Stage
 from attnbench.units import duration
 
 if TYPE_CHECKING:

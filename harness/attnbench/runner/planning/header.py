@@ -13,8 +13,8 @@ from attnbench.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attnbench.runner.plan import Cell
-    from attnbench.runner.request import Request
+    from attnbench.runner.planning.plan import Cell
+    from attnbench.runner.planning.request import Request
     from attnbench.transport.host import Host
 
 
@@ -76,7 +76,7 @@ def _peaks(
     host: Host, machine_key: str, device: str, threads: int, *, quick: bool, measured_now: bool
 ) -> dict[str, Any]:
     """A GPU's depend on the power and heat of the moment: they are measured in each run."""
-    from attnbench.machine.remembered_peaks import remember, remembered_peaks
+    from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks
 
     known = None if measured_now or device != "cpu" else remembered_peaks(machine_key, device, threads, quick=quick)
     if known is not None:

@@ -1,0 +1,1 @@
+"""How fast the machine is: its peaks, and how its pace drifts."""

@@ -1,0 +1,1 @@
+"""Memory of a call, as the system and the allocators count it."""
