@@ -53,6 +53,14 @@ def test_what_is_no_peaks_is_not_taken(cache: Path, text: str) -> None:
     assert remembered_peaks("v1-a", "cpu", 2, quick=True) is None
 
 
+@pytest.mark.parametrize(
+    "strange", [{"gbytes_per_s": -1.0}, {"read_gbytes_per_s": 0.0}, {"tflops": {"float32": float("inf")}}]
+)
+def test_a_rate_that_is_none_is_not_taken(strange: dict[str, Any]) -> None:
+    remember("v1-a", {**PEAKS, **strange}, quick=True)
+    assert remembered_peaks("v1-a", "cpu", 2, quick=True) is None
+
+
 def test_a_failure_is_not_remembered(cache: Path) -> None:
     remember("v1-a", {**PEAKS, "failed": "no torch"}, quick=True)
     assert not cache.exists()

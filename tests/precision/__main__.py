@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from attnbench.machine.hardware.cpu import cpu_model
 from attnbench.store.reader import read_run
 from attnbench.views.cells import cells_of
 from attnbench.views.estimates import ratio
+from tests.busy_core import busy_core
 from tests.precision.precision_kernels import AXES
 from tests.precision.summary import BASELINE, page
 
@@ -127,17 +128,6 @@ def run(module: str, *arguments: str | Path) -> str:
         cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     return done.stdout
-
-
-@contextlib.contextmanager
-def busy_core() -> Iterator[None]:
-    """A process that is busy all the time."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

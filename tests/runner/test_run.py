@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from attnbench import make_case
+from attnbench.machine.pace.remembered_peaks import remembered_peaks
 from attnbench.runner.run import Run, Setting
 from attnbench.runner.time_accounting import Shares
 from tests.runner.scripted import limits
@@ -27,9 +29,16 @@ class Host:
         return {"tflops": {"float32": self.left.pop(0)}, "gbytes_per_s": 10.0}
 
 
-def completed(host: Any, tflops: float, status: str = "ok") -> dict[str, Any]:
-    peaks = {"cpu": {"tflops": {"float32": 1.0}, "gbytes_per_s": 10.0}}
-    setting = Setting(run_id="r", threads=2, environment={}, limits=limits(), peaks=peaks, host=host)
+PEAKS: dict[str, Any] = {
+    "device": "cpu", "threads": 2, "failed": None, "tflops": {"float32": 1.0}, "not_measured": {},
+    "gbytes_per_s": 10.0, "read_gbytes_per_s": None, "method": "products", "disturbance": {},
+}  # fmt: skip
+
+
+def completed(host: Any, tflops: float, status: str = "ok", machine_key: str | None = None) -> dict[str, Any]:
+    setting = Setting(
+        run_id="r", threads=2, environment={}, limits=limits(), peaks={"cpu": PEAKS}, host=host, machine_key=machine_key
+    )
     writer: Any = None
     values = {"status": status, "time_samples_ns": [2e8 / tflops / 1e3] * 10}
     return Run(setting, writer, Shares())._completed(values, CELL)
@@ -42,6 +51,14 @@ def test_a_possible_rate_is_believed_at_once() -> None:
 def test_a_machine_that_was_slower_then_is_not_held_against_the_cell() -> None:
     found = completed(Host(0.9, 1.5), 3.0)
     assert (found["status"], found["peak_tflops"], found["percent_of_peak"]) == ("ok", 1.5, pytest.approx(200))
+
+
+def test_what_it_showed_then_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path))
+    completed(Host(1.5), 3.0, machine_key="v1-a")
+    found = remembered_peaks("v1-a", "cpu", 2, quick=True)
+    assert found is not None
+    assert found["tflops"] == {"float32": 1.5}
 
 
 def test_after_three_times_the_rate_counts_as_impossible() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from attnbench.machine.hardware.cpu import cpu_model
 from attnbench.store.reader import read_run
 from attnbench.units import duration, number, size
+from tests.busy_core import busy_core
 from tests.truth.truth_kernels import DURATIONS_US, FOOTPRINTS_KIB
 
 HERE = Path(__file__).parent
@@ -45,7 +46,7 @@ def main() -> int:
 def runs(count: int, *, busy: bool) -> Found:
     """So many runs of all kernels."""
     found: Found = {}
-    with tempfile.TemporaryDirectory() as folder, other_work() if busy else contextlib.nullcontext():
+    with tempfile.TemporaryDirectory() as folder, busy_core() if busy else contextlib.nullcontext():
         for run_number in range(count):
             path = Path(folder) / f"{run_number}.jsonl"
             subprocess.run(
@@ -56,17 +57,6 @@ def runs(count: int, *, busy: bool) -> Found:
             for record in read_run(path).records:
                 found.setdefault(record["implementation"], []).append(record)
     return found
-
-
-@contextlib.contextmanager
-def other_work() -> Iterator[None]:
-    """A process that is busy all the time."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def about(count: int) -> str:

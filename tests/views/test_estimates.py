@@ -76,6 +76,10 @@ def test_few_samples_have_their_range_for_an_interval_and_say_so() -> None:
     )
 
 
+PROCESSES = 1.96 * np.sqrt(2) * 0.02
+"""What differs between processes, in an interval."""
+
+
 def visited(run: str, *medians: float) -> CellTiming:
     visits = Visits(run=run, medians=medians)
     return CellTiming(medians=(float(np.median(medians)),), intervals=(None,), visits=(visits,))
@@ -86,13 +90,14 @@ def test_a_ratio_within_a_run_is_that_of_visits_side_by_side() -> None:
     one, other = visited("r", *(2 * d for d in drift)), visited("r", *drift, 200)
     estimate = ratio(one, other)
     assert estimate.method == "5 pairs of visits"
-    assert estimate.low == estimate.high == pytest.approx(240 / 125)
+    assert estimate.low == pytest.approx(240 / 125 * np.exp(-PROCESSES))
+    assert estimate.high == pytest.approx(240 / 125 * np.exp(PROCESSES))
 
 
 def test_the_interval_of_visits_is_students_for_as_many_later_ones() -> None:
     estimate = ratio(visited("r", 90, 100, 110), visited("r", 100, 100, 100))
     logs = np.log([0.9, 1.0, 1.1])
-    reach = 4.302653 * np.std(logs, ddof=1) * np.sqrt(2 / 3)
+    reach = np.hypot(4.302653 * np.std(logs, ddof=1) * np.sqrt(2 / 3), PROCESSES)
     assert estimate.low == pytest.approx(np.exp(-reach))
     assert estimate.high == pytest.approx(np.exp(reach))
 
@@ -101,8 +106,16 @@ def test_the_machines_drift_is_in_a_ratio_too() -> None:
     still = Visits(run="r", medians=(100, 100, 100), drift=0.05)
     one = CellTiming(medians=(100,), intervals=(None,), visits=(still,))
     estimate = ratio(one, visited("r", 50, 50, 50))
-    assert estimate.low == pytest.approx(2 * np.exp(-1.96 * np.sqrt(2) * 0.05))
-    assert estimate.high == pytest.approx(2 * np.exp(1.96 * np.sqrt(2) * 0.05))
+    reach = np.hypot(1.96 * np.sqrt(2) * 0.05, PROCESSES)
+    assert estimate.low == pytest.approx(2 * np.exp(-reach))
+    assert estimate.high == pytest.approx(2 * np.exp(reach))
+
+
+def test_a_drift_beyond_all_numbers_gives_no_interval() -> None:
+    """Of a stranger's file: its ends would be no numbers."""
+    wild = Visits(run="r", medians=(100, 100, 100), drift=1e6)
+    one = CellTiming(medians=(100,), intervals=(None,), visits=(wild,))
+    assert ratio(one, visited("r", 50, 50, 50)).low is None
 
 
 @pytest.mark.parametrize("other", [visited("another", 1, 2, 3), visited("r", 1, 2), timing(2, spread=None)])

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONFIDENCE = 0.95
+BETWEEN_PROCESSES = 0.02
+"""Standard deviation of a figure between processes of the same code, as a share, which no process sees in itself: where
+its memory lies, which processors its threads begin on (docs/precision.md)."""
 _NORMAL = 1.96
+_MOST_REACH = 300.0
+"""Beyond it an end of the interval is no number."""
 
 
 def time_statistics(
@@ -51,8 +56,8 @@ def interval_of_visits(value: float, medians: Sequence[float], drift: float = 0.
     """Around a value, where that of as many later visits is expected with 95 %; ``None`` below three visits.
 
     A prediction interval (Hahn and Meeker, "Statistical Intervals", section 4.8) of the mean of logarithms, whose
-    scatter is that between visits: neighbouring samples share what changes from one moment to the next. The drift of
-    the machine, of this run and of the later one, is added in quadrature.
+    scatter is that between visits: neighbouring samples share what changes from one moment to the next. What differs
+    between processes and the drift of the machine, of this run and of the later one, are added in quadrature.
     """
     if len(medians) < 3 or min(medians) <= 0:
         return None
@@ -61,5 +66,7 @@ def interval_of_visits(value: float, medians: Sequence[float], drift: float = 0.
     count = len(medians)
     quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
     within = quantile * statistics.stdev(map(math.log, medians)) * math.sqrt(2 / count)
-    reach = math.hypot(within, _NORMAL * math.sqrt(2) * drift)
+    reach = math.hypot(within, _NORMAL * math.sqrt(2) * math.hypot(drift, BETWEEN_PROCESSES))
+    if reach > _MOST_REACH:
+        return None
     return value * math.exp(-reach), value * math.exp(reach)

@@ -12,8 +12,9 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.cases.sampling import group_pairs
-from attnbench.machine.pace.heartbeat import Heartbeats
+from attnbench.machine.pace.heartbeat import Heartbeats, heartbeats_of
 from attnbench.machine.pace.peaks import higher_of
+from attnbench.machine.pace.remembered_peaks import remember
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, failed, without_waiting
 from attnbench.runner.interrupts import exit_code_of
@@ -29,7 +30,6 @@ from attnbench.transport.host import LOCAL_HOST, LocalHost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.time_accounting import Shares
@@ -68,8 +68,8 @@ class Setting:
     limits: CellLimits
     peaks: Mapping[str, Mapping[str, Any]]
     """Measured peaks by device."""
-    heartbeats: Path | None = None
-    """Where those of earlier runs on this machine are kept."""
+    machine_key: str | None = None
+    """Under which heartbeats and peaks of this machine are kept; ``None`` keeps none."""
     host: Host = LOCAL_HOST
     """Where workers run."""
 
@@ -117,7 +117,8 @@ class Run:
         self.outcome = Outcome(counts=collections.Counter(), shares=shares)
         self._began = time.monotonic()
         self._peaks = dict(setting.peaks)
-        self.heartbeats = Heartbeats(setting.heartbeats)
+        key = setting.machine_key
+        self.heartbeats = Heartbeats(None if key is None else heartbeats_of(key, setting.threads))
         self._doubts: collections.Counter[str] = collections.Counter()
 
     def steps(self, cell: Cell, oracle: Oracle, company: Company) -> Generator[None, None, Record]:
@@ -159,6 +160,8 @@ class Run:
             self._doubts[device] += 1
             again = setting.host.peaks(device, setting.threads, quick=True)
             self._peaks[device] = higher_of(self._peaks[device], again)
+            if setting.machine_key is not None:
+                remember(setting.machine_key, self._peaks[device], quick=True)
             completed = complete(dict(values), cell.case, device, self._peaks[device])
         return completed
 

@@ -8,7 +8,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Literal
 
-from attnbench.metrics.samples import interval_of_visits
+from attnbench.metrics.samples import BETWEEN_PROCESSES, interval_of_visits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,8 @@ FEW = 3
 """From so many processes on, the interval comes from the spread between processes."""
 EXACT = 6
 """The range of fewer processes than this holds their median with less than 95 % confidence (2 / 2**n > 5 %)."""
-UNSEEN = 1.02
-"""How much two processes of the same code may differ, which no interval from within a process can see."""
+UNSEEN = 1 + BETWEEN_PROCESSES
+"""What a ratio of few processes must be clear of, beside its interval."""
 TAIL = 0.025
 """The probability beyond either end of an interval of 95 %."""
 FAINT = 1e-7

@@ -8,10 +8,13 @@ import math
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.caches import own_cache
 from attnbench.machine.pace.peaks import Peaks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _REMEMBERED_S = 24 * 3600
 
@@ -28,7 +31,7 @@ def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool
     return None
 
 
-def remember(machine_key: str, peaks: dict[str, Any], *, quick: bool) -> None:
+def remember(machine_key: str, peaks: Mapping[str, Any], *, quick: bool) -> None:
     """Keep what was measured; a cache that cannot be written costs only that."""
     if peaks["failed"]:
         return
@@ -36,14 +39,15 @@ def remember(machine_key: str, peaks: dict[str, Any], *, quick: bool) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            json.dump(peaks, file)
+            json.dump(dict(peaks), file)
         Path(file.name).replace(path)  # whole, or not at all
 
 
 def _are_peaks(found: object) -> bool:
     if not isinstance(found, dict) or found.keys() != Peaks.__required_keys__ or not isinstance(found["tflops"], dict):
         return False
-    rates = [*found["tflops"].values(), found["gbytes_per_s"] or 1.0]
+    speeds = (found[name] for name in ("gbytes_per_s", "read_gbytes_per_s"))
+    rates = [*found["tflops"].values(), *(speed for speed in speeds if speed is not None)]
     return all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)
 
 

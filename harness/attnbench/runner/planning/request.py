@@ -10,7 +10,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from attnbench.cases.operands import file_problems
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.machine.pace.heartbeat import heartbeats_of
 from attnbench.registry.discover import find
 from attnbench.runner.planning.plan import PlanError, Selectors, choose, plan
 from attnbench.runner.run import Setting
@@ -161,6 +160,6 @@ def setting_of(request: Request, header: Mapping[str, Any], host: Host = LOCAL_H
             measures=frozenset(request.stages),
         ),
         peaks=header["peaks"],
-        heartbeats=heartbeats_of(header["machine_key"], request.threads),
+        machine_key=header["machine_key"],
         host=host,
     )
