@@ -43,6 +43,7 @@ FILES_THAT_TAKE_LONGEST = (
     "commands/test_gate.py",
     "implementations/test_triton_flash.py",
     "implementations/test_triton_compiles.py",
+    "implementations/test_gluon_compiles.py",
     "covering/test_array.py",
 )
 """The longest first. Where two processes share the files, none of these begins when the other has nothing left."""

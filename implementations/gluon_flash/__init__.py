@@ -1,0 +1,81 @@
+"""Fused attention for Hopper in Gluon, forward only: warps that fetch beside warps that compute.
+
+- ``forward.py``: the kernel, by its consumers; ``tiles.py``: its producer, and what both share
+- ``launch.py``: variants of the kernel, and the calls
+
+Where ``triton/flash`` leaves to the compiler what runs beside what, this says it. In return it is for one generation of
+GPUs, for two head dims, and for masks that are full or a triangle.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from attnbench import attention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+HEAD_DIMS = (64, 128)
+CAPABILITY = (9, 0)
+
+
+@attention(
+    "gluon/flash",
+    device="cuda",
+    dtypes=("float16", "bfloat16"),
+    masks=("none", "causal"),
+    alignments=("top_left", "bottom_right"),
+    gqa=True,
+    returns_lse=True,
+    memory="O(n)",
+    requires=("triton>=3.6",),
+    untested=True,
+)
+def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, variant: Any) -> tuple[Tensor, Tensor]:
+    """Attention by warps with roles of their own, in Gluon: one fetches tiles, the others compute."""
+    out = q.new_empty(q.shape)
+    lse = q.new_empty(q.shape[:3], dtype=import_module("torch").float32)
+    import_module(f"{__name__}.launch").launch(
+        variant, q, k, v, out, lse, causal=case.mask == "causal", offset=case.diagonal_offset, scale=case.scale
+    )
+    return out, lse
+
+
+@flash.prepare
+def prepare(case: Case, operands: Operands) -> Any:
+    """The variant for the head dim, compiled."""
+    variant = import_module(f"{__name__}.launch").BEST[case.head_dim]
+    flash(operands.q, operands.k, operands.v, case, variant)
+    return variant
+
+
+@flash.supports
+def refusal(case: Case, device: str) -> str | None:
+    """Why the kernel cannot run the case, or ``None``."""
+    if case.head_dim not in HEAD_DIMS:
+        return f"its tiles hold heads of {' or '.join(map(str, HEAD_DIMS))} dims, not {case.head_dim}"
+    return _other_generation() if device == "cuda" else None
+
+
+def _other_generation() -> str | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "there is no GPU"
+    found = torch.cuda.get_device_capability()
+    if found != CAPABILITY:
+        return "its instructions are those of compute capability {}.{}; this GPU has {}.{}".format(*CAPABILITY, *found)
+    return None
+
+
+@flash.backend
+def variant_used(run: Callable[[], object], variant: Any) -> str:
+    """The variant that was chosen."""
+    run()
+    return str(variant)

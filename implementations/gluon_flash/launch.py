@@ -1,0 +1,104 @@
+"""Launches of ``gluon/flash``: variants of the kernel, descriptors, grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROWS = 64
+"""Of queries, for each consumer: what a warp group multiplies at once."""
+PRODUCER_REGISTERS = 24
+SHARED_BYTES = 226 * 2**10
+"""Of a program, for tiles: 227 KiB less the barriers."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run the kernel."""
+
+    block_n: int = 128
+    """Keys of a tile."""
+    stages: int = 2
+    """Tiles of K, and of V, that shared memory has room for."""
+    consumers: int = 2
+    """Of 64 queries each."""
+    overlap: bool = True
+    """Scores of a block are computed beside the softmax of the block before."""
+    turns: bool = False
+    """Consumers multiply in turns, so that one has its softmax while the other multiplies."""
+    persistent: bool = True
+    """As many programs as the GPU has multiprocessors, each with one block of queries after another."""
+    specialised: bool = True
+    """One warp fetches; without it, the warps that compute do, and all of them share one tile of queries."""
+
+    @property
+    def registers(self) -> int:
+        """Of each thread of a consumer: a multiprocessor has 2^16."""
+        groups = self.consumers + 1
+        share = 2**16 // (128 * groups) // 8 * 8
+        return min((share * groups - PRODUCER_REGISTERS) // self.consumers // 8 * 8, 240)
+
+    def shared_bytes(self, head_dim: int, *, apart: bool) -> int:
+        """Of the tiles, for a head dim; with output apart from the queries, and without."""
+        return 2 * head_dim * (ROWS * self.consumers * (1 + apart) + 2 * self.stages * self.block_n)
+
+    def __str__(self) -> str:
+        """For a record."""
+        named = [name for name in ("specialised", "overlap", "turns", "persistent") if getattr(self, name)]
+        return f"{ROWS * self.consumers}x{self.block_n}, {self.stages} stages, {', '.join(named) or 'plain'}"
+
+
+def descriptor(tensor: Tensor, rows: int) -> Any:
+    """Of tiles of ``rows`` tokens of one head, from (batch, heads, seqlen, head_dim), contiguous.
+
+    Three axes keep heads apart: what lies behind a head's last token reads as 0, and is not written.
+    """
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    batch, heads, seqlen, dim = tensor.shape
+    block = [1, rows, dim]
+    layout = gl.NVMMASharedLayout.get_default_for(block, gl.float16)  # or any other dtype of 16 bits
+    return TensorDescriptor(tensor, [batch * heads, seqlen, dim], [seqlen * dim, dim, 1], block, layout)
+
+
+def launch(
+    variant: Variant, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
+    *, causal: bool, offset: int, scale: float, compile_only: bool = False,
+) -> Any:  # fmt: skip
+    """Attention into ``out`` and ``lse``; all tensors (batch, heads, seqlen, dim), contiguous.
+
+    Returns:
+        The compiled kernel.
+    """
+    from .forward import forward
+
+    rows = ROWS if variant.specialised else ROWS * variant.consumers
+    pairs, group = q.shape[0] * q.shape[1], q.shape[1] // k.shape[1]
+    jobs = -(-q.shape[2] // (ROWS * variant.consumers)) * pairs
+    apart = variant.shared_bytes(q.shape[3], apart=True) <= SHARED_BYTES
+    persistent = variant.persistent and variant.specialised
+    return forward.run(
+        descriptor(q, rows), descriptor(k, variant.block_n), descriptor(v, variant.block_n), descriptor(out, rows),
+        lse, pairs, group, q.shape[2], k.shape[2], offset, scale, jobs,
+        PARTS=variant.consumers if variant.specialised else 1, STAGES=variant.stages,
+        CAUSAL=causal, ACROSS=causal and persistent, OVERLAP=variant.overlap, TURNS=variant.turns,
+        APART=apart, SPECIALISED=variant.specialised,
+        REGISTERS=variant.registers, PRODUCER_REGISTERS=PRODUCER_REGISTERS,
+        num_warps=rows // 16, grid=(min(jobs, _multiprocessors()) if persistent else jobs,), warmup=compile_only,
+    )  # fmt: skip
+
+
+@cache
+def _multiprocessors() -> int:
+    import torch
+
+    return int(torch.cuda.get_device_properties().multi_processor_count)
+
+
+BEST = {64: Variant(), 128: Variant()}
+"""By head dim."""

@@ -1,0 +1,76 @@
+"""Compiles variants of ``gluon/flash`` for compute capability 9.0 without a GPU: ``... JOBS`` prints a JSON list."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import types
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+
+from tests.implementations.for_hopper import HOPPER, measured
+
+
+def compiled(job: dict[str, Any]) -> dict[str, Any]:
+    """Compile a variant; what is in its assembly, and what its assembler said."""
+    launch = import_module("attnbench.implementations.gluon_flash.launch")
+    dtype = getattr(torch, job.get("dtype", "bfloat16"))
+    q = torch.empty(1, 32, 8192, job["head_dim"], dtype=dtype, device="meta")
+    k = torch.empty(1, 8, 8192, job["head_dim"], dtype=dtype, device="meta")
+    lse = torch.empty(q.shape[:3], device="meta")
+    variant = launch.Variant(**job.get("variant", {}))
+    binary = launch.launch(
+        variant, q, k, k, torch.empty_like(q), lse, causal=job["causal"], offset=0, scale=0.1, compile_only=True
+    )
+    sass, said = assembled(binary)
+    return {
+        **measured(binary),
+        "setmaxnreg": binary.asm["ptx"].count("setmaxnreg"),
+        "serialized": "serialized" in said,
+        "weights_beside_products": beside(sass),
+    }
+
+
+def assembled(binary: Any) -> tuple[str, str]:
+    """The cubin as text, and the assembler's remarks on the PTX."""
+    path = Path(import_module("triton.backends.nvidia.compiler").get_ptxas(90).path)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "kernel.cubin").write_bytes(binary.asm["cubin"])
+        (folder / "kernel.ptx").write_text(binary.asm["ptx"])
+        disassembler = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
+        sass = subprocess.run(
+            [disassembler, "-c", folder / "kernel.cubin"], capture_output=True, text=True, check=True
+        ).stdout
+        said = subprocess.run(
+            [path, "-v", "--gpu-name=sm_90a", folder / "kernel.ptx", "-o", os.devnull],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    return sass, said.stdout + said.stderr
+
+
+def beside(sass: str) -> int:
+    """Exponentials between the wait for the scores and the wait for the products with V; the fewest of all loops."""
+    found = re.findall(r"DEPBAR\.LE gsb0, 0x1\b(.*?)DEPBAR\.LE gsb0, 0x0\b", sass, re.DOTALL)
+    return min((between.count("MUFU.EX2") for between in found), default=0)
+
+
+def main(jobs: Path) -> None:
+    """Compile each job of a JSON file."""
+    triton.runtime.driver.set_active(HOPPER)
+    hopper: Any = types.SimpleNamespace(multi_processor_count=132)
+    torch.cuda.get_device_properties = lambda device=None: hopper
+    print(json.dumps([compiled(job) for job in json.loads(jobs.read_text())]))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    main(Path(sys.argv[1]))
