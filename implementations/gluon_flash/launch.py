@@ -100,5 +100,10 @@ def _multiprocessors() -> int:
     return int(torch.cuda.get_device_properties().multi_processor_count)
 
 
-BEST = {64: Variant(), 128: Variant()}
-"""By head dim."""
+BEST = {
+    (64, "none"): Variant(stages=3),
+    (64, "causal"): Variant(stages=3),
+    (128, "none"): Variant(stages=3),
+    (128, "causal"): Variant(turns=True),
+}
+"""By head dim and mask, as measured (docs/gluon-flash.md)."""
