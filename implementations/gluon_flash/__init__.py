@@ -35,7 +35,6 @@ CAPABILITY = (9, 0)
     returns_lse=True,
     memory="O(n)",
     requires=("triton>=3.6",),
-    untested=True,
 )
 def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, variant: Any) -> tuple[Tensor, Tensor]:
     """Attention by warps with roles of their own, in Gluon: one fetches tiles, the others compute."""

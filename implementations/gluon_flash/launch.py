@@ -101,8 +101,8 @@ def _multiprocessors() -> int:
 
 
 BEST = {
-    (64, "none"): Variant(stages=3),
-    (64, "causal"): Variant(stages=3),
+    (64, "none"): Variant(consumers=3),
+    (64, "causal"): Variant(consumers=3, turns=True),
     (128, "none"): Variant(stages=3),
     (128, "causal"): Variant(turns=True),
 }

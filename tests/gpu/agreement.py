@@ -1,4 +1,4 @@
-"""Part 1: known faults, then agreement of everything that runs on the GPU, in as many processes as there are cores."""
+"""Part 1: known faults, then agreement of everything that runs on the GPU, several processes beside each other."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def order_of(stem: str) -> int:
 
 
 def run_all(checks: list[Check], until: float) -> None:
-    """At most a process for each core; what is not done in time is asked to end, and can be resumed."""
+    """A process for each two cores, for each starts others; what is not done in time ends, and can be resumed."""
     waiting = list(checks)
     running: list[subprocess.Popen[bytes]] = []
     while (waiting or running) and time.monotonic() < until:
         running = [process for process in running if process.poll() is None]
-        while waiting and len(running) < (os.cpu_count() or 1):
+        while waiting and len(running) < max(2, (os.cpu_count() or 1) // 2):
             running.append(started(waiting.pop(0)))
         time.sleep(0.2)
     for process in running:

@@ -20,7 +20,7 @@ from attnbench.runner.planning.covering import with_covering_cases
 from attnbench.transport.host import LocalHost
 
 SEED = 25
-PROCESSES = {"triton/flash": 8, "gluon/flash": 2, "torch/flex": 2}
+PROCESSES = {"triton/flash": 5, "torch/flex": 2}
 """Of what compiles for seconds for each case."""
 
 

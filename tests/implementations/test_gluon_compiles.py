@@ -31,8 +31,10 @@ pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
 JOBS: dict[str, dict[str, Any]] = {
     "full-128": {"head_dim": 128, "causal": False},
     "causal-128": {"head_dim": 128, "causal": True},
-    "full-64": {"head_dim": 64, "causal": False},
-    "causal-64-float16": {"head_dim": 64, "causal": True, "dtype": "float16"},
+    "full-64": {"head_dim": 64, "causal": False, "variant": {"consumers": 3}},
+    "causal-64-float16": {
+        "head_dim": 64, "causal": True, "dtype": "float16", "variant": {"consumers": 3, "turns": True},
+    },
     "turns": {"head_dim": 128, "causal": True, "variant": {"turns": True}},
     "three-stages": {"head_dim": 128, "causal": False, "variant": {"stages": 3, "turns": True}},
     "three-consumers": {
@@ -44,8 +46,8 @@ JOBS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 OVERLAPPED = ("full-128", "causal-128", "full-64", "causal-64-float16", "turns", "three-stages")
 ONE_ROLE = {"one-group", "plain"}
-MOST_SPILLED_BYTES = {"three-consumers": 40}
-"""Of a thread, by the assembler of Triton 3.9; that of 3.6 spills nothing."""
+MOST_SPILLED_BYTES = {"three-consumers": 40, "full-64": 112, "causal-64-float16": 176}
+"""Of a thread, by the assembler of Triton 3.9. On an H200 three consumers were faster than two all the same."""
 MOST_SHARED_BYTES = 227 * 2**10
 
 
