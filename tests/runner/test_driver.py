@@ -292,14 +292,19 @@ class TestTheRunnersOwnClock:
     def test_samples_that_take_longer_time_and_again_are_invalid(self, clock: list[int]) -> None:
         worker = Scripted({Visit: self.visits(clock, 0.36, 0.36, 20)})
         found = values_of(worker, "cpu")
-        assert worker.names.count("Visit") == 2 + 8
+        assert worker.names.count("Visit") == 2 + 26  # of 20 ms each: half a second after the first
         assert (found["status"], found["stage"]) == ("invalid", "time")
-        assert found["reason"] == "by the worker's clock its samples took 2.88 ms, by the runner's 160 ms"
+        assert found["reason"] == "by the worker's clock its samples took 9.36 ms, by the runner's 520 ms"
+
+    def test_what_is_wrong_is_called_wrong_whatever_its_times_are(self, clock: list[int]) -> None:
+        worker = Scripted({Visit: self.visits(clock, 20)})
+        found = values_of(worker, "cpu", oracle=Agreeing(wrong_on=1))
+        assert (found["status"], found["reason"]) == ("wrong", "out: wrong (on fresh inputs, timed)")
 
     def test_a_visit_in_doubt_is_left_out_and_made_again(self, clock: list[int]) -> None:
         worker = Scripted({Visit: self.visits(clock, 0.36, 50, 50, 0.36)})
         found = values_of(worker, "cpu")
-        assert (found["status"], found["time_visits_left_out"]) == ("ok", 4)
+        assert (found["status"], found["time_visits_left_out"]) == ("ok", 2)
         assert found["time_visits"] == (9,) * 9 + (10,)
         assert len(found["time_samples_ns"]) == 91
 
@@ -307,8 +312,24 @@ class TestTheRunnersOwnClock:
         worker = Scripted({Visit: self.visits(clock, 50, 50, 0.36)})
         values_of(worker, "cpu")
         order = worker.names[worker.names.index("Resume") :][:6]
-        assert order == ["Resume", "Visit", "PassSamples", "Visit", "Visit", "PassSamples"]
+        assert order == ["Resume", "Visit", "PassSamples", "PassSamples", "PassSamples", "Visit"]
         assert [one.samples for one in worker.asked if isinstance(one, PassSamples)] == [3, 3, 3, 3, 9, 9, 9, 9]
+
+    def test_one_slow_pass_excuses_no_visit(self, clock: list[int]) -> None:
+        """As when other work comes between while samples are passed."""
+        passes = iter([0, 0, 0, 0, 200])
+
+        def passed(request: RequestMessage[Any]) -> Done:
+            clock[0] += int(next(passes, 0) * 1e6)
+            return Done()
+
+        worker = Scripted({PassSamples: passed, Visit: self.visits(clock, 20)})
+        assert values_of(worker, "cpu")["status"] == "invalid"
+
+    def test_one_undisturbed_try_is_enough(self, clock: list[int]) -> None:
+        worker = Scripted({Visit: self.visits(clock, *[50] * 7, 0.36)})
+        found = values_of(worker, "cpu")
+        assert (found["status"], found["time_visits_left_out"]) == ("ok", 7)
 
     def test_what_is_done_beside_the_calls_is_not_held_against_them(self, clock: list[int]) -> None:
         def freshened(request: RequestMessage[Any]) -> Done:

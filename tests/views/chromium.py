@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _START_S = 600.0
 _ANSWER_S = 600.0
+_ALWAYS_DRAWN = (
+    "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-background-timer-throttling",
+)
+"""A tab that the browser takes for hidden has no frames, so that what waits for one waits for ever."""
 
 
 class Chromium:
@@ -27,6 +33,7 @@ class Chromium:
             [
                 str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
                 "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars",
+                *_ALWAYS_DRAWN,
                 "--remote-debugging-port=0", "--remote-allow-origins=*", f"--user-data-dir={profile}", "about:blank",
             ],
             stdout=subprocess.DEVNULL, stderr=self._log,
@@ -40,6 +47,7 @@ class Chromium:
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
+        self.send("Page.bringToFront")
 
     def _connect(self, profile: Path) -> Any:
         import websocket

@@ -167,7 +167,9 @@ def bring_all_to_life(browser: Chromium) -> None:
     """Scroll through the page, as a reader does."""
     browser.run("document.querySelectorAll('details').forEach(d => d.open = d.id === 'filter-box')")
     browser.run("""(async () => { for (const f of document.querySelectorAll("figure")) {
-      f.scrollIntoView(); await new Promise(requestAnimationFrame); } scrollTo(0, 0); })()""")
+      f.scrollIntoView();
+      await new Promise(resolve => { requestAnimationFrame(resolve); setTimeout(resolve, 1000); }); }
+      scrollTo(0, 0); })()""")
     browser.wait(ALL_LIVE)
 
 

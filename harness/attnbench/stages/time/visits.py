@@ -39,13 +39,16 @@ _SLACK_NS = 1e6
 """For the messages of a visit."""
 _ROW_NS = 1e5
 """For keeping a row of a sample, which is not done where samples are passed."""
-_VISITS_IN_DOUBT = 8
+_LEAST_TRIES, _MOST_TRIES = 8, 64
+_TRYING_NS = 500_000_000
+"""How long a visit is tried at least: beside other work most tries of a short one are disturbed."""
 
 
 def run(cell: CellRun) -> Iterator[None]:
     """Take samples; rows of them and the last output must agree, and nothing physical may have disturbed them."""
+    forged = None
     if cell.device == "cpu":
-        answer = yield from _in_visits(cell)
+        answer, forged = yield from _in_visits(cell)
     else:
         unknown = cell.unknown
         asked = TakeSamples(limits=cell.limits.sampling, repetition=unknown.repetition, moved=unknown.moved)
@@ -56,12 +59,12 @@ def run(cell: CellRun) -> Iterator[None]:
     cell.keep(answer)
     judge_rows(cell, answer.rows, len(samples), answer.rows_dtype, answer.frames)
     agree(cell, inputs=answer.inputs)
-    if answer.unusable:
-        cell.end("invalid", answer.unusable)
+    if unusable := forged or answer.unusable:
+        cell.end("invalid", unusable)
 
 
-def _in_visits(cell: CellRun) -> Generator[None, None, Timed]:
-    """Samples in visits, between which another cell may run."""
+def _in_visits(cell: CellRun) -> Generator[None, None, tuple[Timed, str | None]]:
+    """Samples in visits, between which another cell may run; and why they cannot be true, where they cannot."""
     limits = cell.limits
     yield from cell.pause()
     cell.ask(
@@ -79,11 +82,13 @@ def _in_visits(cell: CellRun) -> Generator[None, None, Timed]:
         if call_ns < _LONG_CALL_NS:
             cell.ask(Resume())
         call_ns = watch.time(visit).median_ns
+        if watch.forged:
+            break
         listen(cell, len(watch.visits))
     answer = watch.checked(cell.ask(EndVisits(moved=cell.unknown.moved)))
     yield from cell.wait_until_all_are_sampled()
     keep_heartbeat(cell)
-    return answer
+    return answer, watch.forged
 
 
 def _visits(cell: CellRun, watch: Stopwatch) -> Iterator[Visit]:
@@ -107,13 +112,15 @@ class Stopwatch:
     """The runner's own clock beside the worker's, which a plug-in can reach.
 
     What a visit takes here, less what as many samples take without calls, cannot be much more than what the worker says
-    of the calls. Other work beside it may lengthen either, so that a visit in doubt is left out and made again, until
-    most of the tries are beyond doubt; what is in doubt time and again is held against the cell.
+    of the calls. Other work beside it only lengthens either. So a visit in doubt is made again, and the shortest of all
+    tries counts, against the shortest of the passes right beside them.
     """
 
     def __init__(self, cell: CellRun) -> None:
         self._cell = cell
         self._all: list[_Watched] = []
+        self.forged: str | None = None
+        """Why the worker's times cannot be true, where they cannot."""
         self._passed(_PASSED)  # the first ones touch new memory
         self._passed_ns = min(self._passed(_PASSED) / _PASSED for _ in range(_PASSES))
 
@@ -134,17 +141,25 @@ class Stopwatch:
 
     def time(self, visit: Visit) -> Visited:
         """Make a visit, and see how long that takes; again while it is in doubt."""
-        watched = [self._watched(visit)]
-        again = visit.model_copy(update={"max_samples": watched[0].visited.samples, "max_ns": _WITHOUT_END_NS})
-        while 2 * sum(one.is_in_doubt for one in watched) >= len(watched):
-            if len(watched) == _VISITS_IN_DOUBT:
-                said = duration(math.fsum(one.visited.called_ns for one in watched))
-                seen = duration(math.fsum(max(0.0, one.took_ns - one.passed_ns) for one in watched))
-                self._cell.end("invalid", f"by the worker's clock its samples took {said}, by the runner's {seen}")
-            watched.append(self._watched_closely(again, passes_first=len(watched) % 2 == 1))
-        watched[-1] = dataclasses.replace(watched[-1], counts=True)
-        self._all += watched
-        return watched[-1].visited
+        tries = [self._watched(visit)]
+        samples = tries[0].visited.samples
+        again = visit.model_copy(update={"max_samples": samples, "max_ns": _WITHOUT_END_NS})
+        passes: list[float] = []  # beside the tries: the load may have changed since the first ones
+        began = perf_counter_ns()
+        while min(one.doubtful_ns for one in tries) > min(passes, default=self._passed_ns * samples) * _MOST_LONGER:
+            is_long = len(tries) >= _LEAST_TRIES and perf_counter_ns() - began >= _TRYING_NS
+            if is_long or len(tries) == _MOST_TRIES:
+                said = duration(math.fsum(one.visited.called_ns for one in tries))
+                seen = duration(math.fsum(max(0.0, one.took_ns - min(passes)) for one in tries))
+                self.forged = f"by the worker's clock its samples took {said}, by the runner's {seen}"
+                break
+            while len(passes) < _PASSES + len(tries) - 1:
+                passes.append(self._passed(samples))
+            tries.append(self._watched(again))
+        best = min(range(len(tries)), key=lambda place: tries[place].doubtful_ns)
+        tries[best] = dataclasses.replace(tries[best], counts=True)
+        self._all += tries
+        return tries[best].visited
 
     def checked(self, answer: Timed) -> Timed:
         """The answer without the visits that were in doubt; ends the cell where it is not what was said of visits."""
@@ -171,16 +186,7 @@ class Stopwatch:
     def _watched(self, visit: Visit) -> _Watched:
         began = perf_counter_ns()
         visited = self._cell.ask(visit)
-        took_ns = perf_counter_ns() - began
-        return _Watched(visited, took_ns, self._passed_ns * visited.samples)
-
-    def _watched_closely(self, visit: Visit, *, passes_first: bool) -> _Watched:
-        """The load may have changed: as many samples are passed right before or after."""
-        passed_ns = self._passed(visit.max_samples) if passes_first else 0.0
-        watched = self._watched(visit)
-        if not passes_first:
-            passed_ns = self._passed(visit.max_samples)
-        return dataclasses.replace(watched, passed_ns=passed_ns)
+        return _Watched(visited, perf_counter_ns() - began)
 
     def _passed(self, samples: int) -> float:
         began = perf_counter_ns()
@@ -194,14 +200,13 @@ class _Watched:
 
     visited: Visited
     took_ns: float
-    passed_ns: float
-    """Of as many samples without calls."""
     counts: bool = False
 
     @property
-    def is_in_doubt(self) -> bool:
-        most_ns = _MOST_LONGER * (self.visited.called_ns + self.passed_ns)
-        return self.took_ns > most_ns + _SLACK_NS + _ROW_NS * self.visited.samples
+    def doubtful_ns(self) -> float:
+        """What its calls do not explain; samples without calls may."""
+        explained_ns = _MOST_LONGER * self.visited.called_ns + _SLACK_NS + _ROW_NS * self.visited.samples
+        return self.took_ns - explained_ns
 
 
 STAGE = Stage(
