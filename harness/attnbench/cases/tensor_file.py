@@ -47,7 +47,7 @@ def array_of(path: Path, name: str) -> NDArray[np.generic]:
 
 
 def shape_of(path: Path, name: str) -> Shape:
-    """Its shape, without its values; raises as :func:`array_of`."""
+    """Return an array's shape without reading its values; raises as :func:`array_of`."""
     with _opened(path) as file:
         if path.suffix == SAFETENSORS:
             return _safetensors_entry(file, name)[1]
@@ -90,7 +90,7 @@ def _npz_member(file: IO[bytes], name: str) -> Iterator[tuple[IO[bytes], Shape, 
 
 
 def _require_sizes(name: str, shape: object, dtype: np.dtype[Any], size: int) -> None:
-    """Raise where a shape is none, or has other bytes than it says."""
+    """Raise if a shape is invalid or does not match the number of bytes."""
     if not isinstance(shape, tuple | list) or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"{name} has the shape {shown(shape)}, which is none")
     if math.prod(shape) * dtype.itemsize != size:

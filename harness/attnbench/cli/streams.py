@@ -22,7 +22,7 @@ _INSTEAD = {
     "×": "x", "µ": "u", "²": "2", "⁴": "4", "·": "|", "…": "...", "±": "+-", "≈": "~", "≤": "<=", "≥": ">=", "−": "-",
     "–": "-", "—": "-", "°": " deg", "→": "->", "│": "|", "┤": "|", "└": "+", "─": "-", "├": "|", "┼": "+", "━": "-",
 }  # fmt: skip
-"""What an encoding may lack of what attnbench itself writes; anything else becomes an escape such as ``\\xe9``."""
+"""ASCII for characters of attnbench's own that an encoding may lack; others become escapes like ``\\xe9``."""
 
 
 class OutputError(UsageError):

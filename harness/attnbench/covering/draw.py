@@ -27,11 +27,11 @@ _Table = Callable[[tuple[str | None, ...], int], tuple[tuple[int, int], ...]]
 
 _LONGEST = 1100
 _MOST_SECONDS = 0.7
-"""Of checking a case: enough for each pair of levels to have a case."""
+"""Seconds that checking one case may take: enough for each pair of levels to have a case."""
 _MOST_PAIRS = 2**19
 _MOST_PRODUCTS = 2**25
 _MOST_ELEMENTS = 2**20
-"""What is likely to be quick enough."""
+"""Bounds of a case's size: cases within them are likely to take less than ``_MOST_SECONDS``."""
 _KIND_OF = {
     "causal": "causal",
     "window": "sliding_window",

@@ -24,7 +24,7 @@ FOLDER = Path("results/baselines")
 
 
 class BaselineError(UsageError):
-    """A run cannot become a baseline, or there is none of that name; one sentence."""
+    """A run cannot become a baseline, or no baseline has that name; one sentence."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

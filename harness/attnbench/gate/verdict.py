@@ -127,7 +127,7 @@ class GateResult(_Data):
 
     @property
     def all_verdicts(self) -> list[Verdict]:
-        """Those of all cells, and of what they have in common."""
+        """Return the verdicts of all cells, and of what the cells have in common."""
         return [*self.common, *self.verdicts]
 
     @property

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 MOST = 10.0
-"""Whatever is eleven times slower, or grows by ten more powers of the length, is no accepted change."""
+"""No waiver accepts eleven times the time, or growth by ten more powers of the length."""
 
 
 class WaiverError(UsageError):
@@ -86,7 +86,7 @@ class Waiver(BaseModel):
         return self.metric != "outcome" or one.verdict == (self.verdict or "lost")
 
     def covers(self, one: Verdict) -> bool:
-        """Whether the change is no larger than what it forgives."""
+        """Whether the change is within what the waiver forgives."""
         if self.ceiling is None:
             return True
         if self.metric == "exponent":

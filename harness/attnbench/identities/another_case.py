@@ -194,7 +194,7 @@ class KeyHeadsRepeated(Identity):
         return None if case.heads_kv < case.heads_q else "no key head is shared"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """As many key heads as query heads."""
+        """Return the case with as many key heads as query heads."""
         size = case.heads_q // case.heads_kv
         repeated = {name: np.repeat(inputs[name], size, axis=1) for name in ("k", "v")}
         return [Variant(case=_other(case, heads_kv=case.heads_q), inputs={**inputs, **repeated})]

@@ -1,4 +1,4 @@
-"""One measuring run at a time on each GPU of this machine, whoever starts it."""
+"""One measuring run at a time on each GPU of this machine, across all users."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def version_of(distribution: str) -> str | None:
 
 
 def recorded_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those environment variables that can change a measurement, by a whitelist."""
+    """Return the environment variables that can change a measurement, from a fixed list."""
     return {name: value for name, value in sorted(variables.items()) if name in _NAMES or name.startswith(_PREFIXES)}
 
 

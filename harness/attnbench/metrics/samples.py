@@ -18,7 +18,7 @@ BETWEEN_PROCESSES = 0.02
 its memory lies, which processors its threads begin on (docs/precision.md)."""
 _NORMAL = 1.96
 _MOST_REACH = 300.0
-"""Beyond it an end of the interval is no number."""
+"""Of the logarithm: beyond it the ends of the interval overflow."""
 
 
 def time_statistics(

@@ -33,7 +33,7 @@ class Mutant:
 
     name: str
     sentence: str
-    """Its mistake, in one sentence."""
+    """The mutant's mistake, in one sentence."""
     copies: str | None
     """The real bug that it copies, as ``owner/repository#number``."""
     implementation: Implementation

@@ -75,7 +75,7 @@ def look_inside(case: Case, batch_index: int) -> Inside:
 
 
 def _packed(**arrays: NDArray[Any]) -> bytes:
-    """As the contents of an ``.npz``."""
+    """Return the arrays that an ``.npz`` file holds."""
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy's stub mistakes the arrays for options
     return file.getvalue()

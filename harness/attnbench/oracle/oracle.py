@@ -92,7 +92,7 @@ class Adjudicator:
         return self._truths[key]
 
     def _blind_spot(self, question: JudgeOutputs, truth: Truth, judgement: Judgement) -> str | None:
-        """What the verdict does not see; looked for once, on the first inputs: the others are drawn alike."""
+        """Find a gross mistake that the verdict would miss, once: on the first inputs, as the others are like them."""
         if question.inputs.repetition:
             return None
         case, judged = question.case, tuple(sorted(judgement.seen))

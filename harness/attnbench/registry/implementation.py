@@ -197,7 +197,7 @@ class HookError(TypeError):
 
 
 def _saying_so(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The hook, held to its word: a sentence or ``None``. An empty sentence is none."""
+    """The hook, checked to return a sentence or ``None``; an empty sentence counts as ``None``."""
 
     @functools.wraps(hook)
     def checked(*args: Any) -> str | None:

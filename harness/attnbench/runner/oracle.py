@@ -61,7 +61,7 @@ class Oracle:
         return child
 
     def expect(self, case: Case, *, stores_scores: bool) -> None:
-        """Let it find the answers while the worker computes; it is no error if it cannot, until it is asked."""
+        """Let the oracle find the answers while the worker computes; a failure counts only when it is asked."""
         child, expected = self.wait(), Expect(case=case, stores_scores=stores_scores)
         with contextlib.suppress(ExecutorError):
             child.send(expected)

@@ -45,7 +45,7 @@ _MOST_DOUBTS = 3
 
 
 class RunObserver(Protocol):
-    """Who is told how a run goes."""
+    """Receives the progress of a run."""
 
     def begins(self, cell: Cell) -> None:
         """A cell is about to run."""

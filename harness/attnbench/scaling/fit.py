@@ -63,7 +63,7 @@ class Cliff:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why there is no law; one sentence without its full stop."""
+    """Why no law was fitted; one sentence without its full stop."""
 
     reason: str
     local_exponent: Interval | None = None

@@ -50,7 +50,7 @@ class Measured(MemoryMetrics, AnswerMessage):
     """Memory of one call."""
 
     refused: str | None = None
-    """Why there is none."""
+    """Why memory was not measured."""
     measuring_ns: int = 0
 
 

@@ -103,7 +103,7 @@ class Company:
 
 
 class Judge(Protocol):
-    """Who knows the right answers."""
+    """Knows the right answers and judges outputs."""
 
     def ask(self, request: RequestMessage[A]) -> A:
         """Answer a question, or raise :class:`ExecutorError`."""
@@ -219,9 +219,9 @@ class Stage:
     """One stage; they stand in their order in :mod:`attnbench.stages.table`."""
 
     name: str
-    """Its name in records."""
+    """The stage's name in records."""
     requests: tuple[type[WorkerRequest[Any]], ...]
-    """Its requests to a worker."""
+    """The requests that the stage sends to a worker."""
     run: Callable[[CellRun], Iterator[None] | None]
     """Asks, and keeps what is measured; pauses where another cell may run."""
     is_wanted: Callable[[CellRun], bool] = lambda cell: True

@@ -65,12 +65,12 @@ def _case(given: dict[str, Any]) -> Case:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Field:
-    """What one field of a record may hold."""
+    """The type and bounds of one field of a record."""
 
     name: str
     noun: str
     types: frozenset[type]
-    """As JSON gives them."""
+    """The types as JSON has them."""
     elements: frozenset[type] | None
     """Of a list."""
     bounds: tuple[float, float] | None

@@ -51,7 +51,7 @@ class Commands:
 
 
 def needed_fields(case: Case) -> dict[str, str]:
-    """Those fields without which the defaults would make another case, as the command line writes them."""
+    """Return the fields that differ from the defaults, spelled as on the command line."""
     fields = case.to_dict()
     return {name: _written(fields[name]) for name in _needed(case)}
 

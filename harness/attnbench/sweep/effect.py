@@ -1,4 +1,4 @@
-"""Fields that were set and that no case takes: whoever wrote ``softcap = 30`` without ``score_mod`` meant something."""
+"""Fields that are set but used by no case: ``softcap = 30`` without ``score_mod`` is likely a mistake."""
 
 from __future__ import annotations
 

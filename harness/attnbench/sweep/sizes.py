@@ -15,13 +15,13 @@ _RANGE = re.compile(rf"({SIZE})\.\.({SIZE})")
 
 
 def parse_size(text: str) -> int | None:
-    """``1k`` is 1024, ``1m`` 1048576; ``None`` where the text is no size."""
+    """``1k`` is 1024, ``1m`` 1048576; ``None`` for any other text."""
     match = _SIZE.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     return int(match[1]) * _UNITS[match[2].lower()] if match else None
 
 
 def parse_range(text: str) -> list[int] | None:
-    """``128..1k`` is 128, 256, 512, 1024; ``None`` where the text is no range.
+    """``128..1k`` is 128, 256, 512, 1024; ``None`` for any other text.
 
     Raises:
         ValueError: when the last size is not reached by doubling the first.

@@ -1,1 +1,1 @@
-"""How the parent reaches whoever runs stages: the pipe, its messages, the child process."""
+"""How the parent reaches the process that runs stages: the pipe, its messages, the child process."""

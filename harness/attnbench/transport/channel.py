@@ -69,7 +69,7 @@ class Channel:
 
 
 def parents_channel(read_fd: int, write_fd: int) -> Channel:
-    """The channel to the parent that started this process; whoever this process starts must not hold it open."""
+    """The channel to the parent that started this process; its own children must not inherit it."""
     for fd in (read_fd, write_fd):
         os.set_inheritable(fd, False)
     return Channel(functools.partial(os.read, read_fd), functools.partial(os.write, write_fd))

@@ -1,4 +1,4 @@
-"""The one interface to whoever runs stages: a process here, this process itself, or one somewhere else."""
+"""The one interface to what runs stages: a child process, this process itself, or a remote one."""
 
 from __future__ import annotations
 

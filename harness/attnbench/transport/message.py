@@ -1,4 +1,4 @@
-"""Messages between the parent and whoever runs stages: typed, and validated by whoever receives them.
+"""Messages between the parent and the process that runs stages: typed, and validated by the receiver.
 
 On the wire a message is one line of JSON, then the bytes of its frames, one behind the other: large tensors are neither
 encoded nor written to files.

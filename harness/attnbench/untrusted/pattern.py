@@ -17,7 +17,7 @@ class PatternError(ValueError):
 
 
 def pattern_mistake(text: str) -> str | None:
-    """Why a text is no regular expression in Python's syntax, or ``None``."""
+    """Why a text is not a valid Python regular expression, or ``None``."""
     if len(text) > _LONGEST:
         return f"it has {len(text):,} characters, more than {_LONGEST:,}"
     try:

@@ -35,7 +35,7 @@ def in_one_line(text: str) -> str:
 
 
 def may_act(text: str) -> bool:
-    """Whether texts within this JSON may do anything but show: if none does, there is no need to look at each."""
+    """Whether this JSON may hold characters that do more than print; if not, its texts need no inspection."""
     return not text.isascii() or "\\" in text or "\x7f" in text or "::" in text
 
 

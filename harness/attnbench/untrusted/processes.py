@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _VARIABLE = "ATTNBENCH_CHILD"
 _ROUNDS = 20
-"""Who forks while it is being ended is looked for again, so often."""
+"""How often the process tree is searched again for processes that forked while it was being ended."""
 
 
 def marked(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:

@@ -62,7 +62,7 @@ def speedup_column(baseline: str) -> Column:
 
 
 def reasons(cells: Iterable[CellResult]) -> Table:
-    """Why cells are not ok. Equal reasons are one line, whoever gave them; so are such as differ in numbers alone."""
+    """Why cells are not ok. Reasons that are equal, or differ in numbers alone, share a line across implementations."""
     alike: dict[tuple[str, str, str], list[CellResult]] = {}
     for cell in cells:
         if cell.status != "ok":

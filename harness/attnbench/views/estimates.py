@@ -21,7 +21,7 @@ FEW = 3
 EXACT = 6
 """The range of fewer processes than this holds their median with less than 95 % confidence (2 / 2**n > 5 %)."""
 UNSEEN = 1 + BETWEEN_PROCESSES
-"""What a ratio of few processes must be clear of, beside its interval."""
+"""With few processes a ratio must be clear of this margin, too, not of its interval alone."""
 TAIL = 0.025
 """The probability beyond either end of an interval of 95 %."""
 FAINT = 1e-7

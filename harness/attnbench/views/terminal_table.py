@@ -46,7 +46,7 @@ def terminal(view: View) -> RenderableType:
 
 
 def as_text(view: View) -> str:
-    """As a terminal shows it, without colours: as wide as the terminal, or 120 columns where there is none."""
+    """Render for a terminal, without colours, as wide as the terminal or 120 columns."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120

@@ -118,7 +118,7 @@ class Call(ABC):
         """The tensors that a call returned, by name: out, lse, dq, dk, dv."""
 
     def returned(self, outputs: Outputs) -> Outputs:
-        """Those outputs that a call itself brings into being: not the forward pass's where only backward is called."""
+        """Return the outputs that the call itself creates: without the forward pass's where only backward is called."""
         if self.case.mode != "backward":
             return outputs
         return {name: tensor for name, tensor in outputs.items() if name in ("dq", "dk", "dv")}

@@ -45,7 +45,7 @@ class ObservedCall:
     elapsed_ns: int
 
     def require_finished(self) -> None:
-        """Whoever goes on after it returned is misconduct."""
+        """Work that goes on after a call returned is misconduct."""
         if not equal_bits(self.live, self.kept):
             raise MisconductError(
                 "what a call returned was changed afterwards: it goes on after it returned, or reuses its output"
@@ -78,7 +78,7 @@ class Session:
     """The duration of a call, once there were some."""
     window: SampleWindow | None = None
     inputs: Inputs = dataclasses.field(default_factory=Inputs)
-    """Those at hand."""
+    """The operands that are loaded."""
     queries: Any = None
     """Of samples, to be moved from."""
     accelerator: Accelerator | None = None

@@ -28,7 +28,7 @@ class Parameter:
     least: int = 0
 
     def problem(self, value: object) -> str | None:
-        """Why this is no value of the field, in one sentence, or ``None``."""
+        """Why this is not a valid value of the field, in one sentence, or ``None``."""
         if self.form == "boolean":
             return None if isinstance(value, bool) else f"{self.name} = {value!r} is not true or false"
         if self.form == "integers":
@@ -66,7 +66,7 @@ class Kind(abc.ABC):
         """Runs of keys that each query of a batch element sees, see :func:`attnbench.cases.masks.row_runs`."""
 
     def band(self, case: Case) -> Band | None:
-        """The band along the diagonal that this kind is, or ``None`` where it is none."""
+        """The band along the diagonal that this kind describes, or ``None`` if it describes another shape."""
         del case
         return None
 

@@ -39,7 +39,7 @@ def intersection(names: Iterable[str]) -> str:
 
 
 def canonical(mask: str) -> str:
-    """The one way to write this mask; where it names no kind, the text as it is, for whoever refuses it."""
+    """The canonical spelling of a mask; an unknown kind is returned unchanged, to be refused later."""
     names = mask_names(mask)
     return intersection(names) if {*names} <= {*MASKS} else mask
 

@@ -113,7 +113,7 @@ class Observed:
 
     @property
     def name(self) -> str:
-        """As a request names a cell."""
+        """Return the name of the cell as a request spells it."""
         return " ".join(self.key)
 
     @property

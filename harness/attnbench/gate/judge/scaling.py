@@ -83,7 +83,7 @@ class Steeper:
     """Its exponent between a quarter of the longest length and that; without an upper end (infinite) where it is not
     told from nothing at the quarter."""
     share: float
-    """Its share of the rest at the longest length."""
+    """Its share of what remains at the longest length."""
     sure: bool
     """Whether the whole interval lies above what would be the same law."""
 

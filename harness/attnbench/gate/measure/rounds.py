@@ -61,7 +61,7 @@ class Round:
 
 
 class GateObserver(Protocol):
-    """Who is told how the gate goes."""
+    """Receives the progress of a gate."""
 
     def begins(self, what: str) -> None:
         """A run is about to start."""

@@ -26,7 +26,7 @@ class SideSource:
     """Where a side comes from, before anything is built."""
 
     ref: str
-    """As it was typed."""
+    """The text that the user typed."""
     kind: Kind
     path: Path
     """The repository of a revision, the directory, the wheel, or the plug-in file."""

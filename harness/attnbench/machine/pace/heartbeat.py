@@ -49,7 +49,7 @@ def beat() -> float:
 
 
 class Heartbeats:
-    """Those of this run, and of earlier ones on the same machine with as many threads."""
+    """Heartbeats of this run, and of earlier runs on the same machine with as many threads."""
 
     def __init__(self, earlier: Path | None) -> None:
         """``earlier``: where they are kept; ``None`` for nowhere."""
@@ -99,7 +99,7 @@ def heartbeats_of(machine_key: str, threads: int) -> Path:
 
 
 def _kept(path: Path) -> list[list[float]]:
-    """Those of the last week, run by run. What cannot be read is left out: it is a cache."""
+    """Read the heartbeats of the last week, run by run; unreadable lines are skipped."""
     try:
         text = path.read_bytes()[-_MOST_BYTES:].decode("ascii", errors="replace")
     except OSError:

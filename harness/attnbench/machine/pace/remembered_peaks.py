@@ -20,7 +20,7 @@ _REMEMBERED_S = 24 * 3600
 
 
 def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool) -> dict[str, Any] | None:
-    """Those that were measured within the last day, at least as thoroughly; a cache that cannot be read has none."""
+    """Return peaks of the last day, measured at least as thoroughly, or ``None``; an unreadable cache is empty."""
     for thoroughly in (False, True) if quick else (True,):
         path = _path(machine_key, device, threads, quick=not thoroughly)
         with contextlib.suppress(OSError, ValueError):

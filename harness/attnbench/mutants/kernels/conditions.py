@@ -84,7 +84,7 @@ class WrongForLargeHeads(_WrongWhen):
 
 
 class WrongForOddHeads(_WrongWhen):
-    """Wrong for a head_dim that is no multiple of 16."""
+    """Wrong for a head_dim that is not a multiple of 16."""
 
     def holds(self, case: Case) -> bool:
         return case.head_dim % 16 != 0

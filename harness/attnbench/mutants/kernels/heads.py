@@ -203,7 +203,7 @@ class AlibiSlopesShifted(Steps):
 
 
 class AlibiSlopesOfPowerOfTwo(Steps):
-    """Slopes are those of the next power of two of heads, where the number of heads is none."""
+    """For a number of heads that is not a power of two, uses the slopes of the next one."""
 
     def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
         bias = super().bias(case, table)

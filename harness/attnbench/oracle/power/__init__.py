@@ -1,1 +1,1 @@
-"""What a verdict would have noticed."""
+"""The power of a verdict: the smallest mistakes that it would have noticed."""

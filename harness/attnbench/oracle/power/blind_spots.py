@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 _RIGHT = 4
-"""So many roundings of the result are as good as right, be it of float16: a thousandth is no gross mistake."""
+"""Within this many roundings of the result, float16 included, an answer counts as right, not as a gross mistake."""
 _FLOAT16 = 2.0**-12
 """The unit roundoff."""
 _NOISE = 2.0**-50
@@ -42,7 +42,7 @@ class Mistake:
 
 
 def hidden_mistakes(case: Case, selection: Selection, truth: Truth) -> tuple[Mistake, ...]:
-    """Those gross mistakes that some rows of the output do not show already, as they nearly always do.
+    """Return the gross mistakes that a few rows of the output do not show already; nearly always they do.
 
     Args:
         case: the problem.
@@ -82,7 +82,7 @@ def blind_spot(
 
 
 def _mistakes(case: Case) -> Iterator[Mistake]:
-    """What the case gives if it is misread. Behind projections every input counts, and nothing hides."""
+    """Yield ways to misread the case. Behind projections every input counts, so no mistake can hide there."""
     if case.operator != "attention":
         return
     yield Mistake("the mean of the visible values, whatever the scores", dataclasses.replace(case, scale=1e-12))
@@ -109,7 +109,7 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
 
 
 def forward_alone(case: Case) -> Case:
-    """Its forward pass alone, on the same queries, keys and values."""
+    """Return the case's forward pass alone, on the same queries, keys and values."""
     strides = "contiguous" if case.strides == "summed" else case.strides  # which is about the upstream gradient
     return dataclasses.replace(case, mode="forward", strides=strides)
 

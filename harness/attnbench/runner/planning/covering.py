@@ -35,7 +35,7 @@ _MOST = {2: 2_000, 3: 5_000}
 """Cases for an implementation. Bundled ones need some 350 for pairs."""
 _EDGES = "edge-shapes"
 _LARGE = ("beyond-65536-keys", "many-queries")
-"""Its shapes that lie beyond the sizes that are drawn here."""
+"""Shapes of edge-shapes that are larger than any drawn here."""
 _DEADLINE_S = 300.0
 _JUDGED = ("ok", "wrong")
 

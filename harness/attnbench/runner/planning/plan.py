@@ -69,7 +69,7 @@ class Selectors:
         return included and not any(found_in(pattern, name) for pattern in self.exclude)
 
     def mistakes(self, names: Sequence[str]) -> list[str]:
-        """A sentence for each expression that is none, or that cannot be looked for in these names."""
+        """A sentence for each expression that is invalid, or too costly to match against these names."""
         problems = []
         for pattern in (*self.include, *self.exclude):
             if reason := pattern_mistake(pattern):

@@ -71,14 +71,14 @@ class Request:
 
 
 class RequestError(UsageError):
-    """What a file keeps is no request; one sentence."""
+    """A file does not hold a valid request; the message is one sentence."""
 
 
 def request_from(stored: object) -> Request:
-    """The request that a run's header keeps.
+    """Read the request from a run's header.
 
     Raises:
-        RequestError: when it is none; the header may be somebody else's.
+        RequestError: when it is not valid; the header may come from a stranger.
     """
     try:
         found = TypeAdapter(Request).validate_python(stored)

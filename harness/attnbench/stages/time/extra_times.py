@@ -38,7 +38,7 @@ class ExtraTimes(ExtraTimeMetrics, AnswerMessage):
 
 
 class MeasureExtraTimes(WorkerRequest[ExtraTimes]):
-    """On an accelerator, measure the wall time, and the time in a graph, or why there is none."""
+    """On an accelerator, measure the wall time, and the time in a graph or the reason why it has none."""
 
     def serve(self, worker: Worker) -> ExtraTimes:
         from attnbench.worker.cuda.extra_timings import rotated_graph_ns, wall_ns

@@ -34,7 +34,7 @@ class Beat(RequestMessage[Beaten]):
 
 
 def listen(cell: CellRun, visits: int) -> None:
-    """Have a heartbeat in each round of visits, by whoever comes first."""
+    """Take one heartbeat in each round of visits, by the first cell that gets there."""
     company = cell.company
     if company.is_here and len(company.heartbeats) < visits:
         company.heartbeats.append(cell.ask_oracle(Beat()).heartbeat_ns)

@@ -1,4 +1,4 @@
-"""What a worker does to time calls: it warms up, then takes samples on inputs that the implementation has not seen."""
+"""The worker's side of timing: warm up, then take samples on inputs that the implementation has not seen."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class WarmUp(WorkerRequest[Done]):
 
 
 class Resume(WorkerRequest[Done]):
-    """Calls that are not timed: whoever ran meanwhile has taken the caches.
+    """Untimed calls before a visit: other cells have used the caches meanwhile.
 
     And threads that slept are woken on one processor. Until a scheduler has spread them, which takes tens of
     milliseconds, calls with two threads take twice as long.

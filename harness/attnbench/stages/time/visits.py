@@ -126,7 +126,7 @@ class Stopwatch:
 
     @property
     def visits(self) -> list[Visited]:
-        """What the worker said of each that counts."""
+        """The worker's account of each visit that counts."""
         return [one.visited for one in self._all if one.counts]
 
     @property
@@ -204,7 +204,7 @@ class _Watched:
 
     @property
     def doubtful_ns(self) -> float:
-        """What its calls do not explain; samples without calls may."""
+        """Time of the visit that its calls do not explain; the cost of samples without calls may."""
         explained_ns = _MOST_LONGER * self.visited.called_ns + _SLACK_NS + _ROW_NS * self.visited.samples
         return self.took_ns - explained_ns
 

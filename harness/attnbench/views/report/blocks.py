@@ -70,12 +70,12 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MapCell:
-    """Who is fastest in one case."""
+    """The fastest implementation of one case."""
 
     names: tuple[str, ...]
     """The fastest; behind it those which noise does not tell from it."""
     lead: str
-    """By how much it is ahead of the next, with the interval; empty where there is no next one."""
+    """The lead over the next implementation, with its interval; empty if there is no other."""
     said: str
     """All of it as a sentence."""
 
@@ -90,7 +90,7 @@ class MapRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WinnerMap:
-    """Who is fastest where: a row for each group of cases, a column for each length.
+    """The winners as a map: a row for each group of cases, a column for each length.
 
     Where scripts run, they make the rows anew whenever an implementation is hidden or cases are chosen.
     """

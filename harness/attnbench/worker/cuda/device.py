@@ -55,7 +55,7 @@ class MemoryState:
     reserved: int
     """The bytes that torch's allocator has taken from the device."""
     used: int
-    """Of the whole device, whoever took it."""
+    """Used on the whole device, by all processes."""
     peak_allocated: int
     """Highest ``allocated`` since :meth:`Accelerator.forget_peaks`."""
     peak_reserved: int

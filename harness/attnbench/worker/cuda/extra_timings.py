@@ -83,7 +83,7 @@ def graph_ns(calls: Sequence[Callable[[], object]], device: Accelerator) -> floa
 
 
 def rotated_graph_ns(call: Call, device: Accelerator, operands: Operands) -> float:
-    """:func:`graph_ns` on as many sets of inputs as it takes; whoever calls binds its own again."""
+    """:func:`graph_ns` on as many sets of inputs as it takes; the caller must bind its own inputs again."""
     size = sum(_nbytes(getattr(operands, name)) for name in _ROTATED if getattr(operands, name) is not None)
     sets = [operands, *(twin(operands) for _ in range(input_sets(size, device) - 1))]
 

@@ -32,7 +32,7 @@ MOST_TRIES = 8
 LOW_CLOCK = 0.75
 """Share of the highest SM clock below which a sample is tagged (nvbench discards there)."""
 POWER = "sw_power_cap"
-"""The one cause of a low clock that is no interference: the kernel draws what the card may draw, and always will."""
+"""The power limit is not interference: a kernel that draws all that the card may draw does so every time."""
 MOST_TAGGED = 0.2
 
 
@@ -55,7 +55,7 @@ class ColdSamples:
     """The result of the last call."""
 
     def fields(self) -> dict[str, Any]:
-        """As a record has them."""
+        """Return the values as a record spells them."""
         enqueue = statistics.median(self.enqueue_ns)
         return {
             "time_samples_ns": self.ns,

@@ -31,7 +31,7 @@ THROTTLE_REASONS = {
 
 
 def named_reasons(bits: int) -> tuple[str, ...]:
-    """NVML's bits that hold a clock down, by name; idling and settings of the user are none of them."""
+    """NVML's bits that hold a clock down, by name; without idling and the user's settings."""
     return tuple(name for bit, name in THROTTLE_REASONS.items() if bits & bit)
 
 
@@ -102,7 +102,7 @@ class TorchDevice:
         return self._card.highest_mhz
 
     def l2_bytes(self) -> int:
-        """As CUDA tells."""
+        """Read from CUDA."""
         return int(self._properties.L2_cache_size)
 
     def free_bytes(self) -> int:

@@ -52,14 +52,14 @@ def _faults_of_ended() -> int:
 
 
 def _faults(process: psutil.Process) -> int:
-    """Its page faults so far (proc(5), stat, field 10: minflt)."""
+    """Return a process's page faults so far (proc(5), stat, field 10: minflt)."""
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[7])
     return 0
 
 
 def _peak(pid: int) -> int:
-    """Its high-water mark in bytes, or nothing where it has ended meanwhile."""
+    """Return a process's high-water mark in bytes, or nothing if the process has ended."""
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Winner:
-    """Who is fastest in one case on one device."""
+    """The fastest implementation of one case on one device."""
 
     tokens: int
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class Winner:
 
 
 def section(material: Material) -> Section:
-    """Who wins where, as a sentence, a map and a list."""
+    """The winners of all cases, as a sentence, a map and a list."""
     blocks, exports = _blocks(material.sources)
     return Section(anchor="answer", title="Which is fastest", blocks=blocks, exports=exports)
 
@@ -147,7 +147,7 @@ def _map(stem: str, chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]], a
 
 
 def _summary(stem: str, chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]], axis: str) -> WinnerMap:
-    """Who wins most often, over all groups and over those that share a value of a facet."""
+    """The most frequent winner, over all groups and over the groups that share a value of a facet."""
     lengths = _lengths_of(chosen)
     sharing: dict[str, dict[int, list[Winner]]] = {}
     facets_of = [source.facets(group) for source, group, _ in chosen]
