@@ -50,9 +50,9 @@ class Check:
 
 def agreement(folder: Path, seconds: float, requests: Path, include: str = "") -> list[str]:
     """Run the checks for so long; the lines that say how it went."""
-    checks = checks_of(requests, folder, include)
+    checks, problems = checks_of(requests, folder, include)
     run_all([faults(folder), *checks], time.monotonic() + seconds)
-    return [*told_of_faults(folder), *told_of_checks(checks)]
+    return [*problems, *told_of_faults(folder), *told_of_checks(checks)]
 
 
 def faults(folder: Path) -> Check:
@@ -62,16 +62,22 @@ def faults(folder: Path) -> Check:
     return Check(folder / "faults.jsonl", words)
 
 
-def checks_of(requests: Path, folder: Path, include: str) -> list[Check]:
-    """A process for each request that ``tests.gpu.draw`` wrote, of what can be imported here."""
+def checks_of(requests: Path, folder: Path, include: str) -> tuple[list[Check], list[str]]:
+    """A process for each request that ``tests.gpu.draw`` wrote and that can run here, and what is wrong with others."""
     here = {found.name for found in find(()) if found.unavailable is None}
-    checks = []
+    checks, problems = [], []
     for path in sorted(requests.glob("*.json"), key=lambda path: (order_of(path.stem), path.stem)):
-        (name,) = {cell.split()[1] for cell in json.loads(path.read_text())["cells"]}
+        try:
+            (name,) = {cell.split()[1] for cell in request_from(json.loads(path.read_text())).cells}
+        except (ValueError, IndexError) as error:
+            problems.append(f"{path} is left out: {short(str(error))}")
+            continue
         if name in here and re.search(include, name):
             words = ("run", "--request", str(path), "--peaks", "none")
             checks.append(Check(folder / f"check-{path.stem}.jsonl", words))
-    return checks
+    if not checks:
+        problems.append(f"{requests} holds no request for what is here: make gpu-wheels writes them")
+    return checks, problems
 
 
 def order_of(stem: str) -> int:
@@ -109,8 +115,9 @@ def started(check: Check) -> subprocess.Popen[bytes]:
 
 def told_of_faults(folder: Path) -> list[str]:
     """How each known fault ended, and whether as it must."""
-    lines = ["known faults:"]
-    for record in records_of(folder / "faults.jsonl"):
+    records = records_of(folder / "faults.jsonl")
+    lines = ["known faults:" if records else "known faults: none was run"]
+    for record in records:
         name, status = record["implementation"], record["status"]
         verdict = "as it must" if status == ENDS_AS[name] else f"NOT as it must: {ENDS_AS[name]}"
         lines.append(f"  {name:<24}{status:<10}{verdict}  {short(record['reason'])}")

@@ -35,7 +35,7 @@ def table(folder: Path, seconds: float, scenario: str = "hopper") -> list[str]:
 
 def card_of(header: Header) -> str:
     """The card, and what it can do."""
-    name = header.environment["gpus"][0]["name"]
+    name = next((gpu["name"] for gpu in header.environment["gpus"]), "no GPU")
     peaks = header.peaks.get("cuda", {})
     rates = ", ".join(f"{dtype} {rate:.0f} TFLOP/s" for dtype, rate in peaks.get("tflops", {}).items())
     return f"{name}; peaks: {rates}, copy {peaks.get('gbytes_per_s') or 0:.0f} GB/s"
@@ -48,7 +48,7 @@ def lines_of(path: Path) -> list[str]:
     except (OSError, RunFileError) as error:
         return [f"no run: {error}"]
     medians = {(r["case_id"], r["implementation"]): r["time_median_ns"] for r in run.records}
-    kept = [record for record in run.records if record["status"] not in ("unsupported", "unavailable")]
+    kept = [record for record in run.records if record["status"] != "unsupported"]
     kept.sort(key=lambda record: (str(record["cell_tags"]), record["implementation"]))
     return [card_of(run.header), *(line_of(one, medians.get((one["case_id"], BASELINE))) for one in kept)]
 

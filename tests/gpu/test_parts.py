@@ -39,7 +39,9 @@ def test_checks_run_beside_each_other_are_told_of_and_go_on(tmp_path: Path) -> N
     for name in ("naive/numpy", "naive/torch"):
         requested(tmp_path, name)
     requested(tmp_path, "gone/away")
-    checks = checks_of(tmp_path, tmp_path, "")
+    (tmp_path / "broken.json").write_text("{")
+    checks, (problem,) = checks_of(tmp_path, tmp_path, "")
+    assert problem.startswith(f"{tmp_path}/broken.json is left out")
     assert [check.path.name for check in checks] == ["check-naive-numpy-1.jsonl", "check-naive-torch-1.jsonl"]
     run_all(checks, time.monotonic() + 600)
     lines = told_of_checks(checks)
@@ -52,7 +54,7 @@ def test_checks_run_beside_each_other_are_told_of_and_go_on(tmp_path: Path) -> N
 
 def test_what_is_not_done_in_time_is_ended_and_told(tmp_path: Path) -> None:
     requested(tmp_path, "naive/numpy")
-    checks = checks_of(tmp_path, tmp_path, "")
+    checks, _ = checks_of(tmp_path, tmp_path, "")
     run_all(checks, time.monotonic() + 0.5)
     assert told_of_checks(checks)[-1] == "  without a record: check-naive-numpy-1"
 

@@ -112,6 +112,8 @@ def unmet(folder: Path, there: dict[str, Version | None], ours: list[Requirement
     have: dict[str, Version | None] = dict(there)
     for wheel in folder.glob("*.whl"):
         name, version, _, _ = parse_wheel_filename(wheel.name)
+        if name not in there and name in have:
+            yield f"two versions of {name}: {have[name]} and {version}"
         have[name] = version
     for need in {*ours, *needs_of_wheels(folder)}:
         there_is = have.get(canonicalize_name(need.name))

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from attnbench.api.config import read_config
 from attnbench.errors import UsageError
@@ -78,7 +78,12 @@ class CellSelection:
         return [*([] if scenario is None else [scenario]), *words(**fields)]
 
     def request(
-        self, log: Log, *, replicates: int | None = None, cache: str = "warm", only_agreement: bool = False
+        self,
+        log: Log,
+        *,
+        replicates: int | None = None,
+        cache: Literal["warm", "cold"] = "warm",
+        only_agreement: bool = False,
     ) -> Request:
         """The request, with the defaults of ``[tool.attnbench]`` filled in.
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 _NOUNS = {str: "a text", int: "an integer", float: "a number", bool: "true or false", tuple: "a list"}
 _ANY_NUMBER = (-sys.float_info.max, sys.float_info.max)
 _ANY_INTEGER = (-(2**63), 2**63 - 1)
+_ANY_COUNT = (0, 2**63 - 1)
+_ANY_MEASURE = (0.0, 1e100)
+"""Of what was measured or follows from it: nothing is negative, and products of two are numbers, too."""
+_ANY_PEAK = (1e-9, 1e18)
+"""Shares are taken of it."""
 _ANY_TIME = (1e-3, 1e18)
 """ns, up to thirty years: ratios and logarithms are taken of it."""
 _of_case = operator.itemgetter(*FIELDS)
@@ -121,4 +126,10 @@ def _of_json(kind: type) -> frozenset[type]:
 def _bounds(name: str, kind: type) -> tuple[float, float] | None:
     if name in METRICS and METRICS[name].unit == "ns" and METRICS[name].only_ok:
         return _ANY_TIME
+    if name == "bytes":  # of the model: there is an output at least
+        return (1, _ANY_COUNT[1])
+    if name.startswith("peak_"):
+        return _ANY_PEAK
+    if name in METRICS and METRICS[name].unit != "index":
+        return {int: _ANY_COUNT, float: _ANY_MEASURE}.get(kind)
     return {int: _ANY_INTEGER, float: _ANY_NUMBER}.get(kind)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from attnbench.machine.pace.peaks import require_rates
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
@@ -40,8 +41,15 @@ def _implementation(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
+def _peaks(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    for peaks in table.values():
+        require_rates(peaks)
+    return table
+
+
 Environment = Annotated[dict[str, Any], AfterValidator(_environment)]
 About = Annotated[dict[str, Any], AfterValidator(_implementation)]
+AllPeaks = Annotated[dict[str, dict[str, Any]], AfterValidator(_peaks)]
 
 
 class Header(BaseModel):
@@ -59,7 +67,7 @@ class Header(BaseModel):
     scenario: dict[str, Any] = Field(description="The scenario, with every default filled in.")
     environment: Environment = Field(description="Machine and software; what is hidden or absent is null.")
     libraries: dict[str, Any] = Field(description="BLAS, OpenMP and torch's build, with their threads.")
-    peaks: dict[str, dict[str, Any]] = Field(description="By device: tflops by dtype, gbytes_per_s, method, or failed.")
+    peaks: AllPeaks = Field(description="By device: tflops by dtype, gbytes_per_s, method, or failed.")
     machine_key: str = Field(description="Equal keys: the same kind of hardware.")
     seed: int
     devices: list[str]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.sweep.fields import did_you_mean, fields_of
 from attnbench.untrusted.printable import shown
+from attnbench.untrusted.regular_file import read_regular
 from attnbench.untrusted.toml_text import parse_toml
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = "attnbench.scenarios"
 _SUFFIX = ".toml"
+_MOST_BYTES = 8 * 2**20
 
 
 def bundled_scenarios() -> dict[str, str]:
@@ -84,7 +86,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
             raise ScenarioError(where, [sentence])
         path = resources.files(_PACKAGE) / f"{name_or_path}{_SUFFIX}"
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MOST_BYTES) if isinstance(path, Path) else path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: of a path that holds a null character
         raise ScenarioError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from error
     try:

@@ -32,11 +32,16 @@ _NEEDED = {
 }
 
 
+_SHOWN = 20
+
+
 class ScenarioError(UsageError):
     """A scenario is not usable. ``problems`` holds one sentence for each mistake, with its place."""
 
     def __init__(self, where: str, problems: list[str]) -> None:
-        lines = "".join(f"\n  {problem}" for problem in problems)
+        lines = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
+        if len(problems) > _SHOWN:
+            lines += f"\n  and {len(problems) - _SHOWN:,} more"
         super().__init__(
             f"{where}: {problems[0]}" if len(problems) == 1 else f"{where} has {len(problems)} mistakes:{lines}"
         )

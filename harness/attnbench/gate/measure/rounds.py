@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from attnbench.registry.discover import Found
     from attnbench.runner.planning.request import Request
     from attnbench.store.reader import RunFile
+    from attnbench.sweep.model import StageName
 
 SideName = Literal["base", "head"]
 SIDES: tuple[SideName, SideName] = ("base", "head")
@@ -193,7 +194,7 @@ def _header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
     return header
 
 
-def _stages(stages: Sequence[str], number: int) -> tuple[str, ...]:
+def _stages(stages: Sequence[StageName], number: int) -> tuple[StageName, ...]:
     return tuple(stage for stage in stages if stage != "memory" or number < MEMORY_ROUNDS)
 
 

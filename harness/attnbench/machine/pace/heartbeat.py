@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from attnbench.machine.caches import own_cache
+from attnbench.untrusted.regular_file import append_line, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,8 +84,7 @@ class Heartbeats:
         line = " ".join([f"{time.time():.0f}", *(f"{ns:.0f}" for ns in self._now)])
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="ascii") as file:
-                file.write(line + "\n")
+            append_line(self._path, line)
 
 
 def _ends_of_the_middle(values: list[float]) -> tuple[float, float]:
@@ -101,7 +101,7 @@ def heartbeats_of(machine_key: str, threads: int) -> Path:
 def _kept(path: Path) -> list[list[float]]:
     """Read the heartbeats of the last week, run by run; unreadable lines are skipped."""
     try:
-        text = path.read_bytes()[-_MOST_BYTES:].decode("ascii", errors="replace")
+        text = read_regular(path, _MOST_BYTES, tail=True).decode("ascii", errors="replace")
     except OSError:
         return []
     runs: list[list[float]] = []

@@ -15,6 +15,7 @@ from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.machine.hardware.memory import available_bytes
 from attnbench.machine.interference import interference, read_counters
 from attnbench.machine.pace.stopwatch import fastest_ns
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,11 @@ _GPU_PRODUCT_NS = 1.5e6
 """How long a GPU's product takes at least, as a call of attention does: within 10 ms at full power the clock of an H200
 falls so far that FlashAttention-3 ran at 110 % of the product."""
 _LEAST_COPY_BYTES = 2**28
+_LEAST_RATE, _MOST_RATE = 1e-6, 1e9
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "tflops": dict, "not_measured": dict, "disturbance": dict, "device": str, "threads": int,
+    "method": (str, type(None)), "failed": (str, type(None)),
+}  # fmt: skip
 
 
 class PeakRates(TypedDict):
@@ -54,6 +60,36 @@ class Peaks(PeakRates):
     device: str
     threads: int
     failed: str | None
+
+
+def peaks_from(stored: object) -> Peaks:
+    """Read peaks that a file keeps.
+
+    Raises:
+        ValueError: where they are not peaks, with a sentence.
+    """
+    if not isinstance(stored, dict) or stored.keys() != Peaks.__required_keys__:
+        raise ValueError("it does not hold what peaks hold")
+    for name, kind in _KINDS.items():
+        if not isinstance(stored[name], kind):
+            raise ValueError(f"{name} is {shown(stored[name])}")
+    require_rates(stored)
+    peaks: Peaks = stored  # type: ignore[assignment]  # looked at, name by name
+    return peaks
+
+
+def require_rates(peaks: Mapping[str, Any]) -> None:
+    """Do nothing for rates that a machine can have; older files may lack some.
+
+    Raises:
+        ValueError: where one is no number, or none that a machine can have.
+    """
+    tflops = peaks.get("tflops") or {}
+    rates = dict(tflops) if isinstance(tflops, dict) else {"tflops": tflops}
+    rates |= {name: peaks[name] for name in ("gbytes_per_s", "read_gbytes_per_s") if peaks.get(name) is not None}
+    for name, rate in rates.items():
+        if not isinstance(rate, int | float) or isinstance(rate, bool) or not _LEAST_RATE <= rate <= _MOST_RATE:
+            raise ValueError(f"{name} is {shown(rate)}, which is not a rate")
 
 
 def higher_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

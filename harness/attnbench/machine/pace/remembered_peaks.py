@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.caches import own_cache
-from attnbench.machine.pace.peaks import Peaks
+from attnbench.machine.pace.peaks import peaks_from
+from attnbench.untrusted.json_text import parse_json
+from attnbench.untrusted.regular_file import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _REMEMBERED_S = 24 * 3600
+_MOST_BYTES = 2**20
 
 
 def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool) -> dict[str, Any] | None:
@@ -25,8 +27,8 @@ def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool
         path = _path(machine_key, device, threads, quick=not thoroughly)
         with contextlib.suppress(OSError, ValueError):
             if 0 <= time.time() - path.stat().st_mtime < _REMEMBERED_S:
-                found = json.loads(path.read_text("utf-8"))
-                if _are_peaks(found):
+                found = peaks_from(parse_json(read_regular(path, _MOST_BYTES).decode("utf-8")))
+                if (found["device"], found["threads"], found["failed"]) == (device, threads, None):
                     return dict(found)
     return None
 
@@ -40,15 +42,10 @@ def remember(machine_key: str, peaks: Mapping[str, Any], *, quick: bool) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
             json.dump(dict(peaks), file)
-        Path(file.name).replace(path)  # whole, or not at all
-
-
-def _are_peaks(found: object) -> bool:
-    if not isinstance(found, dict) or found.keys() != Peaks.__required_keys__ or not isinstance(found["tflops"], dict):
-        return False
-    speeds = (found[name] for name in ("gbytes_per_s", "read_gbytes_per_s"))
-    rates = [*found["tflops"].values(), *(speed for speed in speeds if speed is not None)]
-    return all(isinstance(rate, float) and 0 < rate < math.inf for rate in rates)
+        try:
+            Path(file.name).replace(path)  # whole, or not at all
+        except OSError:
+            Path(file.name).unlink()
 
 
 def _path(machine_key: str, device: str, threads: int, *, quick: bool) -> Path:

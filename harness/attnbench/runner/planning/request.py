@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -15,7 +15,7 @@ from attnbench.runner.planning.plan import PlanError, Selectors, choose, plan
 from attnbench.runner.run import Setting
 from attnbench.stages.stage import CellLimits
 from attnbench.sweep.expand import parse_overrides
-from attnbench.sweep.model import Scenario, ScenarioError
+from attnbench.sweep.model import Scenario, ScenarioError, StageName
 from attnbench.transport.host import LOCAL_HOST
 from attnbench.worker.timing import SamplingLimits
 
@@ -49,8 +49,8 @@ class Request:
     threads: Annotated[int, _within("threads")]
     replicates: Annotated[int, _within("replicates")]
     seed: Annotated[int, _within("seed")]
-    cache: str
-    stages: tuple[str, ...]
+    cache: Literal["warm", "cold"]
+    stages: tuple[StageName, ...]
     cells: tuple[str, ...] = ()
     """Only these, each as ``case_id implementation device``; empty is all that the rest describes."""
     order_seed: int | None = None

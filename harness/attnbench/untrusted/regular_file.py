@@ -1,0 +1,44 @@
+"""Files that somebody else may have put there: regular ones alone, and never more of them than there is room for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)
+"""A pipe without a writer is opened at once, and refused then."""
+
+
+def read_regular(path: Path, most_bytes: int, *, tail: bool = False) -> bytes:
+    """Read a regular file of at most so many bytes, or the tail of a longer one.
+
+    Raises:
+        OSError: when it cannot be read, is longer and its tail is not asked for, or is a pipe, device or folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _WITHOUT_WAITING | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if about.st_size > most_bytes and not tail:
+            raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes")
+        file.seek(max(0, about.st_size - most_bytes))
+        return file.read(most_bytes)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append to a regular file, which is made where there is none.
+
+    Raises:
+        OSError: when it cannot be written, or is a pipe, device or folder.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _WITHOUT_WAITING, 0o666)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        file.write(f"{line}\n")
