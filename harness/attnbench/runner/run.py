@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attnbench.cases.sampling import group_pairs
 from attnbench.machine.pace.heartbeat import Heartbeats, heartbeats_of
 from attnbench.machine.pace.peaks import higher_of
-from attnbench.machine.pace.remembered_peaks import remember
+from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, failed, without_waiting
 from attnbench.runner.interrupts import exit_code_of
@@ -160,8 +160,10 @@ class Run:
             self._doubts[device] += 1
             again = setting.host.peaks(device, setting.threads, quick=True)
             self._peaks[device] = higher_of(self._peaks[device], again)
-            if setting.machine_key is not None:
-                remember(setting.machine_key, self._peaks[device], quick=True)
+            if (key := setting.machine_key) is not None:
+                # Not the run's own: one that goes on has them from its file, which may say anything.
+                known = remembered_peaks(key, device, setting.threads, quick=True) or {}
+                remember(key, higher_of(again, known), quick=True)
             completed = complete(dict(values), cell.case, device, self._peaks[device])
         return completed
 
