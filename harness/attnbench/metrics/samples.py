@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 BETWEEN_PROCESSES = 0.02
 """Standard deviation of a figure between processes of the same code, as a share, which no process sees in itself: where
-its memory lies, which processors its threads begin on (docs/precision.md)."""
+its memory lies, which processors its threads begin on. It is presumed, not measured (docs/methodology.md)."""
 _NORMAL = 1.96
 _MOST_REACH = 300.0
 """Of the logarithm: beyond it the ends of the interval overflow."""
