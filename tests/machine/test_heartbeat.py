@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnbench.machine.pace.heartbeat import PRIOR, Heartbeats, beat, heartbeats_of
+from tests.odd_files import ODD, make_odd
 
 
 def a_run(path: Path | None, *beats: float) -> Heartbeats:
@@ -65,3 +66,13 @@ def test_they_are_kept_by_machine_and_threads(monkeypatch: pytest.MonkeyPatch, t
 
 def test_a_heartbeat_is_a_time() -> None:
     assert 1_000 < beat() < 1e9
+
+
+@pytest.mark.parametrize("made", ODD)
+def test_what_is_no_regular_file_is_neither_read_nor_written(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "kept.txt"
+    make_odd(made, path)
+    heartbeats = Heartbeats(path)
+    heartbeats.add(1000.0)
+    heartbeats.keep()
+    assert heartbeats.drift == pytest.approx(PRIOR)

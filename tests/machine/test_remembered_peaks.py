@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks
+from tests.odd_files import ODD, make_odd
 
 PEAKS: dict[str, Any] = {
     "device": "cpu", "threads": 2, "failed": None, "tflops": {"float32": 1.5}, "not_measured": {}, "gbytes_per_s": 20.0,
@@ -45,7 +46,7 @@ def test_after_a_day_they_are_forgotten(cache: Path) -> None:
     assert remembered_peaks("v1-a", "cpu", 2, quick=True) is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"tflops": 3}', "\x00", '{"device": "cpu"}'])
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "[]", '{"tflops": 3}', "\x00", '{"device": "cpu"}'])
 def test_what_is_no_peaks_is_not_taken(cache: Path, text: str) -> None:
     remember("v1-a", PEAKS, quick=True)
     (path,) = cache.iterdir()
@@ -59,6 +60,17 @@ def test_what_is_no_peaks_is_not_taken(cache: Path, text: str) -> None:
 def test_a_rate_that_is_none_is_not_taken(strange: dict[str, Any]) -> None:
     remember("v1-a", {**PEAKS, **strange}, quick=True)
     assert remembered_peaks("v1-a", "cpu", 2, quick=True) is None
+
+
+@pytest.mark.parametrize("made", ODD)
+def test_what_is_no_regular_file_is_not_read(cache: Path, made: str) -> None:
+    """A pipe would be waited for, and a device has no end."""
+    cache.mkdir()
+    path = cache / "v1-a-cpu-2-quick.json"
+    make_odd(made, path)
+    assert remembered_peaks("v1-a", "cpu", 2, quick=True) is None
+    remember("v1-a", PEAKS, quick=True)
+    assert not list(cache.glob("tmp*")), "nothing half-written stays"
 
 
 def test_a_failure_is_not_remembered(cache: Path) -> None:

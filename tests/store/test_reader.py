@@ -252,3 +252,26 @@ def test_loading_a_torn_file_warns(file: Write) -> None:
     with pytest.warns(UserWarning, match="torn") as warned:
         attnbench.load(file(changed(LINES[0], cells_planned=1), LINES[1], b'{"ki'))
     assert warned[0].filename == __file__
+
+
+LATEST = (GOLDEN / f"v{SCHEMA_VERSION}.jsonl").read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("memory_peak_bytes", -1), ("flops", -1), ("bytes", 0), ("peak_tflops", 1e-300), ("out_error_ratio", -0.5),
+        ("out_error_ratio", 1e200), ("machine_drift", -1.0), ("heartbeat_ns", -1.0), ("calls_per_sample", -1),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_have_been_measured_are_refused(file: Write, name: str, value: float) -> None:
+    with pytest.raises(RunFileError, match=name):
+        read_run(file(LATEST[0], changed(LATEST[1], **{name: value})))
+
+
+@pytest.mark.parametrize(
+    "peaks", [{"tflops": {"float32": "fast"}}, {"tflops": 3}, {"gbytes_per_s": -1.0}, {"read_gbytes_per_s": 1e300}]
+)
+def test_peaks_that_no_machine_has_are_refused(file: Write, peaks: dict[str, Any]) -> None:
+    with pytest.raises(RunFileError, match="is not a rate"):
+        read_run(file(changed(LATEST[0], peaks={"cpu": peaks}), LATEST[1]))

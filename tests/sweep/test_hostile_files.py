@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from attnbench.sweep.model import Scenario
+from tests.odd_files import make_odd
 
 DIGITS = "9" * 400
 
@@ -95,3 +97,17 @@ def test_combinations_are_counted_before_they_are_made(scenario: Callable[[str],
     loaded = scenario("".join(f"axes.{name} = {values}\n" for name, values in axes.items()))
     with pytest.raises(ScenarioError, match="make 7,988,005,999 combinations, and 50,000 are the most"):
         expand(loaded, {})
+
+
+@pytest.mark.parametrize("made", ["fifo", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "a.toml"
+    make_odd(made, path)
+    with pytest.raises(ScenarioError, match="it cannot be read: it is not a regular file"):
+        load_scenario(str(path))
+
+
+def test_of_many_mistakes_the_first_are_told() -> None:
+    told = str(ScenarioError("a.toml", [f"mistake {number}" for number in range(1, 1_001)]))
+    assert told.startswith("a.toml has 1000 mistakes:\n  mistake 1\n")
+    assert told.endswith("  mistake 20\n  and 980 more")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from attnbench import attention, make_case
+from attnbench.transport.message import Failure
 from attnbench.worker.call import bind
+from attnbench.worker.session import UnsupportedError
 from attnbench.worker.tensors import place
+from attnbench.worker.worker import Worker
 
 
 def test_behind_projections_prepare_sees_tensors_like_those_of_the_calls() -> None:
@@ -48,3 +53,27 @@ def test_each_case_is_compiled_though_one_function_serves_all_of_them() -> None:
     for seqlen in range(2, 14):
         case = make_case(heads_q=1, seqlen_q=seqlen, head_dim=8)
         bind(attend, case, place(case, attend.declaration, "cpu")).run()
+
+
+class UnreadableError(RuntimeError):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (RuntimeError("a \ud800 and a \0"), "RuntimeError: a \\ud800 and a \\0"),
+        (UnreadableError(), "UnreadableError: its message cannot be read: ValueError"),
+        (UnsupportedError("\ud800"), "\\ud800"),
+    ],
+)
+def test_what_is_raised_is_told_whatever_its_message_is(raised: Exception, words: str) -> None:
+    def serve(_worker: Worker) -> None:
+        raise raised
+
+    request: Any = SimpleNamespace(serve=serve, fails_as="error")
+    answer = Worker(owns_process=False).answer(request)
+    assert isinstance(answer, Failure)
+    assert answer.reason.startswith(words)
+    answer.model_dump_json()

@@ -92,7 +92,7 @@ class Outcome:
     def exit_code(self) -> int:
         """The exit code.
 
-        0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, 6 nothing could be told of
+        0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke or gave no valid times, 5 nothing measured, 6 nothing could be told of
         an implementation, above 128 interrupted.
         """
         if self.interrupted:
@@ -101,7 +101,7 @@ class Outcome:
             return 3
         if self.counts["wrong"]:
             return 1
-        if any(self.counts[status] for status in FAILED):
+        if any(self.counts[status] for status in (*FAILED, "invalid")):
             return 4
         if not all(self.decided.values()):
             return 6

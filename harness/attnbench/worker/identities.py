@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.cost import tensor_elements
 from attnbench.cases.operands import has_finite_operands, operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
+from attnbench.untrusted.exceptions import message_of
 from attnbench.worker.call import bind, refusal
 from attnbench.worker.memory.allocator import is_out_of_memory
 from attnbench.worker.output_checks import MisconductError
@@ -112,7 +113,7 @@ def _results_of(session: Session, variant: Variant) -> Arrays:
         outputs = _called(bind(session.implementation, variant.case, operands))
     except Exception as error:
         about = f"{variant.case.label()}, which is another way to the same answer"
-        raise BrokenVariantError(f"{about}, raised {type(error).__name__}: {error}") from error
+        raise BrokenVariantError(f"{about}, raised {type(error).__name__}: {message_of(error)}") from error
     found = _arrays(variant.case, said.layout, outputs)
     _require_shapes(variant.case, found)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from attnbench.transport.message import Failure
+from attnbench.untrusted.exceptions import message_of
 
 # Imported before any plug-in: one that replaces functions of numpy or the clock changes nothing in these.
 from attnbench.worker import call, dump, identities, output_checks, tensors  # noqa: F401
@@ -88,9 +89,9 @@ class Worker:
         try:
             return request.serve(self)
         except UnsupportedError as refusal:
-            return Failure(status="unsupported", reason=_words_of(refusal))
+            return Failure(status="unsupported", reason=message_of(refusal))
         except MisconductError as error:
-            return Failure(status="wrong", reason=_words_of(error))
+            return Failure(status="wrong", reason=message_of(error))
         except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer
             return Failure(
                 status="out_of_memory" if is_out_of_memory(error) else request.fails_as, reason=_sentence(error)
@@ -99,16 +100,7 @@ class Worker:
 
 def _sentence(error: Exception) -> str:
     """Type and first line of the message, and where it was raised."""
-    message = _words_of(error).strip().partition("\n")[0][:400]
+    message = message_of(error).strip().partition("\n")[0][:400]
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
-
-
-def _words_of(error: Exception) -> str:
-    """Return an exception's message, whatever its class makes of it, as text that can be sent."""
-    try:
-        message = str(error)
-    except Exception as another:  # noqa: BLE001 - its __str__ is an implementation's code, too
-        return f"its message cannot be read: {type(another).__name__}"
-    return message.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")

@@ -70,9 +70,9 @@ def peaks_from(stored: object) -> Peaks:
     """
     if not isinstance(stored, dict) or stored.keys() != Peaks.__required_keys__:
         raise ValueError("it does not hold what peaks hold")
-    for name, kind in _KINDS.items():
-        if not isinstance(stored[name], kind):
-            raise ValueError(f"{name} is {shown(stored[name])}")
+    strange = [name for name, kind in _KINDS.items() if not isinstance(stored[name], kind)]
+    if strange:
+        raise ValueError(f"{strange[0]} is {shown(stored[strange[0]])}")
     require_rates(stored)
     peaks: Peaks = stored  # type: ignore[assignment]  # looked at, name by name
     return peaks
@@ -85,7 +85,7 @@ def require_rates(peaks: Mapping[str, Any]) -> None:
         ValueError: where one is no number, or none that a machine can have.
     """
     tflops = peaks.get("tflops") or {}
-    rates = dict(tflops) if isinstance(tflops, dict) else {"tflops": tflops}
+    rates = dict(tflops) if isinstance(tflops, dict) else {"tflops": str(tflops)}
     rates |= {name: peaks[name] for name in ("gbytes_per_s", "read_gbytes_per_s") if peaks.get(name) is not None}
     for name, rate in rates.items():
         if not isinstance(rate, int | float) or isinstance(rate, bool) or not _LEAST_RATE <= rate <= _MOST_RATE:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest
 from attnbench.transport.message import AnswerMessage
+from attnbench.untrusted.exceptions import message_of
 
 if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
@@ -56,7 +57,7 @@ class MeasureExtraTimes(WorkerRequest[ExtraTimes]):
             try:
                 replayed_ns = rotated_graph_ns(call, device, operands)
             except Exception as error:  # noqa: BLE001 - whatever keeps CUDA from recording the call is the reason
-                refused = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+                refused = f"{type(error).__name__}: {message_of(error).strip().partition(chr(10))[0][:200]}"
             finally:
                 call.rebind(operands)
         spent_ns = perf_counter_ns() - start

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.untrusted.exceptions import message_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,7 +44,7 @@ def allow(extra_bytes: int | None) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory was refused, whatever its type: libraries do not agree on one."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or any(words in message_of(error) for words in _OUT_OF_MEMORY)
 
 
 def _data_bytes() -> int:
