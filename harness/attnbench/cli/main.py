@@ -1,8 +1,8 @@
 """The command ``attnbench``: its verbs, and what its exit codes mean.
 
 0 ok · 1 regression or disagreement · 2 usage or configuration · 3 internal error · 4 cells crashed, timed out, ran out
-of memory or raised · 5 nothing measured, or cells missing · 6 inconclusive or not comparable · 128 and a signal's
-number interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+of memory, raised, or gave invalid times · 5 nothing measured, or cells missing · 6 inconclusive or not comparable · 128
+and a signal's number interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ class Outcome:
     def exit_code(self) -> int:
         """The exit code.
 
-        0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke or gave no valid times, 5 nothing measured, 6 nothing could be told of
-        an implementation, above 128 interrupted.
+        0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke or gave invalid times, 5 nothing measured,
+        6 nothing could be told of an implementation, above 128 interrupted.
         """
         if self.interrupted:
             return self.interrupted
