@@ -22,16 +22,16 @@ gpu-wheels: $(STAMP)  ## on a machine with a network: what a bare GPU machine la
 gpu-install:  ## on a bare GPU machine, without a network: attnbench and WHEELS beside the torch that is there
 	$(GPU_PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation $(wildcard $(WHEELS)/*.whl) -e .
 
-gpu-1: ## ten minutes on a GPU: known faults, then agreement of everything that runs on CUDA; again, it goes on
+gpu-1:  ## ten minutes on a GPU: known faults, and agreement of everything that runs on CUDA; again, it goes on
 	$(GPU_PYTHON) -m tests.gpu agreement --requests $(WHEELS)/cases --seconds $(GPU_SECONDS)
 
-gpu-2: ## the scenario `hopper` against cuDNN and FlashAttention-3 in the same run
+gpu-2:  ## the scenario `hopper` against cuDNN and FlashAttention-3 in the same run
 	$(GPU_PYTHON) -m tests.gpu table --seconds $(GPU_SECONDS)
 
-gpu-3: ## tile sizes, each step with its prediction
+gpu-3:  ## tile sizes, each step with its prediction
 	$(GPU_PYTHON) -m tests.gpu tiles --seconds $(GPU_SECONDS)
 
-gpu-4: ## Nsight Compute on the two cells of gpu-2 that are farthest behind
+gpu-4:  ## Nsight Compute on the two cells of gpu-2 that are farthest behind
 	$(GPU_PYTHON) -m tests.gpu profile --seconds $(GPU_SECONDS)
 
 JOBS ?= 2
