@@ -1,4 +1,4 @@
-"""What the warps of ``gluon/flash`` share: jobs, rings of tiles in shared memory, and the producer.
+"""Jobs, rings of tiles in shared memory, and the producer of ``gluon/flash``.
 
 Barriers in shared memory tell consumers that a tile has come, and the producer that all who need a tile have read it.
 A barrier has phases, and a wait names the parity of the phase that is to be over: the ``n``-th tile of a ring of

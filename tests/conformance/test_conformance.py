@@ -1,4 +1,4 @@
-"""What takes a fraction of a second for each case, on all of ``edge-shapes``; and the registry as a whole."""
+"""Implementations that take a fraction of a second for each case of ``edge-shapes``; the registry as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is interpreted on a CPU."""
+"""Implementations that run in an interpreter on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is thrown at readers: valid inputs with something wrong in them, and values that are wrong all through."""
+"""Inputs for the readers: valid ones with one thing wrong, and values that are wrong throughout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reads each kind of input, to its last view. A refusal is a sentence; anything else that is raised is a bug."""
+"""Readers of each kind of input, through to the last view. A refusal is a sentence; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ hooks = st.tuples(st.sampled_from(HOOKS), strategies.returned)
 
 
 def listen(given: tuple[str, object]) -> None:
-    """What a hook returns, to the record of its cell, through the messages that processes exchange."""
+    """Carry a hook's return value through the messages of processes to the record of its cell."""
     hook, said = given
     values = without_pauses(drive(CellRun(_worker(_saying(hook, said)), _Oracle(), CASE, "cpu", _LIMITS), _STAGES))
     record_of({**_ABOUT, **CASE.to_dict(), **values}).model_dump_json().encode()

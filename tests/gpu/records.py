@@ -1,4 +1,4 @@
-"""What a summary says of a run file's records."""
+"""Reads a run file's records for a summary."""
 
 from __future__ import annotations
 

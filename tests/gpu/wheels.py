@@ -73,7 +73,7 @@ def needs_of_attnbench(back_ends: Sequence[str]) -> list[Requirement]:
 
 
 def needs_of_wheels(folder: Path) -> Iterator[Requirement]:
-    """What the wheels say that they need."""
+    """Yield the requirements of the wheels in a folder."""
     for wheel in folder.glob("*.whl"):
         name = parse_wheel_filename(wheel.name)[0]
         with zipfile.ZipFile(wheel) as archive:
@@ -124,7 +124,7 @@ def unmet(folder: Path, there: dict[str, Version | None], ours: list[Requirement
 
 
 def too_large(folder: Path) -> Iterator[str]:
-    """What all wheels take, where that is too much."""
+    """Yield a sentence if the wheels are larger than may travel."""
     size = sum(one.stat().st_size for one in folder.glob("*.whl")) / 2**20
     if size > MOST_MIB:
         yield f"{size:.1f} MiB in all, and {MOST_MIB} is the most"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +15,12 @@ import pytest
 import torch
 
 from attnbench import Case, Implementation, Operands
+from tests.conftest import REPOSITORY
 from tests.implementations.definition import Answer, Inputs, attention_by_definition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -36,6 +42,21 @@ def implementation(module: str, name: str) -> Implementation:
     """A bundled implementation, by its module and its name."""
     values = vars(importlib.import_module(f"attnbench.implementations.{module}")).values()
     return next(one for one in values if isinstance(one, Implementation) and one.declaration.name == name)
+
+
+def compiled_for_hopper(module: str, jobs: Mapping[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Compile jobs by a module of this folder, in a process that has not met Triton's interpreter.
+
+    Returns:
+        What the module printed of each job, by the job's name.
+    """
+    (folder / "jobs.json").write_text(json.dumps(list(jobs.values())))
+    command = [sys.executable, "-m", f"tests.implementations.{module}", str(folder / "jobs.json")]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(folder / "cache")
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(zip(jobs, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
 @functools.cache

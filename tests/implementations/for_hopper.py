@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,14 @@ def measured(binary: Any) -> dict[str, Any]:
     }
 
 
-def main(jobs: Path) -> None:
-    """Compile each job of a JSON file."""
+def main(jobs: Path, compile_job: Callable[[dict[str, Any]], Any]) -> None:
+    """Compile each job of a JSON file, as if the GPU were a Hopper, and print what was found as JSON."""
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     triton.runtime.driver.set_active(HOPPER)
     hopper: Any = types.SimpleNamespace(multi_processor_count=132, major=9)
     torch.cuda.get_device_properties = lambda device=None: hopper
-    print(json.dumps([compiled(job) for job in json.loads(jobs.read_text())]))
+    print(json.dumps([compile_job(job) for job in json.loads(jobs.read_text())]))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), compiled)

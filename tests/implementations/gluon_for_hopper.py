@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import types
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 import triton
 
-from tests.implementations.for_hopper import HOPPER, measured
+from tests.implementations.for_hopper import main, measured
 
 
 def compiled(job: dict[str, Any]) -> dict[str, Any]:
@@ -63,14 +61,5 @@ def beside(sass: str) -> int:
     return min((between.count("MUFU.EX2") for between in found), default=0)
 
 
-def main(jobs: Path) -> None:
-    """Compile each job of a JSON file."""
-    triton.runtime.driver.set_active(HOPPER)
-    hopper: Any = types.SimpleNamespace(multi_processor_count=132)
-    torch.cuda.get_device_properties = lambda device=None: hopper
-    print(json.dumps([compiled(job) for job in json.loads(jobs.read_text())]))
-
-
 if __name__ == "__main__":
-    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), compiled)

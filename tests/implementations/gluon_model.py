@@ -158,7 +158,7 @@ class Descriptor:
         self.block_type = types.SimpleNamespace(shape=shape, nbytes=rows * tensor.shape[3] * tensor.element_size())
 
     def tile(self, coordinates: list[int]) -> Any:
-        """What is there of a tile."""
+        """The part of a tile that lies inside the tensor."""
         head, start, _ = coordinates
         return self.tensor[head : head + 1, start : start + self.block_type.shape[1]]
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pytest
 from packaging.version import Version
 
-from tests.conftest import REPOSITORY
+from tests.implementations.conftest import compiled_for_hopper
 
 OLDEST = Version("3.6")
 
@@ -54,14 +50,7 @@ MOST_SHARED_BYTES = 227 * 2**10
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The compiled kernel of each job."""
-    folder = tmp_path_factory.mktemp("hopper")
-    (folder / "jobs.json").write_text(json.dumps(list(JOBS.values())))
-    command = [sys.executable, "-m", "tests.implementations.gluon_for_hopper", str(folder / "jobs.json")]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(folder / "cache")
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(JOBS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return compiled_for_hopper("gluon_for_hopper", JOBS, tmp_path_factory.mktemp("hopper"))
 
 
 @pytest.mark.parametrize("name", JOBS)

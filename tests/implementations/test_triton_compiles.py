@@ -6,15 +6,12 @@ matrix products become Hopper's own instructions and tiles come by its copy engi
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.implementations.conftest import compiled_for_hopper
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Triton is for Linux")
 
@@ -37,8 +34,8 @@ JOBS: dict[str, dict[str, Any]] = {
     },
     "alibi": {"case": {**LARGE, "head_dim": 64, "score_mod": "alibi"}, "tma": False},
     "relative-bias": {"case": {**LARGE, "head_dim": 64, "score_mod": "relative_bias"}, "tma": True},
-    "decode": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "score_mod": "sink"}, "tma": None},
-    "decode-paged": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "kv_cache": "paged"}, "tma": None},
+    "decode": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "score_mod": "sink"}, "tma": False},
+    "decode-paged": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "kv_cache": "paged"}, "tma": False},
 }  # fmt: skip
 BY_WGMMA = {"full-128", "causal-64", "causal-backward-128", "float8", "wide-heads"}
 MOST_SHARED_BYTES = 227 * 2**10
@@ -48,14 +45,11 @@ MOST_SHARED_BYTES = 227 * 2**10
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """The compiled kernels of each job."""
-    folder = tmp_path_factory.mktemp("hopper")
-    (folder / "jobs.json").write_text(json.dumps([{**job, "tma": bool(job["tma"])} for job in JOBS.values()]))
-    command = [sys.executable, "-m", "tests.implementations.for_hopper", str(folder / "jobs.json")]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(folder / "cache")
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(zip(JOBS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return compiled_for_hopper(
+        "for_hopper",
+        JOBS,
+        tmp_path_factory.mktemp("hopper"),
+    )
 
 
 @pytest.mark.parametrize("name", JOBS)

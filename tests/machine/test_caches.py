@@ -1,4 +1,4 @@
-"""What is compiled needs a place, whoever runs it."""
+"""Compiled code has a place to be kept, also for users without a home."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run on a GPU must survive or see: plug-ins that break the context, never end, or compute something else."""
+"""Faults that a run on a GPU must survive or catch: a broken context, an endless kernel, wrong results."""
 
 import torch
 

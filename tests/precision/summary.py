@@ -1,4 +1,4 @@
-"""What repeated runs say: how much figures scatter for the time that they take, and how often intervals hold."""
+"""Summary of repeated runs: the scatter of figures for the time that they take, and how often intervals hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 BASELINE = "unfused"
-"""What ratios are taken to."""
+"""The callable that all ratios are relative to."""
 
 ABOUT = """\
 `make precision`, on {machine}. Each tool times the same three callables (attention of 512 tokens and 8 heads in

@@ -77,7 +77,7 @@ def test_few_samples_have_their_range_for_an_interval_and_say_so() -> None:
 
 
 PROCESSES = 1.96 * np.sqrt(2) * 0.02
-"""What differs between processes, in an interval."""
+"""Half-width of an interval that comes from differences between processes, as a logarithm."""
 
 
 def visited(run: str, *medians: float) -> CellTiming:

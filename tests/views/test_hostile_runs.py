@@ -140,12 +140,12 @@ def test_a_notebook_and_a_page_hold_them_as_text(run: RunFile, tmp_path: Path) -
 
 
 def _without_code(markdown: str) -> str:
-    """What is no code span and no block of code."""
+    """Strip code spans and blocks of code."""
     return re.sub(r"(?<![\\`])(`+)(?!`).*?(?<!`)\1(?!`)", "", markdown, flags=re.DOTALL)
 
 
 class _Seen(html.parser.HTMLParser):
-    """What a browser would run, and what it would show."""
+    """Collects the scripts that a browser would run, and the text that it would show."""
 
     def __init__(self) -> None:
         super().__init__()

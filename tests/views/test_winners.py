@@ -1,4 +1,4 @@
-"""Who is fastest where: one line for each stretch of lengths over which the same implementations lead."""
+"""Winners: one line for each stretch of lengths over which the same implementations lead."""
 
 from __future__ import annotations
 

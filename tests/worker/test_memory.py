@@ -112,7 +112,7 @@ def test_a_call_cannot_tell_by_its_thread_that_it_is_looked_at() -> None:
 
 
 def test_holes_that_earlier_calls_left_are_not_filled() -> None:
-    """What was freed between blocks that live stays the heap's; a call that frees there gives nothing back."""
+    """Memory freed between live blocks stays in the heap: a call that reuses it must still be charged for it."""
     weighing.prepare_allocator()
     blocks = [touched(size) for megabytes in range(1, 9) for size in (megabytes * MIB, 100_000)]
     del blocks[::2]

@@ -1,4 +1,4 @@
-"""Who cheats only where time is measured is found there, and has no speed."""
+"""A kernel that cheats only while it is timed is caught there, and no time of it is stored."""
 
 from __future__ import annotations
 

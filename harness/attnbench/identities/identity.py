@@ -72,7 +72,7 @@ class Identity(ABC):
     """One identity. Subclasses are named for what is done; the docstring's first line is what must hold."""
 
     needs: ClassVar[Needs]
-    """What an identity costs: sums alone, one more call of the same case, or calls of other cases."""
+    """The cost of an identity: sums alone, one more call of the same case, or calls of other cases."""
 
     @abstractmethod
     def refuses(self, case: Case) -> str | None:

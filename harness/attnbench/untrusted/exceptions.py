@@ -1,4 +1,4 @@
-"""What exceptions of a plug-in say: their ``__str__`` is its code, and its text may be no text that can be sent."""
+"""Messages of a plug-in's exceptions. ``__str__`` is the plug-in's code: it may raise, or return unencodable text."""
 
 from __future__ import annotations
 

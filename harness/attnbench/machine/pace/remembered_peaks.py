@@ -41,11 +41,12 @@ def remember(machine_key: str, peaks: Mapping[str, Any], *, quick: bool) -> None
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            json.dump(dict(peaks), file)
-        try:
-            Path(file.name).replace(path)  # whole, or not at all
-        except OSError:
-            Path(file.name).unlink()
+            try:
+                json.dump(dict(peaks), file)
+                file.close()
+                Path(file.name).replace(path)  # whole, or not at all
+            except OSError:
+                Path(file.name).unlink()
 
 
 def _path(machine_key: str, device: str, threads: int, *, quick: bool) -> Path:
