@@ -261,12 +261,18 @@ LATEST = (GOLDEN / f"v{SCHEMA_VERSION}.jsonl").read_bytes().splitlines(keepends=
     ("name", "value"),
     [
         ("memory_peak_bytes", -1), ("flops", -1), ("bytes", 0), ("peak_tflops", 1e-300), ("out_error_ratio", -0.5),
-        ("out_error_ratio", 1e200), ("machine_drift", -1.0), ("heartbeat_ns", -1.0), ("calls_per_sample", -1),
+        ("machine_drift", 1e200), ("machine_drift", -1.0), ("heartbeat_ns", -1.0), ("calls_per_sample", -1),
     ],
 )  # fmt: skip
 def test_numbers_that_cannot_have_been_measured_are_refused(file: Write, name: str, value: float) -> None:
     with pytest.raises(RunFileError, match=name):
         read_run(file(LATEST[0], changed(LATEST[1], **{name: value})))
+
+
+def test_errors_may_be_as_large_as_gradients_of_large_logits(file: Write) -> None:
+    """A check of right kernels wrote 7e144, and its file could not be read any more."""
+    run = read_run(file(LATEST[0], changed(LATEST[1], dq_error_rel=2.8e141, dq_error_budget=7e144)))
+    assert run.records[0]["dq_error_budget"] == 7e144
 
 
 @pytest.mark.parametrize(

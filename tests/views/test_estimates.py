@@ -90,8 +90,20 @@ def test_a_ratio_within_a_run_is_that_of_visits_side_by_side() -> None:
     one, other = visited("r", *(2 * d for d in drift)), visited("r", *drift, 200)
     estimate = ratio(one, other)
     assert estimate.method == "5 pairs of visits"
-    assert estimate.low == pytest.approx(240 / 125 * np.exp(-PROCESSES))
-    assert estimate.high == pytest.approx(240 / 125 * np.exp(PROCESSES))
+    assert estimate.value == pytest.approx(2)
+    assert estimate.low == pytest.approx(2 * np.exp(-PROCESSES))
+    assert estimate.high == pytest.approx(2 * np.exp(PROCESSES))
+
+
+def test_one_kernel_is_not_faster_than_itself_where_the_machine_changes_its_pace() -> None:
+    """Their medians are of different paces: 7.3 and 4.4 ms."""
+    one = visited("r", 7.33, 7.33, 7.32, 4.28, 4.27)
+    other = visited("r", 7.40, 7.40, 4.38, 4.38, 4.36)
+    assert one.value / other.value == pytest.approx(7.32 / 4.38)
+    steady = visited("r", 7.40, 7.40, 7.39, 4.38, 4.36)
+    assert ratio(one, steady).value == pytest.approx(0.990, abs=0.002)
+    assert difference(one, steady, ratio(one, steady)) == "within noise"
+    assert difference(one, other, ratio(one, other)) == "within noise"
 
 
 def test_the_interval_of_visits_is_students_for_as_many_later_ones() -> None:

@@ -21,6 +21,8 @@ _ANY_NUMBER = (-sys.float_info.max, sys.float_info.max)
 _ANY_INTEGER = (-(2**63), 2**63 - 1)
 _ANY_COUNT = (0, 2**63 - 1)
 _ANY_MEASURE = (0.0, 1e100)
+_ANY_ERROR = (0.0, sys.float_info.max)
+"""Gradients of large logits may be as large as the dtype allows, and so may their errors and budgets."""
 """Of what was measured or follows from it: nothing is negative, and products of two are numbers, too."""
 _ANY_PEAK = (1e-9, 1e18)
 """Shares are taken of it."""
@@ -128,6 +130,8 @@ def _bounds(name: str, kind: type) -> tuple[float, float] | None:
         return _ANY_TIME
     if name == "bytes":  # of the model: there is an output at least
         return (1, _ANY_COUNT[1])
+    if "_error_" in name:
+        return _ANY_ERROR if kind is float else _ANY_INTEGER
     if name.startswith("peak_"):
         return _ANY_PEAK
     if name in METRICS and METRICS[name].unit != "index":

@@ -64,12 +64,12 @@ def points_of(sources: Sequence[ReportedRun]) -> dict[str, Any]:
 
 def _pairs(cells: Sequence[CellResult], digits: int) -> list[Any]:
     timings = [cell.timing for cell in cells if cell.timing is not None]
-    verdicts, ends = "", []
+    verdicts, gains = "", []
     for one, other in itertools.combinations(timings, 2):
         gain = ratio(one, other)
         verdicts += difference(one, other, gain)[0]
-        ends += [_short(gain.low, digits), _short(gain.high, digits)]
-    return [verdicts, *ends]
+        gains += [_short(end, digits) for end in (gain.value, gain.low, gain.high)]
+    return [verdicts, *gains]
 
 
 def _numbers(cell: CellResult, digits: int) -> list[Any]:

@@ -14,9 +14,9 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     })),
   }));
   for (const group of groups)
-    group.pairs.forEach(([verdicts, ...ends], at) => {
+    group.pairs.forEach(([verdicts, ...gains], at) => {
       const timed = group.cells.filter((cell) => cell.time && cell.tokens === group.lengths[at]);
-      timed.forEach((cell, place) => Object.assign(cell, { place, among: timed.length, verdicts, ends }));
+      timed.forEach((cell, place) => Object.assign(cell, { place, among: timed.length, verdicts, gains }));
     });
   const PAGE = 60; // rows on show at once
   const MOST_OPTIONS = 400;
@@ -48,11 +48,11 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     const turned = above.place > below.place;
     const [first, second] = [above.place, below.place].sort((a, b) => a - b);
     const pair = first * above.among - (first * (first + 1)) / 2 + second - first - 1;
-    const [low, high] = above.ends.slice(2 * pair, 2 * pair + 2);
+    const [value, low, high] = above.gains.slice(3 * pair, 3 * pair + 3);
     const verdict = above.verdicts[pair];
-    const value = above.time / below.time;
-    if (!turned || low === null) return { value, low, high, verdict };
-    return { value, low: 1 / high, high: 1 / low, verdict: { f: "s", s: "f", w: "w" }[verdict] };
+    if (!turned) return { value, low, high, verdict };
+    if (low === null) return { value: 1 / value, low, high, verdict };
+    return { value: 1 / value, low: 1 / high, high: 1 / low, verdict: { f: "s", s: "f", w: "w" }[verdict] };
   }
 
   const interval = ({ low, high }) => (low === null ? "" : ` (${U.number(low)} … ${U.number(high)})`);
