@@ -85,12 +85,15 @@ def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, 
     # q (batch, heads_q, seqlen_q, head_dim) · k, v (batch, heads_kv, seqlen_kv, dim)
 
     # 1. Scores: each query against each key, scaled.
+    # phase: qk
     scores = group(q, case) @ k[:, :, None].swapaxes(-1, -2)  # (batch, heads_kv, group, seqlen_q, seqlen_kv)
     scores = ungroup(scores)  # (batch, heads_q, seqlen_q, seqlen_kv)
+    # phase: mask
     scores *= case.scale
     plan.modify(scores)
 
     # 2. Softmax, in the memory of the scores.
+    # phase: softmax
     top = row_maximum(scores, plan.sinks)  # (batch, heads_q, seqlen_q, 1)
     scores -= top
     weights = np.exp(scores, out=scores)
@@ -100,7 +103,7 @@ def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, 
     weights /= np.where(total == 0, 1, total)  # a row that sees nothing weighs nothing
 
     # 3. Weighted sum of the values.
-    out = ungroup(group(weights, case) @ v[:, :, None])  # (batch, heads_q, seqlen_q, head_dim_v)
+    out = ungroup(group(weights, case) @ v[:, :, None])  # phase: pv  (batch, heads_q, seqlen_q, head_dim_v)
     with np.errstate(divide="ignore"):
         lse = (top + np.log(total))[..., 0]  # (batch, heads_q, seqlen_q); -inf where nothing is seen
     return out, lse

@@ -72,8 +72,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
     import torch
 
     # The query heads of a group share a key head, so their rows can stand below each other in one product.
+    # phase: qk
     scores = stack(q * case.scale, case) @ k.transpose(-1, -2)  # (batch, heads_kv, group * seqlen_q, seqlen_kv)
     scores = unstack(scores, case)  # (batch, heads_q, seqlen_q, seqlen_kv)
+    # phase: mask
     if case.softcap is not None:
         scores = case.softcap * torch.tanh(scores / case.softcap)
     if plan.bias is not None:
@@ -81,6 +83,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
     if plan.hidden is not None:
         scores = scores.masked_fill(plan.hidden, -torch.inf)
     # The softmax, in float32 at least. A row that sees nothing has the maximum -inf; it weighs nothing.
+    # phase: softmax
     top = scores.detach().amax(-1, keepdim=True).to(torch.promote_types(q.dtype, torch.float32))
     if plan.sinks is not None:
         top = torch.maximum(top, plan.sinks)
@@ -91,7 +94,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
         total = total + torch.exp(plan.sinks - finite)
     weights = (scores / total.masked_fill(total == 0, 1)).to(q.dtype)
     lse = top + total.log()
-    out = unstack(stack(weights, case) @ v, case)  # (batch, heads_q, seqlen_q, head_dim_v)
+    out = unstack(stack(weights, case) @ v, case)  # phase: pv  (batch, heads_q, seqlen_q, head_dim_v)
     return out, lse[..., 0]
 
 

@@ -71,7 +71,7 @@ def _differentiate(
             for key in range(keys):
                 place = key * TILE + v
                 score = load(s, place)
-                weight = exp(fma(score, scale, normalizer))
+                weight = exp(fma(score, scale, normalizer))  # phase: exp
                 store(p_rows, place, weight)
                 gradient = weight * (load(dp, place) - taken_off)
                 if softcap > 0:
@@ -90,7 +90,7 @@ def _differentiate(
             for key in range(keys):
                 place = key * TILE + v
                 score = load(s, place)
-                weight = exp(fma(score, scale, normalizer))
+                weight = exp(fma(score, scale, normalizer))  # phase: exp
                 store_halves(p_rows, place // 2, weight)
                 gradient = weight * (load(dp, place) - taken_off)
                 if softcap > 0:
@@ -206,6 +206,7 @@ def add_gradients(
         row_products(delta[i * TILE :], natural, other, row_o, count)
 
     for block in range(first - first % BLOCK_KV, beyond, BLOCK_KV):
+        # phase: copies
         begin, end = max(first, block), min(beyond, block + BLOCK_KV)
         begin -= (begin - block) % 2
         pack(k_tile, 0, row_k, k, begin, end - begin)
@@ -221,13 +222,16 @@ def add_gradients(
             count = min(TILE, seqlen_q - row)
             vectors = (count + lanes - 1) // lanes
             offset = from_key - begin
+            # phase: qk
             multiply(s, 0, TILE, k_tile, offset * row_k, row_k, 1, qt, i * row_k * TILE, TILE, keys, vectors, inner)
+            # phase: mask
             if softcap > 0:
                 cap(s, keys, vectors, scale[0], softcap)
             if bias.size > 0:
                 add_bias(s, keys, vectors, scale[1] if softcap > 0 else scale[0], from_key, row, bias, seqlen_kv)
             if from_key < bounds[i, 2] or to_key > bounds[i, 3]:
                 hide(s, keys, vectors, from_key, lows, highs, i * TILE)
+            # phase: gradients
             multiply(
                 dp,
                 0,
@@ -243,7 +247,9 @@ def add_gradients(
                 vectors,
                 inner_v,
             )
+            # phase: softmax
             differentiate(s, dp, p_rows, ds_rows, ds_pairs, keys, vectors, unit, normalizer, delta, i * TILE, softcap)
+            # phase: gradients
             queries = (count + pair - 1) // pair
             multiply_add(
                 dv_sum, from_key * row_o, row_o, p_rows, 0, TILE // pair, 1, dout_sum, i * TILE * row_o, row_o, keys,
@@ -258,6 +264,7 @@ def add_gradients(
                 vectors, (keys + pair - 1) // pair, ones, 0,
             )  # fmt: skip
 
+    # phase: copies
     factor = spread(number, scale[2])
     for i in range(tiles):
         row = start + i * TILE

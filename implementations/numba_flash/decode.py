@@ -73,7 +73,7 @@ def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, in
     base = spread(s, state[0] if state[0] > -np.inf else s.dtype.type(0))
     total = spread(s, s.dtype.type(0))
     for vector in range(vectors):
-        weights = exp(load(s, at + vector * lanes) - base)
+        weights = exp(load(s, at + vector * lanes) - base)  # phase: exp
         store_weights(p, at + vector * lanes, weights)
         total = total + weights
     state[1] = sum_of(total)
@@ -118,6 +118,7 @@ def attend_split(
     s, p = aligned(queries * room, number), aligned(queries * SPLIT, words)
     scratch = aligned(TOGETHER * lanes * lanes, number)
     sums = partial.reshape(partial.size)
+    # phase: copies
     sums[:] = 0
     for h in range(group):
         pack(q_rows, h * seqlen_q * row_k, row_k, q[h], 0, seqlen_q)
@@ -125,6 +126,7 @@ def attend_split(
     # Where K and V lie in memory as the kernels want them, they are read from there; the rest is copied to a tile.
     whole = keys - keys % lanes if in_place(k, words) else 0
     row = k.strides[0] // words.itemsize
+    # phase: qk
     multiply_rows(
         s, room, 0, q_rows, row_k, flat(k, words), begin * row, row, queries, whole // lanes, row_k // lanes, scale,
         scratch,
@@ -132,13 +134,14 @@ def attend_split(
     tile = aligned(TILE * max(row_k, row_v) if whole < keys or not in_place(v, words) else 0, words)
     for block in range(whole, keys, TILE):
         count = min(TILE, keys - block)
-        pack(tile, 0, row_k, k, begin + block, count)
+        pack(tile, 0, row_k, k, begin + block, count)  # phase: copies
         tile[count * row_k : (count + lanes - 1) // lanes * lanes * row_k] = 0
         multiply_rows(
             s, room, block, q_rows, row_k, tile, 0, row_k, queries, (count + lanes - 1) // lanes, row_k // lanes,
             scale, scratch,
         )  # fmt: skip
 
+    # phase: mask
     vectors = (keys + lanes - 1) // lanes
     if softcap > 0:
         cap(s, queries * room // TILE, TILE // lanes, scale[1], softcap)
@@ -148,17 +151,19 @@ def attend_split(
             for key in range(keys):
                 s[r * room + key] += bias[h, i - begin - key + seqlen_kv - 1]
         beyond = min(wide(high[i]) - begin, keys)
+        # phase: softmax
         weigh_row(s, p, r * room, vectors, wide(low[i]) - begin, beyond, low, state[r])
 
     whole = keys - keys % pair if in_place(v, words) else 0
     row = v.strides[0] // words.itemsize
+    # phase: pv
     add_sums(
         sums, row_v * pair, p, 0, SPLIT, flat(v, words), begin * row, row, queries, row_v * pair // lanes, whole
         // pair,
     )  # fmt: skip
     for block in range(whole, keys, TILE):
         count = min(TILE, keys - block)
-        pack(tile, 0, row_v, v, begin + block, count)
+        pack(tile, 0, row_v, v, begin + block, count)  # phase: copies
         tile[count * row_v : (count + count % pair) * row_v] = 0
         add_sums(
             sums, row_v * pair, p, block // pair, SPLIT, tile, 0, row_v, queries, row_v * pair // lanes, (count
@@ -179,6 +184,7 @@ def merge(out: Array, lse: Array, sink: float, partial: Array, state: Array, row
         row: of this head's first query among the queries.
         spare: one register's numbers of the output's dtype, (1, lanes).
     """
+    # phase: softmax
     row_size = partial.shape[2]
     sums = partial.reshape(partial.size)
     for i in range(out.shape[0]):

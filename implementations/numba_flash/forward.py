@@ -196,12 +196,14 @@ def attend(
     k_at, v_at = 0, 0
     unit = scale[1] if softcap > 0 or bias.shape[1] > 0 else scale[0]  # what the softmax has to multiply scores by
 
+    # phase: copies
     begin_task(q, low, high, sinks, head, heads, start, tiles, row_k, scratch)
     first, beyond = seqlen_kv, 0
     for i in range(tiles):
         if bounds[i, 0] < bounds[i, 1]:
             first, beyond = min(first, bounds[i, 0]), max(beyond, bounds[i, 1])
     for block in range(first - first % BLOCK_KV, beyond, BLOCK_KV):
+        # phase: copies
         begin, end = max(first, block), min(beyond, block + BLOCK_KV)
         begin -= (begin - block) % 2
         if k_in_place:
@@ -224,7 +226,9 @@ def attend(
             words = (keys + pair - 1) // pair
             for h in range(heads):
                 t = h * tiles + i
+                # phase: qk
                 multiply(s, 0, TILE, k_tile, k_from, row_k, 1, qt, t * row_k * TILE, TILE, keys, vectors, inner)
+                # phase: mask
                 if softcap > 0:
                     cap(s, keys, vectors, scale[0], softcap)
                 if bias.shape[1] > 0:
@@ -234,7 +238,9 @@ def attend(
                     )  # fmt: skip
                 if from_key < bounds[i, 2] or to_key > bounds[i, 3]:
                     hide(s, keys, vectors, from_key, scratch.lows, scratch.highs, i * TILE)
+                # phase: softmax
                 weigh(s, p, keys, vectors, unit, scratch.highest, scratch.total, scratch.rescale, t * TILE)
+                # phase: pv
                 at = t * row_o * TILE
                 if from_key <= bounds[i, 0]:  # the tile's first block
                     multiply(ot, at, TILE, v_tile, v_from, 1, row_v, p, 0, TILE, head_dim_v, vectors, words)
@@ -243,6 +249,7 @@ def attend(
                         ot, at, TILE, v_tile, v_from, 1, row_v, p, 0, TILE, head_dim_v, vectors, words, scratch.rescale,
                         0
                     )  # fmt: skip
+    # phase: copies
     end_task(out, lse, head, heads, start, tiles, row_o, scratch)
 
 

@@ -146,7 +146,7 @@ def _weigh(
             base = raise_maximum(s, keys, v, scale, highest, total, rescale, at + v)
             added = load(total, at + v)
             for key in range(keys):
-                weight = exp2(fma(load(s, key * TILE + v), scale, base))
+                weight = exp2(fma(load(s, key * TILE + v), scale, base))  # phase: exp
                 store(p, key * TILE + v, weight)
                 added = added + weight
             store(total, at + v, added)
@@ -160,12 +160,12 @@ def _weigh(
             base = raise_maximum(s, keys, v, scale, highest, total, rescale, at + v)
             added = load(total, at + v)
             for key in range(0, keys - 1, 2):
-                first = exp2_for_bfloat16(fma(load(s, key * TILE + v), scale, base))
-                second = exp2_for_bfloat16(fma(load(s, (key + 1) * TILE + v), scale, base))
+                first = exp2_for_bfloat16(fma(load(s, key * TILE + v), scale, base))  # phase: exp
+                second = exp2_for_bfloat16(fma(load(s, (key + 1) * TILE + v), scale, base))  # phase: exp
                 store(p, key // 2 * TILE + v, pair_vectors(p, first, second))
                 added = added + (first + second)
             if keys % 2:
-                last = exp2_for_bfloat16(fma(load(s, (keys - 1) * TILE + v), scale, base))
+                last = exp2_for_bfloat16(fma(load(s, (keys - 1) * TILE + v), scale, base))  # phase: exp
                 store(p, keys // 2 * TILE + v, pair_vectors(p, last, spread(s, s.dtype.type(0))))
                 added = added + last
             store(total, at + v, added)

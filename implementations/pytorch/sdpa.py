@@ -165,3 +165,13 @@ for _implementation in (sdpa, math, flash, efficient, cudnn):
 flash.supports(functools.partial(refusal, "FLASH_ATTENTION"))
 efficient.supports(functools.partial(refusal, "EFFICIENT_ATTENTION"))
 cudnn.supports(functools.partial(refusal, "CUDNN_ATTENTION"))
+
+CPU_FLASH: dict[str, str | tuple[str, ...]] = {
+    r"cpu_flash_attention<": ("softmax", "qk", "pv"),
+    r"cpu_flash_attention_backward<": ("softmax", "qk", "gradients", "gradients", "gradients", "gradients"),
+    r"native::.*convert_kernel|native::.*pack_": "copies",
+}
+"""What torch's kernels for the CPU do (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
+
+for _implementation in (sdpa, flash):
+    _implementation.phases(CPU_FLASH)

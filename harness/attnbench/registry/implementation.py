@@ -21,7 +21,7 @@ from attnbench.registry.signature import SignatureError, takes_two, wants_plan
 from attnbench.untrusted.printable import in_one_line, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from attnbench.cases.case import Case
     from attnbench.registry.operands import Operands
@@ -137,6 +137,8 @@ class Implementation:
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
     - ``@f.backend``: ``(run) -> str`` or ``(run, plan) -> str``, what really runs (back end, name of the kernel) when
       ``run()`` makes a call.
+
+    :meth:`phases` is told what functions of compiled libraries do, for ``attnbench profile``.
     """
 
     def __init__(self, declaration: Declaration, call: Callable[..., Any]) -> None:
@@ -155,6 +157,8 @@ class Implementation:
         self.available_hook: Callable[[], str | None] | None = None
         self.backend_hook: Callable[..., str] | None = None
         self.backend_takes_plan = False
+        self.phase_table: dict[str, str | tuple[str, ...]] = {}
+        """As told to :meth:`phases`."""
 
     @property
     def takes_plan(self) -> bool:
@@ -190,6 +194,16 @@ class Implementation:
         self.backend_hook = _saying_so("backend", hook)
         self.backend_takes_plan = takes_two(hook)
         return hook
+
+    def phases(self, table: Mapping[str, str | tuple[str, ...]]) -> None:
+        """Tell a profile what functions of compiled libraries do.
+
+        Args:
+            table: by a regular expression, searched in ``library!function``: the phase of the function itself, a name
+                of :class:`attnbench.profiling.phases.Phase`; or that phase and those of the matrix products that it
+                calls, in the order in which the calls stand in the compiled code: ``("softmax", "qk", "pv")``.
+        """
+        self.phase_table |= table
 
 
 class HookError(TypeError):

@@ -1,0 +1,248 @@
+"""From samples to phases: what each sample's address, its callers and its Python line say, in this order.
+
+1. the implementation's own table, for the function that was sampled;
+2. the phase that a source names for the sampled line, where the code was compiled with lines;
+3. what is known of common libraries (:mod:`attnbench.profiling.libraries`);
+4. where that says nothing, or only that it is a matrix product: the callers, innermost first, by their lines and by the
+   table; then the line of Python that was running;
+5. the instructions around the sample.
+
+Callers of code that was compiled in this process are found by unwinding. Elsewhere they are words on the stack that
+point behind a call instruction, where a stale one is possible.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.profiling.code.addresses import COMPILED, KERNEL, Place
+from attnbench.profiling.code.frames import FRAME_POINTER
+from attnbench.profiling.code.instructions import Instructions
+from attnbench.profiling.libraries import library_phase
+from attnbench.profiling.phases import Phase, PhaseError, phase_named, phases_of_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from attnbench.profiling.code.addresses import AddressSpace
+    from attnbench.profiling.perf_events import Sample
+    from attnbench.profiling.python_lines import LineClock
+
+_MOST_CALLERS = 128
+_GENERATED = "<string>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What functions of an implementation's libraries do."""
+
+    pattern: re.Pattern[str]
+    """Searched in ``module!function``."""
+    phase: Phase
+    """Of the function itself."""
+    calls: tuple[Phase, ...]
+    """Of the matrix products that it calls, in the order of their addresses."""
+
+
+def rules_from(table: Mapping[str, str | Sequence[str]], where: str) -> tuple[Rule, ...]:
+    """The rules of an implementation (:meth:`attnbench.registry.implementation.Implementation.phases`).
+
+    Raises:
+        PhaseError: where a pattern or a phase is none.
+    """
+    rules = []
+    for pattern, said in table.items():
+        own, *calls = (said,) if isinstance(said, str) else said
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise PhaseError(f"{where}: {pattern!r} is no regular expression: {error}") from error
+        rules.append(Rule(compiled, phase_named(own, where), tuple(phase_named(call, where) for call in calls)))
+    return tuple(rules)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attributed:
+    """A sample's phase, and why."""
+
+    phase: Phase
+    why: str
+    frames: tuple[Place, ...]
+    """Where it was, then its callers, innermost first, the line of Python last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """A sample with what is known of it by itself."""
+
+    sample: Sample
+    phase: Phase | None
+    why: str
+    told: Phase | None
+    """By instructions, where no name says anything."""
+    callers: Sequence[int]
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it lies in a matrix product."""
+        return Phase.PRODUCTS in (self.phase, self.told)
+
+
+class Attribution:
+    """Finds phases of samples.
+
+    Args:
+        space: what lies at addresses.
+        rules: of the implementation.
+        lines: when which line of Python ran.
+    """
+
+    def __init__(self, space: AddressSpace, rules: Sequence[Rule], lines: LineClock) -> None:
+        self._space, self._rules, self._lines = space, rules, lines
+        self._origins: dict[str, str] = {}
+        """Sources of generated functions."""
+
+    def attribute(self, samples: Sequence[Sample]) -> list[Attributed]:
+        """The phase of each sample."""
+        callers = [self._callers(sample) for sample in samples]
+        self._find_origins(samples, callers)
+        leaves = [self._leaf(sample.address) for sample in samples]
+        unnamed = (one.address for one, (phase, _) in zip(samples, leaves, strict=True) if phase is None)
+        told = Instructions(self._space).phases(address for address in unnamed if address < KERNEL)
+        seen = [
+            _Seen(sample, phase, why, told.get(sample.address), above)
+            for sample, (phase, why), above in zip(samples, leaves, callers, strict=True)
+        ]
+        sites = self._call_sites(seen)
+        return [self._attributed(one, sites) for one in seen]
+
+    def _attributed(self, seen: _Seen, sites: Mapping[int, Phase]) -> Attributed:
+        phase, why = seen.phase, seen.why
+        if phase in (None, Phase.PRODUCTS):
+            phase, why = self._by_callers(seen, sites) or (phase or seen.told, why or "instructions")
+        known = (place for address in seen.callers for place in self._callers_at(address) if self._is_certain(place))
+        frames = (*self._places(seen.sample.address), *known, *self._python(seen.sample))
+        return Attributed(phase or Phase.OTHER, why if phase else "", frames)
+
+    def _is_certain(self, place: Place) -> bool:
+        """Whether a caller is no guess: it was unwound, or the table expects it."""
+        return place.module == COMPILED or self._rule(place) is not None
+
+    def _callers(self, sample: Sample) -> list[int]:
+        """Return addresses, innermost first: unwound in compiled code, guessed from words on the stack elsewhere."""
+        words = np.frombuffer(sample.stack, np.uint64)
+        low, high = self._space.span
+        guesses = np.flatnonzero((words >= low) & (words < high)).tolist()
+        callers: list[int] = []
+        address, at, frame_pointer = sample.address, 0, sample.frame_pointer
+        while len(callers) < _MOST_CALLERS:
+            rule = self._space.frame_rule(address) if sample.stack_pointer else None
+            if rule is not None:
+                base = frame_pointer - sample.stack_pointer if rule.register == FRAME_POINTER else 8 * at
+                beyond, spare = divmod(base + rule.offset, 8)
+                if spare or not at < beyond <= len(words):
+                    break
+                if rule.frame_pointer_at is not None:
+                    frame_pointer = int(words[beyond + rule.frame_pointer_at // 8])
+            else:
+                place = bisect_left(guesses, at)
+                while place < len(guesses) and not self._space.is_return_address(int(words[guesses[place]])):
+                    place += 1
+                if place == len(guesses):
+                    break
+                beyond = guesses[place] + 1
+            address, at = int(words[beyond - 1]), beyond
+            callers.append(address)
+            address -= 1
+        return callers
+
+    def _callers_at(self, address: int) -> tuple[Place, ...]:
+        """Where the call is that returns to an address, and the lines that it was inlined into."""
+        return self._places(address - 1)
+
+    def _places(self, address: int) -> tuple[Place, ...]:
+        """What lies at an address, with the sources of generated functions."""
+        found = self._space.places(address)
+        if all(not place.file.endswith(_GENERATED) for place in found):
+            return found
+        return tuple(
+            dataclasses.replace(place, file=self._origins[place.function])
+            if place.file.endswith(_GENERATED) and place.function in self._origins
+            else place
+            for place in found
+        )
+
+    def _find_origins(self, samples: Sequence[Sample], callers: Sequence[Sequence[int]]) -> None:
+        """Numba compiles a parallel loop as a function of no file, with the line numbers of the function it stands in.
+
+        That one is its caller on the thread that began the loop.
+        """
+        for sample, above in zip(samples, callers, strict=True):
+            pending: list[str] = []
+            for address in (sample.address + 1, *above):
+                for place in self._space.places(address - 1):
+                    if place.file.endswith(_GENERATED):
+                        pending.append(place.function)
+                    elif place.file and pending:
+                        self._origins.update(dict.fromkeys(pending, place.file))
+                        pending = []
+
+    def _rule(self, place: Place) -> Rule | None:
+        return next((rule for rule in self._rules if rule.pattern.search(place.name)), None)
+
+    def _call_sites(self, seen: Sequence[_Seen]) -> dict[int, Phase]:
+        """Phases of call sites of products, where as many are seen as the table lists."""
+        counts: dict[tuple[str, Rule], collections.Counter[int]] = {}
+        for one in seen:
+            for address in one.callers if one.is_product else ():
+                place = self._callers_at(address)[0]
+                rule = self._rule(place)
+                if rule is not None and rule.calls:
+                    counts.setdefault((place.name, rule), collections.Counter())[address] += 1
+                    break
+        found: dict[int, Phase] = {}
+        for (_, rule), counted in counts.items():
+            often = sorted(address for address, _ in counted.most_common(len(rule.calls)))
+            if len(often) == len(rule.calls):
+                found.update(zip(often, rule.calls, strict=True))
+        return found
+
+    def _leaf(self, address: int) -> tuple[Phase | None, str]:
+        """What the sampled function or line says by itself."""
+        place, *around = self._places(address)
+        if (rule := self._rule(place)) is not None:
+            return rule.phase, "function"
+        if (named := _line_phase(place, *around)) is not None:
+            return named, "line"
+        known = library_phase(place.name)
+        return known, "library" if known else ""
+
+    def _by_callers(self, seen: _Seen, sites: Mapping[int, Phase]) -> tuple[Phase, str] | None:
+        """What callers say, where the sampled function alone says too little."""
+        for address in seen.callers:
+            if address in sites and seen.is_product:
+                return sites[address], "call site"
+            place, *around = self._callers_at(address)
+            if (named := _line_phase(place, *around)) is not None:
+                return named, "calling line"
+            if not seen.is_product and (rule := self._rule(place)) is not None:
+                return (seen.told, "instructions") if seen.told else (rule.phase, "calling function")
+        named = _line_phase(*self._python(seen.sample))
+        return None if named is None else (named, "line of Python")
+
+    def _python(self, sample: Sample) -> tuple[Place, ...]:
+        """The line of Python that ran then: on this thread, or on the one that waits for it."""
+        line = self._lines.at(sample.time_ns)
+        return () if line is None else (Place("python", line[1], line[0], line[2]),)
+
+
+def _line_phase(*places: Place) -> Phase | None:
+    """The phase of the first line that a source names one for."""
+    named = (phases_of_file(place.file).get(place.line) for place in places if place.file)
+    return next((phase for phase in named if phase is not None), None)

@@ -1,0 +1,1 @@
+"""The code of this process: files, functions, lines, frames and instructions, by address."""

@@ -1,0 +1,218 @@
+"""What lies at an address of this process: library, function, and line where it was compiled with lines."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import dataclasses
+import functools
+import re
+from bisect import bisect_right
+from pathlib import Path
+
+from attnbench.profiling.code.compiled_objects import CompiledObject
+from attnbench.profiling.code.elf import Elf, ElfError, of_file
+from attnbench.profiling.code.frames import FrameRule, FrameRules
+from attnbench.profiling.code.jit_objects import objects
+from attnbench.profiling.code.mappings import executable
+
+KERNEL = 1 << 63
+COMPILED = "compiled"
+KALLSYMS = Path("/proc/kallsyms")
+_JIT_HOSTS = re.compile(r"llvmlite")
+_CALLS = (0xE8, 0xFF)
+_LONGEST_CALL = 7
+_LONGEST_NAME = 200
+_PARFOR = re.compile(r"__numba_parfor_gufunc_0x[0-9a-f]*?([0-9a-f]{1,6})(?![0-9a-f])")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a thread was."""
+
+    module: str
+    """File name of the library; ``kernel``; ``compiled`` for code that was compiled in this process."""
+    function: str
+    """Demangled; an offset in its library or page where nothing is named."""
+    file: str = ""
+    line: int = 0
+
+    @property
+    def name(self) -> str:
+        """Module and function."""
+        return f"{self.module}!{self.function}"
+
+
+class AddressSpace:
+    """This process as it is now; code that is loaded later is not known."""
+
+    def __init__(self) -> None:
+        self._mappings = executable()
+        self._starts = [mapping.start for mapping in self._mappings]
+        self._elves: dict[str, Elf | None] = {}
+        self._bases: dict[str, int] = {}
+        hosts = {m.name: m for m in self._mappings if m.is_file and _JIT_HOSTS.search(m.name)}
+        self._compiled = []
+        for data in objects(list(hosts.values())):
+            try:
+                self._compiled.append(CompiledObject(data))
+            except ValueError:
+                continue  # its samples are placed by page
+        self._ranges = sorted((a, b, i) for i, one in enumerate(self._compiled) for a, b in one.ranges)
+        self._range_starts = [a for a, _, _ in self._ranges]
+        self._frames: dict[int, FrameRules] = {}
+        self.place = functools.cache(self._place)
+        self.places = functools.cache(self._places)
+        self.is_return_address = functools.cache(self._is_return_address)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether code was compiled in this process with lines."""
+        return any(code.has_lines for code in self._compiled)
+
+    def bounds(self, address: int) -> tuple[int, int] | None:
+        """The executable pages around an address."""
+        place = bisect_right(self._starts, address) - 1
+        if place < 0 or address >= self._mappings[place].end:
+            return None
+        return self._mappings[place].start, self._mappings[place].end
+
+    def _places(self, address: int) -> tuple[Place, ...]:
+        """What lies at an address, and the lines that it was inlined into, innermost first."""
+        found = self.place(address)
+        code = self._code(address) if found.line else None
+        if code is None or not (inlined := code.inlined_at(address)):
+            return (found,)
+        names = [short_name(name) for _, name in inlined]
+        callers = (
+            Place(found.module, name, line.file, line.number) for (line, _), name in zip(inlined, names, strict=True)
+        )
+        return (found, *callers)
+
+    def _code(self, address: int) -> CompiledObject | None:
+        """The object file that was compiled in this process and lies there."""
+        place = bisect_right(self._range_starts, address) - 1
+        if place < 0 or address >= self._ranges[place][1]:
+            return None
+        return self._compiled[self._ranges[place][2]]
+
+    def frame_rule(self, address: int) -> FrameRule | None:
+        """How the caller of compiled code is found; ``None`` for any other code."""
+        code = self._code(address)
+        if code is None:
+            return None
+        if id(code) not in self._frames:
+            self._frames[id(code)] = FrameRules(code.data)
+        return self._frames[id(code)].at(address)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The lowest and the highest address of code."""
+        return self._starts[0], self._mappings[-1].end
+
+    def _place(self, address: int) -> Place:
+        if address >= KERNEL:
+            return Place("kernel", _kernel_function(address))
+        place = bisect_right(self._starts, address) - 1
+        if place < 0 or address >= self._mappings[place].end:
+            return Place("unmapped", hex(address))
+        mapping = self._mappings[place]
+        if not mapping.is_file:
+            return self._compiled_place(address, mapping.start)
+        elf = self._elf(mapping.name)
+        if elf is None:
+            return Place(mapping.path.name, f"+{address - mapping.start + mapping.offset:#x}")
+        if mapping.name not in self._bases:
+            self._bases[mapping.name] = mapping.base(elf)
+        function = elf.function_at(address - self._bases[mapping.name])
+        if function is None:
+            return Place(mapping.path.name, _page(address - mapping.start + mapping.offset))
+        return Place(mapping.path.name, demangled(function)[:_LONGEST_NAME])
+
+    def _compiled_place(self, address: int, start: int) -> Place:
+        code = self._code(address)
+        if code is not None:
+            line = code.line_at(address)
+            file, number = (line.file, line.number) if line is not None else ("", 0)
+            return Place(COMPILED, short_name(code.function_at(address)), file, number)
+        return Place(COMPILED, _page(address - start))
+
+    def _elf(self, name: str) -> Elf | None:
+        if name not in self._elves:
+            try:
+                self._elves[name] = of_file(Path(name))
+            except (ElfError, OSError):
+                self._elves[name] = None
+        return self._elves[name]
+
+    def _is_return_address(self, address: int) -> bool:
+        """Whether a call instruction ends right before an address of code."""
+        bounds = self.bounds(address)
+        if bounds is None or address - bounds[0] < _LONGEST_CALL:
+            return False
+        before = ctypes.string_at(address - _LONGEST_CALL, _LONGEST_CALL)
+        if before[-5] == _CALLS[0]:
+            return True
+        return any(before[-size] == _CALLS[1] and before[-size + 1] >> 3 & 7 == 2 for size in (2, 3, 4, 6, 7))
+
+
+def _page(offset: int) -> str:
+    """Names a place by its page of 4 KiB."""
+    return f"+{offset >> 12 << 12:#x}"
+
+
+def short_name(name: str) -> str:
+    """A name of Numba's without package and types; any other demangled."""
+    parts, at = [], len("_ZN")
+    while name.startswith("_ZN") and (digits := re.compile(r"\d+").match(name, at)):
+        at = digits.end() + int(digits[0])
+        parts.append(name[digits.end() : at])
+    if not parts or name[at : at + 1] != "B":  # a version, which a C++ compiler would not put there
+        return _loop(name) or demangled(name)
+    plain = ".".join(parts).replace("_3clocals_3e.", "")
+    return _loop(plain) or ".".join(plain.split(".")[-2:])
+
+
+def _loop(name: str) -> str | None:
+    """A short name of what Numba makes of a parallel loop: they differ by an address."""
+    found = _PARFOR.search(name)
+    return f"parallel loop {found[1]}" if found else None
+
+
+@functools.cache
+def demangled(name: str) -> str:
+    """A C++ name as it is written; any other as it is."""
+    if not name.startswith("_Z"):
+        return name
+    try:
+        library = ctypes.CDLL("libstdc++.so.6")
+    except OSError:
+        return name
+    demangle, status = library["__cxa_demangle"], ctypes.c_int()
+    demangle.restype = ctypes.c_void_p
+    demangle.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)]
+    pointer = demangle(name.encode(), None, None, ctypes.byref(status))
+    if not pointer:
+        return name
+    text = ctypes.string_at(pointer).decode("utf-8", "replace")
+    free = ctypes.CDLL(None).free
+    free.argtypes = [ctypes.c_void_p]
+    free(pointer)
+    return text
+
+
+@functools.cache
+def _kernel_symbols() -> tuple[list[int], list[str]]:
+    """The kernel's functions; empty where this process may not know their addresses."""
+    try:
+        lines = [line.split()[:3] for line in KALLSYMS.read_text().splitlines()]
+    except OSError:
+        return [], []
+    found = sorted((int(address, 16), name) for address, kind, name in lines if kind in "tT" and int(address, 16))
+    return [address for address, _ in found], [name for _, name in found]
+
+
+def _kernel_function(address: int) -> str:
+    starts, names = _kernel_symbols()
+    place = bisect_right(starts, address) - 1
+    return names[place] if place >= 0 else ""

@@ -1,0 +1,139 @@
+"""Functions of ELF files, on disk or in memory: names by address (System V ABI, "Object Files")."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import mmap
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_PROGRAM = struct.Struct("<IIQQQQQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+_LOAD, _EXECUTABLE = 1, 1
+_PAGE = mmap.PAGESIZE
+_SYMTAB, _DYNSYM = 2, 11
+_FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
+_UNTYPED = 0  # hand-written assembly often says nothing
+
+
+class ElfError(ValueError):
+    """The file is no 64-bit little-endian ELF file, or is damaged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section's header."""
+
+    kind: int
+    address: int
+    offset: int
+    size: int
+    link: int
+
+
+class Elf:
+    """An ELF file's sections and symbols.
+
+    Args:
+        data: the file.
+
+    Raises:
+        ElfError: where it cannot be read.
+    """
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        self._data = data
+        try:
+            ident, *_, programs, sections, _, _, _, programs_count, _, sections_count, _ = _HEADER.unpack_from(data)
+            if ident[:6] != b"\x7fELF\x02\x01":
+                raise ElfError("no 64-bit little-endian ELF file")
+            self._programs = [_PROGRAM.unpack_from(data, programs + i * _PROGRAM.size) for i in range(programs_count)]
+            headers = [_SECTION.unpack_from(data, sections + i * _SECTION.size) for i in range(sections_count)]
+        except struct.error as error:
+            raise ElfError(f"a damaged ELF file: {error}") from error
+        self.sections = [Section(kind, at, offset, size, link) for _, kind, _, at, offset, size, link, *_ in headers]
+
+    def address_of(self, offset: int) -> int | None:
+        """Address, as symbols count it, of a byte of the file that is mapped executable."""
+        for kind, flags, start, address, _, size, *_ in self._programs:
+            if kind == _LOAD and flags & _EXECUTABLE and start - _PAGE < offset < start + size:
+                return int(address + offset - start)  # pages begin a little before a segment does
+        return None
+
+    def symbol(self, name: str) -> int | None:
+        """The address of one symbol of any kind."""
+        for table, names in self._tables():
+            sought = name.encode() + b"\0"
+            at = names.find(b"\0" + sought)
+            if at >= 0:
+                found = table[(table["name"] == at + 1) & (table["section"] != 0)]
+                if len(found):
+                    return int(found["value"][0])
+        return None
+
+    @functools.cached_property
+    def _functions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[bytes]]:
+        """Addresses in order; sizes; where each name begins, as table * 2^32 + offset; and the tables of names."""
+        starts, sizes, places, tables = [], [], [], []
+        for number, (table, names) in enumerate(self._tables()):
+            kind = table["info"] & 0xF
+            wanted = table[(np.isin(kind, _FUNCTIONS) | (kind == _UNTYPED)) & (table["section"] != 0)]
+            wanted = wanted[wanted["name"] != 0]
+            starts.append(wanted["value"])
+            sizes.append(wanted["size"])
+            places.append(wanted["name"].astype(np.int64) + (number << 32))
+            tables.append(names)
+        if not starts:
+            return np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64), []
+        together = np.concatenate(starts)
+        order = np.argsort(together, kind="stable")
+        return together[order], np.concatenate(sizes)[order], np.concatenate(places)[order], tables
+
+    def function_at(self, address: int) -> str | None:
+        """The name of the function that holds an address; ``None`` where none does that is named."""
+        starts, sizes, places, tables = self._functions
+        place = int(np.searchsorted(starts, np.uint64(address), "right")) - 1
+        if place < 0:
+            return None
+        size = int(sizes[place])
+        if size and address >= int(starts[place]) + size:
+            return None
+        number, at = divmod(int(places[place]), 1 << 32)
+        names = tables[number]
+        return names[at : names.index(b"\0", at)].decode("utf-8", "replace")
+
+    def _tables(self) -> Iterator[tuple[np.ndarray, bytes]]:
+        for kind in (_SYMTAB, _DYNSYM):
+            for section in self.sections:
+                if section.kind != kind or section.link >= len(self.sections):
+                    continue
+                names = self.sections[section.link]
+                count = section.size // _SYMBOL.itemsize
+                if section.offset + section.size > len(self._data) or names.offset + names.size > len(self._data):
+                    raise ElfError("a damaged ELF file: its symbols lie beyond its end")
+                table = np.frombuffer(self._data, _SYMBOL, count, section.offset)
+                yield table, bytes(self._data[names.offset : names.offset + names.size])
+
+
+def of_file(path: Path) -> Elf:
+    """Open a file.
+
+    Raises:
+        ElfError, OSError: where it cannot be read.
+    """
+    with path.open("rb") as file:
+        try:
+            return Elf(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except ValueError as error:
+            raise ElfError(f"{path}: {error}") from error

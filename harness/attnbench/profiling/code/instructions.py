@@ -1,0 +1,115 @@
+"""What code does that nothing names: by the instructions around a sample (capstone disassembles x86-64)."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+from typing import TYPE_CHECKING, Any
+
+from attnbench.profiling.phases import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from attnbench.profiling.code.addresses import AddressSpace
+
+_GAP = 512
+"""Bytes without a sample between two stretches of code."""
+_AROUND = 96
+"""Bytes before and behind a sample that are looked at: a loop of a kernel is as long."""
+_LONGEST_INSTRUCTION = 15
+
+_PRODUCT = re.compile(r"vf(n?)m(add|sub)|vdpb|vdph|vpdp|tdp|fmla")
+_EXPONENTIAL = re.compile(r"vscalef|vrndscale|vround|vreduce|vcvtt?p[sd]2dq|vpslld|cvtp[sd]2dq|roundp")
+_MAXIMUM = re.compile(r"v?maxp[sd]|v?maxs[sd]")
+_MOVE = re.compile(
+    r"v?mov(u|a|d|q|nt)?|vunpck|unpck|vinsert|vextract|vperm|vshuf|shuf|vblend|vpunpck|vgather|vbroadcast"
+)
+_LEAST_SHARE = 0.2
+
+
+class Instructions:
+    """Phases of samples by their instructions."""
+
+    def __init__(self, space: AddressSpace) -> None:
+        self._space = space
+
+    def phases(self, addresses: Iterable[int]) -> dict[int, Phase]:
+        """The phase of each address that can be told."""
+        disassembler = _disassembler()
+        if disassembler is None:
+            return {}
+        found: dict[int, Phase] = {}
+        for stretch in _stretches(sorted(set(addresses))):
+            bounds = self._space.bounds(stretch[0])
+            if bounds is None:
+                continue
+            # A sample lies where an instruction begins, so what is decoded from the first one on is in step.
+            size = min(stretch[-1] + _AROUND, bounds[1]) - stretch[0]
+            code = ctypes.string_at(stretch[0], size)
+            listed = [(at, name) for at, _, name, _ in disassembler.disasm_lite(code, stretch[0])]
+            for address in stretch:
+                names = [name for at, name in listed if abs(at - address) <= _AROUND]
+                if (phase := phase_of(names)) is not None:
+                    found[address] = phase
+        return found
+
+
+def texts_of(addresses: Iterable[int], space: AddressSpace) -> dict[int, str]:
+    """The instruction at each address, as an assembler writes it; empty without capstone."""
+    disassembler = _disassembler()
+    found = {}
+    for address in addresses if disassembler is not None else ():
+        bounds = space.bounds(address)
+        if bounds is not None:
+            code = ctypes.string_at(address, min(_LONGEST_INSTRUCTION, bounds[1] - address))
+            for _, _, name, operands in disassembler.disasm_lite(code, address, 1):
+                found[address] = f"{name} {operands}".strip()
+    return found
+
+
+def _disassembler() -> Any:
+    """Of this processor's code; ``None`` where there is none."""
+    try:
+        import capstone
+    except ImportError:
+        return None
+    if platform.machine() != "x86_64":
+        return None
+    disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    disassembler.skipdata = True
+    return disassembler
+
+
+def phase_of(names: list[str]) -> Phase | None:
+    """The phase of a piece of code, by the names of its instructions."""
+    if not names:
+        return None
+    if _WAITS & set(names):
+        return Phase.WAITING
+    share = {kind: sum(map(bool, map(kind.match, names))) / len(names) for kind in _KINDS}
+    if share[_EXPONENTIAL] and share[_PRODUCT]:
+        return Phase.EXP
+    if share[_PRODUCT] >= _LEAST_SHARE:
+        return Phase.PRODUCTS
+    if share[_MAXIMUM]:
+        return Phase.SOFTMAX
+    if share[_MOVE] >= 2 * _LEAST_SHARE:
+        return Phase.COPIES
+    return None
+
+
+_WAITS = frozenset(("pause", "rdtsc", "umwait", "tpause"))
+_KINDS = (_PRODUCT, _EXPONENTIAL, _MAXIMUM, _MOVE)
+
+
+def _stretches(addresses: list[int]) -> Iterable[list[int]]:
+    stretch: list[int] = []
+    for address in addresses:
+        if stretch and address - stretch[-1] > _GAP:
+            yield stretch
+            stretch = []
+        stretch.append(address)
+    if stretch:
+        yield stretch

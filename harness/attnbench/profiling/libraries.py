@@ -1,0 +1,32 @@
+"""What functions of common libraries do, whoever calls them. Libraries of one implementation stand beside that one."""
+
+from __future__ import annotations
+
+import re
+
+from attnbench.profiling.phases import Phase
+
+_RULES: tuple[tuple[str, Phase], ...] = (
+    (r"^kernel!.*(futex|sched|task_switch|hrtimer|nanosleep|poll|wait)", Phase.WAITING),
+    (r"^kernel!", Phase.MEMORY),
+    (r"^libc\.so.*!_*(mem(cpy|move|set)|wmem)", Phase.COPIES),
+    (r"^libc\.so.*!.*(malloc|calloc|realloc|free|memalign|munmap|mmap|brk|morecore)", Phase.MEMORY),
+    (r"^lib(mimalloc|tbbmalloc|jemalloc|tcmalloc)", Phase.MEMORY),
+    (r"^(lib(gomp|iomp5|omp|tbb)\b|tbbpool|workqueue|omppool)|!gomp_|!omp_|!__kmp", Phase.WAITING),
+    (r"openblas.*!(exec_blas|inner_thread|blas_thread_server)", Phase.WAITING),  # they spin: what they call works
+    (r"^(libpython|python)\d?|^libtorch_python\.so|^libc10\.so|^ld-linux", Phase.DISPATCH),
+    (
+        r"!.*\b(c10::(impl|Dispatcher|KernelFunction|OperatorHandle|TensorImpl)|torch::(jit|autograd)|at::_ops)",
+        Phase.DISPATCH,
+    ),
+    (r"![\w.]*([sd]Exp_|_exp_|_EXP_)|!_*(Sleef_)?exp2?f?(d?\d|\b)|![\w:. ]*\bf?exp(_u\d+)?\(", Phase.EXP),
+    (r"!mkl_\w*(copy|pack)|!\w*gemm_\w*(ncopy|tcopy|itcopy|otcopy|oncopy|incopy)", Phase.COPIES),
+    (r"!\w*gem[mv]|!mkl_blas|!cblas_|!.*brgemm", Phase.PRODUCTS),
+    (r"!.*at::native::.*softmax", Phase.SOFTMAX),
+)
+_COMPILED = tuple((re.compile(pattern), phase) for pattern, phase in _RULES)
+
+
+def library_phase(name: str) -> Phase | None:
+    """The phase of a function, ``module!function``; ``None`` where no library is known by that."""
+    return next((phase for pattern, phase in _COMPILED if pattern.search(name)), None)

@@ -1,0 +1,93 @@
+"""Pieces of a profile. Times are in nanoseconds of one call: those of all threads together, divided by their number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from attnbench.profiling.phases import Phase
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LineTime(_Part):
+    """The time of a line of a source."""
+
+    file: str
+    line: int = Field(ge=1)
+    function: str
+    text: str
+    """The line itself; empty where the source is not at hand."""
+    phase: Phase
+    """Of most of its samples."""
+    ns: float = Field(ge=0)
+    """Sampled on this line."""
+    below_ns: float = Field(ge=0)
+    """Sampled here or in what it calls."""
+
+
+class InstructionTime(_Part):
+    """The time of an instruction of compiled code."""
+
+    function: str
+    line: int = Field(ge=0)
+    """0 where the compiler names none."""
+    address: str
+    text: str
+    ns: float = Field(ge=0)
+
+
+class FunctionTime(_Part):
+    """The time of a function, what it calls not counted."""
+
+    module: str
+    function: str
+    phase: Phase
+    why: str
+    """What told it: ``line``, ``function``, ``library``, ``call site``, ``instructions``, ...; empty: nothing did."""
+    ns: float = Field(ge=0)
+
+
+class Stack(_Part):
+    """Samples with the same callers."""
+
+    thread: Literal["main thread", "other threads"]
+    phase: Phase
+    frames: tuple[str, ...]
+    """Outermost first."""
+    ns: float = Field(ge=0)
+
+
+class Span(_Part):
+    """A piece of the time line."""
+
+    lane: str
+    """``calls``, ``lines of Python``, or a thread."""
+    name: str
+    start_ns: int = Field(ge=0)
+    """Since the first of the calls that were kept for the time line."""
+    end_ns: int = Field(ge=0)
+
+
+class MemoryPoint(_Part):
+    """The footprint at a moment of a call, above what it was before."""
+
+    at_ns: int = Field(ge=0)
+    bytes: int
+    line: str
+    """``file:line`` of Python that was running; empty where none was."""
+
+
+class MemoryOfCall(_Part):
+    """How the footprint of one call rose and fell."""
+
+    method: str
+    points: tuple[MemoryPoint, ...]
+    peak_bytes: int
+    exact_peak_bytes: int | None
+    """As ``memory_peak_bytes`` of a run says, from a process without a profiler."""
+    note: str | None = None
+    """Why the two differ by more than the method's resolution."""

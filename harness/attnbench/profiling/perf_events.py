@@ -1,0 +1,243 @@
+"""Samples of the program counter, and of the stack, of all threads of this process (perf_event_open(2), Linux).
+
+The software clock of each thread's processor time needs no hardware counters, so it works in virtual machines; and a
+process may sample its own user code without privileges unless the system forbids it (``kernel.perf_event_paranoid``
+above 2, a container's seccomp filter).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import errno
+import fcntl
+import mmap
+import os
+import platform
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_SYSCALL = {"x86_64": 298, "aarch64": 241}
+_SOFTWARE, _CPU_CLOCK = 1, 0
+_IP, _TID, _TIME, _REGISTERS, _STACK_USER = 1, 2, 4, 1 << 12, 1 << 13
+_FRAME_REGISTERS = {"x86_64": 1 << 6 | 1 << 7, "aarch64": 1 << 29 | 1 << 31}
+"""Frame pointer and stack pointer, by their numbers in perf_regs.h; the kernel writes the lower number first."""
+_DISABLED, _EXCLUDE_KERNEL, _EXCLUDE_HV, _USE_CLOCKID = 1, 1 << 5, 1 << 6, 1 << 25
+_CLOCK_MONOTONIC = 1
+_CLOSE_ON_EXEC = 8
+_ENABLE, _DISABLE = 0x2400, 0x2401
+_SAMPLE, _LOST = 9, 2
+_ATTRIBUTE_BYTES = 136
+_HEAD_AT, _TAIL_AT = 1024, 1032
+_PAGE = mmap.PAGESIZE
+_RING_PAGES = 64
+_DRAIN_S = 0.01
+TASKS = Path("/proc/self/task")
+PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+
+
+class SamplingRefusedError(RuntimeError):
+    """This process may not be sampled here; a sentence with what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A thread was here."""
+
+    time_ns: int
+    """Of the monotonic clock, as :func:`time.monotonic_ns`."""
+    thread: int
+    address: int
+    frame_pointer: int
+    stack_pointer: int
+    stack: bytes
+    """The words from the stack pointer on."""
+
+
+Opener = Callable[[ctypes.Array[Any], int], int]
+"""Attribute and thread to a file descriptor, or an :class:`OSError`."""
+
+
+def _open(attribute: ctypes.Array[Any], thread: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _SYSCALL.get(platform.machine())
+    if number is None or not hasattr(libc, "syscall"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    descriptor: int = libc.syscall(number, attribute, thread, -1, -1, _CLOSE_ON_EXEC)
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return descriptor
+
+
+class Sampler:
+    """Samples the threads of this process while it is entered; threads that begin meanwhile are found within 10 ms.
+
+    Args:
+        period_ns: processor time of a thread between two of its samples.
+        stack_bytes: how much of the stack each sample keeps; a multiple of 8.
+        opener: opens an event.
+
+    Raises:
+        SamplingRefusedError: when the system refuses.
+    """
+
+    def __init__(self, period_ns: int, stack_bytes: int, opener: Opener = _open) -> None:
+        self._period_ns, self._stack_bytes, self._opener = period_ns, stack_bytes, opener
+        self._rings: dict[int, _Ring] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._drain, name="attnbench-sampler", daemon=True)
+        self.samples: list[Sample] = []
+        self.lost = 0
+        self.with_kernel = True
+        """Whether time in the kernel is sampled too."""
+
+    def __enter__(self) -> Sampler:
+        self._probe()
+        self._thread.start()
+        self._find_threads()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for ring in self._rings.values():
+            ring.stop()
+        self._over.set()
+        self._thread.join()
+        self._read()
+        for ring in self._rings.values():
+            ring.close()
+
+    @property
+    def own_clock(self) -> int:
+        """The clock of the processor time of the thread that reads samples."""
+        assert self._thread.ident is not None  # it runs while the sampler is entered
+        return time.pthread_getcpuclockid(self._thread.ident)
+
+    @property
+    def own_thread(self) -> int | None:
+        """The thread that reads samples; it is not sampled."""
+        return self._thread.native_id
+
+    def _probe(self) -> None:
+        """Open one event, and see what is allowed."""
+        for with_kernel in (True, False):
+            self.with_kernel = with_kernel
+            try:
+                ring = self._ring(threading.get_native_id())
+            except OSError as error:
+                refused = error
+                continue
+            ring.close()
+            return
+        raise SamplingRefusedError(_advice(refused)) from refused
+
+    def _ring(self, thread: int) -> _Ring:
+        flags = _DISABLED | _EXCLUDE_HV | _USE_CLOCKID | (0 if self.with_kernel else _EXCLUDE_KERNEL)
+        kinds = _IP | _TID | _TIME | _REGISTERS | _STACK_USER
+        attribute = bytearray(_ATTRIBUTE_BYTES)
+        struct.pack_into(
+            "<IIQQQQQ", attribute, 0, _SOFTWARE, _ATTRIBUTE_BYTES, _CPU_CLOCK, self._period_ns, kinds, 0, flags
+        )
+        registers = _FRAME_REGISTERS.get(platform.machine(), 0)
+        struct.pack_into("<QIi", attribute, 80, registers, self._stack_bytes, _CLOCK_MONOTONIC)
+        return _Ring(self._opener((ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(attribute), thread))
+
+    def _find_threads(self) -> None:
+        for thread in (int(task.name) for task in TASKS.iterdir()):
+            if thread not in self._rings and thread != self.own_thread:
+                with contextlib.suppress(ProcessLookupError):  # it is over already
+                    ring = self._ring(thread)
+                    self._rings[thread] = ring
+                    ring.start()
+
+    def _drain(self) -> None:
+        while not self._over.wait(_DRAIN_S):
+            self._read()
+            with contextlib.suppress(OSError):  # too many threads for the descriptors: those that are known go on
+                self._find_threads()
+
+    def _read(self) -> None:
+        for ring in list(self._rings.values()):
+            data = ring.take()
+            at = 0
+            while at + 8 <= len(data):
+                kind, _, size = struct.unpack_from("<IHH", data, at)
+                if kind == _SAMPLE:
+                    self.samples.append(_sample(data, at))
+                elif kind == _LOST:
+                    self.lost += struct.unpack_from("<Q", data, at + 16)[0]
+                at += max(size, 8)
+
+
+class _Ring:
+    """The kernel writes samples of one thread, and we read behind it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        try:
+            self._memory = mmap.mmap(descriptor, (1 + _RING_PAGES) * _PAGE)
+        except OSError:
+            os.close(descriptor)
+            raise
+
+    def start(self) -> None:
+        """Begin to count."""
+        fcntl.ioctl(self._descriptor, _ENABLE, 0)
+
+    def stop(self) -> None:
+        """End counting; what was written can be read still."""
+        fcntl.ioctl(self._descriptor, _DISABLE, 0)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._memory.close()
+        os.close(self._descriptor)
+
+    def take(self) -> bytes:
+        """Everything that was written since the last time."""
+        (head,) = struct.unpack_from("<Q", self._memory, _HEAD_AT)
+        (tail,) = struct.unpack_from("<Q", self._memory, _TAIL_AT)
+        size = _RING_PAGES * _PAGE
+        start, end = tail % size, tail % size + head - tail
+        data = self._memory[_PAGE + start : _PAGE + min(end, size)]
+        if end > size:
+            data += self._memory[_PAGE : _PAGE + end - size]
+        struct.pack_into("<Q", self._memory, _TAIL_AT, head)
+        return data
+
+
+def _sample(data: bytes, at: int) -> Sample:
+    address, _, thread, time_ns, has_registers = struct.unpack_from("<QIIQQ", data, at + 8)
+    at += 40
+    frame_pointer = stack_pointer = 0
+    if has_registers:
+        frame_pointer, stack_pointer = struct.unpack_from("<QQ", data, at)
+        at += 16
+    stack = b""
+    (kept,) = struct.unpack_from("<Q", data, at)
+    if kept:
+        (filled,) = struct.unpack_from("<Q", data, at + 8 + kept)
+        stack = data[at + 8 : at + 8 + filled]
+    return Sample(time_ns, thread, address, frame_pointer, stack_pointer, stack)
+
+
+def _advice(error: OSError) -> str:
+    """Why sampling was refused, and what helps."""
+    if error.errno == errno.ENOSYS:
+        return f"this system ({platform.system()} on {platform.machine()}) has no perf_event_open, or hides it"
+    refused = f"the system refuses perf_event_open ({error.strerror})"
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return refused
+    level = PARANOID.read_text().strip() if PARANOID.exists() else "unknown"
+    return (
+        f"{refused}: kernel.perf_event_paranoid is {level}, and 2 or less lets a process sample itself "
+        "(sudo sysctl kernel.perf_event_paranoid=2); in a container, seccomp may refuse it too "
+        "(docker run --cap-add PERFMON, or a profile that allows perf_event_open)"
+    )

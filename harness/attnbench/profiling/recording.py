@@ -1,0 +1,154 @@
+"""Records calls: samples of all threads, the lines of Python that ran, and how long calls take without either."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import resource
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from attnbench.profiling.perf_events import TASKS, Sampler
+from attnbench.profiling.python_lines import LineClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnbench.profiling.perf_events import Sample
+
+_STACK_BYTES = 16 * 1024
+_LEAST_PERIOD_NS, _MOST_PERIOD_NS = 100_000, 10_000_000
+_PLAIN_SHARE = 0.15
+_LEAST_CALLS = 3
+_MOST_CALLS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Calls one after the other, and what was seen of them."""
+
+    plain_ns: list[int]
+    """Durations of calls before and after, without a sampler."""
+    starts_ns: list[int]
+    ends_ns: list[int]
+    """Of the calls that were sampled, by the monotonic clock."""
+    samples: list[Sample]
+    """Those within calls, in their order."""
+    lost: int
+    period_ns: int
+    with_kernel: bool
+    user_ns: int
+    system_ns: int
+    """Processor time of all threads but the sampler's, while calls were sampled."""
+    kept_waiting_ns: int
+    """How long threads could have run, and other processes did."""
+    lines: LineClock
+    main_thread: int
+
+    @property
+    def called_ns(self) -> int:
+        """The time of all sampled calls together."""
+        return sum(self.ends_ns) - sum(self.starts_ns)
+
+
+def record(
+    run: Callable[[], object],
+    set_up: Callable[[], object],
+    files: frozenset[str],
+    *,
+    threads: int,
+    wall_ns: int,
+    samples: int,
+) -> Recording:
+    """Make calls for a while, and sample them.
+
+    Args:
+        run: makes a call.
+        set_up: must precede each.
+        files: Python sources whose lines are noted.
+        threads: how many compute.
+        wall_ns: how long calls are sampled; at least three are.
+        samples: how many there should be in all.
+
+    Raises:
+        SamplingRefusedError: when the system refuses.
+    """
+    period_ns = min(max(wall_ns * threads // samples, _LEAST_PERIOD_NS), _MOST_PERIOD_NS)
+    plain, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
+    with Sampler(period_ns, _STACK_BYTES) as sampler, LineClock(files) as lines:
+        used, own, kept = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler), _kept_waiting_ns(sampler)
+        _, starts, ends = _calls(run, set_up, wall_ns)
+        then, own = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler) - own
+        kept = _kept_waiting_ns(sampler) - kept
+    again, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
+    return Recording(
+        plain_ns=plain + again,
+        starts_ns=starts,
+        ends_ns=ends,
+        samples=_within(sampler.samples, starts, ends),
+        lost=sampler.lost,
+        period_ns=period_ns,
+        with_kernel=sampler.with_kernel,
+        user_ns=max(0, int((then.ru_utime - used.ru_utime) * 1e9) - own),
+        system_ns=int((then.ru_stime - used.ru_stime) * 1e9),
+        kept_waiting_ns=max(0, kept),
+        lines=lines,
+        main_thread=threading.get_native_id(),
+    )
+
+
+def _thread_ns(sampler: Sampler) -> int:
+    """Processor time of the sampler's own thread."""
+    return time.clock_gettime_ns(sampler.own_clock)
+
+
+def _kept_waiting_ns(sampler: Sampler) -> int:
+    """Time that threads spent on a run queue (Documentation/scheduler/sched-stats); 0 where the kernel does not say."""
+    total = 0
+    for task in TASKS.iterdir():
+        if int(task.name) != sampler.own_thread:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                total += int((task / "schedstat").read_text().split()[1])
+    return total
+
+
+def _calls(
+    run: Callable[[], object], set_up: Callable[[], object], wall_ns: int
+) -> tuple[list[int], list[int], list[int]]:
+    """Durations, starts and ends of calls."""
+    clock = time.monotonic_ns
+    starts: list[int] = []
+    ends: list[int] = []
+    began = clock()
+    while (clock() - began < wall_ns and len(starts) < _MOST_CALLS) or len(starts) < _LEAST_CALLS:
+        set_up()
+        start = clock()
+        result = run()
+        ends.append(clock())
+        starts.append(start)
+        del result
+    return [end - start for start, end in zip(starts, ends, strict=True)], starts, ends
+
+
+def _within(samples: list[Sample], starts: list[int], ends: list[int]) -> list[Sample]:
+    """Samples that lie within calls, in the order of time."""
+    kept, call = [], 0
+    for sample in sorted(samples, key=lambda one: one.time_ns):
+        while call < len(ends) and ends[call] < sample.time_ns:
+            call += 1
+        if call < len(starts) and starts[call] <= sample.time_ns:
+            kept.append(sample)
+    return kept
+
+
+def sources_of(call: Callable[..., Any]) -> frozenset[str]:
+    """The Python sources of an implementation: its module's, and those of the package that it is."""
+    function = inspect.unwrap(call)
+    name = getattr(function, "__module__", None) or type(function).__module__
+    modules = [module for key, module in list(sys.modules.items()) if key == name or key.startswith(f"{name}.")]
+    files = {getattr(module, "__file__", None) for module in modules}
+    code = getattr(function, "__code__", None)
+    return frozenset(file for file in (*files, code.co_filename if code else None) if file)

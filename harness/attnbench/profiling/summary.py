@@ -1,0 +1,194 @@
+"""Adds a recording up: phases, functions, lines, stacks and a time line."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attnbench.profiling.parts import FunctionTime, InstructionTime, LineTime, Span, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.profiling.attribution import Attributed
+    from attnbench.profiling.code.addresses import AddressSpace, Place
+    from attnbench.profiling.phases import Phase
+    from attnbench.profiling.recording import Recording
+
+_MOST_FUNCTIONS, _MOST_LINES, _MOST_STACKS, _MOST_SPANS = 200, 400, 500, 4000
+_MOST_INSTRUCTIONS, _LEAST_OF_INSTRUCTION = 400, 0.0005
+_MOST_FRAMES = 32
+_FOREIGN = (f"{os.sep}site-packages{os.sep}", f"{os.sep}lib{os.sep}python")
+_LARGEST_SOURCE = 2**22
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """What is known of the time beside the samples, in nanoseconds of a call, divided by the threads."""
+
+    sample_ns: float
+    """Of one sample."""
+    waiting_ns: float
+    """Of threads that did not run."""
+    system_ns: float
+    """In the kernel, where it cannot be sampled."""
+
+
+def scale_of(recording: Recording, threads: int) -> Scale:
+    """The samples share out the processor time; whatever the calls lasted longer, threads did not run."""
+    whole = recording.called_ns / len(recording.starts_ns)
+    shared = len(recording.starts_ns) * threads
+    busy = recording.user_ns + recording.system_ns
+    fits = min(1.0, whole * shared / busy) if busy else 1.0  # calls overlap with what lies between them
+    sampled = (busy if recording.with_kernel else recording.user_ns) * fits / shared
+    system = 0.0 if recording.with_kernel else recording.system_ns * fits / shared
+    count = len(recording.samples)
+    return Scale(sampled / count if count else 0.0, max(0.0, whole - busy * fits / shared), system)
+
+
+def functions(found: Sequence[Attributed], scale: Scale) -> tuple[FunctionTime, ...]:
+    """The functions that were sampled, longest first."""
+    counted = collections.Counter((one.frames[0].module, one.frames[0].function, one.phase, one.why) for one in found)
+    return tuple(
+        FunctionTime(module=module, function=function, phase=phase, why=why, ns=count * scale.sample_ns)
+        for (module, function, phase, why), count in counted.most_common(_MOST_FUNCTIONS)
+    )
+
+
+def lines(found: Sequence[Attributed], scale: Scale, files: frozenset[str]) -> tuple[LineTime, ...]:
+    """The lines of sources of the user's and the implementation's, longest first."""
+    own: collections.Counter[tuple[str, int]] = collections.Counter()
+    below: collections.Counter[tuple[str, int]] = collections.Counter()
+    phases: dict[tuple[str, int], collections.Counter[Phase]] = {}
+    names: dict[tuple[str, int], str] = {}
+    for one in found:
+        places = [frame for frame in one.frames if frame.line and _is_own(frame.file, files)]
+        if places:
+            own[places[0].file, places[0].line] += 1
+        for frame in {(frame.file, frame.line): frame for frame in reversed(places)}.values():
+            key = (frame.file, frame.line)
+            below[key] += 1
+            names.setdefault(key, frame.function)
+            phases.setdefault(key, collections.Counter())[one.phase] += 1
+    texts = {file: _lines_of(file) for file, _ in below}
+    return tuple(
+        LineTime(
+            file=file,
+            line=line,
+            function=names[file, line],
+            text=texts[file][line - 1] if line <= len(texts[file]) else "",
+            phase=phases[file, line].most_common(1)[0][0],
+            ns=own[file, line] * scale.sample_ns,
+            below_ns=count * scale.sample_ns,
+        )
+        for (file, line), count in sorted(below.items(), key=lambda item: (-own[item[0]], -item[1]))[:_MOST_LINES]
+    )
+
+
+def instructions(
+    recording: Recording, found: Sequence[Attributed], scale: Scale, space: AddressSpace
+) -> tuple[InstructionTime, ...]:
+    """The instructions of compiled code that were sampled most, by function and address."""
+    from attnbench.profiling.code.instructions import texts_of
+
+    counted = collections.Counter(
+        (sample.address, one.frames[0])
+        for sample, one in zip(recording.samples, found, strict=True)
+        if one.frames[0].module != "kernel"
+    )
+    enough = max(2.0, _LEAST_OF_INSTRUCTION * len(found))
+    most = [(address, place, n) for (address, place), n in counted.most_common(_MOST_INSTRUCTIONS) if n >= enough]
+    texts = texts_of((address for address, _, _ in most), space)
+    return tuple(
+        InstructionTime(
+            function=place.name,
+            line=place.line,
+            address=hex(address),
+            text=texts.get(address, ""),
+            ns=count * scale.sample_ns,
+        )
+        for address, place, count in sorted(most, key=lambda one: (one[1].name, one[0]))
+    )
+
+
+def stacks(recording: Recording, found: Sequence[Attributed], scale: Scale) -> tuple[Stack, ...]:
+    """Samples with the same callers, most frequent first."""
+    counted = collections.Counter(
+        (sample.thread == recording.main_thread, one.phase, _chain(one.frames))
+        for sample, one in zip(recording.samples, found, strict=True)
+    )
+    return tuple(
+        Stack(
+            thread="main thread" if is_main else "other threads",
+            phase=phase,
+            frames=frames,
+            ns=count * scale.sample_ns,
+        )
+        for (is_main, phase, frames), count in counted.most_common(_MOST_STACKS)
+    )
+
+
+def _chain(frames: Sequence[Place]) -> tuple[str, ...]:
+    """Outermost first: the line of Python, then callers, each once where it calls itself."""
+    *native, last = frames
+    ordered = [last, *reversed(native)] if last.module == "python" else list(reversed(frames))
+    names: list[str] = []
+    for frame in ordered[-_MOST_FRAMES:] if len(ordered) > _MOST_FRAMES else ordered:
+        where = f" {Path(frame.file).name}:{frame.line}" if frame.line else ""
+        name = f"{frame.function or frame.module}{where}"
+        if not names or names[-1] != name:
+            names.append(name)
+    return tuple(names)
+
+
+def timeline(recording: Recording, found: Sequence[Attributed]) -> tuple[Span, ...]:
+    """The first calls, the lines of Python in them, and what each thread did at its samples."""
+    begin = recording.starts_ns[0]
+    spans: list[Span] = []
+    for number, (start, end) in enumerate(zip(recording.starts_ns, recording.ends_ns, strict=True), start=1):
+        inside = [
+            Span(lane="calls", name=f"call {number}", start_ns=start - begin, end_ns=end - begin),
+            *_python_spans(recording, start, end),
+            *_thread_spans(recording, found, start, end),
+        ]
+        if spans and len(spans) + len(inside) > _MOST_SPANS:
+            break
+        spans += inside[:_MOST_SPANS]
+    return tuple(sorted(spans, key=lambda span: (span.lane, span.start_ns)))
+
+
+def _python_spans(recording: Recording, start: int, end: int) -> Iterable[Span]:
+    begin = recording.starts_ns[0]
+    for since, until, (file, _, line) in recording.lines.between(start, end):
+        name = f"{Path(file).name}:{line}"
+        yield Span(lane="lines of Python", name=name, start_ns=since - begin, end_ns=until - begin)
+
+
+def _thread_spans(recording: Recording, found: Sequence[Attributed], start: int, end: int) -> Iterable[Span]:
+    """Each sample stands for the time since the thread's sample before it, a period at most."""
+    begin = recording.starts_ns[0]
+    before: dict[int, int] = {}
+    for sample, one in zip(recording.samples, found, strict=True):
+        if start <= sample.time_ns <= end:
+            since = max(before.get(sample.thread, start), sample.time_ns - recording.period_ns, start)
+            before[sample.thread] = sample.time_ns
+            lane = "main thread" if sample.thread == recording.main_thread else f"thread {sample.thread}"
+            yield Span(lane=lane, name=one.phase, start_ns=since - begin, end_ns=sample.time_ns - begin)
+
+
+def _is_own(file: str, files: frozenset[str]) -> bool:
+    """Whether a source is the implementation's or the user's, and no library's."""
+    return file in files or (file.endswith(".py") and not any(part in file for part in _FOREIGN))
+
+
+def _lines_of(file: str) -> list[str]:
+    path = Path(file)
+    try:
+        if path.stat().st_size > _LARGEST_SOURCE:
+            return []
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
