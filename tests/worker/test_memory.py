@@ -91,7 +91,7 @@ def test_what_another_thread_frees_after_the_call_hides_nothing_of_the_next_one(
 
 def test_memory_that_falls_without_an_end_is_an_error_and_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     falling = iter(range(10**6, 0, -1))
-    monkeypatch.setattr(weighing, "_resident_bytes", lambda: next(falling) * MIB)
+    monkeypatch.setattr(weighing, "resident_bytes", lambda: next(falling) * MIB)
     monkeypatch.setattr(weighing, "_SETTLED_WITHIN_S", 0.05)
     with pytest.raises(weighing.UnsettledError, match="still being given back"):
         peak_of(lambda: None)

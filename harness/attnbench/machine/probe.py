@@ -1,7 +1,7 @@
 """A process of its own for questions that need torch: the process that plans a run never imports it.
 
 ``python -m attnbench.machine.probe QUESTION THREADS [DEVICE]`` prints one JSON object; the questions are
-``libraries``, and ``peaks`` and ``quick-peaks`` with a device.
+``libraries``, ``exponentials``, and ``peaks`` and ``quick-peaks`` with a device.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     torch.set_num_threads(threads)
     if question == "libraries":
         return describe_libraries()
+    if question == "exponentials":
+        from attnbench.machine.pace.exponentials import find_exponentials
+
+        return {**find_exponentials(threads)}
     if question in ("peaks", "quick-peaks"):
         from attnbench.machine.pace.peaks import find_peaks
 

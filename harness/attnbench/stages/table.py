@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.stages import backend, call, energy, identities, memory, prepare
 from attnbench.stages.agreement import Show
+from attnbench.stages.profile import TakeProfile
 from attnbench.stages.time import extra_times, visits
 
 if TYPE_CHECKING:
@@ -24,5 +25,9 @@ STAGES = (
     energy.STAGE,
     backend.STAGE,
 )
-REQUESTS: tuple[type[WorkerRequest[Any]], ...] = (Show, *(request for stage in STAGES for request in stage.requests))
+REQUESTS: tuple[type[WorkerRequest[Any]], ...] = (
+    Show,
+    TakeProfile,
+    *(request for stage in STAGES for request in stage.requests),
+)
 """Everything that a worker can be asked."""

@@ -56,7 +56,7 @@ def unsupported() -> str | None:
     if not sys.platform.startswith("linux"):
         return "the high-water mark can be reset on Linux only"
     try:
-        _reset_high_water_mark()
+        reset_high_water_mark()
     except OSError as error:
         return f"/proc/self/clear_refs cannot be written: {error.strerror}"
     return None
@@ -172,10 +172,10 @@ def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[],
     _give_back(libc)
     _wait_until_nothing_is_given_back()
     others = children()
-    _reset_high_water_mark()
-    before = _resident_bytes()
+    reset_high_water_mark()
+    before = resident_bytes()
     result = call()
-    peak = _high_water_mark_bytes()
+    peak = high_water_mark_bytes()
     of_others = others.peak_since()
     del result
     return max(0, peak - before) + of_others
@@ -186,7 +186,7 @@ def settled_bytes() -> int | None:
     if not sys.platform.startswith("linux"):
         return None
     _give_back(ctypes.CDLL(None))
-    return _resident_bytes()
+    return resident_bytes()
 
 
 def _give_back(libc: ctypes.CDLL) -> None:
@@ -199,21 +199,22 @@ def _wait_until_nothing_is_given_back() -> None:
     """Until the resident size no longer falls: what is freed during the call would hide as much of its peak."""
     ends = time.monotonic() + _SETTLED_WITHIN_S
     lag = _counter_lag_bytes()
-    size, still = _resident_bytes(), 0
+    size, still = resident_bytes(), 0
     while time.monotonic() < ends:
         time.sleep(_STILL_S)
-        earlier, size = size, _resident_bytes()
+        earlier, size = size, resident_bytes()
         still = still + 1 if size > earlier - lag else 0
         if still == _STILL_LOOKS:
             return
     raise UnsettledError(f"memory of an earlier call was still being given back after {_SETTLED_WITHIN_S:g} s")
 
 
-def _reset_high_water_mark() -> None:
+def reset_high_water_mark() -> None:
+    """Let the mark begin again from what is resident."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
     """Resident size as the kernel keeps it at hand (proc(5), stat, field 24: rss).
 
     Not VmRSS: newer kernels add up all processors' own counts for that, and not for the mark.
@@ -222,7 +223,7 @@ def _resident_bytes() -> int:
     return int(fields[21]) * resource.getpagesize()
 
 
-def _high_water_mark_bytes() -> int:
+def high_water_mark_bytes() -> int:
     """The mark, as the kernel keeps it at hand (getrusage(2)); at most VmHWM, for the former outlives exec."""
     lines = Path("/proc/self/status").read_text().splitlines()
     marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]

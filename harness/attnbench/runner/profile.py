@@ -1,0 +1,219 @@
+"""Profiles cells that a run has found right: each in a process of its own, whose times are not kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from scipy.stats import binomtest
+
+from attnbench.machine.caches import own_cache
+from attnbench.machine.hardware.pinning import worker_environment
+from attnbench.profiling.parts import FunctionTime, InstructionTime, MemoryOfCall, Stack
+from attnbench.profiling.phases import Phase
+from attnbench.runner.driver import drive, without_pauses
+from attnbench.runner.floors import floors
+from attnbench.runner.oracle import Oracle
+from attnbench.runner.workers import Workers
+from attnbench.stages import call, prepare
+from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile
+from attnbench.stages.stage import CellLimits, CellRun, Stage
+from attnbench.store.profile import CellProfile, PhaseTime
+from attnbench.transport.executor import ExecutorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from attnbench.runner.floors import Floor
+    from attnbench.runner.planning.plan import Cell
+
+P = TypeVar("P", FunctionTime, InstructionTime, Stack)
+_LIMITS = CellLimits(time_s=900.0, memory_bytes=None)
+"""Kernels may have to be compiled again, with lines."""
+_MEMORY_BYTES = 2**18
+_DISTURBED = 0.05
+"""What is worth a sentence."""
+_DEBUG_CACHE = "numba-with-lines"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProfileSetting:
+    """How cells are profiled."""
+
+    threads: int
+    wall_ns: int
+    samples: int
+    assembly: bool
+    tflops: Mapping[str, float]
+    exponentials_per_ns: float | None
+
+
+def profile_cells(
+    cells: Sequence[Cell], records: Sequence[Mapping[str, Any]], setting: ProfileSetting, begins: Callable[[Cell], None]
+) -> Iterator[CellProfile]:
+    """Profile cells, one after the other.
+
+    Args:
+        cells: to be profiled.
+        records: of a run without a profiler, one for each cell.
+        setting: how.
+        begins: told of each cell.
+    """
+    plain = worker_environment(setting.threads)
+    environment = {**plain, **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}
+    oracle, workers = Oracle(setting.threads, plain), Workers(setting.threads, environment)
+    try:
+        for cell, record in zip(cells, records, strict=True):
+            begins(cell)
+            if record["status"] != "ok" or record["time_median_ns"] is None:
+                yield _without(cell, record, setting.threads, "a cell has a profile only where it agrees and is timed")
+            elif cell.device != "cpu":
+                yield _without(cell, record, setting.threads, f"only calls on a CPU are sampled, not on {cell.device}")
+            else:
+                yield _profiled(cell, record, setting, workers, oracle)
+    finally:
+        workers.close()
+        oracle.close()
+
+
+def _without(cell: Cell, record: Mapping[str, Any], threads: int, reason: str) -> CellProfile:
+    """A cell without a profile."""
+    return CellProfile(
+        **_about(cell, record, threads), stage=record["stage"] or "profile", reason=record["reason"] or reason
+    )
+
+
+def _about(cell: Cell, record: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    return {
+        "implementation": cell.found.name,
+        "case": cell.case.to_dict(),
+        "case_id": cell.case.case_id,
+        "label": cell.case.label(),
+        "device": cell.device,
+        "threads": threads,
+        "status": record["status"],
+        "median_ns": record["time_median_ns"],
+        "low_ns": record["time_ci_low_ns"],
+        "high_ns": record["time_ci_high_ns"],
+    }
+
+
+def _profiled(
+    cell: Cell, record: Mapping[str, Any], setting: ProfileSetting, workers: Workers, oracle: Oracle
+) -> CellProfile:
+    about = _about(cell, record, setting.threads)
+    taken: list[Profiled] = []
+
+    def take(run: CellRun) -> None:
+        asked = TakeProfile(
+            threads=setting.threads, wall_ns=setting.wall_ns, samples=setting.samples, assembly=setting.assembly
+        )
+        taken.append(run.ask(asked))
+
+    stage = Stage(name="profile", requests=(TakeProfile,), run=take)
+    try:
+        worker = workers.get(cell.found, cell.device)
+    except ExecutorError as error:
+        return CellProfile(**{**about, "status": error.status}, stage="load", reason=error.reason)
+    said = cell.found.declaration
+    run = CellRun(
+        worker, oracle, cell.case, cell.device, _LIMITS, stores_scores=said is not None and said.stores_scores
+    )
+    values = without_pauses(drive(run, (prepare.STAGE, call.STAGE, stage)))
+    workers.done(cell.found, cell.device, keep=False)
+    if not taken:
+        return CellProfile(
+            **{**about, "status": values["status"]}, stage=values.get("stage"), reason=values.get("reason")
+        )
+    if taken[0].refused:
+        return CellProfile(**about, stage="profile", reason=taken[0].refused)
+    lowest = floors(cell.case, setting.tflops, setting.exponentials_per_ns)
+    return completed(about, taken[0], lowest, record["memory_peak_bytes"])
+
+
+def completed(
+    about: Mapping[str, Any], taken: Profiled, lowest: Mapping[Phase, Floor], peak_bytes: int | None
+) -> CellProfile:
+    """The profile of a cell: shares of the calls that were sampled, as parts of the time without a sampler.
+
+    Args:
+        about: fields of the cell.
+        taken: by the worker.
+        lowest: floors by phase.
+        peak_bytes: of the run.
+    """
+    factor = about["median_ns"] / taken.mean_ns
+    return CellProfile(
+        **about,
+        slowdown=taken.sampled_ns / taken.plain_ns,
+        calls=taken.calls,
+        samples=taken.samples,
+        lost=taken.lost,
+        period_ns=taken.period_ns,
+        has_kernel=taken.has_kernel,
+        has_lines=taken.has_lines,
+        notes=tuple(_notes(taken, about["median_ns"])),
+        phases=tuple(sorted(_phases(taken, factor, lowest), key=lambda one: -one.ns)),
+        functions=_scaled(taken.functions, factor),
+        lines=tuple(
+            one.model_copy(update={"ns": factor * one.ns, "below_ns": factor * one.below_ns}) for one in taken.lines
+        ),
+        instructions=_scaled(taken.instructions, factor),
+        stacks=_scaled(taken.stacks, factor),
+        timeline=taken.timeline,
+        memory=taken.memory and _beside_the_runs(taken.memory, peak_bytes),
+    )
+
+
+def _beside_the_runs(memory: MemoryOfCall, peak_bytes: int | None) -> MemoryOfCall:
+    """The footprint with the peak of the run, and why the two differ, where they do."""
+    note = memory.note
+    if note is None and peak_bytes is not None and abs(memory.peak_bytes - peak_bytes) > _MEMORY_BYTES:
+        note = f"the run's peak is {peak_bytes:,} bytes: compiled with lines, or called anew, it takes another amount"
+    return memory.model_copy(update={"exact_peak_bytes": peak_bytes, "note": note})
+
+
+def _scaled(parts: tuple[P, ...], factor: float) -> tuple[P, ...]:
+    return tuple(part.model_copy(update={"ns": factor * part.ns}) for part in parts)
+
+
+def _phases(taken: Profiled, factor: float, lowest: Mapping[Phase, Floor]) -> Iterator[PhaseTime]:
+    """Times with the intervals of their shares (Wilson 1927)."""
+    beside = {Phase.WAITING: taken.waiting_ns, Phase.MEMORY: taken.system_ns}
+    for phase in Phase:
+        count, more = taken.by_phase.get(phase, 0), beside.get(phase, 0.0)
+        if not count and not more:
+            continue
+        low, high = binomtest(count, taken.samples).proportion_ci(method="wilson") if taken.samples else (0.0, 0.0)
+        whole = taken.samples * taken.sample_ns
+        floor = lowest.get(phase)
+        yield PhaseTime(
+            phase=phase,
+            ns=factor * (count * taken.sample_ns + more),
+            low_ns=factor * (low * whole + more),
+            high_ns=factor * (high * whole + more),
+            floor_ns=floor.ns if floor else None,
+            floor_from=floor.sentence if floor else None,
+        )
+
+
+def _notes(taken: Profiled, median_ns: float) -> Iterator[str]:
+    if not taken.has_kernel:
+        yield (
+            "the system lets this process sample its own code only: time in the kernel (page faults, system calls) is "
+            "that of the system's clocks, all of it under allocation and page faults"
+        )
+    if taken.by_phase.get(Phase.PRODUCTS):
+        yield "its library names no functions, so its two matrix products are not told apart"
+    if taken.kept_waiting_ns > _DISTURBED * taken.mean_ns:
+        share = taken.kept_waiting_ns / taken.mean_ns
+        yield f"other processes kept its threads from running for {share:.0%} of the time: it is part of waiting"
+    if abs(taken.plain_ns / median_ns - 1) > _DISTURBED:
+        yield (
+            f"in the process of the profile a call takes {taken.plain_ns / median_ns:.2f} times as long as in the run, "
+            "without the sampler: phases are scaled to the run's median"
+        )
+    if taken.no_memory:
+        yield f"its memory was not followed: {taken.no_memory}"
+    if not taken.samples:
+        yield "no sample fell into a call: calls sleep, or are too few"

@@ -1,0 +1,137 @@
+"""Profile: where the time of a call goes. Never asked of a process whose times are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from attnbench.profiling.parts import (
+    FunctionTime,
+    InstructionTime,
+    LineTime,
+    MemoryOfCall,
+    Span,
+    Stack,
+)
+from attnbench.profiling.phases import Phase
+from attnbench.stages.stage import WorkerRequest
+from attnbench.transport.message import AnswerMessage
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
+
+WALL_NS = 3_000_000_000
+SAMPLES = 6_000
+LINES_VARIABLES = {"NUMBA_DEBUGINFO": "1"}
+"""Environment of a process that shall compile with lines."""
+
+
+class Profiled(AnswerMessage):
+    """A profile by this process's clocks, in nanoseconds of a call; all threads together, divided by their number."""
+
+    refused: str | None = None
+    """Why there is none."""
+    plain_ns: float = 0
+    """Median of the calls without a sampler."""
+    sampled_ns: float = 0
+    """Median of those with one."""
+    mean_ns: float = 0
+    """Mean of those with one: phases add up to it."""
+    calls: int = 0
+    samples: int = 0
+    lost: int = 0
+    period_ns: int = 0
+    has_kernel: bool = True
+    has_lines: bool = False
+    by_phase: dict[Phase, int] = Field(default_factory=dict)
+    """Samples."""
+    sample_ns: float = 0
+    waiting_ns: float = 0
+    """Of threads that did not run."""
+    kept_waiting_ns: float = 0
+    """Part of it in which they could have run, and other processes did."""
+    system_ns: float = 0
+    """In the kernel, where it cannot be sampled."""
+    functions: tuple[FunctionTime, ...] = ()
+    lines: tuple[LineTime, ...] = ()
+    instructions: tuple[InstructionTime, ...] = ()
+    stacks: tuple[Stack, ...] = ()
+    timeline: tuple[Span, ...] = ()
+    memory: MemoryOfCall | None = None
+    no_memory: str | None = None
+    """Why there is none."""
+
+
+class TakeProfile(WorkerRequest[Profiled]):
+    """Make calls, sample all threads, and find what lies where they were."""
+
+    threads: int
+    wall_ns: int = WALL_NS
+    samples: int = SAMPLES
+    assembly: bool = False
+    """Whether instructions are listed too."""
+
+    def serve(self, worker: Worker) -> Profiled:
+        import collections
+        import statistics
+
+        from attnbench.profiling import summary
+        from attnbench.profiling.attribution import Attribution, rules_from
+        from attnbench.profiling.code.addresses import AddressSpace
+        from attnbench.profiling.perf_events import SamplingRefusedError
+        from attnbench.profiling.recording import record, sources_of
+
+        session = worker.session
+        call, implementation = session.prepared(), session.implementation
+        rules = rules_from(implementation.phase_table, implementation.declaration.name)
+        files = sources_of(implementation.call)
+        try:
+            recording = record(
+                call.run, call.set_up, files, threads=self.threads, wall_ns=self.wall_ns, samples=self.samples
+            )
+        except SamplingRefusedError as error:
+            return Profiled(refused=str(error))
+        space = AddressSpace()
+        memory, no_memory = _memory(worker, files)
+        found = Attribution(space, rules, recording.lines).attribute(recording.samples)
+        scale = summary.scale_of(recording, self.threads)
+        durations = [end - start for start, end in zip(recording.starts_ns, recording.ends_ns, strict=True)]
+        return Profiled(
+            plain_ns=statistics.median(recording.plain_ns),
+            sampled_ns=statistics.median(durations),
+            mean_ns=statistics.fmean(durations),
+            calls=len(durations),
+            samples=len(found),
+            lost=recording.lost,
+            period_ns=recording.period_ns,
+            has_kernel=recording.with_kernel,
+            has_lines=space.has_lines,
+            by_phase=dict(collections.Counter(one.phase for one in found)),
+            sample_ns=scale.sample_ns,
+            waiting_ns=scale.waiting_ns,
+            kept_waiting_ns=recording.kept_waiting_ns / len(durations) / self.threads,
+            system_ns=scale.system_ns,
+            functions=summary.functions(found, scale),
+            lines=summary.lines(found, scale, files),
+            instructions=summary.instructions(recording, found, scale, space) if self.assembly else (),
+            stacks=summary.stacks(recording, found, scale),
+            timeline=summary.timeline(recording, found),
+            memory=memory,
+            no_memory=no_memory,
+        )
+
+
+def _memory(worker: Worker, files: frozenset[str]) -> tuple[MemoryOfCall | None, str | None]:
+    """The footprint of one call, or why it is not known."""
+    from attnbench.worker.memory import weighing
+    from attnbench.worker.memory.lines import memory_by_line
+
+    if refused := weighing.unsupported():
+        return None, refused
+    call = worker.session.prepared()
+    worker.session.results = []
+    try:
+        return memory_by_line(call.run, call.set_up_hook, files), None
+    except (weighing.UnsettledError, OSError) as error:
+        return None, str(error)

@@ -1,0 +1,131 @@
+"""A profile as it is stored: ``profile.json``, written by ``attnbench profile``. No view takes it for a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from attnbench.errors import UsageError
+from attnbench.profiling.parts import (
+    FunctionTime,
+    InstructionTime,
+    LineTime,
+    MemoryOfCall,
+    Span,
+    Stack,
+)
+from attnbench.profiling.phases import Phase
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROFILE = "profile.json"
+PROFILE_VERSION = 1
+_LARGEST_BYTES = 2**28
+
+
+class ProfileError(UsageError):
+    """A profile cannot be read; one sentence."""
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PhaseTime(_Stored):
+    """The time of a phase, in nanoseconds of a call: all threads together, divided by their number."""
+
+    phase: Phase
+    ns: float = Field(ge=0)
+    low_ns: float = Field(ge=0)
+    high_ns: float = Field(ge=0)
+    """The 95 % interval that follows from the number of samples."""
+    floor_ns: float | None = Field(default=None, gt=0)
+    """The least time that this machine's measured peaks allow."""
+    floor_from: str | None = None
+    """How the floor is computed, as a sentence."""
+
+
+class CellProfile(_Stored):
+    """One case and one implementation."""
+
+    implementation: str
+    case: dict[str, Any]
+    case_id: str
+    label: str
+    device: str
+    threads: int = Field(ge=1)
+    status: str
+    stage: str | None = None
+    reason: str | None = None
+    """Why there is no profile, or no whole one."""
+    median_ns: float | None = Field(default=None, gt=0)
+    """Of a call, in a process without a profiler; phases add up to it."""
+    low_ns: float | None = None
+    high_ns: float | None = None
+    """Its 95 % interval."""
+    slowdown: float | None = Field(default=None, gt=0)
+    """Median call while it was sampled over the median of calls without, right before and after."""
+    calls: int = 0
+    samples: int = 0
+    lost: int = 0
+    """Samples that the system dropped."""
+    period_ns: int = 0
+    has_kernel: bool = True
+    """Whether time in the kernel was sampled; else it is counted by the system's clocks, as ``memory``."""
+    has_lines: bool = False
+    """Whether compiled code was compiled with lines."""
+    notes: tuple[str, ...] = ()
+    """What could not be told, and why."""
+    phases: tuple[PhaseTime, ...] = ()
+    """Longest first; those that took no time are left out."""
+    functions: tuple[FunctionTime, ...] = ()
+    lines: tuple[LineTime, ...] = ()
+    instructions: tuple[InstructionTime, ...] = ()
+    """Only where they were asked for."""
+    stacks: tuple[Stack, ...] = ()
+    timeline: tuple[Span, ...] = ()
+    memory: MemoryOfCall | None = None
+
+    def time_of(self, phase: Phase) -> float:
+        """Nanoseconds of a phase; 0 where it was not seen."""
+        return next((one.ns for one in self.phases if one.phase == phase), 0.0)
+
+
+class Profile(_Stored):
+    """All cells of ``attnbench profile``."""
+
+    kind: Literal["attnbench profile"] = "attnbench profile"
+    version: int = PROFILE_VERSION
+    created_utc: str
+    attnbench: str
+    command: str
+    """The line that makes it again."""
+    environment: dict[str, Any]
+    peaks: dict[str, Any]
+    cells: tuple[CellProfile, ...]
+
+
+def write_profile(profile: Profile, folder: Path) -> None:
+    """Write ``profile.json`` into a folder."""
+    (folder / PROFILE).write_text(profile.model_dump_json(indent=1), encoding="utf-8")
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile: its file, or the folder that it lies in.
+
+    Raises:
+        ProfileError: where it is none.
+    """
+    file = path / PROFILE if path.is_dir() else path
+    try:
+        if file.stat().st_size > _LARGEST_BYTES:
+            raise ProfileError(f"{file} is too large to be a profile")
+        return Profile.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ProfileError(f"{file} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise ProfileError(f"{file} is no profile: {where}: {first['msg']}") from error

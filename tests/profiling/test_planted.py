@@ -1,0 +1,87 @@
+"""What was planted comes back: shares of work, a sleep, an allocation."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from attnbench.profiling.phases import Phase
+
+if TYPE_CHECKING:
+    from attnbench.stages.profile import Profiled
+    from tests.profiling.conftest import Take
+
+POINTS = 0.03
+
+
+def share(found: Profiled, one: Phase, other: Phase) -> float:
+    """The part that ``one`` is of both."""
+    return found.by_phase[one] / (found.by_phase[one] + found.by_phase[other])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_function_is_told_apart_by_the_lines_that_call_it(take: Take, threads: int) -> None:
+    found = take("planted/calls", threads)
+    assert share(found, Phase.QK, Phase.PV) == pytest.approx(0.7, abs=POINTS)
+    assert found.by_phase[Phase.QK] + found.by_phase[Phase.PV] > 0.8 * found.samples
+
+
+def test_loops_of_one_function_are_told_apart_by_their_lines(take: Take) -> None:
+    found = take("planted/loops", 1)
+    assert share(found, Phase.SOFTMAX, Phase.EXP) == pytest.approx(0.7, abs=POINTS)
+
+
+def test_compiled_libraries_are_told_apart_by_the_line_of_python_that_runs(take: Take) -> None:
+    found = take("planted/python", 1)
+    assert share(found, Phase.QK, Phase.PV) == pytest.approx(0.7, abs=POINTS)
+
+
+def test_a_line_has_its_own_time_and_that_of_what_it_calls(take: Take) -> None:
+    found = take("planted/loops", 1)
+    inside = max(found.lines, key=lambda line: line.ns)
+    assert "numbers" in inside.text
+    assert inside.phase is Phase.SOFTMAX
+    (call,) = (line for line in found.lines if "two_loops(np.ones" in line.text)
+    assert call.below_ns > inside.ns
+    assert call.ns < inside.ns
+
+
+def test_the_hottest_instructions_are_multiply_adds_or_their_parts(take: Take) -> None:
+    found = take("planted/loops", 1)
+    by_name: collections.defaultdict[str, float] = collections.defaultdict(float)
+    for one in found.instructions:
+        by_name[one.text.split()[0] if one.text else ""] += one.ns
+    hottest = " ".join(sorted(by_name, key=lambda name: -by_name[name])[:5])
+    assert any(word in hottest for word in ("mul", "fma", "fmadd"))
+
+
+def test_sleep_is_waiting(take: Take) -> None:
+    found = take("planted/sleep", 1)
+    assert found.waiting_ns > 0.9 * found.mean_ns
+
+
+def test_phases_add_up_to_the_calls(take: Take) -> None:
+    found = take("planted/loops", 1)
+    whole = sum(found.by_phase.values()) * found.sample_ns + found.waiting_ns + found.system_ns
+    assert whole == pytest.approx(found.mean_ns, rel=0.01)
+
+
+def test_an_allocation_is_on_the_line_that_makes_it(take: Take) -> None:
+    found = take("planted/memory", 1)
+    assert found.memory is not None
+    assert found.memory.peak_bytes == pytest.approx(2**25, abs=2**18)
+    top = max(found.memory.points, key=lambda point: point.bytes)
+    file, _, line = top.line.rpartition(":")
+    assert "2**23" in Path(file).read_text("utf-8").splitlines()[int(line) - 1]
+    assert found.memory.points[-1].bytes < 2**20
+
+
+def test_the_time_line_is_of_the_first_calls_in_order(take: Take) -> None:
+    found = take("planted/python", 1)
+    calls = [span for span in found.timeline if span.lane == "calls"]
+    assert [span.name for span in calls[:2]] == ["call 1", "call 2"]
+    assert all(0 <= span.start_ns <= span.end_ns <= calls[-1].end_ns for span in found.timeline)
+    assert {span.lane for span in found.timeline} >= {"calls", "lines of Python", "main thread"}
