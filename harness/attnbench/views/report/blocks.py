@@ -69,6 +69,16 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """An SVG file beside the page that has a script of its own, shown within the page."""
+
+    file: str
+    title: str
+    width: int
+    height: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MapCell:
     """The fastest implementation of one case."""
 
@@ -192,6 +202,7 @@ Block = (
     | Contradiction
     | Figure
     | Picture
+    | Embedded
     | WinnerMap
     | HeatMap
     | Strips
@@ -231,8 +242,8 @@ class ReportPage:
     marked: str = "implementations"
     """The things that marks tell apart, in the plural."""
     exports: Sequence[Export] = ()
-    points: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Numbers of all groups, for the page's script."""
+    points: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"names": [], "facets": {}, "groups": []})
+    """Numbers of all groups, for the page's script; default none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from attnbench.views.report.blocks import (
     Budget,
     Contradiction,
     Details,
+    Embedded,
     Explorer,
     Figure,
     HeatMap,
@@ -160,6 +161,8 @@ def _markdown(block: Block) -> str:
         said = "" if isinstance(block, Picture) else block.note
         note = [markdown_block(Paragraph(text=said))] if said else []
         return "\n".join([caption, image, *note, _folded("Numbers", markdown_block(block.table))])
+    if isinstance(block, Embedded):
+        return f"[{inline(block.title)}]({block.file})\n"
     if isinstance(block, Details):
         inside = "\n".join(part for part in map(_markdown, block.blocks) if part)
         return _folded(block.summary, inside) if inside else ""

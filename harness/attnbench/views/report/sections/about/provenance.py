@@ -49,7 +49,7 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
         "records": f"{len(run.records):,} of {header.cells_planned:,} planned",
         "wall time": f"{number(sum(footer.wall_s for footer in run.footers))} s" if run.footers else None,
     }
-    tables = [("", _facts(asked))]
+    tables = [("", facts_table(asked))]
     for title, facts in (
         ("Machine and software", header.environment),
         ("Libraries", header.libraries),
@@ -57,7 +57,7 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
         ("Scenario", {name: value for name, value in header.scenario.items() if value}),
     ):
         if facts:
-            tables.append((title, _facts(facts)))
+            tables.append((title, facts_table(facts)))
     return [*tables, ("Implementations", _implementations(run, cells))]
 
 
@@ -93,7 +93,8 @@ def _comparable(header: Header) -> dict[str, Any]:
     }
 
 
-def _facts(facts: Mapping[str, Any]) -> Table:
+def facts_table(facts: Mapping[str, Any]) -> Table:
+    """A row for each fact; facts within facts get names with dots."""
     rows = [{"fact": name, "value": value} for name, value in _flat(facts)]
     return Table(columns=[column("fact"), column("value")], rows=rows)
 

@@ -1,0 +1,152 @@
+"""Stacks as folded text, and as a flame graph: an SVG that needs nothing else, and is whole where no scripts run."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from importlib import resources
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+from attnbench.profiling.phases import TITLES, Phase
+from attnbench.units import duration, number
+from attnbench.untrusted.printable import in_one_line
+from attnbench.views.profile.marks import style_of_phases
+from attnbench.views.report.charts.style import DARK, LIGHT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from attnbench.store.profile import CellProfile
+
+WIDTH, ROW, TOP = 1200, 18, 26
+LETTER = 6.7
+"""Pixels of a letter."""
+_NARROWEST = 0.3
+"""Pixels: what is narrower is not drawn."""
+_DEEPEST = 200
+_MOST = 2 / 3
+
+
+@dataclasses.dataclass
+class Frame:
+    """A function, or a phase, below the same callers."""
+
+    name: str
+    ns: float = 0.0
+    by_phase: collections.Counter[Phase] = dataclasses.field(default_factory=collections.Counter)
+    callees: dict[str, Frame] = dataclasses.field(default_factory=dict)
+
+    def add(self, path: tuple[str, ...], phase: Phase, ns: float) -> None:
+        """Add time to this frame and to those of the path below it."""
+        frame = self
+        for name in (None, *path):
+            if name is not None:
+                frame = frame.callees.setdefault(name, Frame(name))
+            frame.ns += ns
+            frame.by_phase[phase] += ns  # type: ignore[assignment]  # counts nanoseconds
+
+
+def folded(cell: CellProfile) -> str:
+    """Stacks as ``thread;frame;frame;[phase] nanoseconds``: what flamegraph.pl, speedscope and inferno read."""
+    found: collections.Counter[str] = collections.Counter()
+    for path, _, ns in _paths(cell):
+        found[";".join(name.replace(";", ",") for name in path)] += round(ns)
+    return "".join(f"{path} {ns}\n" for path, ns in sorted(found.items()) if ns)
+
+
+def tree(cell: CellProfile) -> Frame:
+    """All stacks as one tree, below the call itself."""
+    root = Frame(cell.implementation)
+    for path, phase, ns in _paths(cell):
+        root.add(path, phase, ns)
+    return root
+
+
+def _paths(cell: CellProfile) -> Iterator[tuple[tuple[str, ...], Phase, float]]:
+    """Thread, frames from the outermost on, and the phase as the last of them."""
+    for stack in cell.stacks:
+        frames = (in_one_line(frame) or "?" for frame in stack.frames[:_DEEPEST])
+        yield (stack.thread, *frames, f"[{TITLES[stack.phase]}]"), stack.phase, stack.ns
+
+
+def flame_svg(cell: CellProfile) -> str:
+    """A flame graph, callers above: click to zoom, type to search."""
+    root = tree(cell)
+    boxes = list(_boxes(root, 0.0, 0, WIDTH / root.ns)) if root.ns else []
+    height = _height(boxes)
+    title = escape(in_one_line(f"{cell.implementation}, {cell.label}: {duration(root.ns)} of a call"))
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" data-letter="{LETTER}">',
+            f"<title>{title}</title>",
+            f"<style>{_style()}</style>",
+            f'<rect class="ground" width="{WIDTH}" height="{height}"/>',
+            f'<text class="head" x="4" y="17">{title}</text>',
+            *(_drawn(frame, x, depth, root.ns) for frame, x, depth in boxes),
+            f"<script><![CDATA[{resources.files(__package__).joinpath('flame.js').read_text('utf-8')}]]></script>",
+            "</svg>\n",
+        ]
+    )
+
+
+def flame_height(cell: CellProfile) -> int:
+    """Of the flame graph, where it is ``WIDTH`` wide."""
+    root = tree(cell)
+    return _height(list(_boxes(root, 0.0, 0, WIDTH / root.ns)) if root.ns else [])
+
+
+def _height(boxes: Sequence[tuple[Frame, float, int]]) -> int:
+    return TOP + ROW * (1 + max((depth for _, _, depth in boxes), default=0))
+
+
+def _boxes(frame: Frame, x: float, depth: int, scale: float) -> Iterator[tuple[Frame, float, int]]:
+    """Frames that are wide enough, with their left ends; callees in the order of their names."""
+    if frame.ns * scale < _NARROWEST:
+        return
+    yield frame, x, depth
+    for _, callee in sorted(frame.callees.items()):
+        yield from _boxes(callee, x, depth + 1, scale)
+        x += callee.ns * scale
+
+
+def _drawn(frame: Frame, x: float, depth: int, whole: float) -> str:
+    width = WIDTH * frame.ns / whole
+    top = TOP + ROW * depth
+    phases = ", ".join(f"{100 * ns / frame.ns:.0f} % {TITLES[phase]}" for phase, ns in frame.by_phase.most_common(3))
+    said = f"{frame.name}: {duration(frame.ns)}, {number(100 * frame.ns / whole)} %; of it {phases}"
+    name = in_one_line(frame.name)
+    return (
+        f'<g data-name="{escape(name, {chr(34): "&quot;"})}"><title>{escape(in_one_line(said))}</title>'
+        f'<rect class="{_colour(frame)}" x="{x:.2f}" y="{top}" width="{width:.2f}"'
+        f' height="{ROW - 1}"/><text x="{x + 3:.2f}" y="{top + 13}">{escape(clipped(name, width))}</text></g>'
+    )
+
+
+def _colour(frame: Frame) -> str:
+    """The phase of most of its time; none where many share it."""
+    [(phase, ns)] = frame.by_phase.most_common(1)
+    return phase if ns >= _MOST * frame.ns else "mixed"
+
+
+def clipped(name: str, width: float) -> str:
+    """As much of a name as a box of so many pixels holds."""
+    room = int((width - 6) / LETTER)
+    if len(name) <= room:
+        return name
+    return f"{name[: room - 1]}…" if room >= 3 else ""
+
+
+def _style() -> str:
+    ground = ".ground {{ fill: {page}; }} text {{ fill: {ink}; }} g rect {{ stroke: {page}; }}"
+    return "\n".join(
+        [
+            f"text {{ font: 11px ui-monospace, Menlo, Consolas, monospace; }} {ground.format(**LIGHT)}",
+            "svg { width: 100%; height: auto; display: block; }",
+            "g { cursor: pointer; } g text { pointer-events: none; } .head, .found text { font-weight: bold; }",
+            "g rect { fill-opacity: 0.4; stroke-width: 0.5; } g:hover rect { fill-opacity: 0.7; }",
+            "g.above rect { fill-opacity: 0.15; } g.found rect { fill-opacity: 0.95; }",
+            f"@media (prefers-color-scheme: dark) {{ {ground.format(**DARK)} }}",
+            f".mixed {{ fill: {LIGHT['chart-axis']}; }} {style_of_phases()}",
+        ]
+    )

@@ -1,0 +1,69 @@
+"""A profile as a folder: a page, its Markdown, charts, flame graphs, folded stacks and traces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.store.profile import read_profile
+from attnbench.units import listing
+from attnbench.views.profile.cases import cases_of, printable_profile
+from attnbench.views.profile.flame import flame_svg, folded
+from attnbench.views.profile.marks import MARKS
+from attnbench.views.profile.sections import flames, functions, lines, memory, phases, provenance
+from attnbench.views.profile.trace import trace_json
+from attnbench.views.report.blocks import ReportPage
+from attnbench.views.report.charts.vega import vega_bundle
+from attnbench.views.report.page import figures_of, html_page, markdown_page, svg_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from attnbench.store.profile import Profile
+
+
+def write_profile_page(folder: Path) -> None:
+    """Write ``index.html`` and ``report.md`` with their charts beside the folder's ``profile.json``.
+
+    Each cell has files of its own, with its number from 1 on: ``flame-N.svg``, ``flame-N.folded``, ``trace-N.json``.
+
+    Raises:
+        ProfileError: where the folder holds no profile.
+    """
+    profile = printable_profile(read_profile(folder))
+    for number, cell in enumerate(profile.cells, start=1):
+        if cell.stacks:
+            (folder / f"flame-{number}.svg").write_text(flame_svg(cell), encoding="utf-8")
+            (folder / f"flame-{number}.folded").write_text(folded(cell), encoding="utf-8")
+        if cell.timeline:
+            (folder / f"trace-{number}.json").write_text(trace_json(cell), encoding="utf-8")
+    report = profile_report(profile)
+    for section in report.sections:
+        for figure in figures_of(section.blocks):
+            (folder / f"{figure.stem}.svg").write_text(svg_file(figure), encoding="utf-8")
+    (folder / "report.md").write_text(markdown_page(report), encoding="utf-8")
+    (folder / "index.html").write_text(html_page(report, vega_bundle()), encoding="utf-8")
+
+
+def profile_report(profile: Profile) -> ReportPage:
+    """Everything that the page says.
+
+    Args:
+        profile: with printable texts.
+    """
+    cases = cases_of(profile)
+    sections = [
+        phases.section(cases),
+        lines.section(cases),
+        functions.functions(cases),
+        functions.instructions(cases),
+        memory.section(cases),
+        flames.section(cases),
+        provenance.section(profile, cases),
+    ]
+    return ReportPage(
+        title="Where the time of a call goes",
+        subtitle=listing([case.label for case in cases], most=2),
+        sections=[section for section in sections if section is not None],
+        marks=MARKS,
+        marked="phases",
+    )

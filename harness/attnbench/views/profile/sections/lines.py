@@ -1,0 +1,98 @@
+"""Time by line of source: the hottest lines, and each source as it reads."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from attnbench.profiling.phases import TITLES
+from attnbench.units import number
+from attnbench.views.document import Column, Heading, Paragraph, Table, column
+from attnbench.views.profile.cases import titled
+from attnbench.views.report.blocks import Details, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.profiling.parts import LineTime
+    from attnbench.views.document import Row
+    from attnbench.views.profile.cases import ProfiledCase, ProfiledCell
+    from attnbench.views.report.blocks import Block
+
+_HOTTEST = 12
+_HEAT = 12
+"""Characters of the hottest line's bar."""
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def section(cases: Sequence[ProfiledCase]) -> Section | None:
+    """Lines of all cells; ``None`` where no cell has any."""
+    blocks: list[Block] = []
+    for title, one in titled(cases):
+        if one.cell.lines:
+            blocks += [Heading(text=title, level=3), *_cell(one)]
+    if not blocks:
+        return None
+    said = "Self is time on the line itself, with callees what it calls too: both are parts of one call."
+    return Section(anchor="lines", title="Lines", blocks=[Paragraph(text=said), *blocks])
+
+
+def _cell(one: ProfiledCell) -> list[Block]:
+    lines = one.cell.lines
+    hottest = sorted((line for line in lines if line.ns), key=lambda line: -line.ns)[:_HOTTEST]
+    blocks: list[Block] = [_table(hottest, one, with_file=True)] if hottest else []
+    in_order = sorted(lines, key=lambda line: (line.file, line.line))
+    for file, of_file in itertools.groupby(in_order, key=lambda line: line.file):
+        blocks.append(Details(summary=f"{file} in its own order", blocks=[_table(_with_gaps(of_file), one)]))
+    return blocks
+
+
+def _with_gaps(lines: Iterable[LineTime]) -> list[LineTime | None]:
+    """``None`` where lines without a sample lie between two."""
+    found: list[LineTime | None] = []
+    for line in lines:
+        if found and found[-1] is not None and line.line > found[-1].line + 1:
+            found.append(None)
+        found.append(line)
+    return found
+
+
+def _table(lines: Sequence[LineTime | None], one: ProfiledCell, *, with_file: bool = False) -> Table:
+    most = max((line.ns for line in lines if line), default=0.0)
+    whole = one.cell.median_ns or 1.0
+    where = Column(title="line", text=lambda row: row["where"], is_number=not with_file, is_code=with_file)
+    return Table(
+        columns=[
+            where,
+            Column(title="self", text=lambda row: row["self"], is_number=True),
+            Column(title="with callees", text=lambda row: row["below"], is_number=True),
+            column("heat", is_code=True),
+            column("phase"),
+            column("source", is_code=True),
+        ],
+        rows=[_row(line, most, whole, with_file=with_file) for line in lines],
+    )
+
+
+def _row(line: LineTime | None, most: float, whole: float, *, with_file: bool) -> Row:
+    if line is None:
+        return {"where": "⋮", "self": "", "below": "", "heat": "", "phase": "", "source": ""}
+    file = line.file.replace("\\", "/").rpartition("/")[2]
+    return {
+        "where": f"{file}:{line.line}" if with_file else str(line.line),
+        "self": _percent(line.ns / whole),
+        "below": _percent(line.below_ns / whole),
+        "heat": heat(line.ns / most if most else 0.0),
+        "phase": TITLES[line.phase] if line.ns else "",
+        "source": line.text.strip() if with_file else line.text.expandtabs(4).replace(" ", "\N{NO-BREAK SPACE}"),
+    }
+
+
+def heat(part: float) -> str:
+    """A bar of characters, eighths of them too."""
+    whole, rest = divmod(round(8 * _HEAT * part), 8)
+    return "█" * whole + _EIGHTHS[rest].strip()
+
+
+def _percent(part: float) -> str:
+    return f"{number(100 * part, 2)} %" if part else ""

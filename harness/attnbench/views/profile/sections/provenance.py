@@ -1,0 +1,92 @@
+"""Where the numbers come from: the cells, the machine, the command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnbench.units import duration_interval
+from attnbench.views.document import Column, Paragraph, Table, column
+from attnbench.views.report.blocks import Details, Section
+from attnbench.views.report.sections.about.provenance import facts_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.store.profile import Profile
+    from attnbench.views.document import Row
+    from attnbench.views.profile.cases import ProfiledCase
+    from attnbench.views.report.blocks import Block
+
+
+def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
+    """Everything that is needed to take the profile again."""
+    asked = {"command": profile.command, "created": profile.created_utc, "attnbench": profile.attnbench}
+    blocks: list[Block] = [
+        Paragraph(text="A profile is no measurement: its times are in no run, and no comparison or gate reads them. "
+                  "Medians are from a process without a profiler, and the phases are parts of them."),
+        facts_table(asked),
+        _cells(cases),
+    ]  # fmt: skip
+    for case in cases:
+        fields = {name: value for name, value in case.cells[0].cell.case.items() if value is not None}
+        case_facts: dict[str, Any] = {"case": case.cells[0].cell.case_id, **fields}
+        blocks.append(Details(summary=f"The case {case.label}", blocks=[facts_table(case_facts)]))
+    floors = _floors(cases)
+    blocks += [Details(summary="How floors are computed", blocks=[floors])] if floors.rows else []
+    blocks += [
+        Details(summary=title, blocks=[facts_table(facts)])
+        for title, facts in (("Machine and software", profile.environment), ("Measured peaks", profile.peaks))
+        if facts
+    ]
+    return Section(anchor="provenance", title="Provenance", blocks=blocks)
+
+
+def _cells(cases: Sequence[ProfiledCase]) -> Table:
+    rows: list[Row] = [
+        {
+            "name": one.name,
+            "case": case.label,
+            "status": one.cell.status,
+            "median": one.cell.median_ns,
+            "interval": duration_interval(one.cell.low_ns, one.cell.high_ns),
+            "slowdown": one.cell.slowdown,
+            "calls": one.cell.calls,
+            "samples": one.cell.samples,
+            "lost": one.cell.lost,
+            "period": one.cell.period_ns or None,
+            "kernel": one.cell.has_kernel,
+            "lines": one.cell.has_lines,
+        }
+        for case in cases
+        for one in case.cells
+    ]
+    return Table(
+        title="How each cell was sampled",
+        columns=[
+            column("implementation", "name"),
+            column("status", is_status=True),
+            column("median call", "median", unit="ns"),
+            Column(title="95 % interval", text=lambda row: row["interval"], is_number=True),
+            column("slow-down while sampled", "slowdown", unit="ratio"),
+            column("calls", unit="count"),
+            column("samples", unit="count"),
+            column("lost", unit="count"),
+            column("period", unit="ns"),
+            column("kernel sampled", "kernel", unit="yes/no"),
+            column("compiled with lines", "lines", unit="yes/no"),
+            column("case"),
+        ],
+        rows=rows,
+    )
+
+
+def _floors(cases: Sequence[ProfiledCase]) -> Table:
+    said = {
+        (case.label, time.floor_from): time.floor_ns
+        for case in cases
+        for one in case.profiled
+        for time in one.cell.phases
+        if time.floor_from
+    }
+    rows = [{"case": case, "floor": floor, "from": text} for (case, text), floor in said.items()]
+    return Table(columns=[column("floor", unit="ns"), column("from"), column("case")], rows=rows)

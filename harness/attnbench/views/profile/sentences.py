@@ -1,0 +1,85 @@
+"""What a profile says, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.profiling.phases import Phase
+from attnbench.units import TIMES, count, duration, number
+from attnbench.views.profile.bars import SHORT, total_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from attnbench.store.profile import CellProfile, PhaseTime
+    from attnbench.views.profile.cases import ProfiledCell
+
+_LEAST_SHARE, _MOST_NAMED = 0.05, 4
+_LOSS_WORTH_NAMING, _MOST_LOSSES = 0.03, 2
+"""Of a call: a phase loses so much over its floor before a sentence tells."""
+_MUCH = 0.1
+
+
+def share(time: PhaseTime, one: ProfiledCell) -> float:
+    """The part of all phases that one is."""
+    whole = total_ns(one)
+    return time.ns / whole if whole else 0.0
+
+
+def answer(one: ProfiledCell) -> str:
+    """``numba/flash: 41 % P V, 39 % Q K^T. P V takes 1.9× its floor (0.8 ms more).``."""
+    shares = {phase: share(time, one) for phase, time in one.phases.items()}
+    large = [phase for phase in shares if shares[phase] >= _LEAST_SHARE and phase != Phase.OTHER][:_MOST_NAMED]
+    named = [f"{_percent(shares[phase])} {SHORT[phase]}" for phase in large or list(shares)[:1]]
+    said = [f"{one.name}: {', '.join(named)}."]
+    losses = _losses(one)
+    if losses:
+        said.append(f"{', '.join(map(_loss, losses))}.")
+    other = shares.get(Phase.OTHER, 0.0)
+    said.append(f"{_percent(other)} is other{', more than there should be' if other >= _MUCH else ''}.")
+    return " ".join(said)
+
+
+def _losses(one: ProfiledCell) -> list[PhaseTime]:
+    """The phases that lose most over their floors."""
+    worth = _LOSS_WORTH_NAMING * total_ns(one)
+    return sorted((time for time in one.phases.values() if _lost_ns(time) >= worth), key=_lost_ns)[
+        : -_MOST_LOSSES - 1 : -1
+    ]
+
+
+def _lost_ns(time: PhaseTime) -> float:
+    return time.ns - time.floor_ns if time.floor_ns else 0.0
+
+
+def _loss(time: PhaseTime) -> str:
+    ratio = number(time.ns / (time.floor_ns or time.ns), 2)
+    return f"{SHORT[time.phase]} takes {ratio}{TIMES} its floor ({duration(_lost_ns(time))} more)"
+
+
+def conditions(one: ProfiledCell) -> Iterator[str]:
+    """How far the numbers can be trusted."""
+    cell = one.cell
+    said = f"{one.name}: {count(cell.samples, 'sample')} of {count(cell.calls, 'call')}"
+    if cell.period_ns:
+        said += f", one each {duration(cell.period_ns)}"
+    if cell.slowdown is not None:
+        said += f"; while sampled, a call takes {number(cell.slowdown)}{TIMES} its time"
+    if cell.lost:
+        said += f"; {count(cell.lost, 'sample')} lost"
+    yield f"{said}."
+    yield from (f"{one.name}: {sentence(note)}" for note in cell.notes)
+
+
+def why_not(cell: CellProfile) -> str:
+    """Why a cell has no profile."""
+    return sentence(cell.reason or ("it has no samples" if cell.status == "ok" else cell.status))
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.01 else f"{number(100 * part, 1)} %"
