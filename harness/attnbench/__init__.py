@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from attnbench.api import compare as compare
     from attnbench.api import inspect as inspect
     from attnbench.api import plan as plan
+    from attnbench.api import profile as profile
     from attnbench.api import report as report
     from attnbench.api import run as run
     from attnbench.api import sensitivity as sensitivity
@@ -55,6 +56,7 @@ __all__ = [
     "make_case",
     "minimum_bytes",
     "plan",
+    "profile",
     "relative_buckets",
     "report",
     "row_bounds",
@@ -67,7 +69,7 @@ __all__ = [
 
 if not TYPE_CHECKING:  # for a type checker the imports above say what there is
     _WHERE = {"load": "attnbench.store.reader"} | dict.fromkeys(
-        ("RunInterrupted", "check", "compare", "inspect", "plan", "report", "run", "sensitivity", "show"),
+        ("RunInterrupted", "check", "compare", "inspect", "plan", "profile", "report", "run", "sensitivity", "show"),
         "attnbench.api",
     )
 

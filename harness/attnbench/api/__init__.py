@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
+from attnbench.api.profiling import profile
 from attnbench.api.reading import compare, report, show
 from attnbench.api.results import (
     Answer,
@@ -16,6 +17,7 @@ from attnbench.api.results import (
     FinishedRun,
     Gate,
     Inspection,
+    ProfiledCells,
     Report,
     Run,
     RunInterrupted,
@@ -29,6 +31,7 @@ __all__ = [
     "FinishedRun",
     "Gate",
     "Inspection",
+    "ProfiledCells",
     "Report",
     "Run",
     "RunInterrupted",
@@ -38,6 +41,7 @@ __all__ = [
     "gate",
     "inspect",
     "plan",
+    "profile",
     "report",
     "run",
     "sensitivity",

@@ -142,6 +142,20 @@ class Inspection(Answer):
         """Of the page, ``index.html``."""
 
 
+class ProfiledCells(Answer):
+    """A profile that was written."""
+
+    def __init__(self, path: Path, *, exit_code: int) -> None:
+        from attnbench.store.profile import read_profile
+        from attnbench.views.profile.answer import profile_view
+
+        super().__init__(lambda: profile_view(read_profile(path.parent)), ok=exit_code == 0)
+        self.path = path
+        """Of the page, ``index.html``."""
+        self.exit_code = exit_code
+        """0 ok, 1 disagreement, 4 cells broke, 5 nothing measured, 6 this machine refuses to be sampled."""
+
+
 class Gate(Answer):
     """The answer of a gate; ``ok`` where it passes."""
 

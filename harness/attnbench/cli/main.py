@@ -39,6 +39,7 @@ app.command("attnbench.cli.commands.calibrate:calibrate")
 app.command("attnbench.cli.commands.baseline:app", name="baseline")
 app.command("attnbench.cli.commands.report:report")
 app.command("attnbench.cli.commands.inspect:inspect")
+app.command("attnbench.cli.commands.profile:profile")
 app.command("attnbench.cli.commands.doctor:doctor")
 app.command("attnbench.cli.commands.schema:schema")
 

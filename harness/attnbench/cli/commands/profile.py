@@ -1,0 +1,61 @@
+"""``attnbench profile``: where the time of calls goes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
+
+from attnbench import api
+from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
+    Axes,
+    Exclude,
+    Force,
+    Format,
+    Include,
+    Plugins,
+    Seed,
+    Switch,
+    Threads,
+)
+from attnbench.cli.output import print_view
+
+
+def profile(
+    scenario: str | None = None,
+    *,
+    include: Include = None,
+    exclude: Exclude = None,
+    axis: Axes = None,
+    plugin: Plugins = None,
+    threads: Threads = None,
+    seed: Seed = None,
+    seconds: float = 3.0,
+    samples: int = 6000,
+    assembly: Switch = False,
+    form: Format = "terminal",
+    out: Path | None = None,
+    force: Force = False,
+) -> int:
+    """Tell where the time of a call goes, phase by phase and line by line, and what bounds it.
+
+    Each cell is run as ``run`` does; where it agrees it is called again in a process of its own, and sampled. Prints
+    the phases of each implementation side by side; the page has lines, functions, a flame graph and a trace:
+
+    attnbench profile -a seqlen=1024 -a heads=8 -i '^numba/flash$' -i '^torch/sdpa-flash$'
+
+    Exit code 1 when an implementation disagrees with the oracle, 6 when this machine refuses to be sampled.
+
+    Args:
+        scenario: name of a bundled scenario, path of a .toml file, or a run file, whose cells are run again.
+        seconds: how long calls are sampled.
+        samples: how many samples there should be, of all threads together.
+        assembly: list the hottest instructions too.
+        out: folder of the page; default reports/runs/profile-UTC-TIME.
+    """
+    profiled = api.profile(
+        scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, threads=threads, seed=seed,
+        seconds=seconds, samples=samples, assembly=assembly, out=out, force=force, progress=True,
+    )  # fmt: skip
+    print_view(profiled.view, form)
+    sys.stderr.write(f"attnbench: the page is {profiled.path}\n")
+    return profiled.exit_code
