@@ -24,6 +24,7 @@ SDPA = {
     Phase.OTHER: 0.2e6,
 }
 FLOORS = {Phase.QK: 2.1e6, Phase.PV: 2.1e6, Phase.EXP: 0.9e6}
+LONG_NAME = "compiled!implementations.numba_flash.softmax._weigh.numbers_of_a_tile_of_scores"
 SOURCE = ("def flash(q, k, v):", "    for block in blocks:", "\tscores = q @ k.T", "\tout += p @ v")
 
 
@@ -83,7 +84,7 @@ def cell(name: str, times: Mapping[Phase, float], **given: Any) -> CellProfile:
         ),
         "lines": tuple(sorted(lines, key=lambda one: -one.ns)),
         "instructions": tuple(
-            InstructionTime(function="flash", line=12, address=hex(0x400 + i), text=f"vmulps zmm{i}", ns=1e-2 * whole)
+            InstructionTime(function=LONG_NAME, line=12, address=hex(0x400 + i), text=f"vmulps zmm{i}", ns=1e-2 * whole)
             for i in range(6)
         ),
         "stacks": tuple(stacks),

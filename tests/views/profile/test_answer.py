@@ -62,7 +62,7 @@ def test_what_is_in_no_phase_is_named() -> None:
     text = " ".join(as_text(profile_view(profile)).split())
     assert "+1.00 ms in no phase" in text
     assert "7 samples lost" in text
-    assert "torch/sdpa-flash: page faults are not seen." in text
+    assert "its time; 7 samples lost. Page faults are not seen." in text
     [fact] = profile_view(profile).facts["differences"]
     assert sum(fact["phases"].values()) + fact["rest_ns"] == pytest.approx(fact["ns"])
 

@@ -56,7 +56,7 @@ def _case(case: ProfiledCase) -> list[Block]:
     sentences = [
         *map(answer, case.profiled),
         *(one.sentence for one in differences),
-        *(said for one in case.profiled for said in conditions(one)),
+        *map(conditions, case.profiled),
     ]
     return blocks + [Paragraph(text=said) for said in sentences]
 

@@ -9,8 +9,6 @@ from attnbench.units import TIMES, count, duration, number
 from attnbench.views.profile.bars import SHORT, total_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from attnbench.store.profile import CellProfile, PhaseTime
     from attnbench.views.profile.cases import ProfiledCell
 
@@ -57,8 +55,8 @@ def _loss(time: PhaseTime) -> str:
     return f"{SHORT[time.phase]} takes {ratio}{TIMES} its floor ({duration(_lost_ns(time))} more)"
 
 
-def conditions(one: ProfiledCell) -> Iterator[str]:
-    """How far the numbers can be trusted."""
+def conditions(one: ProfiledCell) -> str:
+    """How far the numbers can be trusted: samples, slow-down, and the profile's own notes."""
     cell = one.cell
     said = f"{one.name}: {count(cell.samples, 'sample')} of {count(cell.calls, 'call')}"
     if cell.period_ns:
@@ -67,8 +65,7 @@ def conditions(one: ProfiledCell) -> Iterator[str]:
         said += f"; while sampled, a call takes {number(cell.slowdown)}{TIMES} its time"
     if cell.lost:
         said += f"; {count(cell.lost, 'sample')} lost"
-    yield f"{said}."
-    yield from (f"{one.name}: {sentence(note)}" for note in cell.notes)
+    return " ".join([f"{said}.", *(sentence(f"{note[:1].upper()}{note[1:]}") for note in cell.notes)])
 
 
 def why_not(cell: CellProfile) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 from attnbench.profiling.phases import TITLES
-from attnbench.units import count, number
+from attnbench.units import count, duration, number
 from attnbench.views.document import Column, Heading, Paragraph, Table, column
 from attnbench.views.profile.cases import titled
 from attnbench.views.profile.sections.lines import heat
@@ -63,9 +62,19 @@ def instructions(cases: Sequence[ProfiledCase]) -> Section | None:
     for title, one in titled(cases):
         if one.cell.instructions:
             blocks.append(Heading(text=title, level=3))
-        for function, found in itertools.groupby(one.cell.instructions, key=lambda each: each.function):
-            blocks.append(Details(summary=function, blocks=[_instruction_table(list(found), one)]))
+        for ns, function, found in _hottest(one.cell.instructions):
+            summary = f"{function}: {duration(ns)}"
+            blocks.append(Details(summary=summary, blocks=[_instruction_table(found, one)]))
     return Section(anchor="instructions", title="Instructions", blocks=blocks) if blocks else None
+
+
+def _hottest(found: Sequence[InstructionTime]) -> list[tuple[float, str, list[InstructionTime]]]:
+    """Time, name and instructions of the functions that take most, longest first; instructions in their own order."""
+    by_function: dict[str, list[InstructionTime]] = {}
+    for each in found:
+        by_function.setdefault(each.function, []).append(each)
+    summed = [(sum(each.ns for each in group), function, group) for function, group in by_function.items()]
+    return sorted(summed, key=lambda one: -one[0])[:_SHOWN]
 
 
 def _instruction_table(found: Sequence[InstructionTime], one: ProfiledCell) -> Table:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 from attnbench.profiling.phases import TITLES
-from attnbench.units import number
+from attnbench.units import duration, number
 from attnbench.views.document import Column, Heading, Paragraph, Table, column
 from attnbench.views.profile.cases import titled
 from attnbench.views.report.blocks import Details, Section
@@ -41,9 +40,13 @@ def _cell(one: ProfiledCell) -> list[Block]:
     lines = one.cell.lines
     hottest = sorted((line for line in lines if line.ns), key=lambda line: -line.ns)[:_HOTTEST]
     blocks: list[Block] = [_table(hottest, one, with_file=True)] if hottest else []
-    in_order = sorted(lines, key=lambda line: (line.file, line.line))
-    for file, of_file in itertools.groupby(in_order, key=lambda line: line.file):
-        blocks.append(Details(summary=f"{file} in its own order", blocks=[_table(_with_gaps(of_file), one)]))
+    by_file: dict[str, list[LineTime]] = {}
+    for line in sorted(lines, key=lambda line: line.line):
+        by_file.setdefault(line.file, []).append(line)
+    self_ns = {file: sum(line.ns for line in found) for file, found in by_file.items()}
+    for file in sorted(by_file, key=lambda file: -self_ns[file]):
+        summary = f"{file}, in its own order: {duration(self_ns[file])}"
+        blocks.append(Details(summary=summary, blocks=[_table(_with_gaps(by_file[file]), one)]))
     return blocks
 
 

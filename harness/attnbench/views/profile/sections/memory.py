@@ -69,7 +69,7 @@ def _line(memory: MemoryOfCall) -> Drawing:
         for point in memory.points
     ]
     x = quantity("ns", title="time since the call began", axis={"labelExpr": TIME_LABEL, "tickCount": 5})
-    y = quantity("bytes", title="footprint", axis=axis_of(_ticks(memory), BYTES_LABEL))
+    y = quantity("bytes", title="footprint", stack=None, axis=axis_of(_ticks(memory), BYTES_LABEL))
     stepped = {"type": "area", "interpolate": "step-after", "line": {"color": SERIES_LIGHT[0], "strokeWidth": 1.75}}
     area = layer(stepped | {"color": SERIES_LIGHT[0], "fillOpacity": 0.15}, {"x": x, "y": y})
     dots = layer({"type": "point", "opacity": 0, "size": 120}, {"x": x, "y": y, "tooltip": _TOOLTIP})

@@ -39,7 +39,7 @@ def _case(case: ProfiledCase, number_of: int) -> list[Block]:
         blocks.append(Details(summary=summary, blocks=[difference_table(one)]))
     if case.without:
         blocks += [Heading(text="Without a profile", level=3), without_table(case.without)]
-    return blocks + [Paragraph(text=said) for one in case.profiled for said in conditions(one)]
+    return blocks + [Paragraph(text=conditions(one)) for one in case.profiled]
 
 
 def _figure(case: ProfiledCase, number_of: int) -> Figure:
