@@ -74,6 +74,11 @@ def duration(ns: float | None, digits: int = 3) -> str:
     return f"{number(ns / size, digits)} {unit}"
 
 
+def signed_duration(ns: float) -> str:
+    """A difference of durations, with its sign."""
+    return f"{'−' if ns < 0 else '+'}{duration(abs(ns))}"
+
+
 def duration_interval(low_ns: float | None, high_ns: float | None) -> str:
     """Both ends in the unit of the upper one, with a digit more than a duration has: intervals are narrow."""
     if low_ns is None or high_ns is None:

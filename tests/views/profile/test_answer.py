@@ -13,6 +13,7 @@ from attnbench.views.profile.answer import profile_view
 from attnbench.views.profile.bars import LETTERS, text_bars
 from attnbench.views.profile.cases import cases_of
 from attnbench.views.profile.differences import differences_of
+from attnbench.views.profile.line_differences import line_table
 from attnbench.views.terminal_table import as_text
 from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
 
@@ -65,6 +66,21 @@ def test_what_is_in_no_phase_is_named() -> None:
     assert "its time; 7 samples lost. Page faults are not seen." in text
     [fact] = profile_view(profile).facts["differences"]
     assert sum(fact["phases"].values()) + fact["rest_ns"] == pytest.approx(fact["ns"])
+
+
+def test_line_differences_of_one_source_add_up_to_that_of_the_medians(two: Profile) -> None:
+    [difference] = differences_of(cases_of(two)[0])
+    table = line_table(difference)
+    assert table is not None
+    assert sum(row["ns"] for row in table.rows) == pytest.approx(difference.ns)
+    by_text = {row["text"]: row["ns"] for row in table.rows}
+    assert by_text["out += p @ v"] == pytest.approx(0.5 * 2.4e6)
+
+
+def test_lines_of_unlike_sources_are_not_compared() -> None:
+    other = tuple(one.model_copy(update={"file": "/other.py"}) for one in cell("a/a", SDPA).lines)
+    [case] = cases_of(profile_of(cell("a/a", FLASH), cell("b/b", SDPA, lines=other)))
+    assert line_table(differences_of(case)[0]) is None
 
 
 def test_cells_of_other_cases_are_not_compared() -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.profiling.phases import TITLES, Phase
-from attnbench.units import TIMES, duration, duration_interval, number
+from attnbench.units import TIMES, duration, duration_interval, number, signed_duration
 from attnbench.views.document import Column, Table, column
 from attnbench.views.profile.bars import SHORT
 
@@ -57,12 +57,12 @@ class Difference:
         """``B is 2.4 ms slower than A (1.8×): +1.3 ms exp, +0.9 ms packing``."""
         fast_ns = self.fast.cell.median_ns or 0.0
         ratio = f" ({number((fast_ns + self.ns) / fast_ns)}{TIMES} its time)" if fast_ns else ""
-        named = [f"{_signed(one.ns)} {SHORT[one.phase]}" for one in self.phases[:_MOST_NAMED]]
+        named = [f"{signed_duration(one.ns)} {SHORT[one.phase]}" for one in self.phases[:_MOST_NAMED]]
         others = sum(one.ns for one in self.phases[_MOST_NAMED:])
         if len(self.phases) > _MOST_NAMED:
-            named.append(f"{_signed(others)} all others")
+            named.append(f"{signed_duration(others)} all others")
         if abs(self.rest_ns) > _WORTH_NAMING * self.ns:
-            named.append(f"{_signed(self.rest_ns)} in no phase")
+            named.append(f"{signed_duration(self.rest_ns)} in no phase")
         return f"{self.slow.name} is {duration(self.ns)} slower than {self.fast.name}{ratio}: {', '.join(named)}."
 
 
@@ -122,7 +122,7 @@ def difference_table(difference: Difference) -> Table:
             column("phase", is_implementation=True),
             column(fast.name, "fast", unit="ns", spare=2),
             column(slow.name, "slow", unit="ns", spare=1),
-            Column(title="difference", text=lambda row: _signed(row["ns"]), is_number=True),
+            Column(title="difference", text=lambda row: signed_duration(row["ns"]), is_number=True),
             Column(title="95 % interval", text=_interval, is_number=True, spare=3),
         ],
         rows=rows,
@@ -131,7 +131,3 @@ def difference_table(difference: Difference) -> Table:
 
 def _interval(row: Row) -> str:
     return duration_interval(*(row["interval"] or (None, None)))
-
-
-def _signed(ns: float) -> str:
-    return f"{'−' if ns < 0 else '+'}{duration(abs(ns))}"

@@ -8,6 +8,7 @@ from attnbench.units import TIMES, number, times
 from attnbench.views.document import Column, Heading, Paragraph, Table, column
 from attnbench.views.profile.answer import rows_of, without_table
 from attnbench.views.profile.differences import difference_table, differences_of
+from attnbench.views.profile.line_differences import line_table
 from attnbench.views.profile.sections.chart import phase_bars
 from attnbench.views.profile.sentences import answer, conditions
 from attnbench.views.report.blocks import Details, Figure, Lead, Section
@@ -37,6 +38,9 @@ def _case(case: ProfiledCase, number_of: int) -> list[Block]:
     for one in differences:
         summary = f"{one.slow.name} less {one.fast.name}, phase by phase"
         blocks.append(Details(summary=summary, blocks=[difference_table(one)]))
+        if lines := line_table(one):
+            summary = f"{one.slow.name} less {one.fast.name}, line by line"
+            blocks.append(Details(summary=summary, blocks=[lines]))
     if case.without:
         blocks += [Heading(text="Without a profile", level=3), without_table(case.without)]
     return blocks + [Paragraph(text=conditions(one)) for one in case.profiled]
