@@ -27,8 +27,8 @@ def test_every_phase_has_a_letter_of_its_own() -> None:
 
 def test_bars_are_as_long_as_their_times_on_one_scale(two: Profile) -> None:
     [case] = cases_of(two)
-    bars = [line.split()[1] for line in text_bars(case.profiled, 200).splitlines()[:2]]
-    scale = 200 / sum(SDPA.values())
+    bars = [line.split()[1] for line in text_bars(case.profiled, 100).splitlines()[:2]]
+    scale = 100 / sum(SDPA.values())
     assert [len(bar) for bar in bars] == [round(scale * sum(times.values())) for times in (FLASH, SDPA)]
     for bar, times in zip(bars, (FLASH, SDPA), strict=True):
         for phase in Phase:

@@ -57,6 +57,9 @@ def test_widths_add_up() -> None:
         by_row[row] += width  # type: ignore[assignment]
         parents = [(px, pw) for _, px, pw, prow in found if prow == row - 1]
         assert row == 1 or any(px - 0.02 <= x and x + width <= px + pw + 0.02 for px, pw in parents)
+        siblings = sorted((left, wide) for _, left, wide, at in found if at == row)
+        ends = [left + wide for left, wide in siblings]
+        assert [left for left, _ in siblings] == pytest.approx([0.0, *ends[:-1]], abs=0.05)
     assert list(by_row.values()) == pytest.approx([WIDTH] * len(by_row), abs=0.1)
     assert len(by_row) == 6  # the call, thread, three frames, phase
 

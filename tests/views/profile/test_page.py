@@ -14,6 +14,7 @@ from attnbench.views.profile.cases import cases_of
 from attnbench.views.profile.marks import MARKS
 from attnbench.views.profile.page import profile_report, write_profile_page
 from attnbench.views.profile.sections.chart import phase_bars
+from attnbench.views.report.page import figures_of
 from tests.views.chromium import CHROMIUM, Chromium
 from tests.views.parsed_page import Page
 from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
@@ -156,6 +157,23 @@ def test_a_phase_that_shares_a_colour_is_striped() -> None:
 def test_the_report_names_both_cases_of_two() -> None:
     report = profile_report(profile_of(cell("a/a", FLASH), cell("a/a", SDPA, case_id="beef", label="seqlen 4k")))
     assert report.subtitle == "seqlen 1k, 8 heads, float32, causal, cpu, 2 threads, seqlen 4k, cpu, 2 threads"
+
+
+def test_two_readings_at_one_moment_are_not_stacked(two: Profile) -> None:
+    memory = two.cells[0].memory
+    assert memory is not None
+    twice = memory.model_copy(update={"points": (*memory.points, *memory.points)})
+    report = profile_report(profile_of(two.cells[0].model_copy(update={"memory": twice})))
+    [figure] = [one for section in report.sections if section.anchor == "memory" for one in figures_of(section.blocks)]
+    assert "10 MiB" in figure.drawing.svg
+    # Stacked, 9 MiB twice would leave 10 MiB about halfway up.
+    heights = [
+        float(y)
+        for y in re.findall(
+            r'class="mark-rule role-mark[^"]*"[^>]*><line transform="translate\([^,]+,([^)]+)\)', figure.drawing.svg
+        )
+    ]
+    assert [height < 50 for height in heights] == [True]
 
 
 @pytest.mark.slow
