@@ -39,6 +39,11 @@ def refused(attnbench: Command, *arguments: str | Path) -> str:
         (["run", "-p", "missing.py"], "missing.py cannot be read: No such file or directory"),
         (["run", "missing.toml"], "missing.toml"),
         (["run", "--resume", "missing.jsonl"], "missing.jsonl cannot be read"),
+        (["run", "quick", "--resume", "missing.jsonl"], "leave the scenario and options out"),
+        (
+            ["inspect", "-a", "seqlen=1", "-a", "heads=1", "-a", "head_dim=1000000000"],
+            "a tensor has at most 16,777,216",
+        ),
         (["show", "missing.jsonl"], "missing.jsonl cannot be read"),
         (["report", "missing.jsonl"], "missing.jsonl cannot be read"),
         (["compare", "missing.jsonl"], "missing.jsonl cannot be read"),

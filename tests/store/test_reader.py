@@ -269,6 +269,11 @@ def test_numbers_that_cannot_have_been_measured_are_refused(file: Write, name: s
         read_run(file(LATEST[0], changed(LATEST[1], **{name: value})))
 
 
+def test_a_name_that_no_table_could_show_is_refused(file: Write) -> None:
+    with pytest.raises(RunFileError, match="implementation is longer than 200 characters"):
+        read_run(file(LATEST[0], changed(LATEST[1], implementation="a" * 1_000_000)))
+
+
 def test_errors_may_be_as_large_as_gradients_of_large_logits(file: Write) -> None:
     """A check of right kernels wrote 7e144, and its file could not be read any more."""
     run = read_run(file(LATEST[0], changed(LATEST[1], dq_error_rel=2.8e141, dq_error_budget=7e144)))

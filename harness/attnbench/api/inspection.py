@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,18 +88,12 @@ def _write(case: Case, chosen: Sequence[Found], folder: Path, *, device: str, ba
     """
     from attnbench.machine.hardware.pinning import default_threads
     from attnbench.runner.inspect import write_inspection
+    from attnbench.store.whole_folder import whole_folder
     from attnbench.views.report.inspection import write_inspection_page
 
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as place:
-        made = Path(place) / "new"
-        made.mkdir()
+    with whole_folder(folder) as made:
         write_inspection(case, chosen, made, device=device, batch_index=batch_index, threads=default_threads())
-        disagree = write_inspection_page(made)
-        if folder.exists():
-            shutil.rmtree(folder)
-        made.rename(folder)
-    return disagree
+        return write_inspection_page(made)
 
 
 def _case(axes: Sequence[str], tensors: Path | None) -> Case:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import shlex
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,6 +125,7 @@ def _write(
     from attnbench.runner.planning.request import plan_request
     from attnbench.runner.profile import ProfileSetting
     from attnbench.store.reader import read_run
+    from attnbench.store.whole_folder import whole_folder
     from attnbench.views.profile.page import write_profile_page
 
     cells = [cell for cell in plan_request(request) if cell.preset_outcome is None]
@@ -134,10 +133,7 @@ def _write(
         raise UsageError("no cell can run here: attnbench run --dry-run with the same options tells why")
     if len(cells) > MOST_CELLS:
         raise UsageError(f"{len(cells)} cells are too many to profile, {MOST_CELLS} the most: choose with -i and -a")
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.absolute().parent) as place:
-        made = Path(place) / "new"
-        made.mkdir()
+    with whole_folder(folder) as made:
         finished = begin(request, log, command, peaks="auto", out=made / RUN, force=False)
         file = read_run(made / RUN)
         setting = ProfileSetting(
@@ -151,9 +147,6 @@ def _write(
         found = _profiles(cells, file, setting, log)
         _store(found, file, command, made)
         write_profile_page(made)
-        if folder.exists():
-            shutil.rmtree(folder)
-        made.rename(folder)
     has_profile = any(cell.phases for cell in found)
     return ProfiledCells(folder / "index.html", exit_code=finished.exit_code or (0 if has_profile else 6))
 

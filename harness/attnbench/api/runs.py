@@ -81,6 +81,7 @@ def run(
     """
     log = Log(progress)
     if resume is not None:
+        _require_nothing_else(scenario, include, exclude, axis, plugin, device, threads, replicates, seed, out)
         return go_on(Path(resume), log)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
     request = asked.request(log, replicates=replicates, cache=cache)
@@ -248,6 +249,16 @@ def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSe
         asked = dataclasses.replace(asked, seed=secrets.randbelow(_SEEDS))
     request = asked.request(log, only_agreement=True)
     return asked, with_covering_cases(request, thorough=thorough)
+
+
+def _require_nothing_else(*given: object) -> None:
+    """Do nothing where a run is only to be finished.
+
+    Raises:
+        UsageError: where something else is asked for, too, which the run file has decided.
+    """
+    if any(one is not None for one in given):
+        raise UsageError("--resume finishes a run file, which says what it is of: leave the scenario and options out")
 
 
 def _unlike(value: str, default: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnbench.cases.cost import tensor_elements
 from attnbench.cases.masks import row_runs
 from attnbench.cases.masks.visible import within
 from attnbench.cases.operands import operand_head
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from attnbench.oracle.judge import Judgement, Truth
 
 MOST_HEADS = 16
+MOST_ELEMENTS = 2**24
 FINEST = 128
 """Pictures have at most so many rows and columns; beyond, a field stands for several queries or keys."""
 
@@ -43,6 +45,10 @@ def whole_selection(case: Case) -> Selection:
     whole = selection.rows is None and len(selection.groups) == case.batch * case.heads_kv
     if not whole or not selection.gradients_of_keys == case.needs_gradients:
         raise InspectionError("the case is too large to be looked into: batch * heads * seqlen_q * seqlen_kv <= 2**22")
+    if max(tensor_elements(case).values()) > MOST_ELEMENTS:
+        raise InspectionError(
+            f"the case is too large to be looked into: a tensor has at most {MOST_ELEMENTS:,} numbers"
+        )
     return selection
 
 

@@ -68,7 +68,7 @@ class Shares:
 
     def sentence(self) -> str:
         """For the end of a run: where the time went and, where something was timed, what checking it cost."""
-        overhead = f", {self.overhead:.2f} times calls and imports" if self.overhead else ""
+        overhead = f", {self.overhead:.2f} times calls and imports" if self.calls_s and self.overhead else ""
         whole = (
             f"{self.wall_s:.1f} s{overhead}: calls {self.calls_s:.1f} s, imports {self.imports_s:.1f} s, "
             f"oracle {self.oracle_s:.1f} s, identities {self.identities_s:.1f} s, machine {self.machine_s:.1f} s, "

@@ -21,9 +21,12 @@ _ANY_NUMBER = (-sys.float_info.max, sys.float_info.max)
 _ANY_INTEGER = (-(2**63), 2**63 - 1)
 _ANY_COUNT = (0, 2**63 - 1)
 _ANY_MEASURE = (0.0, 1e100)
+"""Of what was measured or follows from it: nothing is negative, and products of two are numbers, too."""
+_LONGEST_TEXT = 100_000
+_LONGEST_NAME = 200
+"""Of an implementation: it stands in legends and in every table."""
 _ANY_ERROR = (0.0, sys.float_info.max)
 """Gradients of large logits may be as large as the dtype allows, and so may their errors and budgets."""
-"""Of what was measured or follows from it: nothing is negative, and products of two are numbers, too."""
 _ANY_PEAK = (1e-9, 1e18)
 """Shares are taken of it."""
 _ANY_TIME = (1e-3, 1e18)
@@ -51,6 +54,8 @@ class Cases:
             value = record[field.name]
             if type(value) not in field.types:
                 raise FieldError(f"{field.name} is {shown(value)}, not {field.noun}")
+            if type(value) is str and len(value) > field.longest:
+                raise FieldError(f"{field.name} is longer than {field.longest:,} characters")
             if value is not None and not field.is_possible(value):
                 raise FieldError(f"{field.name} is {shown(value)}, which cannot be")
         key = tuple([tuple(value) if type(value) is list else value for value in _of_case(record)])
@@ -82,6 +87,11 @@ class _Field:
     """Of a list."""
     bounds: tuple[float, float] | None
     choices: frozenset[str] | None
+
+    @property
+    def longest(self) -> int:
+        """Characters of a text, at most."""
+        return _LONGEST_NAME if self.name == "implementation" else _LONGEST_TEXT
 
     def is_possible(self, value: Any) -> bool:
         """Whether a value of one of the types can be."""

@@ -242,9 +242,9 @@ def _unlike_machines(one: Header, other: Header) -> list[str]:
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for name in sorted(one.keys() | other.keys() - VOLATILE):
+    for name in sorted((one.keys() | other.keys()) - VOLATILE):
         before, after = one.get(name), other.get(name)
-        if name in VOLATILE or before == after:
+        if before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after, f"{prefix}{name}.")

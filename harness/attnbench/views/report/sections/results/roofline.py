@@ -52,13 +52,24 @@ def _blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[B
     cells = [cell for source in sources for cell in source.cells if cell.metrics.percent_of_roofline is not None]
     best = max(cells, key=_of_roofline)
     said = f"{best.implementation} at {length(best.case.seqlen_kv)} in {best.case.dtype}"
-    lead = Lead(text=f"The best cell reaches {number(best.metrics.percent_of_roofline)} % of its roof: {said}.")
+    lead = Lead(
+        text=f"The best cell reaches {number(best.metrics.percent_of_roofline)} % of its roof: {said}.{_above(best)}"
+    )
     note = Paragraph(
         text="Roofs are measured on the same machine in the same run: matrix products in the dtype, and copies of "
         "memory. Bytes count each tensor once, so a cell that keeps its data in caches can exceed the memory roof, "
         "and a library's matrix product need not be the most that a CPU can do."
     )
     return [lead, *blocks, _table(cells), note]
+
+
+def _above(best: CellResult) -> str:
+    """What it means that a cell is beyond its roof, where it is."""
+    if (best.metrics.percent_of_roofline or 0.0) <= 100:
+        return ""
+    if best.metrics.bound == "memory":
+        return " Above the roof: its data stay in a cache, and the roof is that of memory."
+    return " Above the roof: that is what torch's or NumPy's matrix product reached, and this kernel is faster."
 
 
 def _figure(
