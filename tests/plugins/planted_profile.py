@@ -67,6 +67,42 @@ def python(q: Any, k: Any, v: Any, case: Any) -> Any:
     return v.copy()
 
 
+@numba.njit
+def two_loops_alone(numbers: Any, passes: int) -> None:
+    # phase: softmax
+    for _ in range(7 * passes):
+        for i in range(numbers.size):
+            numbers[i] = numbers[i] * np.float32(0.999) + np.float32(0.001)
+    # phase: exp
+    for _ in range(3 * passes):
+        for i in range(numbers.size):
+            numbers[i] = numbers[i] * np.float32(0.998) + np.float32(0.002)
+
+
+@attention("planted/locked", **OPTIONS)
+def locked(q: Any, k: Any, v: Any, case: Any) -> Any:
+    """As planted/loops, for a fifth of a second in which no other thread may run Python."""
+    two_loops_alone(np.ones(4096, np.float32), 100 * PASSES)
+    return v.copy()
+
+
+def helper(numbers: Any) -> None:
+    np.multiply(numbers, numbers, out=numbers)
+
+
+@attention("planted/helper", **OPTIONS)
+def helped(q: Any, k: Any, v: Any, case: Any) -> Any:
+    """As planted/python, by a function that names no phase."""
+    numbers = np.ones(2**20, np.float32)
+    # phase: qk
+    for _ in range(7):
+        helper(numbers)
+    # phase: pv
+    for _ in range(3):
+        helper(numbers)
+    return v.copy()
+
+
 @attention("planted/sleep", **OPTIONS)
 def sleep(q: Any, k: Any, v: Any, case: Any) -> Any:
     """It computes nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,18 @@ def test_one_function_is_told_apart_by_the_lines_that_call_it(take: Take, thread
     assert found.by_phase[Phase.QK] + found.by_phase[Phase.PV] > 0.8 * found.samples
 
 
-def test_loops_of_one_function_are_told_apart_by_their_lines(take: Take) -> None:
-    found = take("planted/loops", 1)
+@pytest.mark.parametrize("name", ["planted/loops", "planted/locked"])
+def test_loops_of_one_function_are_told_apart_by_their_lines(take: Take, name: str) -> None:
+    found = take(name, 1)
+    if found.lost and os.geteuid() != 0:
+        pytest.skip("without privileges the system gives room for few samples")
+    assert found.lost <= 0.01 * found.samples
     assert share(found, Phase.SOFTMAX, Phase.EXP) == pytest.approx(0.7, abs=POINTS)
 
 
-def test_compiled_libraries_are_told_apart_by_the_line_of_python_that_runs(take: Take) -> None:
-    found = take("planted/python", 1)
+@pytest.mark.parametrize("name", ["planted/python", "planted/helper"])
+def test_compiled_libraries_are_told_apart_by_the_line_of_python_that_runs(take: Take, name: str) -> None:
+    found = take(name, 1)
     assert share(found, Phase.QK, Phase.PV) == pytest.approx(0.7, abs=POINTS)
 
 
@@ -60,13 +66,13 @@ def test_the_hottest_instructions_are_multiply_adds_or_their_parts(take: Take) -
 
 def test_sleep_is_waiting(take: Take) -> None:
     found = take("planted/sleep", 1)
-    assert found.waiting_ns > 0.9 * found.mean_ns
+    assert found.waiting_ns + found.kept_waiting_ns > 0.9 * found.mean_ns
 
 
 def test_phases_add_up_to_the_calls(take: Take) -> None:
     found = take("planted/loops", 1)
-    whole = sum(found.by_phase.values()) * found.sample_ns + found.waiting_ns + found.system_ns
-    assert whole == pytest.approx(found.mean_ns, rel=0.01)
+    seen = sum(found.by_phase.values()) * found.sample_ns + found.waiting_ns + found.system_ns
+    assert seen + found.kept_waiting_ns == pytest.approx(found.mean_ns, rel=0.01)
 
 
 def test_an_allocation_is_on_the_line_that_makes_it(take: Take) -> None:

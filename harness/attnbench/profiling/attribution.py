@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.profiling.code.addresses import COMPILED, KERNEL, Place
+from attnbench.profiling.code.addresses import COMPILED, KERNEL, PYTHON, Place
 from attnbench.profiling.code.frames import FRAME_POINTER
 from attnbench.profiling.code.instructions import Instructions
 from attnbench.profiling.libraries import library_phase
@@ -237,9 +237,8 @@ class Attribution:
         return None if named is None else (named, "line of Python")
 
     def _python(self, sample: Sample) -> tuple[Place, ...]:
-        """The line of Python that ran then: on this thread, or on the one that waits for it."""
-        line = self._lines.at(sample.time_ns)
-        return () if line is None else (Place("python", line[1], line[0], line[2]),)
+        """The lines of Python that ran then: on this thread, or on the one that waits for it."""
+        return tuple(Place(PYTHON, function, file, line) for file, function, line in self._lines.at(sample.time_ns))
 
 
 def _line_phase(*places: Place) -> Phase | None:

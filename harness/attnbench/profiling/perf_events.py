@@ -38,7 +38,11 @@ _SAMPLE, _LOST = 9, 2
 _ATTRIBUTE_BYTES = 136
 _HEAD_AT, _TAIL_AT = 1024, 1032
 _PAGE = mmap.PAGESIZE
-_RING_PAGES = 64
+_RING_PAGES = (2048, 512, 128, 64, 16)
+"""The largest that the system allows: while somebody holds the interpreter's lock, nobody reads. Without privileges all
+rings together may have ``kernel.perf_event_mlock_kb`` (516) for each processor."""
+_LEAST_IN_RING = 64
+"""Samples that a ring must have room for."""
 _DRAIN_S = 0.01
 TASKS = Path("/proc/self/task")
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
@@ -92,6 +96,7 @@ class Sampler:
     def __init__(self, period_ns: int, stack_bytes: int, opener: Opener = _open) -> None:
         self._period_ns, self._stack_bytes, self._opener = period_ns, stack_bytes, opener
         self._rings: dict[int, _Ring] = {}
+        self._pages = _RING_PAGES[-1]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._drain, name="attnbench-sampler", daemon=True)
         self.samples: list[Sample] = []
@@ -100,12 +105,20 @@ class Sampler:
         """Whether time in the kernel is sampled too."""
 
     def __enter__(self) -> Sampler:
-        self._probe()
+        self._pages = self._probe()
+        self._stack_bytes = min(self._stack_bytes, self._pages * _PAGE // _LEAST_IN_RING // 8 * 8)
         self._thread.start()
-        self._find_threads()
+        try:
+            self._find_threads()
+        except OSError as error:
+            self._stop()
+            raise SamplingRefusedError(_advice(error)) from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for ring in self._rings.values():
             ring.stop()
         self._over.set()
@@ -125,20 +138,21 @@ class Sampler:
         """The thread that reads samples; it is not sampled."""
         return self._thread.native_id
 
-    def _probe(self) -> None:
-        """Open one event, and see what is allowed."""
+    def _probe(self) -> int:
+        """Open one event, see what is allowed, and return how many pages a ring may have."""
         for with_kernel in (True, False):
             self.with_kernel = with_kernel
-            try:
-                ring = self._ring(threading.get_native_id())
-            except OSError as error:
-                refused = error
-                continue
-            ring.close()
-            return
+            for pages in _RING_PAGES:
+                try:
+                    ring = self._ring(threading.get_native_id(), pages)
+                except OSError as error:
+                    refused = error
+                    continue
+                ring.close()
+                return pages
         raise SamplingRefusedError(_advice(refused)) from refused
 
-    def _ring(self, thread: int) -> _Ring:
+    def _ring(self, thread: int, pages: int) -> _Ring:
         flags = _DISABLED | _EXCLUDE_HV | _USE_CLOCKID | (0 if self.with_kernel else _EXCLUDE_KERNEL)
         kinds = _IP | _TID | _TIME | _REGISTERS | _STACK_USER
         attribute = bytearray(_ATTRIBUTE_BYTES)
@@ -147,15 +161,23 @@ class Sampler:
         )
         registers = _FRAME_REGISTERS.get(platform.machine(), 0)
         struct.pack_into("<QIi", attribute, 80, registers, self._stack_bytes, _CLOCK_MONOTONIC)
-        return _Ring(self._opener((ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(attribute), thread))
+        return _Ring(self._opener((ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(attribute), thread), pages)
 
     def _find_threads(self) -> None:
         for thread in (int(task.name) for task in TASKS.iterdir()):
             if thread not in self._rings and thread != self.own_thread:
                 with contextlib.suppress(ProcessLookupError):  # it is over already
-                    ring = self._ring(thread)
+                    ring = self._largest_ring(thread)
                     self._rings[thread] = ring
                     ring.start()
+
+    def _largest_ring(self, thread: int) -> _Ring:
+        """A ring as large as the first, or smaller where they have taken what there is."""
+        *larger, least = [pages for pages in _RING_PAGES if pages <= self._pages]
+        for pages in larger:
+            with contextlib.suppress(PermissionError):
+                return self._ring(thread, pages)
+        return self._ring(thread, least)
 
     def _drain(self) -> None:
         while not self._over.wait(_DRAIN_S):
@@ -179,10 +201,10 @@ class Sampler:
 class _Ring:
     """The kernel writes samples of one thread, and we read behind it."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, pages: int) -> None:
+        self._descriptor, self._size = descriptor, pages * _PAGE
         try:
-            self._memory = mmap.mmap(descriptor, (1 + _RING_PAGES) * _PAGE)
+            self._memory = mmap.mmap(descriptor, _PAGE + self._size)
         except OSError:
             os.close(descriptor)
             raise
@@ -204,7 +226,7 @@ class _Ring:
         """Everything that was written since the last time."""
         (head,) = struct.unpack_from("<Q", self._memory, _HEAD_AT)
         (tail,) = struct.unpack_from("<Q", self._memory, _TAIL_AT)
-        size = _RING_PAGES * _PAGE
+        size = self._size
         start, end = tail % size, tail % size + head - tail
         data = self._memory[_PAGE + start : _PAGE + min(end, size)]
         if end > size:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType, TracebackType
 
-_MOST_LINES = 2_000_000
+_MOST_LINES, _MOST_FRAMES = 2_000_000, 16
 
 
 class LineClock:
@@ -27,7 +27,7 @@ class LineClock:
     def __init__(self, files: frozenset[str]) -> None:
         self._files = files
         self._times: list[int] = []
-        self._lines: list[tuple[CodeType, int] | None] = []
+        self._lines: list[tuple[tuple[CodeType, int], ...]] = []
         self._open: list[tuple[CodeType, int]] = []
 
     def __enter__(self) -> LineClock:
@@ -37,26 +37,25 @@ class LineClock:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         sys.settrace(None)
 
-    def at(self, time_ns: int) -> tuple[str, str, int] | None:
-        """File, function and line at a time of the monotonic clock; the innermost one, or ``None`` outside of all."""
+    def at(self, time_ns: int) -> tuple[tuple[str, str, int], ...]:
+        """File, function and line at a time of the monotonic clock, innermost first; none outside of all."""
         place = bisect_right(self._times, time_ns) - 1
-        if place < 0 or (line := self._lines[place]) is None:
-            return None
-        code, number = line
-        return code.co_filename, code.co_qualname, number
+        lines = self._lines[place] if place >= 0 else ()
+        return tuple((code.co_filename, code.co_qualname, number) for code, number in reversed(lines))
 
     def between(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int, tuple[str, str, int]]]:
         """Since when and until when each line ran in that time."""
         for place in range(max(0, bisect_right(self._times, start_ns) - 1), bisect_right(self._times, end_ns)):
             since = max(start_ns, self._times[place])
             until = min(end_ns, self._times[place + 1]) if place + 1 < len(self._times) else end_ns
-            if (line := self._lines[place]) is not None and until > since:
-                yield since, until, (line[0].co_filename, line[0].co_qualname, line[1])
+            if self._lines[place] and until > since:
+                code, number = self._lines[place][-1]
+                yield since, until, (code.co_filename, code.co_qualname, number)
 
-    def _note(self, line: tuple[CodeType, int] | None) -> None:
+    def _note(self) -> None:
         if len(self._times) < _MOST_LINES:
             self._times.append(time.monotonic_ns())
-            self._lines.append(line)
+            self._lines.append(tuple(self._open[-_MOST_FRAMES:]))
 
     def _call(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
         if frame.f_code.co_filename not in self._files:
@@ -68,9 +67,9 @@ class LineClock:
         if event == "line":
             if self._open:
                 self._open[-1] = (frame.f_code, frame.f_lineno)
-            self._note((frame.f_code, frame.f_lineno))
+            self._note()
         elif event == "return":
             if self._open:
                 self._open.pop()
-            self._note(self._open[-1] if self._open else None)
+            self._note()
         return self._line

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.profiling.code.addresses import PYTHON
 from attnbench.profiling.parts import FunctionTime, InstructionTime, LineTime, Span, Stack
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ class Scale:
     sample_ns: float
     """Of one sample."""
     waiting_ns: float
-    """Of threads that did not run."""
+    """Of threads that did not run, and could not have run."""
+    kept_waiting_ns: float
+    """Of threads that could have run, while other processes did."""
     system_ns: float
     """In the kernel, where it cannot be sampled."""
 
@@ -46,7 +49,9 @@ def scale_of(recording: Recording, threads: int) -> Scale:
     sampled = (busy if recording.with_kernel else recording.user_ns) * fits / shared
     system = 0.0 if recording.with_kernel else recording.system_ns * fits / shared
     count = len(recording.samples)
-    return Scale(sampled / count if count else 0.0, max(0.0, whole - busy * fits / shared), system)
+    idle = max(0.0, whole - busy * fits / shared)
+    kept = min(idle, recording.kept_waiting_ns / shared)
+    return Scale(sampled / count if count else 0.0, idle - kept, kept, system)
 
 
 def functions(found: Sequence[Attributed], scale: Scale) -> tuple[FunctionTime, ...]:
@@ -132,11 +137,11 @@ def stacks(recording: Recording, found: Sequence[Attributed], scale: Scale) -> t
 
 
 def _chain(frames: Sequence[Place]) -> tuple[str, ...]:
-    """Outermost first: the line of Python, then callers, each once where it calls itself."""
-    *native, last = frames
-    ordered = [last, *reversed(native)] if last.module == "python" else list(reversed(frames))
+    """Outermost first: lines of Python, then callers, each once where it calls itself."""
+    python = [frame for frame in frames if frame.module == PYTHON]
+    ordered = [*reversed(python), *reversed([frame for frame in frames if frame.module != PYTHON])]
     names: list[str] = []
-    for frame in ordered[-_MOST_FRAMES:] if len(ordered) > _MOST_FRAMES else ordered:
+    for frame in ordered[-_MOST_FRAMES:]:
         where = f" {Path(frame.file).name}:{frame.line}" if frame.line else ""
         name = f"{frame.function or frame.module}{where}"
         if not names or names[-1] != name:

@@ -142,7 +142,7 @@ def completed(
         lowest: floors by phase.
         peak_bytes: of the run.
     """
-    factor = about["median_ns"] / taken.mean_ns
+    factor = about["median_ns"] / (taken.mean_ns - taken.kept_waiting_ns)
     return CellProfile(
         **about,
         slowdown=taken.sampled_ns / taken.plain_ns,
@@ -207,7 +207,7 @@ def _notes(taken: Profiled, median_ns: float) -> Iterator[str]:
         yield "its library names no functions, so its two matrix products are not told apart"
     if taken.kept_waiting_ns > _DISTURBED * taken.mean_ns:
         share = taken.kept_waiting_ns / taken.mean_ns
-        yield f"other processes kept its threads from running for {share:.0%} of the time: it is part of waiting"
+        yield f"other processes kept its threads from running for {share:.0%} of the time, which is in no phase"
     if abs(taken.plain_ns / median_ns - 1) > _DISTURBED:
         yield (
             f"in the process of the profile a call takes {taken.plain_ns / median_ns:.2f} times as long as in the run, "

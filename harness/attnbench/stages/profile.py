@@ -37,7 +37,7 @@ class Profiled(AnswerMessage):
     sampled_ns: float = 0
     """Median of those with one."""
     mean_ns: float = 0
-    """Mean of those with one: phases add up to it."""
+    """Mean of those with one: phases and ``kept_waiting_ns`` add up to it."""
     calls: int = 0
     samples: int = 0
     lost: int = 0
@@ -50,7 +50,7 @@ class Profiled(AnswerMessage):
     waiting_ns: float = 0
     """Of threads that did not run."""
     kept_waiting_ns: float = 0
-    """Part of it in which they could have run, and other processes did."""
+    """Of those that could have run, while other processes did."""
     system_ns: float = 0
     """In the kernel, where it cannot be sampled."""
     functions: tuple[FunctionTime, ...] = ()
@@ -110,7 +110,7 @@ class TakeProfile(WorkerRequest[Profiled]):
             by_phase=dict(collections.Counter(one.phase for one in found)),
             sample_ns=scale.sample_ns,
             waiting_ns=scale.waiting_ns,
-            kept_waiting_ns=recording.kept_waiting_ns / len(durations) / self.threads,
+            kept_waiting_ns=scale.kept_waiting_ns,
             system_ns=scale.system_ns,
             functions=summary.functions(found, scale),
             lines=summary.lines(found, scale, files),

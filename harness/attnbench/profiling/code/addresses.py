@@ -17,7 +17,7 @@ from attnbench.profiling.code.jit_objects import objects
 from attnbench.profiling.code.mappings import executable
 
 KERNEL = 1 << 63
-COMPILED = "compiled"
+COMPILED, PYTHON = "compiled", "python"
 KALLSYMS = Path("/proc/kallsyms")
 _JIT_HOSTS = re.compile(r"llvmlite")
 _CALLS = (0xE8, 0xFF)
