@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from attnbench.profiling.phases import Phase
+
+Nanoseconds = Annotated[float, Field(ge=0, le=1e18)]
+"""Up to thirty years: sums and ratios of a few are numbers."""
+Moment = Annotated[int, Field(ge=0, le=10**18)]
+"""Nanoseconds since a beginning."""
+Bytes = Annotated[int, Field(ge=-(2**60), le=2**60)]
 
 
 class _Part(BaseModel):
@@ -17,15 +23,15 @@ class LineTime(_Part):
     """The time of a line of a source."""
 
     file: str
-    line: int = Field(ge=1)
+    line: int = Field(ge=1, le=10**9)
     function: str
     text: str
     """The line itself; empty where the source is not at hand."""
     phase: Phase
     """Of most of its samples."""
-    ns: float = Field(ge=0)
+    ns: Nanoseconds
     """Sampled on this line."""
-    below_ns: float = Field(ge=0)
+    below_ns: Nanoseconds
     """Sampled here or in what it calls."""
 
 
@@ -33,11 +39,11 @@ class InstructionTime(_Part):
     """The time of an instruction of compiled code."""
 
     function: str
-    line: int = Field(ge=0)
+    line: int = Field(ge=0, le=10**9)
     """0 where the compiler names none."""
     address: str
     text: str
-    ns: float = Field(ge=0)
+    ns: Nanoseconds
 
 
 class FunctionTime(_Part):
@@ -48,7 +54,7 @@ class FunctionTime(_Part):
     phase: Phase
     why: str
     """What told it: ``line``, ``function``, ``library``, ``call site``, ``instructions``, ...; empty: nothing did."""
-    ns: float = Field(ge=0)
+    ns: Nanoseconds
 
 
 class Stack(_Part):
@@ -58,7 +64,7 @@ class Stack(_Part):
     phase: Phase
     frames: tuple[str, ...]
     """Outermost first."""
-    ns: float = Field(ge=0)
+    ns: Nanoseconds
 
 
 class Span(_Part):
@@ -67,16 +73,16 @@ class Span(_Part):
     lane: str
     """``calls``, ``lines of Python``, or a thread."""
     name: str
-    start_ns: int = Field(ge=0)
+    start_ns: Moment
     """Since the first of the calls that were kept for the time line."""
-    end_ns: int = Field(ge=0)
+    end_ns: Moment
 
 
 class MemoryPoint(_Part):
     """The footprint at a moment of a call, above what it was before."""
 
-    at_ns: int = Field(ge=0)
-    bytes: int
+    at_ns: Moment
+    bytes: Bytes
     line: str
     """``file:line`` of Python that was running; empty where none was."""
 
@@ -86,8 +92,8 @@ class MemoryOfCall(_Part):
 
     method: str
     points: tuple[MemoryPoint, ...]
-    peak_bytes: int
-    exact_peak_bytes: int | None
+    peak_bytes: Bytes
+    exact_peak_bytes: Bytes | None
     """As ``memory_peak_bytes`` of a run says, from a process without a profiler."""
     note: str | None = None
     """Why the two differ by more than the method's resolution."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", FunctionTime, InstructionTime, Stack)
 _LIMITS = CellLimits(time_s=900.0, memory_bytes=None)
 """Kernels may have to be compiled again, with lines."""
+_LEAST_NS = 1e-3
 _MEMORY_BYTES = 2**18
 _DISTURBED = 0.05
 """What is worth a sentence."""
@@ -182,14 +183,15 @@ def _phases(taken: Profiled, factor: float, lowest: Mapping[Phase, Floor]) -> It
     beside = {Phase.WAITING: taken.waiting_ns, Phase.MEMORY: taken.system_ns}
     for phase in Phase:
         count, more = taken.by_phase.get(phase, 0), beside.get(phase, 0.0)
-        if not count and not more:
+        ns = factor * (count * taken.sample_ns + more)
+        if ns < _LEAST_NS:
             continue
         low, high = binomtest(count, taken.samples).proportion_ci(method="wilson") if taken.samples else (0.0, 0.0)
         whole = taken.samples * taken.sample_ns
         floor = lowest.get(phase)
         yield PhaseTime(
             phase=phase,
-            ns=factor * (count * taken.sample_ns + more),
+            ns=ns,
             low_ns=factor * (low * whole + more),
             high_ns=factor * (high * whole + more),
             floor_ns=floor.ns if floor else None,

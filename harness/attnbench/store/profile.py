@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +12,7 @@ from attnbench.profiling.parts import (
     InstructionTime,
     LineTime,
     MemoryOfCall,
+    Nanoseconds,
     Span,
     Stack,
 )
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROFILE = "profile.json"
-PROFILE_VERSION = 1
-_LARGEST_BYTES = 2**28
+PROFILE_VERSION: Literal[1] = 1
+_LARGEST_BYTES, _MOST_PARTS = 2**28, 20_000
+
+
+Duration = Annotated[float, Field(ge=1e-3, le=1e18)]
+"""Nanoseconds: ratios are taken of it."""
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class ProfileError(UsageError):
@@ -37,11 +43,11 @@ class PhaseTime(_Stored):
     """The time of a phase, in nanoseconds of a call: all threads together, divided by their number."""
 
     phase: Phase
-    ns: float = Field(ge=0)
-    low_ns: float = Field(ge=0)
-    high_ns: float = Field(ge=0)
+    ns: Duration
+    low_ns: Nanoseconds
+    high_ns: Nanoseconds
     """The 95 % interval that follows from the number of samples."""
-    floor_ns: float | None = Field(default=None, gt=0)
+    floor_ns: Duration | None = None
     """The least time that this machine's measured peaks allow."""
     floor_from: str | None = None
     """How the floor is computed, as a sentence."""
@@ -55,23 +61,23 @@ class CellProfile(_Stored):
     case_id: str
     label: str
     device: str
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=10**6)
     status: str
     stage: str | None = None
     reason: str | None = None
     """Why there is no profile, or no whole one."""
-    median_ns: float | None = Field(default=None, gt=0)
+    median_ns: Duration | None = None
     """Of a call, in a process without a profiler; phases add up to it."""
-    low_ns: float | None = None
-    high_ns: float | None = None
+    low_ns: Nanoseconds | None = None
+    high_ns: Nanoseconds | None = None
     """Its 95 % interval."""
-    slowdown: float | None = Field(default=None, gt=0)
+    slowdown: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Median call while it was sampled over the median of calls without, right before and after."""
-    calls: int = 0
-    samples: int = 0
-    lost: int = 0
+    calls: Count = 0
+    samples: Count = 0
+    lost: Count = 0
     """Samples that the system dropped."""
-    period_ns: int = 0
+    period_ns: Count = 0
     has_kernel: bool = True
     """Whether time in the kernel was sampled; else it is counted by the system's clocks, as ``memory``."""
     has_lines: bool = False
@@ -80,12 +86,12 @@ class CellProfile(_Stored):
     """What could not be told, and why."""
     phases: tuple[PhaseTime, ...] = ()
     """Longest first; those that took no time are left out."""
-    functions: tuple[FunctionTime, ...] = ()
-    lines: tuple[LineTime, ...] = ()
-    instructions: tuple[InstructionTime, ...] = ()
+    functions: tuple[FunctionTime, ...] = Field(default=(), max_length=_MOST_PARTS)
+    lines: tuple[LineTime, ...] = Field(default=(), max_length=_MOST_PARTS)
+    instructions: tuple[InstructionTime, ...] = Field(default=(), max_length=_MOST_PARTS)
     """Only where they were asked for."""
-    stacks: tuple[Stack, ...] = ()
-    timeline: tuple[Span, ...] = ()
+    stacks: tuple[Stack, ...] = Field(default=(), max_length=_MOST_PARTS)
+    timeline: tuple[Span, ...] = Field(default=(), max_length=_MOST_PARTS)
     memory: MemoryOfCall | None = None
 
     def time_of(self, phase: Phase) -> float:
@@ -97,7 +103,7 @@ class Profile(_Stored):
     """All cells of ``attnbench profile``."""
 
     kind: Literal["attnbench profile"] = "attnbench profile"
-    version: int = PROFILE_VERSION
+    version: Literal[1] = PROFILE_VERSION
     created_utc: str
     attnbench: str
     command: str
