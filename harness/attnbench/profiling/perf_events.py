@@ -12,6 +12,7 @@ import ctypes
 import dataclasses
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import platform
@@ -38,7 +39,7 @@ _SAMPLE, _LOST = 9, 2
 _ATTRIBUTE_BYTES = 136
 _HEAD_AT, _TAIL_AT = 1024, 1032
 _PAGE = mmap.PAGESIZE
-_RING_PAGES = (2048, 512, 128, 64, 16)
+_RING_PAGES = (2048, 512, 128, 64, 32, 16, 8)
 """The largest that the system allows: while somebody holds the interpreter's lock, nobody reads. Without privileges all
 rings together may have ``kernel.perf_event_mlock_kb`` (516) for each processor."""
 _LEAST_IN_RING = 64
@@ -86,7 +87,7 @@ class Sampler:
 
     Args:
         period_ns: processor time of a thread between two of its samples.
-        stack_bytes: how much of the stack each sample keeps; a multiple of 8.
+        stack_bytes: how much of the stack each sample keeps, a multiple of 8; less where rings must be small.
         opener: opens an event.
 
     Raises:
@@ -97,7 +98,7 @@ class Sampler:
         self._period_ns, self._stack_bytes, self._opener = period_ns, stack_bytes, opener
         self._rings: dict[int, _Ring] = {}
         self._pages = _RING_PAGES[-1]
-        self._over = threading.Event()
+        self._over, self._is_open = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._drain, name="attnbench-sampler", daemon=True)
         self.samples: list[Sample] = []
         self.lost = 0
@@ -105,14 +106,15 @@ class Sampler:
         """Whether time in the kernel is sampled too."""
 
     def __enter__(self) -> Sampler:
-        self._pages = self._probe()
-        self._stack_bytes = min(self._stack_bytes, self._pages * _PAGE // _LEAST_IN_RING // 8 * 8)
         self._thread.start()
         try:
-            self._find_threads()
+            self._open_rings()
         except OSError as error:
             self._stop()
             raise SamplingRefusedError(_advice(error)) from error
+        for ring in self._rings.values():
+            ring.start()
+        self._is_open.set()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -122,10 +124,14 @@ class Sampler:
         for ring in self._rings.values():
             ring.stop()
         self._over.set()
+        self._is_open.set()
         self._thread.join()
         self._read()
-        for ring in self._rings.values():
-            ring.close()
+        self._close()
+
+    def _close(self) -> None:
+        while self._rings:
+            self._rings.popitem()[1].close()
 
     @property
     def own_clock(self) -> int:
@@ -138,19 +144,25 @@ class Sampler:
         """The thread that reads samples; it is not sampled."""
         return self._thread.native_id
 
-    def _probe(self) -> int:
-        """Open one event, see what is allowed, and return how many pages a ring may have."""
-        for with_kernel in (True, False):
-            self.with_kernel = with_kernel
-            for pages in _RING_PAGES:
-                try:
-                    ring = self._ring(threading.get_native_id(), pages)
-                except OSError as error:
-                    refused = error
-                    continue
-                ring.close()
-                return pages
-        raise SamplingRefusedError(_advice(refused)) from refused
+    def _open_rings(self) -> None:
+        """Open an event for each thread: with the kernel if that is allowed, and rings as large as all may have."""
+        for with_kernel, pages in itertools.product((True, False), _RING_PAGES):
+            self.with_kernel, self._pages = with_kernel, pages
+            try:
+                for thread in self._new_threads():
+                    with contextlib.suppress(ProcessLookupError):  # it is over already
+                        self._rings[thread] = self._ring(thread, pages)
+            except OSError as error:
+                refused = error
+                self._close()
+            else:
+                return
+        raise refused
+
+    def _new_threads(self) -> list[int]:
+        """Threads that are not sampled yet."""
+        threads = [int(task.name) for task in TASKS.iterdir()]
+        return [thread for thread in threads if thread not in self._rings and thread != self.own_thread]
 
     def _ring(self, thread: int, pages: int) -> _Ring:
         flags = _DISABLED | _EXCLUDE_HV | _USE_CLOCKID | (0 if self.with_kernel else _EXCLUDE_KERNEL)
@@ -160,30 +172,19 @@ class Sampler:
             "<IIQQQQQ", attribute, 0, _SOFTWARE, _ATTRIBUTE_BYTES, _CPU_CLOCK, self._period_ns, kinds, 0, flags
         )
         registers = _FRAME_REGISTERS.get(platform.machine(), 0)
-        struct.pack_into("<QIi", attribute, 80, registers, self._stack_bytes, _CLOCK_MONOTONIC)
+        stack_bytes = min(self._stack_bytes, pages * _PAGE // _LEAST_IN_RING // 8 * 8)
+        struct.pack_into("<QIi", attribute, 80, registers, stack_bytes, _CLOCK_MONOTONIC)
         return _Ring(self._opener((ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(attribute), thread), pages)
 
-    def _find_threads(self) -> None:
-        for thread in (int(task.name) for task in TASKS.iterdir()):
-            if thread not in self._rings and thread != self.own_thread:
-                with contextlib.suppress(ProcessLookupError):  # it is over already
-                    ring = self._largest_ring(thread)
-                    self._rings[thread] = ring
-                    ring.start()
-
-    def _largest_ring(self, thread: int) -> _Ring:
-        """A ring as large as the first, or smaller where they have taken what there is."""
-        *larger, least = [pages for pages in _RING_PAGES if pages <= self._pages]
-        for pages in larger:
-            with contextlib.suppress(PermissionError):
-                return self._ring(thread, pages)
-        return self._ring(thread, least)
-
     def _drain(self) -> None:
+        self._is_open.wait()
         while not self._over.wait(_DRAIN_S):
             self._read()
-            with contextlib.suppress(OSError):  # too many threads for the descriptors: those that are known go on
-                self._find_threads()
+            for thread in self._new_threads():
+                with contextlib.suppress(OSError):  # it is over already, or one too many: the others go on
+                    ring = self._ring(thread, self._pages)
+                    self._rings[thread] = ring
+                    ring.start()
 
     def _read(self) -> None:
         for ring in list(self._rings.values()):
