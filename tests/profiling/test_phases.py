@@ -45,6 +45,13 @@ def test_a_phase_that_there_is_not_is_refused_with_its_line() -> None:
         phases_of_source("def f():\n    # phase: sotfmax\n    pass\n", "kernel.py")
 
 
+def test_a_typo_in_a_file_is_refused_too(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.py"
+    path.write_text("def f():\n    # phase: sotfmax\n    pass\n")
+    with pytest.raises(PhaseError, match="sotfmax"):
+        phases_of_file(str(path))
+
+
 @pytest.mark.parametrize("text", [b"def f(:\n", b"\xff\xfe", b"# phase: qk\n\x00"])
 def test_what_is_no_python_names_nothing(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "broken.py"

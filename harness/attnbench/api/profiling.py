@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,9 @@ def _write(
     if len(cells) > MOST_CELLS:
         raise UsageError(f"{len(cells)} cells are too many to profile, {MOST_CELLS} the most: choose with -i and -a")
     with whole_folder(folder) as made:
-        finished = begin(request, log, command, peaks="auto", out=made / RUN, force=False)
+        # Among the runs: whoever interrupts it can finish it.
+        finished = begin(request, log, command, peaks="auto", out=None, force=False)
+        shutil.copy(finished.path, made / RUN)
         file = read_run(made / RUN)
         setting = ProfileSetting(
             threads=request.threads,

@@ -40,7 +40,7 @@ TITLES = {
     Phase.GRADIENTS: "products of the gradients",
     Phase.MASK: "mask, bias, scale",
     Phase.COPIES: "packing and copies",
-    Phase.MEMORY: "allocation, page faults",
+    Phase.MEMORY: "allocation, page faults, system calls",
     Phase.WAITING: "waiting, idle threads",
     Phase.DISPATCH: "dispatch, interpreter",
     Phase.OTHER: "other",
@@ -80,7 +80,9 @@ def phases_of_file(path: str) -> dict[int, Phase]:
         if source.suffix != ".py" or source.stat().st_size > _LARGEST_SOURCE:
             return {}
         return phases_of_source(source.read_text("utf-8"), path)
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
+    except PhaseError:
+        raise
+    except (OSError, SyntaxError, ValueError):
         return {}
 
 

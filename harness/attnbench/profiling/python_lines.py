@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType, TracebackType
 
+_CLOCK = time.monotonic_ns  # bound before a plug-in is imported, which may replace it
 _MOST_LINES, _MOST_FRAMES = 2_000_000, 16
 
 
@@ -54,7 +55,7 @@ class LineClock:
 
     def _note(self) -> None:
         if len(self._times) < _MOST_LINES:
-            self._times.append(time.monotonic_ns())
+            self._times.append(_CLOCK())
             self._lines.append(tuple(self._open[-_MOST_FRAMES:]))
 
     def _call(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import resource
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from attnbench.profiling.perf_events import Sample
 
+_CLOCK = time.monotonic_ns  # bound before a plug-in is imported, which may replace it
 _STACK_BYTES = 16 * 1024
 _LEAST_PERIOD_NS, _MOST_PERIOD_NS = 100_000, 10_000_000
 _PLAIN_SHARE = 0.15
@@ -119,7 +121,7 @@ def _calls(
     run: Callable[[], object], set_up: Callable[[], object], wall_ns: int
 ) -> tuple[list[int], list[int], list[int]]:
     """Durations, starts and ends of calls."""
-    clock = time.monotonic_ns
+    clock = _CLOCK
     starts: list[int] = []
     ends: list[int] = []
     began = clock()
@@ -146,7 +148,12 @@ def _within(samples: list[Sample], starts: list[int], ends: list[int]) -> list[S
 
 def sources_of(call: Callable[..., Any]) -> frozenset[str]:
     """The Python sources of an implementation: its module's, and those of the package that it is."""
-    function = inspect.unwrap(call)
+    function: Any = call
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    if not hasattr(function, "__code__"):  # an instance that can be called
+        function = type(function).__call__
     name = getattr(function, "__module__", None) or type(function).__module__
     modules = [module for key, module in list(sys.modules.items()) if key == name or key.startswith(f"{name}.")]
     files = {getattr(module, "__file__", None) for module in modules}

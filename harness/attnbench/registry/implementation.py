@@ -202,7 +202,15 @@ class Implementation:
             table: by a regular expression, searched in ``library!function``: the phase of the function itself, a name
                 of :class:`attnbench.profiling.phases.Phase`; or that phase and those of the matrix products that it
                 calls, in the order in which the calls stand in the compiled code: ``("softmax", "qk", "pv")``.
+
+        Raises:
+            DeclarationError: where a pattern is no regular expression.
         """
+        for pattern in table:
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError) as error:
+                raise DeclarationError(f"phases: {shown(pattern)} is no regular expression: {error}") from error
         self.phase_table |= table
 
 

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from attnbench.profiling import recording  # noqa: F401 - as what follows
 from attnbench.transport.message import Failure
 from attnbench.untrusted.exceptions import message_of
 
