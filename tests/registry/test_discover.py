@@ -95,6 +95,13 @@ def test_one_of_several_by_name() -> None:
         from_file(f"{PLUGINS / 'faults.py'}:faults/none")
 
 
+@pytest.mark.parametrize("named", ["", ":mine/three-lines", "::mine/three-lines"])
+def test_the_path_of_a_plugin_may_hold_colons(tmp_path: Path, named: str) -> None:
+    path = tmp_path / "my: kernel.py"
+    path.write_bytes((PLUGINS / "mine.py").read_bytes())
+    assert [one.name for one in from_file(f"{path}{named}")] == ["mine/three-lines"]
+
+
 def test_origins_read_as_sentences() -> None:
     assert str(Origin("file", "/a/b.py")) == "file /a/b.py"
 

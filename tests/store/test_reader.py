@@ -269,6 +269,19 @@ def test_numbers_that_cannot_have_been_measured_are_refused(file: Write, name: s
         read_run(file(LATEST[0], changed(LATEST[1], **{name: value})))
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"out_error_ratio": 1e9}, "status 'ok' and yet out_error_ratio 1e"),
+        ({"sample_error_ratio": 1.5}, "status 'ok' and yet sample_error_ratio 1.5"),
+        ({"time_ci_low_ns": 1e6, "time_ci_high_ns": 1e3}, "time_ci_low_ns is above its time_ci_high_ns"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(file: Write, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunFileError, match=said):
+        read_run(file(LATEST[0], changed(LATEST[1], **fields)))
+
+
 def test_a_name_that_no_table_could_show_is_refused(file: Write) -> None:
     with pytest.raises(RunFileError, match="implementation is longer than 200 characters"):
         read_run(file(LATEST[0], changed(LATEST[1], implementation="a" * 1_000_000)))

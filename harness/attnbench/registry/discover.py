@@ -123,15 +123,26 @@ def _within(package: str) -> list[Found]:
     return found
 
 
+def _file_and_name(plugin: str) -> tuple[str, str]:
+    """A plug-in's file and the implementation that is asked for, or an empty text; a path may hold colons."""
+    if Path(plugin).exists():
+        return plugin, ""
+    for sign in ("::", ".py:", ":"):
+        path, found, name = plugin.rpartition(sign)
+        if found:
+            return path + sign.rstrip(":"), name
+    return plugin, ""
+
+
 def from_file(plugin: str) -> list[Found]:
-    """The implementations of ``file.py``, or the one of ``file.py:family/variant``.
+    """The implementations of ``file.py``, or the one of ``file.py:family/variant`` (or ``file.py::family/variant``).
 
     A file that raises while it is imported gives one entry that is unavailable, with what it raised.
 
     Raises:
         RegistryError: when the file cannot be read, is not Python, or does not define what is asked for.
     """
-    path_text, _, only = plugin.partition(":")
+    path_text, only = _file_and_name(plugin)
     path = Path(path_text).resolve()
     try:
         if path.exists() and not path.is_file():

@@ -40,9 +40,17 @@ class Oracle:
         self._expecting: collections.deque[Expect] = collections.deque()
 
     def start(self) -> Child:
-        """Start the process without waiting until it has loaded its libraries."""
+        """Start the process without waiting until it has loaded its libraries.
+
+        Raises:
+            OracleGoneError: when it cannot be started.
+        """
         command = [sys.executable, "-P", "-m", "attnbench.oracle", "{read}", "{write}"]
-        self._child = Child(command, self._environment)
+        try:
+            self._child = Child(command, self._environment)
+        except OSError as error:
+            reason = f"the oracle cannot be started: {sys.executable}: {error.strerror}"
+            raise OracleGoneError("error", reason, is_gone=True) from error
         self._child.send(self._start)
         self._is_ready = False
         self._expecting.clear()

@@ -45,6 +45,7 @@ _SEVERAL_LINES = frozenset({"reason", "description"})
 CELL = ("case_id", "implementation", "device", "replicate")
 """Fields that name a cell."""
 
+_ERROR_RATIOS = tuple(name for name in Record.model_fields if name.endswith("_error_ratio"))
 _REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())
 _BLANK: dict[str, Any] = {
     name: None if field.is_required() else field.default for name, field in Record.model_fields.items()
@@ -256,6 +257,8 @@ class _CheckedRecords:
             _refuse(self._name, number, f"is a record whose {error}", error)
         if fields["status"] != "ok" and fields["time_median_ns"] is not None:
             _refuse(self._name, number, f"is a record with status {fields['status']!r} and yet a time")
+        if fields["status"] == "ok":
+            self._require_agreement(number, fields)
         visits = fields["time_visits"]
         if visits and (min(visits) < 1 or sum(visits) != len(fields["time_samples_ns"] or ())):
             _refuse(self._name, number, "is a record whose time_visits do not add up to its samples")
@@ -263,6 +266,14 @@ class _CheckedRecords:
         plugin = self._header.plugin_of(implementation)
         fields["repro"] = self._commands.of(fields["repro"], case, implementation, plugin, fields["device"])
         return fields
+
+    def _require_agreement(self, number: int, fields: dict[str, Any]) -> None:
+        for name in _ERROR_RATIOS:
+            if (fields[name] or 0.0) > 1:
+                _refuse(self._name, number, f"is a record with status 'ok' and yet {name} {fields[name]:.3g}")
+        low, high = fields["time_ci_low_ns"], fields["time_ci_high_ns"]
+        if low is not None and high is not None and low > high:
+            _refuse(self._name, number, "is a record whose time_ci_low_ns is above its time_ci_high_ns")
 
     def _require_names(self, number: int, fields: dict[str, Any], line: dict[str, Any]) -> None:
         if not line.keys() >= _REQUIRED:

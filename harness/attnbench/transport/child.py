@@ -50,6 +50,11 @@ class Child(StreamExecutor):
                 stderr=self._log,
                 start_new_session=True,
             )
+        except OSError:
+            os.close(self._read_fd)
+            os.close(self._write_fd)
+            self._log.close()
+            raise
         finally:
             os.close(child_reads)
             os.close(child_writes)
