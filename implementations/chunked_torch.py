@@ -60,12 +60,13 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Te
         total = weight.new_zeros(*size, case.head_dim_v)
         for keys in seen:
             scores = plan.scores(q, k, rows, keys)  # (batch, heads_q, rows, keys)
+            # phase: softmax
             highest = torch.maximum(maximum, scores.amax(-1))
             finite = highest.masked_fill(torch.isneginf(highest), 0)  # -inf - -inf would be NaN
             powers = scores.sub_(finite[..., None]).exp_()
             decay = (maximum - finite).exp()
             weight = weight * decay + powers.sum(-1)
-            total = total * decay[..., None] + plan.matmul(powers, v[:, :, keys])
+            total = total * decay[..., None] + plan.matmul(powers, v[:, :, keys])  # phase: pv
             maximum = highest
         out[:, :, rows] = total / weight.masked_fill(weight == 0, 1)[..., None]
         lse[:, :, rows] = maximum + weight.log()
@@ -79,6 +80,7 @@ def chunked_backward(
     """Gradients, one pair of chunks at a time: dQ = scale * dS K, dK = scale * dS^T Q, dV = P^T dO."""
     import torch
 
+    # phase: gradients
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     for rows, seen in plan.query_chunks:
         dq_rows = torch.zeros_like(q[:, :, rows], dtype=plan.wide)
@@ -131,8 +133,10 @@ class Plan:
         """Scores of a pair of chunks, scaled, capped, biased and masked: (batch, heads_q, rows, keys)."""
         import torch
 
+        # phase: qk
         queries = q[:, :, rows].to(self.wide) * self.case.scale
         scores = self.matmul(queries, k[:, :, keys].mT)
+        # phase: mask
         if self.case.softcap is not None:
             scores = scores.div_(self.case.softcap).tanh_().mul_(self.case.softcap)
         if self.bias is not None:
@@ -154,10 +158,12 @@ class Plan:
 
         scores = self.scores(q, k, rows, keys)
         finite = lse[:, :, rows].masked_fill(torch.isneginf(lse[:, :, rows]), 0)
+        # phase: softmax
         weights = (scores - finite[..., None]).exp_()
         upstream = dout[:, :, rows].to(self.wide)
         delta = (upstream * out[:, :, rows]).sum(-1, keepdim=True)
-        dscores = self.matmul(upstream, v[:, :, keys].mT).sub_(delta).mul_(weights)
+        dscores = self.matmul(upstream, v[:, :, keys].mT)  # phase: gradients
+        dscores.sub_(delta).mul_(weights)
         if self.case.softcap is not None:
             hidden = torch.isneginf(scores)
             dscores *= 1 - (scores.masked_fill_(hidden, 0) / self.case.softcap).square_()

@@ -163,20 +163,26 @@ def naive_backward(
 
     dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
     """
+    # phase: qk
     scores = ungroup(group(q, case) @ k[:, :, None].swapaxes(-1, -2)) * case.scale
+    # phase: mask
     slope = None  # of the cap: 1 - tanh^2
     if case.softcap is not None:
         slope = 1 - np.tanh(scores / case.softcap) ** 2
     plan.modify(scores)
+    # phase: softmax
     finite = np.where(np.isneginf(lse), 0, lse)[..., None].astype(q.dtype)
     weights = np.exp(scores - finite)  # (batch, heads_q, seqlen_q, seqlen_kv)
 
+    # phase: gradients
     dv = (group(weights, case).swapaxes(-1, -2) @ group(dout, case)).sum(2)  # the heads of a group share V
     dweights = ungroup(group(dout, case) @ v[:, :, None].swapaxes(-1, -2))
+    # phase: softmax
     dscores = weights * (dweights - (dout * out).sum(-1, keepdims=True))
     if slope is not None:
         dscores *= slope
     dscores *= case.scale
+    # phase: gradients
     dq = ungroup(group(dscores, case) @ k[:, :, None])
     dk = (group(dscores, case).swapaxes(-1, -2) @ group(q, case)).sum(2)
     return dq, dk, dv

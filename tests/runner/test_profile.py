@@ -57,7 +57,7 @@ def test_the_slow_down_is_that_of_the_sampler_alone() -> None:
     ("changed", "said"),
     [
         ({"has_kernel": False}, "its own code only"),
-        ({"by_phase": {Phase.PRODUCTS: 100}}, "not told apart"),
+        ({"by_phase": {Phase.PRODUCTS: 100}}, "nothing tells which matrix product"),
         (
             {"kept_waiting_ns": 200},
             "other processes kept its threads from running for 10% of the time, which is in no phase",

@@ -150,8 +150,14 @@ def _write(
         found = _profiles(cells, file, setting, log)
         _store(found, file, command, made)
         write_profile_page(made)
-    has_profile = any(cell.phases for cell in found)
-    return ProfiledCells(folder / "index.html", exit_code=finished.exit_code or (0 if has_profile else 6))
+    return ProfiledCells(folder / "index.html", exit_code=finished.exit_code or _exit_code(found))
+
+
+def _exit_code(found: Sequence[CellProfile]) -> int:
+    """0 where there is a profile, 4 where cells broke while they were sampled, 6 where this machine refuses."""
+    if any(cell.status != "ok" for cell in found):
+        return 4
+    return 0 if any(cell.phases for cell in found) else 6
 
 
 def _profiles(cells: Sequence[Cell], file: RunFile, setting: ProfileSetting, log: Log) -> list[CellProfile]:

@@ -24,7 +24,7 @@ import numpy as np
 from attnbench.profiling.code.addresses import COMPILED, KERNEL, PYTHON, Place
 from attnbench.profiling.code.frames import FRAME_POINTER
 from attnbench.profiling.code.instructions import Instructions
-from attnbench.profiling.libraries import library_phase
+from attnbench.profiling.libraries import calling_phase, library_phase
 from attnbench.profiling.phases import Phase, PhaseError, phase_named, phases_of_file
 
 if TYPE_CHECKING:
@@ -231,6 +231,8 @@ class Attribution:
             place, *around = self._callers_at(address)
             if (named := _line_phase(place, *around)) is not None:
                 return named, "calling line"
+            if (known := calling_phase(place.name)) is not None:
+                return known, "calling library"
             if not seen.is_product and (rule := self._rule(place)) is not None:
                 return (seen.told, "instructions") if seen.told else (rule.phase, "calling function")
         named = _line_phase(*self._python(seen.sample))

@@ -24,7 +24,23 @@ _RULES: tuple[tuple[str, Phase], ...] = (
     (r"!\w*gem[mv]|!mkl_blas|!cblas_|!.*brgemm", Phase.PRODUCTS),
     (r"!.*at::native::.*softmax", Phase.SOFTMAX),
 )
+_CALLERS: tuple[tuple[str, Phase], ...] = (
+    (r"torch::autograd::generated::\w*(Mm|Bmm|Matmul|Addmm)Backward\d*::apply", Phase.GRADIENTS),
+    (r"torch::autograd::generated::(MaskedFill|Mul|Tanh|Where|Add)Backward\d*::apply", Phase.MASK),
+    (r"torch::autograd::generated::\w+Backward\d*::apply", Phase.SOFTMAX),
+)
+"""Steps of torch's automatic differentiation: whatever else a backward pass of attention has belongs to the softmax."""
 _COMPILED = tuple((re.compile(pattern), phase) for pattern, phase in _RULES)
+
+
+_COMPILED_CALLERS = tuple((re.compile(pattern), phase) for pattern, phase in _CALLERS)
+
+
+def calling_phase(name: str) -> Phase | None:
+    """The phase of whatever a function calls, ``module!function``; ``None`` where no library is known by that."""
+    if "autograd" not in name:
+        return None
+    return next((phase for pattern, phase in _COMPILED_CALLERS if pattern.search(name)), None)
 
 
 def library_phase(name: str) -> Phase | None:

@@ -36,7 +36,7 @@ TITLES = {
     Phase.EXP: "exp",
     Phase.SOFTMAX: "softmax, but for exp",
     Phase.PV: "P V",
-    Phase.PRODUCTS: "Q K^T or P V",
+    Phase.PRODUCTS: "products, not told apart",
     Phase.GRADIENTS: "products of the gradients",
     Phase.MASK: "mask, bias, scale",
     Phase.COPIES: "packing and copies",

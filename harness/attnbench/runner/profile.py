@@ -180,6 +180,7 @@ def _scaled(parts: tuple[P, ...], factor: float) -> tuple[P, ...]:
 
 def _phases(taken: Profiled, factor: float, lowest: Mapping[Phase, Floor]) -> Iterator[PhaseTime]:
     """Times with the intervals of their shares (Wilson 1927)."""
+    told = next((phase for phase in (Phase.QK, Phase.PV, Phase.GRADIENTS) if taken.by_phase.get(phase)), None)
     beside = {Phase.WAITING: taken.waiting_ns, Phase.MEMORY: taken.system_ns}
     for phase in Phase:
         count, more = taken.by_phase.get(phase, 0), beside.get(phase, 0.0)
@@ -188,7 +189,7 @@ def _phases(taken: Profiled, factor: float, lowest: Mapping[Phase, Floor]) -> It
             continue
         low, high = binomtest(count, taken.samples).proportion_ci(method="wilson") if taken.samples else (0.0, 0.0)
         whole = taken.samples * taken.sample_ns
-        floor = lowest.get(phase)
+        floor = lowest.get(phase) if phase is not Phase.PRODUCTS or told is None else None
         yield PhaseTime(
             phase=phase,
             ns=ns,
@@ -205,8 +206,8 @@ def _notes(taken: Profiled, median_ns: float) -> Iterator[str]:
             "the system lets this process sample its own code only: time in the kernel (page faults, system calls) is "
             "that of the system's clocks, all of it under allocation and page faults"
         )
-    if taken.by_phase.get(Phase.PRODUCTS):
-        yield "its library names no functions, so its two matrix products are not told apart"
+    if (together := taken.by_phase.get(Phase.PRODUCTS, 0)) > _DISTURBED * taken.samples:
+        yield f"of {together / taken.samples:.0%} of the samples nothing tells which matrix product they are in"
     if taken.kept_waiting_ns > _DISTURBED * taken.mean_ns:
         share = taken.kept_waiting_ns / taken.mean_ns
         yield f"other processes kept its threads from running for {share:.0%} of the time, which is in no phase"
