@@ -22,6 +22,7 @@ from attnbench.api.results import (
     Run,
     RunInterrupted,
 )
+from attnbench.api.run_folder import latest_run
 from attnbench.api.runs import check, plan, run, sensitivity
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "compare",
     "gate",
     "inspect",
+    "latest_run",
     "plan",
     "profile",
     "report",

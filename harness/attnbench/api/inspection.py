@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from attnbench.registry.discover import Found
 
 _NAMES = ("q", "k", "v")
+_SMALL = ("seqlen=64", "heads=2", "mask=causal")
+"""The case of those who name none: small enough to see every weight."""
 
 
 def inspect(
@@ -40,7 +42,8 @@ def inspect(
             describes.
         include: implementations to compare with the reference: regular expressions; default none.
         exclude: implementations to leave out: regular expressions.
-        axis: the case: ``{"seqlen": 64, "mask": "causal"}`` or ``["seqlen=64", "mask=causal"]``.
+        axis: the case: ``{"seqlen": 64, "mask": "causal"}`` or ``["seqlen=64", "mask=causal"]``; default 64 tokens, two
+            heads, causal.
         plugin: as of :func:`attnbench.run`.
         device: ``"cpu"`` or ``"cuda"``.
         batch_index: which batch element is shown.
@@ -55,7 +58,7 @@ def inspect(
     """
     require_device(device)
     file = None if tensors is None else Path(tensors)
-    case = _case(axis_texts(axis), file)
+    case = _case(axis_texts(axis) or (() if file else _SMALL), file)
     if not 0 <= batch_index < case.batch:
         raise UsageError(f"batch_index {batch_index}: the case has {case.batch}")
     chosen = _chosen(texts(include), texts(exclude), plugin_texts(plugin))

@@ -7,14 +7,15 @@ import datetime
 import itertools
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from attnbench.api.results import FinishedRun, RunInterrupted
+from attnbench.api.run_folder import RUN_FOLDER
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from attnbench.api.progress import Log
     from attnbench.runner.planning.plan import Cell
@@ -149,7 +150,7 @@ def _default_path(name: str) -> Path:
     """A name that no file has yet."""
     stem = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{name}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-    return next(path for name in names if not (path := Path("results/runs") / f"{name}.jsonl").exists())
+    return next(path for name in names if not (path := RUN_FOLDER / f"{name}.jsonl").exists())
 
 
 def _create(out: Path | None, name: str, header: dict[str, object], *, force: bool) -> RunWriter:
@@ -165,7 +166,7 @@ def _create(out: Path | None, name: str, header: dict[str, object], *, force: bo
 @contextlib.contextmanager
 def _refusals(out: Path | None) -> Iterator[None]:
     """Turn what the system says of a run file that is to be created into a sentence."""
-    path = out or Path("results/runs")
+    path = out or RUN_FOLDER
     try:
         yield
     except FileExistsError:

@@ -6,34 +6,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.api.results import ComparedRuns, Report, Run
+from attnbench.api.run_folder import latest_run
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
 
 
-def show(run: str | os.PathLike[str], *, baseline: str | None = None) -> Run:
+def show(run: str | os.PathLike[str] | None = None, *, baseline: str | None = None) -> Run:
     """A run: times, memory and agreement case by case, and why cells are not ok.
 
     Args:
-        run: a run file.
+        run: a run file; default the latest of results/runs.
         baseline: implementation that speed-ups are relative to; default the scenario's.
 
     Raises:
         UsageError: when it cannot be read, or has no such baseline.
     """
-    found = Run(Path(run), baseline=baseline)
+    found = Run(_named(run), baseline=baseline)
     found.view  # noqa: B018 - a mistake is told here, not when the answer is first shown
     return found
 
 
 def compare(
-    run: str | os.PathLike[str], other: str | os.PathLike[str] | None = None, *, baseline: str | None = None
+    run: str | os.PathLike[str] | None = None,
+    other: str | os.PathLike[str] | None = None,
+    *,
+    baseline: str | None = None,
 ) -> ComparedRuns:
     """Compare the implementations of a run with a baseline, or a second run with a first, cell by cell.
 
     Args:
-        run: a run file; with a second one, the reference.
+        run: a run file, default the latest of results/runs; with a second one, the reference.
         other: a second run file.
         baseline: within one run, the implementation that speed-ups are relative to; default the scenario's.
 
@@ -48,7 +52,7 @@ def compare(
 
     if other is not None and baseline is not None:
         raise UsageError("--baseline is for one run; of two runs the first is the baseline")
-    reference = read_run(Path(run))
+    reference = read_run(_named(run))
     if other is None:
         return ComparedRuns(compare_implementations(reference, baseline), [reference])
     subject = read_run(Path(other))
@@ -66,7 +70,7 @@ def report(
     Beside them lie the charts as SVG and PNG, and every number as CSV and Parquet.
 
     Args:
-        runs: run files.
+        runs: run files; default the latest of results/runs.
         out: folder of the report; default ``reports/runs/NAME-OF-THE-RUN-FILE``.
         baseline: implementation that speed-ups are relative to; default the scenario's.
         force: replace a report that is there already.
@@ -80,8 +84,11 @@ def report(
     from attnbench.store.reader import read_run
     from attnbench.views.report import write_report
 
-    if not runs:
-        raise UsageError("which run? attnbench report results/runs/....jsonl")
-    files = [read_run(Path(path)) for path in runs]
-    folder = out or Path("reports/runs") / (Path(runs[0]).stem if str(runs[0]) != "-" else "stdin")
+    paths = list(map(Path, runs)) or [latest_run()]
+    files = [read_run(path) for path in paths]
+    folder = out or Path("reports/runs") / (paths[0].stem if str(paths[0]) != "-" else "stdin")
     return Report(write_report(files, Path(folder), force=force, baseline=baseline), files)
+
+
+def _named(run: str | os.PathLike[str] | None) -> Path:
+    return latest_run() if run is None else Path(run)

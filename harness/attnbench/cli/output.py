@@ -5,9 +5,20 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from attnbench import api
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from attnbench.cli.options import Form
     from attnbench.views.document import View
+
+
+def latest_run() -> Path:
+    """The latest run, for a command that names none; stderr tells which."""
+    path = api.latest_run()
+    sys.stderr.write(f"attnbench: the latest run is {path}\n")
+    return path
 
 
 def print_view(view: View, form: Form) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from attnbench import api
 from attnbench.cli.options import Baseline, Format, Json, RunPath  # noqa: TC001 - cyclopts reads them
-from attnbench.cli.output import print_view
+from attnbench.cli.output import latest_run, print_view
 
 EXIT_NOT_COMPARABLE = 6
 
 
 def compare(
-    run: RunPath,
+    run: RunPath | None = None,
     other: RunPath | None = None,
     /,
     *,
@@ -23,10 +23,10 @@ def compare(
     Exit code 6 when there is no pair of cells to compare.
 
     Args:
-        run: a run file; with a second one, the reference.
+        run: a run file, default the latest of results/runs; with a second one, the reference.
         other: a second run file.
         baseline: within one run, the implementation that speed-ups are relative to; default the scenario's.
     """
-    compared = api.compare(run, other, baseline=baseline)
+    compared = api.compare(latest_run() if run is None else run, other, baseline=baseline)
     print_view(compared.view, "json" if as_json else form)
     return 0 if compared.ok else EXIT_NOT_COMPARABLE

@@ -24,8 +24,8 @@ def inspect(
 ) -> int:
     """Look into one case: mask, attention weights and entropy per head, and where implementations are off.
 
-    Prints the page's path. The axes make one case; without -i no implementation is compared with the reference. Exit
-    code 1 when an implementation disagrees with the oracle.
+    Prints the page's path. The axes make one case, without them 64 tokens, two heads, causal; without -i no
+    implementation is compared with the reference. Exit code 1 when an implementation disagrees with the oracle.
 
     Args:
         tensors: .npz or .safetensors with q, k and v of (batch, heads, seqlen, head_dim); default: values that the case

@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
 from attnbench import api
 from attnbench.cli.options import Baseline, Force  # noqa: TC001 - cyclopts reads them
+from attnbench.cli.output import latest_run
 
 
 def report(*runs: str, out: Path | None = None, baseline: Baseline = None, force: Force = False) -> int:
@@ -15,10 +16,10 @@ def report(*runs: str, out: Path | None = None, baseline: Baseline = None, force
     Beside them lie the charts as SVG and PNG, and every number as CSV and Parquet.
 
     Args:
-        runs: run files.
+        runs: run files; default the latest of results/runs.
         out: folder of the report; default reports/runs/NAME-OF-THE-RUN-FILE.
     """
-    written = api.report(*runs, out=out, baseline=baseline, force=force)
+    written = api.report(*(runs or [latest_run()]), out=out, baseline=baseline, force=force)
     for warning in (warning for run in written.runs for warning in run.warnings):
         sys.stderr.write(f"attnbench: {warning}\n")
     sys.stdout.write(f"{written.path}\n")

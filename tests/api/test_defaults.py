@@ -1,0 +1,51 @@
+"""Commands that name nothing: the latest run, and a case that is small enough to look into."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, Command
+
+STORED = REPOSITORY / "results/reference"
+
+
+@pytest.fixture
+def two_runs(attnbench: Command) -> Command:
+    """In a folder of two runs, the later of which comes first by name."""
+    folder = attnbench.folder / "results/runs"
+    folder.mkdir(parents=True)
+    for name, source, written_s in (("a", "cpu-race", 2_000), ("b", "cpu-decode", 1_000)):
+        path = folder / f"{name}.jsonl"
+        path.write_bytes((STORED / f"{source}.jsonl").read_bytes())
+        os.utime(path, (written_s, written_s))
+    return attnbench
+
+
+@pytest.mark.parametrize("verb", ["show", "compare", "report"])
+def test_a_view_without_a_path_is_of_the_latest_run(two_runs: Command, verb: str) -> None:
+    ended = two_runs(verb)
+    assert ended.code == 0
+    assert ended.err == "attnbench: the latest run is results/runs/a.jsonl\n"
+    assert ended.out == two_runs(verb, "results/runs/a.jsonl", *(["--force"] if verb == "report" else [])).out
+
+
+@pytest.mark.parametrize("verb", ["show", "compare", "report"])
+def test_without_any_run_it_is_told_how_to_make_one(attnbench: Command, verb: str) -> None:
+    ended = attnbench(verb)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "attnbench: which run? results/runs has none yet; attnbench run quick makes one\n"
+
+
+def test_a_path_that_is_empty_is_not_the_latest_run(two_runs: Command) -> None:
+    """``show "$RUN"`` of a variable that is not set."""
+    assert two_runs("show", "").code == 2
+
+
+def test_inspect_without_a_case_shows_a_small_one(attnbench: Command) -> None:
+    page = Path(attnbench("inspect").out.strip())
+    case = json.loads((attnbench.folder / page.parent / "inspection.json").read_text())["case"]
+    assert (case["seqlen_q"], case["heads_q"], case["mask"]) == (64, 2, "causal")
