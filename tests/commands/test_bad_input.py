@@ -95,7 +95,7 @@ def test_a_plugin_without_implementations(attnbench: Command) -> None:
     assert "defines no implementation" in refused(attnbench, "run", "-p", "empty.py")
 
 
-@pytest.mark.parametrize("selection", [["-i", "mine"], ["-i", "naive"], []])
+@pytest.mark.parametrize("selection", [["-i", "mine"], ["-i", "naive"], ["-i", "brok"], []])
 def test_a_plugin_that_cannot_be_imported(attnbench: Command, selection: list[str]) -> None:
     (attnbench.folder / "broken.py").write_text("import no_such_library\n")
     said = refused(attnbench, "run", "-p", "broken.py", "-p", PLUGINS / "mine.py", *selection)

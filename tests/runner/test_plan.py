@@ -78,6 +78,14 @@ def test_choosing_by_regular_expressions() -> None:
     assert names == ["naive/numpy", "naive/numpy-multi-head", "naive/torch"]
 
 
+def test_a_whole_name_chooses_that_one_alone() -> None:
+    every = [one.name for one in bundled()]
+    assert {"torch/sdpa", "torch/sdpa-flash"} <= {*every}
+    assert Selectors(include=("torch/sdpa",)).choose(every) == {"torch/sdpa"}
+    assert {*every} - Selectors(exclude=("torch/sdpa",)).choose(every) == {"torch/sdpa"}
+    assert "torch/sdpa-flash" in Selectors(include=("torch/sdp",)).choose(every)
+
+
 def test_a_chosen_name_that_does_not_exist_is_a_mistake() -> None:
     with pytest.raises(PlanError, match="no implementation matches 'nope'"):
         choose(bundled(), adhoc(), Selectors(include=("naive", "nope")))

@@ -12,7 +12,8 @@ from attnbench.cases.case import make_case
 from attnbench.views.compare import CompareError, Comparison, compare_implementations, compare_runs, geometric_mean
 from attnbench.views.compare_view import view_of
 from attnbench.views.document import as_json, markdown
-from tests.views.conftest import failed, timed
+from attnbench.views.show import show
+from tests.views.conftest import failed, record, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +47,30 @@ def test_the_baseline_may_be_named(run_of: Callable[..., RunFile]) -> None:
     assert (pair.subject.implementation, pair.speedup.value, pair.difference) == ("slow/plain", 0.25, "slower")
 
 
-def test_without_a_baseline_nothing_is_compared(run_of: Callable[..., RunFile]) -> None:
-    run = run_of(times("a/a", 1e6), scenario={"name": "mine"})
-    with pytest.raises(CompareError, match="scenario 'mine': it names no baseline; name one"):
-        compare_implementations(run)
-    run = run_of(times("a/a", 1e6), scenario={"name": "mine", "baseline": "b/b"})
-    with pytest.raises(CompareError, match="its baseline 'b/b' was not run; name one"):
+@pytest.mark.parametrize("scenario", [{"name": "s"}, {"name": "s", "baseline": "not/run"}])
+def test_where_the_scenarios_baseline_was_not_run_it_is_what_was_timed_most_often(
+    run_of: Callable[..., RunFile], scenario: dict[str, str]
+) -> None:
+    often = [timed(make_case(seqlen_q=tokens), "often/timed", 1e6) for tokens in (64, 128)]
+    run = run_of([timed(make_case(seqlen_q=64), "a/once", 1e6), *often], scenario=scenario)
+    assert compare_implementations(run).reference == "often/timed"
+
+
+def test_speed_ups_of_a_plugin_are_over_what_it_was_run_beside(run_of: Callable[..., RunFile]) -> None:
+    """``-i a/mine -i torch/sdpa`` of a scenario whose baseline is neither."""
+    origin = {"origin": {"kind": "file", "target": "mine.py"}}
+    found = {"a/mine": origin, "torch/sdpa": {}}
+    run = run_of([*times("a/mine", 1e6), *times("torch/sdpa", 2e6)], scenario={"name": "s"}, implementations=found)
+    assert compare_implementations(run).reference == "torch/sdpa"
+    assert "speed-up over torch/sdpa" in markdown(show(run))
+    alone = run_of(times("a/mine", 1e6), scenario={"name": "s"}, implementations={"a/mine": origin})
+    assert compare_implementations(alone).reference == "a/mine"
+    assert "speed-up" not in markdown(show(alone))
+
+
+def test_where_nothing_was_timed_nothing_is_compared(run_of: Callable[..., RunFile]) -> None:
+    run = run_of([record(make_case(), "a/a")])
+    with pytest.raises(CompareError, match="nothing was timed"):
         compare_implementations(run)
 
 

@@ -138,9 +138,9 @@ def test_reasons_that_differ_in_numbers_alone_are_one_line_that_says_so(run_of: 
     )
 
 
-def test_without_a_baseline_there_is_no_speed_up(run_of: Callable[..., RunFile]) -> None:
+def test_speed_ups_are_over_the_baseline_that_is_named(run_of: Callable[..., RunFile]) -> None:
     run = run_of([timed(SHORT, "a/a", 1e6), timed(SHORT, "b/b", 2e6)], scenario={"name": "s"})
-    assert "speed-up" not in markdown(show(run))
+    assert "speed-up over a/a" in markdown(show(run))
     assert "speed-up over b/b" in markdown(show(run, baseline="b/b"))
 
 

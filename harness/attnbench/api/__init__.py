@@ -22,8 +22,8 @@ from attnbench.api.results import (
     Run,
     RunInterrupted,
 )
-from attnbench.api.run_folder import latest_run
 from attnbench.api.runs import check, plan, run, sensitivity
+from attnbench.store.folder import latest_run
 
 __all__ = [
     "Answer",

@@ -10,8 +10,8 @@ import uuid
 from typing import TYPE_CHECKING, Literal
 
 from attnbench.api.results import FinishedRun, RunInterrupted
-from attnbench.api.run_folder import RUN_FOLDER
 from attnbench.errors import UsageError
+from attnbench.store.folder import RUN_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

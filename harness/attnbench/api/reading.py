@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.api.results import ComparedRuns, Report, Run
-from attnbench.api.run_folder import latest_run
 from attnbench.errors import UsageError
+from attnbench.store.folder import latest_run
 
 if TYPE_CHECKING:
     import os
@@ -18,7 +18,8 @@ def show(run: str | os.PathLike[str] | None = None, *, baseline: str | None = No
 
     Args:
         run: a run file; default the latest of results/runs.
-        baseline: implementation that speed-ups are relative to; default the scenario's.
+        baseline: implementation that speed-ups are relative to; default the scenario's, or where it was not run
+            the one that was timed most often, a plug-in's only for want of others.
 
     Raises:
         UsageError: when it cannot be read, or has no such baseline.
@@ -39,7 +40,7 @@ def compare(
     Args:
         run: a run file, default the latest of results/runs; with a second one, the reference.
         other: a second run file.
-        baseline: within one run, the implementation that speed-ups are relative to; default the scenario's.
+        baseline: within one run, the implementation that speed-ups are relative to; default as of :func:`show`.
 
     Returns:
         Speed-ups; ``ok`` is whether there is a pair of cells to compare.
@@ -72,7 +73,7 @@ def report(
     Args:
         runs: run files; default the latest of results/runs.
         out: folder of the report; default ``reports/runs/NAME-OF-THE-RUN-FILE``.
-        baseline: implementation that speed-ups are relative to; default the scenario's.
+        baseline: implementation that speed-ups are relative to; default as of :func:`show`.
         force: replace a report that is there already.
 
     Returns:

@@ -16,14 +16,12 @@ Include = Annotated[
     Parameter(
         name=["--include", "--implementation", "-i"],
         negative="",
-        help="implementations, a regular expression; repeatable.",
+        help="implementations: a whole name, or a regular expression that is searched in names; repeatable.",
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    Parameter(
-        name=["--exclude", "-x"], negative="", help="implementations to leave out, a regular expression; repeatable."
-    ),
+    Parameter(name=["--exclude", "-x"], negative="", help="implementations to leave out, as for -i; repeatable."),
 ]
 Axes = Annotated[
     list[str] | None,
@@ -50,7 +48,11 @@ Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")]
 Force = Annotated[bool, Parameter(negative="", help="replace what is there already.")]
 DryRun = Annotated[bool, Parameter(negative="", help="list the cells with an estimate, and run nothing.")]
 Baseline = Annotated[
-    str | None, Parameter(help="implementation that speed-ups are relative to; default the scenario's.")
+    str | None,
+    Parameter(
+        help="implementation that speed-ups are relative to; default the scenario's, or where it was not run the one "
+        "that was timed most often, a plug-in's only for want of others."
+    ),
 ]
 Form = Literal["terminal", "markdown", "csv", "json"]
 Format = Annotated[Form, Parameter(name=["--format", "-f"], help="terminal, markdown, csv or json.")]

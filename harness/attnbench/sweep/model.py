@@ -91,8 +91,10 @@ class Scenario(BaseModel):
     )
     extends: str | None = Field(default=None, description="A scenario whose entries stand where this one says nothing.")
     tags: tuple[str, ...] = Field(default=(), description="Words to find it by; 'model' asks for a source.")
-    implementations: tuple[Pattern, ...] = Field(default=(), description="Regular expressions; empty is all.")
-    exclude_implementations: tuple[Pattern, ...] = Field(default=(), description="Regular expressions.")
+    implementations: tuple[Pattern, ...] = Field(
+        default=(), description="Whole names, or regular expressions that are searched in names; empty is all."
+    )
+    exclude_implementations: tuple[Pattern, ...] = Field(default=(), description="As implementations.")
     baseline: str | None = Field(default=None, description="The implementation that speed-ups are relative to.")
     devices: Annotated[tuple[Device, ...], AfterValidator(_at_least_one)] = Field(
         default=("cpu",), description="Where cells run, unless the command line says otherwise."

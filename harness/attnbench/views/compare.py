@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import math
@@ -112,17 +113,40 @@ def geometric_mean(ratios: Sequence[float]) -> float | None:
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
 
-def baseline_of(header: Header, cells: Iterable[CellResult], named: str | None = None) -> str | None:
-    """The baseline that was named, else the scenario's where the run has it, else ``None``.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The implementation that a run's speed-ups are over, and why that one, in words that follow its name."""
+
+    name: str
+    why: str
+
+
+def baseline_of(header: Header, cells: Sequence[CellResult], named: str | None = None) -> Baseline | None:
+    """The baseline that was named, else the scenario's where the run has it, else the one that was timed most often.
+
+    Of a run with plug-ins it is one of the others where there are any; ``None`` where nothing was timed.
 
     Raises:
         CompareError: when the run has no implementation of the name.
     """
     present = {cell.implementation for cell in cells}
-    if named is not None and named not in present:
-        raise CompareError(f"the run has no implementation {named!r}; there are: {listing(sorted(present), most=30)}")
-    chosen = named if named is not None else header.baseline
-    return chosen if chosen in present else None
+    if named is not None:
+        if named not in present:
+            known = listing(sorted(present), most=30)
+            raise CompareError(f"the run has no implementation {named!r}; there are: {known}")
+        return Baseline(name=named, why="which was asked for")
+    if header.baseline in present:
+        return Baseline(name=header.baseline, why="the scenario's baseline")
+    others = [cell for cell in cells if header.plugin_of(cell.implementation) is None]
+    often = _most_timed(others) or _most_timed(cells)
+    why = "which has a time in the most cases: the scenario names no baseline that was run"
+    return None if often is None else Baseline(name=often, why=why)
+
+
+def _most_timed(cells: Iterable[CellResult]) -> str | None:
+    """The implementation with a time in the most cases; of several, the first by name."""
+    timed = collections.Counter(cell.implementation for cell in cells if cell.timing is not None)
+    return min(timed, key=lambda name: (-timed[name], name)) if timed else None
 
 
 def compare_implementations(
@@ -132,33 +156,35 @@ def compare_implementations(
 
     Args:
         run: the run.
-        baseline: an implementation of it; default the scenario's.
+        baseline: an implementation of it; default as :func:`baseline_of` chooses.
         cells: the run's cells, where they are known already.
 
     Raises:
-        CompareError: when there is no such implementation, or neither a name nor a baseline in the scenario.
+        CompareError: when there is no such implementation, or nothing was timed.
     """
     cells = cells_of(run) if cells is None else cells
     chosen = baseline_of(run.header, cells, baseline)
     if chosen is None:
-        said = f"its baseline {run.header.baseline!r} was not run" if run.header.baseline else "it names no baseline"
-        raise CompareError(f"scenario {run.header.scenario_name!r}: {said}; name one of the run's implementations")
-    references = {(cell.case_id, cell.device): cell for cell in cells if cell.implementation == chosen}
+        raise CompareError(f"{run.path}: nothing was timed, so there is no speed-up")
+    reference_name = chosen.name
+    references = {(cell.case_id, cell.device): cell for cell in cells if cell.implementation == reference_name}
     pairs, missing = [], []
     for cell in cells:
-        if cell.implementation == chosen:
+        if cell.implementation == reference_name:
             continue
         reference = references.get((cell.case_id, cell.device))
         why = _why_untimed(cell, "") or (
-            _why_untimed(reference, f"the baseline {chosen} ") if reference else f"the baseline {chosen} has no record"
+            _why_untimed(reference, f"the baseline {reference_name} ")
+            if reference
+            else f"the baseline {reference_name} has no record"
         )
         if why is None and reference is not None:
             pairs.append(Pair(reference=reference, subject=cell))
         else:
             missing.append(MissingCell(cell=cell, why=why or ""))
     return Comparison(
-        title=f"{run.header.scenario_name}: speed-up over {chosen}",
-        reference=chosen,
+        title=f"{run.header.scenario_name}: speed-up over {reference_name}",
+        reference=reference_name,
         pairs=tuple(pairs),
         missing=tuple(missing),
         notes=(*run.warnings, *_unlike_means(pairs), *_methods(pairs)),

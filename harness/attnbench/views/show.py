@@ -32,13 +32,14 @@ def show(run: RunFile, baseline: str | None = None) -> View:
 
     Args:
         run: the run.
-        baseline: what speed-ups are relative to; default the scenario's, and no speed-ups where it has none.
+        baseline: what speed-ups are relative to; default as :func:`baseline_of` chooses.
 
     Raises:
         CompareError: when the run has no implementation of the baseline's name.
     """
     cells = cells_of(run)
-    chosen = baseline_of(run.header, cells, baseline)
+    over = baseline_of(run.header, cells, baseline)
+    chosen = None if over is None else over.name
     rows = cell_rows(cells, chosen)
     by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
     grouping = group_cells(cells)
@@ -128,7 +129,7 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
     ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
     ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
     shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
-    shown += [columns.speedup_column(baseline)] if baseline else []
+    shown += [columns.speedup_column(baseline)] if baseline and any(row["speedup"] for row in ran) else []
     shown += [columns.MEMORY, columns.ERROR]
     blocks += _plots(group)
     if ran:

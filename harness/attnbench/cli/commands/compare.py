@@ -25,7 +25,6 @@ def compare(
     Args:
         run: a run file, default the latest of results/runs; with a second one, the reference.
         other: a second run file.
-        baseline: within one run, the implementation that speed-ups are relative to; default the scenario's.
     """
     compared = api.compare(latest_run() if run is None else run, other, baseline=baseline)
     print_view(compared.view, "json" if as_json else form)

@@ -58,15 +58,18 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selectors:
-    """Which implementations, by regular expressions: any of ``include`` (all where empty), none of ``exclude``."""
+    """Which implementations, by regular expressions: any of ``include`` (all where empty), none of ``exclude``.
+
+    An expression that is the whole name of one means that one alone.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
-    def chooses(self, name: str) -> bool:
-        """Whether an implementation of this name is chosen."""
-        included = not self.include or any(found_in(pattern, name) for pattern in self.include)
-        return included and not any(found_in(pattern, name) for pattern in self.exclude)
+    def choose(self, names: Sequence[str]) -> set[str]:
+        """Those of the names that are chosen."""
+        included = {*names} if not self.include else set[str]().union(*(matching(text, names) for text in self.include))
+        return included.difference(*(matching(text, names) for text in self.exclude))
 
     def mistakes(self, names: Sequence[str]) -> list[str]:
         """A sentence for each expression that is invalid, or too costly to match against these names."""
@@ -81,6 +84,11 @@ class Selectors:
             except PatternError as error:
                 problems.append(f"{shown(pattern)}: {error}")
         return problems
+
+
+def matching(text: str, names: Sequence[str]) -> set[str]:
+    """The names in which an expression is found; that alone which it is the whole of."""
+    return {text} if text in names else {name for name in names if found_in(text, name)}
 
 
 def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[Found]:
@@ -99,12 +107,11 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
     if broken:
         raise PlanError("; ".join(f"plug-in {one.origin.target}: {one.unavailable}" for one in broken))
     for pattern in line.include:
-        if not any(found_in(pattern, name) for name in names):
+        if not matching(pattern, names):
             raise PlanError(f"no implementation matches {shown(pattern)}; there are: {', '.join(names)}")
     # A plug-in that was named on the command line is wanted, whatever the scenario's own list says.
-    chosen = [
-        one for one in found if line.chooses(one.name) and (of_scenario.chooses(one.name) or one.origin.kind == "file")
-    ]
+    wanted = of_scenario.choose(names) | {one.name for one in found if one.origin.kind == "file"}
+    chosen = [one for one in found if one.name in line.choose(names) & wanted]
     if not chosen:
         raise PlanError("no implementation is left: the scenario and the command line choose none in common")
     return chosen
@@ -113,12 +120,14 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
 def _is_broken(one: Found, line: Selectors) -> bool:
     """Whether this is a plug-in file that cannot be imported, and the line does not speak of its entry.
 
-    ``-x unknown`` leaves it out, ``-i unknown`` asks for its record.
+    ``-x unknown`` leaves it out, ``-i unknown`` asks for its record. ``-i mine`` does not: of ``mine.py`` that is the
+    file's name, and what it defines is as yet unknown.
     """
     if one.origin.kind != "file" or one.declaration is not None:
         return False
-    by_name = one.name.startswith(UNKNOWN) and line.include and any(found_in(text, one.name) for text in line.include)
-    return not by_name and not any(found_in(text, one.name) for text in line.exclude)
+    stem = one.name.removeprefix(UNKNOWN)
+    by_entry = any(found_in(text, one.name) and not found_in(text, stem) for text in line.include)
+    return not by_entry and not any(found_in(text, one.name) for text in line.exclude)
 
 
 def plan(

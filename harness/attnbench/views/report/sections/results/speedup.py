@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.units import TIMES, count, duration, number, times
-from attnbench.views.compare import Comparison, Pair, baseline_of, compare_implementations, geometric_mean
+from attnbench.views.compare import Baseline, Comparison, Pair, baseline_of, compare_implementations, geometric_mean
 from attnbench.views.compare_view import means_table
 from attnbench.views.document import Paragraph, Table
 from attnbench.views.report.blocks import (
@@ -42,16 +42,16 @@ def section(material: Material) -> Section:
     left, left_out = groups_drawn(sources), 0
     for source in sources:
         blocks += named(source)
-        chosen, why = _chosen_baseline(source, material.baseline)
+        chosen = _chosen_baseline(source, material.baseline)
         if chosen is None:
             blocks.append(Paragraph(text="Nothing was timed, so there is no speed-up."))
             continue
-        comparison = compare_implementations(source.run, chosen, cells=source.cells)
+        comparison = compare_implementations(source.run, chosen.name, cells=source.cells)
         if not comparison.pairs:
-            text = f"No other implementation has a time in a case in which {chosen} has one."
+            text = f"No other implementation has a time in a case in which {chosen.name} has one."
             blocks.append(Paragraph(text=text))
             continue
-        blocks.append(Lead(text=f"Speed-ups are over {chosen}, {why}. Above 1 is faster."))
+        blocks.append(Lead(text=f"Speed-ups are over {chosen.name}, {chosen.why}. Above 1 is faster."))
         if is_large(sources):
             blocks.append(_mean_map(source, comparison))
         maps = _heat_maps(source, comparison, left)
@@ -66,17 +66,10 @@ def section(material: Material) -> Section:
     return Section(anchor="speedup", title="Speed-up", blocks=blocks, exports=exports)
 
 
-def _chosen_baseline(source: ReportedRun, asked_for: str | None) -> tuple[str | None, str]:
-    """The implementation that speed-ups are over, and why that one."""
-    if any(cell.implementation == asked_for for cell in source.cells):
-        return asked_for, "which was asked for"
-    chosen = baseline_of(source.run.header, source.cells)
-    if chosen is not None:
-        return chosen, "the scenario's baseline"
-    return (
-        most_timed(source.cells),
-        "which has a time in the most cases: the scenario names no baseline that was run",
-    )
+def _chosen_baseline(source: ReportedRun, asked_for: str | None) -> Baseline | None:
+    """The one that was asked for, in those runs that have it."""
+    is_here = any(cell.implementation == asked_for for cell in source.cells)
+    return baseline_of(source.run.header, source.cells, asked_for if is_here else None)
 
 
 def _speedup_notes(source: ReportedRun, comparison: Comparison) -> list[Block]:
@@ -104,15 +97,6 @@ def _speedup_rows(source: ReportedRun, comparison: Comparison) -> list[Row]:
         }
         for pair in comparison.pairs
     ]
-
-
-def most_timed(cells: Sequence[CellResult]) -> str | None:
-    """The implementation with a time in the most cases; of several, the first by name."""
-    timed: dict[str, int] = {}
-    for cell in cells:
-        if cell.timing is not None:
-            timed[cell.implementation] = timed.get(cell.implementation, 0) + 1
-    return min(timed, key=lambda name: (-timed[name], name)) if timed else None
 
 
 def _mean_map(source: ReportedRun, comparison: Comparison) -> HeatMap:
