@@ -79,7 +79,7 @@ def test_the_header_keeps_the_command_that_asks_for_the_same(found: dict[str, An
 
 
 def test_a_silent_run_keeps_what_the_command_would_have_said(found: dict[str, Any]) -> None:
-    assert any(message.startswith("6 ok\n") for message in found["messages"])
+    assert "6 ok" in found["messages"]
 
 
 def test_a_kernel_that_disagrees_is_an_answer_and_no_exception(found: dict[str, Any]) -> None:

@@ -21,17 +21,31 @@ def test_run_prints_the_path_of_the_run_file_and_nothing_else(attnbench: Command
     (path,) = (attnbench.folder / "results" / "runs").glob("*-case.jsonl")
     assert finished.out == f"{path.relative_to(attnbench.folder)}\n"
     assert "1 ok" in finished.err
-    assert "times calls and imports" in finished.err
+
+
+def test_a_run_ends_with_its_answer_and_tells_of_itself_when_asked(attnbench: Command) -> None:
+    (attnbench.folder / "mine.py").write_text((PLUGINS / "mine.py").read_text())
+    both = ("-p", "mine.py", "-i", "mine/three-lines", "-i", "naive/numpy", "-a", "seqlen=32", "--peaks", "none")
+    finished = attnbench("run", *both)
+    lines = finished.err.splitlines()
+    rows = [line for line in lines if line.split()[:1] == ["32"]]
+    assert {row.split()[1] for row in rows} == {"mine/three-lines", "naive/numpy"}
+    assert lines[-1].startswith("mine/three-lines is ")
+    assert "as fast as naive/numpy" in lines[-1]
+    assert "times calls and imports" not in finished.err
+    resumed = attnbench("run", "--resume", finished.out.strip(), "-v")
+    assert resumed.err.splitlines()[-1] == lines[-1]
+    assert "times calls and imports" in attnbench("run", *FEW, "-a", "seqlen=32", "--peaks", "none", "-v").err
 
 
 def test_a_run_says_what_checking_cost_and_show_says_it_again(attnbench: Command) -> None:
-    finished = attnbench("run", *FEW, "-a", "seqlen=512", "--peaks", "none", "--out", "run.jsonl")
+    finished = attnbench("run", *FEW, "-a", "seqlen=512", "--peaks", "none", "-v", "--out", "run.jsonl")
     (line,) = [line for line in finished.err.splitlines() if line.startswith("checking ")]
     footer = json.loads((attnbench.folder / "run.jsonl").read_text().splitlines()[-1])
     assert all(footer["shares"][f"{part}_s"] > 0 for part in ("first_calls", "warmup", "samples", "memory"))
     assert all(footer["shares"][f"{part}_s"] > 0 for part in ("repeats", "shown", "oracle", "identities"))
     assert line.removeprefix("checking") in attnbench("show", "run.jsonl", "-f", "markdown").out
-    untimed = attnbench("check", *FEW, "-a", "seqlen=32")
+    untimed = attnbench("check", *FEW, "-a", "seqlen=32", "-v")
     assert "checking " not in untimed.err
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import make_case
+from attnbench.views.answer.winners import Winner, winners_of
 from attnbench.views.cells import cells_of
 from attnbench.views.groups import group_cells
-from attnbench.views.report.sections.results.winners import Winner, answer_sentence, answer_table, winners_of
+from attnbench.views.report.sections.results.winners import answer_sentence, answer_table
 from tests.views.conftest import timed
 
 if TYPE_CHECKING:

@@ -122,7 +122,9 @@ def _execute(
     for line in progress.disagreements.summary():
         log.writes(line)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
-    log.writes(f"{counts or 'no cell was run'}\n{outcome.shares.sentence()}")
+    log.writes(counts or "no cell was run")
+    if log.verbose:
+        log.writes(outcome.shares.sentence())
     if request.possible:
         for line in coverage_lines(request, read_run(writer.path).records, verbose=log.verbose):
             log.writes(line)

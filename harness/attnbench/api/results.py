@@ -92,7 +92,14 @@ class FinishedRun(Run):
         self.exit_code = exit_code
         """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, above 128 interrupted."""
         self.messages = tuple(messages)
-        """Everything that the command says on stderr."""
+        """Everything that is said on stderr while it runs."""
+
+    @functools.cached_property
+    def answer(self) -> View:
+        """The end of the command: a table, the fastest first, and a sentence on which that is."""
+        from attnbench.views.show import answer
+
+        return answer(self.file)
 
 
 class RunInterrupted(KeyboardInterrupt):

@@ -47,6 +47,7 @@ def run(
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     resume: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
     progress: bool | None = None,
 ) -> FinishedRun:
     """Sweep implementations over a scenario: check agreement, then measure time and memory.
@@ -70,6 +71,7 @@ def run(
         out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
         force: replace a run file that is there already.
         resume: a run file to finish; takes everything else from its header.
+        verbose: tell what the harness itself spent its time on, too.
         progress: whether stderr tells how it goes; default: where it is a terminal.
 
     Returns:
@@ -79,14 +81,19 @@ def run(
         UsageError: when what is asked for cannot be done as asked; nothing has been written then.
         RunInterrupted: after Ctrl-C; what was measured is stored.
     """
-    log = Log(progress)
+    log = Log(progress, verbose=verbose)
     if resume is not None:
         _require_nothing_else(scenario, include, exclude, axis, plugin, device, threads, replicates, seed, out)
         return go_on(Path(resume), log)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
     request = asked.request(log, replicates=replicates, cache=cache)
     more = words(
-        replicates=replicates, cache=_unlike(cache, "warm"), peaks=_unlike(peaks, "auto"), out=out, force=force
+        replicates=replicates,
+        cache=_unlike(cache, "warm"),
+        peaks=_unlike(peaks, "auto"),
+        out=out,
+        force=force,
+        verbose=verbose,
     )
     return begin(request, log, ["run", *asked.words(), *more], peaks=peaks, out=_path(out), force=force)
 
@@ -111,7 +118,8 @@ def check(
 
     Where neither a scenario nor an axis is given, cases are made for each implementation, so that they have every pair
     of values that it takes, and some are random. They are others each time, unless there is a seed. ``thorough`` is
-    every triple, in ten minutes instead of one; ``verbose`` tells how many pairs are impossible, too.
+    every triple, in ten minutes instead of one; ``verbose`` tells how many pairs are impossible, too, and
+    what the harness itself spent its time on.
 
     Raises:
         UsageError: when what is asked for cannot be done as asked; nothing has been written then.

@@ -9,6 +9,7 @@ from attnbench import api
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import TextIO
 
     from attnbench.cli.options import Form
     from attnbench.views.document import View
@@ -22,18 +23,23 @@ def latest_run() -> Path:
 
 
 def print_view(view: View, form: Form) -> None:
-    """Write a view to stdout. A terminal gets colours; a pipe gets the same text without, as wide as it needs."""
+    """Write a view to stdout."""
     from attnbench.views import document
 
     if form == "terminal":
-        from rich.console import Console
-
-        from attnbench.views.terminal_table import terminal
-
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=max(console.width, 160))
-        console.print(terminal(view))
+        print_tables(view, sys.stdout)
         return
     written = {"markdown": document.markdown, "csv": document.as_csv, "json": document.as_json}[form](view)
     sys.stdout.write(written if written.endswith("\n") else written + "\n")
+
+
+def print_tables(view: View, stream: TextIO) -> None:
+    """As for a terminal, which gets colours; a pipe gets the same text without, as wide as it needs."""
+    from rich.console import Console
+
+    from attnbench.views.terminal_table import terminal
+
+    console = Console(file=stream)
+    if not console.is_terminal:
+        console = Console(file=stream, width=max(console.width, 160))
+    console.print(terminal(view))

@@ -1,7 +1,7 @@
 """Standard streams as they are: closed, full, unread, or of an encoding that lacks some characters.
 
 No run file takes the place of a closed one. Standard error drops what it cannot take, so that no message changes an
-exit code. Standard output says so in a sentence, and writes what its encoding lacks in other words.
+exit code. Standard output says so in a sentence. Both write what their encoding lacks in other words.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def secure_streams() -> None:
     codecs.register_error(_READABLE, _readable)
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
     sys.stderr = io.TextIOWrapper(
-        io.BufferedWriter(_Stderr()), encoding=encoding, errors="backslashreplace", line_buffering=True
+        io.BufferedWriter(_Stderr()), encoding=encoding, errors=_READABLE, line_buffering=True
     )
     encoding = sys.stdout.encoding if sys.stdout else "utf-8"
     raw = _Stdout(is_closed=_STDOUT in closed)

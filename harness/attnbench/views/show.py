@@ -1,4 +1,4 @@
-"""One run: what was asked, what came out, case by case, and why the rest is missing."""
+"""One run: what was asked, what came out, case by case, and why the rest is missing; or just the answer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from attnbench.store.checking import checking_sentence
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
+from attnbench.views.answer.sentence import answer_sentences
+from attnbench.views.answer.summary import summary_table
 from attnbench.views.cells import NEVER_RAN, cells_of
-from attnbench.views.compare import Pair, baseline_of
+from attnbench.views.compare import Pair, baseline_of, compare_implementations
 from attnbench.views.document import Block, Heading, Paragraph, Plot, Row, Table, View
 from attnbench.views.groups import group_cells
 from attnbench.views.plot import log_plot
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 FEWEST_POINTS = 3
 """Of fewer lengths a plot says less than the table."""
+MOST_ROWS = 30
+"""Of more cells a line for each implementation says more than one for each cell."""
 
 
 def show(run: RunFile, baseline: str | None = None) -> View:
@@ -45,6 +49,7 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     grouping = group_cells(cells)
     blocks: list[Block] = [
         Heading(text=f"{run.header.scenario_name}, run {run.header.run_id}", level=1),
+        *(Paragraph(text=sentence) for sentence in _sentences(run, cells, grouping.groups, _pairs(run, cells, chosen))),
         *(Paragraph(text=line) for line in summary_lines(run, cells)),
     ]
     if grouping.common:
@@ -59,6 +64,38 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     if failures.rows:
         blocks += [Heading(text="Why cells are not ok"), failures]
     return View(blocks=blocks, rows=rows, facts=_facts(run, cells, chosen, failures.rows))
+
+
+def answer(run: RunFile) -> View:
+    """What a run has to say when it ends: a table, the fastest first, and a sentence."""
+    cells = cells_of(run)
+    over = baseline_of(run.header, cells)
+    name = None if over is None else over.name
+    pairs = _pairs(run, cells, name)
+    rows = cell_rows(cells, name)
+    by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
+    groups = group_cells(cells).groups
+    blocks: list[Block] = []
+    if sum(row["status"] not in NEVER_RAN for row in rows) > MOST_ROWS:
+        blocks.append(summary_table(groups, pairs, name))
+    else:
+        for group in groups:
+            tables = _cell_tables(group, [by_key[cell.key] for cell in group.cells], name)
+            blocks += [Heading(text=group.label)] if group.label and tables else []
+            blocks += tables
+    sentences = _sentences(run, cells, groups, pairs)
+    blocks += [Paragraph(text=sentence) for sentence in sentences]
+    return View(blocks=blocks, rows=rows, facts={"kind": "answer", "baseline": name, "sentences": sentences})
+
+
+def _pairs(run: RunFile, cells: Sequence[CellResult], baseline: str | None) -> Sequence[Pair]:
+    return compare_implementations(run, baseline, cells=cells).pairs if baseline else ()
+
+
+def _sentences(run: RunFile, cells: Sequence[CellResult], groups: Sequence[Group], pairs: Sequence[Pair]) -> list[str]:
+    plugins = [cell.implementation for cell in cells if run.header.plugin_of(cell.implementation)]
+    baseline = pairs[0].reference.implementation if pairs else None
+    return answer_sentences(groups, pairs, baseline, plugins)
 
 
 def runs_view(title: str, runs: Sequence[RunFile]) -> View:
@@ -126,14 +163,7 @@ def _never_ran(cells: Iterable[CellResult]) -> list[str]:
 def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Block]:
     """The cells that ran as a table, fastest first at each length; one line for those which did not here."""
     blocks: list[Block] = [Heading(text=group.label)] if group.label else []
-    ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
-    ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
-    shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
-    shown += [columns.speedup_column(baseline)] if baseline and any(row["speedup"] for row in ran) else []
-    shown += [columns.MEMORY, columns.ERROR]
-    blocks += _plots(group)
-    if ran:
-        blocks.append(Table(columns=shown, rows=ran))
+    blocks += [*_plots(group), *_cell_tables(group, rows, baseline)]
     left_out: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         if row["status"] in NEVER_RAN:
@@ -141,6 +171,16 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
     if left_out:
         blocks.append(Paragraph(text=f"Not run: {'; '.join(_left_out(group, *item) for item in left_out.items())}."))
     return blocks
+
+
+def _cell_tables(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Table]:
+    """The cells that ran as a table, fastest first at each length; none where nothing ran."""
+    ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
+    ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
+    shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
+    shown += [columns.speedup_column(baseline)] if baseline and any(row["speedup"] for row in ran) else []
+    shown += [columns.MEMORY, columns.ERROR]
+    return [Table(columns=shown, rows=ran)] if ran else []
 
 
 def _plots(group: Group) -> list[Block]:

@@ -25,7 +25,7 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Threads,
     Verbose,
 )
-from attnbench.cli.output import print_view
+from attnbench.cli.output import print_tables, print_view
 from attnbench.cli.streams import OutputError, drop_stdout
 from attnbench.errors import UsageError
 from attnbench.untrusted.json_text import parse_json
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from attnbench.api import Answer, FinishedRun
     from attnbench.api.measuring import Peaks
     from attnbench.runner.planning.request import Request
+
+EXIT_NOT_STORED = 3
 
 
 def run(
@@ -54,12 +56,14 @@ def run(
     out: RunOut = None,
     force: Force = False,
     resume: Path | None = None,
+    verbose: Verbose = False,
     request: Annotated[Path | None, Parameter(show=False)] = None,
     dry_run: DryRun = False,
 ) -> int:
     """Sweep implementations over a scenario: check agreement, then measure time and memory.
 
-    Prints the path of the run file. Without a scenario it runs the single case that the axes describe.
+    Prints the path of the run file; before it, on stderr, a table, the fastest first, and who that is in a sentence.
+    Without a scenario it runs the single case that the axes describe.
 
     Args:
         replicates: fresh processes for each cell.
@@ -67,11 +71,12 @@ def run(
         peaks: how long to measure the machine's own limits; auto is quick before short runs, and takes a CPU's of the
             last day.
         resume: a run file to finish; takes everything else from its header.
+        verbose: tell what the harness itself spent its time on, too.
         request: a JSON file with what a run file's header keeps as its request, instead of a scenario and options;
             this is how attnbench gate asks for its runs.
     """
     if request is not None:
-        return _print_path(lambda: _requested(request, peaks, out, force=force))
+        return _print_path(lambda: _requested(request, peaks, out, force=force, verbose=verbose))
     if dry_run and resume is None:
         return _print_plan(
             api.plan(
@@ -83,8 +88,9 @@ def run(
         lambda: api.run(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
             replicates=replicates, seed=seed, cache=cache, peaks=peaks, out=out, force=force, resume=resume,
-            progress=True,
-        )
+            verbose=verbose, progress=True,
+        ),
+        with_answer=True,
     )  # fmt: skip
 
 
@@ -113,7 +119,7 @@ def check(
 
     Args:
         thorough: every triple instead of every pair: ten minutes instead of one.
-        verbose: tell how many pairs are impossible, too.
+        verbose: tell how many pairs are impossible, too, and what the harness itself spent its time on.
         sensitivity: instead of implementations, try known-wrong ones: which does the scenario catch? With --json.
     """
     if sensitivity:
@@ -137,12 +143,12 @@ def check(
     )  # fmt: skip
 
 
-def _requested(path: Path, peaks: Peaks, out: Path | None, *, force: bool) -> FinishedRun:
+def _requested(path: Path, peaks: Peaks, out: Path | None, *, force: bool, verbose: bool) -> FinishedRun:
     from attnbench.api.measuring import begin
     from attnbench.api.progress import Log
 
     command = ["run", "--request", str(path)]
-    return begin(_stored_request(path), Log(progress=True), command, peaks=peaks, out=out, force=force)
+    return begin(_stored_request(path), Log(progress=True, verbose=verbose), command, peaks=peaks, out=out, force=force)
 
 
 def _stored_request(path: Path) -> Request:
@@ -157,10 +163,12 @@ def _stored_request(path: Path) -> Request:
         raise UsageError(f"{path} is no request as a run file's header keeps it: {error}") from error
 
 
-def _print_path(measure: Callable[[], FinishedRun]) -> int:
+def _print_path(measure: Callable[[], FinishedRun], *, with_answer: bool = False) -> int:
     """Print the run file's path, also of an interrupted run. Whatever stdout takes, the exit code is the run's."""
     try:
         finished = measure()
+        if with_answer and finished.exit_code != EXIT_NOT_STORED:
+            print_tables(finished.answer, sys.stderr)
     except api.RunInterrupted as stopped:
         finished = stopped.run
     try:

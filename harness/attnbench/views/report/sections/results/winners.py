@@ -7,8 +7,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.units import count, duration, length, listing, number, times
+from attnbench.views.answer.winners import Winner, winners_of
 from attnbench.views.document import Column, Paragraph, Table, column
-from attnbench.views.estimates import Estimate, clearly_faster, ratio
 from attnbench.views.report.blocks import (
     MOST_ROWS,
     Block,
@@ -27,25 +27,10 @@ from attnbench.views.show import status_counts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
     from attnbench.views.groups import Group
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.material import Material
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Winner:
-    """The fastest implementation of one case on one device."""
-
-    tokens: int
-    names: tuple[str, ...]
-    """The fastest; behind it those which noise does not tell from it."""
-    time_ns: float
-    runner_up: str | None
-    """The fastest of those that are clearly slower."""
-    lead: Estimate | None
-    """The runner-up's time over the fastest one's."""
 
 
 def section(material: Material) -> Section:
@@ -85,30 +70,6 @@ def _blocks(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Export]]:
     )
     blocks.append(Details(summary="The same as a list", blocks=_answer_list(timed)))
     return blocks, [Export(stem="winners", rows=_winner_rows(timed))]
-
-
-def winners_of(group: Group) -> list[Winner]:
-    """The winner at each length of a group at which anything was timed."""
-    at: dict[int, list[CellResult]] = {}
-    for cell in group.cells:
-        if cell.timing is not None:
-            at.setdefault(cell.case.seqlen_kv, []).append(cell)
-    return [_winner(tokens, at[tokens]) for tokens in sorted(at)]
-
-
-def _winner(tokens: int, timed: Sequence[CellResult]) -> Winner:
-    fastest, *others = sorted(timed, key=lambda cell: (cell.time_ns or 0, cell.implementation))
-    assert fastest.timing is not None
-    slower = [cell for cell in others if cell.timing is not None and clearly_faster(fastest.timing, cell.timing)]
-    level = [cell.implementation for cell in others if cell not in slower]
-    next_one = slower[0] if slower else None
-    return Winner(
-        tokens=tokens,
-        names=(fastest.implementation, *level),
-        time_ns=fastest.timing.value,
-        runner_up=next_one.implementation if next_one else None,
-        lead=ratio(next_one.timing, fastest.timing) if next_one and next_one.timing else None,
-    )
 
 
 def answer_sentence(winners: Sequence[Winner]) -> str:

@@ -1,0 +1,1 @@
+"""The answer first: which implementation is the fastest where, in a sentence and in a table."""

@@ -1,0 +1,134 @@
+"""A run in a sentence: which implementation is the fastest, by how much; with plug-ins, how each of them fares."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING
+
+from attnbench.units import count, duration, listing, number, times
+from attnbench.views.answer.winners import winners_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.views.answer.winners import Winner
+    from attnbench.views.cells import CellKey, CellResult
+    from attnbench.views.compare import Pair
+    from attnbench.views.estimates import Estimate
+    from attnbench.views.groups import Group
+
+MOST_SUBJECTS = 4
+"""Of more plug-ins the table tells."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Win:
+    """A case that one implementation wins."""
+
+    cell: CellResult
+    winner: Winner
+
+
+def answer_sentences(
+    groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None, plugins: Iterable[str]
+) -> list[str]:
+    """One about the fastest implementation; where there are plug-ins, one about each of them instead.
+
+    Args:
+        groups: all cells.
+        pairs: of those cells that have a speed-up.
+        baseline: what speed-ups are over.
+        plugins: names of implementations that the user brought along.
+    """
+    cells = [cell for group in groups for cell in group.cells]
+    winners = [(group, winner) for group in groups for winner in winners_of(group)]
+    wins = [
+        _Win(cell, winner)
+        for group, winner in winners
+        if winner.is_clear
+        for cell in group.at(winner.tokens)
+        if cell.implementation == winner.names[0]
+    ]
+    gains = {pair.subject.key: pair for pair in pairs}
+    subjects = [name for name in dict.fromkeys(plugins) if name != baseline]
+    if subjects:
+        return [_on(name, cells, wins, gains, baseline) for name in subjects[:MOST_SUBJECTS]]
+    if len({cell.implementation for cell in cells if cell.timing}) == 1:
+        return [_on_the_only_one([cell for cell in cells if cell.timing])]
+    return [_on_the_fastest([winner for _, winner in winners], wins, gains, baseline)] if winners else []
+
+
+def _on(
+    name: str,
+    cells: Sequence[CellResult],
+    wins: Sequence[_Win],
+    gains: dict[CellKey, Pair],
+    baseline: str | None,
+) -> str:
+    """How one implementation fares: beside the baseline, where it is the fastest, and where it is not ok."""
+    own = [cell for cell in cells if cell.implementation == name]
+    several = len(own) > 1
+    compared = [gains[cell.key] for cell in own if cell.key in gains]
+    parts = []
+    if compared:
+        where = f" in {_of(len(compared), len(own))}" if several else ""
+        parts.append(f"{_span([pair.speedup for pair in compared])} as fast as {baseline}{where}")
+    elif timed := [cell for cell in own if cell.timing]:
+        parts.append(_taken(timed))
+    if level := sum(pair.difference == "within noise" for pair in compared):
+        parts.append(f"within noise of it in {level}" if several else "within noise of it")
+    if won := sum(win.cell.implementation == name for win in wins):
+        parts.append(f"the fastest in {won}" if several else "the fastest")
+    not_ok = collections.Counter(cell.status for cell in own if cell.status != "ok").most_common()
+    parts += [f"{status} in {n}" if several else status for status, n in not_ok]
+    return f"{name} is {', '.join(parts)}." if parts else f"{name} was not timed."
+
+
+def _on_the_only_one(timed: Sequence[CellResult]) -> str:
+    return f"{timed[0].implementation} alone has a time: {_taken(timed)}."
+
+
+def _on_the_fastest(
+    winners: Sequence[Winner], wins: Sequence[_Win], gains: dict[CellKey, Pair], baseline: str | None
+) -> str:
+    """Who is clearly the fastest in the most cases, by how much over the baseline, and who in the others."""
+    if not wins:
+        level = list(dict.fromkeys(name for winner in winners for name in winner.names))
+        where = "" if len(winners) == 1 else f" in any of {len(winners)} cases"
+        return f"None is clearly the fastest{where}: {listing(level)} are within noise of each other."
+    often = collections.Counter(win.cell.implementation for win in wins)
+    (name, most), *others = sorted(often.items(), key=lambda one: (-one[1], one[0]))
+    own = [win for win in wins if win.cell.implementation == name]
+    compared = [gains[win.cell.key].speedup for win in own if win.cell.key in gains]
+    said = f"{name} is fastest" + (f" in {_of(most, len(winners))}" if len(winners) > 1 else "")
+    if compared:
+        said += f": {_span(compared)} as fast as {baseline}"
+    elif leads := [win.winner.lead for win in own if win.winner.lead]:
+        said += f": {_span(leads)} as fast as the next"
+    alone = sum(winner.is_alone for winner in winners)
+    counts = {**dict(others), "within noise": len(winners) - len(wins) - alone, "one alone": alone}
+    rest = [f"{who} in {n}" for who, n in counts.items() if n]
+    return f"{said}; {listing(rest, most=8)}." if rest else f"{said}."
+
+
+def _span(ratios: Sequence[Estimate]) -> str:
+    """Of several ratios the least and the greatest; one with its interval."""
+    low, *_, high = [min(ratios, key=lambda one: one.value), max(ratios, key=lambda one: one.value)]
+    if len(ratios) > 1:
+        return f"{number(low.value)} to {times(high.value)}"
+    ends = f" ({number(low.low)} … {number(low.high)})" if low.low is not None and low.high is not None else ""
+    return f"{times(low.value)}{ends}"
+
+
+def _of(n: int, cases: int) -> str:
+    if n == cases:
+        return "both cases" if n == 2 else f"all {n} cases"
+    return f"{n} of {cases} cases"
+
+
+def _taken(timed: Sequence[CellResult]) -> str:
+    taken = sorted(cell.time_ns or 0.0 for cell in timed)
+    if len(taken) == 1:
+        return duration(taken[0])
+    return f"{duration(taken[0])} to {duration(taken[-1])} in {count(len(taken), 'case')}"

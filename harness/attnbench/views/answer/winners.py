@@ -1,0 +1,62 @@
+"""The fastest implementation of each case, and by how much, where noise does not leave it open."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from attnbench.views.estimates import Estimate, clearly_faster, ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.views.cells import CellResult
+    from attnbench.views.groups import Group
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Winner:
+    """The fastest implementation of one case on one device."""
+
+    tokens: int
+    names: tuple[str, ...]
+    """The fastest; behind it those which noise does not tell from it."""
+    time_ns: float
+    runner_up: str | None
+    """The fastest of those that are clearly slower."""
+    lead: Estimate | None
+    """The runner-up's time over the fastest one's."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether one is ahead of another, and noise leaves no doubt which."""
+        return len(self.names) == 1 and self.runner_up is not None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else has a time."""
+        return len(self.names) == 1 and self.runner_up is None
+
+
+def winners_of(group: Group) -> list[Winner]:
+    """The winner at each length of a group at which anything was timed."""
+    at: dict[int, list[CellResult]] = {}
+    for cell in group.cells:
+        if cell.timing is not None:
+            at.setdefault(cell.case.seqlen_kv, []).append(cell)
+    return [_winner(tokens, at[tokens]) for tokens in sorted(at)]
+
+
+def _winner(tokens: int, timed: Sequence[CellResult]) -> Winner:
+    fastest, *others = sorted(timed, key=lambda cell: (cell.time_ns or 0, cell.implementation))
+    assert fastest.timing is not None
+    slower = [cell for cell in others if cell.timing is not None and clearly_faster(fastest.timing, cell.timing)]
+    level = [cell.implementation for cell in others if cell not in slower]
+    next_one = slower[0] if slower else None
+    return Winner(
+        tokens=tokens,
+        names=(fastest.implementation, *level),
+        time_ns=fastest.timing.value,
+        runner_up=next_one.implementation if next_one else None,
+        lead=ratio(next_one.timing, fastest.timing) if next_one and next_one.timing else None,
+    )
