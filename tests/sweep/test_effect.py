@@ -8,12 +8,10 @@ import pytest
 
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 from attnbench.sweep.load import load_scenario
-from attnbench.sweep.model import ScenarioError
+from attnbench.sweep.model import Scenario, ScenarioError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from attnbench.sweep.model import Scenario
 
     Load = Callable[[str], Scenario]
 
@@ -96,3 +94,12 @@ def test_a_scenarios_fields_may_lose_their_effect_to_the_command_line(scenario: 
 def test_a_bases_fields_may_lose_theirs_to_the_scenario_that_extends_it(write: Callable[..., str]) -> None:
     write("defaults = {mask = 'sliding_window', window_left = 8}", "base.toml")
     assert expand(load_scenario(write("extends = 'base.toml'\ndefaults.mask = 'causal'")), {})
+
+
+@pytest.mark.parametrize("text", ["defaults.softcap = 30.0", "shapes.a = {softcap = 30.0, seqlen = 8}"])
+def test_what_the_extending_scenario_itself_sets_must_have_one(write: Callable[..., str], text: str) -> None:
+    write("defaults = {mask = 'sliding_window', window_left = 8}", "base.toml")
+    loaded = load_scenario(write(f"extends = 'base.toml'\n{text}\ndefaults.mask = 'causal'"))
+    (said,) = refused(loaded)
+    assert "softcap has no effect on any case" in said
+    assert expand(Scenario.from_dict(loaded.to_dict()), {}), "a run file does not keep who set what"

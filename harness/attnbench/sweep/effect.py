@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.masks.table import MASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from attnbench.cases.case import Case
 
@@ -34,11 +34,11 @@ class Effects:
             if not self._taken.get((place, name)):
                 self._taken[place, name] = _takes(case, name, fields[name])
 
-    def in_vain(self) -> dict[str, list[str]]:
-        """A sentence for each field that no case took, by place."""
+    def in_vain(self, fields: Container[str]) -> dict[str, list[str]]:
+        """A sentence for each of these fields that no case took, by place."""
         found: dict[str, list[str]] = {}
         for (place, name), taken in self._taken.items():
-            if not taken:
+            if not taken and name in fields:
                 needs = f": it needs {_NEEDS[name]}" if name in _NEEDS else ""
                 found.setdefault(place, []).append(f"{name} has no effect on any case{needs}")
         return found

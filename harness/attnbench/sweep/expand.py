@@ -117,10 +117,10 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
 
 def _refuse_what_has_no_effect(effects: Effects, scenario: Scenario, overrides: Mapping[str, list[str]]) -> None:
     """Raise for fields of the command line, and for a scenario's own where it says itself which cases there are."""
-    in_vain = effects.in_vain()
-    if _LINE in in_vain:
-        raise ScenarioError(_LINE, in_vain[_LINE])
-    if in_vain and scenario.extends is None and not DECIDING & overrides.keys():
+    if of_line := effects.in_vain(NAMES).get(_LINE):
+        raise ScenarioError(_LINE, of_line)
+    in_vain = effects.in_vain(scenario.own_fields)
+    if in_vain and not DECIDING & overrides.keys():
         sentences = [f"{place}: {sentence}" for place, found in in_vain.items() for sentence in found]
         raise ScenarioError(f"scenario {scenario.name!r}", sentences)
 

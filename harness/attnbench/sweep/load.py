@@ -13,6 +13,7 @@ from attnbench.untrusted.regular_file import read_regular
 from attnbench.untrusted.toml_text import parse_toml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from importlib.resources.abc import Traversable
 
     from attnbench.sweep.model import Scenario
@@ -53,7 +54,8 @@ def load_scenario(name_or_path: str) -> Scenario:
             sentence = f"extends: {shown(base)} extends {shown(base_table['extends'])} itself; one level is allowed"
             raise ScenarioError(where, [sentence])
         _validate(base, base_table)
-        table = _inherit(base_table, table)
+        whole = _validate(name_or_path, _inherit(base_table, table))
+        return whole.extending(_fields_in([*_setting(table), *table.get("shapes", {}).values()]))
     return _validate(name_or_path, table)
 
 
@@ -100,9 +102,7 @@ def _inherit(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
     A field that this scenario sets for all its cases replaces the base's, in whichever table the base sets it.
     """
-    groups = own.get("zip", [])
-    setting = [own.get("defaults"), own.get("axes"), *(groups if isinstance(groups, list) else [])]
-    replaced = {field for table in setting if isinstance(table, dict) for name in table for field in fields_of(name)}
+    replaced = _fields_in(_setting(own))
     merged = {key: value for key, value in base.items() if key != "name"}
     for key in ("defaults", "axes"):
         merged[key] = _without(base.get(key, {}), replaced)
@@ -112,6 +112,16 @@ def _inherit(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = {**merged[key], **value} if both_tables else value
     return merged
+
+
+def _setting(own: dict[str, Any]) -> list[Any]:
+    """What sets fields for all cases: the defaults, the axes and the groups of a table."""
+    groups = own.get("zip", [])
+    return [own.get("defaults"), own.get("axes"), *(groups if isinstance(groups, list) else [])]
+
+
+def _fields_in(tables: Iterable[Any]) -> set[str]:
+    return {field for table in tables if isinstance(table, dict) for name in table for field in fields_of(name)}
 
 
 def _without(table: dict[str, Any], replaced: set[str]) -> dict[str, Any]:

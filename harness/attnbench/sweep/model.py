@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from attnbench.sweep.exclude import Device, Exclude, Pattern
-from attnbench.sweep.fields import fields_of
+from attnbench.sweep.fields import NAMES, fields_of
 from attnbench.sweep.mistakes import Mistakes, ScenarioError, written
 from attnbench.sweep.tables import Axes, Fixed, Zip
 from attnbench.untrusted.names import name_mistake
 from attnbench.untrusted.pattern import PatternError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from attnbench.cases.case import Case
     from attnbench.sweep.mistakes import Place
@@ -110,6 +110,24 @@ class Scenario(BaseModel):
     )
     exclude: tuple[Exclude, ...] = Field(default=(), description="Rules that drop cells.")
     limits: Limits = Limits()
+    _own_fields: frozenset[str] = frozenset()
+
+    def __eq__(self, other: object) -> bool:
+        """Equal where both ask for the same, whoever set it."""
+        return isinstance(other, Scenario) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # its tables can be changed
+
+    @property
+    def own_fields(self) -> Collection[str]:
+        """The fields that its own file may set: of one that extends another, those which are known to be there."""
+        return NAMES if self.extends is None else self._own_fields
+
+    def extending(self, own_fields: Iterable[str]) -> Self:
+        """The same, where only these fields are its own, and the others those of the scenario that it extends."""
+        known = self.model_copy()
+        known._own_fields = frozenset(own_fields)  # noqa: SLF001 - of this class
+        return known
 
     @model_validator(mode="after")
     def _nothing_is_said_in_vain(self) -> Self:
