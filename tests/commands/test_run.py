@@ -131,6 +131,14 @@ def test_dry_run_lists_the_cells_and_writes_nothing(attnbench: Command) -> None:
     assert list(attnbench.folder.iterdir()) == []
 
 
+def test_a_mask_that_hides_nearly_all_keys_is_told_once(attnbench: Command) -> None:
+    decoding = ("-a", "mask=causal", "-a", "seqlen_q=1", "-a", "seqlen_kv=64,128")
+    for more in (["--dry-run"], ["--peaks", "none"]):
+        finished = attnbench("run", *FEW, *decoding, *more)
+        assert finished.code == 0
+        assert finished.err.count("write alignment=bottom_right where queries are the last tokens") == 1
+
+
 def test_replicates_are_fresh_processes(attnbench: Command) -> None:
     attnbench("check", *FEW, "-a", "seqlen=16", "--out", "a.jsonl")
     attnbench("run", *FEW, "-a", "seqlen=16", "--replicates", "3", "--peaks", "none", "--out", "b.jsonl")

@@ -47,11 +47,13 @@ def begin(
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.planning.header import measure_header
     from attnbench.runner.planning.plan import estimate_s
-    from attnbench.runner.planning.request import plan_request
+    from attnbench.runner.planning.request import plan_request, warnings_of
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
 
     cells = plan_request(request)
+    for warning in warnings_of(request):
+        log.says(warning)
     name = request.scenario.name
     with _refusals(out):
         RunWriter.require_room(out or _default_path(name), force=force)

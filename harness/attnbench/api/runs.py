@@ -154,7 +154,7 @@ def plan(
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
-    from attnbench.runner.planning.request import plan_request
+    from attnbench.runner.planning.request import plan_request, warnings_of
 
     asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
     if only_agreement:
@@ -162,6 +162,8 @@ def plan(
     else:
         request = asked.request(log, replicates=replicates)
     cells = plan_request(request)
+    for warning in warnings_of(request):
+        log.says(warning)
     return Answer(lambda: _plan_view(request.scenario.name, cells, request.sampling_s))
 
 

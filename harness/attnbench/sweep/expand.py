@@ -32,10 +32,13 @@ _LINE = "--axis"
 
 @dataclasses.dataclass(frozen=True)
 class PlannedCase:
-    """A case of a scenario, and the names of the shapes it came from."""
+    """A case of a scenario."""
 
     case: Case
     tags: tuple[str, ...]
+    """The names of the shapes that it came from."""
+    said: frozenset[str] = frozenset()
+    """The fields that were set, and did not take their default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,7 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
         if scenario.excluded(case) is None:
             before = planned.get(case.case_id)
             all_tags = tuple(dict.fromkeys((*(before.tags if before else ()), *tags)))
-            planned[case.case_id] = PlannedCase(case, all_tags)
+            planned[case.case_id] = PlannedCase(case, all_tags, frozenset(fields))
     if impossible:
         raise ScenarioError(f"scenario {scenario.name!r}", _described(impossible))
     _refuse_what_has_no_effect(effects, scenario, overrides)

@@ -14,7 +14,8 @@ from attnbench.registry.discover import find
 from attnbench.runner.planning.plan import PlanError, Selectors, choose, plan
 from attnbench.runner.run import Setting
 from attnbench.stages.stage import CellLimits
-from attnbench.sweep.expand import parse_overrides
+from attnbench.sweep.expand import expand, parse_overrides
+from attnbench.sweep.hidden import hidden_pairs
 from attnbench.sweep.model import Scenario, ScenarioError, StageName
 from attnbench.transport.host import LOCAL_HOST
 from attnbench.worker.timing import SamplingLimits
@@ -139,6 +140,11 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
         if problems := file_problems(case):
             raise PlanError("; ".join(problems))
     return cells
+
+
+def warnings_of(request: Request) -> list[str]:
+    """What a person should know of the cases that were asked for; nothing of those that attnbench has made."""
+    return [] if request.possible else hidden_pairs(expand(request.scenario, request.overrides))
 
 
 def setting_of(request: Request, header: Mapping[str, Any], host: Host = LOCAL_HOST) -> Setting:
