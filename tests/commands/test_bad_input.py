@@ -31,7 +31,12 @@ def refused(attnbench: Command, *arguments: str | Path) -> str:
         (["run", "-a", "seqlen"], "NAME=VALUE"),
         (["run", "-a", "heads_q=8", "-a", "heads_kv=3"], "heads_q = 8 is not a multiple of heads_kv = 3"),
         (["run", "-a", "seqlen=0"], "seqlen: '0' is not an integer >= 1"),
-        (["run", "-i", "no/such"], "no implementation matches 'no/such'"),
+        (["run", "-i", "no/such"], "no implementation matches 'no/such' (there are "),
+        (
+            ["run", "-i", "numba/flsh"],
+            "no implementation matches 'numba/flsh'; did you mean 'numba/flash'? (there are ",
+        ),
+        (["run", "-a", "kv_heads=2"], "kv_heads: unknown field; did you mean 'heads_kv'? (there are operator, "),
         (["run", "-i", "("], "is not a regular expression"),
         (["run", "-x", "."], "no implementation is left"),
         (["run", "--device", "tpu"], "unknown device 'tpu'"),
@@ -128,7 +133,12 @@ def test_an_existing_run_file_is_not_overwritten(attnbench: Command) -> None:
 
 def test_a_malformed_configuration(attnbench: Command) -> None:
     (attnbench.folder / "pyproject.toml").write_text("[tool.attnbench]\nthread = 2\n")
-    assert "did you mean 'threads'?" in refused(attnbench, "run", "quick")
+    assert "thread: unknown key; did you mean 'threads'? (there are plugins, " in refused(attnbench, "run", "quick")
+
+
+def test_a_configuration_with_a_byte_order_mark(attnbench: Command) -> None:
+    (attnbench.folder / "pyproject.toml").write_bytes(b"\xef\xbb\xbf[tool.attnbench]\r\nthreads = 0\r\n")
+    assert "threads must be at least 1" in refused(attnbench, "run", "quick")
 
 
 def test_a_file_without_the_tensors_of_a_case(attnbench: Command) -> None:

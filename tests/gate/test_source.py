@@ -97,7 +97,7 @@ def test_the_checked_out_commit_as_head_needs_a_clean_checkout(repository: Path)
 @pytest.mark.parametrize(
     ("ref", "sentence"),
     [
-        ("mian", "mian is neither a revision that git knows here nor a directory; did you mean main?"),
+        ("mian", "mian is neither a revision that git knows here nor a directory; did you mean 'main'?"),
         ("./missing", "./missing does not exist: a side is a git revision, a directory, a wheel or a plug-in file"),
         ("./kernel.py/x", "./kernel.py/x does not exist: a side is a git revision, a directory"),
         ("missing.py", "missing.py cannot be read: No such file or directory"),

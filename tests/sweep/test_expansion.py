@@ -6,6 +6,7 @@ import pytest
 
 from attnbench.cases.case import CHOICES, make_case
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
+from attnbench.sweep.fields import NAMES
 from attnbench.sweep.model import ScenarioError
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class TestOverrides:
             parse_overrides(["seqlen=12,1q", "sqlen=3", "dtype", "mode=backwards", "scale=-1", "mask=none & casual"])
         assert caught.value.problems == [
             "seqlen: '1q' is not an integer >= 1, or a size such as 16k",
-            "sqlen: unknown field; did you mean 'seqlen'?",
+            f"sqlen: unknown field; did you mean 'seqlen'? (there are {', '.join(NAMES)})",
             "'dtype' is not of the form NAME=VALUE[,VALUE...]",
             "mode: 'backwards' is none of forward, backward, forward_backward; did you mean 'backward'?",
             "scale: '-1' is not a number > 0",

@@ -7,23 +7,39 @@ from typing import TYPE_CHECKING
 import pytest
 
 from attnbench.cases.case import INPUT_FAMILIES
+from attnbench.sweep.fields import NAMES
 from attnbench.sweep.load import load_scenario
-from attnbench.sweep.model import ScenarioError
+from attnbench.sweep.model import Limits, Scenario, ScenarioError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
+KEYS, LIMITS, FIELDS = (
+    f" (there are {', '.join(names)})" for names in (Scenario.model_fields, Limits.model_fields, NAMES)
+)
+CONDITIONS = f"{FIELDS.removesuffix(')')}, device, implementation, reason)"
 MISTAKES = {
     # unknown names
-    'descripton = "x"': "descripton: unknown key; did you mean 'description'?",
-    "limits.time = 3": "limits.time: unknown key; did you mean 'time_s'?",
-    "defaults.seqlenq = 3": "defaults.seqlenq: unknown field; did you mean 'seqlen_q'?",
-    "axes.causal = [true]": "axes.causal: unknown field",
-    "exclude = [{hed_dim = 3}]": "exclude[0].hed_dim: unknown field; did you mean 'head_dim'?",
+    'descripton = "x"': f"descripton: unknown key; did you mean 'description'?{KEYS}",
+    "axis.seqlen = [1]": f"axis: unknown key; did you mean 'axes'?{KEYS}",
+    "limits.time = 3": f"limits.time: unknown key; did you mean 'time_s'?{LIMITS}",
+    "limits.timeout = 3": f"limits.timeout: unknown key; did you mean 'time_s'?{LIMITS}",
+    "defaults.seqlenq = 3": f"defaults.seqlenq: unknown field; did you mean 'seqlen_q'?{FIELDS}",
+    "defaults.kv_heads = 3": f"defaults.kv_heads: unknown field; did you mean 'heads_kv'?{FIELDS}",
+    "axes.causal = [true]": f"axes.causal: unknown field; did you mean 'mask'?{FIELDS}",
+    "axes.colour = [3]": f"axes.colour: unknown field{FIELDS}",
+    "exclude = [{hed_dim = 3}]": f"exclude[0].hed_dim: unknown field; did you mean 'head_dim'?{CONDITIONS}",
     # values, each with its place
     'axes.mode = ["forward", "forwards"]': (
         "axes.mode[1]: 'forwards' is none of forward, backward, forward_backward; did you mean 'forward'?"
+    ),
+    'axes.alignment = ["left_top"]': (
+        "axes.alignment[0]: 'left_top' is none of top_left, bottom_right; did you mean 'top_left'?"
+    ),
+    'defaults.mode = "training"': (
+        "defaults.mode: 'training' is none of forward, backward, forward_backward; did you mean 'forward_backward'?"
     ),
     'axes.mode = "f"': "axes.mode: 'f' is none of forward, backward, forward_backward",
     'shapes.a.inputs = "norml"': (
@@ -40,7 +56,7 @@ MISTAKES = {
         "shapes.a.kv_lengths: 3 is not a list of lengths, such as [3, 5] (3+5 on the command line)"
     ),
     "shapes.a = 3": "shapes.a: 3 is not a table",
-    'devices = ["gpu"]': "devices[0]: 'gpu' is none of cpu, cuda",
+    'devices = ["gpu"]': "devices[0]: 'gpu' is none of cpu, cuda; did you mean 'cuda'?",
     "devices = []": "devices: []: without a device nothing would run",
     'stages = ["tim"]': "stages[0]: 'tim' is none of agreement, time, memory, energy; did you mean 'time'?",
     'tags = "cpu"': "tags: 'cpu' is not a list",
@@ -110,11 +126,17 @@ def test_the_message_names_the_file_and_counts_its_mistakes(write: Callable[...,
     path = write("a = 1\nb = 2")
     with pytest.raises(ScenarioError) as caught:
         load_scenario(path)
-    assert str(caught.value) == f"{path} has 2 mistakes:\n  a: unknown key\n  b: unknown key"
+    assert str(caught.value) == f"{path} has 2 mistakes:\n  a: unknown key{KEYS}\n  b: unknown key{KEYS}"
 
 
 def test_malformed_toml_is_reported_with_line_and_column(problems: Callable[[str], list[str]]) -> None:
     assert problems("axes.seqlen = [1]\naxes.mask = = 2") == ["it is not TOML: Invalid value (at line 2, column 13)"]
+
+
+def test_a_file_with_a_byte_order_mark_and_carriage_returns_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "notepad.toml"
+    path.write_bytes(b'\xef\xbb\xbfdescription = "x"\r\n[defaults]\r\nmask = "causal"\r\n')
+    assert load_scenario(str(path)).defaults == {"mask": "causal"}
 
 
 def test_a_file_that_is_not_there_is_reported(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import tomllib
 from pathlib import Path
 
 from attnbench.errors import UsageError
+from attnbench.untrusted.toml_text import parse_toml
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,8 @@ def read_config(start: Path | None = None) -> Config:
         if not path.is_file():
             continue
         try:
-            table = tomllib.loads(path.read_text()).get("tool", {}).get("attnbench")
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            table = parse_toml(path.read_bytes()).get("tool", {}).get("attnbench")
+        except (OSError, ValueError) as error:
             raise UsageError(f"{path}: {error}") from error
         if table is not None:
             return _checked(path, table)
@@ -47,11 +46,12 @@ def read_config(start: Path | None = None) -> Config:
 
 
 def _checked(path: Path, table: dict[str, object]) -> Config:
+    from attnbench.sweep.nearest import unknown
+
     problems = []
     for key, value in table.items():
         if key not in _TYPES:
-            close = difflib.get_close_matches(key, _TYPES, 1)
-            problems.append(f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+            problems.append(f"{key}: {unknown('key', key, _TYPES)}")
         elif not isinstance(value, _TYPES[key]) or isinstance(value, bool):
             problems.append(f"{key} must be {_TYPES[key].__name__}, not {value!r}")
         elif isinstance(value, list) and not all(isinstance(item, str) for item in value):

@@ -16,13 +16,13 @@
 from __future__ import annotations
 
 import datetime
-import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from attnbench.errors import UsageError
 from attnbench.gate.verdict import REGRESSED, Verdict, Waived
+from attnbench.untrusted.toml_text import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,10 +112,10 @@ def read_waivers(path: Path) -> list[Waiver]:
         WaiverError: with every mistake, each with its place.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes())
     except OSError as error:
         raise WaiverError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise WaiverError(f"{path} is not TOML: {error}") from error
     unknown = sorted(table.keys() - {"waiver"})
     entries: Any = table.get("waiver", [])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from attnbench.sweep.fields import NAMES, did_you_mean, fields_of, is_quantity, parse_value, value_schema
+from attnbench.sweep.fields import NAMES, fields_of, is_quantity, parse_value, value_schema
 from attnbench.sweep.mistakes import Mistakes
+from attnbench.sweep.nearest import unknown
 from attnbench.untrusted.pattern import found_in, pattern_mistake
 from attnbench.untrusted.printable import shown
 
@@ -66,7 +67,7 @@ class Exclude(BaseModel):
         for name, wanted in self.conditions.items():
             if name not in NAMES:
                 known = (*NAMES, "device", "implementation", "reason")
-                mistakes.add((name,), f"unknown field{did_you_mean(name, known)}")
+                mistakes.add((name,), unknown("field", name, known))
                 continue
             for index, item in enumerate(wanted if isinstance(wanted, list) else [wanted]):
                 try:

@@ -12,12 +12,12 @@ from attnbench.sweep.effect import DECIDING, Effects
 from attnbench.sweep.fields import (
     NAMES,
     SHORTHANDS,
-    did_you_mean,
     expand_shorthands,
     parse_value,
     parse_values,
 )
 from attnbench.sweep.model import Scenario, ScenarioError
+from attnbench.sweep.nearest import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
             problems.append(f"{text!r} is not of the form NAME=VALUE[,VALUE...]")
             continue
         if name not in NAMES:
-            problems.append(f"{name}: unknown field{did_you_mean(name, NAMES)}")
+            problems.append(f"{name}: {unknown('field', name, NAMES)}")
             continue
         parts = [values] if values.startswith(FILE_INPUTS) else values.split(",")
         for part in parts:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, too_large
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
+from attnbench.sweep.nearest import did_you_mean
 from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 SHORTHANDS: dict[str, tuple[str, ...]] = {"seqlen": ("seqlen_q", "seqlen_kv"), "heads": ("heads_q", "heads_kv")}
 NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
@@ -22,12 +22,6 @@ _LISTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form 
 _FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean")
 _LEAST = {"seed": 0, **{name: parameter.least for name, parameter in PARAMETERS.items()}}
 _TEXTS = ("inputs",)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` where something is close, else nothing."""
-    close = difflib.get_close_matches(word, list(known), 1, cutoff=0.7)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def is_quantity(name: str) -> bool:

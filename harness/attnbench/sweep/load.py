@@ -7,7 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.sweep.fields import did_you_mean, fields_of
+from attnbench.sweep.fields import fields_of
+from attnbench.sweep.nearest import did_you_mean
 from attnbench.untrusted.printable import shown
 from attnbench.untrusted.regular_file import read_regular
 from attnbench.untrusted.toml_text import parse_toml

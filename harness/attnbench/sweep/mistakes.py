@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from attnbench.errors import UsageError
-from attnbench.sweep.fields import did_you_mean
+from attnbench.sweep.nearest import did_you_mean, unknown
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
 def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
     place, kind = detail["loc"], detail["type"]
     if kind == "extra_forbidden":
-        text = f"unknown key{did_you_mean(str(place[-1]), _keys(model, place[:-1]))}"
+        text = unknown("key", str(place[-1]), _keys(model, place[:-1]))
     elif kind == "literal_error":
         choices = re.findall(r"'(\w+)'", detail["ctx"]["expected"])
         text = f"{shown(detail['input'])} is none of {', '.join(choices)}{did_you_mean(str(detail['input']), choices)}"

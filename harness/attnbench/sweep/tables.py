@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from attnbench.sweep.fields import NAMES, did_you_mean, parse_value, parse_values, value_schema
+from attnbench.sweep.fields import NAMES, parse_value, parse_values, value_schema
 from attnbench.sweep.mistakes import Mistakes
+from attnbench.sweep.nearest import unknown
 
 Table = dict[str, Any]
 
@@ -68,7 +69,7 @@ def _known(table: Table, mistakes: Mistakes) -> list[str]:
     """The keys that are fields; the others are noted."""
     for name in table:
         if name not in NAMES:
-            mistakes.add((name,), f"unknown field{did_you_mean(name, NAMES)}")
+            mistakes.add((name,), unknown("field", name, NAMES))
     return [name for name in table if name in NAMES]
 
 

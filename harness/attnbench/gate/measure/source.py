@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import subprocess
 import tomllib
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from attnbench.errors import UsageError
+from attnbench.sweep.nearest import did_you_mean
 
 Kind = Literal["revision", "directory", "wheel", "plugin"]
 _JUNK = frozenset({".git", ".venv", "venv", "__pycache__", "build", "dist", ".mypy_cache", ".pytest_cache"})
@@ -172,8 +172,7 @@ def _unknown(ref: str, here: Path, path: Path, *, is_path: bool) -> str:
     if git(here, "rev-parse", "--git-dir") is None:
         return f"{ref} is not a directory, and this is no git repository, so it cannot be a revision either"
     names = (git(here, "for-each-ref", "--format=%(refname:short)") or "").split()
-    close = difflib.get_close_matches(ref, names, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(ref, names)
     shallow = (
         " (the clone is shallow: git fetch --unshallow)"
         if git(here, "rev-parse", "--is-shallow-repository") == "true"

@@ -12,6 +12,7 @@ from attnbench.errors import UsageError
 from attnbench.registry.discover import UNKNOWN
 from attnbench.store.repro import repro_command
 from attnbench.sweep.expand import expand
+from attnbench.sweep.nearest import did_you_mean
 from attnbench.transport.host import LOCAL_HOST
 from attnbench.untrusted.pattern import PatternError, found_in, pattern_mistake
 from attnbench.untrusted.printable import shown
@@ -108,7 +109,8 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
         raise PlanError("; ".join(f"plug-in {one.origin.target}: {one.unavailable}" for one in broken))
     for pattern in line.include:
         if not matching(pattern, names):
-            raise PlanError(f"no implementation matches {shown(pattern)}; there are: {', '.join(names)}")
+            near = did_you_mean(pattern, names)
+            raise PlanError(f"no implementation matches {shown(pattern)}{near} (there are {', '.join(names)})")
     # A plug-in that was named on the command line is wanted, whatever the scenario's own list says.
     wanted = of_scenario.choose(names) | {one.name for one in found if one.origin.kind == "file"}
     chosen = [one for one in found if one.name in line.choose(names) & wanted]
