@@ -29,6 +29,16 @@ def test_what_an_encoding_lacks_is_written_in_other_words(attnbench: Command, en
     assert "\\u" not in said
 
 
+def test_what_stderr_lacks_is_written_in_other_words_too(attnbench: Command) -> None:
+    axes = ("-a", "seqlen=16", "-a", "heads=1", "-a", "head_dim=8")
+    names = ("-i", "naive/numpy", "-i", "naive/torch")
+    ended = attnbench.process("run", *names, *axes, "--peaks", "none", PYTHONIOENCODING="ascii")
+    assert ended.code == 0, ended.err
+    assert "us" in ended.err
+    assert "..." in ended.err
+    assert "\\" not in ended.err
+
+
 def test_json_stays_json_whatever_the_encoding(attnbench: Command) -> None:
     (attnbench.folder / "naïve µ.jsonl").write_bytes(RUN.read_bytes())
     said = attnbench.process("show", "naïve µ.jsonl", "--json", PYTHONIOENCODING="ascii")
