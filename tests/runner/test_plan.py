@@ -91,6 +91,14 @@ def test_a_chosen_name_that_does_not_exist_is_a_mistake() -> None:
         choose(bundled(), adhoc(), Selectors(include=("naive", "nope")))
 
 
+def test_what_is_missed_may_be_in_an_installed_plugin_that_cannot_be_imported() -> None:
+    broken = dataclasses.replace(
+        FOUND, name="theirs", origin=Origin("entry_point", "theirs:flash"), unavailable="importing it raised OSError"
+    )
+    with pytest.raises(PlanError, match=r"matches 'flashy'.*; entry point theirs:flash: importing it raised OSError$"):
+        choose([*bundled(), broken], adhoc(), Selectors(include=("flashy",)))
+
+
 FOUND = Found(
     name="naive/torch",
     origin=Origin("module", "attnbench.implementations.naive_torch"),

@@ -110,13 +110,19 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
     for pattern in line.include:
         if not matching(pattern, names):
             near = did_you_mean(pattern, names)
-            raise PlanError(f"no implementation matches {shown(pattern)}{near} (there are {', '.join(names)})")
+            said = f"no implementation matches {shown(pattern)}{near} (there are {', '.join(names)})"
+            raise PlanError("; ".join([said, *_not_imported(found)]))
     # A plug-in that was named on the command line is wanted, whatever the scenario's own list says.
     wanted = of_scenario.choose(names) | {one.name for one in found if one.origin.kind == "file"}
     chosen = [one for one in found if one.name in line.choose(names) & wanted]
     if not chosen:
         raise PlanError("no implementation is left: the scenario and the command line choose none in common")
     return chosen
+
+
+def _not_imported(found: Sequence[Found]) -> list[str]:
+    """Installed plug-ins that might define what is missed, if only they could be imported."""
+    return [f"{one.origin}: {one.unavailable}" for one in found if one.declaration is None and one.unavailable]
 
 
 def _is_broken(one: Found, line: Selectors) -> bool:
