@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from attnbench import Case, make_case
-from attnbench.api.disagreements import IN_FULL, in_common
-from tests.conftest import Command
+from attnbench.api.disagreements import IN_FULL, Disagreements, in_common
+from attnbench.store.record import Record
+from tests.conftest import Command, records_of
+from tests.views.conftest import record
 
 KERNEL = """
 import torch
@@ -23,6 +25,7 @@ def fixed(q, k, v, case):
         scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf)
     return scores.softmax(-1) @ v
 """
+CAUSE = "; a guess at the cause: it is this"
 AXES = ("-a", "heads=2", "-a", "seqlen=16,24", "-a", "head_dim=32,40,64,72", "-a", "mask=none,causal")
 
 
@@ -33,16 +36,62 @@ def test_many_disagreements_become_a_few_lines_and_a_command_that_shows_one_agai
     lines = checked.err.splitlines()
     assert sum(line.startswith("wrong: mine/fixed") for line in lines) == IN_FULL
     at = lines.index("mine/fixed disagrees in 12 of the 16 cases that it was judged on")
-    assert lines[at + 1] == "    all of them have head_dim other than 64; none that agrees has it"
+    assert lines[at + 1].startswith("    a guess at the cause of ")
+    assert lines[at + 1].endswith("of them: it is what the case gives with the scale of head_dim 64")
+    assert lines[at + 2] == "    all of them have head_dim other than 64; none that agrees has it"
     simplest = next(line for line in lines[at:] if line.startswith("    the simplest: wrong: mine/fixed, forward"))
-    what, guess, command = lines[lines.index(simplest) + 1 :][:3]
-    assert what.startswith("    out: error ")
+    what = simplest[simplest.index("out: error ") :]
     assert "times its budget" in what
     assert "worst at batch 0, head " in what
-    assert guess == "    a guess at the cause: it is what the case gives with the scale of head_dim 64"
+    command = lines[lines.index(simplest) + 1]
     again = attnbench(*shlex.split(command)[1:], "--peaks", "none")
     assert again.code == 1
     assert what in again.err
+
+
+def wrong(tokens: int, reason: str) -> tuple[Case, Record]:
+    case = make_case(seqlen_q=tokens)
+    fields = record(case, "a/a", status="wrong", stage="agreement", reason=reason)
+    return case, Record(**{name: value for name, value in fields.items() if name != "kind"})
+
+
+def test_the_simplest_is_one_whose_cause_is_guessed() -> None:
+    found = Disagreements()
+    for tokens, guess in (
+        (16, ""),
+        (64, "; a guess at the cause: it is rare"),
+        (128, CAUSE),
+        (32, CAUSE),
+        (256, CAUSE),
+    ):
+        found.saw(*wrong(tokens, f"out: error 1 is 2 times its budget 0.5{guess}"))
+    _, cause, _, simplest = found.summary()
+    assert cause == "    a guess at the cause of 3 of them: it is this"
+    assert simplest.startswith("    the simplest: wrong: a/a, forward b1 h8 s32 ")
+    assert "it is this" not in simplest, "it is told already"
+
+
+def test_without_any_guess_it_is_the_shortest_case() -> None:
+    found = Disagreements()
+    for tokens in (64, 16, 32):
+        found.saw(*wrong(tokens, "out: error 1 is 2 times its budget 0.5"))
+    *_, simplest = found.summary()
+    assert " s16 " in simplest
+
+
+def test_a_kernel_may_end_at_its_first_disagreement(attnbench: Command) -> None:
+    (attnbench.folder / "kernel.py").write_text(KERNEL)
+    names = ("-i", "mine", "-i", "naive/torch")
+    checked = attnbench("check", "--plugin", "kernel.py", *names, *AXES, "--stop-at-first", "--out", "run.jsonl")
+    assert checked.code == 1
+    statuses: dict[str, list[str]] = {}
+    for one in records_of(attnbench.folder / "run.jsonl"):
+        statuses.setdefault(one["implementation"], []).append(one["status"])
+    assert statuses["naive/torch"] == ["ok"] * 16
+    own = statuses["mine/fixed"]
+    assert own.count("wrong") == 1
+    assert own[own.index("wrong") + 1 :] == ["skipped"] * own.count("skipped")
+    assert own.count("skipped") > 0
 
 
 def cases(**differences: list[object]) -> list[Case]:

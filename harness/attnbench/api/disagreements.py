@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from attnbench.store.record import Record
 
 _PARTS = re.compile(r"; (?=(?:out|lse|dq|dk|dv)\b|a guess at the cause)")
+_GUESS = re.compile(r"; a guess at the cause: (.*)", re.DOTALL)
 IN_FULL = 3
 """So many disagreements of an implementation are told as they are found; the others are in the run file."""
 _SHOWN = 2
@@ -40,6 +42,12 @@ class _Seen:
     case: Case
     record: Record
 
+    @property
+    def guess(self) -> str | None:
+        """The cause that the oracle guesses."""
+        found = _GUESS.search(self.record.reason or "")
+        return found[1] if found else None
+
 
 @dataclasses.dataclass
 class Disagreements:
@@ -58,7 +66,10 @@ class Disagreements:
         return sum(1 for seen in known.values() if seen.record.status == "wrong") <= IN_FULL
 
     def summary(self) -> Iterator[str]:
-        """For each implementation that disagrees in several cases: how many, what they share, the simplest one."""
+        """For each implementation that disagrees in several cases: how many, the cause, what they share, one of them.
+
+        That is the simplest of those with the most frequent guess at a cause, where there is any.
+        """
         for name, by_case in self.judged.items():
             seen = list(by_case.values())
             wrong = [one for one in seen if one.record.status == "wrong"]
@@ -66,10 +77,15 @@ class Disagreements:
                 continue
             right = [one.case for one in seen if one.record.status == "ok"]
             yield f"{name} disagrees in {len(wrong)} of the {len(seen)} cases that it was judged on"
+            guesses = collections.Counter(one.guess for one in wrong if one.guess)
+            guess = max(guesses, key=lambda text: guesses[text], default=None)
+            if guess:
+                yield f"    a guess at the cause of {guesses[guess]} of them: {guess}"
             for sentence in in_common([one.case for one in wrong], right):
                 yield f"    {sentence}"
-            simplest = min(wrong, key=lambda one: _effort(one.case, one.record))
-            yield f"    the simplest: {told(simplest.case, simplest.record)}"
+            simplest = min((one for one in wrong if one.guess == guess), key=lambda one: _effort(one.case, one.record))
+            record = simplest.record.model_copy(update={"reason": _GUESS.sub("", simplest.record.reason or "")})
+            yield f"    the simplest: {told(simplest.case, record)}"
 
 
 def told(case: Case, record: Record) -> str:

@@ -109,6 +109,7 @@ def check(
     threads: int | None = None,
     seed: int | None = None,
     thorough: bool = False,
+    stop_at_first: bool = False,
     verbose: bool = False,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
@@ -118,8 +119,8 @@ def check(
 
     Where neither a scenario nor an axis is given, cases are made for each implementation, so that they have every pair
     of values that it takes, and some are random. They are others each time, unless there is a seed. ``thorough`` is
-    every triple, in ten minutes instead of one; ``verbose`` tells how many pairs are impossible, too, and
-    what the harness itself spent its time on.
+    every triple, in ten minutes instead of one; ``stop_at_first`` skips what is left of an implementation once it
+    disagrees; ``verbose`` tells how many pairs are impossible, too, and what the harness itself spent its time on.
 
     Raises:
         UsageError: when what is asked for cannot be done as asked; nothing has been written then.
@@ -128,7 +129,9 @@ def check(
     log = Log(progress, verbose=verbose)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
     asked, request = _to_check(asked, log, thorough=thorough)
-    command = ["check", *asked.words(), *words(thorough=thorough, verbose=verbose, out=out, force=force)]
+    request = dataclasses.replace(request, stop_at_first=stop_at_first)
+    more = words(thorough=thorough, stop_at_first=stop_at_first, verbose=verbose, out=out, force=force)
+    command = ["check", *asked.words(), *more]
     return begin(request, log, command, peaks="none", out=_path(out), force=force)
 
 

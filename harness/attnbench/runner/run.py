@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _EXPECTED_PAIRS = 2**22
 """Cases up to this size are answered beside the worker where nothing is timed; larger ones need the whole machine."""
 
+STOPPED = "it has disagreed already, and --stop-at-first was asked for"
 _MOST_DOUBTS = 3
 """How often a run measures a device's peaks again."""
 
@@ -72,6 +73,8 @@ class Setting:
     """Under which heartbeats and peaks of this machine are kept; ``None`` keeps none."""
     host: Host = LOCAL_HOST
     """Where workers run."""
+    stop_at_first: bool = False
+    """Whether an implementation that disagrees has had its last cell."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -120,12 +123,18 @@ class Run:
         key = setting.machine_key
         self.heartbeats = Heartbeats(None if key is None else heartbeats_of(key, setting.threads))
         self._doubts: collections.Counter[str] = collections.Counter()
+        self._disagreed: set[str] = set()
+
+    def known_outcome(self, cell: Cell) -> tuple[str, str] | None:
+        """(status, reason) where the cell need not run to know how it ends."""
+        stopped = self.setting.stop_at_first and cell.found.name in self._disagreed
+        return cell.preset_outcome or (("skipped", STOPPED) if stopped else None)
 
     def steps(self, cell: Cell, oracle: Oracle, company: Company) -> Generator[None, None, Record]:
         """One cell to its record, whatever happens to it, with the pauses of the driver."""
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        if cell.preset_outcome is not None:
-            values = failed({}, "plan", *cell.preset_outcome)
+        if (outcome := self.known_outcome(cell)) is not None:
+            values = failed({}, "plan", *outcome)
         else:
             values, wall_s = yield from without_waiting(self._measure(cell, oracle, company))
             values["wall_s"] = round(wall_s, 6)
@@ -202,6 +211,8 @@ class Run:
     def keep(self, record: Record) -> None:
         """Append a record to the file."""
         self.outcome.counts[record.status] += 1
+        if record.status == "wrong":
+            self._disagreed.add(record.implementation)
         if record.status in ("ok", "undecided"):
             name = record.implementation
             self.outcome.decided[name] = self.outcome.decided.get(name, False) or record.status == "ok"
@@ -251,7 +262,7 @@ def execute(
             for replicate in sorted({cell.replicate for cell in cells}):
                 order = [cell for cell in cells if cell.replicate == replicate]
                 run.workers.begin(order)
-                for same, oracle in _with_oracles(order, oracles):
+                for same, oracle in _with_oracles(run, order, oracles):
                     _execute_together(run, same, oracle, observer)
     except KeyboardInterrupt as interrupt:
         run.outcome.interrupted = exit_code_of(interrupt)
@@ -279,7 +290,9 @@ def _execute_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer:
         run.heartbeats.add(company.heartbeat_ns)
 
 
-def _with_oracles(cells: Sequence[Cell], oracles: Sequence[Oracle]) -> Iterator[tuple[Sequence[Cell], Oracle]]:
+def _with_oracles(
+    run: Run, cells: Sequence[Cell], oracles: Sequence[Oracle]
+) -> Iterator[tuple[Sequence[Cell], Oracle]]:
     """The cells of each case with who judges them, and the next one at work ahead."""
     cases = [list(same) for _, same in itertools.groupby(cells, key=lambda cell: cell.case)]
     for oracle in oracles:
@@ -287,17 +300,17 @@ def _with_oracles(cells: Sequence[Cell], oracles: Sequence[Oracle]) -> Iterator[
     for number, same in enumerate(cases):
         if len(oracles) > 1:
             if number == 0:
-                _expect(same, oracles[0])
+                _expect(run, same, oracles[0])
             if number + 1 < len(cases):
-                _expect(cases[number + 1], oracles[(number + 1) % len(oracles)])
+                _expect(run, cases[number + 1], oracles[(number + 1) % len(oracles)])
         yield same, oracles[number % len(oracles)]
 
 
-def _expect(cells: Sequence[Cell], oracle: Oracle) -> None:
+def _expect(run: Run, cells: Sequence[Cell], oracle: Oracle) -> None:
     """Let an oracle find the answers for cells of one case that will run, where it is small."""
     case = cells[0].case
     if group_pairs(case) * case.batch * case.heads_kv <= _EXPECTED_PAIRS:
-        for stores_scores in sorted({_stores_scores(cell) for cell in cells if cell.preset_outcome is None}):
+        for stores_scores in sorted({_stores_scores(cell) for cell in cells if run.known_outcome(cell) is None}):
             oracle.expect(case, stores_scores=stores_scores)
 
 

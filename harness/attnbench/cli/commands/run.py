@@ -105,6 +105,7 @@ def check(
     threads: Threads = None,
     seed: Seed = None,
     thorough: Switch = False,
+    stop_at_first: Switch = False,
     verbose: Verbose = False,
     out: RunOut = None,
     force: Force = False,
@@ -119,6 +120,7 @@ def check(
 
     Args:
         thorough: every triple instead of every pair: ten minutes instead of one.
+        stop_at_first: skip what is left of an implementation once it disagrees.
         verbose: tell how many pairs are impossible, too, and what the harness itself spent its time on.
         sensitivity: instead of implementations, try known-wrong ones: which does the scenario catch? With --json.
     """
@@ -138,7 +140,8 @@ def check(
     return _print_path(
         lambda: api.check(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            seed=seed, thorough=thorough, verbose=verbose, out=out, force=force, progress=True,
+            seed=seed, thorough=thorough, stop_at_first=stop_at_first, verbose=verbose, out=out, force=force,
+            progress=True,
         )
     )  # fmt: skip
 

@@ -56,6 +56,8 @@ class Request:
     """Only these, each as ``case_id implementation device``; empty is all that the rest describes."""
     order_seed: int | None = None
     """Shuffles the cells, where their order should vary and their values should not; default ``seed``."""
+    stop_at_first: bool = False
+    """Whether the remaining cells of an implementation are skipped once it disagrees."""
     possible: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """By ``implementation device``, where cases were made for each: the pairs of levels that are possible, and at most
     how many triples."""
@@ -168,4 +170,5 @@ def setting_of(request: Request, header: Mapping[str, Any], host: Host = LOCAL_H
         peaks=header["peaks"],
         machine_key=header["machine_key"],
         host=host,
+        stop_at_first=request.stop_at_first,
     )
