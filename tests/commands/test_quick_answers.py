@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import jsonschema
 import pytest
+from cyclopts import App
 
+from attnbench.cli.main import app
 from tests.conftest import REPOSITORY, Command
 
 HEAVY = {"torch", "numba", "pandas", "scipy", "xformers", "triton", "altair", "jax", "pydantic"}
@@ -53,6 +59,31 @@ def test_the_list_of_verbs_says_what_each_does(attnbench: Command) -> None:
             ("list", "List implementations, scenarios or devices"),
         ):
             assert f"{verb} {sentence}" in said
+
+
+def commands(within: App = app) -> Iterator[App]:
+    """Each command that does something, those of groups included."""
+    for name in within:
+        if name.startswith("-"):
+            continue
+        command = within[name]
+        if command.default_command is None:
+            yield from commands(command)
+        else:
+            yield command
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=lambda command: command.name[0])
+def test_help_shows_examples_that_can_be_typed(attnbench: Command, command: App) -> None:
+    function = command.default_command
+    assert function is not None
+    block = re.search(r"```\n(.*?)```", inspect.getdoc(function) or "", re.DOTALL)
+    assert block, "no example in its docstring"
+    for line in block[1].splitlines():
+        said, *words = shlex.split(line, comments=True)
+        parsed, _, _ = app.parse_args(words, print_error=False, exit_on_error=False)
+        assert (said, parsed) == ("attnbench", function)
+        assert line in attnbench(*words[: 2 if words[0] in ("list", "baseline") else 1], "--help").out
 
 
 def test_listing_tells_why_something_is_unavailable(attnbench: Command) -> None:

@@ -17,6 +17,10 @@ app = App(name="baseline", help="Runs that attnbench gate --baseline judges agai
 def save(run: str, /, *, name: str | None = None) -> int:
     """Store a run as the baseline of the machine that it was measured on; prints where.
 
+    ```
+    attnbench baseline save run.jsonl --name nightly
+    ```
+
     Args:
         run: a run file with three processes for each cell or more (attnbench run SCENARIO --replicates 6).
         name: of the baseline; default the scenario's.
@@ -32,6 +36,10 @@ def save(run: str, /, *, name: str | None = None) -> int:
 def update(run: str, /, *, reason: str, name: str | None = None) -> int:
     """Replace a baseline, although the run may be slower; the one before is kept beside it. Prints where.
 
+    ```
+    attnbench baseline update run.jsonl --reason 'exact sums cost 3 %'
+    ```
+
     Args:
         run: a run file.
         reason: why this is what is to be expected from now on; stored with it.
@@ -46,7 +54,12 @@ def update(run: str, /, *, reason: str, name: str | None = None) -> int:
 
 @app.command(name="list")
 def list_baselines(*, as_json: Json = False) -> int:
-    """List the baselines in results/baselines, and which of them are of this machine."""
+    """List the baselines in results/baselines, and which of them are of this machine.
+
+    ```
+    attnbench baseline list
+    ```
+    """
     from attnbench.gate.baselines import stored
     from attnbench.machine.environment import environment, machine_key
 

@@ -43,6 +43,11 @@ def calibrate(
 
     The result is stored with the machine's key; attnbench gate finds it there and tolerates no less than the floors.
 
+    ```
+    attnbench calibrate
+    attnbench calibrate gate-smoke -i numba --rounds 10
+    ```
+
     Args:
         rounds: rounds of both sides; twenty tell a noise floor, fewer a rough one.
         delta: change of time that the gate will tolerate.

@@ -22,6 +22,11 @@ def compare(
 
     Exit code 6 when there is no pair of cells to compare.
 
+    ```
+    attnbench compare                         # implementations of the latest run
+    attnbench compare before.jsonl after.jsonl
+    ```
+
     Args:
         run: a run file, default the latest of results/runs; with a second one, the reference.
         other: a second run file.

@@ -18,6 +18,10 @@ def doctor(
 ) -> int:
     """Look at this machine: what it is, which implementations can run, what is missing and how to get it.
 
+    ```
+    attnbench doctor --plugin my_kernel.py
+    ```
+
     Args:
         peaks: measure matrix products and copying, too (some seconds).
     """

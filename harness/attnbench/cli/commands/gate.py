@@ -61,6 +61,11 @@ def gate(
     baseline's own. Exit codes: 0 no regression, 1 a regression, 4 cells failed, 5 nothing measured or cells missing, 6
     cannot tell.
 
+    ```
+    attnbench gate --base main                # the checkout against a branch
+    attnbench gate --base old_kernel.py --head new_kernel.py --delta 5%
+    ```
+
     Args:
         base: what is compared with: REV, ./DIR, FILE.whl or PLUGIN.py.
         head: what is judged; default the current directory, uncommitted changes included (with --baseline: this

@@ -27,6 +27,11 @@ def inspect(
     Prints the page's path. The axes make one case, without them 64 tokens, two heads, causal; without -i no
     implementation is compared with the reference. Exit code 1 when an implementation disagrees with the oracle.
 
+    ```
+    attnbench inspect
+    attnbench inspect -a seqlen=64 -a heads=2 --plugin my_kernel.py -i mine
+    ```
+
     Args:
         tensors: .npz or .safetensors with q, k and v of (batch, heads, seqlen, head_dim); default: values that the case
             describes.

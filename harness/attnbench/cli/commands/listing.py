@@ -15,7 +15,12 @@ app = App(name="list", help="List implementations, scenarios or devices.", resul
 
 @app.command
 def implementations(*, plugin: Plugins = None, as_json: Json = False) -> int:
-    """List implementations, with the reason of each that is unavailable here."""
+    """List implementations, with the reason of each that is unavailable here.
+
+    ```
+    attnbench list implementations --plugin my_kernel.py
+    ```
+    """
     from attnbench.registry.discover import find, to_json
 
     found = find((*read_config().plugins, *(plugin or ())), load_entry_points=False)
@@ -38,7 +43,12 @@ def implementations(*, plugin: Plugins = None, as_json: Json = False) -> int:
 
 @app.command
 def scenarios(*, as_json: Json = False) -> int:
-    """List the bundled scenarios."""
+    """List the bundled scenarios.
+
+    ```
+    attnbench list scenarios
+    ```
+    """
     from attnbench.sweep.load import bundled_scenarios
 
     found = bundled_scenarios()
@@ -53,7 +63,12 @@ def scenarios(*, as_json: Json = False) -> int:
 
 @app.command
 def devices(*, as_json: Json = False) -> int:
-    """List the devices of this machine, with the reason of each kind that is missing."""
+    """List the devices of this machine, with the reason of each kind that is missing.
+
+    ```
+    attnbench list devices --json
+    ```
+    """
     import dataclasses
 
     from attnbench.machine.hardware.devices import device_unavailable

@@ -39,11 +39,12 @@ def profile(
     """Tell where the time of a call goes, phase by phase and line by line, and what bounds it.
 
     Each cell is run as ``run`` does; where it agrees it is called again in a process of its own, and sampled. Prints
-    the phases of each implementation side by side; the page has lines, functions, a flame graph and a trace:
+    the phases of each implementation side by side; the page has lines, functions, a flame graph and a trace. Exit code
+    1 when an implementation disagrees with the oracle, 6 when this machine refuses to be sampled.
 
-    attnbench profile -a seqlen=1024 -a heads=8 -i '^numba/flash$' -i '^torch/sdpa-flash$'
-
-    Exit code 1 when an implementation disagrees with the oracle, 6 when this machine refuses to be sampled.
+    ```
+    attnbench profile -a seqlen=1k -i numba/flash -i torch/sdpa-flash
+    ```
 
     Args:
         scenario: name of a bundled scenario, path of a .toml file, or a run file, whose cells are run again.

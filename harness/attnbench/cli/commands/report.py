@@ -15,6 +15,11 @@ def report(*runs: str, out: Path | None = None, baseline: Baseline = None, force
 
     Beside them lie the charts as SVG and PNG, and every number as CSV and Parquet.
 
+    ```
+    attnbench report                          # of the latest run
+    attnbench report cpu.jsonl gpu.jsonl --out reports/both
+    ```
+
     Args:
         runs: run files; default the latest of results/runs.
         out: folder of the report; default reports/runs/NAME-OF-THE-RUN-FILE.

@@ -62,8 +62,14 @@ def run(
 ) -> int:
     """Sweep implementations over a scenario: check agreement, then measure time and memory.
 
-    Prints the path of the run file; before it, on stderr, a table, the fastest first, and who that is in a sentence.
+    Prints the path of the run file; before it, on stderr, a table, the fastest first, and a sentence on which that is.
     Without a scenario it runs the single case that the axes describe.
+
+    ```
+    attnbench run quick
+    attnbench run quick --plugin my_kernel.py -i mine -i torch/sdpa
+    attnbench run -i numba -a seqlen=1k,4k -a mask=causal
+    ```
 
     Args:
         replicates: fresh processes for each cell.
@@ -117,6 +123,11 @@ def check(
 
     Without a scenario and axes, cases are made for each implementation that have every pair of values that it takes,
     and fresh random ones: others each time, unless --seed repeats them.
+
+    ```
+    attnbench check --plugin my_kernel.py -i mine --stop-at-first
+    attnbench check edge-shapes -i numba/flash
+    ```
 
     Args:
         thorough: every triple instead of every pair: ten minutes instead of one.

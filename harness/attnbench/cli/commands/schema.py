@@ -10,6 +10,10 @@ from typing import Literal
 def schema(what: Literal["scenario", "record", "header", "gate", "calibration"], /) -> int:
     """Print the JSON Schema of a file format.
 
+    ```
+    attnbench schema scenario
+    ```
+
     Args:
         what: scenario (the .toml files), record or header (the lines of a run file), gate (gate.json), calibration.
     """

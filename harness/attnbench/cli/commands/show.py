@@ -17,6 +17,16 @@ def show(
 ) -> int:
     """Show a run: times, memory and agreement case by case, and why cells are not ok.
 
+    ```
+    attnbench show                                # the latest run
+    attnbench show results/reference/quick.jsonl -f markdown
+    ```
+
+    ```
+    attnbench show                            # the latest run
+    attnbench show run.jsonl --format markdown
+    ```
+
     Args:
         run: a run file; - is standard input; default the latest of results/runs.
     """
