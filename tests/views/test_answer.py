@@ -87,6 +87,8 @@ def test_the_sentence_names_the_fastest(
             [50, "wrong", "crashed"],
             "2.00× (1.96 … 2.04) as fast as torch/sdpa in 1 of 3 cases, the fastest in 1, wrong in 1, crashed in 1",
         ),
+        ([100], "within noise of torch/sdpa, 1.00× (0.980 … 1.02) as fast"),
+        ([100, 101, "wrong"], "within noise of torch/sdpa in 2 of 3 cases, 0.990 to 1.00× as fast, wrong in 1"),
         (["wrong"], "wrong"),
         ([200], "0.500× (0.490 … 0.510) as fast as torch/sdpa"),
     ],

@@ -70,14 +70,16 @@ def _on(
     own = [cell for cell in cells if cell.implementation == name]
     several = len(own) > 1
     compared = [gains[cell.key] for cell in own if cell.key in gains]
+    level = sum(pair.difference == "within noise" for pair in compared)
+    where = f" in {_of(len(compared), len(own))}" if several else ""
     parts = []
-    if compared:
-        where = f" in {_of(len(compared), len(own))}" if several else ""
+    if compared and level == len(compared):
+        parts += [f"within noise of {baseline}{where}", f"{_span([pair.speedup for pair in compared])} as fast"]
+    elif compared:
         parts.append(f"{_span([pair.speedup for pair in compared])} as fast as {baseline}{where}")
+        parts += [f"within noise of it in {level}"] if level else []
     elif timed := [cell for cell in own if cell.timing]:
-        parts.append(_taken(timed))
-    if level := sum(pair.difference == "within noise" for pair in compared):
-        parts.append(f"within noise of it in {level}" if several else "within noise of it")
+        parts.append(f"timed at {_taken(timed)}")
     if won := sum(win.cell.implementation == name for win in wins):
         parts.append(f"the fastest in {won}" if several else "the fastest")
     not_ok = collections.Counter(cell.status for cell in own if cell.status != "ok").most_common()
