@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.profiling.recording import sources_of
+from attnbench.profiling.recording import shown_path, sources_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def plain(q: Any) -> Any:
@@ -33,3 +36,9 @@ class Instance:
 )
 def test_the_sources_of_whatever_can_be_called_are_those_of_its_module(call: Any) -> None:
     assert __file__ in sources_of(call)
+
+
+def test_paths_are_shown_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shown_path(str(tmp_path / "mine" / "kernel.py")) == "mine/kernel.py"
+    assert shown_path("/elsewhere/kernel.py") == "/elsewhere/kernel.py"

@@ -135,8 +135,8 @@ def _write(
     if len(cells) > MOST_CELLS:
         raise UsageError(f"{len(cells)} cells are too many to profile, {MOST_CELLS} the most: choose with -i and -a")
     with whole_folder(folder) as made:
-        # Among the runs: whoever interrupts it can finish it.
-        finished = begin(request, log, command, peaks="auto", out=None, force=False)
+        # Among the runs: whoever interrupts it can finish it. Floors are of peaks in the machine's present state.
+        finished = begin(request, log, command, peaks="quick", out=None, force=False)
         shutil.copy(finished.path, made / RUN)
         file = read_run(made / RUN)
         setting = ProfileSetting(

@@ -10,6 +10,7 @@ import resource
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.profiling.perf_events import TASKS, Sampler
@@ -144,6 +145,16 @@ def _within(samples: list[Sample], starts: list[int], ends: list[int]) -> list[S
         if call < len(starts) and starts[call] <= sample.time_ns:
             kept.append(sample)
     return kept
+
+
+def shown_path(file: str) -> str:
+    """A source's path as people know it: below the current folder, or as part of the installed package."""
+    path = Path(file)
+    roots = [Path.cwd()]
+    package = sys.modules.get("attnbench.implementations")
+    roots += [Path(place).parent for place in getattr(package, "__path__", ())]
+    below = next((root for root in roots if path.is_relative_to(root)), None)
+    return file if below is None else path.relative_to(below).as_posix()
 
 
 def sources_of(call: Callable[..., Any]) -> frozenset[str]:

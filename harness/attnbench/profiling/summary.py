@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.profiling.code.addresses import PYTHON
 from attnbench.profiling.parts import FunctionTime, InstructionTime, LineTime, Span, Stack
+from attnbench.profiling.recording import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from attnbench.profiling.phases import Phase
     from attnbench.profiling.recording import Recording
 
-_MOST_FUNCTIONS, _MOST_LINES, _MOST_STACKS, _MOST_SPANS = 200, 400, 500, 4000
+_MOST_FUNCTIONS, _MOST_LINES, _MOST_STACKS, _MOST_SPANS = 100, 200, 200, 1000
 _MOST_INSTRUCTIONS, _LEAST_OF_INSTRUCTION = 400, 0.0005
 _MOST_FRAMES = 32
 _FOREIGN = (f"{os.sep}site-packages{os.sep}", f"{os.sep}lib{os.sep}python")
@@ -81,7 +82,7 @@ def lines(found: Sequence[Attributed], scale: Scale, files: frozenset[str]) -> t
     texts = {file: _lines_of(file) for file, _ in below}
     return tuple(
         LineTime(
-            file=file,
+            file=shown_path(file),
             line=line,
             function=names[file, line],
             text=texts[file][line - 1] if line <= len(texts[file]) else "",

@@ -115,7 +115,7 @@ class Profile(_Stored):
 
 def write_profile(profile: Profile, folder: Path) -> None:
     """Write ``profile.json`` into a folder."""
-    (folder / PROFILE).write_text(profile.model_dump_json(indent=1), encoding="utf-8")
+    (folder / PROFILE).write_text(profile.model_dump_json(), encoding="utf-8")
 
 
 def read_profile(path: Path) -> Profile:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from attnbench.profiling.parts import MemoryOfCall, MemoryPoint
+from attnbench.profiling.recording import shown_path
 from attnbench.worker.memory import weighing
 
 if TYPE_CHECKING:
@@ -87,5 +88,5 @@ class _Watch:
             self._read()
             back = frame if event == "line" else frame.f_back
             inside = back is not None and back.f_code.co_filename in self._files
-            self._line = f"{back.f_code.co_filename}:{back.f_lineno}" if back is not None and inside else ""
+            self._line = f"{shown_path(back.f_code.co_filename)}:{back.f_lineno}" if back is not None and inside else ""
         return self._trace
