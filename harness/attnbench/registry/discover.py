@@ -31,6 +31,7 @@ from attnbench.registry.implementation import (
     Implementation,
     refusing_one_by_one,
 )
+from attnbench.registry.plugin_path import file_and_name
 from attnbench.registry.sources import hash_of_files
 from attnbench.untrusted.printable import in_one_line, printable
 from attnbench.untrusted.processes import end_marked, marked
@@ -123,17 +124,6 @@ def _within(package: str) -> list[Found]:
     return found
 
 
-def _file_and_name(plugin: str) -> tuple[str, str]:
-    """A plug-in's file and the implementation that is asked for, or an empty text; a path may hold colons."""
-    if Path(plugin).exists():
-        return plugin, ""
-    for sign in ("::", ".py:", ":"):
-        path, found, name = plugin.rpartition(sign)
-        if found:
-            return path + sign.rstrip(":"), name
-    return plugin, ""
-
-
 def from_file(plugin: str) -> list[Found]:
     """The implementations of ``file.py``, or the one of ``file.py:family/variant`` (or ``file.py::family/variant``).
 
@@ -142,7 +132,7 @@ def from_file(plugin: str) -> list[Found]:
     Raises:
         RegistryError: when the file cannot be read, is not Python, or does not define what is asked for.
     """
-    path_text, only = _file_and_name(plugin)
+    path_text, only = file_and_name(plugin)
     path = Path(path_text).resolve()
     try:
         if path.exists() and not path.is_file():
