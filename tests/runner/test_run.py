@@ -55,7 +55,13 @@ def completed(
 
 
 def test_a_possible_rate_is_believed_at_once() -> None:
-    assert completed(Host(), 2.4)["peak_tflops"] == 1.0
+    assert completed(Host(), 1.25)["peak_tflops"] == 1.0
+
+
+@pytest.mark.parametrize(("again", "peak"), [(2.0, 2.0), (0.9, 1.0)])
+def test_before_a_rate_surprises_the_peak_is_measured_once_more(again: float, peak: float) -> None:
+    found = completed(Host(again), 2.4)
+    assert (found["status"], found["peak_tflops"]) == ("ok", peak)
 
 
 def test_a_machine_that_was_slower_then_is_not_held_against_the_cell() -> None:
