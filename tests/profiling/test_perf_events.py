@@ -92,7 +92,7 @@ def test_without_the_kernel_user_code_alone_is_sampled() -> None:
     def opener(attribute: Any, thread: int) -> int:
         if not int.from_bytes(bytes(attribute)[40:48], "little") & 1 << 5:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        return perf_events._open(attribute, thread)
+        return perf_events.open_event(attribute, thread)
 
     sampler = Sampler(PERIOD_NS, STACK_BYTES, opener)
     try:

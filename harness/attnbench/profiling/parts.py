@@ -78,6 +78,19 @@ class Span(_Part):
     end_ns: Moment
 
 
+LINE_BYTES = 64
+"""Of a cache."""
+
+
+class Counted(_Part):
+    """Hardware counters of one call, all threads together, user code only."""
+
+    cycles: Annotated[float, Field(gt=0, le=1e18)]
+    instructions: Annotated[float, Field(ge=0, le=1e18)]
+    cache_misses: Annotated[float, Field(ge=0, le=1e18)]
+    """Of the last-level cache: each moves a line from memory."""
+
+
 class MemoryPoint(_Part):
     """The footprint at a moment of a call, above what it was before."""
 

@@ -71,7 +71,12 @@ Opener = Callable[[ctypes.Array[Any], int], int]
 """Attribute and thread to a file descriptor, or an :class:`OSError`."""
 
 
-def _open(attribute: ctypes.Array[Any], thread: int) -> int:
+def open_event(attribute: ctypes.Array[Any], thread: int) -> int:
+    """A file descriptor of an event of a thread.
+
+    Raises:
+        OSError: when the system has no such event, or refuses it.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYSCALL.get(platform.machine())
     if number is None or not hasattr(libc, "syscall"):
@@ -94,7 +99,7 @@ class Sampler:
         SamplingRefusedError: when the system refuses.
     """
 
-    def __init__(self, period_ns: int, stack_bytes: int, opener: Opener = _open) -> None:
+    def __init__(self, period_ns: int, stack_bytes: int, opener: Opener = open_event) -> None:
         self._period_ns, self._stack_bytes, self._opener = period_ns, stack_bytes, opener
         self._rings: dict[int, _Ring] = {}
         self._pages = _RING_PAGES[-1]

@@ -103,6 +103,11 @@ def record(
     )
 
 
+def calls_for(run: Callable[[], object], set_up: Callable[[], object], wall_ns: int) -> int:
+    """Make calls for so long, three at least; returns how many."""
+    return len(_calls(run, set_up, wall_ns)[0])
+
+
 def _thread_ns(sampler: Sampler) -> int:
     """Processor time of the sampler's own thread."""
     return time.clock_gettime_ns(sampler.own_clock)

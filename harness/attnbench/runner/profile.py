@@ -162,6 +162,8 @@ def completed(
         instructions=_scaled(taken.instructions, factor),
         stacks=_scaled(taken.stacks, factor),
         timeline=taken.timeline,
+        counted=taken.counted,
+        not_counted=taken.not_counted,
         memory=taken.memory and _beside_the_runs(taken.memory, peak_bytes),
     )
 

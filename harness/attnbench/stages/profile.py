@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from attnbench.profiling.parts import (
+    Counted,
     FunctionTime,
     InstructionTime,
     LineTime,
@@ -19,10 +20,13 @@ from attnbench.stages.stage import WorkerRequest
 from attnbench.transport.message import AnswerMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attnbench.worker.worker import Worker
 
 WALL_NS = 3_000_000_000
 SAMPLES = 6_000
+COUNTED_NS = 300_000_000
 LINES_VARIABLES = {"NUMBA_DEBUGINFO": "1"}
 """Environment of a process that shall compile with lines."""
 
@@ -58,6 +62,9 @@ class Profiled(AnswerMessage):
     instructions: tuple[InstructionTime, ...] = ()
     stacks: tuple[Stack, ...] = ()
     timeline: tuple[Span, ...] = ()
+    counted: Counted | None = None
+    not_counted: str | None = None
+    """Why nothing was."""
     memory: MemoryOfCall | None = None
     no_memory: str | None = None
     """Why there is none."""
@@ -80,7 +87,7 @@ class TakeProfile(WorkerRequest[Profiled]):
         from attnbench.profiling.attribution import Attribution, rules_from
         from attnbench.profiling.code.addresses import AddressSpace
         from attnbench.profiling.perf_events import SamplingRefusedError
-        from attnbench.profiling.recording import record, sources_of
+        from attnbench.profiling.recording import calls_for, record, sources_of
 
         session = worker.session
         call, implementation = session.prepared(), session.implementation
@@ -94,6 +101,7 @@ class TakeProfile(WorkerRequest[Profiled]):
             return Profiled(refused=str(error))
         space = AddressSpace()
         memory, no_memory = _memory(worker, files)
+        counted, not_counted = _counted(lambda: calls_for(call.run, call.set_up, COUNTED_NS))
         found = Attribution(space, rules, recording.lines).attribute(recording.samples)
         scale = summary.scale_of(recording, self.threads)
         durations = [end - start for start, end in zip(recording.starts_ns, recording.ends_ns, strict=True)]
@@ -117,9 +125,21 @@ class TakeProfile(WorkerRequest[Profiled]):
             instructions=summary.instructions(recording, found, scale, space) if self.assembly else (),
             stacks=summary.stacks(recording, found, scale),
             timeline=summary.timeline(recording, found),
+            counted=counted,
+            not_counted=not_counted,
             memory=memory,
             no_memory=no_memory,
         )
+
+
+def _counted(calls: Callable[[], int]) -> tuple[Counted | None, str | None]:
+    """The counters of one call, or why there are none."""
+    from attnbench.profiling.counters import NoCountersError, count
+
+    try:
+        return count(calls), None
+    except NoCountersError as error:
+        return None, str(error)
 
 
 def _memory(worker: Worker, files: frozenset[str]) -> tuple[MemoryOfCall | None, str | None]:

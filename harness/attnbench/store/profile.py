@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import UsageError
 from attnbench.profiling.parts import (
+    Counted,
     FunctionTime,
     InstructionTime,
     LineTime,
@@ -92,6 +93,10 @@ class CellProfile(_Stored):
     """Only where they were asked for."""
     stacks: tuple[Stack, ...] = Field(default=(), max_length=_MOST_PARTS)
     timeline: tuple[Span, ...] = Field(default=(), max_length=_MOST_PARTS)
+    counted: Counted | None = None
+    """Where this machine has hardware counters."""
+    not_counted: str | None = None
+    """Why it has none."""
     memory: MemoryOfCall | None = None
 
     def time_of(self, phase: Phase) -> float:

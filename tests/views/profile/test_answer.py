@@ -6,14 +6,16 @@ import re
 
 import pytest
 
+from attnbench.profiling.parts import Counted
 from attnbench.profiling.phases import TITLES, Phase
-from attnbench.store.profile import Profile
+from attnbench.store.profile import CellProfile, Profile
 from attnbench.views.document import as_csv, as_json, markdown
 from attnbench.views.profile.answer import profile_view
 from attnbench.views.profile.bars import LETTERS, text_bars
 from attnbench.views.profile.cases import cases_of
 from attnbench.views.profile.differences import differences_of
 from attnbench.views.profile.line_differences import line_table
+from attnbench.views.profile.sentences import counters
 from attnbench.views.terminal_table import as_text
 from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
 
@@ -124,3 +126,12 @@ def test_no_text_of_a_profile_acts(text: str) -> None:
 
 def test_the_terminal_is_as_wide_as_it_is(two: Profile) -> None:
     assert max(map(len, as_text(profile_view(two)).splitlines())) <= 120
+
+
+def test_what_the_hardware_counted_is_told_as_rates() -> None:
+    cell = CellProfile(
+        implementation="mine/one", case={}, case_id="c", label="l", device="cpu", threads=1, status="ok", median_ns=1e6,
+        counted=Counted(cycles=2e6, instructions=5e6, cache_misses=2**14),
+    )  # fmt: skip
+    assert counters(cell) == "2,000,000 cycles, 2.50 instructions a cycle, at least 1.00 MiB from memory (1.05 GB/s)"
+    assert counters(cell.model_copy(update={"counted": None})) == ""

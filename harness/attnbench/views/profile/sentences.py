@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.profiling.parts import LINE_BYTES
 from attnbench.profiling.phases import Phase
-from attnbench.units import TIMES, count, duration, number
+from attnbench.units import TIMES, count, duration, number, size
 from attnbench.views.profile.bars import SHORT, total_ns
 
 if TYPE_CHECKING:
@@ -66,6 +67,17 @@ def conditions(one: ProfiledCell) -> str:
     if cell.lost:
         said += f"; {count(cell.lost, 'sample')} lost"
     return " ".join([f"{said}.", *(sentence(f"{note[:1].upper()}{note[1:]}") for note in cell.notes)])
+
+
+def counters(cell: CellProfile) -> str:
+    """What the hardware counted in a call; empty where it counts nothing."""
+    found = cell.counted
+    if found is None:
+        return ""
+    per_cycle, moved = found.instructions / found.cycles, LINE_BYTES * found.cache_misses
+    rate = f" ({number(moved / cell.median_ns)} GB/s)" if cell.median_ns else ""
+    said = f"{number(found.cycles)} cycles, {number(per_cycle)} instructions a cycle"
+    return f"{said}, at least {size(moved)} from memory{rate}"
 
 
 def why_not(cell: CellProfile) -> str:

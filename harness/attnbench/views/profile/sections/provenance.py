@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.units import duration_interval
 from attnbench.views.document import Column, Paragraph, Table, column
+from attnbench.views.profile.sentences import counters
 from attnbench.views.report.blocks import Details, Section
 from attnbench.views.report.sections.about.provenance import facts_table
 
@@ -56,6 +57,7 @@ def _cells(cases: Sequence[ProfiledCase]) -> Table:
             "period": one.cell.period_ns or None,
             "kernel": one.cell.has_kernel,
             "lines": one.cell.has_lines,
+            "counters": counters(one.cell) or one.cell.not_counted or "",
         }
         for case in cases
         for one in case.cells
@@ -74,6 +76,7 @@ def _cells(cases: Sequence[ProfiledCase]) -> Table:
             column("period", unit="ns"),
             column("kernel sampled", "kernel", unit="yes/no"),
             column("compiled with lines", "lines", unit="yes/no"),
+            column("hardware counters", "counters"),
             column("case"),
         ],
         rows=rows,

@@ -1,0 +1,69 @@
+"""Hardware counters of calls, of all threads: cycles, instructions, misses of the last cache (perf_event_open(2)).
+
+Most virtual machines have none. A miss moves a line of 64 bytes. What a processor fetches ahead by itself is not in
+it on every one, so the bytes are a lower bound.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from attnbench.profiling.parts import Counted
+from attnbench.profiling.perf_events import TASKS, Opener, open_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HARDWARE = 0
+_EVENTS = {"cycles": 0, "instructions": 1, "cache_misses": 3}
+_EXCLUDE_KERNEL, _EXCLUDE_HV = 1 << 5, 1 << 6
+_ATTRIBUTE_BYTES = 136
+
+
+class NoCountersError(RuntimeError):
+    """This machine counts nothing, or does not say what; one sentence."""
+
+
+def count(calls: Callable[[], int], opener: Opener = open_event) -> Counted:
+    """Count while calls are made.
+
+    Args:
+        calls: makes calls on threads that are there already, and returns how many.
+        opener: opens an event.
+
+    Raises:
+        NoCountersError: where this machine has no counters, or hides them.
+    """
+    opened: list[tuple[str, int]] = []
+    try:
+        for task in TASKS.iterdir():
+            opened += [(name, opener(_attribute(event), int(task.name))) for name, event in _EVENTS.items()]
+        before = {descriptor: _read(descriptor) for _, descriptor in opened}
+        made = calls()
+        totals = dict.fromkeys(_EVENTS, 0)
+        for name, descriptor in opened:
+            totals[name] += _read(descriptor) - before[descriptor]
+    except OSError as error:
+        raise NoCountersError(f"this machine has no hardware counters, or hides them ({error.strerror})") from error
+    finally:
+        for _, descriptor in opened:
+            os.close(descriptor)
+    if not totals["cycles"] or not made:
+        raise NoCountersError("this machine's hardware counters stand still")
+    return Counted(**{name: total / made for name, total in totals.items()})
+
+
+def _attribute(event: int) -> ctypes.Array[ctypes.c_char]:
+    attribute = bytearray(_ATTRIBUTE_BYTES)
+    struct.pack_into(
+        "<IIQQQQQ", attribute, 0, _HARDWARE, _ATTRIBUTE_BYTES, event, 0, 0, 0, _EXCLUDE_KERNEL | _EXCLUDE_HV
+    )
+    return (ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(attribute)
+
+
+def _read(descriptor: int) -> int:
+    (value,) = struct.unpack("<Q", os.read(descriptor, 8))
+    return int(value)
