@@ -18,7 +18,7 @@ from attnbench.stages.call import Called, FirstCalls, FreshCall
 from attnbench.stages.identities import CheckIdentities, Findings
 from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import Close, Prepare
-from attnbench.stages.stage import CellRun
+from attnbench.stages.stage import CellRun, Company
 from attnbench.stages.table import CHECKED, STAGES
 from attnbench.stages.time.samples import EndVisits, PassSamples, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.transport.executor import ExecutorError
@@ -295,6 +295,19 @@ class TestTheRunnersOwnClock:
         assert worker.names.count("Visit") == 2 + 26  # of 20 ms each: half a second after the first
         assert (found["status"], found["stage"]) == ("invalid", "time")
         assert found["reason"] == "by the worker's clock its samples took 9.36 ms, by the runner's 520 ms"
+
+    @pytest.mark.parametrize(
+        ("load", "is_here", "said"),
+        [(7.26, True, "; the load average is 7.3 on 2 processors"), (1.9, True, ""), (7.26, False, "")],
+    )
+    def test_where_the_machine_is_busy_that_is_said_too(
+        self, clock: list[int], monkeypatch: pytest.MonkeyPatch, load: float, is_here: bool, said: str
+    ) -> None:
+        monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+        monkeypatch.setattr("os.cpu_count", lambda: 2)
+        worker = Scripted({Visit: self.visits(clock, 20)})
+        cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits(), company=Company(is_here=is_here))
+        assert without_pauses(drive(cell, STAGES))["reason"].partition(" ms, by the runner's ")[2].endswith(f"s{said}")
 
     def test_what_is_wrong_is_called_wrong_whatever_its_times_are(self, clock: list[int]) -> None:
         worker = Scripted({Visit: self.visits(clock, 20)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,7 @@ class Stopwatch:
             if is_long or len(tries) == _MOST_TRIES:
                 said = duration(math.fsum(one.visited.called_ns for one in tries))
                 seen = duration(math.fsum(max(0.0, one.took_ns - min(passes)) for one in tries))
-                self.forged = f"by the worker's clock its samples took {said}, by the runner's {seen}"
+                self.forged = f"by the worker's clock its samples took {said}, by the runner's {seen}{self._load()}"
                 break
             while len(passes) < _PASSES + len(tries) - 1:
                 passes.append(self._passed(samples))
@@ -182,6 +183,13 @@ class Stopwatch:
                 "time_visits_left_out": len(self._all) - len(kept),
             }
         )
+
+    def _load(self) -> str:
+        """How busy the machine is, where that alone may be the cause."""
+        if not self._cell.company.is_here:
+            return ""
+        load, processors = os.getloadavg()[0], os.cpu_count() or 1
+        return f"; the load average is {load:.1f} on {processors} processors" if load > processors else ""
 
     def _watched(self, visit: Visit) -> _Watched:
         began = perf_counter_ns()
