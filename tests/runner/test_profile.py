@@ -10,7 +10,7 @@ from attnbench import flops, make_case
 from attnbench.profiling.parts import FunctionTime, LineTime, MemoryOfCall
 from attnbench.profiling.phases import Phase
 from attnbench.runner.floors import floors
-from attnbench.runner.profile import completed
+from attnbench.runner.profile import completed, vendors_tools
 from attnbench.stages.profile import Profiled
 
 CASE = make_case(seqlen_q=64, heads_q=2, head_dim=32, head_dim_v=16, mask="causal")
@@ -83,6 +83,13 @@ def test_a_memory_line_that_disagrees_with_the_runs_peak_says_so() -> None:
     assert other is not None
     assert (same.exact_peak_bytes, same.note) == (2**20 + 4096, None)
     assert "2,097,152" in (other.note or "")
+
+
+def test_on_a_gpu_the_lines_for_its_vendors_tools_are_told() -> None:
+    said = vendors_tools("attnbench run -i '^mine/one$' -d cuda -a seqlen_q=64")
+    assert "--launch-count 2 --set full attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64; " in said
+    assert said.endswith("nsys profile --trace cuda,osrt attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64")
+    assert "untested" in said
 
 
 def test_floors_are_operations_at_the_measured_peak() -> None:

@@ -69,12 +69,20 @@ def profile_cells(
             if record["status"] != "ok" or record["time_median_ns"] is None:
                 yield _without(cell, record, setting.threads, "a cell has a profile only where it agrees and is timed")
             elif cell.device != "cpu":
-                yield _without(cell, record, setting.threads, f"only calls on a CPU are sampled, not on {cell.device}")
+                yield _without(cell, record, setting.threads, vendors_tools(record["repro"]))
             else:
                 yield _profiled(cell, record, setting, workers, oracle)
     finally:
         workers.close()
         oracle.close()
+
+
+def vendors_tools(repro: str) -> str:
+    """Why a cell on a GPU has no profile here, and the lines that make one there: two launches behind warm ones."""
+    check = repro.replace("attnbench run", "attnbench check", 1)
+    compute = f"ncu --target-processes all --clock-control none --launch-skip 3 --launch-count 2 --set full {check}"
+    systems = f"nsys profile --trace cuda,osrt {check}"
+    return f"only calls on a CPU are sampled; for a GPU (untested): {compute}; or the time line: {systems}"
 
 
 def _without(cell: Cell, record: Mapping[str, Any], threads: int, reason: str) -> CellProfile:
