@@ -63,6 +63,7 @@ def test_the_slow_down_is_that_of_the_sampler_alone() -> None:
             "other processes kept its threads from running for 10% of the time, which is in no phase",
         ),
         ({"plain_ns": 1500}, "1.50 times as long as in the run"),
+        ({"not_installed": ("pyelftools",)}, "without pyelftools lines of compiled code are missing"),
         ({"no_memory": "no mark"}, "memory was not followed: no mark"),
         ({"samples": 0, "by_phase": {}}, "no sample fell into a call"),
     ],

@@ -93,7 +93,7 @@ def profile(
 
 
 def _request(asked: CellSelection, log: Log) -> Request:
-    """What is to be run: of a run file, its cells that are ok."""
+    """The run to make: of a run file, its cells that are ok."""
     if asked.scenario is None or not asked.scenario.endswith(".jsonl"):
         request = asked.request(log)
         return dataclasses.replace(request, stages=("agreement", "time", "memory"), replicates=1)

@@ -40,7 +40,7 @@ _GENERATED = "<string>"
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What functions of an implementation's libraries do."""
+    """The phases of functions of an implementation's libraries."""
 
     pattern: re.Pattern[str]
     """Searched in ``module!function``."""
@@ -167,7 +167,7 @@ class Attribution:
         return self._places(address - 1)
 
     def _places(self, address: int) -> tuple[Place, ...]:
-        """What lies at an address, with the sources of generated functions."""
+        """The places at an address, with the sources of generated functions."""
         found = self._space.places(address)
         if all(not place.file.endswith(_GENERATED) for place in found):
             return found
@@ -214,7 +214,7 @@ class Attribution:
         return found
 
     def _leaf(self, address: int) -> tuple[Phase | None, str]:
-        """What the sampled function or line says by itself."""
+        """The phase that the sampled function or line has by itself, and why."""
         place, *around = self._places(address)
         if (rule := self._rule(place)) is not None:
             return rule.phase, "function"
@@ -224,7 +224,7 @@ class Attribution:
         return known, "library" if known else ""
 
     def _by_callers(self, seen: _Seen, sites: Mapping[int, Phase]) -> tuple[Phase, str] | None:
-        """What callers say, where the sampled function alone says too little."""
+        """The phase by callers, where the sampled function alone says too little."""
         for address in seen.callers:
             if address in sites and seen.is_product:
                 return sites[address], "call site"

@@ -1,4 +1,4 @@
-"""What functions of common libraries do, whoever calls them. Libraries of one implementation stand beside that one."""
+"""Phases of functions of common libraries, whoever calls them. Those of one implementation stand beside that one."""
 
 from __future__ import annotations
 

@@ -226,6 +226,11 @@ def _notes(taken: Profiled, median_ns: float) -> Iterator[str]:
             f"in the process of the profile a call takes {taken.plain_ns / median_ns:.2f} times as long as in the run, "
             "without the sampler: phases are scaled to the run's median"
         )
+    if taken.not_installed:
+        yield (
+            f"without {' and '.join(taken.not_installed)} lines of compiled code are missing, or phases are not told "
+            "(pip install 'attnbench[profile]')"
+        )
     if taken.no_memory:
         yield f"its memory was not followed: {taken.no_memory}"
     if not taken.samples:

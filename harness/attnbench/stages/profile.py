@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 WALL_NS = 3_000_000_000
 SAMPLES = 6_000
+_OPTIONAL = {"pyelftools": "elftools", "capstone": "capstone"}
+"""Packages of the extra `profile`, and their modules."""
 COUNTED_NS = 300_000_000
 LINES_VARIABLES = {"NUMBA_DEBUGINFO": "1"}
 """Environment of a process that shall compile with lines."""
@@ -68,6 +71,8 @@ class Profiled(AnswerMessage):
     memory: MemoryOfCall | None = None
     no_memory: str | None = None
     """Why there is none."""
+    not_installed: tuple[str, ...] = ()
+    """Packages that would tell more."""
 
 
 class TakeProfile(WorkerRequest[Profiled]):
@@ -129,7 +134,16 @@ class TakeProfile(WorkerRequest[Profiled]):
             not_counted=not_counted,
             memory=memory,
             no_memory=no_memory,
+            not_installed=tuple(name for name, module in _OPTIONAL.items() if not _is_installed(module)),
         )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _counted(calls: Callable[[], int]) -> tuple[Counted | None, str | None]:

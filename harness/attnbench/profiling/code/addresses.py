@@ -1,4 +1,4 @@
-"""What lies at an address of this process: library, function, and line where it was compiled with lines."""
+"""Places of addresses of this process: library, function, and line where code was compiled with lines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AddressSpace:
         for data in objects(list(hosts.values())):
             try:
                 self._compiled.append(CompiledObject(data))
-            except ValueError:
+            except (ValueError, ImportError):  # without the extra `profile`, or damaged
                 continue  # its samples are placed by page
         self._ranges = sorted((a, b, i) for i, one in enumerate(self._compiled) for a, b in one.ranges)
         self._range_starts = [a for a, _, _ in self._ranges]
@@ -78,7 +78,7 @@ class AddressSpace:
         return self._mappings[place].start, self._mappings[place].end
 
     def _places(self, address: int) -> tuple[Place, ...]:
-        """What lies at an address, and the lines that it was inlined into, innermost first."""
+        """The place of an address, and the lines that it was inlined into, innermost first."""
         found = self.place(address)
         code = self._code(address) if found.line else None
         if code is None or not (inlined := code.inlined_at(address)):

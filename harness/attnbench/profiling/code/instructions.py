@@ -1,4 +1,4 @@
-"""What code does that nothing names: by the instructions around a sample (capstone disassembles x86-64)."""
+"""Phases of code that nothing names, by the instructions around a sample (capstone disassembles x86-64)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Mapping:
         return self.name.startswith("/")
 
     def base(self, elf: Elf) -> int:
-        """What is to be added to addresses of the file's symbols."""
+        """The offset of the file's symbols: it is added to their addresses."""
         address = elf.address_of(self.offset)
         return self.start - (self.offset if address is None else address)
 
