@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attnbench.api import check as check
     from attnbench.api import compare as compare
     from attnbench.api import inspect as inspect
+    from attnbench.api import merge as merge
     from attnbench.api import plan as plan
     from attnbench.api import profile as profile
     from attnbench.api import report as report
@@ -54,6 +55,7 @@ __all__ = [
     "is_bidirectional",
     "load",
     "make_case",
+    "merge",
     "minimum_bytes",
     "plan",
     "profile",
@@ -68,10 +70,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # for a type checker the imports above say what there is
-    _WHERE = {"load": "attnbench.store.reader"} | dict.fromkeys(
-        ("RunInterrupted", "check", "compare", "inspect", "plan", "profile", "report", "run", "sensitivity", "show"),
-        "attnbench.api",
-    )
+    _WHERE = {name: "attnbench.api" for name in __all__ if name not in globals()} | {"load": "attnbench.store.reader"}
 
     def __getattr__(name: str) -> object:
         """Functions whose modules take a moment to import: when they are used."""

@@ -13,7 +13,7 @@ from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
 from tests.conftest import Command
 
-COMMANDS = ("run", "check", "show", "compare", "report", "inspect", "profile", "gate", "calibrate")
+COMMANDS = ("run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate")
 ONLY_IN_PYTHON = {"progress"}
 ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
 from attnbench.api.profiling import profile
-from attnbench.api.reading import compare, report, show
+from attnbench.api.reading import compare, merge, report, show
 from attnbench.api.results import (
     Answer,
     CalibratedMachine,
@@ -42,6 +42,7 @@ __all__ = [
     "gate",
     "inspect",
     "latest_run",
+    "merge",
     "plan",
     "profile",
     "report",

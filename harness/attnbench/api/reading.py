@@ -1,16 +1,19 @@
-"""``attnbench.show``, ``compare`` and ``report``: what a run file holds."""
+"""``attnbench.show``, ``compare`` and ``report``: what a run file holds; ``merge`` makes one of several."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.api.results import ComparedRuns, Report, Run
+from attnbench.api.results import ComparedRuns, FinishedRun, Report, Run
 from attnbench.errors import UsageError
 from attnbench.store.folder import latest_run
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
+
+EXIT_CELLS_MISSING = 5
 
 
 def show(run: str | os.PathLike[str] | None = None, *, baseline: str | None = None) -> Run:
@@ -89,6 +92,38 @@ def report(
     files = [read_run(path) for path in paths]
     folder = out or Path("reports/runs") / (paths[0].stem if str(paths[0]) != "-" else "stdin")
     return Report(write_report(files, Path(folder), force=force, baseline=baseline), files)
+
+
+def merge(runs: Sequence[str | os.PathLike[str]], *, out: str | os.PathLike[str], force: bool = False) -> FinishedRun:
+    """Make one run of all shards of one, measured beside each other; records keep their ``run_id``.
+
+    Args:
+        runs: the run files of ``attnbench run --shard 1/N`` to ``N/N``, in any order.
+        out: path of the run file that they become.
+        force: replace what is there already.
+
+    Returns:
+        The run; ``exit_code`` is 5 where a shard has not got all its records.
+
+    Raises:
+        UsageError: when a file cannot be read or written, a shard is missing or there twice, or they differ in what was
+            asked for, in code, versions or the kind of machine.
+    """
+    from attnbench.runner.planning.merge import merged
+    from attnbench.store.reader import read_run
+    from attnbench.store.writer import write_whole
+
+    read, path = [read_run(Path(run)) for run in runs], Path(out)
+    lines = merged(read)
+    try:
+        write_whole(path, lines, force=force)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already: another --out, or --force") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    said = [warning for run in read for warning in run.warnings]
+    complete = all(run.is_complete for run in read)
+    return FinishedRun(path, exit_code=0 if complete else EXIT_CELLS_MISSING, messages=said)
 
 
 def _named(run: str | os.PathLike[str] | None) -> Path:

@@ -44,6 +44,7 @@ def run(
     seed: int | None = None,
     cache: Literal["warm", "cold"] = "warm",
     peaks: Peaks = "auto",
+    shard: str | None = None,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     resume: str | os.PathLike[str] | None = None,
@@ -68,6 +69,8 @@ def run(
         cache: whether a call finds its inputs where the last one left them, or flushed out.
         peaks: how long to measure the machine's own limits; auto is quick before short runs, and takes a CPU's of the
             last day.
+        shard: ``"3/8"``: only the third of eight parts of the plan, for machines that share it; :func:`merge` joins
+            their run files. A case is in one of them, with all its implementations.
         out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
         force: replace a run file that is there already.
         resume: a run file to finish; takes everything else from its header.
@@ -83,12 +86,13 @@ def run(
     """
     log = Log(progress, verbose=verbose)
     if resume is not None:
-        _require_nothing_else(scenario, include, exclude, axis, plugin, device, threads, replicates, seed, out)
+        _require_nothing_else(scenario, include, exclude, axis, plugin, device, threads, replicates, seed, shard, out)
         return go_on(Path(resume), log)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
-    request = asked.request(log, replicates=replicates, cache=cache)
+    request = _sharded(asked.request(log, replicates=replicates, cache=cache), shard)
     more = words(
         replicates=replicates,
+        shard=shard,
         cache=_unlike(cache, "warm"),
         peaks=_unlike(peaks, "auto"),
         out=out,
@@ -146,6 +150,7 @@ def plan(
     threads: int | None = None,
     replicates: int | None = None,
     seed: int | None = None,
+    shard: str | None = None,
     only_agreement: bool = False,
     thorough: bool = False,
     progress: bool | None = None,
@@ -163,7 +168,7 @@ def plan(
     if only_agreement:
         asked, request = _to_check(asked, log, thorough=thorough)
     else:
-        request = asked.request(log, replicates=replicates)
+        request = _sharded(asked.request(log, replicates=replicates), shard)
     cells = plan_request(request)
     for warning in warnings_of(request):
         log.says(warning)
@@ -272,6 +277,13 @@ def _require_nothing_else(*given: object) -> None:
     """
     if any(one is not None for one in given):
         raise UsageError("--resume finishes a run file, which says what it is of: leave the scenario and options out")
+
+
+def _sharded(request: Request, shard: str | None) -> Request:
+    """The request for a part of its plan, where one is asked for."""
+    from attnbench.runner.planning.shard import Shard
+
+    return request if shard is None else dataclasses.replace(request, shard=Shard.parsed(shard).as_pair)
 
 
 def _unlike(value: str, default: str) -> str | None:

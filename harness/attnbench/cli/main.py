@@ -31,6 +31,7 @@ app = App(
 # By name: a verb's module is imported when the verb is used.
 app.command("attnbench.cli.commands.run:run")
 app.command("attnbench.cli.commands.run:check")
+app.command("attnbench.cli.commands.run:merge")
 app.command("attnbench.cli.commands.listing:app", name="list")
 app.command("attnbench.cli.commands.show:show")
 app.command("attnbench.cli.commands.compare:compare")

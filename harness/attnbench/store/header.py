@@ -52,6 +52,19 @@ About = Annotated[dict[str, Any], AfterValidator(_implementation)]
 AllPeaks = Annotated[dict[str, dict[str, Any]], AfterValidator(_peaks)]
 
 
+class Part(BaseModel):
+    """A run that a merged one was made from: its records carry its ``run_id``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    created_at: str = Field(description="UTC, ISO 8601.")
+    shard: str = Field(description="Which part of the plan, K/N.")
+    environment: Environment = Field(description="Machine and software, as in a header.")
+    libraries: dict[str, Any] = Field(description="BLAS, OpenMP and torch's build, with their threads.")
+    peaks: AllPeaks = Field(description="By device, as in a header.")
+
+
 class Header(BaseModel):
     """First line of a run file: what was asked for, on which machine."""
 
@@ -75,6 +88,7 @@ class Header(BaseModel):
     replicates: int
     implementations: dict[str, About] = Field(description="Declaration, origin and version of each.")
     cells_planned: int = Field(description="Records that the complete run has.")
+    parts: list[Part] = Field(default_factory=list, description="Of a merged run: the shards that it was made from.")
 
     @property
     def scenario_name(self) -> str:

@@ -8,12 +8,13 @@ import fcntl
 import json
 import os
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
@@ -150,6 +151,28 @@ class RunWriter:
         """Raise ``FileExistsError`` where there is something in the file, without ``force``."""
         if not force and os.fstat(self._fd).st_size:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+
+
+def write_whole(path: Path, lines: Iterable[dict[str, Any]], *, force: bool = False) -> None:
+    """Write a run file that is there as a whole or not at all.
+
+    Raises:
+        FileExistsError: when there is something already, beside an empty file, without ``force``.
+        RunFileBusyError: when another process writes it.
+        OSError: when it cannot be written.
+    """
+    RunWriter.require_room(path, force=force)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        written = Path(file.name)
+        try:
+            file.writelines(_encoded(line) for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+            written.chmod(0o644)
+            written.replace(path)
+        except BaseException:
+            written.unlink()
+            raise
 
 
 def _encoded(line: dict[str, Any]) -> bytes:

@@ -53,6 +53,7 @@ def run(
     seed: Seed = None,
     cache: Literal["warm", "cold"] = "warm",
     peaks: Literal["auto", "quick", "full", "none"] = "auto",
+    shard: str | None = None,
     out: RunOut = None,
     force: Force = False,
     resume: Path | None = None,
@@ -76,6 +77,7 @@ def run(
         cache: whether a call finds its inputs where the last one left them, or flushed out.
         peaks: how long to measure the machine's own limits; auto is quick before short runs, and takes a CPU's of the
             last day.
+        shard: only a part of the plan, K/N such as 3/8, for machines that share it; attnbench merge joins them.
         resume: a run file to finish; takes everything else from its header.
         verbose: tell what the harness itself spent its time on, too.
         request: a JSON file with what a run file's header keeps as its request, instead of a scenario and options;
@@ -87,14 +89,14 @@ def run(
         return _print_plan(
             api.plan(
                 scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                replicates=replicates, seed=seed, progress=True,
+                replicates=replicates, seed=seed, shard=shard, progress=True,
             )
         )  # fmt: skip
     return _print_path(
         lambda: api.run(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            replicates=replicates, seed=seed, cache=cache, peaks=peaks, out=out, force=force, resume=resume,
-            verbose=verbose, progress=True,
+            replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, out=out, force=force,
+            resume=resume, verbose=verbose, progress=True,
         ),
         with_answer=True,
     )  # fmt: skip
@@ -155,6 +157,29 @@ def check(
             progress=True,
         )
     )  # fmt: skip
+
+
+def merge(runs: Annotated[list[Path], Parameter(negative="")], /, *, out: Path, force: Force = False) -> int:
+    """Make one run file of the shards that machines have measured side by side.
+
+    Prints its path. Every shard has to be there, of the same code, versions and kind of machine; exit code 5 where one
+    lacks records.
+
+    ```
+    attnbench run scaling --shard 1/2 --out part1.jsonl    # on one machine
+    attnbench run scaling --shard 2/2 --out part2.jsonl    # on another
+    attnbench merge part1.jsonl part2.jsonl --out scaling.jsonl
+    ```
+
+    Args:
+        runs: run files of attnbench run --shard, in any order.
+        out: path of the run file that they become.
+    """
+    made = api.merge(runs, out=out, force=force)
+    for said in made.messages:
+        sys.stderr.write(f"attnbench: {said}\n")
+    sys.stdout.write(f"{made.path}\n")
+    return made.exit_code
 
 
 def _requested(path: Path, peaks: Peaks, out: Path | None, *, force: bool, verbose: bool) -> FinishedRun:

@@ -12,6 +12,7 @@ from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import find
 from attnbench.runner.planning.plan import PlanError, Selectors, choose, plan
+from attnbench.runner.planning.shard import Shard, ShardError
 from attnbench.runner.run import Setting
 from attnbench.stages.stage import CellLimits
 from attnbench.sweep.expand import expand, parse_overrides
@@ -58,6 +59,8 @@ class Request:
     """Shuffles the cells, where their order should vary and their values should not; default ``seed``."""
     stop_at_first: bool = False
     """Whether the remaining cells of an implementation are skipped once it disagrees."""
+    shard: tuple[int, int] | None = None
+    """Only the cases of one shard, and of how many it is; ``None`` is all of them."""
     possible: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """By ``implementation device``, where cases were made for each: the pairs of levels that are possible, and at most
     how many triples."""
@@ -87,11 +90,13 @@ def request_from(stored: object) -> Request:
         found = TypeAdapter(Request).validate_python(stored)
         for name, values in found.overrides.items():
             parse_overrides([f"{name}={value}" for value in values])
+        if found.shard is not None:
+            Shard(*found.shard)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise RequestError(f"the request that it keeps is none: {place and f'{place}: '}{first['msg']}") from error
-    except ScenarioError as error:
+    except (ScenarioError, ShardError) as error:
         raise RequestError(f"the request that it keeps is none: {error}") from error
     return found
 
@@ -119,6 +124,7 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
 
     Raises:
         PlanError: when there is none, or a file does not hold the tensors that a case takes from it.
+        ShardError: when there are more shards than cases.
     """
     overrides = dict(request.overrides)
     if request.seed and "seed" not in overrides:
@@ -134,6 +140,9 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
         named=frozenset(request.cells),
         host=host,
     )
+    if request.shard is not None:
+        mine = Shard(*request.shard).cases({cell.case.case_id: cell.case for cell in cells})
+        cells = [cell for cell in cells if cell.case.case_id in mine]
     if not cells and request.cells:
         raise PlanError("none of the cells that were asked for by name is in the scenario")
     if not cells:

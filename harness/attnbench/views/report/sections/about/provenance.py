@@ -13,7 +13,7 @@ from attnbench.views.report.blocks import Block, Details, Section, named
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from attnbench.store.header import Header
+    from attnbench.store.header import Header, Part
     from attnbench.store.reader import RunFile
     from attnbench.views.cells import CellResult
     from attnbench.views.report.blocks import ReportedRun
@@ -50,7 +50,9 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
         "wall time": f"{number(sum(footer.wall_s for footer in run.footers))} s" if run.footers else None,
     }
     tables = [("", facts_table(asked))]
+    merged_from = {f"shard {part.shard}": _measured_on(part) for part in header.parts}
     for title, facts in (
+        ("Merged from", merged_from),
         ("Machine and software", header.environment),
         ("Libraries", header.libraries),
         ("Measured peaks", header.peaks),
@@ -59,6 +61,13 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
         if facts:
             tables.append((title, facts_table(facts)))
     return [*tables, ("Implementations", _implementations(run, cells))]
+
+
+def _measured_on(part: Part) -> str:
+    """Where and when a shard of a merged run was measured."""
+    here = part.environment
+    host, processor = (here.get(name) or "unknown" for name in ("host", "cpu_model"))
+    return f"run {part.run_id}, {part.created_at}, host {host}, processor {processor}"
 
 
 def _differences(sources: Sequence[ReportedRun]) -> list[Block]:

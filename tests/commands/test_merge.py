@@ -1,0 +1,126 @@
+"""``attnbench run --shard`` and ``attnbench merge``: machines that share a plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnbench import load
+from tests.conftest import Command
+
+SCENARIO = 'stages = ["agreement"]\n[axes]\nseqlen = [16, 24, 32]\ndtype = ["float32", "float64"]\n'
+RUN = ("run", "six.toml", "-i", "naive/numpy", "-i", "naive/torch", "--peaks", "none")
+
+
+@pytest.fixture(scope="module")
+def folder(module_attnbench: Command) -> Path:
+    """Two shards of a scenario, and the whole of it."""
+    here = module_attnbench.folder
+    (here / "six.toml").write_text(SCENARIO)
+    for index in (1, 2):
+        assert module_attnbench(*RUN, "--shard", f"{index}/2", "--out", f"part{index}.jsonl").code == 0
+    assert module_attnbench(*RUN, "--out", "whole.jsonl").code == 0
+    return here
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text().splitlines()[0])
+    return found
+
+
+def changed(folder: Path, name: str, **fields: object) -> Path:
+    """The second shard, with another header."""
+    _, *rest = (folder / "part2.jsonl").read_text().splitlines(keepends=True)
+    header = {**header_of(folder / "part2.jsonl"), **fields}
+    (folder / name).write_text("".join([json.dumps(header) + "\n", *rest]))
+    return folder / name
+
+
+def test_the_shards_of_a_run_make_the_whole_of_it(module_attnbench: Command, folder: Path) -> None:
+    merged = module_attnbench("merge", "part2.jsonl", "part1.jsonl", "--out", "merged.jsonl")
+    assert (merged.code, merged.out) == (0, "merged.jsonl\n"), merged.err
+    cell = ["case_id", "implementation"]
+    whole, parts = load(folder / "whole.jsonl"), load(folder / "merged.jsonl")
+    assert sorted(map(tuple, parts[cell].to_numpy())) == sorted(map(tuple, whole[cell].to_numpy()))
+    header = header_of(folder / "merged.jsonl")
+    runs = {one["shard"]: one["run_id"] for one in header["parts"]}
+    assert list(runs) == ["1/2", "2/2"]
+    assert set(parts["run_id"]) == set(runs.values())
+    assert parts.groupby("case_id")["run_id"].nunique().max() == 1, "no case is split"
+    assert "--shard" not in header["command"]
+
+
+def test_every_view_takes_a_merged_run(module_attnbench: Command, folder: Path) -> None:
+    module_attnbench("merge", "part1.jsonl", "part2.jsonl", "--out", "merged.jsonl", "--force")
+    assert module_attnbench("show", "merged.jsonl").code == 0
+    assert module_attnbench("compare", "whole.jsonl", "merged.jsonl").code in (0, 6)
+    reported = module_attnbench("report", "merged.jsonl", "--out", "page")
+    assert reported.code == 0, reported.err
+    page = (folder / "page" / "index.html").read_text()
+    for part in header_of(folder / "merged.jsonl")["parts"]:
+        assert part["run_id"] in page
+    again = module_attnbench("run", "--resume", "merged.jsonl")
+    assert "nothing to resume" in again.err
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        (["part1.jsonl"], "of 2 shards these are missing: 2"),
+        (["part1.jsonl", "part1.jsonl"], "are both shard 1/2"),
+        (["part1.jsonl", "whole.jsonl"], "whole.jsonl is no shard"),
+        (["part1.jsonl", "absent.jsonl"], "absent.jsonl cannot be read"),
+    ],
+)
+def test_what_is_not_a_whole_run_is_refused_and_nothing_is_written(
+    module_attnbench: Command, folder: Path, parts: list[str], sentence: str
+) -> None:
+    refused = module_attnbench("merge", *parts, "--out", "none.jsonl")
+    assert refused.code == 2
+    assert sentence in refused.err
+    assert not (folder / "none.jsonl").exists()
+
+
+def test_shards_of_other_machines_code_and_requests_do_not_belong_together(
+    module_attnbench: Command, folder: Path
+) -> None:
+    header = header_of(folder / "part2.jsonl")
+    code = {**header["implementations"]["naive/numpy"], "source_hash": "0" * 12}
+    versions = {**header["environment"]["versions"], "numpy": "1.0"}
+    others: dict[str, dict[str, Any]] = {
+        "another kind of machine": {"machine_key": "1-000000000000"},
+        "naive/numpy was other code": {"implementations": {**header["implementations"], "naive/numpy": code}},
+        "numpy was 1.0 there": {"environment": {**header["environment"], "versions": versions}},
+        "another seed was asked for": {"request": {**header["request"], "seed": 7}},
+        "they are of different splits": {"request": {**header["request"], "shard": [2, 3]}},
+        "there is no shard 3/2": {"request": {**header["request"], "shard": [3, 2]}},
+    }
+    for sentence, fields in others.items():
+        other = changed(folder, "other.jsonl", **fields)
+        refused = module_attnbench("merge", "part1.jsonl", other.name, "--out", "none.jsonl")
+        assert (refused.code, sentence in refused.err) == (2, True), refused.err
+
+
+def test_a_shard_that_lacks_records_is_told(module_attnbench: Command, folder: Path) -> None:
+    lines = (folder / "part2.jsonl").read_text().splitlines(keepends=True)
+    (folder / "short.jsonl").write_text("".join(lines[:-2]))
+    merged = module_attnbench("merge", "part1.jsonl", "short.jsonl", "--out", "short-merged.jsonl")
+    assert merged.code == 5
+    assert "short.jsonl is incomplete" in merged.err
+    assert len((folder / "short-merged.jsonl").read_text().splitlines()) == 1 + 11 + 1, "header, records, one footer"
+
+
+def test_a_run_file_that_is_there_stays(module_attnbench: Command, folder: Path) -> None:
+    before = (folder / "whole.jsonl").read_bytes()
+    refused = module_attnbench("merge", "part1.jsonl", "part2.jsonl", "--out", "whole.jsonl")
+    assert (refused.code, "exists already" in refused.err) == (2, True)
+    assert (folder / "whole.jsonl").read_bytes() == before
+
+
+def test_more_shards_than_cases_are_refused(module_attnbench: Command, folder: Path) -> None:
+    refused = module_attnbench(*RUN, "--shard", "1/7", "--out", "none.jsonl")
+    assert (refused.code, "7 shards are more than the 6 cases" in refused.err) == (2, True)
+    assert not (folder / "none.jsonl").exists()
