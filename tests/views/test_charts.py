@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench.views.report.charts import charts
-from attnbench.views.report.charts.style import marks_of
+from attnbench.views.report.charts.ends import LINE, apart
+from attnbench.views.report.charts.marks import marks_of
 from attnbench.views.report.charts.ticks import binary_ticks, decimal_ticks, length_ticks, padded
 
 NAMES = ("a/a", "b/b")
@@ -52,8 +53,9 @@ def texts(svg: str) -> list[str]:
 
 def test_every_point_is_drawn_and_every_interval() -> None:
     svg = charts.time_by_length(rows(128, 256, 1024), "seqlen", MARKS).svg
-    assert len(marks_in(svg, "symbol")) == 6
-    assert len(marks_in(svg, "rule")) == 6
+    # One more of each leads from the last point to the curve's name.
+    assert len(marks_in(svg, "symbol")) == 6 + 2
+    assert len(marks_in(svg, "rule")) == 6 + 2
     assert len(marks_in(svg, "line")) == 2
 
 
@@ -61,7 +63,7 @@ def test_a_point_without_an_interval_is_drawn_without_one() -> None:
     points = rows(128, 256)
     points[0]["low"] = points[0]["high"] = None
     svg = charts.time_by_length(points, "seqlen", MARKS).svg
-    assert (len(marks_in(svg, "symbol")), len(marks_in(svg, "rule"))) == (4, 3)
+    assert (len(marks_in(svg, "symbol")), len(marks_in(svg, "rule"))) == (4 + 2, 3 + 2)
 
 
 def test_a_law_is_a_straight_line() -> None:
@@ -75,6 +77,38 @@ def test_a_law_is_a_straight_line() -> None:
 def test_a_curve_names_its_axes_its_lengths_and_its_implementations() -> None:
     found = texts(charts.time_by_length(rows(128, 256, 1024), "seqlen_kv", MARKS).svg)
     assert {"seqlen_kv", "time of one call", "128", "256", "1k", "a/a", "b/b"} <= set(found)
+
+
+def test_the_names_at_the_ends_of_curves_stand_in_their_order_and_apart() -> None:
+    points = [
+        {**rows(128)[0], "implementation": f"a/{i:02}", "length": n, "value": 1e6 + i, "low": None, "high": None}
+        for i in range(12)
+        for n in (128, 256)
+    ]
+    svg = charts.time_by_length(points, "seqlen", marks_of({row["implementation"] for row in points})).svg
+    found = {t.text: float(t.attrib["transform"].split(",")[1].rstrip(")")) for t in marks_in(svg, "text")}
+    heights = [found[name] for name in sorted(map(str, found), reverse=True)]
+    assert len(heights) == 12
+    assert min(below - above for above, below in itertools.pairwise(heights)) >= LINE - 0.1
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_what_stands_apart_keeps_its_order_its_distance_and_the_plot(wanted: list[float]) -> None:
+    levels = apart(sorted(wanted), 1.0, 1 / 12)
+    assert all(above - below >= 1 / 12 - 1e-9 for below, above in itertools.pairwise(levels))
+    assert levels[0] >= -1e-9
+    assert levels[-1] <= 1 + 1e-9
+
+
+def test_what_is_apart_already_stays_where_it_is() -> None:
+    assert apart([0.1, 0.5, 0.9], 1.0, 0.1) == [0.1, 0.5, 0.9]
+
+
+def test_a_curve_that_ends_early_is_named_without_a_line_to_its_last_point() -> None:
+    points = [row for row in rows(128, 256) if row["implementation"] == "a/a" or row["length"] == 128]
+    svg = charts.time_by_length(points, "seqlen", MARKS).svg
+    assert len(marks_in(svg, "rule")) == len(points) + 1
+    assert {"a/a", "b/b"} <= {text.text for text in marks_in(svg, "text")}
 
 
 def test_memory_has_guide_lines_of_the_two_laws() -> None:

@@ -123,7 +123,7 @@ def test_hiding_an_implementation_hides_it_everywhere_and_stays_in_the_address(b
     points = "document.querySelectorAll('#time-1 .mark-symbol.role-mark path').length"
     before = browser.run(points)
     browser.run("document.querySelector('#filters input[name=\"slow/plain\"]').click()")
-    browser.wait(f"{points} == {before - 6}")
+    browser.wait(f"{points} == {before - 7}")
     assert browser.run("[...document.querySelectorAll('tr[data-implementation=\"slow/plain\"]')]"
                        ".every(row => !row.getClientRects().length)")  # fmt: skip
     fragment = browser.run("location.hash")

@@ -9,7 +9,7 @@ import pytest
 from attnbench.cases.case import make_case
 from attnbench.scaling import Scaling
 from attnbench.views.report.blocks import Contradiction
-from attnbench.views.report.charts.style import marks_of
+from attnbench.views.report.charts.marks import marks_of
 from attnbench.views.report.content import report_of, sources_of
 from attnbench.views.report.curves import curves_of
 from attnbench.views.report.page import html_page

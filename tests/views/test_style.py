@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from attnbench.views.report.charts.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, SHAPES, marks_of
+from attnbench.views.report.charts.marks import SHAPES, marks_of
+from attnbench.views.report.charts.style import COLOURS, DARK, GREYS, LIGHT, SERIES_DARK, SERIES_LIGHT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,13 +66,13 @@ def test_curves_and_guides_have_a_contrast_of_at_least_three(theme: dict[str, st
 @pytest.mark.parametrize("sight", SIGHTS)
 @pytest.mark.parametrize(("theme", "series"), THEMES)
 def test_every_kind_of_sight_tells_curves_apart(theme: dict[str, str], series: tuple[str, ...], sight: str) -> None:
-    seen = [lab(SIGHTS[sight] @ linear(colour)) for colour in series]
-    assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2)) > 15
+    seen = [lab(SIGHTS[sight] @ linear(series[index])) for index in COLOURS]
+    assert min(float(np.linalg.norm(one - other)) for one, other in itertools.combinations(seen, 2)) > 13
 
 
 def test_both_themes_have_every_role_and_every_series() -> None:
     assert LIGHT.keys() == DARK.keys()
-    assert len(SERIES_LIGHT) == len(SERIES_DARK) == 8
+    assert sorted((*COLOURS, *GREYS)) == list(range(len(SERIES_LIGHT))) == list(range(len(SERIES_DARK)))
 
 
 def test_no_two_colours_of_a_chart_are_equal_because_rules_find_them_by_value() -> None:
@@ -85,6 +86,46 @@ def test_even_sixty_four_implementations_have_marks_of_their_own() -> None:
     assert {mark.shape for mark in marks.values()} == set(SHAPES)
 
 
-def test_of_eight_implementations_no_two_share_a_colour_or_a_shape() -> None:
-    marks = marks_of(f"family/{i}" for i in range(8)).values()
-    assert len({mark.series for mark in marks}) == len({mark.shape for mark in marks}) == 8
+def test_of_twelve_implementations_no_two_share_a_colour() -> None:
+    assert len({mark.series for mark in marks_of(f"family/{i}" for i in range(12)).values()}) == 12
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(
+            "chunked/torch jax/xla naive/numpy naive/torch naive/torch-compile numba/flash onnxruntime/mha "
+            "openvino/sdpa torch/flex torch/multihead-attention torch/sdpa torch/sdpa-flash torch/sdpa-math "
+            "triton/flash",
+            id="cpu",
+        ),
+        pytest.param(
+            "flash-attn/3-fwd jax/cudnn naive/torch torch/flex torch/sdpa torch/sdpa-cudnn torch/sdpa-flash "
+            "triton/flash",
+            id="cuda",
+        ),
+    ],
+)
+def test_whoever_else_is_there_the_implementations_of_one_report_keep_their_colours(names: str) -> None:
+    together = marks_of(names.split())
+    assert len({mark.series for mark in together.values()}) == len(together)
+    for name, mark in together.items():
+        assert marks_of([name])[name] == mark
+
+
+def test_an_own_kernel_has_the_same_colour_beside_whichever_others() -> None:
+    alone = marks_of(["mine/kernel"])["mine/kernel"]
+    assert marks_of(["mine/kernel", "torch/sdpa", "numba/flash", "naive/torch"])["mine/kernel"] == alone
+    assert alone.series in COLOURS
+
+
+def test_what_writes_out_every_score_is_grey() -> None:
+    marks = marks_of(["naive/torch", "naive/numpy", "torch/sdpa"])
+    assert {marks[name].series for name in ("naive/torch", "naive/numpy")} <= set(GREYS)
+    assert marks["torch/sdpa"].series in COLOURS
+
+
+def test_two_that_want_the_same_colour_do_not_share_it() -> None:
+    marks = marks_of(["numba/flash", "gluon/flash"])
+    assert marks["numba/flash"] == marks_of(["numba/flash"])["numba/flash"]
+    assert marks["gluon/flash"].series != marks["numba/flash"].series

@@ -50,7 +50,7 @@ def time_charts(runs: Sequence[RunFile]) -> list[Image]:
         return []
     from attnbench.views.cells import cells_of
     from attnbench.views.groups import group_cells
-    from attnbench.views.report.charts.style import marks_of
+    from attnbench.views.report.charts.marks import marks_of
     from attnbench.views.report.figures import time_figure
     from attnbench.views.report.page import svg_file
 

@@ -52,6 +52,8 @@ class Column:
     """Where a terminal is too narrow for all columns, those above 0 are left out, the highest first, and named."""
     metric: str = ""
     """The metric that it shows; empty where it shows something else."""
+    amount: Callable[[Row], float | None] | None = None
+    """The length of a bar behind the text, where there is room for bars."""
 
 
 def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> Column:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attnbench.store.checking import checking_sentence
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
-from attnbench.views.answer.sentence import answer_sentences
+from attnbench.views.answer.sentence import run_sentences
 from attnbench.views.answer.summary import summary_table
 from attnbench.views.cells import NEVER_RAN, cells_of
 from attnbench.views.compare import Pair, baseline_of, compare_implementations
@@ -49,7 +49,7 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     grouping = group_cells(cells)
     blocks: list[Block] = [
         Heading(text=f"{run.header.scenario_name}, run {run.header.run_id}", level=1),
-        *(Paragraph(text=sentence) for sentence in _sentences(run, cells, grouping.groups, _pairs(run, cells, chosen))),
+        *(Paragraph(text=sentence) for sentence in run_sentences(run, grouping.groups, _pairs(run, cells, chosen))),
         *(Paragraph(text=line) for line in summary_lines(run, cells)),
     ]
     if grouping.common:
@@ -83,19 +83,13 @@ def answer(run: RunFile) -> View:
             tables = _cell_tables(group, [by_key[cell.key] for cell in group.cells], name)
             blocks += [Heading(text=group.label)] if group.label and tables else []
             blocks += tables
-    sentences = _sentences(run, cells, groups, pairs)
+    sentences = run_sentences(run, groups, pairs)
     blocks += [Paragraph(text=sentence) for sentence in sentences]
     return View(blocks=blocks, rows=rows, facts={"kind": "answer", "baseline": name, "sentences": sentences})
 
 
 def _pairs(run: RunFile, cells: Sequence[CellResult], baseline: str | None) -> Sequence[Pair]:
     return compare_implementations(run, baseline, cells=cells).pairs if baseline else ()
-
-
-def _sentences(run: RunFile, cells: Sequence[CellResult], groups: Sequence[Group], pairs: Sequence[Pair]) -> list[str]:
-    plugins = [cell.implementation for cell in cells if run.header.plugin_of(cell.implementation)]
-    baseline = pairs[0].reference.implementation if pairs else None
-    return answer_sentences(groups, pairs, baseline, plugins)
 
 
 def runs_view(title: str, runs: Sequence[RunFile]) -> View:

@@ -12,6 +12,7 @@ from attnbench.views.answer.winners import winners_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from attnbench.store.reader import RunFile
     from attnbench.views.answer.winners import Winner
     from attnbench.views.cells import CellKey, CellResult
     from attnbench.views.compare import Pair
@@ -28,6 +29,19 @@ class _Win:
 
     cell: CellResult
     winner: Winner
+
+
+def run_sentences(run: RunFile, groups: Sequence[Group], pairs: Sequence[Pair]) -> list[str]:
+    """What a run has to say, on the terminal and on a page alike: about its plug-ins, else about the fastest.
+
+    Args:
+        run: the run.
+        groups: all of its cells.
+        pairs: of those cells that have a speed-up.
+    """
+    cells = [cell for group in groups for cell in group.cells]
+    plugins = [cell.implementation for cell in cells if run.header.plugin_of(cell.implementation)]
+    return answer_sentences(groups, pairs, pairs[0].reference.implementation if pairs else None, plugins)
 
 
 def answer_sentences(

@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 def summary_table(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None) -> Table:
     """Of all that were timed or judged: how often the fastest, and how fast, large and exact beside the baseline."""
+    return Table(
+        columns=[
+            columns.IMPLEMENTATION,
+            Column(title="fastest in", text=lambda row: str(row["fastest"] or ""), is_number=True, spare=1),
+            columns.speedup_column(baseline or ""),
+            Column(title="over", text=lambda row: f"{row['timed']:,} of {count(row['cells'], 'case')}", spare=2),
+            Column(title=f"memory {TIMES}", text=lambda row: times(row["memory_ratio"]), is_number=True, spare=3),
+            columns.ERROR,
+            column("not ok", "not_ok", spare=1),
+        ],
+        rows=summary_rows(groups, pairs, baseline),
+    )
+
+
+def summary_rows(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None) -> list[Row]:
+    """A row for each implementation that was timed or judged, the greatest gain over the baseline first."""
     of_each: dict[str, list[CellResult]] = {}
     for group in groups:
         for cell in group.cells:
@@ -34,18 +50,7 @@ def summary_table(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str 
     rows = [_row(name, cells, won[name], over.get(name, ()), baseline) for name, cells in of_each.items()]
     shown = [row for row in rows if row["timed"] or row["error_ratio"] is not None]
     shown.sort(key=lambda row: (row["speedup"] is None, -(row["speedup"] or 0), row["implementation"]))
-    return Table(
-        columns=[
-            columns.IMPLEMENTATION,
-            Column(title="fastest in", text=lambda row: str(row["fastest"] or ""), is_number=True, spare=1),
-            columns.speedup_column(baseline or ""),
-            Column(title="over", text=lambda row: f"{row['timed']:,} of {count(row['cells'], 'case')}", spare=2),
-            Column(title=f"memory {TIMES}", text=lambda row: times(row["memory_ratio"]), is_number=True, spare=3),
-            columns.ERROR,
-            column("not ok", "not_ok", spare=1),
-        ],
-        rows=shown,
-    )
+    return shown
 
 
 def _row(name: str, cells: Sequence[CellResult], won: int, pairs: Sequence[Pair], baseline: str | None) -> Row:

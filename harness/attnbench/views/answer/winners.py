@@ -21,6 +21,8 @@ class Winner:
     tokens: int
     names: tuple[str, ...]
     """The fastest; behind it those which noise does not tell from it."""
+    ties: tuple[Estimate, ...]
+    """The times of those over the fastest one's."""
     time_ns: float
     runner_up: str | None
     """The fastest of those that are clearly slower."""
@@ -51,11 +53,12 @@ def _winner(tokens: int, timed: Sequence[CellResult]) -> Winner:
     fastest, *others = sorted(timed, key=lambda cell: (cell.time_ns or 0, cell.implementation))
     assert fastest.timing is not None
     slower = [cell for cell in others if cell.timing is not None and clearly_faster(fastest.timing, cell.timing)]
-    level = [cell.implementation for cell in others if cell not in slower]
+    level = [cell for cell in others if cell not in slower]
     next_one = slower[0] if slower else None
     return Winner(
         tokens=tokens,
-        names=(fastest.implementation, *level),
+        names=(fastest.implementation, *(cell.implementation for cell in level)),
+        ties=tuple(ratio(cell.timing, fastest.timing) for cell in level if cell.timing is not None),
         time_ns=fastest.timing.value,
         runner_up=next_one.implementation if next_one else None,
         lead=ratio(next_one.timing, fastest.timing) if next_one and next_one.timing else None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from attnbench.profiling.phases import TITLES, Phase
-from attnbench.views.report.charts.style import SERIES_DARK, SERIES_LIGHT, Mark
+from attnbench.views.report.charts.marks import Mark
+from attnbench.views.report.charts.style import SERIES_DARK, SERIES_LIGHT
 
 _SERIES = {
     Phase.QK: 0,

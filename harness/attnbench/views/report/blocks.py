@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
     from attnbench.views.groups import Group, Grouping
     from attnbench.views.report.charts.drawing import Drawing
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
 
 MOST_CHARTS = 24
 """A report of more groups of cases than this is large: it shows sums over groups, and single ones when asked for."""
@@ -84,6 +84,8 @@ class MapCell:
 
     names: tuple[str, ...]
     """The fastest; behind it those which noise does not tell from it."""
+    ties: tuple[str, ...] = ()
+    """Of each of those, the interval of the ratio of its time to the fastest one's."""
     lead: str
     """The lead over the next implementation, with its interval; empty if there is no other."""
     said: str

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.units import listing
 from attnbench.views.cells import cells_of
 from attnbench.views.groups import group_cells
 from attnbench.views.report.blocks import Export, ReportedRun, ReportPage
-from attnbench.views.report.charts.style import marks_of
+from attnbench.views.report.charts.marks import marks_of
 from attnbench.views.report.material import Material
 from attnbench.views.report.page_data import points_of
 from attnbench.views.report.sections.about import conditions, failures, provenance, repeat, run
 from attnbench.views.report.sections.results import (
     agreement,
+    answer,
     explore,
     memory,
     roofline,
@@ -26,20 +28,22 @@ from attnbench.views.report.sections.results import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from attnbench.store.header import Header
     from attnbench.store.reader import RunFile
 
 SECTIONS = (
+    answer.section,
     winners.section,
     explore.section,
-    run.section,
-    failures.section,
     time.section,
     speedup.section,
     memory.section,
     scaling.section,
     roofline.section,
     agreement.section,
+    run.section,
     conditions.section,
+    failures.section,
     provenance.section,
     repeat.section,
 )
@@ -61,12 +65,27 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> ReportPag
     cells = ({"run": source.run.path, **cell.numbers()} for source in sources for cell in source.cells)
     return ReportPage(
         title=" and ".join(names),
-        subtitle=f"Attention benchmark, {', '.join(dict.fromkeys(one.header.created_at[:10] for one in runs))}",
+        subtitle=_subtitle(runs),
         marks=material.marks,
         sections=sections,
         exports=[Export(stem="cells", rows=cells), *(one for section in sections for one in section.exports)],
         points=points_of(sources),
     )
+
+
+def _subtitle(runs: Sequence[RunFile]) -> str:
+    """On what and when."""
+    on = dict.fromkeys(name for one in runs for name in _machines(one.header))
+    when = dict.fromkeys(one.header.created_at[:10] for one in runs)
+    return f"Attention on {listing(list(on))}, {listing(list(when))}"
+
+
+def _machines(header: Header) -> list[str]:
+    """The processor, where the run used it, and the accelerators, where it used those."""
+    gpus = [str(gpu.get("name")) for gpu in header.environment.get("gpus") or [] if isinstance(gpu, dict)]
+    used = gpus if any(device != "cpu" for device in header.devices) else []
+    processor = str(header.environment.get("cpu_model") or "a CPU")
+    return [processor, *used] if "cpu" in header.devices or not used else used
 
 
 def sources_of(runs: Sequence[RunFile]) -> list[ReportedRun]:

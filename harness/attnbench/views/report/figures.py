@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from attnbench.views.cells import CellResult
     from attnbench.views.groups import Group
-    from attnbench.views.report.blocks import ReportedRun
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
+    from attnbench.views.report.material import Material
 
 _TIMES = [
     columns.TIME,
@@ -32,27 +32,45 @@ _MEMORIES = [
 
 
 def group_figures(
-    sources: Sequence[ReportedRun],
-    marks: Mapping[str, Mark],
-    noun: str,
-    figure: Callable[[str, str, Group, Mapping[str, Mark]], Figure | None],
+    material: Material, noun: str, figure: Callable[[str, str, Group, Mapping[str, Mark]], Figure | None]
 ) -> list[Block]:
-    """A chart for each group in which anything was measured."""
+    """A chart for each group in which anything was measured, but for the one that the page begins with."""
     blocks: list[Block] = []
-    left_out, most = 0, groups_drawn(sources)
-    for source in sources:
+    left_out, most = 0, groups_drawn(material.sources)
+    for source in material.sources:
         for group in source.grouping.groups:
+            if group is material.leading:
+                continue
             if len(blocks) >= most:
                 left_out += 1
                 continue
-            found = figure(f"{noun}-{len(blocks) + 1}", source.title(group), group, marks)
+            found = figure(f"{noun}-{len(blocks) + 2}", source.title(group), group, material.marks)
             if found is not None:
                 blocks.append(dataclasses.replace(found, facets=source.facets(group)))
     if left_out:
         more = count(left_out, "more group")
         text = f"{more} of cases are not drawn here: where scripts run, choose one above; data/cells.csv has them all."
         blocks.append(Paragraph(text=text))
-    return blocks or [Paragraph(text=f"No {noun} was measured: either the run was not asked to, or no cell is ok.")]
+    if blocks:
+        return blocks
+    leading = material.leading
+    if leading is not None and figure("", "", leading, material.marks) is not None:
+        return [Paragraph(text=f"The chart of {noun} is the one that the page begins with.")]
+    return [Paragraph(text=f"No {noun} was measured: either the run was not asked to, or no cell is ok.")]
+
+
+def leading_figures(material: Material) -> list[Block]:
+    """Time and memory of the group with the most times, beside each other."""
+    group = material.leading
+    for source in material.sources:
+        if group is None or not any(group is one for one in source.grouping.groups):
+            continue
+        shared = source.grouping.common if group.label else ""
+        title = " · ".join(part for part in (source.title(group), shared) if part)
+        found = [time_figure("time-1", f"Time: {title}", group, material.marks)]
+        found.append(memory_figure("memory-1", f"Memory: {title}", group, material.marks))
+        return [dataclasses.replace(one, facets=source.facets(group)) for one in found if one is not None]
+    return []
 
 
 def time_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -> Figure | None:

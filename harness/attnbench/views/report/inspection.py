@@ -11,9 +11,9 @@ from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, number
 from attnbench.views.document import Heading, Paragraph, Table, View, column
 from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Picture, ReportPage, Section
-from attnbench.views.report.charts.drawing import IN_FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
+from attnbench.views.report.charts.drawing import FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
+from attnbench.views.report.charts.marks import Mark, marks_of
 from attnbench.views.report.charts.png import png
-from attnbench.views.report.charts.style import Mark, marks_of
 from attnbench.views.report.charts.vega import vega_bundle
 from attnbench.views.report.page import html_page, markdown_page, pictures_of, svg_file
 
@@ -174,8 +174,8 @@ def _entropy(heads: list[str], inside: Mapping[str, Any], marks: Mapping[str, Ma
     encoding = {
         "x": quantity("query", title="query"),
         "y": quantity("value", title="entropy of its weights, bits"),
-        "color": colour(marks, heads, legend_of(heads) | {"columns": 4}),
-        "opacity": IN_FOCUS,
+        "color": colour(marks, heads, legend_of(heads)),
+        "opacity": FOCUS,
         "tooltip": TOOLTIP,
     }
     table_rows: list[Row] = [

@@ -6,15 +6,26 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
+from attnbench.views.compare import baseline_of, compare_implementations
 from attnbench.views.report.curves import curves_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.views.cells import CellResult
+    from attnbench.views.compare import Baseline, Comparison
+    from attnbench.views.groups import Group
     from attnbench.views.report.blocks import ReportedRun
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
     from attnbench.views.report.curves import ScalingCurve
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gains:
+    """The speed-ups of one run."""
+
+    baseline: Baseline
+    comparison: Comparison
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,3 +46,26 @@ class Material:
     def curves(self) -> list[ScalingCurve]:
         """The laws of time and memory."""
         return curves_of(self.sources)
+
+    @functools.cached_property
+    def gains(self) -> list[Gains | None]:
+        """The speed-ups of each run; ``None`` where nothing was timed."""
+        return [self._gains(source) for source in self.sources]
+
+    @functools.cached_property
+    def leading(self) -> Group | None:
+        """The group with the most times in it: the one that the page begins with. ``None`` where there are no times."""
+        groups = [group for source in self.sources for group in source.grouping.groups]
+        most = max(groups, key=_times, default=None)
+        return most if most is not None and _times(most) else None
+
+    def _gains(self, source: ReportedRun) -> Gains | None:
+        is_here = any(cell.implementation == self.baseline for cell in source.cells)
+        chosen = baseline_of(source.run.header, source.cells, self.baseline if is_here else None)
+        if chosen is None:
+            return None
+        return Gains(baseline=chosen, comparison=compare_implementations(source.run, chosen.name, cells=source.cells))
+
+
+def _times(group: Group) -> int:
+    return sum(cell.timing is not None for cell in group.cells)

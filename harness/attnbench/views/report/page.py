@@ -29,9 +29,10 @@ from attnbench.views.report.blocks import (
 from attnbench.views.report.charts.style import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from attnbench.views.report.blocks import Block, ReportPage
+    from attnbench.views.document import Column, Row
+    from attnbench.views.report.blocks import Block, MapCell, ReportPage
 
 _SIZE = re.compile(r'<svg ([^>]*?)width="(\d+)" height="(\d+)"')
 STRIP_WIDTH, STRIP_HEIGHT = 160, 22
@@ -61,6 +62,7 @@ def html_page(report: ReportPage, vega: str = "") -> str:
         figures_together=_figures_together,
         as_json=json_on_page,
         strip=strip_path,
+        bar=_bar,
     )
     return environment.get_template("report.html").render(
         report=report,
@@ -92,6 +94,13 @@ def _figures_together(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     """Neighbouring figures stand side by side where the page is wide."""
     parts = itertools.groupby(blocks, key=lambda block: isinstance(block, Figure | Picture))
     return [{"are_figures": are_figures, "blocks": list(part)} for are_figures, part in parts]
+
+
+def _bar(row: Row, column: Column, rows: Sequence[Row]) -> str:
+    """The length of a bar, in percent of the longest of its column."""
+    assert column.amount is not None
+    longest = max((column.amount(one) or 0.0 for one in rows), default=0.0)
+    return f"{100 * (column.amount(row) or 0.0) / longest:.1f}" if longest else "0"
 
 
 def _series(colours: tuple[str, ...]) -> dict[str, str]:
@@ -144,12 +153,20 @@ def figures_of(blocks: Sequence[Block]) -> list[Figure]:
 
 
 def markdown_page(report: ReportPage) -> str:
-    """The report in GitHub's Markdown; figures name the files that lie beside it."""
+    """The report in GitHub's Markdown; figures name the files that lie beside it.
+
+    It is a page to read: the first section whole, of each other one its leading sentences, and the rest folded.
+    """
     parts = [markdown_block(Heading(text=report.title, level=1)), markdown_block(Paragraph(text=report.subtitle))]
     for section in report.sections:
         parts.append(f'<a id="{section.anchor}"></a>\n')
         parts.append(markdown_block(Heading(text=section.title)))
-        parts += [_markdown(block) for block in section.blocks]
+        leading: Iterable[Block] = section.blocks
+        if section is not report.sections[0]:
+            leading = itertools.takewhile(lambda block: isinstance(block, Lead | Contradiction), section.blocks)
+        shown = [_markdown(block) for block in leading]
+        rest = "\n".join(part for block in section.blocks[len(shown) :] if (part := _markdown(block)))
+        parts += [*shown, _folded("Charts and tables", rest) if rest else ""]
     return "\n".join(part for part in parts if part)
 
 
@@ -192,7 +209,7 @@ def _map_table(block: WinnerMap) -> Table:
         {
             "cases": row.label,
             **{
-                title: "" if cell is None else " ".join([" ≈ ".join(cell.names), cell.lead]).strip()
+                title: "" if cell is None else _field(cell)
                 for title, cell in zip(block.columns, row.cells, strict=True)
             },
         }
@@ -200,6 +217,11 @@ def _map_table(block: WinnerMap) -> Table:
     ]
     first = column(f"cases \\ {block.corner}", "cases")
     return Table(columns=[first, *map(column, block.columns)], rows=rows)
+
+
+def _field(cell: MapCell) -> str:
+    ties = (f"≈ {name} {tie}".strip() for name, tie in itertools.zip_longest(cell.names[1:], cell.ties, fillvalue=""))
+    return " ".join(part for part in (*cell.names[:1], *ties, cell.lead) if part)
 
 
 def _heat_table(block: HeatMap) -> Table:

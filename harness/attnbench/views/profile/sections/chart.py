@@ -11,7 +11,7 @@ from attnbench.views.profile.bars import SHORT, total_ns
 from attnbench.views.profile.marks import MARKS, SQUARE, STRIPED, STRIPES
 from attnbench.views.profile.sentences import share
 from attnbench.views.report.charts.drawing import (
-    IN_FOCUS,
+    FOCUS,
     TIME_LABEL,
     WIDTH,
     colour,
@@ -51,7 +51,7 @@ def phase_bars(cells: Sequence[ProfiledCell]) -> Drawing:
     down = {"field": "cell", "type": "nominal", "sort": names, "axis": None}
     axis = {"labelExpr": TIME_LABEL, "tickCount": 5}
     x = quantity("start", title="time of one call", scale={"domain": [0, longest]}, axis=axis)
-    ends = {"x": x, "x2": {"field": "end"}, "y": down, "opacity": IN_FOCUS, "tooltip": _TOOLTIP}
+    ends = {"x": x, "x2": {"field": "end"}, "y": down, "opacity": FOCUS, "tooltip": _TOOLTIP}
     text = {"x": x, "y": down, "text": {"field": "label"}, "color": {"value": LIGHT["chart-text"]}}
     above = {"yOffset": -_BAR / 2 - 4, "baseline": "bottom", "fontSize": 12, "fontWeight": "bold", "limit": WIDTH - 20}
     below = {"yOffset": _BAR / 2 + _FLOOR + 4, "baseline": "top", "fontSize": 11}
@@ -60,7 +60,7 @@ def phase_bars(cells: Sequence[ProfiledCell]) -> Drawing:
         layer({"type": "bar", "size": _BAR}, ends | {"color": colour(MARKS, titles, _legend(titles))}),
         layer(
             {"type": "tick", "color": LIGHT["chart-grid"], "thickness": 1.4, "size": _BAR, "tooltip": None},
-            {"x": quantity("at"), "y": down, "opacity": IN_FOCUS},
+            {"x": quantity("at"), "y": down, "opacity": FOCUS},
             transform=[{"filter": "datum.stripes.length > 0"}, {"flatten": ["stripes"], "as": ["at"]}],
         ),
         layer(

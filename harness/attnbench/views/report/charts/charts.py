@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.views.report.charts import ends
 from attnbench.views.report.charts.drawing import (
     BYTES_LABEL,
-    IN_FOCUS,
+    FOCUS,
     LENGTH_LABEL,
     RATIO_LABEL,
     TIME_LABEL,
@@ -21,7 +22,6 @@ from attnbench.views.report.charts.drawing import (
     colour,
     drawn,
     layer,
-    legend_of,
     log_scale,
     names_down,
     quantity,
@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.views.document import Row
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
 
-_PLOT_HEIGHT = 240
-_LEGEND_LINE = 18
+_PLOT_HEIGHT = 230
+_AXIS_BELOW = 44
+"""Pixels of the horizontal axis and its title."""
 _DOT_LINE = 24
 _MOST_ACROSS = 5
 _BELOW = 1.6
@@ -55,12 +56,8 @@ def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) ->
     """
     ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
     low, high = padded(min(ends), max(ends))
-    y = {
-        "title": "time of one call",
-        "scale": log_scale(low, high),
-        "axis": axis_of(decimal_ticks(low, high), TIME_LABEL),
-    }
-    return _by_length(rows, axis, marks, y, [])
+    vertical = {"title": "time of one call", "axis": axis_of(decimal_ticks(low, high), TIME_LABEL)}
+    return _by_length(rows, axis, marks, low, high, vertical, law=False)
 
 
 def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> Drawing:
@@ -73,12 +70,8 @@ def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) 
     """
     values = [row["value"] for row in rows]
     low, high = padded(min(values) / _BELOW, max(values), 1.4)
-    y = {
-        "title": "peak memory of one call",
-        "scale": log_scale(low, high),
-        "axis": axis_of(binary_ticks(low, high), BYTES_LABEL),
-    }
-    return _by_length(rows, axis, marks, y, _guides(rows, high))
+    vertical = {"title": "peak memory of one call", "axis": axis_of(binary_ticks(low, high), BYTES_LABEL)}
+    return _by_length(rows, axis, marks, low, high, vertical, law=True)
 
 
 def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Drawing:
@@ -101,7 +94,7 @@ def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Dr
     layers = [
         spans(base | {"x": quantity("low", title=title, scale=scale), "x2": {"field": "high"}}),
         layer(
-            {"type": "point", "filled": True, "size": 60},
+            {"type": "point", "filled": True, "size": 60, "opacity": 1},
             base
             | {
                 "x": quantity("value", title=title, scale=scale, axis=axis_of(ticks, label)),
@@ -146,24 +139,28 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
     return drawn(layers, rows, 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
 
 
-def _by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], vertical: Row, guides: list[Row]) -> Drawing:
+def _by_length(
+    rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], low: float, high: float, vertical: Row, law: bool
+) -> Drawing:
     names = sorted({row["implementation"] for row in rows})
     lengths = sorted({row["length"] for row in rows})
-    left, right = padded(lengths[0], lengths[-1], 1.15)
-    right *= (right / left) ** 0.1 if guides else 1  # room for the guides' names
+    left, right = padded(lengths[0], lengths[-1], 1.15)[0], lengths[-1]
     ticks = axis_of(length_ticks(lengths), LENGTH_LABEL)
     x = quantity("length", title=axis, scale=log_scale(left, right), axis=ticks)
+    vertical = vertical | {"scale": log_scale(low, high)}
     y = quantity("value", **vertical)
-    legend = legend_of(names)  # one for colour and shape
-    base = {"x": x, "color": colour(marks, names, legend), "opacity": IN_FOCUS, "tooltip": TOOLTIP}
+    coloured, shaped = colour(marks, names, None), shape(marks, names, None)
+    base = {"x": x, "color": coloured, "opacity": FOCUS, "tooltip": TOOLTIP}
+    height = max(_PLOT_HEIGHT, ends.LINE * (len(names) + 1))
     layers = [
-        *_guide_layers(guides, x, y),
+        *_guide_layers(_guides(rows, high) if law else [], x, y),
         layer({"type": "line", "strokeWidth": 1.75}, base | {"y": y}),
         spans(base | {"y": quantity("low", **vertical), "y2": {"field": "high"}}),
-        layer({"type": "point", "filled": True, "size": 48}, base | {"y": y, "shape": shape(marks, names, legend)}),
+        layer({"type": "point", "filled": True, "size": 48}, base | {"y": y, "shape": shaped}),
+        *ends.end_layers(x, vertical, coloured, shaped),
     ]
-    legend_lines = -(-len(names) // 2)
-    return drawn(layers, rows, _PLOT_HEIGHT + _LEGEND_LINE * legend_lines)
+    named = ends.end_rows(rows, low, high, height)
+    return drawn(layers, rows, height + _AXIS_BELOW, right=WIDER * max(map(len, names)), ends=named)
 
 
 def _guides(rows: Sequence[Row], ceiling: float) -> list[Row]:
@@ -185,7 +182,7 @@ def _guide_layers(guides: list[Row], x: Spec, y: Spec) -> list[Spec]:
         return []
     base = {"x": x, "y": y, "detail": {"field": "law", "type": "nominal"}}
     line = {"type": "line", "strokeDash": [3, 4], "strokeWidth": 1, "color": LIGHT["chart-guide"]}
-    text = {"type": "text", "align": "left", "dx": 7, "fontSize": 11, "color": LIGHT["chart-text"]}
+    text = {"type": "text", "align": "right", "dx": -3, "dy": 12, "fontSize": 11, "color": LIGHT["chart-text"]}
     return [
         layer(line, base, values=guides),
         layer(text, base | {"text": {"field": "text", "type": "nominal"}}, values=guides),

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.views.document import Row
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
 
 Spec = dict[str, Any]
 """Vega-Lite, or a part of it."""
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-WIDTH = 380
+WIDTH = 460
 POINTS = "points"
 """The name of a drawing's data in its specification; all layers share them."""
+ENDS = "ends"
+"""The name of the data of the curves' names."""
 WIDER = 1.2
 """Pixels by which a letter may be wider in the page's font than in the one that Vega measures with."""
 
@@ -65,13 +67,16 @@ def quantity(field: str, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative"} | more
 
 
-def layer(mark: Spec, encoding: Spec, *, values: Sequence[Row] = (), where: str = "", **more: Any) -> Spec:
+def layer(
+    mark: Spec, encoding: Spec, *, values: Sequence[Row] = (), data: str = POINTS, where: str = "", **more: Any
+) -> Spec:
     """One layer of a chart: a mark and its channels.
 
     Args:
         mark: Vega-Lite's, with its ``type``.
         encoding: a channel by name.
-        values: rows of its own, such as guide lines; default the drawing's points that are not hidden.
+        values: rows of its own, such as guide lines; default those of ``data`` that are not hidden.
+        data: the name of the rows.
         where: an expression that a point has to fulfil.
         more: other properties of the layer.
     """
@@ -79,7 +84,7 @@ def layer(mark: Spec, encoding: Spec, *, values: Sequence[Row] = (), where: str 
         return {"data": {"values": list(values)}, "mark": mark, "encoding": encoding} | more
     filters = [{"filter": "indexof(hidden, datum.implementation) < 0"}, *([{"filter": where}] if where else [])]
     transform = [*filters, *more.pop("transform", ())]
-    return {"data": {"name": POINTS}, "transform": transform, "mark": mark, "encoding": encoding} | more
+    return {"data": {"name": data}, "transform": transform, "mark": mark, "encoding": encoding} | more
 
 
 def spans(encoding: Spec) -> Spec:
@@ -88,7 +93,7 @@ def spans(encoding: Spec) -> Spec:
     return layer(rule, encoding, where="isValid(datum.low) && isValid(datum.high)")
 
 
-IN_FOCUS: Spec = {
+FOCUS: Spec = {
     "condition": {"test": "focus == '' || datum.implementation == focus", "value": 1},
     "value": 0.15,
 }
@@ -119,8 +124,19 @@ def names_down(names: Sequence[str]) -> Spec:
 
 
 def legend_of(names: Sequence[str]) -> Spec:
-    """Two columns below the plot."""
-    return {"orient": "bottom", "columns": 2, "columnPadding": 12 + WIDER * max(map(len, names)), "title": None}
+    """Below the plot, in as many columns as there is room for."""
+    spare = WIDER * max(map(len, names))
+    return {"orient": "bottom", "columns": legend_columns(names), "columnPadding": 12 + spare, "title": None}
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """As many as fit below the plot."""
+    return max(1, min(4, int(WIDTH // (36 + 7.2 * max(map(len, names))))))
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """Pixels that the legend takes."""
+    return 18 * -(-len(names) // legend_columns(names))
 
 
 def colour(marks: Mapping[str, Mark], names: Sequence[str], legend: Spec | None) -> Spec:
@@ -135,8 +151,25 @@ def shape(marks: Mapping[str, Mark], names: Sequence[str], legend: Spec | None) 
     return {"field": "implementation", "type": "nominal", "scale": scale, "legend": legend}
 
 
-def drawn(layers: Sequence[Spec], points: Sequence[Row], height: int, left: float = 0) -> Drawing:
-    """The layers over these points, of so many pixels with everything; ``left`` of them kept free."""
+def drawn(
+    layers: Sequence[Spec],
+    points: Sequence[Row],
+    height: float,
+    *,
+    left: float = 0,
+    right: float = 0,
+    ends: Sequence[Row] = (),
+) -> Drawing:
+    """A drawing.
+
+    Args:
+        layers: all of them.
+        points: the rows that layers show.
+        height: pixels, with everything.
+        left: pixels that are kept free to the left of the plot's axis.
+        right: pixels that are kept free to the right of the plot.
+        ends: rows of the curves' names.
+    """
     plain = {"labelFont": FONT, "titleFont": FONT, "labelColor": LIGHT["chart-text"], "titleColor": LIGHT["chart-text"]}
     config = {
         "font": FONT,
@@ -145,7 +178,8 @@ def drawn(layers: Sequence[Spec], points: Sequence[Row], height: int, left: floa
         "axis": plain
         | {
             "labelFontSize": 11,
-            "labelSeparation": 10,
+            "labelSeparation": 8,
+            "labelFlush": False,
             "titleFontSize": 11,
             "titleFontWeight": "normal",
             "titlePadding": 8,
@@ -170,11 +204,11 @@ def drawn(layers: Sequence[Spec], points: Sequence[Row], height: int, left: floa
             "params": [{"name": "hidden", "value": []}, {"name": "focus", "value": ""}],
             "width": WIDTH,
             "height": height,
-            "padding": {"left": 4 + left, "right": 4, "top": 4, "bottom": 4},
+            "padding": {"left": 4 + left, "right": 4 + right, "top": 4, "bottom": 4},
             "background": "transparent",
             "autosize": {"type": "fit", "contains": "padding"},
             "layer": list(layers),
-            "datasets": {POINTS: list(points)},
+            "datasets": {POINTS: list(points), **({ENDS: list(ends)} if ends else {})},
             "config": config,
         }
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.views.report.charts.drawing import (
-    IN_FOCUS,
+    FOCUS,
     RATIO_LABEL,
     TOOLTIP,
     WIDER,
@@ -14,6 +14,7 @@ from attnbench.views.report.charts.drawing import (
     colour,
     drawn,
     layer,
+    legend_height,
     legend_of,
     log_scale,
     names_down,
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from attnbench.views.document import Row
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
 
 _LINE = 24
-_PLOT_HEIGHT = 240
-_LEGEND_LINE = 18
+_PLOT_HEIGHT, _AXIS = 230, 52
 _RATE_LABEL = (
     "datum.value >= 1 ? format(datum.value, '~g') + ' TFLOP/s' : format(datum.value * 1000, '~g') + ' GFLOP/s'"
 )
@@ -58,7 +58,7 @@ def exponents(rows: Sequence[Row], marks: Mapping[str, Mark], what: str) -> Draw
             base | {"x": quantity("low", title=title, scale=scale), "x2": {"field": "high"}},
         ),
         layer(
-            {"type": "point", "filled": True, "size": 60},
+            {"type": "point", "filled": True, "size": 60, "opacity": 1},
             base
             | {
                 "x": quantity("value", title=title, scale=scale, axis={"tickCount": 5}),
@@ -113,9 +113,9 @@ def roofline(
                 "y": y,
                 "color": colour(marks, names, legend),
                 "shape": shape(marks, names, legend),
-                "opacity": IN_FOCUS,
+                "opacity": FOCUS,
                 "tooltip": TOOLTIP,
             },
         ),
     ]
-    return drawn(layers, rows, _PLOT_HEIGHT + _LEGEND_LINE * -(-len(names) // 2))
+    return drawn(layers, rows, _PLOT_HEIGHT + _AXIS + legend_height(names))

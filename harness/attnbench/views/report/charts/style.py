@@ -6,12 +6,6 @@ to the theme's own colour (``svg [fill="#2b50d8"] { fill: var(--series-0) }``).
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 LIGHT = {
     "page": "#fcfcfa",
     "panel": "#f3f4f0",
@@ -55,48 +49,19 @@ DARK = {
     "bad-4": "#7d521e",
 }
 
-# Any two of a theme's series are at least 16 apart in CIELAB, for normal sight and for the three kinds of
-# dichromacy (simulated after Machado, Oliveira and Fernandes, IEEE TVCG 15, 2009); shapes tell them apart besides.
-SERIES_LIGHT = ("#2b50d8", "#6b3410", "#1a9659", "#a85bd8", "#a08a0c", "#123f5e", "#d3649a", "#5d5757")
-SERIES_DARK = ("#b4c8fa", "#ef8a1f", "#5fe3b8", "#b24ce6", "#f3d58a", "#3a86b4", "#e2364a", "#948a8a")
-SHAPES = {
-    "circle": "M10 6.4a3.6 3.6 0 1 0 0 7.2a3.6 3.6 0 1 0 0-7.2Z",
-    "square": "M6.8 6.8h6.4v6.4h-6.4Z",
-    "triangle-up": "M10 6l4 7.2h-8Z",
-    "diamond": "M10 5.4l4.2 4.6l-4.2 4.6l-4.2-4.6Z",
-    "triangle-down": "M10 14l4-7.2h-8Z",
-    "cross": "M8.6 6h2.8v2.6h2.6v2.8h-2.6v2.6h-2.8v-2.6h-2.6v-2.8h2.6Z",
-    "triangle-right": "M14 10l-7.2 4v-8Z",
-    "triangle-left": "M6 10l7.2 4v-8Z",
-}
-"""Vega's shapes, and how the page draws them, in a box of 20 by 20."""
+# Any two colours of a theme are at least 13 apart in CIELAB, for normal sight and for the three kinds of dichromacy
+# (simulated after Machado, Oliveira and Fernandes, IEEE TVCG 15, 2009); shapes tell them apart besides.
+SERIES_LIGHT = (
+    "#2b50d8", "#6b3410", "#1a9659", "#a85bd8", "#a08a0c", "#123f5e", "#d3649a", "#5d5757",
+    "#a13e00", "#e66b68", "#6b90ca", "#e931b4", "#553c99", "#ed0e42", "#737373", "#868686", "#929292",
+)  # fmt: skip
+SERIES_DARK = (
+    "#b4c8fa", "#ef8a1f", "#5fe3b8", "#b24ce6", "#f3d58a", "#3a86b4", "#e2364a", "#948a8a",
+    "#967100", "#e19782", "#abf3f7", "#ec11ac", "#b79eff", "#e1f162", "#6f6f6f", "#ababab", "#c4c4c4",
+)  # fmt: skip
+GREYS = (7, 14, 15, 16)
+"""Series without a colour, for what others are measured against."""
+COLOURS = (0, 2, 13, 3, 8, 4, 10, 6, 1, 9, 5, 12, 11)
+"""The other series, those first that are told from each other at a glance."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mark:
-    """How an implementation is drawn."""
-
-    series: int
-    """Which of the eight colours."""
-    shape: str
-
-    @property
-    def colour(self) -> str:
-        """In the light theme, which is the one that charts are drawn in."""
-        return SERIES_LIGHT[self.series]
-
-    @property
-    def path(self) -> str:
-        """The shape as an SVG path in a box of 20 by 20."""
-        return SHAPES[self.shape]
-
-
-def marks_of(implementations: Iterable[str]) -> dict[str, Mark]:
-    """A mark for each name, the same in all charts of a page. Beyond eight, colours come back with other shapes."""
-    shapes = tuple(SHAPES)
-    return {
-        name: Mark(series=index % 8, shape=shapes[(index + index // 8) % 8])
-        for index, name in enumerate(sorted(set(implementations)))
-    }

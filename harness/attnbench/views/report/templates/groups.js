@@ -62,7 +62,7 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     const [fastest, ...others] = [...cells].sort((a, b) => a.time - b.time || (a.name < b.name ? -1 : 1));
     const slower = others.filter((cell) => ratio(cell, fastest).verdict === "f");
     const level = others.filter((cell) => !slower.includes(cell));
-    return { fastest, names: [fastest, ...level].map((cell) => cell.name), next: slower[0] };
+    return { fastest, level, names: [fastest, ...level].map((cell) => cell.name), next: slower[0] };
   }
 
   function headed(tag, text, className = "") {
@@ -84,7 +84,10 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     if (!found) return element("td");
     const parts = found.names.slice(0, 3).map((name, i) => {
       const part = named(name);
-      if (i) part.prepend("≈ ");
+      if (!i) return part;
+      part.prepend("≈ ");
+      const { low, high } = ratio(found.level[i - 1], found.fastest);
+      if (low !== null) part.append(" ", element("span", { className: "tied", textContent: `${U.number(low)} … ${U.number(high)}` }));
       return part;
     });
     if (found.names.length > 3) parts.push(element("span", { className: "name", textContent: `≈ ${found.names.length - 3} more` }));
@@ -93,7 +96,8 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
       const gain = ratio(found.next, found.fastest);
       lead = U.times(gain.value) + interval(gain);
     }
-    const field = element("td", {}, ...parts, element("span", { className: "lead-by", textContent: lead }));
+    const said = lead && found.level.length ? "then " + lead : lead;
+    const field = element("td", {}, ...parts, element("span", { className: "lead-by", textContent: said }));
     field.className = `series-${marks[found.names[0]].series}` + (found.names.length > 1 ? " tie" : "");
     const level = found.names.length > 1 ? `, within noise of ${found.names.slice(1).join(", ")}` : "";
     const ahead = lead && `, ${lead} ahead of ${found.next.name}`;

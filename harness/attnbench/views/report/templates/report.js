@@ -7,8 +7,10 @@
   const marks = json(document.getElementById("marks"));
   const names = Object.keys(marks);
   const filters = document.getElementById("filters");
-  const state = { section: "", facets: {}, hidden: new Set(), baseline: "", group: null, focus: "" };
+  const state = { section: "", facets: {}, hidden: new Set(), baseline: "", relative: false, group: null, focus: "" };
   const views = new Map(); // figure -> Vega's view of it
+  const specs = new Map(); // figure -> what it is drawn from
+  const NARROWEST = 460; // pixels, as drawn; a chart is scaled down where it has less room
 
   // ---------------------------------------------------------------- the address
   function read() {
@@ -17,14 +19,16 @@
     state.section = section;
     state.hidden = new Set((given.get("hide") ?? "").split(",").filter((name) => names.includes(name)));
     state.baseline = given.get("baseline") ?? "";
+    state.relative = given.has("relative");
     state.group = given.has("group") ? Number(given.get("group")) : state.group;
-    state.facets = Object.fromEntries([...given].filter(([name]) => !["hide", "baseline", "group"].includes(name)));
+    state.facets = Object.fromEntries([...given].filter(([name]) => !["hide", "baseline", "relative", "group"].includes(name)));
   }
 
   function query() {
     const given = new URLSearchParams(state.facets);
     if (state.hidden.size) given.set("hide", [...state.hidden].join(","));
     if (state.baseline) given.set("baseline", state.baseline);
+    if (state.relative) given.set("relative", "");
     if (state.group && document.querySelector(".explore")) given.set("group", state.group);
     return String(given);
   }
@@ -38,7 +42,7 @@
   function onAddress() {
     const kept = query();
     const hasQuery = location.hash.includes("?");
-    const before = { facets: state.facets, hidden: state.hidden, baseline: state.baseline };
+    const before = { facets: state.facets, hidden: state.hidden, baseline: state.baseline, relative: state.relative };
     const group = new URLSearchParams(location.hash.split("?")[1]).get("group");
     read();
     // A link within the page, to a section or to a group of cases, keeps the filters.
@@ -86,6 +90,14 @@
           apply();
         }),
       );
+    if (all("figure[id^='time-'] script.spec").some((spec) => curves.isCurve(json(spec)))) {
+      const box = element("input", { type: "checkbox", name: "relative", checked: state.relative });
+      box.addEventListener("change", () => {
+        state.relative = box.checked;
+        apply();
+      });
+      filters.append(element("label", {}, box, " time relative to the best"));
+    }
     const boxes = element("fieldset", {}, element("legend", { textContent: document.getElementById("marks").dataset.noun }));
     for (const name of names) {
       const box = element("input", { type: "checkbox", name, checked: !state.hidden.has(name) });
@@ -101,15 +113,17 @@
     }
     const reset = element("button", { type: "button", textContent: "Show everything" });
     reset.addEventListener("click", () => {
-      Object.assign(state, { facets: {}, hidden: new Set(), baseline: "" });
-      for (const box of all("input", filters)) box.checked = true;
+      Object.assign(state, { facets: {}, hidden: new Set(), baseline: "", relative: false });
+      for (const box of all("input", filters)) box.checked = box.name !== "relative";
       for (const select of all("select", filters)) select.value = select.name === "baseline" ? heat?.dataset.baseline : "";
       apply();
     });
     filters.append(boxes, reset);
     const box = document.getElementById("filter-box");
     box.hidden = false;
-    box.open = matchMedia("(min-width: 68rem)").matches || Boolean(query());
+    const isWide = matchMedia("(min-width: 68rem)").matches;
+    box.open = isWide || Boolean(query());
+    document.querySelector(".sections").open = isWide;
     filters.addEventListener("submit", (event) => event.preventDefault());
   }
 
@@ -124,6 +138,7 @@
     for (const row of all("[data-implementation]"))
       row.classList.toggle("filtered", state.hidden.has(row.dataset.implementation));
     for (const view of views.values()) signal(view, "hidden", [...state.hidden]);
+    for (const [figure, { relative }] of specs) if (relative !== (state.relative && hasTimes(figure))) redraw(figure);
     write();
   }
 
@@ -145,27 +160,46 @@
     return names.includes(name) ? name : "";
   }
 
+  // Whether a figure shows times as curves, which can be shown over the best.
+  function hasTimes(figure) {
+    return (figure.dataset.noun ?? figure.id).startsWith("time") && curves.isCurve(specs.get(figure).spec);
+  }
+
+  function redraw(figure) {
+    const { spec } = specs.get(figure);
+    views.get(figure)?.finalize?.();
+    views.delete(figure);
+    enliven(figure, spec);
+  }
+
   async function enliven(figure, spec) {
     if (views.has(figure)) return;
+    specs.set(figure, { spec });
+    const relative = state.relative && hasTimes(figure);
+    specs.set(figure, { spec, relative });
     views.set(figure, { signal: () => ({ runAsync() {} }) }); // until it is there
     const place = element("div", { className: "live" });
     const chart = figure.querySelector(".chart");
+    const before = chart.querySelector(".live");
+    if (!chart.dataset.said && !before) chart.dataset.said = chart.querySelector("svg").getAttribute("aria-label");
     chart.append(place);
+    const shown = { ...(relative ? curves.overTheBest(spec) : spec), width: Math.max(NARROWEST, chart.clientWidth) };
     try {
       // ast: expressions are interpreted, because a Content-Security-Policy may well forbid eval.
-      const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, mode: "vega-lite", ast: true });
+      const { view } = await vegaEmbed(place, shown, { renderer: "svg", actions: false, mode: "vega-lite", ast: true });
       view.addEventListener("pointermove", (_, item) => focus(named(item)));
       view.addEventListener("pointerout", () => focus(""));
       views.set(figure, view);
       await view.signal("hidden", [...state.hidden]).runAsync();
       const drawn = place.querySelector("svg");
       drawn.setAttribute("role", "img");
-      drawn.setAttribute("aria-label", chart.dataset.said ?? chart.querySelector(":scope > svg").getAttribute("aria-label"));
+      drawn.setAttribute("aria-label", chart.dataset.said);
       // One picture with one name: no document around it, no symbols within.
       for (const part of drawn.children) part.setAttribute("aria-hidden", "true");
       for (const name of ["role", "aria-roledescription", "aria-label"]) place.removeAttribute(name);
       place.querySelector("form")?.remove();
       figure.querySelector(".chart > svg")?.remove();
+      before?.remove();
       figure.classList.add("is-live");
     } catch (error) {
       place.remove(); // the drawn chart stays
@@ -206,7 +240,7 @@
     const range = (values, room) => [Math.min(...values) / room, Math.max(...values) * room];
     const made = structuredClone(spec);
     made.layer = made.layer.filter((layer) => !layer.data?.values?.some((row) => "law" in row));
-    made.datasets = { points: data };
+    made.datasets = { points: data, ends: [] };
     for (const layer of made.layer)
       for (const [channel, encoding] of Object.entries(layer.encoding)) {
         if (!encoding.scale) continue;
@@ -221,6 +255,7 @@
           encoding.scale.range = present.map((name) => marks[name][channel === "shape" ? "shape" : "colour"]);
         }
       }
+    curves.placeEnds(made);
     return made;
   }
 
@@ -228,7 +263,11 @@
   function drawChart(noun, group, rows, what) {
     const specs = all(`figure[id^="${noun}-"] script.spec`).map(json);
     const model = specs.find((spec) => spec.layer.some((layer) => layer.encoding.x?.field === "length"));
-    for (const [figure] of views) if (!figure.isConnected) views.delete(figure);
+    for (const [figure] of views)
+      if (!figure.isConnected) {
+        views.delete(figure);
+        specs.delete(figure);
+      }
     if (!model || new Set(rows.map(({ cell }) => cell.tokens)).size < 2) return null;
     const longest = Math.max(...rows.map(({ cell }) => cell.tokens));
     const last = rows.filter(({ cell }) => cell.tokens === longest).sort((a, b) => a.value - b.value);
@@ -237,6 +276,7 @@
     const chart = element("div", { className: "chart" });
     chart.dataset.said = said;
     const figure = element("figure", {}, element("figcaption", { textContent: `${group.label}: ${noun}` }), chart);
+    figure.dataset.noun = noun;
     // Vega measures the place that it draws into, so the figure has to be in the page by then.
     requestAnimationFrame(() => enliven(figure, withRows(model, noun, rows, group.axis)));
     return figure;

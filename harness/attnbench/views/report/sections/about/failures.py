@@ -1,21 +1,51 @@
-"""The section on failures and refusals: the cells that are not ok, by their reasons."""
+"""The section on what has no numbers: cells that failed, that cannot run here, and that the scenario leaves out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnbench.views import columns
-from attnbench.views.document import Paragraph
+from attnbench.views.cells import NEVER_RAN
+from attnbench.views.document import Column, Paragraph, Table, column
 from attnbench.views.report.blocks import Block, Section, named
 
 if TYPE_CHECKING:
+    from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.material import Material
+
+_ABOUT_THE_RULE = ("device", "implementation", "reason")
 
 
 def section(material: Material) -> Section:
-    """A table of reasons for each run."""
+    """A table of reasons for each run, failures first, and the rules by which its scenario leaves cells out."""
     blocks: list[Block] = []
     for source in material.sources:
-        table = columns.reasons(source.cells)
-        blocks += [*named(source), table if table.rows else Paragraph(text="Every cell is ok.")]
-    return Section(anchor="failures", title="Failures and refusals", blocks=blocks)
+        failed = columns.reasons(cell for cell in source.cells if cell.status not in NEVER_RAN)
+        never = columns.reasons(cell for cell in source.cells if cell.status in NEVER_RAN)
+        titled = ((failed, "Failed"), (never, "Cannot run here"), (_excluded(source), "Left out by the scenario"))
+        tables: list[Block] = [
+            Table(title=title, columns=one.columns, rows=one.rows) for one, title in titled if one.rows
+        ]
+        blocks += [*named(source), *(tables or [Paragraph(text="Every cell is ok.")])]
+    return Section(anchor="failures", title="What has no numbers, and why", blocks=blocks)
+
+
+def _excluded(source: ReportedRun) -> Table:
+    """The rules that concern the run's devices."""
+    header = source.run.header
+    rows = [
+        {"cells": _conditions(rule), "reason": rule.get("reason") or "no reason is given"}
+        for rule in header.scenario.get("exclude") or ()
+        if rule.get("device") in (None, *header.devices)
+    ]
+    return Table(columns=[Column(title="cells with", text=lambda row: str(row["cells"])), column("reason")], rows=rows)
+
+
+def _conditions(rule: dict[str, Any]) -> str:
+    """What a cell has to be for the rule to leave it out."""
+    said = [f"implementation {rule['implementation']}"] if rule.get("implementation") else []
+    for name, wanted in rule.items():
+        if name not in _ABOUT_THE_RULE:
+            values = wanted if isinstance(wanted, list) else [wanted]
+            said.append(f"{name} {' or '.join(map(str, values))}")
+    return ", ".join(said)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.stages.agreement import TensorError
     from attnbench.views.cells import CellResult
     from attnbench.views.report.blocks import ReportedRun
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
     from attnbench.views.report.material import Material
 
 MOST_DOTS = 60

@@ -32,7 +32,7 @@ def section(material: Material) -> Section:
 
 
 def _blocks(material: Material) -> list[Block]:
-    blocks = group_figures(material.sources, material.marks, "memory", memory_figure)
+    blocks = group_figures(material, "memory", memory_figure)
     laws = [one for one in material.curves if one.quantity == "memory" and isinstance(one.law, Scaling)]
     if not laws:
         return blocks

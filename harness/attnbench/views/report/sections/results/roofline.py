@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
     from attnbench.views.report.blocks import ReportedRun
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
     from attnbench.views.report.material import Material
 
 MOST_POINTS = 400

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from attnbench.views.cells import CellResult
     from attnbench.views.document import Row
-    from attnbench.views.report.charts.style import Mark
+    from attnbench.views.report.charts.marks import Mark
     from attnbench.views.report.curves import ScalingCurve
     from attnbench.views.report.material import Material
 
@@ -50,16 +50,14 @@ def scaling_blocks(found: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> 
         text = f"No memory exponent contradicts what its implementation declares ({count(len(declared), 'curve')})."
         blocks.append(Lead(text=text))
     blocks += _exponent_figures(laws, marks)
-    blocks.append(_law_table(found))
-    blocks.append(
-        Paragraph(
-            text="The exponent k is that of a + b·n^k, fitted to logarithms, so that the floor a (launch, fixed "
-            "buffers) stays out of it; up to the length where the two are equal the floor dominates. Where another "
-            "law is better supported (AICc), it is named, and k only describes the range. The local exponent is what "
-            f"the last doubling did. A cliff is one size, or all from it on, off the law. Intervals: {_methods(laws)}."
-        )
-    )
     blocks += _crossover_blocks(meets)
+    how = Paragraph(
+        text="The exponent k is that of a + b·n^k, fitted to logarithms, so that the floor a (launch, fixed buffers) "
+        "stays out of it; up to the length where the two are equal the floor dominates. Where another law is better "
+        "supported (AICc), it is named, and k only describes the range. The local exponent is what the last doubling "
+        f"did. A cliff is one size, or all from it on, off the law. Intervals: {_methods(laws)}."
+    )
+    blocks.append(Details(summary=f"The laws of {count(len(found), 'curve')}", blocks=[_law_table(found), how]))
     return blocks, exports
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.units import TIMES, count, duration, number, times
-from attnbench.views.compare import Baseline, Comparison, Pair, baseline_of, compare_implementations, geometric_mean
+from attnbench.views.compare import Comparison, Pair, geometric_mean
 from attnbench.views.compare_view import means_table
 from attnbench.views.document import Paragraph, Table
 from attnbench.views.report.blocks import (
@@ -40,13 +40,12 @@ def section(material: Material) -> Section:
     blocks: list[Block] = []
     rows: list[Row] = []
     left, left_out = groups_drawn(sources), 0
-    for source in sources:
+    for source, gains in zip(sources, material.gains, strict=True):
         blocks += named(source)
-        chosen = _chosen_baseline(source, material.baseline)
-        if chosen is None:
+        if gains is None:
             blocks.append(Paragraph(text="Nothing was timed, so there is no speed-up."))
             continue
-        comparison = compare_implementations(source.run, chosen.name, cells=source.cells)
+        chosen, comparison = gains.baseline, gains.comparison
         if not comparison.pairs:
             text = f"No other implementation has a time in a case in which {chosen.name} has one."
             blocks.append(Paragraph(text=text))
@@ -64,12 +63,6 @@ def section(material: Material) -> Section:
         blocks.append(Paragraph(text=f"{text}data/speedups.csv has them all."))
     exports = [Export(stem="speedups", rows=rows)]
     return Section(anchor="speedup", title="Speed-up", blocks=blocks, exports=exports)
-
-
-def _chosen_baseline(source: ReportedRun, asked_for: str | None) -> Baseline | None:
-    """The one that was asked for, in those runs that have it."""
-    is_here = any(cell.implementation == asked_for for cell in source.cells)
-    return baseline_of(source.run.header, source.cells, asked_for if is_here else None)
 
 
 def _speedup_notes(source: ReportedRun, comparison: Comparison) -> list[Block]:

@@ -33,7 +33,7 @@ _STRIP_SAMPLES = 60
 
 def section(material: Material) -> Section:
     """Charts of time, and the raw samples that are drawn below them."""
-    blocks = group_figures(material.sources, material.marks, "time", time_figure)
+    blocks = group_figures(material, "time", time_figure)
     cells = material.cells
     if any(cell.metrics.time_wall_ns is not None for cell in cells):
         text = (

@@ -1,4 +1,4 @@
-"""The answer first: which implementation is the fastest where, by how much, and where noise leaves it open."""
+"""Which implementation is the fastest where, by how much, and where noise leaves it open."""
 
 from __future__ import annotations
 
@@ -14,76 +14,48 @@ from attnbench.views.report.blocks import (
     Block,
     Details,
     Export,
-    Lead,
     MapCell,
     MapRow,
     Section,
     WinnerMap,
     is_large,
 )
-from attnbench.views.report.sections.results.agreement import agreement_sentence, error_table
-from attnbench.views.show import status_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from attnbench.views.document import Row
+    from attnbench.views.estimates import Estimate
     from attnbench.views.groups import Group
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.material import Material
 
 
-def section(material: Material) -> Section:
-    """The winners of all cases, as a sentence, a map and a list."""
-    blocks, exports = _blocks(material.sources)
-    return Section(anchor="answer", title="Which is fastest", blocks=blocks, exports=exports)
+_LEGEND = (
+    "Each field names the fastest, and by how much it is ahead of the next that is clearly slower, with the 95 % "
+    "interval of that ratio. ≈ stands before those that noise does not tell from it: the interval of the ratio of the "
+    "two times holds 1, or, with fewer than six processes for each cell, the lead is less than 2 %. It does not say "
+    "that they are equal: how far apart they may be is the interval behind it. Where an implementation is hidden, the "
+    "fastest of the others is named."
+)
 
 
-def _blocks(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Export]]:
-    found = [
-        (source, group, winners_of(group)) for source in sources for group in source.grouping.groups
-    ]  # fmt: skip
-    winners = [winner for _, _, of_group in found for winner in of_group]
-    blocks: list[Block] = [Lead(text=answer_sentence(winners))]
-    judged = error_table(cell for source in sources for cell in source.cells)
-    if not winners and judged.rows:
-        blocks.append(Lead(text=agreement_sentence(judged)))
-    not_ok = [cell for source in sources for cell in source.cells if cell.status != "ok"]
-    if not_ok:
-        total = sum(len(source.cells) for source in sources)
-        blocks.append(Paragraph(text=f"{len(not_ok):,} of {count(total, 'cell')} are not ok: {status_counts(not_ok)}."))
-    blocks += [Paragraph(text=f"{warning}.") for source in sources for warning in source.run.warnings]
-    if not winners:
-        return blocks, []
+def section(material: Material) -> Section | None:
+    """The winners of all cases as a map and as a list; ``None`` where nothing was timed."""
+    sources = material.sources
+    found = [(source, group, winners_of(group)) for source in sources for group in source.grouping.groups]
     timed = [(source, group, of_group) for source, group, of_group in found if of_group]
+    if not timed:
+        return None
+    blocks: list[Block] = []
     for index, axis in enumerate(sorted({group.axis for _, group, _ in timed}), start=1):
         of_axis = [entry for entry in timed if entry[1].axis == axis]
         blocks += [_summary(f"winners-{index}", of_axis, axis)] if is_large(sources) else []
         blocks.append(_map(f"winners-by-group-{index}", of_axis, axis))
-    blocks.append(
-        Paragraph(
-            text="Each field names the fastest, and by how much it is ahead of the next that is clearly slower, with "
-            "the 95 % interval of that ratio. ≈ marks a tie: the interval of the ratio of the two times holds 1, or, "
-            "with fewer than six processes for each cell, the lead is less than 2 %. Where an implementation is "
-            "hidden, the fastest of the others is named."
-        )
-    )
+    blocks.append(Paragraph(text=_LEGEND))
     blocks.append(Details(summary="The same as a list", blocks=_answer_list(timed)))
-    return blocks, [Export(stem="winners", rows=_winner_rows(timed))]
-
-
-def answer_sentence(winners: Sequence[Winner]) -> str:
-    """How many cases each implementation wins, and in how many nobody does."""
-    if not winners:
-        return "Nothing was timed: no cell that is ok has a time."
-    wins = collections.Counter(winner.names[0] for winner in winners if len(winner.names) == 1)
-    open_cases = sum(1 for winner in winners if len(winner.names) > 1)
-    parts = [f"{name} in {n}" for name, n in sorted(wins.items(), key=lambda item: (-item[1], item[0]))]
-    said = f"Of {count(len(winners), 'case')}, the fastest is {listing(parts, most=8)}" if parts else ""
-    noise = f"in {open_cases} the fastest are within noise of each other" if open_cases else ""
-    if said and noise:
-        return f"{said}; {noise}."
-    return f"{said}." if said else f"Of {count(len(winners), 'case')}, {noise}."
+    exports = [Export(stem="winners", rows=_winner_rows(timed))]
+    return Section(anchor="winners", title="Which is fastest where", blocks=blocks, exports=exports)
 
 
 def _answer_list(timed: Sequence[tuple[ReportedRun, Group, list[Winner]]]) -> list[Block]:
@@ -149,11 +121,17 @@ def _map_cell(winner: Winner, label: str, axis: str) -> MapCell:
     lead = winner.lead
     text, beside = "", ""
     if lead is not None:
-        ends = f" ({number(lead.low)} … {number(lead.high)})" if lead.low is not None and lead.high is not None else ""
+        ends = f" ({_ends(lead)})" if _ends(lead) else ""
         text, beside = f"{times(lead.value)}{ends}", f", {times(lead.value)}{ends} ahead of {winner.runner_up}"
     level = f", within noise of {listing(list(winner.names[1:]))}" if len(winner.names) > 1 else ""
+    ties = tuple(_ends(tie) for tie in winner.ties)
     said = f"{label}, {axis} {length(winner.tokens)}: {winner.names[0]} {duration(winner.time_ns)}{level}{beside}"
-    return MapCell(names=winner.names, lead=text, said=said)
+    return MapCell(names=winner.names, ties=ties, lead=f"then {text}" if text and level else text, said=said)
+
+
+def _ends(ratio: Estimate) -> str:
+    """Both ends of its interval, if it has one."""
+    return f"{number(ratio.low)} … {number(ratio.high)}" if ratio.low is not None and ratio.high is not None else ""
 
 
 def _winner_rows(found: Iterable[tuple[ReportedRun, Group, list[Winner]]]) -> list[Row]:

@@ -1,0 +1,44 @@
+"""Memory in a sentence: what the hungriest and the thriftiest of one case take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.units import length, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.views.cells import CellResult
+    from attnbench.views.groups import Group
+
+TELLING = 1.5
+"""Where the most is less than so many times the least there is nothing to tell."""
+
+
+def memory_sentence(groups: Sequence[Group]) -> str | None:
+    """The case in which implementations differ most: who takes how much at the peak of one call.
+
+    Returns:
+        ``None`` where no two were weighed in one case, or none differ by :data:`TELLING`.
+    """
+    found: list[tuple[float, int, str, CellResult, CellResult]] = []
+    for group in groups:
+        for tokens in group.lengths:
+            weighed = [cell for cell in group.at(tokens) if cell.metrics.memory_peak_bytes]
+            if len(weighed) > 1:
+                least, most = min(weighed, key=_peak), max(weighed, key=_peak)
+                found.append((_peak(most) / _peak(least), tokens, group.axis, least, most))
+    if not found:
+        return None
+    ratio, tokens, axis, least, most = max(found, key=lambda one: one[:2])
+    if ratio < TELLING:
+        return None
+    return (
+        f"Memory of one call at {axis} {length(tokens)}: {size(_peak(most))} for {most.implementation} "
+        f"against {size(_peak(least))} for {least.implementation}."
+    )
+
+
+def _peak(cell: CellResult) -> int:
+    return cell.metrics.memory_peak_bytes or 0

@@ -1,0 +1,90 @@
+"""The names of curves, written beside their last points."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from attnbench.views.report.charts.drawing import ENDS, FOCUS, Spec, layer, quantity
+from attnbench.views.report.charts.style import LIGHT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.views.document import Row
+
+LINE = 14
+"""Pixels from one name to the next."""
+_SYMBOL = 14
+"""Pixels from the last point to the symbol before the name."""
+
+
+def end_rows(rows: Sequence[Row], low: float, high: float, height: float) -> list[Row]:
+    """Where each curve's name stands: as near to its last point as the other names leave room for.
+
+    Args:
+        rows: ``length``, ``implementation`` and ``value`` of each point.
+        low: the value at the foot of a logarithmic axis.
+        high: the value at its top.
+        height: pixels between them.
+
+    Returns:
+        Rows with ``implementation``, the ``length`` at the plot's edge, ``value`` of the last point (``None`` where it
+        lies before the edge) and ``level``, the value beside which the name stands.
+    """
+    edge = max(row["length"] for row in rows)
+    last = {row["implementation"]: row for row in sorted(rows, key=lambda row: row["length"])}
+    ordered = sorted(last.values(), key=lambda row: (row["value"], row["implementation"]))
+    levels = apart([math.log(row["value"] / low) for row in ordered], math.log(high / low), LINE / height)
+    return [
+        {
+            "implementation": row["implementation"],
+            "length": edge,
+            "value": row["value"] if row["length"] == edge else None,
+            "level": low * math.exp(level),
+        }
+        for row, level in zip(ordered, levels, strict=True)
+    ]
+
+
+def apart(wanted: Sequence[float], top: float, share: float) -> list[float]:
+    """Levels near the wanted ones, of which no two are closer than a share of the height.
+
+    Args:
+        wanted: levels, rising.
+        top: the height; levels are from 0 to there as far as there is room.
+        share: the least distance, as a share of the height.
+    """
+    gap = share * top
+    upward = list(itertools.accumulate(wanted, lambda below, own: max(own, below + gap)))
+    downward = list(itertools.accumulate(reversed(wanted), lambda above, own: min(own, above - gap)))[::-1]
+    # Both keep the distance, so their mean does; then the highest and the lowest are brought back into the plot.
+    middle = [(one + other) / 2 for one, other in zip(upward, downward, strict=True)]
+    under = [min(level, top - gap * place) for place, level in enumerate(reversed(middle))][::-1]
+    return [max(level, gap * place) for place, level in enumerate(under)]
+
+
+def end_layers(x: Spec, vertical: Spec, coloured: Spec, shaped: Spec) -> list[Spec]:
+    """A line from each last point to the symbol and the name of its curve.
+
+    Args:
+        x: the channel of lengths.
+        vertical: scale and axis of the channel of values.
+        coloured: the channel of the curves' colours.
+        shaped: the channel of their shapes.
+    """
+    plain = {name: part for name, part in vertical.items() if name in ("scale", "title")}
+    base = {"x": x, "y": quantity("level", **plain), "opacity": FOCUS}
+    leader = {"type": "rule", "strokeWidth": 1, "xOffset": 4, "x2Offset": _SYMBOL - 5}
+    ends = {"x2": {"field": "length"}, "y": quantity("value", **plain), "y2": {"field": "level"}}
+    text = {"type": "text", "align": "left", "dx": _SYMBOL + 7, "fontSize": 11, "color": LIGHT["chart-text"]}
+    return [
+        layer(leader, base | ends | {"color": coloured}, data=ENDS, where="isValid(datum.value)"),
+        layer(
+            {"type": "point", "filled": True, "size": 48, "xOffset": _SYMBOL},
+            base | {"color": coloured, "shape": shaped},
+            data=ENDS,
+        ),
+        layer(text, base | {"text": {"field": "implementation", "type": "nominal"}}, data=ENDS),
+    ]
