@@ -51,8 +51,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-docs: $(STAMP)  ## rewrite what the pages under docs/ take from the code
+docs: $(STAMP)  ## rewrite what the pages under docs/ take from the code, and build the site of them
 	$(BIN)/python -m tests.store.metrics_page
+	$(BIN)/python -m tests.docs.printed
+	$(BIN)/python -m tests.docs.site
 
 SOAK ?=
 

@@ -134,7 +134,7 @@ def test_hiding_an_implementation_hides_it_everywhere_and_stays_in_the_address(b
 
 def test_a_filter_leaves_its_cases_and_a_link_within_the_page_keeps_it(browser: Chromium, page: Path) -> None:
     browser.open(page, 1600)
-    shown = "[...document.querySelectorAll('section#time figure')].filter(f => f.getClientRects().length).length"
+    shown = "[...document.querySelectorAll('figure[id^=\"time-\"]')].filter(f => f.getClientRects().length).length"
     assert browser.run(shown) == 4
     browser.run("""(() => { const s = document.querySelector('#filters select[name="mask"]');
       s.value = "causal"; s.dispatchEvent(new Event("change")); })()""")
@@ -153,6 +153,25 @@ def test_another_baseline_makes_other_speed_ups_and_is_named(browser: Chromium, 
     assert caption.endswith("speed-up over fast/fused")
     assert own == "1"
     assert float(other.rstrip("×")) == pytest.approx((90_000 + 0.1 * 4096**2) / (40_000 + 0.9 * 4096**2), rel=0.05)
+
+
+def test_times_over_the_best_are_a_switch_that_stays_in_the_address(browser: Chromium, page: Path) -> None:
+    browser.open(page, 1600)
+    bring_all_to_life(browser)
+    title = "[...document.querySelectorAll('#time-1 text')].map(text => text.textContent)"
+    names = "[...document.querySelectorAll('#time-1 .mark-text.role-mark text')].map(text => text.textContent).sort()"
+    before = browser.run(names)
+    assert "time of one call" in browser.run(title)
+    browser.run("document.querySelector('#filters input[name=\"relative\"]').click()")
+    browser.wait(f"{title}.includes('time over the best')")
+    assert browser.run(names) == before
+    assert "1×" in browser.run(title)
+    assert "relative" in browser.run("location.hash")
+    browser.open(page, 1600, fragment=browser.run("location.hash"))
+    browser.wait(f"{title}.includes('time over the best')")
+    browser.run("document.querySelector('#filters input[name=\"relative\"]').click()")
+    browser.wait(f"{title}.includes('time of one call')")
+    assert browser.complaints == []
 
 
 def test_a_budget_is_answered_with_the_length_that_fits(browser: Chromium, page: Path) -> None:

@@ -77,6 +77,12 @@ def exit_code(tokens: list[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def command_reference() -> str:
+    """Every command with its options, in Markdown, as ``--help`` tells them."""
+    _load_verbs()
+    return app.generate_docs(output_format="markdown", recursive=True)
+
+
 def _load_verbs() -> None:
     """Their sentences are in their modules, and the list of all verbs shows each (20 ms, of which nothing is heavy)."""
     for name in list(app):
