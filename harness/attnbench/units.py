@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Unit = Literal[
     "ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "%", "ratio", "count", "MHz", "J", "index", "yes/no", "text"
@@ -72,6 +75,23 @@ def duration(ns: float | None, digits: int = 3) -> str:
         return ABSENT
     size, unit = _scale(ns, _TIME)
     return f"{number(ns / size, digits)} {unit}"
+
+
+def common_unit(values: Sequence[float], unit: Literal["ns", "bytes"]) -> tuple[float, str]:
+    """The unit that a column of durations or sizes is in, with what it is worth: that of the value in the middle.
+
+    It is smaller where the least value would be less than a thousandth of it.
+
+    Args:
+        values: what the column shows; at least one.
+        unit: what they are counted in.
+    """
+    units = _TIME if unit == "ns" else _BYTES
+    ordered = sorted(map(abs, values))
+    chosen = _scale(ordered[len(ordered) // 2], units)
+    least = next((value for value in ordered if value), 0.0)
+    smaller = [one for one in units if one[0] <= chosen[0] and least >= 1e-3 * one[0]]
+    return smaller[-1] if smaller else chosen
 
 
 def signed_duration(ns: float) -> str:

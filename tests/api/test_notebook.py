@@ -32,7 +32,7 @@ def test_a_long_table_is_cut_and_says_so() -> None:
 
 def test_an_image_stands_in_place_of_a_plot_of_characters() -> None:
     assert "<pre>time\n*</pre>" in html(view(["x"]))
-    page = html(view(["x"]), [Image(title="t", alt='say "a"', data=b"<svg/>", kind="svg+xml")])
+    page = html(view(["x"]), [Image(title="t", alt='say "a"', data=b"<svg/>")])
     assert "<pre>" not in page
     assert 'alt="say &quot;a&quot;"' in page
     assert "base64,PHN2Zy8+" in page

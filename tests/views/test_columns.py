@@ -6,6 +6,7 @@ import pytest
 
 from attnbench.store.record import METRICS
 from attnbench.views import columns
+from attnbench.views.document import in_one_unit
 
 
 def test_a_column_has_the_title_and_the_unit_of_its_metric() -> None:
@@ -26,3 +27,30 @@ def test_columns_without_a_value_are_left_out() -> None:
     rows = [{"time_wall_ns": None, "launch_bound": False, "steal_share": 0.0}]
     kept = columns.filled([columns.STATUS, *map(columns.of_metric, names)], rows)
     assert [column.title for column in kept] == ["status", "launch-bound", "stolen"]
+
+
+def test_durations_of_a_column_are_all_in_the_unit_of_the_one_in_the_middle() -> None:
+    rows = [{"time_median_ns": ns, "time_ci_method": ""} for ns in (2e5, 1.5e6, 3.25e9)]
+    column = in_one_unit(columns.TIME, rows)
+    assert column.title == "median, ms"
+    assert [column.text(row) for row in rows] == ["0.200", "1.50", "3,250"]
+
+
+def test_sizes_are_in_a_smaller_unit_where_the_least_would_be_next_to_nothing() -> None:
+    rows = [{"memory_peak_bytes": size} for size in (64, 2**30, None, 2**31)]
+    column = in_one_unit(columns.MEMORY, rows)
+    assert column.title.endswith(", KiB")
+    assert [column.text(row) for row in rows] == ["0.0625", "1,048,576", "—", "2,097,152"]
+
+
+def test_both_ends_of_an_interval_are_in_its_unit_and_keep_their_star() -> None:
+    ends = {"time_ci_low_ns": 1.25e6, "time_ci_high_ns": 1.5e6}
+    rows = [ends | {"time_ci_method": "range"}, ends | {"time_ci_method": "rank"}]
+    column = in_one_unit(columns.INTERVAL, rows)
+    assert column.title == "95 % interval, ms"
+    assert [column.text(row) for row in rows] == ["1.250 … 1.500*", "1.250 … 1.500"]
+
+
+def test_a_column_of_other_things_stays_as_it_is() -> None:
+    assert in_one_unit(columns.STATUS, [{"status": "ok"}]) is columns.STATUS
+    assert in_one_unit(columns.TIME, [{"time_median_ns": None}]) is columns.TIME

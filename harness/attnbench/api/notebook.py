@@ -21,19 +21,15 @@ if TYPE_CHECKING:
 MOST_CHARTS = 4
 MOST_ROWS = 60
 """Rows of one table; the frame has all."""
-_PIXELS = 320
-"""Width of a picture whose fields are pixels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Image:
-    """A chart or a picture, drawn."""
+    """A chart as SVG."""
 
     title: str
     alt: str
     data: bytes
-    kind: str
-    """``svg+xml`` or ``png``."""
 
 
 def html(view: View, images: Sequence[Image] = ()) -> str:
@@ -64,7 +60,7 @@ def time_charts(runs: Sequence[RunFile]) -> list[Image]:
             figure = time_figure("time", f"{run.path}: {title}" if len(runs) > 1 else title, group, marks)
             if figure is not None and len(found) < MOST_CHARTS:
                 data = svg_file(figure).encode()
-                found.append(Image(title=figure.title, alt=figure.alt, data=data, kind="svg+xml"))
+                found.append(Image(title=figure.title, alt=figure.alt, data=data))
     return found
 
 
@@ -74,17 +70,16 @@ def pictures_in(folder: Path) -> list[Image]:
     titles = {"mask": f"mask {facts['case']['mask']}: queries down, keys across"}
     titles |= {f"weights-{head}": f"attention weights of head {head}" for head in facts["heads"]}
     return [
-        Image(title=title, alt=title, data=(folder / f"{stem}.png").read_bytes(), kind="png")
+        Image(title=title, alt=title, data=(folder / f"{stem}.svg").read_bytes())
         for stem, title in list(titles.items())[: 2 * MOST_CHARTS]
     ]
 
 
 def _image(image: Image) -> str:
-    source = f"data:image/{image.kind};base64,{base64.b64encode(image.data).decode()}"
-    size = f' width="{_PIXELS}" style="image-rendering: pixelated"' if image.kind == "png" else ""
+    source = f"data:image/svg+xml;base64,{base64.b64encode(image.data).decode()}"
     return (
         f'<figure style="display: inline-block; margin: 0 1em 1em 0"><img alt="{markup.escape(image.alt)}"'
-        f'{size} src="{source}"><figcaption>{markup.escape(image.title)}</figcaption></figure>'
+        f' src="{source}"><figcaption>{markup.escape(image.title)}</figcaption></figure>'
     )
 
 

@@ -44,6 +44,8 @@ INTERVAL = Column(
     title="95 % interval",
     text=lambda row: duration_interval(row["time_ci_low_ns"], row["time_ci_high_ns"]) + ("*" if _is_range(row) else ""),
     is_number=True,
+    fields=("time_ci_low_ns", "time_ci_high_ns"),
+    unit="ns",
     footnote="* The range of the samples, which are too few for an interval of 95 %.",
     spare=5,
 )

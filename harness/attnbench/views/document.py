@@ -8,7 +8,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from attnbench.units import shown
+from attnbench.units import common_unit, number, shown
 from attnbench.untrusted.markdown import code, fence, inline, paragraph
 from attnbench.untrusted.spreadsheet import csv_cell
 
@@ -54,6 +54,10 @@ class Column:
     """The metric that it shows; empty where it shows something else."""
     amount: Callable[[Row], float | None] | None = None
     """The length of a bar behind the text, where there is room for bars."""
+    fields: tuple[str, ...] = ()
+    """Fields of the rows with the durations or sizes that it shows, a single one or both ends of an interval."""
+    unit: Unit = "text"
+    """What those are counted in."""
 
 
 def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> Column:
@@ -67,7 +71,30 @@ def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> 
     """
     name = field or title
     rest.setdefault("is_number", unit not in {"text", "yes/no", "index"})
-    return Column(title=title, text=lambda row: shown(row[name], unit), **rest)
+    return Column(title=title, text=lambda row: shown(row[name], unit), fields=(name,), unit=unit, **rest)
+
+
+def in_one_unit(column: Column, rows: Sequence[Row]) -> Column:
+    """The column with its durations or sizes all in one unit, which its title names; another one as it is."""
+    if column.unit not in {"ns", "bytes"}:
+        return column
+    values = [value for row in rows for field in column.fields if isinstance(value := row[field], int | float)]
+    if not values:
+        return column
+    size, name = common_unit(values, column.unit)
+    digits = 3 if len(column.fields) == 1 else 4  # intervals are narrow
+
+    def text(row: Row) -> str:
+        ends = [row[field] for field in column.fields]
+        if not all(isinstance(end, int | float) for end in ends):
+            return column.text(row)
+        star = "*" if column.footnote and column.text(row).endswith("*") else ""
+        shown_ends = [
+            f"{end:,.0f}" if size == 1 and column.unit == "bytes" else number(end / size, digits) for end in ends
+        ]
+        return " … ".join(shown_ends) + star
+
+    return dataclasses.replace(column, title=f"{column.title}, {name}", text=text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

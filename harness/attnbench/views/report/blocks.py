@@ -58,12 +58,12 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A matrix as an image, with everything that stands for it where it cannot be seen."""
+    """A matrix as a chart, with everything that stands for it where it cannot be seen."""
 
     stem: str
     title: str
     alt: str
-    png: bytes
+    svg: str
     table: Table
     facets: Facets = dataclasses.field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from attnbench.views.document import Heading, Paragraph, Table, View, column
 from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Picture, ReportPage, Section
 from attnbench.views.report.charts.drawing import FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
 from attnbench.views.report.charts.marks import Mark, marks_of
-from attnbench.views.report.charts.png import png
+from attnbench.views.report.charts.matrix import Axis, matrix
 from attnbench.views.report.charts.vega import vega_bundle
 from attnbench.views.report.page import html_page, markdown_page, pictures_of, svg_file
 
@@ -41,10 +41,7 @@ def write_inspection_page(folder: Path) -> bool:
     (folder / "report.md").write_text(markdown_page(report), encoding="utf-8")
     for section in report.sections:
         for block in pictures_of(section.blocks):
-            if isinstance(block, Picture):
-                (folder / f"{block.stem}.png").write_bytes(block.png)
-            else:
-                (folder / f"{block.stem}.svg").write_text(svg_file(block), encoding="utf-8")
+            (folder / f"{block.stem}.svg").write_text(svg_file(block), encoding="utf-8")
     return any(one["status"] == "wrong" for one in facts["implementations"])
 
 
@@ -106,10 +103,15 @@ def _mask(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:
             stem="mask",
             title=f"mask {case['mask']}: queries down, keys across",
             alt=f"Mask {case['mask']}, queries down and keys across. {said}",
-            png=png(inside["mask"]),
+            svg=matrix(inside["mask"], *_axes(case)),
             table=_rows_table(inside["mask"], "keys that it sees, %", 100),
         ),
     ]
+
+
+def _axes(case: Mapping[str, Any]) -> tuple[Axis, Axis]:
+    """Queries down, keys across."""
+    return Axis(title="query", size=case["seqlen_q"]), Axis(title="key", size=case["seqlen_kv"])
 
 
 def _rows_table(plane: Any, title: str, factor: float) -> Table:
@@ -140,7 +142,7 @@ def _weights(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]
                 stem=f"weights-{head}",
                 title=f"head {head}: {said}",
                 alt=f"Attention weights of head {head}, queries down and keys across: {said}.",
-                png=png(plane),
+                svg=matrix(plane, *_axes(facts["case"])),
                 table=_queries_table(entropy, tops),
             )
         )
@@ -235,7 +237,9 @@ def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str,
     for one in wrong or facts["implementations"][:1]:
         name = one["implementation"]
         for tensor, planes in errors.get(name, {}).items():
-            blocks += _error_maps(name, tensor, planes, one["rms"].get(tensor), f"error-{number_of[name]}-{tensor}")
+            blocks += _error_maps(
+                name, tensor, planes, one["rms"].get(tensor), f"error-{number_of[name]}-{tensor}", facts["case"]
+            )
     return blocks
 
 
@@ -243,8 +247,11 @@ def _cause(one: Mapping[str, Any]) -> str:
     return f" A guess at the cause: {one['cause']}." if one.get("cause") else ""
 
 
-def _error_maps(name: str, tensor: str, planes: Any, rms: float | None, stem: str) -> list[Block]:
-    down = "keys" if tensor in ("dk", "dv") else "queries"
+def _error_maps(
+    name: str, tensor: str, planes: Any, rms: float | None, stem: str, case: Mapping[str, Any]
+) -> list[Block]:
+    down, noun = ("keys", "key") if tensor in ("dk", "dv") else ("queries", "query")
+    size = case["seqlen_kv" if noun == "key" else "seqlen_q"]
     found: list[Block] = []
     for head, plane in enumerate(planes):
         row, column = np.unravel_index(int(np.nan_to_num(plane, posinf=np.inf).argmax()), plane.shape)
@@ -255,7 +262,7 @@ def _error_maps(name: str, tensor: str, planes: Any, rms: float | None, stem: st
                 stem=f"{stem}-{head}",
                 title=f"{name}, {tensor}, head {head}: {said}",
                 alt=f"Absolute error of {tensor} of {name} in head {head}, {down} down and features across: {said}.",
-                png=png(plane, alarm=True),
+                svg=matrix(plane, Axis(title=noun, size=size), Axis(title="feature", size=plane.shape[1]), alarm=True),
                 table=_rows_table(plane, "mean of the errors", 1),
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import dataclasses
 import html
 import itertools
 import json
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.units import count
 from attnbench.untrusted.markdown import inline
-from attnbench.views.document import Heading, Paragraph, Table, column, markdown_block
+from attnbench.views.document import Heading, Paragraph, Table, column, in_one_unit, markdown_block
 from attnbench.views.report.blocks import (
     Budget,
     Contradiction,
@@ -58,11 +58,11 @@ def html_page(report: ReportPage, vega: str = "") -> str:
     environment.filters.update(
         kind=_kind,
         on_page=svg_on_page,
-        data_uri=_data_uri,
         figures_together=_figures_together,
         as_json=json_on_page,
         strip=strip_path,
         bar=_bar,
+        in_units=_in_units,
     )
     return environment.get_template("report.html").render(
         report=report,
@@ -96,6 +96,11 @@ def _figures_together(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     return [{"are_figures": are_figures, "blocks": list(part)} for are_figures, part in parts]
 
 
+def _in_units(table: Table) -> Table:
+    """The table with one unit in each column."""
+    return dataclasses.replace(table, columns=[in_one_unit(column, table.rows) for column in table.columns])
+
+
 def _bar(row: Row, column: Column, rows: Sequence[Row]) -> str:
     """The length of a bar, in percent of the longest of its column."""
     assert column.amount is not None
@@ -107,10 +112,6 @@ def _series(colours: tuple[str, ...]) -> dict[str, str]:
     return {f"series-{index}": colour for index, colour in enumerate(colours)}
 
 
-def _data_uri(image: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
-
-
 def strip_path(samples: Sequence[float]) -> str:
     """Samples from left to right in their order, the largest at the top, as an SVG path of short strokes."""
     low, high = min(samples), max(samples)
@@ -120,20 +121,25 @@ def strip_path(samples: Sequence[float]) -> str:
     return "".join(f"M{2 + i * across:.1f} {3 + tall * (1 - y):.1f}h1.5" for i, y in enumerate(level))
 
 
-def svg_on_page(figure: Figure) -> str:
+def svg_on_page(figure: Figure | Picture) -> str:
     """The chart as the page holds it: it takes the width that there is, and says what it shows."""
     from markupsafe import Markup
 
     said = f'<svg role="img" aria-label="{html.escape(figure.alt)}" '
-    drawn = _SIZE.sub(lambda match: f"{said}{match[1]}", figure.drawing.svg, count=1)
-    return Markup(drawn)  # noqa: S704 - Vega drew it, and has escaped the names in it
+    drawn = _SIZE.sub(lambda match: f"{said}{match[1]}", drawn_svg(figure), count=1)
+    return Markup(drawn)  # noqa: S704 - Vega drew it, and has escaped the names in it; a matrix has none
 
 
-def svg_file(figure: Figure) -> str:
+def drawn_svg(figure: Figure | Picture) -> str:
+    """The drawing itself."""
+    return figure.svg if isinstance(figure, Picture) else figure.drawing.svg
+
+
+def svg_file(figure: Figure | Picture) -> str:
     """The chart as a file of its own: on the light theme's ground, because an image does not know its page's theme."""
     title = f"<title>{html.escape(figure.alt)}</title>"
     ground = f'<rect width="100%" height="100%" fill="{LIGHT["page"]}"/>'
-    return re.sub(r"(<svg [^>]*>)", lambda match: f"{match[1]}{title}{ground}", figure.drawing.svg, count=1)
+    return re.sub(r"(<svg [^>]*>)", lambda match: f"{match[1]}{title}{ground}", drawn_svg(figure), count=1)
 
 
 def pictures_of(blocks: Sequence[Block]) -> list[Figure | Picture]:
@@ -173,11 +179,10 @@ def markdown_page(report: ReportPage) -> str:
 def _markdown(block: Block) -> str:
     if isinstance(block, Figure | Picture):
         caption = markdown_block(Heading(text=block.title, level=4))
-        end = "png" if isinstance(block, Picture) else "svg"
-        image = f"![{inline(block.alt)}]({block.stem}.{end})\n"
+        image = f"![{inline(block.alt)}]({block.stem}.svg)\n"
         said = "" if isinstance(block, Picture) else block.note
         note = [markdown_block(Paragraph(text=said))] if said else []
-        return "\n".join([caption, image, *note, _folded("Numbers", markdown_block(block.table))])
+        return "\n".join([caption, image, *note, _folded("Numbers", markdown_block(_in_units(block.table)))])
     if isinstance(block, Embedded):
         return f"[{inline(block.title)}]({block.file})\n"
     if isinstance(block, Details):
@@ -197,7 +202,7 @@ def _markdown(block: Block) -> str:
         return ""  # pictures of single samples, and a field to type in
     if isinstance(block, Explorer):
         return markdown_block(Paragraph(text=block.instead))
-    return markdown_block(block)
+    return markdown_block(_in_units(block) if isinstance(block, Table) else block)
 
 
 def _folded(summary: str, inside: str) -> str:

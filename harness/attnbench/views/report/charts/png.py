@@ -15,6 +15,11 @@ _INK = (79, 126, 232)
 _ALARM = (224, 92, 40)
 
 
+def colour_of(*, alarm: bool) -> tuple[int, int, int]:
+    """Red, green and blue of an opaque field."""
+    return _ALARM if alarm else _INK
+
+
 def png(plane: NDArray[np.floating], *, alarm: bool = False) -> bytes:
     """A picture with one pixel for each field; infinity is opaque, and so is the largest number.
 
@@ -27,7 +32,7 @@ def png(plane: NDArray[np.floating], *, alarm: bool = False) -> bytes:
     shares = np.sqrt(finite / top) if top > 0 else finite
     opaque = np.where(np.isfinite(plane), shares, 1.0)
     pixels = np.empty((*plane.shape, 4), np.uint8)
-    pixels[..., :3] = _ALARM if alarm else _INK
+    pixels[..., :3] = colour_of(alarm=alarm)
     pixels[..., 3] = np.round(255 * opaque)
     # Each row of a PNG begins with the number of its filter; 0 is none.
     rows = np.concatenate([np.zeros((plane.shape[0], 1), np.uint8), pixels.reshape(plane.shape[0], -1)], axis=1)
