@@ -18,6 +18,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 _TIME = ((1.0, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
 _BYTES = ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB"))
+_RATE = ((1e-3, "GFLOP/s"), (1.0, "TFLOP/s"))
 _FLOP = ((1, "FLOP"), (1e3, "kFLOP"), (1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TFLOP"), (1e15, "PFLOP"))
 
 
@@ -77,8 +78,8 @@ def duration(ns: float | None, digits: int = 3) -> str:
     return f"{number(ns / size, digits)} {unit}"
 
 
-def common_unit(values: Sequence[float], unit: Literal["ns", "bytes"]) -> tuple[float, str]:
-    """The unit that a column of durations or sizes is in, with what it is worth: that of the value in the middle.
+def common_unit(values: Sequence[float], unit: Literal["ns", "bytes", "TFLOP/s"]) -> tuple[float, str]:
+    """The unit that a column of durations, sizes or rates is in, and what it is worth: that of the value in the middle.
 
     It is smaller where the least value would be less than a thousandth of it.
 
@@ -86,7 +87,7 @@ def common_unit(values: Sequence[float], unit: Literal["ns", "bytes"]) -> tuple[
         values: what the column shows; at least one.
         unit: what they are counted in.
     """
-    units = _TIME if unit == "ns" else _BYTES
+    units: tuple[tuple[float, str], ...] = {"ns": _TIME, "bytes": _BYTES, "TFLOP/s": _RATE}[unit]
     ordered = sorted(map(abs, values))
     chosen = _scale(ordered[len(ordered) // 2], units)
     least = next((value for value in ordered if value), 0.0)

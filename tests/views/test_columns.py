@@ -43,6 +43,11 @@ def test_sizes_are_in_a_smaller_unit_where_the_least_would_be_next_to_nothing() 
     assert [column.text(row) for row in rows] == ["0.0625", "1,048,576", "—", "2,097,152"]
 
 
+def test_rates_are_in_one_unit_too() -> None:
+    column = in_one_unit(columns.of_metric("tflops"), [{"tflops": 0.02}, {"tflops": 0.09}, {"tflops": 0.2}])
+    assert [column.title, column.text({"tflops": 0.2})] == ["rate, GFLOP/s", "200"]
+
+
 def test_both_ends_of_an_interval_are_in_its_unit_and_keep_their_star() -> None:
     ends = {"time_ci_low_ns": 1.25e6, "time_ci_high_ns": 1.5e6}
     rows = [ends | {"time_ci_method": "range"}, ends | {"time_ci_method": "rank"}]

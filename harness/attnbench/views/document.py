@@ -55,7 +55,7 @@ class Column:
     amount: Callable[[Row], float | None] | None = None
     """The length of a bar behind the text, where there is room for bars."""
     fields: tuple[str, ...] = ()
-    """Fields of the rows with the durations or sizes that it shows, a single one or both ends of an interval."""
+    """Fields of the rows with the numbers that it shows, a single one or both ends of an interval."""
     unit: Unit = "text"
     """What those are counted in."""
 
@@ -75,8 +75,8 @@ def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> 
 
 
 def in_one_unit(column: Column, rows: Sequence[Row]) -> Column:
-    """The column with its durations or sizes all in one unit, which its title names; another one as it is."""
-    if column.unit not in {"ns", "bytes"}:
+    """The column with its durations, sizes or rates all in one unit, which its title names; another one as it is."""
+    if column.unit not in {"ns", "bytes", "TFLOP/s"}:
         return column
     values = [value for row in rows for field in column.fields if isinstance(value := row[field], int | float)]
     if not values:

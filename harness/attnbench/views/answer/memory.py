@@ -31,7 +31,8 @@ def memory_sentence(groups: Sequence[Group]) -> str | None:
                 found.append((_peak(most) / _peak(least), tokens, group.axis, least, most))
     if not found:
         return None
-    ratio, tokens, axis, least, most = max(found, key=lambda one: one[:2])
+    # What takes less than a mebibyte is nobody's concern, where there are others.
+    ratio, tokens, axis, least, most = max(found, key=lambda one: (_peak(one[4]) >= 2**20, *one[:2]))
     if ratio < TELLING:
         return None
     return (
