@@ -25,6 +25,7 @@ PAGES: dict[str, dict[str, str] | str] = {
     "Your model": "your-model.md",
     "CI gate": "gate.md",
     "From Python": "python.md",
+    "Many machines": "many-machines.md",
     "Profile": "profile.md",
     "On a GPU": "gpu.md",
     "A live report": "live-report.md",
