@@ -15,9 +15,9 @@ from attnbench.views.profile.marks import MARKS
 from attnbench.views.profile.page import profile_report, write_profile_page
 from attnbench.views.profile.sections.chart import phase_bars
 from attnbench.views.report.page import figures_of
-from tests.views.chromium import CHROMIUM, Chromium
-from tests.views.parsed_page import Page
 from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
+from tests.views.report.chromium import CHROMIUM, Chromium
+from tests.views.report.parsed_page import Page
 
 if TYPE_CHECKING:
     from pathlib import Path

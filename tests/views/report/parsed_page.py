@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
+from typing import TYPE_CHECKING
+
+from attnbench.views.report.content import report_of
+from attnbench.views.report.page import html_page
+
+if TYPE_CHECKING:
+    from attnbench.store.reader import RunFile
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -51,3 +58,19 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self._open[-1].text += data
+
+
+def page_of(*runs: RunFile) -> Element:
+    """The page of a report of these runs."""
+    return Page(html_page(report_of(runs))).root
+
+
+def section(page: Element, anchor: str) -> Element:
+    """The section with the anchor."""
+    (found,) = [one for one in page.all("section") if one.attributes["id"] == anchor]
+    return found
+
+
+def figures(page: Element, noun: str) -> list[Element]:
+    """All figures about it, such as time, wherever they stand."""
+    return [figure for figure in page.all("figure") if figure.attributes["id"].startswith(f"{noun}-")]

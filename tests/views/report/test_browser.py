@@ -14,7 +14,7 @@ from attnbench.store.reader import read_run
 from attnbench.views.report import write_report
 from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page
-from tests.views.chromium import CHROMIUM, Chromium
+from tests.views.report.chromium import CHROMIUM, Chromium
 from tests.views.synthetic import large_run
 
 if TYPE_CHECKING:
