@@ -85,9 +85,23 @@ def test_an_allocation_is_on_the_line_that_makes_it(take: Take) -> None:
     assert found.memory.points[-1].bytes < 2**20
 
 
-def test_the_time_line_is_of_the_first_calls_in_order(take: Take) -> None:
+def test_the_time_line_has_what_the_harness_did_and_what_ran_in_the_traced_calls(take: Take) -> None:
     found = take("planted/python", 1)
     calls = [span for span in found.timeline if span.lane == "calls"]
     assert [span.name for span in calls[:2]] == ["call 1", "call 2"]
-    assert all(0 <= span.start_ns <= span.end_ns <= calls[-1].end_ns for span in found.timeline)
-    assert {span.lane for span in found.timeline} >= {"calls", "lines of Python", "main thread"}
+    (traced,) = [span for span in found.timeline if span.name == "traced calls"]
+    inside = [span for span in found.timeline if span.lane != "harness"]
+    assert all(traced.start_ns <= span.start_ns <= span.end_ns <= traced.end_ns for span in inside)
+    assert {span.lane for span in inside} >= {"calls", "lines of Python", "main thread"}
+    assert found.no_operators == "no operators: they are torch's, and this implementation is numpy's"
+
+
+def test_what_a_call_holds_at_its_peak_has_its_size_and_stack(take: Take) -> None:
+    pytest.importorskip("memray")
+    found = take("planted/memory", 1)
+    assert found.memory is not None
+    assert found.memory.blocks is not None
+    largest = found.memory.blocks.largest[0]
+    assert largest.bytes == pytest.approx(2**25, rel=1e-3)
+    file, _, line = largest.stack[-1].partition(" ")[2].rpartition(":")
+    assert "2**23" in Path(file).read_text("utf-8").splitlines()[int(line) - 1]

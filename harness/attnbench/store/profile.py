@@ -93,6 +93,8 @@ class CellProfile(_Stored):
     """Only where they were asked for."""
     stacks: tuple[Stack, ...] = Field(default=(), max_length=_MOST_PARTS)
     timeline: tuple[Span, ...] = Field(default=(), max_length=_MOST_PARTS)
+    no_operators: str | None = None
+    """Why the time line has no operators of torch's."""
     counted: Counted | None = None
     """Where this machine has hardware counters."""
     not_counted: str | None = None
