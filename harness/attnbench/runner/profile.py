@@ -239,7 +239,9 @@ def _beside_the_blocks(asked_bytes: int, peak_bytes: int) -> str:
     apart = asked_bytes - peak_bytes
     if abs(apart) <= _MEMORY_BYTES:
         return f"the blocks and the exact peak agree within {abs(apart):,} bytes"
-    why = "pages that nobody wrote to" if apart > 0 else "memory that no allocator of the C library was asked for"
+    why = "pages that nobody wrote to, or that the process had before"
+    if apart < 0:
+        why = "memory that comes from no allocator of the C library, or that it held back"
     return f"the blocks are {abs(apart):,} bytes {'more' if apart > 0 else 'less'} than the exact peak: {why}"
 
 
