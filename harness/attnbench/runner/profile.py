@@ -23,12 +23,14 @@ from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile
 from attnbench.stages.stage import CellLimits, CellRun, Stage
 from attnbench.store.profile import CellProfile, PhaseTime
 from attnbench.transport.executor import ExecutorError
+from attnbench.transport.host import LOCAL_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from attnbench.runner.floors import Floor
     from attnbench.runner.planning.plan import Cell
+    from attnbench.transport.host import Host
 
 P = TypeVar("P", FunctionTime, InstructionTime, Stack)
 _LIMITS = CellLimits(time_s=900.0, memory_bytes=None)
@@ -53,7 +55,11 @@ class ProfileSetting:
 
 
 def profile_cells(
-    cells: Sequence[Cell], records: Sequence[Mapping[str, Any]], setting: ProfileSetting, begins: Callable[[Cell], None]
+    cells: Sequence[Cell],
+    records: Sequence[Mapping[str, Any]],
+    setting: ProfileSetting,
+    begins: Callable[[Cell], None],
+    host: Host = LOCAL_HOST,
 ) -> Iterator[CellProfile]:
     """Profile cells, one after the other.
 
@@ -62,10 +68,11 @@ def profile_cells(
         records: of a run without a profiler, one for each cell.
         setting: how.
         begins: told of each cell.
+        host: starts the workers.
     """
     plain = worker_environment(setting.threads)
     environment = {**plain, **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}
-    oracle, workers = Oracle(setting.threads, plain), Workers(setting.threads, environment)
+    oracle, workers = Oracle(setting.threads, plain), Workers(setting.threads, environment, host)
     try:
         for cell, record in zip(cells, records, strict=True):
             begins(cell)

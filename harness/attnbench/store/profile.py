@@ -58,6 +58,8 @@ class CellProfile(_Stored):
     """One case and one implementation."""
 
     implementation: str
+    side: Literal["base", "head"] | None = None
+    """Of two revisions that are compared."""
     case: dict[str, Any]
     case_id: str
     label: str
@@ -115,6 +117,8 @@ class Profile(_Stored):
     attnbench: str
     command: str
     """The line that makes it again."""
+    sides: dict[Literal["base", "head"], str] = Field(default_factory=dict)
+    """What was compared, where two revisions were."""
     environment: dict[str, Any]
     peaks: dict[str, Any]
     cells: tuple[CellProfile, ...]

@@ -62,8 +62,12 @@ def profile_report(profile: Profile) -> ReportPage:
     ]
     return ReportPage(
         title="Where the time of a call goes",
-        subtitle=listing([case.label for case in cases], most=2),
+        subtitle="; ".join([listing([case.label for case in cases], most=2), *_sides(profile)]),
         sections=[section for section in sections if section is not None],
         marks=MARKS,
         marked="phases",
     )
+
+
+def _sides(profile: Profile) -> list[str]:
+    return [f"{name} = {side}" for name, side in profile.sides.items()]
