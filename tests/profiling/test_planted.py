@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from attnbench.profiling.phases import Phase
+from attnbench.transport.executor import ExecutorError
 
 if TYPE_CHECKING:
     from attnbench.stages.profile import Profiled
@@ -39,10 +40,15 @@ def test_loops_of_one_function_are_told_apart_by_their_lines(take: Take, name: s
     assert share(found, Phase.SOFTMAX, Phase.EXP) == pytest.approx(0.7, abs=POINTS)
 
 
-@pytest.mark.parametrize("name", ["planted/python", "planted/helper"])
+@pytest.mark.parametrize("name", ["planted/python", "planted/helper", "planted/threads"])
 def test_compiled_libraries_are_told_apart_by_the_line_of_python_that_runs(take: Take, name: str) -> None:
     found = take(name, 1)
     assert share(found, Phase.QK, Phase.PV) == pytest.approx(0.7, abs=POINTS)
+
+
+def test_an_expression_that_takes_too_long_is_a_sentence_and_no_hang(take: Take) -> None:
+    with pytest.raises(ExecutorError, match=r"to look for it in .* takes too long"):
+        take("planted/endless", 1)
 
 
 def test_a_line_has_its_own_time_and_that_of_what_it_calls(take: Take) -> None:

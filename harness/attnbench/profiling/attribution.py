@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,8 @@ from attnbench.profiling.code.frames import FRAME_POINTER
 from attnbench.profiling.code.instructions import Instructions
 from attnbench.profiling.libraries import calling_phase, library_phase
 from attnbench.profiling.phases import Phase, PhaseError, phase_named, phases_of_file
+from attnbench.untrusted.pattern import found_in, pattern_mistake
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,14 +37,15 @@ if TYPE_CHECKING:
 
 _MOST_CALLERS = 128
 _GENERATED = "<string>"
+_TOLD_PRODUCTS = (Phase.QK, Phase.PV, Phase.GRADIENTS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """The phases of functions of an implementation's libraries."""
 
-    pattern: re.Pattern[str]
-    """Searched in ``module!function``."""
+    pattern: str
+    """A regular expression that somebody else wrote, searched in ``module!function``."""
     phase: Phase
     """Of the function itself."""
     calls: tuple[Phase, ...]
@@ -59,11 +61,9 @@ def rules_from(table: Mapping[str, str | Sequence[str]], where: str) -> tuple[Ru
     rules = []
     for pattern, said in table.items():
         own, *calls = (said,) if isinstance(said, str) else said
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise PhaseError(f"{where}: {pattern!r} is no regular expression: {error}") from error
-        rules.append(Rule(compiled, phase_named(own, where), tuple(phase_named(call, where) for call in calls)))
+        if mistake := pattern_mistake(pattern):
+            raise PhaseError(f"{where}: {shown(pattern)} is no regular expression: {mistake}")
+        rules.append(Rule(pattern, phase_named(own, where), tuple(phase_named(call, where) for call in calls)))
     return tuple(rules)
 
 
@@ -75,6 +75,38 @@ class Attributed:
     why: str
     frames: tuple[Place, ...]
     """Where it was, then its callers, innermost first, the line of Python last."""
+
+
+def told_by_the_caller(
+    samples: Sequence[Sample], found: Sequence[Attributed], main_thread: int, near_ns: float
+) -> list[Attributed]:
+    """Products on other threads that nothing tells are those which the thread that makes the calls multiplies then.
+
+    That is told where its samples right before and right after are of one product, as of autograd's steps.
+
+    Args:
+        samples: of all threads.
+        found: what each of them tells by itself.
+        main_thread: the one that makes the calls.
+        near_ns: how far away those samples may be.
+    """
+    main = sorted(
+        (sample.time_ns, one.phase) for sample, one in zip(samples, found, strict=True) if sample.thread == main_thread
+    )
+    times = [time_ns for time_ns, _ in main]
+
+    def phase_at(time_ns: int) -> Phase | None:
+        after = bisect_left(times, time_ns)
+        around = [phase for at, phase in main[max(0, after - 1) : after + 1] if abs(at - time_ns) <= near_ns]
+        alike = len(around) == 2 and around[0] == around[1] and around[0] in _TOLD_PRODUCTS
+        return around[0] if alike else None
+
+    return [
+        dataclasses.replace(one, phase=phase, why="the caller's thread")
+        if one.phase is Phase.PRODUCTS and sample.thread != main_thread and (phase := phase_at(sample.time_ns))
+        else one
+        for sample, one in zip(samples, found, strict=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +141,11 @@ class Attribution:
         """Sources of generated functions."""
 
     def attribute(self, samples: Sequence[Sample]) -> list[Attributed]:
-        """The phase of each sample."""
+        """The phase of each sample.
+
+        Raises:
+            attnbench.untrusted.pattern.PatternError: where an expression of the implementation's table takes too long.
+        """
         callers = [self._callers(sample) for sample in samples]
         self._find_origins(samples, callers)
         leaves = [self._leaf(sample.address) for sample in samples]
@@ -201,7 +237,7 @@ class Attribution:
                         pending = []
 
     def _rule(self, place: Place) -> Rule | None:
-        return next((rule for rule in self._rules if rule.pattern.search(place.name)), None)
+        return next((rule for rule in self._rules if found_in(rule.pattern, place.name)), None)
 
     def _call_sites(self, seen: Sequence[_Seen]) -> dict[int, Phase]:
         """Phases of call sites of products, where as many are seen as the table lists."""
@@ -247,7 +283,10 @@ class Attribution:
 
     def _python(self, sample: Sample) -> tuple[Place, ...]:
         """The lines of Python that ran then: on this thread, or on the one that waits for it."""
-        return tuple(Place(PYTHON, function, file, line) for file, function, line in self._lines.at(sample.time_ns))
+        return tuple(
+            Place(PYTHON, function, file, line)
+            for file, function, line in self._lines.at(sample.time_ns, sample.thread)
+        )
 
 
 def _line_phase(*places: Place) -> Phase | None:

@@ -28,6 +28,8 @@ _LEAST_PERIOD_NS, _MOST_PERIOD_NS = 100_000, 10_000_000
 _PLAIN_SHARE = 0.15
 _LEAST_CALLS = 3
 _MOST_CALLS = 1_000_000
+_NEAR = 0.1
+"""Of a call."""
 _TRACED_NS, _MOST_TRACED = 50_000_000, 5
 
 
@@ -77,6 +79,11 @@ class Recording:
     """How long threads could have run, and other processes did."""
     lines: LineClock
     main_thread: int
+
+    @property
+    def near_ns(self) -> float:
+        """Samples so near to each other are of the same step of a call."""
+        return min(2 * self.period_ns, _NEAR * self.called_ns / len(self.starts_ns))
 
     @property
     def called_ns(self) -> int:

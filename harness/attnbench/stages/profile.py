@@ -94,7 +94,7 @@ class TakeProfile(WorkerRequest[Profiled]):
         import statistics
 
         from attnbench.profiling import summary
-        from attnbench.profiling.attribution import Attribution, rules_from
+        from attnbench.profiling.attribution import Attribution, rules_from, told_by_the_caller
         from attnbench.profiling.code.addresses import AddressSpace
         from attnbench.profiling.perf_events import SamplingRefusedError
         from attnbench.profiling.recording import calls_for, record, sources_of
@@ -118,6 +118,7 @@ class TakeProfile(WorkerRequest[Profiled]):
         memory, no_memory = _memory(worker, files, recording.begins_ns)
         attribution = Attribution(space, rules, recording.lines)
         traced, found = attribution.attribute_both(recording.traced.samples, recording.samples)
+        found = told_by_the_caller(recording.samples, found, recording.main_thread, recording.near_ns)
         scale = summary.scale_of(recording, self.threads)
         durations = [end - start for start, end in zip(recording.starts_ns, recording.ends_ns, strict=True)]
         return Profiled(
