@@ -134,7 +134,7 @@ def endless(q: Any, k: Any, v: Any, case: Any) -> Any:
     return v.copy()
 
 
-endless.phases({r"^(\w|[^ ]|.)*(\w|[^ ]|.)*(\w|[^ ]|.)* no such function$": "qk"})
+endless.phases({r"((.|\w)+)+[~^]$": "qk"})
 
 
 @attention("planted/sleep", **OPTIONS)
