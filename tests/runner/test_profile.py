@@ -118,7 +118,7 @@ def test_the_time_line_of_the_worker_lies_behind_the_stages() -> None:
 def test_on_a_gpu_the_lines_for_its_vendors_tools_are_told() -> None:
     said = vendors_tools("attnbench run -i '^mine/one$' -d cuda -a seqlen_q=64")
     assert "--launch-count 2 --set full attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64; " in said
-    assert said.endswith("nsys profile --trace cuda,osrt attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64")
+    assert said.endswith("nsys profile --trace cuda,nvtx,osrt attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64")
     assert "untested" in said
 
 

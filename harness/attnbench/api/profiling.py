@@ -236,7 +236,7 @@ def _exit_code(found: Sequence[CellProfile]) -> int:
     """0 where there is a profile, 4 where cells broke while they were sampled, 6 where this machine refuses."""
     if any(cell.status != "ok" for cell in found):
         return 4
-    return 0 if any(cell.phases for cell in found) else 6
+    return 0 if any(cell.phases or cell.kernels for cell in found) else 6
 
 
 def _profiles(measured: _Measured, setting: ProfileSetting, log: Log) -> list[CellProfile]:

@@ -133,3 +133,26 @@ class MemoryOfCall(_Part):
     blocks: BlocksAtPeak | None = None
     blocks_note: str | None = None
     """Why there are none, or how they differ from the exact peak."""
+
+
+class KernelOfCall(_Part):
+    """A kernel or copy on a GPU."""
+
+    name: str
+    launches: Annotated[float, Field(gt=0, le=1e9)]
+    """For each call."""
+    ns: Nanoseconds
+    """Of all its launches for one call."""
+
+
+class KernelsOfCall(_Part):
+    """What ran on a GPU for one call: the mean of some."""
+
+    calls: int = Field(ge=1, le=10**9)
+    busy_ns: Nanoseconds
+    gaps_ns: Nanoseconds
+    """Between one kernel's end and the next one's beginning, with nothing else running."""
+    first_launch_ns: Nanoseconds
+    """From the first launch to the beginning of what it launches."""
+    kernels: tuple[KernelOfCall, ...]
+    """Longest first."""

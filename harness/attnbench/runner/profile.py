@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from attnbench.machine.caches import own_cache
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.profiling.parts import FunctionTime, InstructionTime, MemoryOfCall, Span, Stack
+from attnbench.profiling.parts import FunctionTime, InstructionTime, KernelsOfCall, MemoryOfCall, Span, Stack
 from attnbench.profiling.phases import Phase
 from attnbench.profiling.recording import Marker
 from attnbench.runner.driver import drive, without_pauses
@@ -19,7 +19,7 @@ from attnbench.runner.floors import floors
 from attnbench.runner.oracle import Oracle
 from attnbench.runner.workers import Workers
 from attnbench.stages import call, prepare
-from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile
+from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile, TraceKernels
 from attnbench.stages.stage import CellLimits, CellRun, Stage
 from attnbench.store.profile import CellProfile, PhaseTime
 from attnbench.transport.executor import ExecutorError
@@ -79,7 +79,7 @@ def profile_cells(
             if record["status"] != "ok" or record["time_median_ns"] is None:
                 yield _without(cell, record, setting.threads, "a cell has a profile only where it agrees and is timed")
             elif cell.device != "cpu":
-                yield _without(cell, record, setting.threads, vendors_tools(record["repro"]))
+                yield _on_gpu(cell, record, setting, workers, oracle)
             else:
                 yield _profiled(cell, record, setting, workers, oracle)
     finally:
@@ -91,7 +91,7 @@ def vendors_tools(repro: str) -> str:
     """Why a cell on a GPU has no profile here, and the lines that make one there: two launches behind warm ones."""
     check = repro.replace("attnbench run", "attnbench check", 1)
     compute = f"ncu --target-processes all --clock-control none --launch-skip 3 --launch-count 2 --set full {check}"
-    systems = f"nsys profile --trace cuda,osrt {check}"
+    systems = f"nsys profile --trace cuda,nvtx,osrt {check}"
     return f"only calls on a CPU are sampled; for a GPU (untested): {compute}; or the time line: {systems}"
 
 
@@ -115,6 +115,26 @@ def _about(cell: Cell, record: Mapping[str, Any], threads: int) -> dict[str, Any
         "low_ns": record["time_ci_low_ns"],
         "high_ns": record["time_ci_high_ns"],
     }
+
+
+def _on_gpu(
+    cell: Cell, record: Mapping[str, Any], setting: ProfileSetting, workers: Workers, oracle: Oracle
+) -> CellProfile:
+    """A cell on a GPU: its kernels, and the lines for the vendor's tools. Untested on one."""
+    found = _without(cell, record, setting.threads, vendors_tools(record["repro"]))
+    taken: list[KernelsOfCall] = []
+    stage = Stage(
+        name="profile", requests=(TraceKernels,), run=lambda run: taken.append(run.ask(TraceKernels()).kernels)
+    )  # fmt: skip
+    try:
+        run = CellRun(workers.get(cell.found, cell.device), oracle, cell.case, cell.device, _LIMITS)
+    except ExecutorError as error:
+        return found.model_copy(update={"notes": (f"its kernels were not traced: {error.reason}",)})
+    values = without_pauses(drive(run, (prepare.STAGE, call.STAGE, stage)))
+    workers.done(cell.found, cell.device, keep=False)
+    if not taken:
+        return found.model_copy(update={"notes": (f"its kernels were not traced: {values.get('reason')}",)})
+    return found.model_copy(update={"kernels": taken[0]})
 
 
 def _profiled(

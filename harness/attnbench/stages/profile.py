@@ -11,6 +11,7 @@ from attnbench.profiling.parts import (
     Counted,
     FunctionTime,
     InstructionTime,
+    KernelsOfCall,
     LineTime,
     MemoryOfCall,
     Span,
@@ -78,6 +79,22 @@ class Profiled(AnswerMessage):
     """Why there is none."""
     not_installed: tuple[str, ...] = ()
     """Packages that would tell more."""
+
+
+class TracedKernels(AnswerMessage):
+    """What ran on a GPU."""
+
+    kernels: KernelsOfCall
+
+
+class TraceKernels(WorkerRequest[TracedKernels]):
+    """Make calls on a GPU, and trace the kernels."""
+
+    def serve(self, worker: Worker) -> TracedKernels:
+        from attnbench.worker.cuda.kernel_trace import trace_kernels
+
+        call = worker.session.prepared()
+        return TracedKernels(kernels=trace_kernels(call.run, call.set_up))
 
 
 class TakeProfile(WorkerRequest[Profiled]):

@@ -11,6 +11,7 @@ from attnbench.profiling.parts import (
     Counted,
     FunctionTime,
     InstructionTime,
+    KernelsOfCall,
     LineTime,
     MemoryOfCall,
     Nanoseconds,
@@ -102,6 +103,8 @@ class CellProfile(_Stored):
     not_counted: str | None = None
     """Why it has none."""
     memory: MemoryOfCall | None = None
+    kernels: KernelsOfCall | None = None
+    """Of a call on a GPU."""
 
     def time_of(self, phase: Phase) -> float:
         """Nanoseconds of a phase; 0 where it was not seen."""
