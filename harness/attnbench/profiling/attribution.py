@@ -5,7 +5,8 @@
 3. what is known of common libraries (:mod:`attnbench.profiling.libraries`);
 4. where that says nothing, or only that it is a matrix product: the callers, innermost first, by their lines and by the
    table; then the line of Python that was running;
-5. the instructions around the sample.
+5. the instructions around the sample; a function without a name that calls what pauses the processor is spinning, and
+   so is what it calls, unless that computes.
 
 Callers of code that was compiled in this process are found by unwinding. Elsewhere they are words on the stack that
 point behind a call instruction, where a stale one is possible.
@@ -29,7 +30,7 @@ from attnbench.untrusted.pattern import found_in, pattern_mistake
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from attnbench.profiling.code.addresses import AddressSpace
     from attnbench.profiling.perf_events import Sample
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 _MOST_CALLERS = 128
 _GENERATED = "<string>"
+_SAYS_NOTHING_OF_CALLEES = (None, Phase.DISPATCH)
+"""A kernel is called by what dispatches it."""
+_LEAST_PAUSES, _MANY_PAUSES, _SPIN_CALLERS = 5, 0.2, 2
 _TOLD_PRODUCTS = (Phase.QK, Phase.PV, Phase.GRADIENTS)
 
 
@@ -46,8 +50,8 @@ class Rule:
 
     pattern: str
     """A regular expression that somebody else wrote, searched in ``module!function``."""
-    phase: Phase
-    """Of the function itself."""
+    phase: Phase | None
+    """Of the function itself; ``None`` where its instructions tell more."""
     calls: tuple[Phase, ...]
     """Of the matrix products that it calls, in the order of their addresses."""
 
@@ -63,7 +67,9 @@ def rules_from(table: Mapping[str, str | Sequence[str]], where: str) -> tuple[Ru
         own, *calls = (said,) if isinstance(said, str) else said
         if mistake := pattern_mistake(pattern):
             raise PhaseError(f"{where}: {shown(pattern)} is no regular expression: {mistake}")
-        rules.append(Rule(pattern, phase_named(own, where), tuple(phase_named(call, where) for call in calls)))
+        rules.append(
+            Rule(pattern, phase_named(own, where) if own else None, tuple(phase_named(call, where) for call in calls))
+        )
     return tuple(rules)
 
 
@@ -155,8 +161,8 @@ class Attribution:
             _Seen(sample, phase, why, told.get(sample.address), above)
             for sample, (phase, why), above in zip(samples, leaves, callers, strict=True)
         ]
-        sites = self._call_sites(seen)
-        return [self._attributed(one, sites) for one in seen]
+        sites, spinners = self._call_sites(seen), self._spinners(seen)
+        return [self._attributed(one, sites, spinners) for one in seen]
 
     def attribute_both(
         self, few: Sequence[Sample], many: Sequence[Sample]
@@ -165,9 +171,11 @@ class Attribution:
         found = self.attribute([*few, *many])
         return found[: len(few)], found[len(few) :]
 
-    def _attributed(self, seen: _Seen, sites: Mapping[int, Phase]) -> Attributed:
+    def _attributed(self, seen: _Seen, sites: Mapping[int, Phase], spinners: Set[str]) -> Attributed:
         phase, why = seen.phase, seen.why
-        if phase in (None, Phase.PRODUCTS):
+        if self._spins(seen, spinners):
+            phase, why = Phase.WAITING, "spinning"
+        elif phase in (None, Phase.PRODUCTS):
             phase, why = self._by_callers(seen, sites) or (phase or seen.told, why or "instructions")
         known = (place for address in seen.callers for place in self._callers_at(address) if self._is_certain(place))
         frames = (*self._places(seen.sample.address), *known, *self._python(seen.sample))
@@ -175,7 +183,8 @@ class Attribution:
 
     def _is_certain(self, place: Place) -> bool:
         """Whether a caller is no guess: it was unwound, or the table expects it."""
-        return place.module == COMPILED or self._rule(place) is not None
+        rule = self._rule(place)
+        return place.module == COMPILED or (rule is not None and rule.phase is not None)
 
     def _callers(self, sample: Sample) -> list[int]:
         """Return addresses, innermost first: unwound in compiled code, guessed from words on the stack elsewhere."""
@@ -243,7 +252,7 @@ class Attribution:
         """Phases of call sites of products, where as many are seen as the table lists."""
         counts: dict[tuple[str, Rule], collections.Counter[int]] = {}
         for one in seen:
-            for address in one.callers if one.is_product else ():
+            for address in self._live(one.callers) if one.is_product else ():
                 place = self._callers_at(address)[0]
                 rule = self._rule(place)
                 if rule is not None and rule.calls:
@@ -256,10 +265,34 @@ class Attribution:
                 found.update(zip(often, rule.calls, strict=True))
         return found
 
+    def _live(self, callers: Sequence[int]) -> Iterator[int]:
+        """Of neighbouring return addresses into one function the outermost: others are stale, in callees' frames."""
+        for address, outer in zip(callers, (*callers[1:], None), strict=True):
+            if outer is None or self._callers_at(address)[0].name != self._callers_at(outer)[0].name:
+                yield address
+
+    def _spinners(self, seen: Sequence[_Seen]) -> set[str]:
+        """Functions without names that call what pauses the processor: they look for work again and again."""
+        calling = collections.Counter(
+            self._callers_at(one.callers[0])[0].name
+            for one in seen
+            if one.phase is None and one.told is Phase.WAITING and one.callers
+        )
+        least = max(_LEAST_PAUSES, _MANY_PAUSES * calling.total())
+        return {name for name, count in calling.items() if count >= least and "!+" in name}
+
+    def _spins(self, seen: _Seen, spinners: Set[str]) -> bool:
+        """Whether it lies in such a function, or in what that calls, and computes nothing."""
+        if not spinners or seen.phase is not None or seen.told not in (None, Phase.COPIES):
+            return False
+        place = self._places(seen.sample.address)[0]
+        near = (place, *(self._callers_at(address)[0] for address in seen.callers[:_SPIN_CALLERS]))
+        return any(one.module == place.module and one.name in spinners for one in near)
+
     def _leaf(self, address: int) -> tuple[Phase | None, str]:
         """The phase that the sampled function or line has by itself, and why."""
         place, *around = self._places(address)
-        if (rule := self._rule(place)) is not None:
+        if (rule := self._rule(place)) is not None and rule.phase is not None:
             return rule.phase, "function"
         if (named := _line_phase(place, *around)) is not None:
             return named, "line"
@@ -276,7 +309,8 @@ class Attribution:
                 return named, "calling line"
             if (known := calling_phase(place.name)) is not None:
                 return known, "calling library"
-            if not seen.is_product and (rule := self._rule(place)) is not None:
+            rule = self._rule(place)
+            if not seen.is_product and rule is not None and rule.phase not in _SAYS_NOTHING_OF_CALLEES:
                 return (seen.told, "instructions") if seen.told else (rule.phase, "calling function")
         named = _line_phase(*self._python(seen.sample))
         return None if named is None else (named, "line of Python")

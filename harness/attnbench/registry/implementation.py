@@ -202,7 +202,8 @@ class Implementation:
         Args:
             table: by a regular expression, searched in ``library!function``: the phase of the function itself, a name
                 of :class:`attnbench.profiling.phases.Phase`; or that phase and those of the matrix products that it
-                calls, in the order in which the calls stand in the compiled code: ``("softmax", "qk", "pv")``.
+                calls, in the order in which the calls stand in the compiled code: ``("softmax", "qk", "pv")``. An empty
+                name leaves the function itself to its instructions.
 
         Raises:
             DeclarationError: where a pattern is no regular expression.
