@@ -30,6 +30,8 @@ def profiled(module_attnbench: Command) -> Path:
     )
     if done.code == 6:
         pytest.skip(done.out)
+    if done.code == 4 and " invalid" in done.err:
+        pytest.skip(f"the machine is too busy: {done.err}")
     assert done.code == 0, done.err
     assert "naive/numpy" in done.out
     assert "slower than" in done.out

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 POINTS = 0.03
 
 
-def share(found: Profiled, one: Phase, other: Phase) -> float:
-    """The part that ``one`` is of both."""
-    return found.by_phase[one] / (found.by_phase[one] + found.by_phase[other])
+def require_seven_of_ten(found: Profiled, one: Phase, other: Phase) -> None:
+    """Require that ``one`` is 70 % of both, within three points or what so few samples can tell on a busy machine."""
+    both = found.by_phase[one] + found.by_phase[other]
+    assert found.by_phase[one] / both == pytest.approx(0.7, abs=max(POINTS, 3 * (0.7 * 0.3 / both) ** 0.5))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_one_function_is_told_apart_by_the_lines_that_call_it(take: Take, threads: int) -> None:
     found = take("planted/calls", threads)
-    assert share(found, Phase.QK, Phase.PV) == pytest.approx(0.7, abs=POINTS)
+    require_seven_of_ten(found, Phase.QK, Phase.PV)
     assert found.by_phase[Phase.QK] + found.by_phase[Phase.PV] > 0.8 * found.samples
 
 
@@ -37,13 +38,13 @@ def test_loops_of_one_function_are_told_apart_by_their_lines(take: Take, name: s
     if found.lost and os.geteuid() != 0:
         pytest.skip("without privileges the system gives room for few samples")
     assert found.lost <= 0.01 * found.samples
-    assert share(found, Phase.SOFTMAX, Phase.EXP) == pytest.approx(0.7, abs=POINTS)
+    require_seven_of_ten(found, Phase.SOFTMAX, Phase.EXP)
 
 
 @pytest.mark.parametrize("name", ["planted/python", "planted/helper"])
 def test_compiled_libraries_are_told_apart_by_the_line_of_python_that_runs(take: Take, name: str) -> None:
     found = take(name, 1)
-    assert share(found, Phase.QK, Phase.PV) == pytest.approx(0.7, abs=POINTS)
+    require_seven_of_ten(found, Phase.QK, Phase.PV)
 
 
 def test_threads_that_python_starts_have_lines_of_their_own(take: Take) -> None:
