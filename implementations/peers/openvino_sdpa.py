@@ -77,6 +77,8 @@ class Plan:
 
 
 sdpa.prepare(Plan)
+# Requests, shapes and tensors: kernels are in the plug-in for the processor, or compiled when they are needed.
+sdpa.phases({r"^(_pyopenvino|libopenvino\.so)": "dispatch"})
 
 
 @sdpa.supports

@@ -1,5 +1,6 @@
 """Kernels whose phases are known by construction: seven parts of the work in one place, three in another."""
 
+import threading
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from attnbench import attention
 
 PASSES = 400
+ROUNDS = 70
 OPTIONS: dict[str, Any] = {"framework": "numpy", "dtypes": ["float32"]}
 
 
@@ -101,6 +103,38 @@ def helped(q: Any, k: Any, v: Any, case: Any) -> Any:
     for _ in range(3):
         helper(numbers)
     return v.copy()
+
+
+def first(numbers: Any) -> None:
+    # phase: qk
+    for _ in range(7 * ROUNDS):
+        np.multiply(numbers, numbers, out=numbers)
+
+
+def second(numbers: Any) -> None:
+    # phase: pv
+    for _ in range(3 * ROUNDS):
+        np.multiply(numbers, numbers, out=numbers)
+
+
+@attention("planted/threads", **OPTIONS)
+def threads(q: Any, k: Any, v: Any, case: Any) -> Any:
+    """Both parts on threads of its own."""
+    own = [threading.Thread(target=part, args=(np.ones(2**20, np.float32),)) for part in (first, second)]
+    for thread in own:
+        thread.start()
+    for thread in own:
+        thread.join()  # phase: waiting
+    return v.copy()
+
+
+@attention("planted/endless", **OPTIONS)
+def endless(q: Any, k: Any, v: Any, case: Any) -> Any:
+    """It has a table that no name is long enough for."""
+    return v.copy()
+
+
+endless.phases({r"((.|\w)+)+[~^]$": "qk"})
 
 
 @attention("planted/sleep", **OPTIONS)

@@ -36,6 +36,21 @@ def test_an_address_of_this_process_leads_to_its_function() -> None:
     assert place.function == "qsort"
 
 
+def test_where_a_function_begins_is_known_without_its_name() -> None:
+    elf = of_file(libc())
+    start = elf.symbol("qsort_r") or elf.symbol("getenv")
+    assert start is not None
+    if elf.function_start(start) is None:
+        pytest.skip("this C library has no table of frames")
+    assert elf.function_start(start) == elf.function_start(start + 8) == start
+
+
+def test_the_c_librarys_choice_for_this_processor_has_a_name() -> None:
+    address = ctypes.cast(ctypes.CDLL(None).memcpy, ctypes.c_void_p).value
+    assert address is not None
+    assert "mem" in AddressSpace().place(address + 4).function
+
+
 def test_an_address_of_nothing_is_no_error() -> None:
     assert AddressSpace().place(64).module == "unmapped"
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from attnbench import flops, make_case
-from attnbench.profiling.parts import FunctionTime, LineTime, MemoryOfCall
+from attnbench.profiling.parts import BlocksAtPeak, FunctionTime, LineTime, MemoryOfCall, Span
 from attnbench.profiling.phases import Phase
+from attnbench.profiling.recording import Marker
 from attnbench.runner.floors import floors
-from attnbench.runner.profile import completed, vendors_tools
+from attnbench.runner.profile import completed, on_one_time_line, vendors_tools
 from attnbench.stages.profile import Profiled
 
 CASE = make_case(seqlen_q=64, heads_q=2, head_dim=32, head_dim_v=16, mask="causal")
@@ -86,10 +87,38 @@ def test_a_memory_line_that_disagrees_with_the_runs_peak_says_so() -> None:
     assert "2,097,152" in (other.note or "")
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (2**20 + 100, "the blocks and the exact peak agree within 100 bytes"),
+        (2**21, "1,048,576 bytes more than the exact peak: pages that nobody wrote to"),
+        (0, "1,048,576 bytes less than the exact peak: memory that comes from no allocator of the C library"),
+    ],
+)
+def test_blocks_stand_beside_the_exact_peak(asked: int, said: str) -> None:
+    blocks = BlocksAtPeak(bytes=asked, largest=())
+    memory = MemoryOfCall(method="m", points=(), peak_bytes=2**20, exact_peak_bytes=None, blocks=blocks)
+    found = completed(ABOUT, TAKEN.model_copy(update={"memory": memory}), {}, 2**20).memory
+    assert found is not None
+    assert said in (found.blocks_note or "")
+
+
+def test_the_time_line_of_the_worker_lies_behind_the_stages() -> None:
+    span = Span(lane="calls", name="call 1", start_ns=5, end_ns=7)
+    memory = MemoryOfCall(method="m", points=(), peak_bytes=1, exact_peak_bytes=1, began_ns=9)
+    cell = completed(ABOUT, TAKEN.model_copy(update={"timeline": (span,), "memory": memory}), {}, 1)
+    found = on_one_time_line(cell, 1000, [Marker("load", 50, 60), Marker("profile", 70, 90)], 50)
+    assert [(one.name, one.start_ns, one.end_ns) for one in found.timeline] == [
+        ("load", 0, 10), ("profile", 20, 40), ("call 1", 1005, 1007),
+    ]  # fmt: skip
+    assert found.memory is not None
+    assert found.memory.began_ns == 1009
+
+
 def test_on_a_gpu_the_lines_for_its_vendors_tools_are_told() -> None:
     said = vendors_tools("attnbench run -i '^mine/one$' -d cuda -a seqlen_q=64")
     assert "--launch-count 2 --set full attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64; " in said
-    assert said.endswith("nsys profile --trace cuda,osrt attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64")
+    assert said.endswith("nsys profile --trace cuda,nvtx,osrt attnbench check -i '^mine/one$' -d cuda -a seqlen_q=64")
     assert "untested" in said
 
 

@@ -128,7 +128,7 @@ def gate(
         result, folder = _against_baseline(str(baseline), side, rules, asked, folder, log, command)
     else:
         request = _asked_of_gate(dataclasses.replace(asked, scenario=asked.scenario or SMOKE), log)
-        sides = _sides(str(base), "." if head is None else str(head), cache, log)
+        sides = both_sides(str(base), "." if head is None else str(head), cache, log)
         plan = _plan(sides, request, rules, seed, None if calibration is None else Path(calibration))
         result, folder = _in_pairs(plan, folder, log, command, measure_identical=measure_identical)
     result = apply_waivers(result, accepted, datetime.datetime.now(datetime.UTC).date())
@@ -299,7 +299,7 @@ def _against_baseline(
     return result_of(plan, command, **found, wall_s=round(time.monotonic() - began, 1)), folder
 
 
-def _sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideName, Side]:
+def both_sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideName, Side]:
     """Both sides, ready to be measured."""
     from attnbench.gate.measure.side import prepare
     from attnbench.gate.measure.source import require_committed, resolve

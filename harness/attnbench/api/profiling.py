@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from attnbench.api.gates import both_sides
 from attnbench.api.measuring import begin
 from attnbench.api.progress import Log
 from attnbench.api.results import ProfiledCells
@@ -17,14 +19,18 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.gate.measure.rounds import SideName
+    from attnbench.gate.measure.side import Side
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
     from attnbench.runner.profile import ProfileSetting
+    from attnbench.store.header import Header
     from attnbench.store.profile import CellProfile
     from attnbench.store.reader import RunFile
+    from attnbench.transport.host import Host
 
 MOST_CELLS = 24
 RUN = "run.jsonl"
@@ -40,6 +46,8 @@ def profile(
     plugin: Plugins | None = None,
     threads: int | None = None,
     seed: int | None = None,
+    base: str | os.PathLike[str] | None = None,
+    head: str | os.PathLike[str] | None = None,
     seconds: float = 3.0,
     samples: int = 6000,
     assembly: bool = False,
@@ -60,6 +68,9 @@ def profile(
         plugin: as said.
         threads: as said.
         seed: as said.
+        base: compare the same cells of two sides, line by line: of this one (a revision, ``./DIR``, ``FILE.whl`` or
+            ``FILE.py``, as of :func:`gate`), and of ``head``.
+        head: the other side; default the current folder.
         seconds: how long calls are sampled.
         samples: how many samples there should be, of all threads together.
         assembly: whether the hottest instructions are listed too.
@@ -79,6 +90,7 @@ def profile(
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, None, threads, seed)
     request = _request(asked, log)
     more = words(
+        base=base, head=head,
         seconds=None if seconds == 3.0 else seconds,
         samples=None if samples == 6000 else samples,
         assembly=assembly, out=out, force=force,
@@ -86,8 +98,15 @@ def profile(
     command = ["profile", *asked.words(), *more]
     folder = Path(out) if out is not None else _default_folder()
     _require_room(folder, force=force)
+    if head is not None and base is None:
+        raise UsageError("--head is compared with what? one of --base main, --base HEAD~1, --base old_kernel.py")
+    sides = None if base is None else both_sides(str(base), "." if head is None else str(head), None, log)
+    how = functools.partial(_setting, request.threads, seconds=seconds, samples=samples, assembly=assembly)
     try:
-        return _write(request, command, folder, log, seconds=seconds, samples=samples, assembly=assembly)
+        if sides is None:
+            return _write(functools.partial(_measure_here, request, log, command), how, command, folder, log)
+        measure = functools.partial(_measure_sides, _of_both(request, asked), sides, log)
+        return _write(measure, how, command, folder, log, {name: side.label for name, side in sides.items()})
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
 
@@ -119,65 +138,135 @@ def _request(asked: CellSelection, log: Log) -> Request:
     )
 
 
-def _write(
-    request: Request, command: Sequence[str], folder: Path, log: Log, *, seconds: float, samples: int, assembly: bool
-) -> ProfiledCells:
-    """Write the folder whole, or not at all."""
+def _of_both(request: Request, asked: CellSelection) -> Request:
+    """The request of both sides: what a project's own configuration names is a part of its side."""
+    from attnbench.gate.gate import fixed_samples
+
+    of_a_run = asked.scenario is not None and asked.scenario.endswith(".jsonl")
+    return fixed_samples(dataclasses.replace(request, plugins=request.plugins if of_a_run else asked.plugin))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """Cells that were run, to be profiled."""
+
+    cells: Sequence[Cell]
+    run: RunFile
+    host: Host
+    side: SideName | None = None
+    exit_code: int = 0
+
+
+def _measure_here(request: Request, log: Log, command: Sequence[str], made: Path) -> list[_Measured]:
+    """Run the cells as ``attnbench run`` does; a copy of the run lies in the folder."""
     from attnbench.runner.planning.request import plan_request
-    from attnbench.runner.profile import ProfileSetting
     from attnbench.store.reader import read_run
-    from attnbench.store.whole_folder import whole_folder
-    from attnbench.views.profile.page import write_profile_page
+    from attnbench.transport.host import LOCAL_HOST
 
     cells = [cell for cell in plan_request(request) if cell.preset_outcome is None]
     if not cells:
         raise UsageError("no cell can run here: attnbench run --dry-run with the same options tells why")
     if len(cells) > MOST_CELLS:
         raise UsageError(f"{len(cells)} cells are too many to profile, {MOST_CELLS} the most: choose with -i and -a")
+    # Among the runs: whoever interrupts it can finish it. Floors are of peaks in the machine's present state.
+    finished = begin(request, log, command, peaks="quick", out=None, force=False)
+    shutil.copy(finished.path, made / RUN)
+    return [_Measured(cells=cells, run=read_run(made / RUN), host=LOCAL_HOST, exit_code=finished.exit_code)]
+
+
+def _measure_sides(request: Request, sides: dict[SideName, Side], log: Log, made: Path) -> list[_Measured]:
+    """Run the cells of both sides in turns, as the gate does; copies of the runs lie in the folder."""
+    from attnbench.api.progress import GateProgress
+    from attnbench.gate.measure.side_cells import measure_both
+
+    rounds = made / "rounds"
+    with GateProgress(log) as observer:
+        both = measure_both(sides, request, rounds, observer, MOST_CELLS)
+    measured = []
+    for side in both:
+        shutil.copy(side.run.path, made / f"run-{side.name}.jsonl")
+        cells = [cell for cell in side.cells if cell.preset_outcome is None]
+        code = 1 if any(record["status"] == "wrong" for record in side.run.records) else 0
+        measured.append(_Measured(cells=cells, run=side.run, host=side.host, side=side.name, exit_code=code))
+    shutil.rmtree(rounds)
+    return measured
+
+
+def _write(
+    measure: Callable[[Path], list[_Measured]],
+    setting_with: Callable[[Mapping[str, float]], ProfileSetting],
+    command: Sequence[str],
+    folder: Path,
+    log: Log,
+    sides: dict[SideName, str] | None = None,
+) -> ProfiledCells:
+    """Write the folder whole, or not at all."""
+    from attnbench.store.whole_folder import whole_folder
+    from attnbench.transport.host import LOCAL_HOST
+    from attnbench.views.profile.page import write_profile_page
+
     with whole_folder(folder) as made:
-        # Among the runs: whoever interrupts it can finish it. Floors are of peaks in the machine's present state.
-        finished = begin(request, log, command, peaks="quick", out=None, force=False)
-        shutil.copy(finished.path, made / RUN)
-        file = read_run(made / RUN)
-        setting = ProfileSetting(
-            threads=request.threads,
-            wall_ns=int(seconds * 1e9),
-            samples=samples,
-            assembly=assembly,
-            tflops=_tflops(file),
-            exponentials_per_ns=_exponentials(request.threads),
-        )
-        found = _profiles(cells, file, setting, log)
-        _store(found, file, command, made)
+        measured = measure(made)
+        header = measured[-1].run.header
+        peaks = dict(header.peaks) or {"cpu": dict(LOCAL_HOST.peaks("cpu", header.threads, quick=True))}
+        setting = setting_with(dict(peaks.get("cpu", {}).get("tflops") or {}))
+        found = [cell for one in measured for cell in _profiles(one, setting, log)]
+        _store(found, header, peaks, sides or {}, command, made)
         write_profile_page(made)
-    return ProfiledCells(folder / "index.html", exit_code=finished.exit_code or _exit_code(found))
+    worst = max(one.exit_code for one in measured)
+    return ProfiledCells(folder / "index.html", exit_code=worst or _exit_code(found))
+
+
+def _setting(
+    threads: int, tflops: Mapping[str, float], *, seconds: float, samples: int, assembly: bool
+) -> ProfileSetting:
+    from attnbench.runner.profile import ProfileSetting
+
+    return ProfileSetting(
+        threads=threads,
+        wall_ns=int(seconds * 1e9),
+        samples=samples,
+        assembly=assembly,
+        tflops=tflops,
+        exponentials_per_ns=_exponentials(threads),
+    )
 
 
 def _exit_code(found: Sequence[CellProfile]) -> int:
     """0 where there is a profile, 4 where cells broke while they were sampled, 6 where this machine refuses."""
     if any(cell.status != "ok" for cell in found):
         return 4
-    return 0 if any(cell.phases for cell in found) else 6
+    return 0 if any(cell.phases or cell.kernels for cell in found) else 6
 
 
-def _profiles(cells: Sequence[Cell], file: RunFile, setting: ProfileSetting, log: Log) -> list[CellProfile]:
+def _profiles(measured: _Measured, setting: ProfileSetting, log: Log) -> list[CellProfile]:
     """Profile the cells, in the order of their cases."""
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.profile import profile_cells
 
-    records = {(r["case_id"], r["implementation"], r["device"]): r for r in file.records}
+    cells, side = measured.cells, measured.side
+    records = {(r["case_id"], r["implementation"], r["device"]): r for r in measured.run.records}
     wanted = [cell for cell in cells if (cell.case.case_id, cell.found.name, cell.device) in records]
     wanted.sort(key=lambda cell: [c.case.case_id for c in cells].index(cell.case.case_id))
     of = [records[cell.case.case_id, cell.found.name, cell.device] for cell in wanted]
+    name = f", {side}" if side else ""
+
+    def begins(cell: Cell) -> None:
+        log.says(f"profiling {cell.found.name}{name}, {cell.case.label()}")
+
     with devices_to_ourselves(sorted({cell.device for cell in wanted}), log.says):
-        return list(
-            profile_cells(
-                wanted, of, setting, lambda cell: log.says(f"profiling {cell.found.name}, {cell.case.label()}")
-            )
-        )
+        found = list(profile_cells(wanted, of, setting, begins, measured.host))
+    return [one.model_copy(update={"side": side}) for one in found]
 
 
-def _store(found: Sequence[CellProfile], file: RunFile, command: Sequence[str], folder: Path) -> None:
+def _store(
+    found: Sequence[CellProfile],
+    header: Header,
+    peaks: dict[str, Any],
+    sides: dict[SideName, str],
+    command: Sequence[str],
+    folder: Path,
+) -> None:
     from attnbench.store.profile import Profile, write_profile
     from attnbench.version import VERSION
 
@@ -186,17 +275,13 @@ def _store(found: Sequence[CellProfile], file: RunFile, command: Sequence[str], 
             created_utc=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
             attnbench=VERSION,
             command=shlex.join(["attnbench", *command]),
-            environment=dict(file.header.environment),
-            peaks=dict(file.header.peaks),
+            sides=sides,
+            environment=dict(header.environment),
+            peaks=peaks,
             cells=tuple(found),
         ),
         folder,
     )
-
-
-def _tflops(file: RunFile) -> dict[str, float]:
-    peaks = file.header.peaks.get("cpu") or {}
-    return dict(peaks.get("tflops") or {})
 
 
 def _exponentials(threads: int) -> float | None:

@@ -5,7 +5,8 @@
 3. what is known of common libraries (:mod:`attnbench.profiling.libraries`);
 4. where that says nothing, or only that it is a matrix product: the callers, innermost first, by their lines and by the
    table; then the line of Python that was running;
-5. the instructions around the sample.
+5. the instructions around the sample; a function without a name that calls what pauses the processor is spinning, and
+   so is what it calls, unless that computes.
 
 Callers of code that was compiled in this process are found by unwinding. Elsewhere they are words on the stack that
 point behind a call instruction, where a stale one is possible.
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,11 @@ from attnbench.profiling.code.frames import FRAME_POINTER
 from attnbench.profiling.code.instructions import Instructions
 from attnbench.profiling.libraries import calling_phase, library_phase
 from attnbench.profiling.phases import Phase, PhaseError, phase_named, phases_of_file
+from attnbench.untrusted.pattern import found_in, pattern_mistake
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from attnbench.profiling.code.addresses import AddressSpace
     from attnbench.profiling.perf_events import Sample
@@ -36,16 +38,20 @@ if TYPE_CHECKING:
 
 _MOST_CALLERS = 128
 _GENERATED = "<string>"
+_SAYS_NOTHING_OF_CALLEES = (None, Phase.DISPATCH)
+"""A kernel is called by what dispatches it."""
+_LEAST_PAUSES, _MANY_PAUSES, _SPIN_CALLERS = 5, 0.2, 2
+_TOLD_PRODUCTS = (Phase.QK, Phase.PV, Phase.GRADIENTS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """The phases of functions of an implementation's libraries."""
 
-    pattern: re.Pattern[str]
-    """Searched in ``module!function``."""
-    phase: Phase
-    """Of the function itself."""
+    pattern: str
+    """A regular expression that somebody else wrote, searched in ``module!function``."""
+    phase: Phase | None
+    """Of the function itself; ``None`` where its instructions tell more."""
     calls: tuple[Phase, ...]
     """Of the matrix products that it calls, in the order of their addresses."""
 
@@ -59,11 +65,11 @@ def rules_from(table: Mapping[str, str | Sequence[str]], where: str) -> tuple[Ru
     rules = []
     for pattern, said in table.items():
         own, *calls = (said,) if isinstance(said, str) else said
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise PhaseError(f"{where}: {pattern!r} is no regular expression: {error}") from error
-        rules.append(Rule(compiled, phase_named(own, where), tuple(phase_named(call, where) for call in calls)))
+        if mistake := pattern_mistake(pattern):
+            raise PhaseError(f"{where}: {shown(pattern)} is no regular expression: {mistake}")
+        rules.append(
+            Rule(pattern, phase_named(own, where) if own else None, tuple(phase_named(call, where) for call in calls))
+        )
     return tuple(rules)
 
 
@@ -75,6 +81,38 @@ class Attributed:
     why: str
     frames: tuple[Place, ...]
     """Where it was, then its callers, innermost first, the line of Python last."""
+
+
+def told_by_the_caller(
+    samples: Sequence[Sample], found: Sequence[Attributed], main_thread: int, near_ns: float
+) -> list[Attributed]:
+    """Products on other threads that nothing tells are those which the thread that makes the calls multiplies then.
+
+    That is told where its samples right before and right after are of one product, as of autograd's steps.
+
+    Args:
+        samples: of all threads.
+        found: what each of them tells by itself.
+        main_thread: the one that makes the calls.
+        near_ns: how far away those samples may be.
+    """
+    main = sorted(
+        (sample.time_ns, one.phase) for sample, one in zip(samples, found, strict=True) if sample.thread == main_thread
+    )
+    times = [time_ns for time_ns, _ in main]
+
+    def phase_at(time_ns: int) -> Phase | None:
+        after = bisect_left(times, time_ns)
+        around = [phase for at, phase in main[max(0, after - 1) : after + 1] if abs(at - time_ns) <= near_ns]
+        alike = len(around) == 2 and around[0] == around[1] and around[0] in _TOLD_PRODUCTS
+        return around[0] if alike else None
+
+    return [
+        dataclasses.replace(one, phase=phase, why="the caller's thread")
+        if one.phase is Phase.PRODUCTS and sample.thread != main_thread and (phase := phase_at(sample.time_ns))
+        else one
+        for sample, one in zip(samples, found, strict=True)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +147,11 @@ class Attribution:
         """Sources of generated functions."""
 
     def attribute(self, samples: Sequence[Sample]) -> list[Attributed]:
-        """The phase of each sample."""
+        """The phase of each sample.
+
+        Raises:
+            attnbench.untrusted.pattern.PatternError: where an expression of the implementation's table takes too long.
+        """
         callers = [self._callers(sample) for sample in samples]
         self._find_origins(samples, callers)
         leaves = [self._leaf(sample.address) for sample in samples]
@@ -119,12 +161,21 @@ class Attribution:
             _Seen(sample, phase, why, told.get(sample.address), above)
             for sample, (phase, why), above in zip(samples, leaves, callers, strict=True)
         ]
-        sites = self._call_sites(seen)
-        return [self._attributed(one, sites) for one in seen]
+        sites, spinners = self._call_sites(seen), self._spinners(seen)
+        return [self._attributed(one, sites, spinners) for one in seen]
 
-    def _attributed(self, seen: _Seen, sites: Mapping[int, Phase]) -> Attributed:
+    def attribute_both(
+        self, few: Sequence[Sample], many: Sequence[Sample]
+    ) -> tuple[list[Attributed], list[Attributed]]:
+        """The phases of two lots: what many tell of a function holds for the few as well."""
+        found = self.attribute([*few, *many])
+        return found[: len(few)], found[len(few) :]
+
+    def _attributed(self, seen: _Seen, sites: Mapping[int, Phase], spinners: Set[str]) -> Attributed:
         phase, why = seen.phase, seen.why
-        if phase in (None, Phase.PRODUCTS):
+        if self._spins(seen, spinners):
+            phase, why = Phase.WAITING, "spinning"
+        elif phase in (None, Phase.PRODUCTS):
             phase, why = self._by_callers(seen, sites) or (phase or seen.told, why or "instructions")
         known = (place for address in seen.callers for place in self._callers_at(address) if self._is_certain(place))
         frames = (*self._places(seen.sample.address), *known, *self._python(seen.sample))
@@ -132,7 +183,8 @@ class Attribution:
 
     def _is_certain(self, place: Place) -> bool:
         """Whether a caller is no guess: it was unwound, or the table expects it."""
-        return place.module == COMPILED or self._rule(place) is not None
+        rule = self._rule(place)
+        return place.module == COMPILED or (rule is not None and rule.phase is not None)
 
     def _callers(self, sample: Sample) -> list[int]:
         """Return addresses, innermost first: unwound in compiled code, guessed from words on the stack elsewhere."""
@@ -194,13 +246,13 @@ class Attribution:
                         pending = []
 
     def _rule(self, place: Place) -> Rule | None:
-        return next((rule for rule in self._rules if rule.pattern.search(place.name)), None)
+        return next((rule for rule in self._rules if found_in(rule.pattern, place.name)), None)
 
     def _call_sites(self, seen: Sequence[_Seen]) -> dict[int, Phase]:
         """Phases of call sites of products, where as many are seen as the table lists."""
         counts: dict[tuple[str, Rule], collections.Counter[int]] = {}
         for one in seen:
-            for address in one.callers if one.is_product else ():
+            for address in self._live(one.callers) if one.is_product else ():
                 place = self._callers_at(address)[0]
                 rule = self._rule(place)
                 if rule is not None and rule.calls:
@@ -213,10 +265,34 @@ class Attribution:
                 found.update(zip(often, rule.calls, strict=True))
         return found
 
+    def _live(self, callers: Sequence[int]) -> Iterator[int]:
+        """Of neighbouring return addresses into one function the outermost: others are stale, in callees' frames."""
+        for address, outer in zip(callers, (*callers[1:], None), strict=True):
+            if outer is None or self._callers_at(address)[0].name != self._callers_at(outer)[0].name:
+                yield address
+
+    def _spinners(self, seen: Sequence[_Seen]) -> set[str]:
+        """Functions without names that call what pauses the processor: they look for work again and again."""
+        calling = collections.Counter(
+            self._callers_at(one.callers[0])[0].name
+            for one in seen
+            if one.phase is None and one.told is Phase.WAITING and one.callers
+        )
+        least = max(_LEAST_PAUSES, _MANY_PAUSES * calling.total())
+        return {name for name, count in calling.items() if count >= least and "!+" in name}
+
+    def _spins(self, seen: _Seen, spinners: Set[str]) -> bool:
+        """Whether it lies in such a function, or in what that calls, and computes nothing."""
+        if not spinners or seen.phase is not None or seen.told not in (None, Phase.COPIES):
+            return False
+        place = self._places(seen.sample.address)[0]
+        near = (place, *(self._callers_at(address)[0] for address in seen.callers[:_SPIN_CALLERS]))
+        return any(one.module == place.module and one.name in spinners for one in near)
+
     def _leaf(self, address: int) -> tuple[Phase | None, str]:
         """The phase that the sampled function or line has by itself, and why."""
         place, *around = self._places(address)
-        if (rule := self._rule(place)) is not None:
+        if (rule := self._rule(place)) is not None and rule.phase is not None:
             return rule.phase, "function"
         if (named := _line_phase(place, *around)) is not None:
             return named, "line"
@@ -233,14 +309,18 @@ class Attribution:
                 return named, "calling line"
             if (known := calling_phase(place.name)) is not None:
                 return known, "calling library"
-            if not seen.is_product and (rule := self._rule(place)) is not None:
+            rule = self._rule(place)
+            if not seen.is_product and rule is not None and rule.phase not in _SAYS_NOTHING_OF_CALLEES:
                 return (seen.told, "instructions") if seen.told else (rule.phase, "calling function")
         named = _line_phase(*self._python(seen.sample))
         return None if named is None else (named, "line of Python")
 
     def _python(self, sample: Sample) -> tuple[Place, ...]:
         """The lines of Python that ran then: on this thread, or on the one that waits for it."""
-        return tuple(Place(PYTHON, function, file, line) for file, function, line in self._lines.at(sample.time_ns))
+        return tuple(
+            Place(PYTHON, function, file, line)
+            for file, function, line in self._lines.at(sample.time_ns, sample.thread)
+        )
 
 
 def _line_phase(*places: Place) -> Phase | None:

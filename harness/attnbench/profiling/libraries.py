@@ -9,6 +9,8 @@ from attnbench.profiling.phases import Phase
 _RULES: tuple[tuple[str, Phase], ...] = (
     (r"^kernel!.*(futex|sched|task_switch|hrtimer|nanosleep|poll|wait)", Phase.WAITING),
     (r"^kernel!", Phase.MEMORY),
+    (r"^libc\.so.*!_*(sched_yield|nanosleep|futex)", Phase.WAITING),
+    (r"!.*(clock_gettime|chrono::_V2::\w+::now)", Phase.DISPATCH),
     (r"^libc\.so.*!_*(mem(cpy|move|set)|wmem)", Phase.COPIES),
     (r"^libc\.so.*!.*(malloc|calloc|realloc|free|memalign|munmap|mmap|brk|morecore)", Phase.MEMORY),
     (r"^lib(mimalloc|tbbmalloc|jemalloc|tcmalloc)", Phase.MEMORY),

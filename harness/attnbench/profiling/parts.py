@@ -71,10 +71,10 @@ class Span(_Part):
     """A piece of the time line."""
 
     lane: str
-    """``calls``, ``lines of Python``, or a thread."""
+    """One of :data:`attnbench.profiling.timeline.LANES`, or a thread."""
     name: str
     start_ns: Moment
-    """Since the first of the calls that were kept for the time line."""
+    """Since the cell's worker was started."""
     end_ns: Moment
 
 
@@ -100,6 +100,24 @@ class MemoryPoint(_Part):
     """``file:line`` of Python that was running; empty where none was."""
 
 
+class MemoryBlock(_Part):
+    """Blocks that one stack allocated, alive at the peak."""
+
+    bytes: Annotated[int, Field(ge=0, le=2**60)]
+    """Asked for, by all of them together."""
+    count: int = Field(ge=1, le=2**60)
+    stack: tuple[str, ...]
+    """``function file:line`` of Python, innermost first; empty where a library's own thread allocated."""
+
+
+class BlocksAtPeak(_Part):
+    """What a call holds where it holds most."""
+
+    bytes: Annotated[int, Field(ge=0, le=2**60)]
+    """Asked for, in all."""
+    largest: tuple[MemoryBlock, ...]
+
+
 class MemoryOfCall(_Part):
     """How the footprint of one call rose and fell."""
 
@@ -110,3 +128,31 @@ class MemoryOfCall(_Part):
     """As ``memory_peak_bytes`` of a run says, from a process without a profiler."""
     note: str | None = None
     """Why the two differ by more than the method's resolution."""
+    began_ns: Moment | None = None
+    """When the call began, on the cell's time line."""
+    blocks: BlocksAtPeak | None = None
+    blocks_note: str | None = None
+    """Why there are none, or how they differ from the exact peak."""
+
+
+class KernelOfCall(_Part):
+    """A kernel or copy on a GPU."""
+
+    name: str
+    launches: Annotated[float, Field(gt=0, le=1e9)]
+    """For each call."""
+    ns: Nanoseconds
+    """Of all its launches for one call."""
+
+
+class KernelsOfCall(_Part):
+    """What ran on a GPU for one call: the mean of some."""
+
+    calls: int = Field(ge=1, le=10**9)
+    busy_ns: Nanoseconds
+    gaps_ns: Nanoseconds
+    """Between one kernel's end and the next one's beginning, with nothing else running."""
+    first_launch_ns: Nanoseconds
+    """From the first launch to the beginning of what it launches."""
+    kernels: tuple[KernelOfCall, ...]
+    """Longest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable
@@ -18,8 +19,32 @@ _CLOCK = time.monotonic_ns  # bound before a plug-in is imported, which may repl
 _MOST_LINES, _MOST_FRAMES = 2_000_000, 16
 
 
+class _Notes:
+    """What one thread ran."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.lines: list[tuple[tuple[CodeType, int], ...]] = []
+        self.open: list[tuple[CodeType, int]] = []
+
+    def note(self) -> None:
+        """From now on it runs the line that is open."""
+        if len(self.times) < _MOST_LINES:
+            self.times.append(_CLOCK())
+            self.lines.append(tuple(self.open[-_MOST_FRAMES:]))
+
+    def at(self, time_ns: int) -> tuple[tuple[str, str, int], ...]:
+        """As :meth:`LineClock.at`."""
+        place = bisect_right(self.times, time_ns) - 1
+        lines = self.lines[place] if place >= 0 else ()
+        return tuple((code.co_filename, code.co_qualname, number) for code, number in reversed(lines))
+
+
 class LineClock:
-    """While it is entered, notes when the calling thread begins each line of those files that it was told of.
+    """While it is entered, notes when threads begin each line of those files that it was told of.
+
+    Followed are the thread that enters it and those that Python starts meanwhile; from Python 3.12 on those that are
+    there already, too.
 
     Args:
         files: paths, as code objects name them.
@@ -27,50 +52,66 @@ class LineClock:
 
     def __init__(self, files: frozenset[str]) -> None:
         self._files = files
-        self._times: list[int] = []
-        self._lines: list[tuple[tuple[CodeType, int], ...]] = []
-        self._open: list[tuple[CodeType, int]] = []
+        self._main = _Notes()
+        self._others: dict[int, _Notes] = {}
+        self._local = threading.local()
 
     def __enter__(self) -> LineClock:
-        sys.settrace(self._call)
+        self._local.notes = self._main
+        self._follow(self._call)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        sys.settrace(None)
+        self._follow(None)
 
-    def at(self, time_ns: int) -> tuple[tuple[str, str, int], ...]:
-        """File, function and line at a time of the monotonic clock, innermost first; none outside of all."""
-        place = bisect_right(self._times, time_ns) - 1
-        lines = self._lines[place] if place >= 0 else ()
-        return tuple((code.co_filename, code.co_qualname, number) for code, number in reversed(lines))
+    def at(self, time_ns: int, thread: int | None = None) -> tuple[tuple[str, str, int], ...]:
+        """File, function and line at a time of the monotonic clock, innermost first; none outside of all.
+
+        Args:
+            time_ns: the time.
+            thread: by the system's number; where it ran no line itself, those of the thread that makes the calls count.
+        """
+        own = self._others.get(thread) if thread is not None else None
+        return (own.at(time_ns) if own else ()) or self._main.at(time_ns)
 
     def between(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int, tuple[str, str, int]]]:
-        """Since when and until when each line ran in that time."""
-        for place in range(max(0, bisect_right(self._times, start_ns) - 1), bisect_right(self._times, end_ns)):
-            since = max(start_ns, self._times[place])
-            until = min(end_ns, self._times[place + 1]) if place + 1 < len(self._times) else end_ns
-            if self._lines[place] and until > since:
-                code, number = self._lines[place][-1]
+        """Since when and until when the thread that makes the calls ran each line in that time."""
+        times, lines = self._main.times, self._main.lines
+        for place in range(max(0, bisect_right(times, start_ns) - 1), bisect_right(times, end_ns)):
+            since = max(start_ns, times[place])
+            until = min(end_ns, times[place + 1]) if place + 1 < len(times) else end_ns
+            if lines[place] and until > since:
+                code, number = lines[place][-1]
                 yield since, until, (code.co_filename, code.co_qualname, number)
 
-    def _note(self) -> None:
-        if len(self._times) < _MOST_LINES:
-            self._times.append(_CLOCK())
-            self._lines.append(tuple(self._open[-_MOST_FRAMES:]))
+    @staticmethod
+    def _follow(trace: TraceFunction | None) -> None:
+        on_all = getattr(threading, "settrace_all_threads", threading.settrace)
+        on_all(trace)
+        sys.settrace(trace)
+
+    def _notes(self) -> _Notes:
+        """Those of this thread."""
+        notes: _Notes | None = getattr(self._local, "notes", None)
+        if notes is None:
+            notes = self._others.setdefault(threading.get_native_id(), _Notes())
+            self._local.notes = notes
+        return notes
 
     def _call(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
         if frame.f_code.co_filename not in self._files:
             return None
-        self._open.append((frame.f_code, frame.f_lineno))
+        self._notes().open.append((frame.f_code, frame.f_lineno))
         return self._line
 
     def _line(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
+        notes = self._notes()
         if event == "line":
-            if self._open:
-                self._open[-1] = (frame.f_code, frame.f_lineno)
-            self._note()
+            if notes.open:
+                notes.open[-1] = (frame.f_code, frame.f_lineno)
+            notes.note()
         elif event == "return":
-            if self._open:
-                self._open.pop()
-            self._note()
+            if notes.open:
+                notes.open.pop()
+            notes.note()
         return self._line

@@ -17,8 +17,9 @@ from attnbench.profiling.perf_events import TASKS, Sampler
 from attnbench.profiling.python_lines import LineClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from attnbench.profiling.operators import OperatorClock
     from attnbench.profiling.perf_events import Sample
 
 _CLOCK = time.monotonic_ns  # bound before a plug-in is imported, which may replace it
@@ -27,11 +28,39 @@ _LEAST_PERIOD_NS, _MOST_PERIOD_NS = 100_000, 10_000_000
 _PLAIN_SHARE = 0.15
 _LEAST_CALLS = 3
 _MOST_CALLS = 1_000_000
+_NEAR = 0.1
+"""Of a call."""
+_TRACED_NS, _MOST_TRACED = 50_000_000, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """Something that the harness did, by the monotonic clock."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """Calls of which a trace is kept, and no times; samples that lie within them."""
+
+    starts_ns: list[int]
+    ends_ns: list[int]
+    samples: list[Sample]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recording:
     """Calls one after the other, and what was seen of them."""
+
+    begins_ns: int
+    """By the monotonic clock, before all that follows."""
+    markers: list[Marker]
+    """What the calls are for, in their order."""
+    traced: Traced
+    """Calls before those that are sampled."""
 
     plain_ns: list[int]
     """Durations of calls before and after, without a sampler."""
@@ -52,6 +81,11 @@ class Recording:
     main_thread: int
 
     @property
+    def near_ns(self) -> float:
+        """Samples so near to each other are of the same step of a call."""
+        return min(2 * self.period_ns, _NEAR * self.called_ns / len(self.starts_ns))
+
+    @property
     def called_ns(self) -> int:
         """The time of all sampled calls together."""
         return sum(self.ends_ns) - sum(self.starts_ns)
@@ -65,8 +99,9 @@ def record(
     threads: int,
     wall_ns: int,
     samples: int,
+    operators: OperatorClock | None = None,
 ) -> Recording:
-    """Make calls for a while, and sample them.
+    """Make calls for a while, and sample them; before these a few of which a trace is kept.
 
     Args:
         run: makes a call.
@@ -75,19 +110,31 @@ def record(
         threads: how many compute.
         wall_ns: how long calls are sampled; at least three are.
         samples: how many there should be in all.
+        operators: notes torch's operators in those calls of which a trace is kept.
 
     Raises:
         SamplingRefusedError: when the system refuses.
     """
     period_ns = min(max(wall_ns * threads // samples, _LEAST_PERIOD_NS), _MOST_PERIOD_NS)
-    plain, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
-    with Sampler(period_ns, _STACK_BYTES) as sampler, LineClock(files) as lines:
+    begins, markers = _CLOCK(), _Markers()
+    with markers.around("calls without a sampler"):
+        plain, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
+    lines = LineClock(files)
+    with Sampler(period_ns, _STACK_BYTES) as sampler:
+        marked = operators.marked(run) if operators else run
+        with operators or contextlib.nullcontext(), lines, markers.around("traced calls"):
+            _, traced_starts, traced_ends = _calls(marked, set_up, _TRACED_NS, least=1, most=_MOST_TRACED)
         used, own, kept = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler), _kept_waiting_ns(sampler)
-        _, starts, ends = _calls(run, set_up, wall_ns)
+        with lines, markers.around("sampled calls"):
+            _, starts, ends = _calls(run, set_up, wall_ns)
         then, own = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler) - own
         kept = _kept_waiting_ns(sampler) - kept
-    again, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
+    with markers.around("calls without a sampler"):
+        again, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
     return Recording(
+        begins_ns=begins,
+        markers=markers.found,
+        traced=Traced(traced_starts, traced_ends, _within(sampler.samples, traced_starts, traced_ends)),
         plain_ns=plain + again,
         starts_ns=starts,
         ends_ns=ends,
@@ -101,6 +148,20 @@ def record(
         lines=lines,
         main_thread=threading.get_native_id(),
     )
+
+
+class _Markers:
+    """Collects what was done when."""
+
+    def __init__(self) -> None:
+        self.found: list[Marker] = []
+
+    @contextlib.contextmanager
+    def around(self, name: str) -> Iterator[None]:
+        """Mark what is done within."""
+        start = _CLOCK()
+        yield
+        self.found.append(Marker(name, start, _CLOCK()))
 
 
 def calls_for(run: Callable[[], object], set_up: Callable[[], object], wall_ns: int) -> int:
@@ -124,14 +185,19 @@ def _kept_waiting_ns(sampler: Sampler) -> int:
 
 
 def _calls(
-    run: Callable[[], object], set_up: Callable[[], object], wall_ns: int
+    run: Callable[[], object],
+    set_up: Callable[[], object],
+    wall_ns: int,
+    *,
+    least: int = _LEAST_CALLS,
+    most: int = _MOST_CALLS,
 ) -> tuple[list[int], list[int], list[int]]:
     """Durations, starts and ends of calls."""
     clock = _CLOCK
     starts: list[int] = []
     ends: list[int] = []
     began = clock()
-    while (clock() - began < wall_ns and len(starts) < _MOST_CALLS) or len(starts) < _LEAST_CALLS:
+    while (clock() - began < wall_ns and len(starts) < most) or len(starts) < least:
         set_up()
         start = clock()
         result = run()

@@ -1,4 +1,4 @@
-"""Adds a recording up: phases, functions, lines, stacks and a time line."""
+"""Adds a recording up: phases, functions, lines and stacks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.profiling.code.addresses import PYTHON
-from attnbench.profiling.parts import FunctionTime, InstructionTime, LineTime, Span, Stack
+from attnbench.profiling.parts import FunctionTime, InstructionTime, LineTime, Stack
 from attnbench.profiling.recording import shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from attnbench.profiling.attribution import Attributed
     from attnbench.profiling.code.addresses import AddressSpace, Place
     from attnbench.profiling.phases import Phase
     from attnbench.profiling.recording import Recording
 
-_MOST_FUNCTIONS, _MOST_LINES, _MOST_STACKS, _MOST_SPANS = 100, 200, 200, 1000
+_MOST_FUNCTIONS, _MOST_LINES, _MOST_STACKS = 100, 200, 200
 _MOST_INSTRUCTIONS, _LEAST_OF_INSTRUCTION = 400, 0.0005
 _MOST_FRAMES = 32
 _FOREIGN = (f"{os.sep}site-packages{os.sep}", f"{os.sep}lib{os.sep}python")
@@ -148,41 +148,6 @@ def _chain(frames: Sequence[Place]) -> tuple[str, ...]:
         if not names or names[-1] != name:
             names.append(name)
     return tuple(names)
-
-
-def timeline(recording: Recording, found: Sequence[Attributed]) -> tuple[Span, ...]:
-    """The first calls, the lines of Python in them, and what each thread did at its samples."""
-    begin = recording.starts_ns[0]
-    spans: list[Span] = []
-    for number, (start, end) in enumerate(zip(recording.starts_ns, recording.ends_ns, strict=True), start=1):
-        inside = [
-            Span(lane="calls", name=f"call {number}", start_ns=start - begin, end_ns=end - begin),
-            *_python_spans(recording, start, end),
-            *_thread_spans(recording, found, start, end),
-        ]
-        if spans and len(spans) + len(inside) > _MOST_SPANS:
-            break
-        spans += inside[:_MOST_SPANS]
-    return tuple(sorted(spans, key=lambda span: (span.lane, span.start_ns)))
-
-
-def _python_spans(recording: Recording, start: int, end: int) -> Iterable[Span]:
-    begin = recording.starts_ns[0]
-    for since, until, (file, _, line) in recording.lines.between(start, end):
-        name = f"{Path(file).name}:{line}"
-        yield Span(lane="lines of Python", name=name, start_ns=since - begin, end_ns=until - begin)
-
-
-def _thread_spans(recording: Recording, found: Sequence[Attributed], start: int, end: int) -> Iterable[Span]:
-    """Each sample stands for the time since the thread's sample before it, a period at most."""
-    begin = recording.starts_ns[0]
-    before: dict[int, int] = {}
-    for sample, one in zip(recording.samples, found, strict=True):
-        if start <= sample.time_ns <= end:
-            since = max(before.get(sample.thread, start), sample.time_ns - recording.period_ns, start)
-            before[sample.thread] = sample.time_ns
-            lane = "main thread" if sample.thread == recording.main_thread else f"thread {sample.thread}"
-            yield Span(lane=lane, name=one.phase, start_ns=since - begin, end_ns=sample.time_ns - begin)
 
 
 def _is_own(file: str, files: frozenset[str]) -> bool:

@@ -18,6 +18,7 @@ from attnbench.cases.case import CHOICES
 from attnbench.cases.masks.table import canonical, mask_names
 from attnbench.errors import UsageError
 from attnbench.registry.signature import SignatureError, takes_two, wants_plan
+from attnbench.untrusted.pattern import pattern_mistake
 from attnbench.untrusted.printable import in_one_line, shown
 
 if TYPE_CHECKING:
@@ -201,16 +202,16 @@ class Implementation:
         Args:
             table: by a regular expression, searched in ``library!function``: the phase of the function itself, a name
                 of :class:`attnbench.profiling.phases.Phase`; or that phase and those of the matrix products that it
-                calls, in the order in which the calls stand in the compiled code: ``("softmax", "qk", "pv")``.
+                calls, in the order in which the calls stand in the compiled code: ``("softmax", "qk", "pv")``. An empty
+                name leaves the function itself to its instructions.
 
         Raises:
             DeclarationError: where a pattern is no regular expression.
         """
         for pattern in table:
-            try:
-                re.compile(pattern)
-            except (re.error, TypeError) as error:
-                raise DeclarationError(f"phases: {shown(pattern)} is no regular expression: {error}") from error
+            mistake = pattern_mistake(pattern) if isinstance(pattern, str) else "it is no text"
+            if mistake:
+                raise DeclarationError(f"phases: {shown(pattern)} is no regular expression: {mistake}")
         self.phase_table |= table
 
 

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scipy.stats import binomtest
 
 from attnbench.machine.caches import own_cache
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.profiling.parts import FunctionTime, InstructionTime, MemoryOfCall, Stack
+from attnbench.profiling.parts import FunctionTime, InstructionTime, KernelsOfCall, MemoryOfCall, Span, Stack
 from attnbench.profiling.phases import Phase
+from attnbench.profiling.recording import Marker
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.runner.floors import floors
 from attnbench.runner.oracle import Oracle
 from attnbench.runner.workers import Workers
 from attnbench.stages import call, prepare
-from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile
+from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile, TraceKernels
 from attnbench.stages.stage import CellLimits, CellRun, Stage
 from attnbench.store.profile import CellProfile, PhaseTime
 from attnbench.transport.executor import ExecutorError
+from attnbench.transport.host import LOCAL_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from attnbench.runner.floors import Floor
     from attnbench.runner.planning.plan import Cell
+    from attnbench.transport.host import Host
 
 P = TypeVar("P", FunctionTime, InstructionTime, Stack)
 _LIMITS = CellLimits(time_s=900.0, memory_bytes=None)
@@ -50,7 +55,11 @@ class ProfileSetting:
 
 
 def profile_cells(
-    cells: Sequence[Cell], records: Sequence[Mapping[str, Any]], setting: ProfileSetting, begins: Callable[[Cell], None]
+    cells: Sequence[Cell],
+    records: Sequence[Mapping[str, Any]],
+    setting: ProfileSetting,
+    begins: Callable[[Cell], None],
+    host: Host = LOCAL_HOST,
 ) -> Iterator[CellProfile]:
     """Profile cells, one after the other.
 
@@ -59,17 +68,18 @@ def profile_cells(
         records: of a run without a profiler, one for each cell.
         setting: how.
         begins: told of each cell.
+        host: starts the workers.
     """
     plain = worker_environment(setting.threads)
     environment = {**plain, **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}
-    oracle, workers = Oracle(setting.threads, plain), Workers(setting.threads, environment)
+    oracle, workers = Oracle(setting.threads, plain), Workers(setting.threads, environment, host)
     try:
         for cell, record in zip(cells, records, strict=True):
             begins(cell)
             if record["status"] != "ok" or record["time_median_ns"] is None:
                 yield _without(cell, record, setting.threads, "a cell has a profile only where it agrees and is timed")
             elif cell.device != "cpu":
-                yield _without(cell, record, setting.threads, vendors_tools(record["repro"]))
+                yield _on_gpu(cell, record, setting, workers, oracle)
             else:
                 yield _profiled(cell, record, setting, workers, oracle)
     finally:
@@ -81,7 +91,7 @@ def vendors_tools(repro: str) -> str:
     """Why a cell on a GPU has no profile here, and the lines that make one there: two launches behind warm ones."""
     check = repro.replace("attnbench run", "attnbench check", 1)
     compute = f"ncu --target-processes all --clock-control none --launch-skip 3 --launch-count 2 --set full {check}"
-    systems = f"nsys profile --trace cuda,osrt {check}"
+    systems = f"nsys profile --trace cuda,nvtx,osrt {check}"
     return f"only calls on a CPU are sampled; for a GPU (untested): {compute}; or the time line: {systems}"
 
 
@@ -107,6 +117,26 @@ def _about(cell: Cell, record: Mapping[str, Any], threads: int) -> dict[str, Any
     }
 
 
+def _on_gpu(
+    cell: Cell, record: Mapping[str, Any], setting: ProfileSetting, workers: Workers, oracle: Oracle
+) -> CellProfile:
+    """A cell on a GPU: its kernels, and the lines for the vendor's tools. Untested on one."""
+    found = _without(cell, record, setting.threads, vendors_tools(record["repro"]))
+    taken: list[KernelsOfCall] = []
+    stage = Stage(
+        name="profile", requests=(TraceKernels,), run=lambda run: taken.append(run.ask(TraceKernels()).kernels)
+    )  # fmt: skip
+    try:
+        run = CellRun(workers.get(cell.found, cell.device), oracle, cell.case, cell.device, _LIMITS)
+    except ExecutorError as error:
+        return found.model_copy(update={"notes": (f"its kernels were not traced: {error.reason}",)})
+    values = without_pauses(drive(run, (prepare.STAGE, call.STAGE, stage)))
+    workers.done(cell.found, cell.device, keep=False)
+    if not taken:
+        return found.model_copy(update={"notes": (f"its kernels were not traced: {values.get('reason')}",)})
+    return found.model_copy(update={"kernels": taken[0]})
+
+
 def _profiled(
     cell: Cell, record: Mapping[str, Any], setting: ProfileSetting, workers: Workers, oracle: Oracle
 ) -> CellProfile:
@@ -120,15 +150,18 @@ def _profiled(
         taken.append(run.ask(asked))
 
     stage = Stage(name="profile", requests=(TakeProfile,), run=take)
+    stages: list[Marker] = []
+    began_ns = time.monotonic_ns()
     try:
-        worker = workers.get(cell.found, cell.device)
+        with _noted("load", stages):
+            worker = workers.get(cell.found, cell.device)
     except ExecutorError as error:
         return CellProfile(**{**about, "status": error.status}, stage="load", reason=error.reason)
     said = cell.found.declaration
     run = CellRun(
         worker, oracle, cell.case, cell.device, _LIMITS, stores_scores=said is not None and said.stores_scores
     )
-    values = without_pauses(drive(run, (prepare.STAGE, call.STAGE, stage)))
+    values = without_pauses(drive(run, [_timed(one, stages) for one in (prepare.STAGE, call.STAGE, stage)]))
     workers.done(cell.found, cell.device, keep=False)
     if not taken:
         return CellProfile(
@@ -137,7 +170,47 @@ def _profiled(
     if taken[0].refused:
         return CellProfile(**about, stage="profile", reason=taken[0].refused)
     lowest = floors(cell.case, setting.tflops, setting.exponentials_per_ns)
-    return completed(about, taken[0], lowest, record["memory_peak_bytes"])
+    found = completed(about, taken[0], lowest, record["memory_peak_bytes"])
+    return on_one_time_line(found, taken[0].begins_ns - began_ns, stages, began_ns)
+
+
+@contextlib.contextmanager
+def _noted(name: str, stages: list[Marker]) -> Iterator[None]:
+    """Note when a stage began and ended."""
+    start_ns = time.monotonic_ns()
+    yield
+    stages.append(Marker(name, start_ns, time.monotonic_ns()))
+
+
+def _timed(stage: Stage, stages: list[Marker]) -> Stage:
+    """The stage, which notes when it ran."""
+
+    def run(cell: CellRun) -> Iterator[None]:
+        with _noted(stage.name, stages):
+            yield from stage.run(cell) or ()
+
+    return dataclasses.replace(stage, run=run)
+
+
+def on_one_time_line(cell: CellProfile, later_ns: int, stages: Sequence[Marker], began_ns: int) -> CellProfile:
+    """The worker's time line behind that of the stages: both read the same clock of the same machine.
+
+    Args:
+        cell: with the time line as the worker tells it.
+        later_ns: how much later than the first stage the worker's time line begins.
+        stages: by the monotonic clock.
+        began_ns: when the first of them did.
+    """
+    spans = [Span(lane="stages", name=one.name, start_ns=one.start_ns - began_ns, end_ns=one.end_ns - began_ns)
+             for one in stages]  # fmt: skip
+    spans += [
+        one.model_copy(update={"start_ns": one.start_ns + later_ns, "end_ns": one.end_ns + later_ns})
+        for one in cell.timeline
+    ]
+    memory = cell.memory
+    if memory is not None and memory.began_ns is not None:
+        memory = memory.model_copy(update={"began_ns": memory.began_ns + later_ns})
+    return cell.model_copy(update={"timeline": tuple(spans), "memory": memory})
 
 
 def completed(
@@ -170,6 +243,7 @@ def completed(
         instructions=_scaled(taken.instructions, factor),
         stacks=_scaled(taken.stacks, factor),
         timeline=taken.timeline,
+        no_operators=taken.no_operators,
         counted=taken.counted,
         not_counted=taken.not_counted,
         memory=taken.memory and _beside_the_runs(taken.memory, peak_bytes),
@@ -181,7 +255,21 @@ def _beside_the_runs(memory: MemoryOfCall, peak_bytes: int | None) -> MemoryOfCa
     note = memory.note
     if note is None and peak_bytes is not None and abs(memory.peak_bytes - peak_bytes) > _MEMORY_BYTES:
         note = f"the run's peak is {peak_bytes:,} bytes: compiled with lines, or called anew, it takes another amount"
-    return memory.model_copy(update={"exact_peak_bytes": peak_bytes, "note": note})
+    said = memory.blocks_note
+    if memory.blocks is not None and peak_bytes is not None:
+        said = _beside_the_blocks(memory.blocks.bytes, peak_bytes)
+    return memory.model_copy(update={"exact_peak_bytes": peak_bytes, "note": note, "blocks_note": said})
+
+
+def _beside_the_blocks(asked_bytes: int, peak_bytes: int) -> str:
+    """How well blocks and the exact peak agree, and why they do not."""
+    apart = asked_bytes - peak_bytes
+    if abs(apart) <= _MEMORY_BYTES:
+        return f"the blocks and the exact peak agree within {abs(apart):,} bytes"
+    why = "pages that nobody wrote to, or that the process had before"
+    if apart < 0:
+        why = "memory that comes from no allocator of the C library, or that it held back"
+    return f"the blocks are {abs(apart):,} bytes {'more' if apart > 0 else 'less'} than the exact peak: {why}"
 
 
 def _scaled(parts: tuple[P, ...], factor: float) -> tuple[P, ...]:

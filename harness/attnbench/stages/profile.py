@@ -11,6 +11,7 @@ from attnbench.profiling.parts import (
     Counted,
     FunctionTime,
     InstructionTime,
+    KernelsOfCall,
     LineTime,
     MemoryOfCall,
     Span,
@@ -21,8 +22,9 @@ from attnbench.stages.stage import WorkerRequest
 from attnbench.transport.message import AnswerMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from attnbench.profiling.operators import Operator, OperatorClock
     from attnbench.worker.worker import Worker
 
 WALL_NS = 3_000_000_000
@@ -64,7 +66,11 @@ class Profiled(AnswerMessage):
     lines: tuple[LineTime, ...] = ()
     instructions: tuple[InstructionTime, ...] = ()
     stacks: tuple[Stack, ...] = ()
+    begins_ns: int = 0
+    """Of the time line and of the memory's, by this machine's monotonic clock."""
     timeline: tuple[Span, ...] = ()
+    no_operators: str | None = None
+    """Why the time line has none of torch."""
     counted: Counted | None = None
     not_counted: str | None = None
     """Why nothing was."""
@@ -73,6 +79,22 @@ class Profiled(AnswerMessage):
     """Why there is none."""
     not_installed: tuple[str, ...] = ()
     """Packages that would tell more."""
+
+
+class TracedKernels(AnswerMessage):
+    """What ran on a GPU."""
+
+    kernels: KernelsOfCall
+
+
+class TraceKernels(WorkerRequest[TracedKernels]):
+    """Make calls on a GPU, and trace the kernels."""
+
+    def serve(self, worker: Worker) -> TracedKernels:
+        from attnbench.worker.cuda.kernel_trace import trace_kernels
+
+        call = worker.session.prepared()
+        return TracedKernels(kernels=trace_kernels(call.run, call.set_up))
 
 
 class TakeProfile(WorkerRequest[Profiled]):
@@ -89,25 +111,31 @@ class TakeProfile(WorkerRequest[Profiled]):
         import statistics
 
         from attnbench.profiling import summary
-        from attnbench.profiling.attribution import Attribution, rules_from
+        from attnbench.profiling.attribution import Attribution, rules_from, told_by_the_caller
         from attnbench.profiling.code.addresses import AddressSpace
         from attnbench.profiling.perf_events import SamplingRefusedError
         from attnbench.profiling.recording import calls_for, record, sources_of
+        from attnbench.profiling.timeline import timeline
 
         session = worker.session
         call, implementation = session.prepared(), session.implementation
         rules = rules_from(implementation.phase_table, implementation.declaration.name)
         files = sources_of(implementation.call)
+        clock = _operator_clock(implementation.declaration.framework)
         try:
             recording = record(
-                call.run, call.set_up, files, threads=self.threads, wall_ns=self.wall_ns, samples=self.samples
-            )
+                call.run, call.set_up, files,
+                threads=self.threads, wall_ns=self.wall_ns, samples=self.samples, operators=clock,
+            )  # fmt: skip
         except SamplingRefusedError as error:
             return Profiled(refused=str(error))
+        operators, no_operators = _operators(clock, recording.traced.starts_ns, implementation.declaration.framework)
         space = AddressSpace()
-        memory, no_memory = _memory(worker, files)
         counted, not_counted = _counted(lambda: calls_for(call.run, call.set_up, COUNTED_NS))
-        found = Attribution(space, rules, recording.lines).attribute(recording.samples)
+        memory, no_memory = _memory(worker, files, recording.begins_ns)
+        attribution = Attribution(space, rules, recording.lines)
+        traced, found = attribution.attribute_both(recording.traced.samples, recording.samples)
+        found = told_by_the_caller(recording.samples, found, recording.main_thread, recording.near_ns)
         scale = summary.scale_of(recording, self.threads)
         durations = [end - start for start, end in zip(recording.starts_ns, recording.ends_ns, strict=True)]
         return Profiled(
@@ -129,7 +157,9 @@ class TakeProfile(WorkerRequest[Profiled]):
             lines=summary.lines(found, scale, files),
             instructions=summary.instructions(recording, found, scale, space) if self.assembly else (),
             stacks=summary.stacks(recording, found, scale),
-            timeline=summary.timeline(recording, found),
+            begins_ns=recording.begins_ns,
+            timeline=timeline(recording, traced, operators),
+            no_operators=no_operators,
             counted=counted,
             not_counted=not_counted,
             memory=memory,
@@ -156,9 +186,31 @@ def _counted(calls: Callable[[], int]) -> tuple[Counted | None, str | None]:
         return None, str(error)
 
 
-def _memory(worker: Worker, files: frozenset[str]) -> tuple[MemoryOfCall | None, str | None]:
-    """The footprint of one call, or why it is not known."""
+def _operator_clock(framework: str) -> OperatorClock | None:
+    from attnbench.profiling.operators import OperatorClock
+
+    return OperatorClock() if framework == "torch" else None
+
+
+def _operators(
+    clock: OperatorClock | None, starts_ns: Sequence[int], framework: str
+) -> tuple[list[Operator], str | None]:
+    """The operators of the traced calls, or why there are none."""
+    from attnbench.profiling.operators import NoOperatorsError
+
+    if clock is None:
+        return [], f"no operators: they are torch's, and this implementation is {framework}'s"
+    try:
+        found = clock.operators(starts_ns)
+    except NoOperatorsError as error:
+        return [], f"no operators: {error}"
+    return found, None if found else "no operators: torch ran none in these calls"
+
+
+def _memory(worker: Worker, files: frozenset[str], begins_ns: int) -> tuple[MemoryOfCall | None, str | None]:
+    """The footprint of one call, what it holds at its peak, or why that is not known."""
     from attnbench.worker.memory import weighing
+    from attnbench.worker.memory.blocks import NoBlocksError, blocks_at_peak
     from attnbench.worker.memory.lines import memory_by_line
 
     if refused := weighing.unsupported():
@@ -166,6 +218,10 @@ def _memory(worker: Worker, files: frozenset[str]) -> tuple[MemoryOfCall | None,
     call = worker.session.prepared()
     worker.session.results = []
     try:
-        return memory_by_line(call.run, call.set_up_hook, files), None
+        found = memory_by_line(call.run, call.set_up_hook, files, begins_ns)
     except (weighing.UnsettledError, OSError) as error:
         return None, str(error)
+    try:
+        return found.model_copy(update={"blocks": blocks_at_peak(call.run, call.set_up_hook)}), None
+    except NoBlocksError as error:
+        return found.model_copy(update={"blocks_note": str(error)}), None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.stages import backend, call, energy, identities, memory, prepare
 from attnbench.stages.agreement import Show
-from attnbench.stages.profile import TakeProfile
+from attnbench.stages.profile import TakeProfile, TraceKernels
 from attnbench.stages.time import extra_times, visits
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ STAGES = (
 REQUESTS: tuple[type[WorkerRequest[Any]], ...] = (
     Show,
     TakeProfile,
+    TraceKernels,
     *(request for stage in STAGES for request in stage.requests),
 )
 """Everything that a worker can be asked."""

@@ -11,6 +11,7 @@ from attnbench.profiling.parts import (
     Counted,
     FunctionTime,
     InstructionTime,
+    KernelsOfCall,
     LineTime,
     MemoryOfCall,
     Nanoseconds,
@@ -58,6 +59,8 @@ class CellProfile(_Stored):
     """One case and one implementation."""
 
     implementation: str
+    side: Literal["base", "head"] | None = None
+    """Of two revisions that are compared."""
     case: dict[str, Any]
     case_id: str
     label: str
@@ -93,11 +96,15 @@ class CellProfile(_Stored):
     """Only where they were asked for."""
     stacks: tuple[Stack, ...] = Field(default=(), max_length=_MOST_PARTS)
     timeline: tuple[Span, ...] = Field(default=(), max_length=_MOST_PARTS)
+    no_operators: str | None = None
+    """Why the time line has no operators of torch's."""
     counted: Counted | None = None
     """Where this machine has hardware counters."""
     not_counted: str | None = None
     """Why it has none."""
     memory: MemoryOfCall | None = None
+    kernels: KernelsOfCall | None = None
+    """Of a call on a GPU."""
 
     def time_of(self, phase: Phase) -> float:
         """Nanoseconds of a phase; 0 where it was not seen."""
@@ -113,6 +120,8 @@ class Profile(_Stored):
     attnbench: str
     command: str
     """The line that makes it again."""
+    sides: dict[Literal["base", "head"], str] = Field(default_factory=dict)
+    """What was compared, where two revisions were."""
     environment: dict[str, Any]
     peaks: dict[str, Any]
     cells: tuple[CellProfile, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import traceback
@@ -85,10 +86,19 @@ class Worker:
                 self._froze = True
             allow(None)
 
+    def _range(self, name: str) -> contextlib.AbstractContextManager[object]:
+        """A range of NVTX, by which Nsight's time lines show stages, where the cell at hand is on a GPU."""
+        if self._session is None or self._session.device != "cuda":
+            return contextlib.nullcontext()
+        import torch
+
+        return torch.cuda.nvtx.range(f"attnbench {name}")
+
     def answer(self, request: Served) -> AnswerMessage | Failure:
         """Serve a request; whatever that raises becomes a status and a sentence."""
         try:
-            return request.serve(self)
+            with self._range(type(request).__name__):
+                return request.serve(self)
         except UnsupportedError as refusal:
             return Failure(status="unsupported", reason=message_of(refusal))
         except MisconductError as error:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.profiling.parts import FunctionTime, InstructionTime, LineTime, MemoryOfCall, MemoryPoint, Span, Stack
+from attnbench.profiling.parts import (
+    BlocksAtPeak,
+    FunctionTime,
+    InstructionTime,
+    LineTime,
+    MemoryBlock,
+    MemoryOfCall,
+    MemoryPoint,
+    Span,
+    Stack,
+)
 from attnbench.profiling.phases import Phase
 from attnbench.store.profile import CellProfile, PhaseTime, Profile, write_profile
 
@@ -89,6 +99,9 @@ def cell(name: str, times: Mapping[Phase, float], **given: Any) -> CellProfile:
         ),
         "stacks": tuple(stacks),
         "timeline": (
+            Span(lane="stages", name="profile", start_ns=0, end_ns=round(whole)),
+            Span(lane="harness", name="traced calls", start_ns=0, end_ns=round(whole)),
+            Span(lane="operators", name="aten::bmm", start_ns=2_000_000, end_ns=3_000_000),
             Span(lane="calls", name="call 1", start_ns=0, end_ns=round(whole)),
             Span(lane="lines of Python", name="call.py:3", start_ns=1000, end_ns=round(whole) - 1000),
             Span(lane="main thread", name="qk", start_ns=2_000_000, end_ns=3_000_000),
@@ -103,6 +116,11 @@ def cell(name: str, times: Mapping[Phase, float], **given: Any) -> CellProfile:
             ),
             peak_bytes=9 << 20,
             exact_peak_bytes=10 << 20,
+            began_ns=1_000_000,
+            blocks=BlocksAtPeak(
+                bytes=10 << 20, largest=(MemoryBlock(bytes=9 << 20, count=2, stack=("f flash.py:12", "g call.py:3")),)
+            ),
+            blocks_note="the blocks and the exact peak agree within 0 bytes",
             note="the peak is shorter than the time between two readings",
         ),
     }  # fmt: skip

@@ -85,6 +85,23 @@ def test_lines_of_unlike_sources_are_not_compared() -> None:
     assert line_table(differences_of(case)[0]) is None
 
 
+def test_two_sides_are_compared_each_implementation_with_itself() -> None:
+    renamed = tuple(one.model_copy(update={"file": "/new/other.py"}) for one in cell("a/a", SDPA).lines)
+    [case] = cases_of(
+        profile_of(
+            cell("a/a", FLASH, side="base"), cell("a/a", SDPA, side="head", lines=renamed),
+            cell("b/b", SDPA, side="base"), cell("b/b", FLASH, side="head"),
+        )
+    )  # fmt: skip
+    assert [(one.slow.name, one.fast.name) for one in differences_of(case)] == [
+        ("a/a, head", "a/a, base"),
+        ("b/b, base", "b/b, head"),
+    ]
+    table = line_table(differences_of(case)[0])
+    assert table is not None
+    assert {row["text"]: row["ns"] for row in table.rows}["out += p @ v"] == pytest.approx(0.5 * 2.4e6)
+
+
 def test_cells_of_other_cases_are_not_compared() -> None:
     profile = profile_of(cell("a/a", FLASH), cell("b/b", SDPA, case_id="beef"), cell("c/c", SDPA, threads=1))
     assert [differences_of(case) for case in cases_of(profile)] == [[], [], []]

@@ -105,7 +105,9 @@ def test_the_trace_has_every_span_in_order() -> None:
     )
     assert all(event["dur"] >= 0 and event["pid"] == 1 for event in complete)
     lanes = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
-    assert list(lanes.values()) == ["calls", "lines of Python", "main thread", "thread 41"]
+    assert list(lanes.values()) == [
+        "stages", "harness", "calls", "operators", "lines of Python", "main thread", "thread 41",
+    ]  # fmt: skip
     assert {lanes[event["tid"]] for event in complete} == set(lanes.values())
     [call] = [event for event in complete if event["name"] == "call 1"]
     assert (call["ts"], call["dur"]) == (0.0, 10_000.0)
@@ -113,6 +115,17 @@ def test_the_trace_has_every_span_in_order() -> None:
     assert one.memory is not None
     counters = [event["args"]["bytes"] for event in events if event["ph"] == "C"]
     assert counters == [point.bytes for point in one.memory.points]
+    assert next(event["ts"] for event in events if event["ph"] == "C") == 1000.0
+    assert {event["name"]: event["cat"] for event in complete} == {
+        "profile": "harness", "traced calls": "harness", "call 1": "call", "aten::bmm": "operator",
+        "call.py:3": "call", "Q K^T": "phase", "P V": "phase",
+    }  # fmt: skip
+
+
+def test_a_trace_without_operators_says_why_beside_its_process() -> None:
+    said = "no operators: they are torch's, and this implementation is numpy's"
+    events = json.loads(trace_json(cell("a/a", FLASH, no_operators=said)))["traceEvents"]
+    assert [event["args"] for event in events if event["name"] == "process_labels"] == [{"labels": said}]
 
 
 def test_a_span_that_ends_before_it_begins_has_no_duration() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.profiling.parts import FunctionTime, LineTime
+from attnbench.profiling.parts import BlocksAtPeak, FunctionTime, LineTime, MemoryBlock
 from attnbench.profiling.phases import TITLES, Phase
 from attnbench.store.profile import ProfileError, write_profile
 from attnbench.views.profile.cases import cases_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attnbench.store.profile import CellProfile, Profile
 
 HOSTILE = "</script></style><script>alert(1)</script>\x1b[2J\u202e]]>--> | `a` | {{7*7}} \" onload='x'\n# owned"
+HOSTILE_BLOCKS = BlocksAtPeak(bytes=1, largest=(MemoryBlock(bytes=1, count=1, stack=(HOSTILE, HOSTILE)),))
 STRIPED_TIMES = {Phase.PRODUCTS: 5e6, Phase.WAITING: 3e6, Phase.QK: 1e6}
 
 
@@ -46,6 +47,9 @@ def hostile() -> CellProfile:
             "stacks": tuple(one.model_copy(update={"frames": (HOSTILE,)}) for one in whole.stacks),
             "timeline": tuple(one.model_copy(update={"name": HOSTILE, "lane": HOSTILE}) for one in whole.timeline),
             "phases": tuple(one.model_copy(update={"floor_from": HOSTILE}) for one in whole.phases),
+            "no_operators": HOSTILE,
+            "memory": whole.memory
+            and whole.memory.model_copy(update={"blocks": HOSTILE_BLOCKS, "blocks_note": HOSTILE}),
         }
     )
 
@@ -77,6 +81,9 @@ def test_the_page_tells_all_of_it(folder: Path) -> None:
         "flash.py:14",
         "vmulps zmm3",
         "the peak is shorter than the time between two readings",
+        "what is allocated at the peak, 10.0 MiB",
+        "f flash.py:12 ← g call.py:3",
+        "agree within 0 bytes",
         "products at 230 Gflop/s",
         "attnbench profile -a seqlen=1k -i numba/flash",
         "Imaginary 9000",

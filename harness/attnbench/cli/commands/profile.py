@@ -29,6 +29,8 @@ def profile(
     plugin: Plugins = None,
     threads: Threads = None,
     seed: Seed = None,
+    base: str | None = None,
+    head: str | None = None,
     seconds: float = 3.0,
     samples: int = 6000,
     assembly: Switch = False,
@@ -44,10 +46,14 @@ def profile(
 
     ```
     attnbench profile -a seqlen=1k -i numba/flash -i torch/sdpa-flash
+    attnbench profile -a seqlen=1k -i numba/flash --base main
     ```
 
     Args:
         scenario: name of a bundled scenario, path of a .toml file, or a run file, whose cells are run again.
+        base: compare the same cells of two sides, phase by phase and line by line: REV, ./DIR, FILE.whl or PLUGIN.py,
+            as ``gate`` does.
+        head: the other side; default the current folder.
         seconds: how long calls are sampled.
         samples: how many samples there should be, of all threads together.
         assembly: list the hottest instructions too.
@@ -55,7 +61,7 @@ def profile(
     """
     profiled = api.profile(
         scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, threads=threads, seed=seed,
-        seconds=seconds, samples=samples, assembly=assembly, out=out, force=force, progress=True,
+        base=base, head=head, seconds=seconds, samples=samples, assembly=assembly, out=out, force=force, progress=True,
     )  # fmt: skip
     print_view(profiled.view, form)
     sys.stderr.write(f"attnbench: the page is {profiled.path}\n")

@@ -147,7 +147,7 @@ def _run_round(
     parties: dict[SideName, Party] = {}
     for name, side in sides.items():
         asked = dataclasses.replace(request, plugins=(*request.plugins, *side.plugins))
-        header = _header(side, dataclasses.replace(asked, cells=(), order_seed=None), paths[name].parent)
+        header = side_header(side, dataclasses.replace(asked, cells=(), order_seed=None), paths[name].parent)
         found = [from_json(one) for one in header["implementations"].values()]
         parties[name] = Party(side=side, request=asked, header=header, found=found, path=paths[name])
     second: SideName = "head" if first == "base" else "base"
@@ -171,8 +171,8 @@ def _require_unchanged(found: Sequence[Found]) -> None:
             raise GateError(f"{one.origin.target} changed while the gate ran: start it again, with another --out")
 
 
-def _header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
-    """The header that a run of the side has; asked of its interpreter in the first round of all.
+def side_header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
+    """The header that a run of the side has; asked of its interpreter once, and kept in the folder.
 
     Raises:
         GateError: when it cannot be had.

@@ -23,6 +23,7 @@ _JIT_HOSTS = re.compile(r"llvmlite")
 _CALLS = (0xE8, 0xFF)
 _LONGEST_CALL = 7
 _LONGEST_NAME = 200
+_MANY_VERSIONS = ("memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strcmp", "strchr")
 _PARFOR = re.compile(r"__numba_parfor_gufunc_0x[0-9a-f]*?([0-9a-f]{1,6})(?![0-9a-f])")
 
 
@@ -33,7 +34,7 @@ class Place:
     module: str
     """File name of the library; ``kernel``; ``compiled`` for code that was compiled in this process."""
     function: str
-    """Demangled; an offset in its library or page where nothing is named."""
+    """Demangled; where nothing is named, where it begins in its library, or the page."""
     file: str = ""
     line: int = 0
 
@@ -76,6 +77,19 @@ class AddressSpace:
         if place < 0 or address >= self._mappings[place].end:
             return None
         return self._mappings[place].start, self._mappings[place].end
+
+    def function_start(self, address: int) -> int | None:
+        """Where the function of a library around an address begins; ``None`` where that is not told."""
+        place = bisect_right(self._starts, address) - 1
+        mapping = self._mappings[place] if place >= 0 else None
+        if mapping is None or not mapping.is_file or address >= mapping.end:
+            return None
+        elf = self._elf(mapping.name)
+        if elf is None:
+            return None
+        base = self._bases.setdefault(mapping.name, mapping.base(elf))
+        start = elf.function_start(address - base)
+        return None if start is None else start + base
 
     def _places(self, address: int) -> tuple[Place, ...]:
         """The place of an address, and the lines that it was inlined into, innermost first."""
@@ -126,7 +140,10 @@ class AddressSpace:
             self._bases[mapping.name] = mapping.base(elf)
         function = elf.function_at(address - self._bases[mapping.name])
         if function is None:
-            return Place(mapping.path.name, _page(address - mapping.start + mapping.offset))
+            start = elf.function_start(address - self._bases[mapping.name])
+            if start is None:
+                return Place(mapping.path.name, _page(address - mapping.start + mapping.offset))
+            return Place(mapping.path.name, _chosen().get(start + self._bases[mapping.name], f"+{start:#x}"))
         return Place(mapping.path.name, demangled(function)[:_LONGEST_NAME])
 
     def _compiled_place(self, address: int, start: int) -> Place:
@@ -154,6 +171,14 @@ class AddressSpace:
         if before[-5] == _CALLS[0]:
             return True
         return any(before[-size] == _CALLS[1] and before[-size + 1] >> 3 & 7 == 2 for size in (2, 3, 4, 6, 7))
+
+
+@functools.cache
+def _chosen() -> dict[int, str]:
+    """Functions of the C library of which it has one for each processor, without names: those that it chose here."""
+    library = ctypes.CDLL(None)
+    names = [name for name in _MANY_VERSIONS if hasattr(library, name)]
+    return {ctypes.cast(library[name], ctypes.c_void_p).value or 0: name for name in names}
 
 
 def _page(offset: int) -> str:

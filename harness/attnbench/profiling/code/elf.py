@@ -21,6 +21,11 @@ _SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
 _LOAD, _EXECUTABLE = 1, 1
+_EH_FRAME_HEADER = 0x6474E550
+_FRAMES = struct.Struct("<BBBBiI")
+"""Version, three encodings, a pointer, and how many pairs of function and frame follow."""
+_USUAL_FRAMES = (1, 0x03, 0x3B)
+"""Pairs of 32 bits, from the table's own beginning on."""
 _PAGE = mmap.PAGESIZE
 _SYMTAB, _DYNSYM = 2, 11
 _FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
@@ -112,6 +117,25 @@ class Elf:
         number, at = divmod(int(places[place]), 1 << 32)
         names = tables[number]
         return names[at : names.index(b"\0", at)].decode("utf-8", "replace")
+
+    @functools.cached_property
+    def _frames(self) -> np.ndarray:
+        """Where functions begin, named or not: the table by which exceptions unwind (LSB, ".eh_frame_hdr")."""
+        for kind, _, offset, address, _, size, *_ in self._programs:
+            head = self._data[offset : offset + _FRAMES.size] if kind == _EH_FRAME_HEADER else b""
+            if len(head) < _FRAMES.size or offset + size > len(self._data):
+                continue
+            version, _, count_kind, table_kind, _, count = _FRAMES.unpack(head)
+            if (version, count_kind, table_kind) == _USUAL_FRAMES and _FRAMES.size + 8 * count <= size:
+                pairs = np.frombuffer(self._data, "<i4", 2 * count, offset + _FRAMES.size)
+                return np.asarray(pairs[::2].astype(np.int64) + address)
+        return np.empty(0, np.int64)
+
+    def function_start(self, address: int) -> int | None:
+        """Where the function around an address begins, named or not; ``None`` where that is not told."""
+        starts = self._frames
+        place = int(np.searchsorted(starts, address, "right")) - 1
+        return int(starts[place]) if place >= 0 else None
 
     def _tables(self) -> Iterator[tuple[np.ndarray, bytes]]:
         for kind in (_SYMTAB, _DYNSYM):

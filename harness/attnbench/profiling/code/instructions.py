@@ -18,6 +18,8 @@ _GAP = 512
 """Bytes without a sample between two stretches of code."""
 _AROUND = 96
 """Bytes before and behind a sample that are looked at: a loop of a kernel is as long."""
+_FARTHEST = 8192
+"""Bytes from a function's beginning to its first sample."""
 _LONGEST_INSTRUCTION = 15
 
 _PRODUCT = re.compile(r"vf(n?)m(add|sub)|vdpb|vdph|vpdp|tdp|fmla")
@@ -45,10 +47,12 @@ class Instructions:
             bounds = self._space.bounds(stretch[0])
             if bounds is None:
                 continue
-            # A sample lies where an instruction begins, so what is decoded from the first one on is in step.
-            size = min(stretch[-1] + _AROUND, bounds[1]) - stretch[0]
-            code = ctypes.string_at(stretch[0], size)
-            listed = [(at, name) for at, _, name, _ in disassembler.disasm_lite(code, stretch[0])]
+            # A function or a sample lies where an instruction begins: what is decoded from there on is in step.
+            begin = self._space.function_start(stretch[0])
+            if begin is None or not bounds[0] <= begin or stretch[0] - begin > _FARTHEST:
+                begin = stretch[0]
+            code = ctypes.string_at(begin, min(stretch[-1] + _AROUND, bounds[1]) - begin)
+            listed = [(at, name) for at, _, name, _ in disassembler.disasm_lite(code, begin)]
             for address in stretch:
                 names = [name for at, name in listed if abs(at - address) <= _AROUND]
                 if (phase := phase_of(names)) is not None:

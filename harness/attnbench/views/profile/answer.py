@@ -11,6 +11,7 @@ from attnbench.views.document import Column, Heading, Paragraph, Plot, Table, Vi
 from attnbench.views.profile.bars import WIDTH, text_bars, total_ns
 from attnbench.views.profile.cases import cases_of, printable_profile
 from attnbench.views.profile.differences import difference_table, differences_of
+from attnbench.views.profile.line_differences import line_table
 from attnbench.views.profile.sentences import answer, conditions, share, why_not
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def profile_view(profile: Profile) -> View:
     profile = printable_profile(profile)
     cases = cases_of(profile)
     blocks: list[Block] = [Heading(text="Where the time of a call goes", level=1)]
+    if profile.sides:
+        blocks.append(Paragraph(text=", ".join(f"{name} = {side}" for name, side in profile.sides.items())))
     for case in cases:
         blocks += _case(case)
     cells = [one for case in cases for one in case.cells]
@@ -49,6 +52,8 @@ def _case(case: ProfiledCase) -> list[Block]:
         blocks += [bars, phase_table(case.profiled)]
     for one in differences[:1]:
         blocks += [Heading(text=f"{one.slow.name} less {one.fast.name}", level=3), difference_table(one)]
+        if one.slow.cell.side and (lines := line_table(one)):
+            blocks.append(lines)
     if case.without:
         blocks += [Heading(text="Without a profile", level=3), without_table(case.without)]
     if case.profiled:
@@ -103,6 +108,7 @@ def rows_of(one: ProfiledCell) -> list[Row]:
     cell = one.cell
     about: Row = {
         "implementation": cell.implementation,
+        "side": cell.side,
         "case_id": cell.case_id,
         "label": cell.label,
         "device": cell.device,

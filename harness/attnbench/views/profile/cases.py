@@ -59,9 +59,10 @@ def cases_of(profile: Profile) -> list[ProfiledCase]:
     seen: collections.Counter[tuple[str, str, int, str]] = collections.Counter()
     for number, cell in enumerate(profile.cells, start=1):
         key = (cell.case_id, cell.device, cell.threads)
-        seen[*key, cell.implementation] += 1
-        again = seen[*key, cell.implementation]
-        name = cell.implementation if again == 1 else f"{cell.implementation} ({again})"
+        name = f"{cell.implementation}, {cell.side}" if cell.side else cell.implementation
+        seen[*key, name] += 1
+        again = seen[*key, name]
+        name = name if again == 1 else f"{name} ({again})"
         found.setdefault(key, []).append(ProfiledCell(number=number, name=name, cell=cell))
     return [
         ProfiledCase(label=f"{cells[0].cell.label}, {device}, {count(threads, 'thread')}", cells=tuple(cells))

@@ -67,9 +67,12 @@ class Difference:
 
 
 def differences_of(case: ProfiledCase) -> list[Difference]:
-    """Of each cell to the fastest one, those with phases and a median alone."""
+    """Of each cell to the fastest one, or of both sides of each implementation; of those with phases and a median."""
     timed = [one for one in case.profiled if one.cell.median_ns is not None]
-    return [_difference(timed[0], slow) for slow in timed[1:]]
+    sets: dict[str, list[ProfiledCell]] = {}
+    for one in timed:
+        sets.setdefault(one.cell.implementation if one.cell.side else "", []).append(one)
+    return [_difference(fastest, slow) for fastest, *others in sets.values() for slow in others]
 
 
 def _difference(fast: ProfiledCell, slow: ProfiledCell) -> Difference:

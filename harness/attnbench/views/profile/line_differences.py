@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _MOST = 20
 
 Line = tuple[str, str, str]
-"""Name of the file without its folder, function, and text: what stays where lines are added above."""
+"""Name of the file without its folder, function, and text: what stays where lines are added above.
+
+Of two sides the file has no name here: a plug-in's copy may be called otherwise."""
 
 
 def line_table(difference: Difference) -> Table | None:
@@ -30,7 +32,7 @@ def line_table(difference: Difference) -> Table | None:
     if not any(key in fast and key in slow for key in keys):
         return None
     keys.sort(key=lambda key: -abs(slow[key] - fast[key]))
-    rows = [_row(f"{key[0]}: {key[1]}", key[2], fast[key], slow[key]) for key in keys[:_MOST]]
+    rows = [_row(f"{key[0]}{key[1]}", key[2], fast[key], slow[key]) for key in keys[:_MOST]]
     if rest := keys[_MOST:]:
         rows.append(
             _row(count(len(rest), "other line"), "", sum(fast[key] for key in rest), sum(slow[key] for key in rest))
@@ -54,7 +56,7 @@ def _lines(cell: CellProfile) -> collections.defaultdict[Line, float]:
     """Time on each line itself."""
     found: collections.defaultdict[Line, float] = collections.defaultdict(float)
     for line in cell.lines:
-        file = line.file.replace("\\", "/").rpartition("/")[2]
+        file = "" if cell.side else f"{line.file.replace(chr(92), '/').rpartition('/')[2]}: "
         found[file, line.function, line.text.strip() or f"line {line.line}"] += line.ns
     return found
 

@@ -9,7 +9,7 @@ from attnbench.units import listing
 from attnbench.views.profile.cases import cases_of, printable_profile
 from attnbench.views.profile.flame import flame_svg, folded
 from attnbench.views.profile.marks import MARKS
-from attnbench.views.profile.sections import flames, functions, lines, memory, phases, provenance
+from attnbench.views.profile.sections import flames, functions, kernels, lines, memory, phases, provenance
 from attnbench.views.profile.trace import trace_json
 from attnbench.views.report.blocks import ReportPage
 from attnbench.views.report.charts.vega import vega_bundle
@@ -53,6 +53,7 @@ def profile_report(profile: Profile) -> ReportPage:
     cases = cases_of(profile)
     sections = [
         phases.section(cases),
+        kernels.section(cases),
         lines.section(cases),
         functions.functions(cases),
         functions.instructions(cases),
@@ -62,8 +63,12 @@ def profile_report(profile: Profile) -> ReportPage:
     ]
     return ReportPage(
         title="Where the time of a call goes",
-        subtitle=listing([case.label for case in cases], most=2),
+        subtitle="; ".join([listing([case.label for case in cases], most=2), *_sides(profile)]),
         sections=[section for section in sections if section is not None],
         marks=MARKS,
         marked="phases",
     )
+
+
+def _sides(profile: Profile) -> list[str]:
+    return [f"{name} = {side}" for name, side in profile.sides.items()]

@@ -6,36 +6,39 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from attnbench.profiling.phases import TITLES, Phase
+from attnbench.profiling.timeline import CALLS, LANES, OPERATORS, PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from attnbench.profiling.parts import Span
     from attnbench.store.profile import CellProfile
 
 _PROCESS = 1
-_FIRST_LANES = ("calls", "lines of Python", "main thread")
 _TITLES: Mapping[str, str] = {phase.value: title for phase, title in TITLES.items()}
 
 
 def trace_json(cell: CellProfile) -> str:
     """Lanes as threads with names, their spans as complete events, memory as a counter; times in microseconds.
 
-    Memory was watched in a call of its own: its counter begins with the time line.
+    Memory was watched in a call of its own, behind the others. Why operators are missing stands beside the process.
     """
     present = {span.lane for span in cell.timeline}
-    lanes = [*(lane for lane in _FIRST_LANES if lane in present), *sorted(present - set(_FIRST_LANES))]
+    lanes = [*(lane for lane in LANES if lane in present), *sorted(present - set(LANES))]
     number = {lane: index for index, lane in enumerate(lanes, start=1)}
     named = [_name("process_name", 0, f"{cell.implementation}, {cell.label}")]
+    if cell.no_operators:
+        named.append(_name("process_labels", 0, cell.no_operators, key="labels"))
     for lane, index in number.items():
         named += [_name("thread_name", index, lane), _name("thread_sort_index", index, index)]
     events = [
-        _event("X", span.start_ns, name=_TITLES.get(span.name, span.name), cat=_category(span.name))
+        _event("X", span.start_ns, name=_TITLES.get(span.name, span.name), cat=_category(span))
         | {"tid": number[span.lane], "dur": max(0, span.end_ns - span.start_ns) / 1e3}
         for span in cell.timeline
     ]
     if cell.memory is not None:
-        points = cell.memory.points
-        events += [_event("C", one.at_ns, name="footprint", args={"bytes": one.bytes}) for one in points]
+        points, began_ns = cell.memory.points, cell.memory.began_ns or 0
+        events += [_event("C", began_ns + one.at_ns, name="footprint", args={"bytes": one.bytes}) for one in points]
     events.sort(key=lambda event: (event["ts"], -event.get("dur", 0.0)))
     return json.dumps({"displayTimeUnit": "ms", "traceEvents": [*named, *events]}, allow_nan=False)
 
@@ -44,10 +47,14 @@ def _event(kind: str, at_ns: int, **more: Any) -> dict[str, Any]:
     return {"ph": kind, "pid": _PROCESS, "tid": 0, "ts": at_ns / 1e3, **more}
 
 
-def _name(kind: str, thread: int, value: str | int) -> dict[str, Any]:
-    key = "sort_index" if isinstance(value, int) else "name"
+def _name(kind: str, thread: int, value: str | int, key: str = "name") -> dict[str, Any]:
+    key = "sort_index" if isinstance(value, int) else key
     return {"ph": "M", "pid": _PROCESS, "tid": thread, "name": kind, "args": {key: value}}
 
 
-def _category(name: str) -> str:
-    return "phase" if name in set(Phase) else "call"
+def _category(span: Span) -> str:
+    if span.lane.startswith(OPERATORS):
+        return "operator"
+    if span.lane in (CALLS, PYTHON):
+        return "call"
+    return "phase" if span.name in set(Phase) else "harness"

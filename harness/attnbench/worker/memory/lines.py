@@ -24,7 +24,7 @@ TraceFunction = Callable[["FrameType", str, object], Any]
 
 
 def memory_by_line(
-    call: Callable[[], object], set_up: Callable[[], object] | None, files: frozenset[str]
+    call: Callable[[], object], set_up: Callable[[], object] | None, files: frozenset[str], begins_ns: int
 ) -> MemoryOfCall:
     """Make a call, and follow its footprint.
 
@@ -32,6 +32,7 @@ def memory_by_line(
         call: as it is.
         set_up: must precede it.
         files: Python sources whose lines are told apart.
+        begins_ns: of the time line, by the monotonic clock.
 
     Raises:
         weighing.UnsettledError: as :func:`attnbench.worker.memory.weighing.peak_of`.
@@ -43,7 +44,10 @@ def memory_by_line(
     if len(points) > _MOST_POINTS:
         points, note = points[:_MOST_POINTS], f"of {len(points)} readings the first {_MOST_POINTS} are kept"
     seen = max((point.bytes for point in watch.points), default=0)
-    return MemoryOfCall(method=METHOD, points=tuple(points), peak_bytes=seen, exact_peak_bytes=None, note=note)
+    return MemoryOfCall(
+        method=METHOD, points=tuple(points), peak_bytes=seen, exact_peak_bytes=None, note=note,
+        began_ns=watch.began_ns - begins_ns,
+    )  # fmt: skip
 
 
 class _Watch:
@@ -53,12 +57,12 @@ class _Watch:
         self._files = files
         self.points: list[MemoryPoint] = []
         self._line = ""
-        self._began = self._before = self._since = 0
+        self.began_ns = self._before = self._since = 0
 
     def follow(self, call: Callable[[], object]) -> object:
         """Make the call."""
         self.points, self._line = [], ""
-        self._began, self._before = time.monotonic_ns(), weighing.resident_bytes()
+        self.began_ns, self._before = time.monotonic_ns(), weighing.resident_bytes()
         self._since = 0
         sys.settrace(self._call)
         try:
@@ -70,7 +74,7 @@ class _Watch:
 
     def _read(self) -> None:
         """Two points for the line that ends: its highest footprint, and what it left."""
-        now = time.monotonic_ns() - self._began
+        now = time.monotonic_ns() - self.began_ns
         left = weighing.resident_bytes() - self._before
         highest = max(left, weighing.high_water_mark_bytes() - self._before)
         self.points += [

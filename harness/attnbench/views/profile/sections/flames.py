@@ -36,6 +36,7 @@ def section(cases: Sequence[ProfiledCase]) -> Section | None:
             "cell": title,
             "stacks": f"flame-{one.number}.folded",
             "trace": f"trace-{one.number}.json" if one.cell.timeline else "",
+            "operators": one.cell.no_operators or "torch's",
         }
         for title, one in found
     ]
@@ -43,6 +44,7 @@ def section(cases: Sequence[ProfiledCase]) -> Section | None:
         column("cell"),
         column("folded stacks: speedscope, inferno, flamegraph.pl", "stacks", is_code=True),
         column("trace: ui.perfetto.dev, chrome://tracing", "trace", is_code=True),
+        column("operators in the trace", "operators"),
     ]
     blocks.append(Table(title="Files beside this page for other programs", columns=columns, rows=rows))
     return Section(anchor="flames", title="Flame graphs", blocks=blocks)

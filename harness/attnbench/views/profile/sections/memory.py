@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.units import duration, size
 from attnbench.views.document import Paragraph, Table, column
 from attnbench.views.profile.cases import titled
+from attnbench.views.profile.sentences import sentence
 from attnbench.views.report.blocks import Figure, Section
 from attnbench.views.report.charts.drawing import BYTES_LABEL, TIME_LABEL, axis_of, drawn, layer, quantity
 from attnbench.views.report.charts.style import LIGHT, SERIES_LIGHT
@@ -31,11 +32,10 @@ _TOOLTIP = [
 
 def section(cases: Sequence[ProfiledCase]) -> Section | None:
     """The memory line of each cell that has one; ``None`` where there is none."""
-    blocks: list[Block] = [
-        _figure(one.cell.memory, one.number, title)
-        for title, one in titled(cases)
-        if one.cell.memory is not None and one.cell.memory.points
-    ]
+    blocks: list[Block] = []
+    for title, one in titled(cases):
+        if one.cell.memory is not None and one.cell.memory.points:
+            blocks += [_figure(one.cell.memory, one.number, title), *_held(one.cell.memory, title)]
     if not blocks:
         return None
     said = "Bytes above what was allocated before the call: outputs and workspace. The dashed line is the exact peak."
@@ -54,6 +54,26 @@ def _figure(memory: MemoryOfCall, number: int, title: str) -> Figure:
         table=_steps(memory),
         note=f"Read by {memory.method}{f'; {memory.note}' if memory.note else ''}.",
     )
+
+
+def _held(memory: MemoryOfCall, title: str) -> list[Block]:
+    """What the call holds at its peak, by stack, and how well that agrees with the exact peak."""
+    note = memory.blocks_note
+    if memory.blocks is None:
+        return [Paragraph(text=sentence(f"{title}: which stacks allocated it is not known: {note}"))] if note else []
+    largest = memory.blocks.largest
+    rows: list[Row] = [{"bytes": one.bytes, "count": one.count, "stack": " ← ".join(one.stack)} for one in largest]
+    if rest := memory.blocks.bytes - sum(one.bytes for one in largest):
+        rows.append({"bytes": rest, "count": None, "stack": "all others"})
+    columns = [
+        column("asked for", "bytes", unit="bytes"),
+        column("blocks", "count", unit="count"),
+        column("by, innermost first", "stack", is_code=True),
+    ]
+    table = Table(
+        title=f"{title}: what is allocated at the peak, {size(memory.blocks.bytes)}", columns=columns, rows=rows
+    )
+    return [table, *([Paragraph(text=sentence(f"{title}: {note}"))] if note else [])]
 
 
 def _line(memory: MemoryOfCall) -> Drawing:

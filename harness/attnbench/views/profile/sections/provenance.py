@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
     """Everything that is needed to take the profile again."""
-    asked = {"command": profile.command, "created": profile.created_utc, "attnbench": profile.attnbench}
+    asked: dict[str, Any] = {"command": profile.command, "created": profile.created_utc}
+    asked |= {"attnbench": profile.attnbench} | {str(name): side for name, side in profile.sides.items()}
     blocks: list[Block] = [
         Paragraph(text="A profile is no measurement: its times are in no run, and no comparison or gate reads them. "
                   "Medians are from a process without a profiler, and the phases are parts of them."),

@@ -1,0 +1,111 @@
+"""Operators of torch in some calls, by torch.profiler, on the clock of the samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import statistics
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+_MARKER = "attnbench call"
+_LIKE_THE_REST_NS = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """An operator ran."""
+
+    name: str
+    thread: int | None
+    """``None``: the one that makes the calls; else a number of torch's."""
+    start_ns: int
+    """Of the monotonic clock."""
+    end_ns: int
+
+
+class NoOperatorsError(RuntimeError):
+    """Operators are not known; a sentence that says why."""
+
+
+class OperatorClock:
+    """While it is entered, notes the operators of torch that begin and end within marked calls."""
+
+    def __init__(self) -> None:
+        from torch.profiler import ProfilerActivity, profile
+
+        self._profile: Any = profile(activities=[ProfilerActivity.CPU])
+
+    def __enter__(self) -> OperatorClock:
+        self._profile.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._profile.__exit__(kind, error, at)
+
+    def marked(self, run: Callable[[], object]) -> Callable[[], object]:
+        """The call with a mark around it, by which both clocks are brought together."""
+        from torch.profiler import record_function
+
+        @functools.wraps(run)
+        def marked() -> object:
+            with record_function(_MARKER):
+                return run()
+
+        return marked
+
+    def operators(self, starts_ns: Sequence[int]) -> list[Operator]:
+        """The operators, in the order of their beginnings.
+
+        Args:
+            starts_ns: when each marked call began, by the monotonic clock.
+
+        Raises:
+            NoOperatorsError: where torch saw other calls, or its clock ran at another pace.
+        """
+        events = self._profile.events() or []
+        return placed([TorchEvent.of(event) for event in events], starts_ns)
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchEvent:
+    """One of torch's events; times in microseconds since it began to record."""
+
+    name: str
+    thread: int
+    start_us: float
+    end_us: float
+
+    @classmethod
+    def of(cls, event: Any) -> TorchEvent:
+        """Of a ``FunctionEvent``."""
+        return cls(event.name, event.thread, event.time_range.start, event.time_range.end)
+
+
+def placed(events: Sequence[TorchEvent], starts_ns: Sequence[int]) -> list[Operator]:
+    """The events on the monotonic clock; those outside of all marked calls are left out.
+
+    Raises:
+        NoOperatorsError: where the marks are not those of the calls.
+    """
+    marks = sorted((event for event in events if event.name == _MARKER), key=lambda event: event.start_us)
+    if len(marks) != len(starts_ns):
+        raise NoOperatorsError(f"torch.profiler saw {len(marks)} of {len(starts_ns)} calls")
+    offsets = [start - 1e3 * mark.start_us for mark, start in zip(marks, starts_ns, strict=True)]
+    offset = statistics.median(offsets)
+    if max(abs(one - offset) for one in offsets) > _LIKE_THE_REST_NS:
+        raise NoOperatorsError("the clock of torch.profiler and that of the samples ran apart")
+    main = marks[0].thread
+    return [
+        Operator(
+            name=event.name,
+            thread=None if event.thread == main else event.thread,
+            start_ns=round(1e3 * event.start_us + offset),
+            end_ns=round(1e3 * event.end_us + offset),
+        )
+        for event in sorted(events, key=lambda event: (event.start_us, -event.end_us))
+        if event.name != _MARKER and any(mark.start_us <= event.start_us <= mark.end_us for mark in marks)
+    ]
