@@ -137,15 +137,17 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         ({"heads": 8}, ["unknown field 'heads'"]),
         (
             {"mask": "full"},
-            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
+            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree, tensor"],
         ),
         (
             {"mask": "causal & full"},
-            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
+            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree, tensor"],
         ),
         (
             {"mask": ["causal"]},
-            ["mask = ['causal'] is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
+            [
+                "mask = ['causal'] is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree, tensor"
+            ],
         ),
         (
             {"inputs": "x"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from attnbench.cases.tensor_file import array_of
+from attnbench.cases.tensors.file import array_of
 from attnbench.cli.main import exit_code
 
 if TYPE_CHECKING:

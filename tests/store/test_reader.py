@@ -138,8 +138,9 @@ def test_a_file_of_a_newer_attnbench_is_refused_in_one_sentence(file: Write) -> 
 
 
 def test_a_record_of_a_newer_attnbench_behind_an_older_header_is_refused_too(file: Write) -> None:
-    path = file(LINES[0], changed(LINES[1], schema_version=8))
-    assert refusal(path) == f"FILE was written by a newer attnbench (schema 8; this one reads up to {SCHEMA_VERSION})"
+    path = file(LINES[0], changed(LINES[1], schema_version=SCHEMA_VERSION + 1))
+    newer = f"schema {SCHEMA_VERSION + 1}; this one reads up to {SCHEMA_VERSION}"
+    assert refusal(path) == f"FILE was written by a newer attnbench ({newer})"
 
 
 def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:

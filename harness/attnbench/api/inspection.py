@@ -120,10 +120,10 @@ def _from_file(path: Path) -> Mapping[str, int | str]:
     Raises:
         UsageError: when there are no such tensors.
     """
-    from attnbench.cases.tensor_file import UNREADABLE, shape_of
+    from attnbench.cases.tensors.file import UNREADABLE, entry_of
 
     try:
-        q, k, v = (shape_of(path, name) for name in _NAMES)
+        q, k, v = (entry_of(path, name).shape for name in _NAMES)
     except UNREADABLE as error:
         raise UsageError(f"{path}: q, k and v cannot be read: {error}") from error
     if {len(shape) for shape in (q, k, v)} != {4}:
