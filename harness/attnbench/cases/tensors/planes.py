@@ -8,7 +8,7 @@ multiple of 1/16 between -8 and 8, which every dtype holds exactly, and -inf for
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]
 
 _RATES = np.array([1 / 64, 1 / 16, 1 / 4, 1.0], np.float32) / 2
-_MISREAD: dict[str, Callable[[NDArray[np.generic]], NDArray[np.generic]]] = {
+_MISREAD: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "inverted:": np.logical_not,
-    "negated:": np.negative,
+    "negated:": lambda tensor: np.where(np.isneginf(tensor), tensor, -tensor),
     "transposed:": lambda tensor: tensor.swapaxes(-1, -2),
     "first:": lambda tensor: tensor[:1],
     "first-head:": lambda tensor: tensor[:, :1],
