@@ -37,12 +37,10 @@ MASKS: dict[str, dict[str, Any]] = {
     "document_causal": {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
     "key_padding": {"mask": "key_padding", "kv_lengths": (0, 67)},
     "tree": {"mask": "tree", "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
-    "tensor": {"mask": "tensor", "mask_file": "random:1"},
 }
 INTERSECTIONS: list[dict[str, Any]] = [
     {"mask": "causal & key_padding", "kv_lengths": (33, 67)},
     {"mask": "causal & key_padding", "kv_lengths": (33, 67), "score_mod": "relative_bias"},
-    {"mask": "causal & tensor", "mask_file": "random:2", "score_mod": "softcap", "softcap": 1.5},
     {"mask": "tree & key_padding", "kv_lengths": (64, 70), "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
     {"mask": "sliding_window & document", "window_left": 9, "window_right": 5, "document_lengths": (1, 29, 40)},
     {
@@ -54,13 +52,21 @@ INTERSECTIONS: list[dict[str, Any]] = [
         "kv_lengths": (0, 60),
     },
 ]
+TENSORS: list[dict[str, Any]] = [
+    {"mask": "tensor", "mask_file": "random:1"},
+    {"mask": "tensor", "mask_file": "random:1", "dtype": "bfloat16", "seqlen_kv": 131},
+    {"mask": "tensor", "kv_cache": "paged", "page_size": 16},
+    {"mask": "causal & tensor", "mask_file": "random:2", "score_mod": "softcap", "softcap": 1.5},
+    {"score_mod": "bias", "bias_file": "random:1"},
+    {"score_mod": "bias", "bias_file": "random:2", "seqlen_kv": 131, "dtype": "float16"},
+    {"score_mod": "bias", "mask": "tensor", "dtype": "float64"},
+]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},
     "softcap": {"score_mod": "softcap", "softcap": 1.5},
     "alibi": {"score_mod": "alibi"},
     "relative_bias": {"score_mod": "relative_bias"},
     "sink": {"score_mod": "sink"},
-    "bias": {"score_mod": "bias", "bias_file": "random:1"},
 }
 # 70 and 131 are no multiples of any block, and more than one block of all.
 ON_DIAGONAL = [MASKS["causal"], MASKS["sliding_window_ahead"], MASKS["prefix_lm"], SCORE_MODS["alibi"]]
@@ -87,6 +93,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *({**mask, **score_mod} for mask, score_mod in itertools.product(MASKS.values(), SCORE_MODS.values())),
     *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
     *INTERSECTIONS,
+    *TENSORS,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),
