@@ -155,7 +155,7 @@ class TestOverrides:
             "seqlen": ["128", "1k"],
             "dtype": ["bfloat16"],
             "kv_lengths": ["3+5", "4+4"],
-            "inputs": ["file:a,b.npz"],  # a path may hold a comma
+            "inputs": [f"file:{Path('a,b.npz').absolute()}"],  # a path may hold a comma
             "document_causal": ["true"],
         }
 

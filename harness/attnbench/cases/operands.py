@@ -16,7 +16,7 @@ from attnbench.cases.case import FILE_INPUTS
 from attnbench.cases.input_distributions import Head, values
 from attnbench.cases.sampling import upstream_rows
 from attnbench.cases.tensors.inputs import INPUTS, input_problem, input_tensor, remembered_tensor
-from attnbench.cases.tensors.planes import plane_problem
+from attnbench.cases.tensors.planes import bias_problem, mask_problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,17 +151,16 @@ def _parameter(case: Case, name: str, shape: tuple[int, ...], repetition: int) -
 
 
 def file_problems(case: Case) -> list[str]:
-    """A sentence for each tensor that the case takes from a file which does not hold it; the values are not read."""
-    problems = []
+    """A sentence for each tensor that the case takes from a file which does not hold it; of inputs shapes are read."""
+    problems: list[str | None] = []
     if case.inputs.startswith(FILE_INPUTS):
         text = case.inputs.removeprefix(FILE_INPUTS)
         shapes = {name: shape for name, shape in operand_shapes(case).items() if name in INPUTS}
         problems += [input_problem(text, case.inputs_layout, name, shape) for name, shape in shapes.items()]
     if case.mask_file is not None:
-        problems.append(plane_problem(case.mask_file, "mask", (case.batch, 1, case.seqlen_q, case.seqlen_kv)))
+        problems.append(mask_problem(case.mask_file, case.batch, case.seqlen_q, case.seqlen_kv))
     if case.bias_file is not None:
-        shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
-        problems.append(plane_problem(case.bias_file, "bias", shape))
+        problems.append(bias_problem(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv))
     return [problem for problem in problems if problem]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attnbench.cases.tensors.source import without_digest
 from attnbench.errors import UsageError
 
 
@@ -12,4 +13,4 @@ class TensorError(UsageError):
 def unreadable(text: str, field: str, name: str, error: Exception) -> str:
     """A sentence for an exception of reading an array, one of :data:`attnbench.cases.tensors.file.UNREADABLE`."""
     said = error.args[0] if isinstance(error, KeyError) else error
-    return f"{field} = {text!r}: no array {name!r} could be read: {said}"
+    return f"{field} = {without_digest(text)!r}: no array {name!r} could be read: {said}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.tensors.errors import TensorError, unreadable
 from attnbench.cases.tensors.file import FLOATS, UNREADABLE, array_of, entry_of
 from attnbench.cases.tensors.names import name_in
-from attnbench.cases.tensors.source import stored
+from attnbench.cases.tensors.source import stored, without_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +34,13 @@ def input_problem(text: str, layout: str | None, name: str, shape: Shape) -> str
         found = entry_of(path, name_in(path, name))
     except UNREADABLE as error:
         return unreadable(f"file:{text}", "inputs", name, error)
+    about = f"inputs = 'file:{without_digest(text)}'"
     if found.dtype not in FLOATS:
-        return f"inputs = 'file:{text}': {name} is of the dtype {found.dtype}, not one of {', '.join(FLOATS)}"
+        return f"{about}: {name} is of the dtype {found.dtype}, not one of {', '.join(FLOATS)}"
     wanted = in_file(shape, layout)
     if found.shape != wanted:
         order = " (batch, seqlen, heads, head_dim)" if layout == "bshd" else ""
-        return f"inputs = 'file:{text}': {name} has shape {found.shape}, the case says {wanted}{order}"
+        return f"{about}: {name} has shape {found.shape}, the case says {wanted}{order}"
     return None
 
 

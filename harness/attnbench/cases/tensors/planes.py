@@ -15,7 +15,7 @@ import numpy as np
 from attnbench.cases.tensors.errors import TensorError, unreadable
 from attnbench.cases.tensors.file import FLOATS, UNREADABLE, array_of, entry_of
 from attnbench.cases.tensors.names import name_in
-from attnbench.cases.tensors.source import seed_of, stored
+from attnbench.cases.tensors.source import seed_of, stored, without_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def mask_tensor(text: str, batch: int, seqlen_q: int, seqlen_kv: int) -> NDArray
     """
     found = _tensor(text, "mask", (batch, 1, seqlen_q, seqlen_kv))
     if found.dtype == np.uint8 and not np.isin(found, (0, 1)).all():
-        raise TensorError(f"mask_file = {text!r}: mask holds other numbers than 0 and 1")
+        raise TensorError(f"mask_file = {without_digest(text)!r}: mask holds other numbers than 0 and 1")
     mask = found.astype(np.bool_)
     mask.flags.writeable = False
     return mask
@@ -66,22 +66,41 @@ def bias_tensor(text: str, batch: int, heads_q: int, seqlen_q: int, seqlen_kv: i
     found = _tensor(text, "bias", (batch, heads_q, seqlen_q, seqlen_kv))
     bias: NDArray[np.floating] = found.astype(np.float64 if found.dtype == np.float64 else np.float32)
     if not bool((bias < np.inf).all()):
-        raise TensorError(f"bias_file = {text!r}: bias holds NaN or +inf; what is added to scores is finite, or -inf")
+        raise TensorError(
+            f"bias_file = {without_digest(text)!r}: bias holds NaN or +inf; what is added to scores is finite, or -inf"
+        )
     bias.flags.writeable = False
     return bias
 
 
-def plane_problem(text: str, name: str, wanted: Shape) -> str | None:
+def mask_problem(text: str, batch: int, seqlen_q: int, seqlen_kv: int) -> str | None:
+    """Why a text gives no mask of these sizes, values included, in a sentence, or ``None``."""
+    return _problem_of_values(text, lambda: mask_tensor.__wrapped__(text, batch, seqlen_q, seqlen_kv))
+
+
+def bias_problem(text: str, batch: int, heads_q: int, seqlen_q: int, seqlen_kv: int) -> str | None:
+    """Why a text gives no bias of these sizes, values included, in a sentence, or ``None``."""
+    return _problem_of_values(text, lambda: bias_tensor.__wrapped__(text, batch, heads_q, seqlen_q, seqlen_kv))
+
+
+def _problem_of_values(text: str, read: Callable[[], object]) -> str | None:
+    if seed_of(text) is None:
+        try:
+            read()
+        except TensorError as error:
+            return str(error)
+    return None
+
+
+def _problem_of_header(text: str, name: str, wanted: Shape) -> str | None:
     """Why a file does not hold a mask or a bias that broadcasts to a shape, or ``None``; the values are not read."""
-    if seed_of(text) is not None:
-        return None
     try:
         path = stored(text).path
         found = entry_of(path, name_in(path, name))
     except UNREADABLE as error:
         return unreadable(text, f"{name}_file", name, error)
     problem = _problem_of_type(name, found.dtype) or _problem_of_shape(name, found.shape, wanted)
-    return f"{name}_file = {text!r}: {name} {problem}" if problem else None
+    return f"{name}_file = {without_digest(text)!r}: {name} {problem}" if problem else None
 
 
 def _problem_of_type(name: str, dtype: str) -> str | None:
@@ -107,7 +126,7 @@ def _tensor(text: str, name: str, wanted: Shape) -> NDArray[np.generic]:
     seed = seed_of(text)
     if seed is not None:
         return _drawn_mask(seed, wanted) if name == "mask" else _drawn_bias(seed, wanted)
-    if problem := plane_problem(text, name, wanted):
+    if problem := _problem_of_header(text, name, wanted):
         raise TensorError(problem)
     try:
         path = stored(text).checked()

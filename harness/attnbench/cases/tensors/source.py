@@ -77,6 +77,11 @@ def without_path(text: str) -> str:
     return known[0] if known else text
 
 
+def without_digest(text: str) -> str:
+    """The text as somebody typed it."""
+    return _DIGEST.sub("", text)
+
+
 def short(text: str) -> str:
     """For people: the seed, or the name of the file."""
     return text if text.startswith(RANDOM) else stored(text).path.name
@@ -95,6 +100,11 @@ def digest_of(path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _digest(path: Path, *_about: int) -> str:
+def _digest(path: Path, size: int, *_about: int) -> str:
+    """Of so many bytes: there are files without an end."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+        while size > 0 and (part := file.read(min(size, 2**20))):
+            digest.update(part)
+            size -= len(part)
+    return digest.hexdigest()[:_DIGITS]
