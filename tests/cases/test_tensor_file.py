@@ -140,6 +140,6 @@ def test_problems_are_known_before_anything_runs(tmp_path: Path) -> None:
     case = make_case(heads_q=2, seqlen_q=16, head_dim=8, inputs=f"file:{tmp_path}/a.npz")
     assert [problem.partition(": ")[2] for problem in file_problems(case)] == [
         "k has shape (1, 2, 17, 8), the case says (1, 2, 16, 8)",
-        "no array 'v' could be read: v is not among 'q, k'",
+        "no array 'v' could be read: there is no v, only 'q, k'",
     ]
     assert file_problems(make_case()) == []

@@ -192,11 +192,15 @@ class Case:
                 parts.append(value)
         if self.bias_file is not None:
             parts.append(short(self.bias_file))
-        if self.inputs.startswith(FILE_INPUTS):
-            parts.append(FILE_INPUTS + short(self.inputs.removeprefix(FILE_INPUTS)))
-        elif self.inputs != "normal":
-            parts.append(self.inputs)
+        if self.inputs != "normal":
+            parts.append(self.inputs_label())
         return " ".join(parts)
+
+    def inputs_label(self) -> str:
+        """The family, or the name of the file."""
+        if not self.inputs.startswith(FILE_INPUTS):
+            return self.inputs
+        return FILE_INPUTS + short(self.inputs.removeprefix(FILE_INPUTS))
 
     def mask_label(self) -> str:
         """The mask and what tells it apart, such as ``sliding_window 128+0 & key_padding``."""

@@ -82,7 +82,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
                 parse_values(name, part)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-        overrides.setdefault(name, []).extend(str(anchored(name, part, Path.cwd())) for part in parts)
+        overrides.setdefault(name, []).extend(str(anchored(name, part, Path())) for part in parts)
     if problems:
         raise ScenarioError(_LINE, problems)
     return overrides

@@ -106,7 +106,8 @@ def _with_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     def placed(fields: Any) -> Any:
         return anchored_table(fields, folder) if isinstance(fields, dict) else fields
 
-    found = {**table, **{key: placed(table[key]) for key in ("defaults", "axes") if key in table}}
+    found = dict(table)
+    found |= {key: placed(table[key]) for key in ("defaults", "axes") if key in table}
     if isinstance(shapes := table.get("shapes"), dict):
         found["shapes"] = {name: placed(shape) for name, shape in shapes.items()}
     if isinstance(groups := table.get("zip"), list):

@@ -36,6 +36,4 @@ def name_in(path: Path, name: str) -> str:
                 raise KeyError(f"{' and '.join(map(shown, alike[:3]))} could each be {name}: rename the one that is")
             if alike:
                 return alike[0]
-    raise KeyError(
-        f"there is no {name}, only {shown(', '.join(there))}" if there else f"there is no {name}, nor any array"
-    )
+    raise KeyError(f"there is no {name}, only {shown(', '.join(there))}" if there else f"there is no {name}")

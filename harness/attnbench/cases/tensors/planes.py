@@ -66,9 +66,7 @@ def bias_tensor(text: str, batch: int, heads_q: int, seqlen_q: int, seqlen_kv: i
     found = _tensor(text, "bias", (batch, heads_q, seqlen_q, seqlen_kv))
     bias: NDArray[np.floating] = found.astype(np.float64 if found.dtype == np.float64 else np.float32)
     if not bool((bias < np.inf).all()):
-        raise TensorError(
-            f"bias_file = {without_digest(text)!r}: bias holds NaN or +inf; what is added to scores is finite, or -inf"
-        )
+        raise TensorError(f"bias_file = {without_digest(text)!r}: bias holds NaN or +inf; it may be finite, or -inf")
     bias.flags.writeable = False
     return bias
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 RANDOM = "random:"
 _DIGITS = 16
+_SHOWN = 6
 _DIGEST = re.compile(rf"#sha256:([0-9a-f]{{{_DIGITS}}})$")
 _LARGEST_SEED = 2**63 - 1
 
@@ -83,8 +84,12 @@ def without_digest(text: str) -> str:
 
 
 def short(text: str) -> str:
-    """For people: the seed, or the name of the file."""
-    return text if text.startswith(RANDOM) else stored(text).path.name
+    """For people: the seed, or the name of the file and, where that does not begin so, a part of its digest."""
+    if text.startswith(RANDOM):
+        return text
+    named = stored(text)
+    part = (named.digest or "")[:_SHOWN]
+    return named.path.name if named.path.name.startswith(part) else f"{named.path.name}#{part}"
 
 
 def digest_of(path: Path) -> str:

@@ -215,7 +215,7 @@ def _misfits(cases: Iterable[Case]) -> dict[str, str]:
         PlanError: where no case can.
     """
     different = {case.case_id: case for case in cases}
-    found = {case_id: "; ".join(file_problems(case)) for case_id, case in different.items()}
+    found = {case_id: next(iter(file_problems(case)), "") for case_id, case in different.items()}
     if found and all(found.values()):
         first, *others = dict.fromkeys(found.values())
         more = f"; and {count(len(others), 'more case')} that fit no file either" if others else ""

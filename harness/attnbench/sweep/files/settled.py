@@ -10,7 +10,7 @@ from attnbench.cases.tensors.errors import TensorError, unreadable
 from attnbench.cases.tensors.file import UNREADABLE, Entry, entry_of
 from attnbench.cases.tensors.inputs import in_file
 from attnbench.cases.tensors.names import name_in
-from attnbench.cases.tensors.source import StoredTensors, digest_of, stored, without_digest
+from attnbench.cases.tensors.source import ChangedError, StoredTensors, digest_of, stored, without_digest
 from attnbench.sweep.files.paths import file_in, with_file
 from attnbench.sweep.files.torch_file import SUFFIXES, converted
 
@@ -67,8 +67,11 @@ def _known(name: str, text: str) -> StoredTensors:
             path = converted(path)
             return StoredTensors(path, digest_of(path))
         return StoredTensors(path, named.digest or digest_of(path))
+    except ChangedError as error:
+        raise TensorError(f"{_written(name, text)}: {error}") from error
     except UNREADABLE as error:
-        raise TensorError(f"{_written(name, text)} cannot be read: {error}") from error
+        said = getattr(error, "strerror", None) or error
+        raise TensorError(f"{_written(name, text)} cannot be read: {said}") from error
 
 
 def _written(name: str, text: str) -> str:
