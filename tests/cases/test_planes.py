@@ -67,6 +67,7 @@ class TestDrawn:
         assert np.abs(finite).max() <= 8
         assert 0.02 < np.isneginf(bias).mean() < 0.045
         want = score_bias(case, 1, np.arange(4, 9), np.arange(50), None, batch_index=1)
+        assert want is not None
         assert np.array_equal(bias[1, 1, 4:9, :50], want)
 
     def test_ids_and_labels_have_the_seed(self) -> None:
@@ -100,7 +101,9 @@ class TestOfFiles:
         assert found is not None
         whole = np.broadcast_to(bias, (2, 3, 5, 7))
         assert np.array_equal(np.broadcast_to(found, whole.shape), whole)
-        assert np.array_equal(score_bias(case, 2, np.array([4]), np.array([6, 0]), None, 1), whole[1, 2, 4:, [6, 0]].T)
+        some = score_bias(case, 2, np.array([4]), np.array([6, 0]), None, 1)
+        assert some is not None
+        assert np.array_equal(some, whole[1, 2, 4:, [6, 0]].T)
 
     def test_numbers_0_and_1_are_a_mask_and_bytes_of_truth_may_be_any(self, tmp_path: Path) -> None:
         mask = truth(5, 7)

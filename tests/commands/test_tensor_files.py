@@ -63,7 +63,8 @@ def test_a_user_s_own_tensors_are_measured_wherever_they_lie(attnbench: Command)
 
 
 def test_a_file_that_no_case_fits_ends_the_plan(attnbench: Command) -> None:
-    np.savez(attnbench.folder / "mine.npz", **{name: np.zeros((1, 2, 8, 4), np.float32) for name in "qkv"})
+    zeros = np.zeros((1, 2, 8, 4), np.float32)
+    np.savez(attnbench.folder / "mine.npz", q=zeros, k=zeros, v=zeros)
     refused = attnbench("run", "quick", "-a", "inputs=file:mine.npz")
     assert refused.code == 2
     assert "q has shape (1, 2, 8, 4), the case says" in refused.err
