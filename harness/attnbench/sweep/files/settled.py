@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES, FILE_FIELDS
-from attnbench.cases.tensors.errors import TensorError, unreadable
+from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.file import UNREADABLE, Entry, entry_of
 from attnbench.cases.tensors.inputs import in_file
 from attnbench.cases.tensors.names import name_in
@@ -83,19 +83,17 @@ def _entries(text: str, field: str, names: tuple[str, ...]) -> dict[str, Entry]:
     """The arrays of these names.
 
     Raises:
-        TensorError: where some are missing, which says which, or the file cannot be read.
+        TensorError: where some cannot be had, which says which and why.
     """
     path = stored(text).path
-    found, missing = {}, []
+    found, problems = {}, []
     for name in names:
         try:
             found[name] = entry_of(path, name_in(path, name))
-        except KeyError as error:
-            missing.append(str(error.args[0]))
         except UNREADABLE as error:
-            raise TensorError(unreadable(with_file(field, text), field, name, error)) from error
-    if missing:
-        raise TensorError(f"{_written(field, text)}: {'; '.join(missing)}")
+            problems.append(str(error.args[0] if isinstance(error, KeyError) else error))
+    if problems:
+        raise TensorError(f"{_written(field, text)}: {'; '.join(dict.fromkeys(problems))}")
     return found
 
 
