@@ -89,7 +89,6 @@ def one_head(
         bias, hidden = _bias(case, arithmetic, where, block), _hidden(case, runs[block])
         if bias is not None and case.score_mod == "bias":  # -inf hides a key as the mask does
             hidden = torch.isneginf(bias) if hidden is None else hidden | torch.isneginf(bias)
-            bias = torch.where(torch.isneginf(bias), 0.0, bias)
         answers.append(
             attend_where_determined(
                 arithmetic,
