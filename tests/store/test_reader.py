@@ -300,3 +300,9 @@ def test_errors_may_be_as_large_as_gradients_of_large_logits(file: Write) -> Non
 def test_peaks_that_no_machine_has_are_refused(file: Write, peaks: dict[str, Any]) -> None:
     with pytest.raises(RunFileError, match="is not a rate"):
         read_run(file(changed(LATEST[0], peaks={"cpu": peaks}), LATEST[1]))
+
+
+def test_tensors_of_a_file_had_one_layout_before_it_could_be_said(file: Write) -> None:
+    run = read_run(file(LINES[0], changed(LINES[1], inputs="file:/data/mine.npz")))
+    assert run.records[0]["inputs_layout"] == "bhsd"
+    assert read_run(file(*LINES)).records[0]["inputs_layout"] is None
