@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_runs
+from attnbench import alibi_slopes, attention, dense_bias, dense_mask, is_bidirectional, relative_buckets, row_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +35,10 @@ SMALLEST_KEY_CHUNK = 64
     "chunked/torch",
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
-    score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
+    score_mods=("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     gqa=True,
@@ -104,7 +104,7 @@ def chunked_backward(
 
 
 class Plan:
-    """The chunks, and what does not depend on Q, K and V; it holds O(seqlen) numbers."""
+    """The chunks, and what does not depend on Q, K and V; it holds O(seqlen) numbers, but for tensors."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
@@ -118,6 +118,10 @@ class Plan:
         self.row_index = torch.arange(case.seqlen_q, device=device)
         bias = bias_by_distance(case, operands)
         self.bias = None if bias is None else bias.to(device, self.wide)
+        # A mask and a bias that are tensors are as large as the scores; they are inputs, held before the call.
+        self.hidden = ~torch.from_numpy(dense_mask(case)).to(device) if "tensor" in case.mask_kinds else None
+        tensor = dense_bias(case, None) if case.score_mod == "bias" else None
+        self.tensor_bias = None if tensor is None else torch.from_numpy(tensor).to(device, self.wide)
         self.sinks = torch.full((case.heads_q, 1), -torch.inf, dtype=self.wide, device=device)
         if operands.sinks is not None:
             self.sinks = operands.sinks[:, None].to(self.wide)
@@ -142,7 +146,11 @@ class Plan:
         if self.bias is not None:
             distance = self.key_index[keys] - self.row_index[rows, None] + (self.case.seqlen_q - 1)
             scores += self.bias[:, distance]
-        if self.case.mask != "none":
+        if self.tensor_bias is not None:
+            scores += self.tensor_bias[:, :, rows, keys]
+        if self.hidden is not None:
+            scores.masked_fill_(self.hidden[:, :, rows, keys], -torch.inf)
+        elif self.case.mask != "none":
             hidden: Any = True
             for run in self.runs:
                 low, high = run[:, None, rows, :1], run[:, None, rows, 1:]

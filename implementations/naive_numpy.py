@@ -62,10 +62,10 @@ def softmax(scores: Array) -> Array:
 
 EVERYTHING: dict[str, Any] = {
     "dtypes": ("float32", "float64"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
-    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
+    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     "alignments": ("top_left", "bottom_right"),
     "gqa": True,
     "unequal_head_dims": True,
@@ -118,7 +118,7 @@ class Plan:
         dtype = np.dtype(case.dtype)
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.astype(np.float64))
-        self.bias = None if bias is None else bias.astype(dtype)  # (1, heads_q, seqlen_q, seqlen_kv)
+        self.bias = None if bias is None else bias.astype(dtype)  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         sinks = operands.sinks
         self.sinks = None if sinks is None else sinks.astype(dtype)[:, None, None]  # (heads_q, 1, 1)
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 EVERYTHING: dict[str, Any] = {
     "device": ("cpu", "cuda"),
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
-    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
+    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "gqa": True,
@@ -44,7 +44,7 @@ class Plan:
         self.hidden = None if case.mask == "none" else ~torch.from_numpy(dense_mask(case)).to(device)
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
-        # (1, heads_q, seqlen_q, seqlen_kv)
+        # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.bias = None if bias is None else torch.from_numpy(bias).to(device, dtype)
         sinks = operands.sinks
         # (1, heads_q, 1, 1); in float32 at least, as the LSE

@@ -1,13 +1,14 @@
 """ONNX Runtime's MultiHeadAttention on the CPU: a contrib operator with a flash kernel in float32.
 
 The model has that one node. Its session is built in prepare, and calls bind the tensors' own memory: nothing is copied.
+A mask and a bias that are tensors become its ``attention_bias``, made in prepare.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention
+from attnbench import attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 @attention(
     "onnxruntime/mha",
     dtypes=("float32",),
-    masks=("none", "causal"),
+    masks=("none", "causal", "tensor"),
+    mask_intersections=True,
+    score_mods=("none", "bias"),
     unequal_head_dims=True,
     layout="bshd",
     requires=("onnxruntime>=1.20", "onnx>=1.17"),
@@ -29,6 +32,8 @@ def multi_head(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tenso
     binding = plan.session.io_binding()
     for name, tensor in zip("qkv", (q, k, v), strict=True):
         binding.bind_input(name, "cpu", 0, plan.number, plan.shape(tensor), tensor.data_ptr())
+    if plan.bias is not None:
+        binding.bind_input("bias", "cpu", 0, plan.number, list(plan.bias.shape), plan.bias.data_ptr())
     binding.bind_output("out", "cpu", 0, plan.number, plan.shape(out), out.data_ptr())
     plan.session.run_with_iobinding(binding)
     return out
@@ -43,11 +48,12 @@ class Plan:
         import torch
 
         del operands
+        self.bias = additive(case)
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         self.number = np.float32
-        self.session: Any = ort.InferenceSession(model(case), options, providers=["CPUExecutionProvider"])
+        self.session: Any = ort.InferenceSession(model(case, self.bias), options, providers=["CPUExecutionProvider"])
 
     @staticmethod
     def shape(tensor: Tensor) -> list[int]:
@@ -60,7 +66,19 @@ multi_head.prepare(Plan)
 multi_head.phases({r"^onnxruntime_pybind11_state.*!\+": ("", "qk", "pv")})
 
 
-def model(case: Case) -> bytes:
+def additive(case: Case) -> Tensor | None:
+    """Mask and bias as one tensor, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where a flag says all."""
+    import torch
+
+    bias = dense_bias(case, None)
+    if bias is None and case.mask in ("none", "causal"):
+        return None
+    added = torch.zeros(1, 1, 1, 1) if bias is None else torch.from_numpy(bias).float()
+    visible = torch.from_numpy(dense_mask(case))
+    return torch.where(visible, added, -torch.inf).contiguous()
+
+
+def model(case: Case, bias: Tensor | None) -> bytes:
     """The node, with its inputs and its output."""
     from onnx import TensorProto, helper
 
@@ -72,16 +90,19 @@ def model(case: Case) -> bytes:
         )
         for name in widths
     }
+    of_bias = []
+    if bias is not None:
+        of_bias = [helper.make_tensor_value_info("bias", TensorProto.FLOAT, list(bias.shape))]
     node = helper.make_node(
         "MultiHeadAttention",
-        ["q", "k", "v"],
+        ["q", "k", "v", *(["", "", "bias"] if of_bias else [])],
         ["out"],
         domain="com.microsoft",
         num_heads=case.heads_q,
         scale=float(case.scale),
-        unidirectional=int(case.mask == "causal"),
+        unidirectional=int(case.mask == "causal" and bias is None),
     )
-    graph = helper.make_graph([node], "attention", [values[name] for name in "qkv"], [values["out"]])
+    graph = helper.make_graph([node], "attention", [*(values[name] for name in "qkv"), *of_bias], [values["out"]])
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     serialized: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
     return serialized
@@ -89,8 +110,11 @@ def model(case: Case) -> bytes:
 
 @multi_head.supports
 def refusal(case: Case, device: str) -> str | None:
-    """The operator's causal mask is for equal lengths."""
+    """The operator's causal mask is for equal lengths, and a row that sees no key has no answer there."""
     del device
-    if case.mask == "causal" and case.seqlen_q != case.seqlen_kv:
+    if case.mask == "causal" and case.score_mod == "none" and case.seqlen_q != case.seqlen_kv:
         return "unidirectional attention of unequal lengths is not what causal means here"
+    bias = additive(case)
+    if bias is not None and bool(bias.isneginf().all(-1).any()):
+        return "a row that sees no key would be NaN"
     return None

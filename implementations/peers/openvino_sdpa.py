@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention
+from attnbench import attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from attnbench import Case, Operands
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 @attention(
     "openvino/sdpa",
     dtypes=("float32", "bfloat16"),
-    masks=("none", "causal"),
+    masks=("none", "causal", "tensor"),
+    mask_intersections=True,
+    score_mods=("none", "bias"),
     requires=("openvino>=2025.0",),
     stores_scores=True,
 )
@@ -55,9 +59,10 @@ class Plan:
         )
         scale = opset13.constant(np.array(case.scale, np.float32))
         scale = scale if self.kind == ov.Type.f32 else opset13.convert(scale, "bf16")
-        mask = opset13.constant(np.zeros((), np.float32))
+        bias = additive(case)
+        mask = opset13.constant(np.zeros((), np.float32) if bias is None else bias)
         mask = mask if self.kind == ov.Type.f32 else opset13.convert(mask, "bf16")
-        node = opset13.scaled_dot_product_attention(q, k, v, mask, scale, causal=case.mask == "causal")
+        node = opset13.scaled_dot_product_attention(q, k, v, mask, scale, causal=case.mask == "causal" and bias is None)
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if case.dtype == "bfloat16" else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -81,10 +86,24 @@ sdpa.prepare(Plan)
 sdpa.phases({r"^(_pyopenvino|libopenvino\.so)": "dispatch"})
 
 
+def additive(case: Case) -> NDArray[np.float32] | None:
+    """Mask and bias as one array, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where a flag says all."""
+    import numpy as np
+
+    bias = dense_bias(case, None)
+    if bias is None and case.mask in ("none", "causal"):
+        return None
+    added = np.zeros((1, 1, 1, 1)) if bias is None else bias
+    return np.where(dense_mask(case), added, -np.inf).astype(np.float32)
+
+
 @sdpa.supports
 def refusal(case: Case, device: str) -> str | None:
-    """The node's causal mask is for equal lengths."""
+    """The node's causal mask is for equal lengths, and a row that sees no key has no answer there."""
     del device
-    if case.mask == "causal" and case.seqlen_q != case.seqlen_kv:
+    if case.mask == "causal" and case.score_mod == "none" and case.seqlen_q != case.seqlen_kv:
         return "causal attention of unequal lengths is not what causal means here"
+    bias = additive(case)
+    if bias is not None and bool((bias.max(-1) == -float("inf")).any()):
+        return "a row that sees no key would be NaN"
     return None

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, batch_varies, dense_mask, is_bidirectional, relative_buckets
+from attnbench import (
+    alibi_slopes,
+    attention,
+    batch_varies,
+    dense_bias,
+    dense_mask,
+    is_bidirectional,
+    relative_buckets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +38,10 @@ if TYPE_CHECKING:
     "torch/flex",
     device=("cpu", "cuda"),
     dtypes=("float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
-    score_mods=("none", "softcap", "alibi", "relative_bias"),
+    score_mods=("none", "softcap", "alibi", "relative_bias", "bias"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
     gqa=True,
@@ -154,6 +162,15 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
 
         return path_of_draft
 
+    if kind == "tensor":
+        whole = torch.from_numpy(dense_mask(dataclasses.replace(case, mask="tensor"))).to(device)
+
+        def is_shown(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            shown: Tensor = whole[b, 0, i, j]  # (batch, 1, seqlen_q, seqlen_kv)
+            return shown
+
+        return is_shown
+
     return {"causal": causal, "sliding_window": sliding_window, "prefix_lm": prefix_lm}[kind]
 
 
@@ -190,5 +207,16 @@ def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
             return score + bias[h, j - i + zero]
 
         return relative_bias
+
+    if case.score_mod == "bias":
+        tensor = dense_bias(case, None)
+        assert tensor is not None
+        shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
+        given = torch.from_numpy(tensor).to(device, torch.float32).expand(shape)
+
+        def added(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return score + given[b, h, i, j]
+
+        return added
 
     return None

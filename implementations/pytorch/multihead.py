@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "torch/multihead-attention",
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     operators=("multi_head_attention",),

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 SUPPORTED: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree"),
+    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
-    "score_mods": ("none", "alibi", "relative_bias"),
+    "score_mods": ("none", "alibi", "relative_bias", "bias"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "gqa": True,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.cases.case import INPUT_FAMILIES, Case, CaseError, make_case
+from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
 
 
 @given(data=st.data())
@@ -137,15 +137,15 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         ({"heads": 8}, ["unknown field 'heads'"]),
         (
             {"mask": "full"},
-            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
+            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree, tensor"],
         ),
         (
             {"mask": "causal & full"},
-            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
+            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree, tensor"],
         ),
         (
             {"mask": ["causal"]},
-            ["mask = ['causal'] is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree"],
+            [f"mask = ['causal'] is none of {', '.join(CHOICES['mask'])}"],
         ),
         (
             {"inputs": "x"},

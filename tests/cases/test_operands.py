@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnbench.cases.case import INPUT_FAMILIES, Case, CaseError, make_case
+from attnbench.cases.case import INPUT_FAMILIES, Case, make_case
 from attnbench.cases.operands import operand, operand_head, operand_shapes, output_shape
+from attnbench.cases.tensors.errors import TensorError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ CASES = [
 def test_values_are_the_same_in_another_process() -> None:
     script = """
 import hashlib, json, sys
-from attnbench.cases.case import INPUT_FAMILIES, Case, CaseError, make_case
+from attnbench.cases.case import INPUT_FAMILIES, Case, make_case
 from attnbench.cases.operands import operand, operand_shapes
 cases = [make_case(**fields) for fields in json.loads(sys.argv[1])]
 digest = lambda case, name: hashlib.sha256(operand(case, name, 3).tobytes()).hexdigest()
@@ -197,29 +198,29 @@ class TestInputsFromAFile:
 
     def test_of_the_wrong_shape_are_refused(self, case: Case) -> None:
         other = make_case(**{**case.to_dict(), "head_dim": 4, "scale": None})
-        with pytest.raises(CaseError, match=r"q has shape \(2, 4, 6, 8\), the case says \(2, 4, 6, 4\)$"):
+        with pytest.raises(TensorError, match=r"q has shape \(2, 4, 6, 8\), the case says \(2, 4, 6, 4\)$"):
             operand(other, "q")
 
     def test_that_lack_an_array_are_refused(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "only.npz", q=np.zeros((2, 4, 6, 8)))
         case = make_case(**SMALL, inputs=f"file:{tmp_path}/only.npz")
-        with pytest.raises(CaseError, match=r"only\.npz': no array 'k' could be read"):
+        with pytest.raises(TensorError, match=r"only\.npz': no array 'k' could be read"):
             operand(case, "k")
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not an archive", b"plain text"])
     def test_in_a_broken_file_are_refused(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "broken.npz").write_bytes(content)
         case = make_case(**SMALL, inputs=f"file:{tmp_path}/broken.npz")
-        with pytest.raises(CaseError, match="no array 'q' could be read"):
+        with pytest.raises(TensorError, match="no array 'q' could be read"):
             operand(case, "q")
 
     def test_in_a_file_of_one_array_are_refused(self, tmp_path: Path) -> None:
         np.save(tmp_path / "one.npy", np.zeros((2, 4, 6, 8)))
         case = make_case(**SMALL, inputs=f"file:{tmp_path}/one.npy")
-        with pytest.raises(CaseError, match="no array 'q' could be read"):
+        with pytest.raises(TensorError, match="no array 'q' could be read"):
             operand(case, "q")
 
     def test_in_no_file_are_refused(self, tmp_path: Path) -> None:
         case = make_case(**SMALL, inputs=f"file:{tmp_path}/none.npz")
-        with pytest.raises(CaseError, match=r"no array 'q' could be read: .*No such file"):
+        with pytest.raises(TensorError, match=r"no array 'q' could be read: .*No such file"):
             operand(case, "q")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from attnbench.cases.case import CaseError, make_case
+from attnbench.cases.case import make_case
 from attnbench.cases.operands import file_problems, operand
-from attnbench.cases.tensor_file import UNREADABLE, array_of, shape_of
+from attnbench.cases.tensors.errors import TensorError
+from attnbench.cases.tensors.file import UNREADABLE, array_of, entry_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ DAMAGED: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize(("header", "sentence"), DAMAGED.values(), ids=DAMAGED)
 def test_safetensors(tmp_path: Path, header: object, sentence: str) -> None:
     path = safetensors(tmp_path / "a.safetensors", header)
-    for read in (array_of, shape_of):
+    for read in (array_of, entry_of):
         with pytest.raises(UNREADABLE, match=sentence):
             read(path, "q")
 
@@ -71,23 +72,25 @@ def test_safetensors_whose_header_has_another_length(tmp_path: Path, length: int
 
 def test_an_empty_tensor_is_one_of_another_shape(tmp_path: Path) -> None:
     path = safetensors(tmp_path / "a.safetensors", entry([0], [0, 0]))
-    assert array_of(path, "q").shape == shape_of(path, "q") == (0,)
+    assert array_of(path, "q").shape == entry_of(path, "q").shape == (0,)
     case = make_case(heads_q=2, seqlen_q=16, head_dim=8, inputs=f"file:{path}")
-    with pytest.raises(CaseError, match=r"q has shape \(0,\), the case says \(1, 2, 16, 8\)"):
+    with pytest.raises(TensorError, match=r"q has shape \(0,\), the case says \(1, 2, 16, 8\)"):
         operand(case, "q")
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        np.zeros(SHAPE, np.complex64), np.zeros(SHAPE, bool), np.zeros(SHAPE, np.int32), np.zeros(SHAPE, "U8"),
+        np.zeros(SHAPE, np.complex64), np.zeros(SHAPE, np.int8), np.zeros(SHAPE, np.int32), np.zeros(SHAPE, "U8"),
         np.zeros(SHAPE, "M8[s]"), np.zeros(SHAPE, [("a", "f4")]), np.zeros(SHAPE, np.longdouble), np.array([{}]),
     ],
     ids=lambda array: str(array.dtype),
 )  # fmt: skip
-def test_what_is_no_floating_point_number_is_not_read_as_one(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
+def test_what_is_neither_a_float_nor_a_truth_value_is_not_read_as_one(
+    tmp_path: Path, values: np.ndarray[Any, Any]
+) -> None:
     np.savez(tmp_path / "a.npz", q=values)
-    for read in (array_of, shape_of):
+    for read in (array_of, entry_of):
         with pytest.raises(TypeError, match=r"q is of the dtype .*, not one of float64, float32, float16"):
             read(tmp_path / "a.npz", "q")
 
@@ -98,7 +101,7 @@ def test_what_is_no_floating_point_number_is_not_read_as_one(tmp_path: Path, val
 def test_arrays_are_read_whatever_their_order(tmp_path: Path, values: np.ndarray[Any, Any]) -> None:
     np.savez_compressed(tmp_path / "a.npz", q=values)
     np.testing.assert_array_equal(array_of(tmp_path / "a.npz", "q"), values)
-    assert shape_of(tmp_path / "a.npz", "q") == values.shape
+    assert entry_of(tmp_path / "a.npz", "q").shape == values.shape
     assert array_of(tmp_path / "a.npz", "q").flags.writeable, "whoever makes a tensor of it may write to that"
 
 
@@ -122,7 +125,7 @@ def test_an_archive_with_a_flipped_bit_is_a_sentence_of_the_case(tmp_path: Path)
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     case = make_case(heads_q=2, seqlen_q=16, head_dim=8, inputs=f"file:{path}")
-    with pytest.raises(CaseError, match="no array 'q' could be read: Bad CRC-32"):
+    with pytest.raises(TensorError, match="no array 'q' could be read: Bad CRC-32"):
         operand(case, "q")
 
 
@@ -137,6 +140,6 @@ def test_problems_are_known_before_anything_runs(tmp_path: Path) -> None:
     case = make_case(heads_q=2, seqlen_q=16, head_dim=8, inputs=f"file:{tmp_path}/a.npz")
     assert [problem.partition(": ")[2] for problem in file_problems(case)] == [
         "k has shape (1, 2, 17, 8), the case says (1, 2, 16, 8)",
-        "no array 'v' could be read: v is not among 'q, k'",
+        "no array 'v' could be read: there is no v, only 'q, k'",
     ]
     assert file_problems(make_case()) == []

@@ -138,6 +138,10 @@ def test_what_is_right_breaks_none(steps: type[Steps], dtype: str, inputs: str) 
             {"mask": "key_padding", "seqlen_q": 37, "score_mod": "alibi", "alignment": "bottom_right"},
             {"last-queries-alone", "last-sequence-alone"},
         ),
+        ({"mask": "causal & tensor", "seqlen_kv": 67, "seqlen_q": 67}, {"key-heads-repeated", "values-of-one"}),
+        ({"mask": "tensor", "batch": 1}, {"key-heads-repeated", "value-gradients-add-up"}),
+        ({"mask": "causal", "score_mod": "bias"}, {"key-heads-repeated", "key-gradients-cancel"}),
+        ({"mask": "none", "score_mod": "bias", "batch": 1, "seqlen_kv": 2}, {"key-heads-repeated"}),
     ],
     ids=lambda value: value.get("mask") if isinstance(value, dict) else "",
 )

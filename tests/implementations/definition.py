@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from attnbench.cases.tensors.planes import bias_tensor, mask_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,6 +66,7 @@ def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
 def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, int, int], keys: list[int]) -> None:
     """Fill in what one query of one head gives."""
     b, h, g, i = where
+    keys = [j for j in keys if added(case, inputs, b, h, i, j) > -math.inf]
     q, k, v = inputs.q[b, h, i], inputs.k[b, g, keys], inputs.v[b, g, keys]
     scores = case.scale * (k @ q)
     slope = np.ones(len(keys))
@@ -71,7 +74,7 @@ def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, i
         assert case.softcap is not None
         slope = 1 - np.tanh(scores / case.softcap) ** 2
         scores = case.softcap * np.tanh(scores / case.softcap)
-    scores = scores + np.array([added(case, inputs, h, i, j) for j in keys])
+    scores = scores + np.array([added(case, inputs, b, h, i, j) for j in keys])
     competitors = [*scores, inputs.sinks[h]] if case.score_mod == "sink" else [*scores]
     if not competitors:
         return
@@ -126,12 +129,25 @@ def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
         while draft > token:
             draft = case.tree_parents[draft]
         return draft == token
+    if kind == "tensor":
+        assert case.mask_file is not None
+        return bool(at(mask_tensor(case.mask_file, case.batch, case.seqlen_q, case.seqlen_kv), b, 0, i, j))
     assert kind == "none"
     return True
 
 
-def added(case: Case, inputs: Inputs, h: int, i: int, j: int) -> float:
-    """The bias of query i and key j in head h."""
+def at(tensor: NDArray[Any], *place: int) -> Any:
+    """One value of a tensor, whose axes of length 1 hold for all."""
+    return tensor[tuple(0 if size == 1 else index for size, index in zip(tensor.shape, place, strict=True))]
+
+
+def added(case: Case, inputs: Inputs, b: int, h: int, i: int, j: int) -> float:
+    """The bias of query i and key j in head h of batch element b."""
+    if case.score_mod == "bias":
+        assert case.bias_file is not None
+        return float(
+            at(bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv), b, h, i, j)
+        )
     distance = j - position(case, i)
     if case.score_mod == "alibi":
         return -alibi_slope(h, case.heads_q) * abs(distance)

@@ -52,6 +52,15 @@ INTERSECTIONS: list[dict[str, Any]] = [
         "kv_lengths": (0, 60),
     },
 ]
+TENSORS: list[dict[str, Any]] = [
+    {"mask": "tensor", "mask_file": "random:1"},
+    {"mask": "tensor", "mask_file": "random:1", "dtype": "bfloat16", "seqlen_kv": 131},
+    {"mask": "tensor", "kv_cache": "paged", "page_size": 16},
+    {"mask": "causal & tensor", "mask_file": "random:2", "score_mod": "softcap", "softcap": 1.5},
+    {"score_mod": "bias", "bias_file": "random:1"},
+    {"score_mod": "bias", "bias_file": "random:2", "seqlen_kv": 131, "dtype": "float16"},
+    {"score_mod": "bias", "mask": "tensor", "dtype": "float64"},
+]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},
     "softcap": {"score_mod": "softcap", "softcap": 1.5},
@@ -84,6 +93,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *({**mask, **score_mod} for mask, score_mod in itertools.product(MASKS.values(), SCORE_MODS.values())),
     *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
     *INTERSECTIONS,
+    *TENSORS,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
@@ -63,6 +64,34 @@ def test_it_agrees_with_the_definition(name: str, dtype: str, mask: str) -> None
     one: Any = implementation(PEERS[name], name)
     case = make_case(batch=2, heads_q=4, seqlen_q=70, head_dim=40, dtype=dtype, mask=mask)
     assert disagreement(case, results_of(one, case), answer_of(case)) is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{"mask": "causal & tensor"}, {"score_mod": "bias"}, {"mask": "tensor", "score_mod": "bias"}]
+)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("onnxruntime/mha", "float32"), ("openvino/sdpa", "float32"), ("openvino/sdpa", "bfloat16")]
+)
+def test_it_takes_a_mask_and_a_bias_of_a_file(name: str, dtype: str, fields: dict[str, str], tmp_path: Path) -> None:
+    if missing(name):
+        pytest.skip(f"not installed: {', '.join(missing(name))}")
+    one: Any = implementation(PEERS[name], name)
+    random = np.random.default_rng(0)
+    mask = (random.random((2, 1, 70, 70)) < 0.3) | np.eye(70, dtype=bool)
+    np.savez(tmp_path / "a.npz", mask=mask, bias=np.round(16 * random.standard_normal((4, 70, 70))) / 16)
+    files = {"mask_file": str(tmp_path / "a.npz"), "bias_file": str(tmp_path / "a.npz")}
+    case = make_case(batch=2, heads_q=4, seqlen_q=70, head_dim=40, dtype=dtype, **files, **fields)
+    assert one.declaration.refuses(case, "cpu") is None
+    assert one.supports_hook(case, "cpu") is None
+    assert disagreement(case, results_of(one, case), answer_of(case)) is None
+
+
+@pytest.mark.parametrize("name", ["onnxruntime/mha", "openvino/sdpa"])
+def test_a_row_without_a_key_is_refused(name: str) -> None:
+    if missing(name):
+        pytest.skip(f"not installed: {', '.join(missing(name))}")
+    one: Any = implementation(PEERS[name], name)
+    assert one.supports_hook(make_case(seqlen_q=200, mask="tensor"), "cpu") == "a row that sees no key would be NaN"
 
 
 @pytest.mark.parametrize("name", PEERS)

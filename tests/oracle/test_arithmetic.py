@@ -10,11 +10,11 @@ import torch
 
 from attnbench import Case, make_case
 from attnbench.cases.bias import score_bias
-from attnbench.cases.masks import row_bounds
 from attnbench.cases.operands import operand
 from attnbench.oracle.answer.arithmetic import EXACT, Arithmetic
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.selection import select
+from tests.implementations.definition import sees
 
 
 def by_definition(case: Case, b: int, h: int) -> tuple[np.ndarray, np.ndarray]:
@@ -23,15 +23,14 @@ def by_definition(case: Case, b: int, h: int) -> tuple[np.ndarray, np.ndarray]:
     q, k, v = (operand(case, name).astype(np.float64) for name in ("q", "k", "v"))
     table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
     sink = float(operand(case, "sinks")[h]) if case.score_mod == "sink" else None
-    low, high = row_bounds(case, b)
     out, lse = np.zeros((case.seqlen_q, case.head_dim_v)), np.full(case.seqlen_q, -math.inf)
     for i in range(case.seqlen_q):
         scores = {}
-        for j in range(low[i], high[i]):
+        for j in (j for j in range(case.seqlen_kv) if sees(case, b, i, j)):
             s = case.scale * sum(q[b, h, i, d] * k[b, g, j, d] for d in range(case.head_dim))
             if case.softcap is not None:
                 s = case.softcap * math.tanh(s / case.softcap)
-            bias = score_bias(case, h, np.array([i]), np.array([j]), table)
+            bias = score_bias(case, h, np.array([i]), np.array([j]), table, b)
             scores[j] = s + (0.0 if bias is None else float(bias[0, 0]))
         total = sum(math.exp(s) for s in scores.values()) + (0.0 if sink is None else math.exp(sink))
         if total == 0:
@@ -50,6 +49,10 @@ CASES = [
     {"mask": "prefix_lm", "prefix_len": 3},
     {"mask": "document", "document_lengths": [2, 1, 3]},
     {"mask": "key_padding", "kv_lengths": [5, 0]},
+    {"mask": "tensor", "mask_file": "random:3"},
+    {"score_mod": "bias", "bias_file": "random:4"},
+    {"score_mod": "bias", "mask": "causal & tensor", "seqlen_kv": 9},
+    {"score_mod": "bias", "bias_file": "random:7", "seqlen_kv": 1},
     {"score_mod": "softcap", "softcap": 0.7},
     {"score_mod": "alibi", "mask": "causal"},
     {"score_mod": "relative_bias", "scale": 1.0},

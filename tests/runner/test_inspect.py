@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from attnbench.cases.tensor_file import array_of
+from attnbench.cases.tensors.file import array_of
 from attnbench.cli.main import exit_code
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_what_is_too_large_is_refused_with_a_sentence_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        pytest.param({"q": np.zeros((1, 1, 4, 8))}, "q, k and v cannot be read", id="no k"),
+        pytest.param({"q": np.zeros((1, 1, 4, 8))}, "there is no k, only 'q'; there is no v", id="no k"),
         pytest.param({n: np.zeros((4, 8)) for n in "qkv"}, "must have the axes", id="two axes"),
         pytest.param(
             {"q": np.zeros((1, 1, 4, 8)), "k": np.zeros((1, 1, 5, 9)), "v": np.zeros((1, 1, 5, 8))},

@@ -138,8 +138,9 @@ def test_a_file_of_a_newer_attnbench_is_refused_in_one_sentence(file: Write) -> 
 
 
 def test_a_record_of_a_newer_attnbench_behind_an_older_header_is_refused_too(file: Write) -> None:
-    path = file(LINES[0], changed(LINES[1], schema_version=8))
-    assert refusal(path) == f"FILE was written by a newer attnbench (schema 8; this one reads up to {SCHEMA_VERSION})"
+    path = file(LINES[0], changed(LINES[1], schema_version=SCHEMA_VERSION + 1))
+    newer = f"schema {SCHEMA_VERSION + 1}; this one reads up to {SCHEMA_VERSION}"
+    assert refusal(path) == f"FILE was written by a newer attnbench ({newer})"
 
 
 def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,3 +300,9 @@ def test_errors_may_be_as_large_as_gradients_of_large_logits(file: Write) -> Non
 def test_peaks_that_no_machine_has_are_refused(file: Write, peaks: dict[str, Any]) -> None:
     with pytest.raises(RunFileError, match="is not a rate"):
         read_run(file(changed(LATEST[0], peaks={"cpu": peaks}), LATEST[1]))
+
+
+def test_tensors_of_a_file_had_one_layout_before_it_could_be_said(file: Write) -> None:
+    run = read_run(file(LINES[0], changed(LINES[1], inputs="file:/data/mine.npz")))
+    assert run.records[0]["inputs_layout"] == "bhsd"
+    assert read_run(file(*LINES)).records[0]["inputs_layout"] is None

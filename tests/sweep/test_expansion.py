@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,7 +156,7 @@ class TestOverrides:
             "seqlen": ["128", "1k"],
             "dtype": ["bfloat16"],
             "kv_lengths": ["3+5", "4+4"],
-            "inputs": ["file:a,b.npz"],  # a path may hold a comma
+            "inputs": [f"file:{Path('a,b.npz').absolute()}"],  # a path may hold a comma
             "document_causal": ["true"],
         }
 

@@ -12,13 +12,12 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from attnbench.api.selection import Axes, Plugins, Texts
     from attnbench.cases.case import Case
     from attnbench.registry.discover import Found
 
-_NAMES = ("q", "k", "v")
 _SMALL = ("seqlen=64", "heads=2", "mask=causal")
 """The case of those who name none: small enough to see every weight."""
 
@@ -38,7 +37,7 @@ def inspect(
     """Look into one case: mask, attention weights and entropy per head, and where implementations are off.
 
     Args:
-        tensors: .npz or .safetensors with q, k and v of (batch, heads, seqlen, head_dim); default: values that the case
+        tensors: .npz, .safetensors or .pt with q, k and v, which settle sizes and dtype; default: values that the case
             describes.
         include: implementations to compare with the reference: regular expressions; default none.
         exclude: implementations to leave out: regular expressions.
@@ -100,44 +99,14 @@ def _write(case: Case, chosen: Sequence[Found], folder: Path, *, device: str, ba
 
 
 def _case(axes: Sequence[str], tensors: Path | None) -> Case:
+    from attnbench.cases.operands import file_problems
     from attnbench.sweep.expand import adhoc, expand, parse_overrides
 
-    fields = _from_file(tensors) if tensors else {}
-    overrides = {**{name: [str(value)] for name, value in fields.items()}, **parse_overrides(axes)}
-    cases = {planned.case.case_id: planned.case for planned in expand(adhoc(), overrides)}
+    of_file = [] if tensors is None else [f"inputs=file:{tensors}"]
+    cases = {one.case.case_id: one.case for one in expand(adhoc(), parse_overrides([*axes, *of_file]))}
     if len(cases) != 1:
         raise UsageError(f"inspect looks into one case, and the axes make {len(cases)}: give one value to each")
     (case,) = cases.values()
-    for name, value in fields.items():
-        if name != "inputs" and getattr(case, name) != value:
-            raise UsageError(f"{tensors}: its tensors have {name} {value}, and the line says {getattr(case, name)}")
+    if problems := file_problems(case):
+        raise UsageError(problems[0])
     return case
-
-
-def _from_file(path: Path) -> Mapping[str, int | str]:
-    """The case's fields that tensors of a file decide.
-
-    Raises:
-        UsageError: when there are no such tensors.
-    """
-    from attnbench.cases.tensor_file import UNREADABLE, shape_of
-
-    try:
-        q, k, v = (shape_of(path, name) for name in _NAMES)
-    except UNREADABLE as error:
-        raise UsageError(f"{path}: q, k and v cannot be read: {error}") from error
-    if {len(shape) for shape in (q, k, v)} != {4}:
-        shapes = ", ".join(f"{name} {shape}" for name, shape in zip(_NAMES, (q, k, v), strict=True))
-        raise UsageError(f"{path}: q, k and v must have the axes (batch, heads, seqlen, head_dim), not {shapes}")
-    if k[:3] != v[:3] or q[0] != k[0] or q[3] != k[3]:
-        raise UsageError(f"{path}: the shapes do not fit: q {q}, k {k}, v {v}")
-    return {
-        "batch": q[0],
-        "heads_q": q[1],
-        "heads_kv": k[1],
-        "seqlen_q": q[2],
-        "seqlen_kv": k[2],
-        "head_dim": q[3],
-        "head_dim_v": v[3],
-        "inputs": f"file:{path.absolute()}",
-    }

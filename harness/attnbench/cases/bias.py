@@ -1,4 +1,4 @@
-"""Score modifications that add a bias which depends on where query and key stand: ALiBi and T5's relative bias."""
+"""Score modifications that add a bias: a tensor, or ALiBi and T5's relative bias, which follow the distance."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.masks.table import kinds_of
+from attnbench.cases.tensors.planes import bias_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,8 +62,26 @@ def is_bidirectional(case: Case) -> bool:
     return all(kind.looks_ahead(case) for kind in kinds_of(case.mask))
 
 
+def tensor_bias(case: Case) -> NDArray[np.floating]:
+    """The bias of ``score_mod = "bias"``: float32, or float64 where its file holds that; not to be written to.
+
+    Returns:
+        Four axes, broadcastable to ``(batch, heads_q, seqlen_q, seqlen_kv)``; -inf hides a key.
+
+    Raises:
+        TensorError: where its file does not hold it.
+    """
+    assert case.bias_file is not None
+    return bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
+
+
 def score_bias(
-    case: Case, head: int, rows: NDArray[np.int64], columns: NDArray[np.int64], table: NDArray[np.float64] | None
+    case: Case,
+    head: int,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    table: NDArray[np.float64] | None,
+    batch_index: int = 0,
 ) -> NDArray[np.float64] | None:
     """The bias that the score modification adds to the scaled scores of one head.
 
@@ -72,14 +91,19 @@ def score_bias(
         rows: query indices, shape ``(r,)``.
         columns: key indices, shape ``(c,)``.
         table: the relative bias of shape ``(heads_q, 32)``, where the case has one.
+        batch_index: which sequence; biases that are tensors may differ.
 
     Returns:
         Shape ``(r, c)``, or ``None`` where nothing is added.
     """
+    bias: NDArray[np.float64]
+    if case.score_mod == "bias":
+        whole = np.broadcast_to(tensor_bias(case), (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv))
+        bias = whole[batch_index, head][np.ix_(rows, columns)].astype(np.float64)
+        return bias
     if case.score_mod not in ("alibi", "relative_bias"):
         return None
     relative = columns[None, :] - (rows[:, None] + case.diagonal_offset)
-    bias: NDArray[np.float64]
     if case.score_mod == "alibi":
         bias = -alibi_slopes(case.heads_q)[head] * np.abs(relative)
         return bias
@@ -89,8 +113,15 @@ def score_bias(
     return bias
 
 
-def dense_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """The whole bias, shape ``(1, heads_q, seqlen_q, seqlen_kv)``, or ``None`` where the case has none."""
+def dense_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
+    """The whole bias, or ``None`` where the case has none.
+
+    Returns:
+        Shape ``(1, heads_q, seqlen_q, seqlen_kv)``; of a tensor ``(batch or 1, heads_q or 1, seqlen_q, seqlen_kv)``.
+    """
+    if case.score_mod == "bias":
+        tensor = tensor_bias(case)
+        return np.array(np.broadcast_to(tensor, (*tensor.shape[:2], case.seqlen_q, case.seqlen_kv)))
     rows, columns = np.arange(case.seqlen_q), np.arange(case.seqlen_kv)
     planes = [score_bias(case, head, rows, columns, table) for head in range(case.heads_q)]
     if planes[0] is None:

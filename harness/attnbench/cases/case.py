@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from attnbench.cases.counting import cannot_be_counted
 from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
+from attnbench.cases.tensors.source import mistake_in, short, without_path
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ Operator = Literal["attention", "multi_head_attention"]
 Mode = Literal["forward", "backward", "forward_backward"]
 DType = Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
 Alignment = Literal["top_left", "bottom_right"]
-ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink"]
+ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink", "bias"]
 KVCache = Literal["dense", "paged"]
 Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"]
+InputsLayout = Literal["bhsd", "bshd"]
 InputFamily = Literal[
     "normal",
     "needle",
@@ -48,9 +50,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "score_mod": get_args(ScoreMod),
     "kv_cache": get_args(KVCache),
     "strides": get_args(Strides),
+    "inputs_layout": get_args(InputsLayout),
 }
 INPUT_FAMILIES: tuple[str, ...] = get_args(InputFamily)
 FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a file
+FILE_FIELDS: tuple[str, ...] = ("inputs", "mask_file", "bias_file")
+"""Fields that may name a file."""
 
 LARGEST = 2**40
 """Of any size: costs, which are products of several, stay numbers that a float holds."""
@@ -103,9 +108,15 @@ class Case:
     tree_parents: tuple[int, ...] | None
     """Tree: the parent of each draft, an earlier one, or -1 for those that follow the context; drafts are the last
     tokens."""
+    mask_file: str | None
+    """Tensor mask: ``random:SEED``, or a file with an array ``mask``, broadcastable to (batch, 1, seqlen_q, seqlen_kv),
+    True where a query sees a key."""
     score_mod: ScoreMod
     softcap: float | None
     """Scores become ``softcap * tanh(score / softcap)``, after scaling and before masking."""
+    bias_file: str | None
+    """Bias: ``random:SEED``, or a file with an array ``bias``, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv),
+    which is added to the scaled scores; where it is -inf a key is hidden."""
     scale: float
     kv_cache: KVCache
     page_size: int | None
@@ -113,13 +124,19 @@ class Case:
     """How the inputs lie in memory, relative to the layout that the implementation declares. ``transposed`` is the
     upstream gradient too; ``summed`` is it alone: a single one, expanded, which is the gradient of ``.sum()``."""
     inputs: str
-    """An input family, or ``file:PATH`` of an ``.npz`` with arrays ``q``, ``k``, ``v`` (and ``dout``)."""
+    """An input family, or ``file:PATH`` of arrays ``q``, ``k``, ``v`` (and ``dout``)."""
+    inputs_layout: InputsLayout | None
+    """The order of the axes in that file: (batch, heads, seqlen, head_dim), or tokens before heads."""
     seed: int
 
     @property
     def case_id(self) -> str:
-        """Twelve hexadecimal digits that name this problem, the same on every machine."""
+        """Twelve hexadecimal digits that name this problem, the same on every machine.
+
+        A file counts by its content where that is known, and not by its path.
+        """
         fields = {name: value for name, value in self.to_dict().items() if value is not None or name in _NULL_IN_IDS}
+        fields |= {name: without_path(text) for name in FILE_FIELDS if isinstance(text := fields.get(name), str)}
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -173,9 +190,17 @@ class Case:
         for value, quiet in ((self.score_mod, "none"), (self.kv_cache, "dense"), (self.strides, "contiguous")):
             if value != quiet:
                 parts.append(value)
+        if self.bias_file is not None:
+            parts.append(short(self.bias_file))
         if self.inputs != "normal":
-            parts.append(self.inputs)
+            parts.append(self.inputs_label())
         return " ".join(parts)
+
+    def inputs_label(self) -> str:
+        """The family, or the name of the file."""
+        if not self.inputs.startswith(FILE_INPUTS):
+            return self.inputs
+        return FILE_INPUTS + short(self.inputs.removeprefix(FILE_INPUTS))
 
     def mask_label(self) -> str:
         """The mask and what tells it apart, such as ``sliding_window 128+0 & key_padding``."""
@@ -198,11 +223,13 @@ DEFAULTS: dict[str, object] = {
     **{parameter.name: parameter.default for parameter in PARAMETERS.values()},
     "score_mod": "none",
     "softcap": 50.0,
+    "bias_file": "random:0",
     "scale": None,  # 1 / sqrt(head_dim)
     "kv_cache": "dense",
     "page_size": 16,
     "strides": "contiguous",
     "inputs": "normal",
+    "inputs_layout": None,  # bhsd, of a file
     "seed": 0,
 }
 
@@ -262,7 +289,8 @@ def _is_int(value: object) -> bool:
 
 
 def _wrong_choices(fields: Mapping[str, object]) -> list[str]:
-    chosen = [(name, fields[name]) for name in CHOICES if name != "mask"]
+    chosen = [(name, fields[name]) for name in CHOICES if name not in ("mask", "inputs_layout")]
+    chosen += [("inputs_layout", layout)] if (layout := fields["inputs_layout"]) is not None else []
     mask = fields["mask"]
     chosen += [("mask", name) for name in (mask_names(mask) if isinstance(mask, str) else (mask,))]
     problems = [
@@ -273,6 +301,9 @@ def _wrong_choices(fields: Mapping[str, object]) -> list[str]:
     inputs = fields["inputs"]
     if not isinstance(inputs, str) or (inputs not in INPUT_FAMILIES and not inputs.startswith(FILE_INPUTS)):
         problems.append(f"inputs = {inputs!r} is none of {', '.join(INPUT_FAMILIES)}, nor file:PATH")
+    bias = fields["bias_file"]
+    if bias is not None and (mistake := mistake_in(bias)):
+        problems.append(f"bias_file = {bias!r} {mistake}")
     return problems
 
 
@@ -303,6 +334,9 @@ def _resolve(fields: dict[str, object]) -> None:
         fields["scale"] = 1.0 / math.sqrt(fields["head_dim"])  # type: ignore[arg-type]
     fields["scale"] = float(fields["scale"])  # type: ignore[arg-type]
     fields["softcap"] = float(fields["softcap"] or 50.0) if fields["score_mod"] == "softcap" else None  # type: ignore[arg-type]
+    fields["bias_file"] = (fields["bias_file"] or DEFAULTS["bias_file"]) if fields["score_mod"] == "bias" else None
+    of_file = str(fields["inputs"]).startswith(FILE_INPUTS)
+    fields["inputs_layout"] = (fields["inputs_layout"] or "bhsd") if of_file else None
     fields["page_size"] = (fields["page_size"] or 16) if fields["kv_cache"] == "paged" else None
     fields["mask"] = mask = canonical(str(fields["mask"]))
     batch, seqlen_q, seqlen_kv = (fields[name] for name in ("batch", "seqlen_q", "seqlen_kv"))

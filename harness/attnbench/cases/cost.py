@@ -1,8 +1,9 @@
 """The least cost of a case: floating-point operations and bytes moved.
 
 Operations count the query-key pairs that the mask lets through, exactly, and two per multiply-add of the matrix
-products; the softmax, biases and caps are not counted. Bytes count each tensor read or written once. Both are
-properties of the problem, not of the way in which an implementation solves it.
+products; the softmax, biases and caps are not counted. Bytes count each tensor read or written once, but for masks and
+biases that are tensors, of which a kernel may need a part. Both are properties of the problem, not of the way in which
+an implementation solves it.
 """
 
 from __future__ import annotations

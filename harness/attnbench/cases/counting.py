@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from attnbench.cases import masks
@@ -18,7 +19,13 @@ MOST_ROWS = 2**24
 def visible_pairs(case: Case) -> int:
     """As :func:`attnbench.cases.masks.visible_pairs`; but for a few masks in a time that no length changes."""
     pairs = _by_formula(case)
-    return masks.visible_pairs(case) if pairs is None else pairs
+    return _by_rows(case) if pairs is None else pairs
+
+
+@functools.lru_cache(maxsize=4096)
+def _by_rows(case: Case) -> int:
+    """Once for all of a run's records: a file need not be there for the last of them."""
+    return masks.visible_pairs(case)
 
 
 def cannot_be_counted(case: Case) -> str | None:

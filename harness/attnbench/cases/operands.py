@@ -7,16 +7,16 @@ Values are made in float32 (float64 for float64 cases) and rounded to the case's
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attnbench.cases.bias import RELATIVE_BUCKETS
-from attnbench.cases.case import FILE_INPUTS, CaseError
+from attnbench.cases.case import FILE_INPUTS
 from attnbench.cases.input_distributions import Head, values
 from attnbench.cases.sampling import upstream_rows
-from attnbench.cases.tensor_file import UNREADABLE, array_of, shape_of
+from attnbench.cases.tensors.inputs import INPUTS, input_problem, input_tensor, remembered_tensor
+from attnbench.cases.tensors.planes import bias_problem, mask_problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 # Part of the random stream's key: append, never reorder.
 _STREAMS = ("q", "k", "v", "dout", "w_q", "w_k", "w_v", "w_o", "relative_bias", "sinks")
-_FROM_FILE = ("q", "k", "v", "dout")
 
 
 def operand_shapes(case: Case) -> dict[str, tuple[int, ...]]:
@@ -80,7 +79,7 @@ def operand(case: Case, name: str, repetition: int = 0) -> NDArray[np.floating]:
         repetition: another number gives other values of the same distribution.
 
     Raises:
-        CaseError: where the inputs come from a file which does not hold them.
+        TensorError: where the inputs come from a file which does not hold them.
     """
     whole = _operand(case, name, operand_shapes(case)[name], repetition)
     rows = upstream_rows(case, repetition) if name == "dout" else None
@@ -90,8 +89,9 @@ def operand(case: Case, name: str, repetition: int = 0) -> NDArray[np.floating]:
 def _operand(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
     if name == "dout" and case.strides == "summed":
         return np.ones(shape, _host_dtype(case))
-    if case.inputs.startswith(FILE_INPUTS) and name in _FROM_FILE:
-        return _from_file(case, name, shape, repetition)
+    if case.inputs.startswith(FILE_INPUTS) and name in INPUTS:
+        stored = input_tensor(case.inputs.removeprefix(FILE_INPUTS), case.inputs_layout, name, shape)
+        return _of_file(case, name, stored, repetition)
     if name not in ("q", "k", "v", "dout") or case.operator == "multi_head_attention":
         return _parameter(case, name, shape, repetition)
     if case.strides == "expanded_kv" and name in ("k", "v"):
@@ -116,8 +116,8 @@ def _head(case: Case, name: str, batch_index: int, head: int, repetition: int) -
     if name == "dout" and case.strides == "summed":
         return np.ones(shape[2:], _host_dtype(case))
     if case.inputs.startswith(FILE_INPUTS):
-        head_of_file: NDArray[np.floating] = _from_file(case, name, shape, repetition)[batch_index, head]
-        return head_of_file
+        whole = remembered_tensor(case.inputs.removeprefix(FILE_INPUTS), case.inputs_layout, name, shape)
+        return _of_file(case, name, whole[batch_index, head].copy(), repetition)
     if case.strides == "expanded_kv" and name in ("k", "v"):
         head = 0  # every head is the same memory
     key_head = head // (case.heads_q // case.heads_kv)
@@ -151,44 +151,28 @@ def _parameter(case: Case, name: str, shape: tuple[int, ...], repetition: int) -
 
 
 def file_problems(case: Case) -> list[str]:
-    """A sentence for each tensor that the case takes from a file which does not hold it; the values are not read."""
-    if not case.inputs.startswith(FILE_INPUTS):
-        return []
-    shapes = {name: shape for name, shape in operand_shapes(case).items() if name in _FROM_FILE}
-    return [problem for name, shape in shapes.items() if (problem := _file_problem(case, name, shape))]
+    """A sentence for each tensor that the case takes from a file which does not hold it; of inputs shapes are read."""
+    problems: list[str | None] = []
+    if case.inputs.startswith(FILE_INPUTS):
+        text = case.inputs.removeprefix(FILE_INPUTS)
+        shapes = {name: shape for name, shape in operand_shapes(case).items() if name in INPUTS}
+        problems += [input_problem(text, case.inputs_layout, name, shape) for name, shape in shapes.items()]
+    if case.mask_file is not None:
+        problems.append(mask_problem(case.mask_file, case.batch, case.seqlen_q, case.seqlen_kv))
+    if case.bias_file is not None:
+        problems.append(bias_problem(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv))
+    return [problem for problem in problems if problem]
 
 
 def has_finite_operands(case: Case) -> bool:
     """Whether all values are finite; those of a file, rounded to the case's dtype, may be anything."""
     if not case.inputs.startswith(FILE_INPUTS):
         return True
-    names = [name for name in operand_shapes(case) if name in _FROM_FILE]
+    names = [name for name in operand_shapes(case) if name in INPUTS]
     return all(bool(np.isfinite(operand(case, name)).all()) for name in names)
 
 
-def _file_problem(case: Case, name: str, shape: tuple[int, ...]) -> str | None:
-    try:
-        found = shape_of(Path(case.inputs.removeprefix(FILE_INPUTS)), name)
-    except UNREADABLE as error:
-        return _unreadable(case, name, error)
-    if found != shape:
-        return f"inputs = {case.inputs!r}: {name} has shape {found}, the case says {shape}"
-    return None
-
-
-def _unreadable(case: Case, name: str, error: Exception) -> str:
-    said = error.args[0] if isinstance(error, KeyError) else error
-    return f"inputs = {case.inputs!r}: no array {name!r} could be read: {said}"
-
-
-def _from_file(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> NDArray[np.floating]:
-    problem = _file_problem(case, name, shape)
-    if problem:
-        raise CaseError([problem])
-    try:
-        stored = array_of(Path(case.inputs.removeprefix(FILE_INPUTS)), name)
-    except UNREADABLE as error:
-        raise CaseError([_unreadable(case, name, error)]) from error
+def _of_file(case: Case, name: str, stored: NDArray[np.generic], repetition: int) -> NDArray[np.floating]:
     with np.errstate(over="ignore"):  # what float32 has no room for is infinite, as in any conversion
         array = stored.astype(_host_dtype(case), copy=False)
     # Another repetition must have other values: turning the sign of V turns the sign of the output.

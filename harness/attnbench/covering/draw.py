@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
 from attnbench.cases.masks.table import intersection
+from attnbench.cases.tensors.source import RANDOM
 from attnbench.covering.axes import ABSENT, AXES, HEAD_DIMS, length_range, residue, sees_nothing
 
 if TYPE_CHECKING:
@@ -188,6 +189,8 @@ class _Draw:
 
     def _score_mod(self) -> dict[str, object]:
         level = self._level("score_mod", self._said.score_mods)
+        if level == "bias":
+            return {"score_mod": level, "bias_file": self._some_tensor()}
         if not level.startswith("softcap"):
             return {"score_mod": level}
         bends = level != "softcap" or ("score_mod" not in self._wanted and self._rng.random() < 0.5)
@@ -215,7 +218,13 @@ class _Draw:
             fields["kv_lengths"] = self._padding(batch, seqlen_kv)
         if "tree" in kinds:
             fields["tree_parents"] = self._tree(min(seqlen_q, seqlen_kv))
+        if "tensor" in kinds:
+            fields["mask_file"] = self._some_tensor()
         return fields
+
+    def _some_tensor(self) -> str:
+        """A mask or a bias that needs no file."""
+        return f"{RANDOM}{self._rng.randrange(10_000)}"
 
     def _window(self, seqlen_kv: int) -> dict[str, object]:
         level = self._level("window", _AXIS["window"].levels[1:])
@@ -260,7 +269,7 @@ def _mask_options(
     """Sets of kinds of masks that are declared and of the wanted levels: single ones, pairs, and triples."""
     options = {tuple(mask.split(" & ")) for mask in masks}
     if intersections:
-        kinds = [mask for mask in masks if mask in _KIND_OF.values()]
+        kinds = [mask for mask in masks if mask in (*_KIND_OF.values(), "tensor")]
         options |= {chosen for count in (2, 3) for chosen in itertools.combinations(kinds, count)}
     mask, *levels = wanted
     present = [(kind, level) for kind, level in zip(_KIND_OF.values(), levels, strict=True) if level is not None]

@@ -67,7 +67,14 @@ class FirstTokensAlone(Identity):
 
 
 def _divisible(case: Case) -> bool:
-    return all(kind.divisible for kind in kinds_of(case.mask))
+    return case.score_mod != "bias" and all(kind.divisible for kind in kinds_of(case.mask))
+
+
+def _tied_to_its_batch(case: Case) -> str | None:
+    """Why a sequence of the batch is no case by itself, or ``None``."""
+    if case.score_mod == "bias" or not all(kind.by_sequence for kind in kinds_of(case.mask)):
+        return "its mask or its bias is a tensor for this batch"
+    return None
 
 
 def _up_to(case: Case, count: int) -> dict[str, Any]:
@@ -220,6 +227,8 @@ class LastSequenceAlone(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """Where there is nothing to leave out."""
+        if tied := _tied_to_its_batch(case):
+            return tied
         if case.batch == 1 and not _padding_can_go(case):
             return "there is no other sequence, and no padding that can be left out"
         return None if _real_keys_of_last(case) else "its last sequence has no key"
@@ -272,7 +281,7 @@ class AnotherSequenceBeside(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """Where there is another one already."""
-        return None if case.batch == 1 else "there are other sequences already"
+        return _tied_to_its_batch(case) or (None if case.batch == 1 else "there are other sequences already")
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """First its tokens in the other order, of whose keys half are real where padding is told, then the sequence."""

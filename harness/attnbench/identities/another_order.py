@@ -9,7 +9,7 @@ import numpy as np
 from attnbench.cases.masks.table import kinds_of
 from attnbench.cases.masks.visible import any_visible
 from attnbench.identities.difference import difference
-from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
+from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant, weights_do_not_add_up
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _position_matters(case: Case) -> str | None:
     if any(kind.by_position for kind in kinds_of(case.mask)):
         return f"mask {case.mask!r} depends on positions"
-    if case.score_mod in ("alibi", "relative_bias"):
+    if case.score_mod in ("alibi", "relative_bias", "bias"):
         return f"score_mod {case.score_mod!r} depends on positions"
     return None
 
@@ -92,7 +92,7 @@ class ValuesOfOne(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """A sink takes part of the weight."""
-        return "a sink takes part of the weight" if case.score_mod == "sink" else None
+        return weights_do_not_add_up(case)
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """The same queries and keys."""

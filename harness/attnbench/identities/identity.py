@@ -93,3 +93,10 @@ class Identity(ABC):
             results: what the call gave.
             others: what the variants gave, in their order.
         """
+
+
+def weights_do_not_add_up(case: Case) -> str | None:
+    """Why the weights of a row that sees a key need not add up to 1, or ``None``."""
+    if case.score_mod == "sink":
+        return "a sink takes part of the weight"
+    return "its bias may hide all keys of a row" if case.score_mod == "bias" else None

@@ -20,7 +20,7 @@ import numpy as np
 
 from attnbench.cases.masks.visible import any_visible
 from attnbench.identities.difference import floor, row_norms
-from attnbench.identities.identity import Arrays, Finding, Identity, Needs
+from attnbench.identities.identity import Arrays, Finding, Identity, Needs, weights_do_not_add_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ class ValueGradientsAddUp(_Sums):
 
     def refuses(self, case: Case) -> str | None:
         """A sink takes part of the weight."""
-        return super().refuses(case) or ("a sink takes part of the weight" if case.score_mod == "sink" else None)
+        return super().refuses(case) or weights_do_not_add_up(case)
 
     def side(
         self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range

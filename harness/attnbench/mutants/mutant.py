@@ -18,7 +18,7 @@ EVERYTHING: dict[str, Any] = {
     "masks": CHOICES["mask"],
     "mask_intersections": True,
     "operators": ("attention", "multi_head_attention"),
-    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink"),
+    "score_mods": CHOICES["score_mod"],
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "gqa": True,

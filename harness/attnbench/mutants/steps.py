@@ -32,7 +32,7 @@ class Plan:
     """The parts that do not depend on Q, K and V."""
 
     hidden: Tensor | None  # (batch or 1, 1, seqlen_q, seqlen_kv)
-    bias: Tensor | None  # (1, heads_q, seqlen_q, seqlen_kv)
+    bias: Tensor | None  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
     sinks: Tensor | None  # (1, heads_q, 1, 1)
     operands: Operands
 
@@ -64,7 +64,7 @@ class Steps:
         """The mask, True where a key is seen; ``None`` hides nothing."""
         return None if case.mask == "none" else dense_mask(case)
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         """The bias that is added to the scores."""
         return dense_bias(case, table)
 

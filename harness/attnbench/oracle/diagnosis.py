@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.masks.table import instead_of, kinds_of
 from attnbench.cases.sampling import group_pairs
+from attnbench.cases.tensors.planes import misread
 from attnbench.oracle.answer.arithmetic import EXACT
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.budget import budget, measure
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from attnbench.oracle.judge import Truth
     from attnbench.oracle.selection import Selection
 
+_BIAS_MISREAD = {
+    "with the bias transposed": "transposed",
+    "with the bias of the first sequence for all": "first",
+    "with the bias of the first head for all": "first-head",
+    "if the bias is subtracted": "negated",
+}
 _MOST_PAIRS = 2**22
 """Hypotheses need the answer of other cases; beyond so many query-key pairs that would take too long."""
 
@@ -143,6 +150,10 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
             yield f"without its mask ({kind.name})", other(mask=instead_of(case.mask, kind.name, "none"))
     if case.score_mod != "none":
         yield f"without {case.score_mod}", other(score_mod="none", softcap=None)
+    if case.bias_file is not None:
+        for sentence, how in _BIAS_MISREAD.items():
+            if how != "transposed" or case.seqlen_q == case.seqlen_kv:
+                yield sentence, other(bias_file=misread(how, case.bias_file))
     for width in sorted({64, 128, 2 ** math.ceil(math.log2(case.head_dim)), case.head_dim_v} - {case.head_dim}):
         yield f"with the scale of head_dim {width}", other(scale=1 / math.sqrt(width))
     yield "if scores are not scaled", other(scale=1.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.cost import flops, minimum_bytes
-from attnbench.metrics.roofline import impossible, peak_of, roofline
+from attnbench.cases.tensors.errors import TensorError
+from attnbench.metrics.roofline import RooflineMetrics, impossible, peak_of, roofline
 from attnbench.metrics.samples import time_statistics
 from attnbench.runner.driver import failed
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from attnbench.cases.case import Case
-    from attnbench.metrics.roofline import RooflineMetrics
 
 
 def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, device: str) -> RooflineMetrics:
@@ -27,7 +27,11 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
     """
     peaks = peaks or {}
     peak = peak_of(case.dtype, peaks.get("tflops", {}), device)
-    return roofline(flops(case), minimum_bytes(case), median_ns, peak, peaks.get("gbytes_per_s"))
+    try:
+        operations = flops(case)
+    except TensorError:
+        return RooflineMetrics()  # of a mask that is not there nobody knows how many pairs it shows
+    return roofline(operations, minimum_bytes(case), median_ns, peak, peaks.get("gbytes_per_s"))
 
 
 def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Union, get_args, get_origin, ge
 
 from pydantic import ValidationError
 
+from attnbench.cases.case import FILE_INPUTS
 from attnbench.errors import UsageError
 from attnbench.store.fields import Cases, FieldError
 from attnbench.store.header import Footer, Header
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
+
+def _with_layout(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of schema 7 as one of 8: tensors of a file had the axes (batch, heads, seqlen, head_dim)."""
+    inputs = line.get("inputs")
+    return {**line, "inputs_layout": "bhsd"} if isinstance(inputs, str) and inputs.startswith(FILE_INPUTS) else line
+
+
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda line: line,  # spread_rel is absent: it was not measured
     2: lambda line: line,  # so are identities, and the figures of CUDA devices
@@ -36,6 +44,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     4: lambda line: line,  # energy was not measured
     5: lambda line: line,  # every budget had room for stored scores, and no verdict said that it was blind
     6: lambda line: line,  # all samples were taken in one go, whose interval is binomial
+    7: _with_layout,  # no mask and no bias was a tensor
 }
 """How a line of schema n becomes one of schema n + 1."""
 

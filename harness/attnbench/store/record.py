@@ -26,7 +26,7 @@ from attnbench.stages.time.heartbeat import HeartbeatMetrics
 from attnbench.stages.time.metrics import TimeMetrics
 from attnbench.stages.time.sampled_rows import SampledRowMetrics
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
@@ -39,6 +39,7 @@ SCHEMA_VERSION = 7
 7 (2026-11): noticed_row_error, noticed_weight_share, noticed_dropped_keys, sample_error_ratio, memory_held_bytes;
     time_visits, time_visits_left_out, heartbeat_ns, machine_drift: with visits, time_ci_low_ns and time_ci_high_ns are
     theirs.
+8 (2026-11): mask_file, bias_file, inputs_layout: tensors of files.
 """
 
 Status = Literal[

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
 
-DECIDING = frozenset(("mask", "score_mod", "kv_cache", "seqlen", "seqlen_q", "seqlen_kv"))
+DECIDING = frozenset(("mask", "score_mod", "kv_cache", "inputs", "seqlen", "seqlen_q", "seqlen_kv"))
 """Fields that decide which others a case takes."""
 _NEEDS = {
     **{field.name: f"mask = {kind.name!r}" for kind in MASKS.values() for field in kind.parameters},
     "softcap": "score_mod = 'softcap'",
+    "bias_file": "score_mod = 'bias'",
+    "inputs_layout": "inputs = 'file:PATH'",
     "page_size": "kv_cache = 'paged'",
     "alignment": "unequal lengths, and a mask or a score modification that follows the diagonal",
 }

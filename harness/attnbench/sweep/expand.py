@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import DEFAULTS, FILE_INPUTS, FOLLOWS, Case, CaseError, make_case
+from attnbench.cases.case import DEFAULTS, FOLLOWS, Case, CaseError, make_case
+from attnbench.cases.tensors.errors import TensorError
+from attnbench.cases.tensors.source import without_digest
 from attnbench.sweep.effect import DECIDING, Effects
 from attnbench.sweep.fields import (
     NAMES,
@@ -16,6 +19,8 @@ from attnbench.sweep.fields import (
     parse_value,
     parse_values,
 )
+from attnbench.sweep.files.paths import anchored, file_in
+from attnbench.sweep.files.settled import with_files
 from attnbench.sweep.model import Scenario, ScenarioError
 from attnbench.sweep.nearest import unknown
 
@@ -71,13 +76,13 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
         if name not in NAMES:
             problems.append(f"{name}: {unknown('field', name, NAMES)}")
             continue
-        parts = [values] if values.startswith(FILE_INPUTS) else values.split(",")
+        parts = [values] if file_in(name, values) else values.split(",")
         for part in parts:
             try:
                 parse_values(name, part)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-        overrides.setdefault(name, []).extend(parts)
+        overrides.setdefault(name, []).extend(str(anchored(name, part, Path())) for part in parts)
     if problems:
         raise ScenarioError(_LINE, problems)
     return overrides
@@ -99,10 +104,10 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
     impossible: dict[str, list[Fields]] = {}
     for fields, places, tags in _combinations(scenario, overrides):
         try:
-            case = make_case(**fields)
-        except CaseError as error:
+            case = make_case(**with_files(fields))
+        except (CaseError, TensorError) as error:
             if scenario.excluded_fields(_filled(fields)) is None:
-                for problem in error.problems:
+                for problem in error.problems if isinstance(error, CaseError) else [str(error)]:
                     found = impossible.setdefault(problem, [])
                     if fields not in found:
                         found.append(fields)
@@ -188,7 +193,7 @@ def _described(impossible: Mapping[str, list[Fields]]) -> list[str]:
     """A sentence for each mistake, with the first combination that makes it."""
     described = []
     for problem, combinations in list(impossible.items())[:_SHOWN]:
-        shown = ", ".join(f"{name}={value}" for name, value in combinations[0].items())
+        shown = ", ".join(f"{name}={without_digest(str(value))}" for name, value in combinations[0].items())
         more = len(combinations) - 1
         also = f"; {more} more combination{'s' if more > 1 else ''} too" if more else ""
         described.append(f"{problem} (in {shown or 'the default case'}{also})")

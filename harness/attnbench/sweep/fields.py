@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, too_large
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
+from attnbench.cases.tensors.source import mistake_in
 from attnbench.sweep.nearest import did_you_mean
 from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
 from attnbench.untrusted.printable import shown
@@ -21,7 +22,8 @@ _NUMBERS = ("softcap", "scale")
 _LISTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "integers")
 _FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean")
 _LEAST = {"seed": 0, **{name: parameter.least for name, parameter in PARAMETERS.items()}}
-_TEXTS = ("inputs",)
+_TENSORS = ("bias_file", *(name for name, parameter in PARAMETERS.items() if parameter.form == "tensor"))
+_TEXTS = ("inputs", *_TENSORS)
 
 
 def is_quantity(name: str) -> bool:
@@ -50,6 +52,8 @@ def parse_value(name: str, value: object) -> object:
         return intersection([_choice(kind, CHOICES["mask"]) for kind in mask_names(value)])
     if name in CHOICES:
         return _choice(value, CHOICES[name])
+    if name in _TENSORS:
+        return _tensor(value)
     if name in _TEXTS:
         if isinstance(value, str) and value.startswith(FILE_INPUTS):
             return value
@@ -79,6 +83,8 @@ def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
         return {"anyOf": [{"enum": list(CHOICES[name])}, {"type": "string", "pattern": f"^{kind}( *& *{kind})+$"}]}
     if name in CHOICES:
         return {"enum": list(CHOICES[name])}
+    if name in _TENSORS:
+        return {"type": "string", "minLength": 1}
     if name in _TEXTS:
         return {"anyOf": [{"enum": list(INPUT_FAMILIES)}, {"type": "string", "pattern": f"^{FILE_INPUTS}"}]}
     if name in _FLAGS:
@@ -98,6 +104,12 @@ def _choice(value: object, known: tuple[str, ...]) -> str:
         return value
     hint = did_you_mean(value, known) if isinstance(value, str) else ""
     raise ValueError(f"{shown(value)} is none of {', '.join(known)}{hint}")
+
+
+def _tensor(value: object) -> str:
+    if mistake := mistake_in(value):
+        raise ValueError(f"{shown(value)} {mistake}")
+    return str(value)
 
 
 def _boolean(value: object) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.cases.counting import visible_pairs
+from attnbench.cases.operands import file_problems
 from attnbench.units import count
 from attnbench.untrusted.printable import printable
 
@@ -23,6 +24,8 @@ def hidden_pairs(planned: Iterable[PlannedCase]) -> list[str]:
     """A sentence for each way in which cases lose most of their query-key pairs, with the first such case."""
     found: dict[str, list[tuple[Case, str]]] = {}
     for one in planned:
+        if file_problems(one.case):
+            continue  # it is skipped, and nobody knows its pairs
         for way, sentence in _losses(one):
             found.setdefault(way, []).append((one.case, sentence))
     return [_told(cases) for cases in found.values()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.sweep.fields import fields_of
+from attnbench.sweep.files.paths import anchored_table
 from attnbench.sweep.nearest import did_you_mean
 from attnbench.untrusted.printable import shown
 from attnbench.untrusted.regular_file import read_regular
@@ -93,9 +94,25 @@ def _read(name_or_path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # ValueError: of a path that holds a null character
         raise ScenarioError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from error
     try:
-        return parse_toml(data)
+        table = parse_toml(data)
     except ValueError as error:
         raise ScenarioError(where, [f"it is not TOML: {error}"]) from error
+    return _with_paths(table, path.parent) if isinstance(path, Path) else table
+
+
+def _with_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The table, in which relative paths of tensors begin in the scenario's folder."""
+
+    def placed(fields: Any) -> Any:
+        return anchored_table(fields, folder) if isinstance(fields, dict) else fields
+
+    found = dict(table)
+    found |= {key: placed(table[key]) for key in ("defaults", "axes") if key in table}
+    if isinstance(shapes := table.get("shapes"), dict):
+        found["shapes"] = {name: placed(shape) for name, shape in shapes.items()}
+    if isinstance(groups := table.get("zip"), list):
+        found["zip"] = [placed(group) for group in groups]
+    return found
 
 
 def _inherit(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

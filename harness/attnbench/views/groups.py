@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES
 from attnbench.cases.masks.table import PARAMETERS, mask_names
+from attnbench.cases.tensors.source import short
 from attnbench.units import length
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
         "scale": f"scale {case.scale:.4g}" if scaled else "default scale",
         "kv_cache": case.kv_cache if case.page_size is None else f"{case.kv_cache} (page_size {case.page_size})",
         "strides": case.strides,
-        "inputs": f"{case.inputs} inputs",
+        "inputs": f"{case.inputs_label()} inputs",
         "seed": f"seed {case.seed}",
         "device": cell.device,
     }
@@ -198,4 +199,6 @@ def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
 def _score_mod(case: Case) -> str:
     if case.score_mod == "softcap":
         return f"softcap {case.softcap:g}"
+    if case.bias_file is not None:
+        return f"bias {short(case.bias_file)}"
     return "no score_mod" if case.score_mod == "none" else case.score_mod

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from attnbench.cases.tensors.source import mistake_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,8 +24,8 @@ class Parameter:
     """A field of a case that a kind of mask brings along; ``None`` in cases whose mask has no part of that kind."""
 
     name: str
-    form: Literal["integer", "integers", "boolean"]
-    default: int | bool | None = None
+    form: Literal["integer", "integers", "boolean", "tensor"]
+    default: int | bool | str | None = None
     """``None`` where it follows from the lengths (:meth:`Kind.lengths`)."""
     least: int = 0
 
@@ -31,6 +33,8 @@ class Parameter:
         """Why this is not a valid value of the field, in one sentence, or ``None``."""
         if self.form == "boolean":
             return None if isinstance(value, bool) else f"{self.name} = {value!r} is not true or false"
+        if self.form == "tensor":
+            return f"{self.name} = {value!r} {mistake}" if (mistake := mistake_in(value)) else None
         if self.form == "integers":
             listed = isinstance(value, list | tuple) and value and all(_is_int(item) for item in value)
             return None if listed else f"{self.name} = {value!r} is not a list of integers"
@@ -58,6 +62,8 @@ class Kind(abc.ABC):
     """Whether queries stop at a key near their own position, so that later tokens can be cut off."""
     divisible: ClassVar[bool] = True
     """Whether the first tokens, and the last queries, make a case with the same mask."""
+    by_sequence: ClassVar[bool] = True
+    """Whether a sequence of the batch by itself, or with another one beside it, makes a case with the same mask."""
     splits: ClassVar[bool] = False
     """Whether the keys fall into two parts, each of which makes a case with the same mask."""
 

@@ -11,6 +11,7 @@ from attnbench.cases.masks.key_padding import KeyPadding
 from attnbench.cases.masks.none import NoMask
 from attnbench.cases.masks.prefix_lm import PrefixLM
 from attnbench.cases.masks.sliding_window import SlidingWindow
+from attnbench.cases.masks.tensor import Tensor
 from attnbench.cases.masks.tree import Tree
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from attnbench.cases.masks.kind import Kind, Parameter
 
 MASKS: dict[str, Kind] = {
-    kind.name: kind for kind in (NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding(), Tree())
+    kind.name: kind
+    for kind in (NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding(), Tree(), Tensor())
 }
 """In the order in which an intersection names them."""
 PARAMETERS: dict[str, Parameter] = {

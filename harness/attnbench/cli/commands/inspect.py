@@ -33,7 +33,7 @@ def inspect(
     ```
 
     Args:
-        tensors: .npz or .safetensors with q, k and v of (batch, heads, seqlen, head_dim); default: values that the case
+        tensors: .npz, .safetensors or .pt with q, k and v, which settle sizes and dtype; default: values that the case
             describes.
         device: cpu or cuda.
         batch_index: which batch element is shown.

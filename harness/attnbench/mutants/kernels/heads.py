@@ -162,18 +162,18 @@ class HeadDimTailDropped(Steps):
 
 
 class BiasMissing(Steps):
-    """ALiBi and relative bias are ignored."""
+    """The bias is ignored."""
 
     copies = "meta-pytorch/tritonbench flex eager, which drops score_mod"
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         return None
 
 
 class BiasOfFirstHead(Steps):
     """All heads have the bias of the first one."""
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         bias = super().bias(case, table)
         return None if bias is None else np.repeat(bias[:, :1], case.heads_q, 1)
 
@@ -181,7 +181,7 @@ class BiasOfFirstHead(Steps):
 class BiasSignTurned(Steps):
     """Distant keys are favoured."""
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         bias = super().bias(case, table)
         return None if bias is None else -bias
 
@@ -189,15 +189,32 @@ class BiasSignTurned(Steps):
 class BiasBeforeScale(Steps):
     """The bias is added to unscaled scores."""
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         bias = super().bias(case, table)
         return None if bias is None else bias * case.scale
+
+
+class BiasTransposed(Steps):
+    """The bias of a query and a key is that of the key's place and the query's."""
+
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
+        bias = super().bias(case, table)
+        is_square = case.score_mod == "bias" and case.seqlen_q == case.seqlen_kv
+        return bias.swapaxes(-1, -2) if bias is not None and is_square else bias
+
+
+class BiasOfFirstSequence(Steps):
+    """All sequences have the bias of the first one."""
+
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
+        bias = super().bias(case, table)
+        return None if bias is None else bias[:1]
 
 
 class AlibiSlopesShifted(Steps):
     """Each head has the slope of the next one."""
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         bias = super().bias(case, table)
         return np.roll(bias, -1, 1) if bias is not None and case.score_mod == "alibi" else bias
 
@@ -205,7 +222,7 @@ class AlibiSlopesShifted(Steps):
 class AlibiSlopesOfPowerOfTwo(Steps):
     """For a number of heads that is not a power of two, uses the slopes of the next one."""
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         bias = super().bias(case, table)
         if bias is None or case.score_mod != "alibi":
             return bias
@@ -216,7 +233,7 @@ class AlibiSlopesOfPowerOfTwo(Steps):
 class RelativeBucketsOneWay(Steps):
     """Keys ahead share the bucket of the query's own position, though queries may look ahead."""
 
-    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         if table is None:
             return super().bias(case, table)
         relative = np.arange(case.seqlen_kv) - (np.arange(case.seqlen_q)[:, None] + case.diagonal_offset)
@@ -244,6 +261,8 @@ MUTANTS = (
     BiasOfFirstHead,
     BiasSignTurned,
     BiasBeforeScale,
+    BiasTransposed,
+    BiasOfFirstSequence,
     AlibiSlopesShifted,
     AlibiSlopesOfPowerOfTwo,
     RelativeBucketsOneWay,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from attnbench.cases.masks import dense_mask
 from attnbench.cases.masks.table import instead_of
+from attnbench.cases.tensors.planes import misread
 from attnbench.mutants.steps import Explicit, Plan, Steps
 
 if TYPE_CHECKING:
@@ -230,6 +231,36 @@ class TreeAsCausal(_OtherMask):
         return _instead_of("tree", "causal", case)
 
 
+class _MisreadTensor(_OtherMask):
+    how: ClassVar[str]
+
+    def changed(self, case: Case) -> Case:
+        return (
+            case if case.mask_file is None else dataclasses.replace(case, mask_file=misread(self.how, case.mask_file))
+        )
+
+
+class TensorInverted(_MisreadTensor):
+    """True in a mask hides a key, as in torch's attn_mask of nn.MultiheadAttention."""
+
+    how = "inverted"
+
+
+class TensorTransposed(_MisreadTensor):
+    """The mask's rows are taken for keys, where there are as many."""
+
+    how = "transposed"
+
+    def changed(self, case: Case) -> Case:
+        return super().changed(case) if case.seqlen_q == case.seqlen_kv else case
+
+
+class TensorOfFirstSequence(_MisreadTensor):
+    """All sequences have the mask of the first one."""
+
+    how = "first"
+
+
 class MaskOfFirstRow(_OtherMask):
     """All queries of a tile of 64 see what the first of them sees."""
 
@@ -263,5 +294,8 @@ MUTANTS = (
     DocumentBoundaryLeaks,
     DocumentCausalIgnored,
     TreeAsCausal,
+    TensorInverted,
+    TensorTransposed,
+    TensorOfFirstSequence,
     MaskOfFirstRow,
 )

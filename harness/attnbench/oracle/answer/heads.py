@@ -86,6 +86,9 @@ def one_head(
     for start in range(0, len(wanted), step):
         block = wanted[start : start + step]
         index = torch.from_numpy(block)
+        bias, hidden = _bias(case, arithmetic, where, block), _hidden(case, runs[block])
+        if bias is not None and case.score_mod == "bias":  # -inf hides a key as the mask does
+            hidden = torch.isneginf(bias) if hidden is None else hidden | torch.isneginf(bias)
         answers.append(
             attend_where_determined(
                 arithmetic,
@@ -94,8 +97,8 @@ def one_head(
                     q=q[index],
                     k=k,
                     v=v,
-                    hidden=_hidden(case, runs[block]),
-                    bias=_bias(case, arithmetic, head, block),
+                    hidden=hidden,
+                    bias=bias,
                     sink=float(operand(case, "sinks")[head]) if case.score_mod == "sink" else None,
                     dout=None if dout is None else dout[index],
                     keys=keys,
@@ -146,9 +149,10 @@ def _hidden(case: Case, runs: NDArray[np.int64]) -> Tensor | None:
     return hidden
 
 
-def _bias(case: Case, arithmetic: Arithmetic, head: int, rows: NDArray[np.int64]) -> Tensor | None:
+def _bias(case: Case, arithmetic: Arithmetic, where: tuple[int, int], rows: NDArray[np.int64]) -> Tensor | None:
     import torch
 
+    batch_index, head = where
     table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
-    bias = score_bias(case, head, rows, np.arange(case.seqlen_kv), table)
+    bias = score_bias(case, head, rows, np.arange(case.seqlen_kv), table, batch_index)
     return None if bias is None else arithmetic.store(torch.from_numpy(bias).double())

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
+from attnbench.cases.operands import file_problems
 from attnbench.errors import UsageError
 from attnbench.registry.discover import UNKNOWN
 from attnbench.store.repro import repro_command
 from attnbench.sweep.expand import expand
 from attnbench.sweep.nearest import did_you_mean
 from attnbench.transport.host import LOCAL_HOST
+from attnbench.units import count
 from attnbench.untrusted.pattern import PatternError, found_in, pattern_mistake
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from attnbench.cases.case import Case
     from attnbench.registry.discover import Found
@@ -158,7 +160,7 @@ def plan(
     Where some are ``named`` (``case_id implementation device``), only those.
 
     Raises:
-        PlanError: when there are more of them than anybody can have meant.
+        PlanError: when there are more of them than anybody can have meant, or no case fits the files of tensors.
     """
     kept = [
         (planned, one, device)
@@ -169,6 +171,7 @@ def plan(
         if not named or f"{case_id} {one.name} {device}" in named
         if scenario.excluded(planned.case, device=device, implementation=one.name) is None
     ]
+    misfits = _misfits(planned.case for planned, _, _ in kept)
     if len(kept) * replicates > MOST_CELLS:
         raise PlanError(
             f"the plan has {len(kept) * replicates:,} cells, and {MOST_CELLS:,} are the most: "
@@ -183,7 +186,9 @@ def plan(
                 found=one,
                 device=device,
                 replicate=replicate,
-                preset_outcome=_preset_outcome(planned.case, one, device, memory_bytes, host),
+                preset_outcome=_preset_outcome(
+                    planned.case, one, device, memory_bytes, host, misfits[planned.case.case_id]
+                ),
             )
             for planned, one, device in kept
         ]
@@ -203,7 +208,24 @@ def _shuffled(cells: list[Cell], generator: random.Random) -> list[Cell]:
     return [cell for group in groups for cell in group]
 
 
-def _preset_outcome(case: Case, one: Found, device: str, memory_bytes: int, host: Host) -> tuple[str, str] | None:
+def _misfits(cases: Iterable[Case]) -> dict[str, str]:
+    """By case, why it cannot take its tensors from its files; empty where it can.
+
+    Raises:
+        PlanError: where no case can.
+    """
+    different = {case.case_id: case for case in cases}
+    found = {case_id: next(iter(file_problems(case)), "") for case_id, case in different.items()}
+    if found and all(found.values()):
+        first, *others = dict.fromkeys(found.values())
+        more = f"; and {count(len(others), 'more case')} that fit no file either" if others else ""
+        raise PlanError(f"{first}{more}")
+    return found
+
+
+def _preset_outcome(
+    case: Case, one: Found, device: str, memory_bytes: int, host: Host, misfit: str
+) -> tuple[str, str] | None:
     if one.unavailable is not None:
         return ("unavailable", one.unavailable)
     if one.declaration is None:
@@ -214,6 +236,8 @@ def _preset_outcome(case: Case, one: Found, device: str, memory_bytes: int, host
     missing = host.device_unavailable(device)
     if missing is not None:
         return ("unavailable", missing)
+    if misfit:
+        return ("skipped", misfit)
     needed = least_memory(case)
     if needed > memory_bytes:
         return (

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from attnbench.cases.operands import file_problems
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import find
@@ -123,7 +122,7 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
         host: where it is to run.
 
     Raises:
-        PlanError: when there is none, or a file does not hold the tensors that a case takes from it.
+        PlanError: when there is none, or no case can take its tensors from the files that it names.
         ShardError: when there are more shards than cases.
     """
     overrides = dict(request.overrides)
@@ -147,9 +146,6 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
         raise PlanError("none of the cells that were asked for by name is in the scenario")
     if not cells:
         raise PlanError("the scenario's exclusions leave no cell to run")
-    for case in {cell.case.case_id: cell.case for cell in cells}.values():
-        if problems := file_problems(case):
-            raise PlanError("; ".join(problems))
     return cells
 
 

@@ -279,7 +279,7 @@ class ReportedRun:
             "head_dim": str(case.head_dim),
             "batch": str(case.batch),
             "score_mod": case.score_mod,
-            "inputs": case.inputs,
+            "inputs": case.inputs_label(),
         }
 
 

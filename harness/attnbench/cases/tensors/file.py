@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import stat
@@ -25,54 +26,84 @@ if TYPE_CHECKING:
 
 SAFETENSORS = ".safetensors"
 UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
-"""The exceptions of :func:`array_of` and :func:`shape_of` where there is no such array, each with a sentence."""
+"""The exceptions of every function here where there is no such file or array, each with a sentence."""
 
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 _LARGEST_HEADER = 100_000_000  # as the format says
-_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-_FLOATS = (np.float64, np.float32, np.float16)
+_TYPES: dict[str, type[np.generic]] = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "BOOL": np.bool_, "U8": np.uint8,
+}  # fmt: skip
+_IN_ARCHIVES = (np.float64, np.float32, np.float16, np.bool_, np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An array of a file, without its values."""
+
+    dtype: str
+    """``float64``, ``float32``, ``float16``, ``bfloat16``, ``bool`` or ``uint8``."""
+    shape: Shape
 
 
 def array_of(path: Path, name: str) -> NDArray[np.generic]:
-    """One array of a file, by name.
+    """One array of a file, by the name that it has there; bfloat16 comes as float32.
 
     Raises:
         OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile: when it cannot be had.
     """
-    with _opened(path) as file:
-        if path.suffix == SAFETENSORS:
+    with _opened(path) as (file, is_archive):
+        if not is_archive:
             return _from_safetensors(file, name)
         with _npz_member(file, name) as (member, shape, dtype, in_columns):
             data = bytearray(member.read(math.prod(shape) * dtype.itemsize))  # which can be written to
-            return np.frombuffer(data, dtype).reshape(shape, order="F" if in_columns else "C")
+            return _truth(np.frombuffer(data, dtype).reshape(shape, order="F" if in_columns else "C"))
 
 
-def shape_of(path: Path, name: str) -> Shape:
-    """Return an array's shape without reading its values; raises as :func:`array_of`."""
-    with _opened(path) as file:
-        if path.suffix == SAFETENSORS:
-            return _safetensors_entry(file, name)[1]
-        with _npz_member(file, name) as (_, shape, _, _):
-            return shape
+def entry_of(path: Path, name: str) -> Entry:
+    """An array's type and shape, without reading its values; raises as :func:`array_of`."""
+    with _opened(path) as (file, is_archive):
+        if not is_archive:
+            said, shape, dtype, _ = _safetensors_entry(file, name)
+            return Entry("bfloat16" if said == "BF16" else dtype.name, shape)
+        with _npz_member(file, name) as (_, shape, dtype, _):
+            return Entry(dtype.name, shape)
+
+
+def names_of(path: Path) -> list[str]:
+    """The names of a file's arrays, in its order; raises as :func:`array_of`."""
+    with _opened(path) as (file, is_archive):
+        if not is_archive:
+            return [name for name in _safetensors_header(file)[0] if name != "__metadata__"]
+        with _archive(file) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file, within which whatever else its content makes libraries raise is a ``ValueError``."""
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
+    """The file and whether it is an archive; within, whatever else its content makes libraries raise is a ValueError.
+
+    Raises:
+        OSError, ValueError: where it cannot be opened.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no regular file")  # several processes read it, each from its beginning
     with path.open("rb") as file:
         try:
-            yield file
+            yield file, path.suffix != SAFETENSORS
         except (RuntimeError, MemoryError, OverflowError, SyntaxError, zlib.error) as error:
             raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
+
+
+def _archive(file: IO[bytes]) -> zipfile.ZipFile:
+    if file.read(6) == b"\x93NUMPY":
+        raise TypeError("it holds a single array without a name; numpy.savez writes several")
+    return zipfile.ZipFile(file)
 
 
 @contextlib.contextmanager
 def _npz_member(file: IO[bytes], name: str) -> Iterator[tuple[IO[bytes], Shape, np.dtype[Any], bool]]:
     """An array of an archive: a file at its values, their shape and type, and whether columns come first."""
-    if file.read(6) == b"\x93NUMPY":
-        raise TypeError("it holds a single array without a name; numpy.savez writes several")
-    with zipfile.ZipFile(file) as archive:
+    with _archive(file) as archive:
         try:
             about = archive.getinfo(f"{name}.npy")
         except KeyError:
@@ -82,8 +113,8 @@ def _npz_member(file: IO[bytes], name: str) -> Iterator[tuple[IO[bytes], Shape, 
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, in_columns, dtype = read(member)
-            if dtype.newbyteorder("=") not in _FLOATS:
-                known = ", ".join(np.dtype(one).name for one in _FLOATS)
+            if dtype.newbyteorder("=") not in _IN_ARCHIVES:
+                known = ", ".join(np.dtype(one).name for one in _IN_ARCHIVES)
                 raise TypeError(f"{name} is of the dtype {shown(str(dtype))}, not one of {known}")
             _require_sizes(name, shape, dtype, about.file_size - member.tell())
             yield member, shape, dtype, in_columns
@@ -105,11 +136,16 @@ def _from_safetensors(file: IO[bytes], name: str) -> NDArray[np.generic]:
     if said == "BF16":  # the upper half of a float32
         widened: NDArray[np.generic] = (array.astype(np.uint32) << 16).view(np.float32)
         return widened
-    return array
+    return _truth(array)
 
 
-def _safetensors_entry(file: IO[bytes], name: str) -> tuple[str, Shape, np.dtype[Any], int]:
-    """Type, shape, and the type and place of a tensor's bytes."""
+def _truth(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The array; of truth values, whose bytes may be anything in a file, those that are not 0 are true."""
+    return array if array.dtype != np.bool_ else array.view(np.uint8) != 0
+
+
+def _safetensors_header(file: IO[bytes]) -> tuple[dict[str, Any], int, int]:
+    """The header, its length, and that of the file."""
     whole = os.fstat(file.fileno()).st_size
     size = int.from_bytes(file.read(8), "little")
     if not 2 <= size <= min(_LARGEST_HEADER, whole - 8):
@@ -117,6 +153,12 @@ def _safetensors_entry(file: IO[bytes], name: str) -> tuple[str, Shape, np.dtype
     header = parse_json(file.read(size).decode())
     if not isinstance(header, dict):
         raise TypeError("its header is no table of tensors")
+    return header, size, whole
+
+
+def _safetensors_entry(file: IO[bytes], name: str) -> tuple[str, Shape, np.dtype[Any], int]:
+    """Type, shape, and the type and place of a tensor's bytes."""
+    header, size, whole = _safetensors_header(file)
     if name not in header:
         raise KeyError(f"{name} is not among {', '.join(n for n in header if n != '__metadata__')}")
     entry = header[name]

@@ -1,0 +1,66 @@
+"""``tensor``: a mask written out, from a file or from a seed; each row sees whatever keys it says."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.cases.masks.kind import Kind, Parameter
+from attnbench.cases.tensors.planes import mask_tensor, misread
+from attnbench.cases.tensors.source import short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+class Tensor(Kind):
+    """A matrix of truth, which elements of the batch may share."""
+
+    name = "tensor"
+    parameters = (Parameter(name="mask_file", form="tensor", default="random:0"),)
+    by_batch = True
+    divisible = False
+    by_sequence = False
+
+    def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
+        """Wherever the matrix says so."""
+        assert case.mask_file is not None
+        return _runs(case.mask_file, (case.batch, case.seqlen_q, case.seqlen_kv), batch_index)
+
+    def looks_ahead(self, case: Case) -> bool:
+        """Nobody knows without reading it."""
+        del case
+        return True
+
+    def label(self, case: Case) -> str:
+        """With the seed, or the name of the file."""
+        return f"tensor {short(case.mask_file or '')}"
+
+    def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
+        """True where a key is hidden, queries and keys exchanged, and one mask for all sequences."""
+        text = case.mask_file or ""
+        yield "if True in the mask hides a key", {"mask_file": misread("inverted", text)}
+        if case.seqlen_q == case.seqlen_kv:
+            yield "with the mask transposed", {"mask_file": misread("transposed", text)}
+        if case.batch > 1:
+            yield "with the mask of the first sequence for all", {"mask_file": misread("first", text)}
+
+
+@functools.lru_cache(maxsize=2)
+def _runs(text: str, shape: tuple[int, int, int], batch_index: int) -> NDArray[np.int64]:
+    """The runs of a sequence's rows; the heads of the sequence ask for them one after the other."""
+    batch, rows, keys = shape
+    mask = np.broadcast_to(mask_tensor(text, *shape), (batch, 1, rows, keys))[batch_index, 0]
+    steps = np.diff(mask.view(np.int8), axis=1, prepend=0, append=0)
+    (row, first), (_, beyond) = np.nonzero(steps == 1), np.nonzero(steps == -1)
+    nth = np.arange(len(row)) - np.searchsorted(row, row)  # of its row's runs
+    runs = np.zeros((rows, nth.max(initial=0) + 1, 2), np.int64)
+    runs[row, nth, 0], runs[row, nth, 1] = first, beyond
+    runs.flags.writeable = False
+    return runs

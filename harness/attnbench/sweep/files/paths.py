@@ -1,0 +1,52 @@
+"""Paths of files: absolute, and with the digest of what the file holds, wherever a run goes on or is read later."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from attnbench.cases.case import FILE_FIELDS, FILE_INPUTS
+from attnbench.cases.tensors.source import RANDOM, StoredTensors, digest_of, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def file_in(name: str, value: object) -> str | None:
+    """The text that names a file in a field's value, less ``file:``, or ``None`` where it names none."""
+    if name not in FILE_FIELDS or not isinstance(value, str):
+        return None
+    if name == "inputs":
+        return value.removeprefix(FILE_INPUTS) if value.startswith(FILE_INPUTS) else None
+    return None if value.startswith(RANDOM) else value
+
+
+def with_file(name: str, text: str) -> str:
+    """The field's value that names a file."""
+    return FILE_INPUTS + text if name == "inputs" else text
+
+
+def anchored(name: str, value: object, folder: Path) -> object:
+    """A field's value, or a list of them, whose relative paths begin in a folder.
+
+    A file that can be read gets its digest, so that whoever takes up the plan later notices another content; for any
+    other the plan says why.
+    """
+    if isinstance(value, list):
+        return [anchored(name, item, folder) if isinstance(item, str) else item for item in value]
+    text = file_in(name, value)
+    if not text:
+        return value
+    named = stored(text)
+    path = folder.absolute() / named.path
+    digest = named.digest
+    if digest is None:
+        with contextlib.suppress(OSError, ValueError):
+            digest = digest_of(path)
+    return with_file(name, StoredTensors(path, digest).text)
+
+
+def anchored_table(table: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """As :func:`anchored`, of a table of fields."""
+    return {name: anchored(name, value, folder) for name, value in table.items()}

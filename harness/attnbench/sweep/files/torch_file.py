@@ -1,0 +1,99 @@
+"""Files of torch.save: a process of its own makes a ``.safetensors`` of them, once, which everybody then reads.
+
+``torch.load(weights_only=True)`` runs none of the code that a pickle may hold, and this process never imports torch.
+The copy lies in the user's cache under the digest of the file that it was made of. Run as a program, the module makes
+it: ``python -m attnbench.sweep.files.torch_file captured.pt captured.safetensors``.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from attnbench.cases.tensors.source import digest_of
+from attnbench.machine.caches import own_cache
+from attnbench.untrusted.printable import in_one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+SUFFIXES = (".pt", ".pth")
+_SECONDS = 300
+_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL", "uint8": "U8"}
+
+
+def converted(path: Path) -> Path:
+    """The ``.safetensors`` with the tensors of a file, made where there is none yet.
+
+    Raises:
+        OSError, ValueError: where the file cannot be read, or the copy cannot be written; with a sentence.
+    """
+    target = own_cache() / "tensors" / f"{digest_of(path)}.safetensors"
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "attnbench.sweep.files.torch_file", str(path), str(target)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"torch did not read it within {_SECONDS} s") from None
+    if done.returncode:
+        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it ended without a word")
+        raise ValueError(f"torch cannot read it: {in_one_line(last)[:300]}")
+    return target
+
+
+def _main(source: Path, target: Path) -> None:
+    """Write the file whole, or not at all."""
+    import torch
+
+    tensors = dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+        try:
+            _write(tensors, file)
+            file.close()
+            Path(file.name).replace(target)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in tables within tables, with their names joined by dots; of other kinds nothing."""
+    import torch
+
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tensors(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, torch.Tensor) and str(value.dtype).removeprefix("torch.") in _TYPES and not value.is_sparse:
+        yield name or "tensor", value
+
+
+def _write(tensors: Mapping[str, Tensor], file: IO[bytes]) -> None:
+    """The format is a length of 8 bytes, so many bytes of JSON, and the tensors' bytes, row-major."""
+    import torch
+
+    header: dict[str, Any] = {}
+    end = 0
+    for name, tensor in sorted(tensors.items()):
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        dtype = _TYPES[str(tensor.dtype).removeprefix("torch.")]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, tensor in sorted(tensors.items()):
+        file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+if __name__ == "__main__":
+    try:
+        _main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        sys.exit(f"{type(error).__name__}: {str(error).partition('. ')[0]}")
