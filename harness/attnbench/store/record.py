@@ -39,7 +39,7 @@ SCHEMA_VERSION = 8
 7 (2026-11): noticed_row_error, noticed_weight_share, noticed_dropped_keys, sample_error_ratio, memory_held_bytes;
     time_visits, time_visits_left_out, heartbeat_ns, machine_drift: with visits, time_ci_low_ns and time_ci_high_ns are
     theirs.
-8 (2026-11): mask_file, bias_file, inputs_layout: tensors of files.
+8 (2026-11): mask_file, bias_file, inputs_layout: tensors of files; the header of a merged run has its parts.
 """
 
 Status = Literal[

@@ -163,11 +163,9 @@ def merge(runs: Annotated[list[Path], Parameter(negative="")], /, *, out: Path, 
     """Make one run file of the shards that machines have measured side by side.
 
     Prints its path. Every shard has to be there, of the same code, versions and kind of machine; exit code 5 where one
-    lacks records.
+    lacks records. A shard is what attnbench run SCENARIO --shard 1/2 writes.
 
     ```
-    attnbench run scaling --shard 1/2 --out part1.jsonl    # on one machine
-    attnbench run scaling --shard 2/2 --out part2.jsonl    # on another
     attnbench merge part1.jsonl part2.jsonl --out scaling.jsonl
     ```
 
