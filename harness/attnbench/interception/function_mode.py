@@ -1,0 +1,115 @@
+"""Sees calls of torch's functions, among them those that compute attention."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import types
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from attnbench.interception.sdpa import sdpa_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from attnbench.interception.call import AttentionCall
+    from attnbench.interception.intercept import Handler, Unmatched
+    from attnbench.interception.modules import Modules
+
+
+class Interceptor:
+    """Hands calls to the handler, once each: what the handler or the original computes is not looked at."""
+
+    def __init__(self, handler: Handler, unmatched: Unmatched, modules: Modules) -> None:
+        self.handler = handler
+        self.unmatched = unmatched
+        self.modules = modules
+        self._here = threading.local()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a call is being answered in this thread."""
+        return getattr(self._here, "answering", False)
+
+    @contextlib.contextmanager
+    def not_looking(self) -> Iterator[None]:
+        """Let what this thread computes in the block go by."""
+        before, self._here.answering = self.is_answering, True
+        try:
+            yield
+        finally:
+            self._here.answering = before
+
+    def answer(self, call: AttentionCall) -> Tensor:
+        """The handler's output of a call."""
+        with self.not_looking():
+            return self.handler(call)
+
+    @contextlib.contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """Watch torch's functions in this thread; within itself it does nothing."""
+        if getattr(self._here, "watching", False):
+            yield
+            return
+        self._here.watching = True
+        try:
+            with _Mode(self):
+                yield
+        finally:
+            self._here.watching = False
+
+
+class _Mode(TorchFunctionMode):
+    def __init__(self, interceptor: Interceptor) -> None:
+        super().__init__()
+        self._interceptor = interceptor
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _types: Sequence[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        named = kwargs or {}
+        if self._interceptor.is_answering:
+            return func(*args, **named)
+        if func is functional.scaled_dot_product_attention:
+            return self._sdpa(args, named)
+        if func in _WITH_MORE_WITHIN:
+            with self:  # a mode is off within itself
+                return _WITH_MORE_WITHIN[func](*args, **named)
+        return func(*args, **named)
+
+    def _sdpa(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        original = functional.scaled_dot_product_attention
+        interceptor = self._interceptor
+        try:
+            call = sdpa_call(original, interceptor.modules.name(), *args, **kwargs)
+        except (RuntimeError, ValueError, TypeError) as error:
+            out = original(*args, **kwargs)  # which raises where it is the program's mistake
+            interceptor.unmatched("scaled_dot_product_attention", str(error))
+            return out
+        query = args[0] if args else kwargs["query"]
+        out = interceptor.answer(call)
+        return out if query.dim() == 4 else out.reshape(*query.shape[:-1], out.shape[-1])
+
+
+def _body(function: Any) -> Callable[..., Any]:
+    """A function of torch that runs itself where modes are on, instead of asking them again."""
+    unasked = dict.fromkeys(("has_torch_function", "has_torch_function_unary"), lambda _: False)
+    own = types.FunctionType(
+        function.__code__, {**function.__globals__, **unasked}, function.__name__, function.__defaults__
+    )
+    own.__kwdefaults__ = function.__kwdefaults__
+    return own
+
+
+_WITH_MORE_WITHIN: dict[object, Callable[..., Any]] = {
+    function: _body(function)
+    for function in (functional.multi_head_attention_forward, torch.Tensor.backward, torch.autograd.grad)
+}
+"""Functions that may compute attention by others, which a mode sees only if it is on within them."""

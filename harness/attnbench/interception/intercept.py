@@ -1,0 +1,77 @@
+"""Installs the hooks through which a model's attention is seen, and takes them away again."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from attnbench.interception.call import AttentionCall
+
+
+class Handler(Protocol):
+    """Answers a call: (batch, heads_q, seqlen_q, head_dim_v), in the dtype of ``q``."""
+
+    def __call__(self, call: AttentionCall, /) -> Tensor: ...  # noqa: D102 - as the class says
+
+
+class Unmatched(Protocol):
+    """Told of attention that was seen and cannot be said as an :class:`AttentionCall`; it has run as the model asks."""
+
+    def __call__(self, what: str, reason: str) -> None: ...  # noqa: D102 - as the class says
+
+
+def ignore(what: str, reason: str) -> None:
+    """Forget what was not matched."""
+    del what, reason
+
+
+@contextlib.contextmanager
+def intercept(
+    handler: Handler,
+    unmatched: Unmatched = ignore,
+    around_model: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Iterator[None]:
+    """Let a handler answer the attention calls of the block, in this thread and in modules that other threads run.
+
+    Seen are transformers' attention interface, ``scaled_dot_product_attention`` and products around a softmax, also
+    where ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` compute them. Within the block compiled models run
+    uncompiled, and torch's fused inference path of encoder layers is off: both would hide their attention.
+
+    Args:
+        handler: answers each call; :meth:`AttentionCall.original` is what the model would have got. Attention that it
+            computes itself is not seen.
+        unmatched: told of each call that cannot be said as one.
+        around_model: gives a context for each call of an outermost module, and for each backward pass.
+    """
+    import torch
+
+    from attnbench.interception.autograd import backward_passes
+    from attnbench.interception.function_mode import Interceptor
+    from attnbench.interception.modules import Modules
+    from attnbench.interception.transformers import TransformersInterface
+
+    modules = Modules()
+    interceptor = Interceptor(handler, unmatched, modules)
+    transformers = TransformersInterface(interceptor)
+
+    @contextlib.contextmanager
+    def around_outermost() -> Iterator[None]:
+        transformers.install_if_imported()
+        with interceptor.in_this_thread(), around_model():
+            yield
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)  # noqa: FBT003 - torch's parameter
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(modules.watched(around_outermost))
+        stack.enter_context(backward_passes(around_model))
+        stack.callback(transformers.remove)
+        stack.enter_context(interceptor.in_this_thread())
+        transformers.install_if_imported()
+        yield
