@@ -15,6 +15,8 @@ def backward_passes(around: Callable[[], contextlib.AbstractContextManager[objec
     import torch
     from torch import autograd
 
+    from attnbench.interception.bodies import body_of
+
     functions: dict[str, Any] = {"backward": autograd.backward, "grad": autograd.grad}
 
     def within(function: Callable[..., object]) -> Callable[..., object]:
@@ -25,7 +27,7 @@ def backward_passes(around: Callable[[], contextlib.AbstractContextManager[objec
         return run
 
     for name, function in functions.items():
-        setattr(torch.autograd, name, within(function))
+        setattr(torch.autograd, name, within(body_of(function)))
     try:
         yield
     finally:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import types
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from attnbench.interception.bodies import body_of
 from attnbench.interception.sdpa import sdpa_call
 
 if TYPE_CHECKING:
@@ -98,18 +98,7 @@ class _Mode(TorchFunctionMode):
         return out if query.dim() == 4 else out.reshape(*query.shape[:-1], out.shape[-1])
 
 
-def _body(function: Any) -> Callable[..., Any]:
-    """A function of torch that runs itself where modes are on, instead of asking them again."""
-    unasked = dict.fromkeys(("has_torch_function", "has_torch_function_unary"), lambda _: False)
-    own = types.FunctionType(
-        function.__code__, {**function.__globals__, **unasked}, function.__name__, function.__defaults__
-    )
-    own.__kwdefaults__ = function.__kwdefaults__
-    return own
-
-
 _WITH_MORE_WITHIN: dict[object, Callable[..., Any]] = {
-    function: _body(function)
-    for function in (functional.multi_head_attention_forward, torch.Tensor.backward, torch.autograd.grad)
+    function: body_of(function) for function in (functional.multi_head_attention_forward, torch.Tensor.backward)
 }
 """Functions that may compute attention by others, which a mode sees only if it is on within them."""
