@@ -48,6 +48,8 @@ class AttentionCall:
     layer: str | None = None
     """Name of the module that calls, as of the outermost module's ``named_modules``; ``None`` outside of modules."""
     api: Api
+    given: tuple[Tensor, Tensor, Tensor]
+    """Queries, keys and values as the model hands them over: those that gradients go back to."""
     original: Callable[[], Tensor]
     """Runs what the model would have run: (batch, heads_q, seqlen_q, head_dim_v). Of ``matmul`` the last product alone:
     scores and probabilities are there by then."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnbench.cases.case import CaseError, make_case
-from attnbench.interception.masks import TENSOR, MaskFields, recognised
+from attnbench.cases.masks import dense_mask
+from attnbench.interception.known_masks import KnownMasks, SplitMask
+from attnbench.interception.masks import MaskFields, recognised
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,16 +55,20 @@ class CallSpec:
         return {name: value for name, value in said.items() if value is not None} | self.mask.fields()
 
 
-def described(call: AttentionCall) -> CallSpec | Reason:
+def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec | Reason:
     """The call as a case, exactly, or why it is none.
 
     What is left out are dropout, which no case has, and how the tensors lie in memory.
+
+    Args:
+        call: the call.
+        known: masks that were recognised before, among which its own may be.
     """
     q, k, v = call.q, call.k, call.v
     problem = _problem(call)
     if problem is not None:
         return Reason(problem)
-    hidden_and_added = _split(call)
+    hidden_and_added = _split(call, KnownMasks() if known is None else known)
     if isinstance(hidden_and_added, Reason):
         return hidden_and_added
     mask, bias = hidden_and_added
@@ -116,25 +122,32 @@ def _problem(call: AttentionCall) -> str | None:
     return None
 
 
-def _split(call: AttentionCall) -> tuple[MaskFields, Tensor | None] | Reason:
+def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor | None] | Reason:
     """What the call hides, and what it adds to the scores."""
+    bias = None if call.bias is None or not bool(call.bias.any()) else call.bias
     mask = call.mask
     if mask is None:
-        return _by_rule(call), call.bias
-    visible, added = (mask, None) if mask.dtype == torch.bool else _hidden_and_added(mask)
-    if visible.shape[1] > 1:
+        return _by_rule(call), bias
+    if mask.shape[1] > 1:
+        visible = _visible(mask)
         if not bool((visible == visible[:, :1]).all()):
             return Reason("its mask differs between heads")
-        visible = visible[:, :1]
-    bias = added if call.bias is None else call.bias if added is None else call.bias + added
-    return _recognised(visible[:, 0], call), bias
+    sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
+    split = known.split(mask, (call.causal, call.window, sizes), lambda: _split_mask(mask, call))
+    added = split.bias
+    return split.mask, added if bias is None else bias if added is None else bias + added
 
 
-def _hidden_and_added(mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A mask of floats as a boolean one and a finite bias, where there is any."""
-    visible = mask > HIDDEN
-    added = torch.where(visible, mask, torch.zeros((), dtype=mask.dtype, device=mask.device))
-    return visible, added if bool(added.any()) else None
+def _split_mask(mask: Tensor, call: AttentionCall) -> SplitMask:
+    visible = _visible(mask)
+    added = None if mask.dtype == torch.bool else torch.where(visible, mask, 0.0)
+    bias = added if added is not None and bool(added.any()) else None
+    return SplitMask(_recognised(visible[:, 0], call), bias)
+
+
+def _visible(mask: Tensor) -> Tensor:
+    """True where a query sees a key."""
+    return mask if mask.dtype == torch.bool else mask > HIDDEN
 
 
 def _by_rule(call: AttentionCall) -> MaskFields:
@@ -152,8 +165,6 @@ def _by_rule(call: AttentionCall) -> MaskFields:
 
 def _recognised(visible: Tensor, call: AttentionCall) -> MaskFields:
     """The mask of a tensor (batch or 1, seqlen_q or 1, seqlen_kv or 1), and of the rule where there is one too."""
-    from attnbench.cases.masks import dense_mask
-
     sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
     seen = visible.numpy(force=True)
     rule = _by_rule(call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,8 @@ class Interceptor:
         self.handler = handler
         self.unmatched = unmatched
         self.modules = modules
+        self.functions = 0
+        """Calls of torch's functions that were looked at."""
         self._here = threading.local()
 
     @property
@@ -75,6 +78,7 @@ class _Mode(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # fmt: skip
         named = kwargs or {}
+        self._interceptor.functions += 1
         if self._interceptor.is_answering:
             return func(*args, **named)
         if func is functional.scaled_dot_product_attention:
@@ -96,6 +100,24 @@ class _Mode(TorchFunctionMode):
         query = args[0] if args else kwargs["query"]
         out = interceptor.answer(call)
         return out if query.dim() == 4 else out.reshape(*query.shape[:-1], out.shape[-1])
+
+
+def seconds_of_a_look(tries: int = 2000) -> float:
+    """How much longer a call of a function of torch takes while it is looked at, measured here and now."""
+    from attnbench.interception.intercept import ignore
+    from attnbench.interception.modules import Modules
+
+    x = torch.zeros(1)
+
+    def take() -> float:
+        before = time.perf_counter()
+        for _ in range(tries):
+            x.dim()
+        return (time.perf_counter() - before) / tries
+
+    plain = min(take() for _ in range(3))
+    with _Mode(Interceptor(lambda call: call.original(), ignore, Modules())):
+        return max(0.0, min(take() for _ in range(3)) - plain)
 
 
 _WITH_MORE_WITHIN: dict[object, Callable[..., Any]] = {

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.interception.call import AttentionCall
+    from attnbench.interception.function_mode import Interceptor
 
 
 class Handler(Protocol):
@@ -35,7 +36,7 @@ def intercept(
     handler: Handler,
     unmatched: Unmatched = ignore,
     around_model: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
-) -> Iterator[None]:
+) -> Iterator[Interceptor]:
     """Let a handler answer the attention calls of the block, in this thread and in modules that other threads run.
 
     Seen are transformers' attention interface, ``scaled_dot_product_attention`` and products around a softmax, also
@@ -47,6 +48,9 @@ def intercept(
             computes itself is not seen.
         unmatched: told of each call that cannot be said as one.
         around_model: gives a context for each call of an outermost module, and for each backward pass.
+
+    Yields:
+        What looks at the program; it counts its looks.
     """
     import torch
 
@@ -74,4 +78,4 @@ def intercept(
         stack.callback(transformers.remove)
         stack.enter_context(interceptor.in_this_thread())
         transformers.install_if_imported()
-        yield
+        yield interceptor

@@ -9,6 +9,7 @@ import numpy as np
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.cases.masks import batch_varies, dense_mask, row_runs
+from attnbench.cases.masks.table import mask_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,11 @@ class MaskFields:
         if said["alignment"] == "top_left":
             del said["alignment"]
         return {name: value for name, value in said.items() if value is not None}
+
+    def without_tensor(self) -> MaskFields:
+        """The kinds that fields alone say."""
+        mask = " & ".join(name for name in mask_names(self.mask) if name != TENSOR) or "none"
+        return dataclasses.replace(self, mask=mask, tensor=None)
 
     def joined(self, other: str, **more: object) -> MaskFields:
         """The intersection with another kind."""

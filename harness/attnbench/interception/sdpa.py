@@ -69,6 +69,7 @@ def sdpa_call(
         dropout=dropout_p,
         layer=layer,
         api="sdpa",
+        given=(query, key, value),
         original=run,
     )
 

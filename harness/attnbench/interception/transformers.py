@@ -144,6 +144,7 @@ class _Asked:
             dropout=float(given.get("dropout") or 0.0),
             layer=layer,
             api="transformers",
+            given=(self.q, self.k, self.v),
             original=original,
         )
 
