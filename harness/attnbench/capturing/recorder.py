@@ -55,6 +55,7 @@ class _Timed:
     part: int
     start: Moment
     end: Moment
+    spent_ns: int
     tensors: dict[str, Tensor] | None = None
     """What is kept of it until its upstream gradient is there."""
     backward_start: Moment | None = None
@@ -65,7 +66,7 @@ class _Timed:
         return "forward" if self.backward_end is None else "forward_backward"
 
     def seconds(self) -> float:
-        total = self.end.seconds_since(self.start)
+        total = self.spent_ns / 1e9 + self.end.seconds_since(self.start)
         if self.backward_start is not None and self.backward_end is not None:
             total += self.backward_end.seconds_since(self.backward_start)
         return total
@@ -160,7 +161,7 @@ class Recorder:
         if call.dropout:
             self.dropouts.add(call.dropout)
         part = kind.seen % self._tensors if self._tensors else 0
-        timed = _Timed(kind, call.layer, part, start, end)
+        timed = _Timed(kind, call.layer, part, start, end, call.spent_ns)
         if kind.seen < self._tensors:
             timed.tensors = {name: getattr(call, name).detach().clone() for name in ("q", "k", "v")}
         kind.seen += 1

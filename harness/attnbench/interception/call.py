@@ -50,6 +50,8 @@ class AttentionCall:
     api: Api
     given: tuple[Tensor, Tensor, Tensor]
     """Queries, keys and values as the model hands them over: those that gradients go back to."""
+    spent_ns: int = 0
+    """Of ``matmul``: what scores and probabilities have taken, which are there by then."""
     original: Callable[[], Tensor]
     """Runs what the model would have run: (batch, heads_q, seqlen_q, head_dim_v). Of ``matmul`` the last product alone:
     scores and probabilities are there by then."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from attnbench.interception.bodies import body_of
+from attnbench.interception.by_hand import ByHand
 from attnbench.interception.sdpa import sdpa_call
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class _Mode(TorchFunctionMode):
     def __init__(self, interceptor: Interceptor) -> None:
         super().__init__()
         self._interceptor = interceptor
+        self._by_hand = ByHand(interceptor)
 
     def __torch_function__(
         self, func: Callable[..., Any], _types: Sequence[type], args: Sequence[Any] = (),
@@ -84,9 +86,23 @@ class _Mode(TorchFunctionMode):
         if func is functional.scaled_dot_product_attention:
             return self._sdpa(args, named)
         if func in _WITH_MORE_WITHIN:
-            with self:  # a mode is off within itself
+            with self, self._heads_of(func, args, named):  # a mode is off within itself
                 return _WITH_MORE_WITHIN[func](*args, **named)
+        name = getattr(func, "__name__", "")
+        if self._by_hand.wants(name):
+            return self._by_hand.run(func, name, args, named)
         return func(*args, **named)
+
+    @contextlib.contextmanager
+    def _heads_of(self, func: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
+        """Know the number of heads where they lie in one axis with the batch."""
+        before = self._by_hand.heads
+        if func is functional.multi_head_attention_forward:
+            self._by_hand.heads = args[4] if len(args) > 4 else kwargs["num_heads"]
+        try:
+            yield
+        finally:
+            self._by_hand.heads = before
 
     def _sdpa(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         original = functional.scaled_dot_product_attention
