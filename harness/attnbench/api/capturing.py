@@ -19,9 +19,7 @@ _MOST_TENSORS = 1000
 
 
 @contextlib.contextmanager
-def capture(
-    out: str | os.PathLike[str], *, tensors: Tensors = "none", force: bool = False
-) -> Iterator[CapturedModel]:
+def capture(out: str | os.PathLike[str], *, tensors: Tensors = "none", force: bool = False) -> Iterator[CapturedModel]:
     """Capture the attention calls of the block, forward and backward, as a scenario that can be run and replayed.
 
     Any torch code is seen: transformers' attention interface, ``scaled_dot_product_attention``, ``nn.MultiheadAttention``

@@ -72,4 +72,5 @@ def _seen(spec: CallSpec, element: int, rows: NDArray[np.int64]) -> NDArray[np.b
     if spec.mask.tensor is None:
         return seen
     whole = np.broadcast_to(spec.mask.tensor, (spec.batch, 1, spec.seqlen_q, spec.seqlen_kv))
-    return seen & whole[element, 0][rows]
+    both: NDArray[np.bool_] = seen & whole[element, 0][rows]
+    return both

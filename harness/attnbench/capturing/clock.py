@@ -17,7 +17,7 @@ class Moment:
     def __init__(self, of: Tensor) -> None:
         self._event: torch.cuda.Event | None = None
         if of.is_cuda:
-            self._event = torch.cuda.Event(enable_timing=True)
+            self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             self._event.record()
         self._ns = time.perf_counter_ns()
 
@@ -25,11 +25,11 @@ class Moment:
         """Seconds between the two; waits for the device."""
         if self._event is not None and earlier._event is not None:
             self._event.synchronize()
-            return earlier._event.elapsed_time(self._event) / 1e3
+            return float(earlier._event.elapsed_time(self._event)) / 1e3
         return (self._ns - earlier._ns) / 1e9
 
 
 def wait_for_devices() -> None:
     """Wait until queued work is done, where there is any."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()

@@ -16,7 +16,7 @@ from attnbench.capturing.clock import Moment
 from attnbench.capturing.distinct import Tally
 from attnbench.capturing.tensors import save_tensors
 from attnbench.interception.described import CallSpec, Reason, described
-from attnbench.interception.known_masks import KnownMasks
+from attnbench.interception.described.known_masks import KnownMasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,9 +193,9 @@ class Recorder:
                 with self._lock:
                     self._done += [timed] if self._waiting.pop(id(timed), None) else []
 
-        out.register_hook(begin)
+        out.register_hook(begin)  # type: ignore[no-untyped-call]
         for x in inputs:
-            x.register_hook(finish)
+            x.register_hook(finish)  # type: ignore[no-untyped-call]
 
     def _save(self, timed: _Timed, more: dict[str, Tensor]) -> None:
         assert timed.tensors is not None
@@ -215,5 +215,3 @@ class Recorder:
 def _what(call: AttentionCall) -> str:
     """Names calls that are not matched."""
     return f"{call.api} attention, q {tuple(call.q.shape)}, k {tuple(call.k.shape)}"
-
-

@@ -12,7 +12,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from attnbench.interception.bodies import body_of
-from attnbench.interception.by_hand import ByHand
+from attnbench.interception.by_hand.chain import ByHand
+from attnbench.interception.handler import ignore
 from attnbench.interception.sdpa import sdpa_call
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.interception.call import AttentionCall
-    from attnbench.interception.intercept import Handler, Unmatched
+    from attnbench.interception.handler import Handler, Unmatched
     from attnbench.interception.modules import Modules
 
 
@@ -120,7 +121,6 @@ class _Mode(TorchFunctionMode):
 
 def seconds_of_a_look(tries: int = 2000) -> float:
     """How much longer a call of a function of torch takes while it is looked at, measured here and now."""
-    from attnbench.interception.intercept import ignore
     from attnbench.interception.modules import Modules
 
     x = torch.zeros(1)

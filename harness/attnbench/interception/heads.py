@@ -28,5 +28,5 @@ def _is_repeated(x: Tensor, group: int) -> bool:
     first_token = x[0, :, 0]
     if not torch.equal(first_token[::group].repeat_interleave(group, 0), first_token):
         return False
-    whole = x.unflatten(1, (-1, group))
+    whole = x.unflatten(1, (-1, group))  # type: ignore[no-untyped-call]
     return torch.equal(whole[:, :, :1].expand_as(whole), whole)

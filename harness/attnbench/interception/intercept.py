@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from attnbench.interception.handler import ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch import Tensor
-
-    from attnbench.interception.call import AttentionCall
     from attnbench.interception.function_mode import Interceptor
-
-
-class Handler(Protocol):
-    """Answers a call: (batch, heads_q, seqlen_q, head_dim_v), in the dtype of ``q``."""
-
-    def __call__(self, call: AttentionCall, /) -> Tensor: ...  # noqa: D102 - as the class says
-
-
-class Unmatched(Protocol):
-    """Told of attention that was seen and cannot be said as an :class:`AttentionCall`; it has run as the model asks."""
-
-    def __call__(self, what: str, reason: str) -> None: ...  # noqa: D102 - as the class says
-
-
-def ignore(what: str, reason: str) -> None:
-    """Forget what was not matched."""
-    del what, reason
+    from attnbench.interception.handler import Handler, Unmatched
 
 
 @contextlib.contextmanager
@@ -71,7 +54,7 @@ def intercept(
 
     with contextlib.ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-        torch.backends.mha.set_fastpath_enabled(False)  # noqa: FBT003 - torch's parameter
+        torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(modules.watched(around_outermost))
         stack.enter_context(backward_passes(around_model))

@@ -24,7 +24,7 @@ def sdpa_call(
     value: Tensor,
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002 - torch's parameter
+    is_causal: bool = False,
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -54,7 +54,7 @@ def sdpa_call(
         out = original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         return _four_axes(out)
 
-    lead = torch.broadcast_shapes(*(x.shape[:-3] if x.dim() > 2 else () for x in (query, key, value)))
+    lead = torch.broadcast_shapes(*(x.shape[:-3] if x.dim() > 2 else () for x in (query, key, value)))  # type: ignore[no-untyped-call]
     q, k, v = (_four_axes(x.expand(*lead, *x.shape[-3:])) for x in (query, key, value))
     if q.shape[1] % k.shape[1] or k.shape[1] != v.shape[1] or (q.shape[1] != k.shape[1] and not enable_gqa):
         raise ValueError(f"{q.shape[1]} heads of queries, {k.shape[1]} of keys, {v.shape[1]} of values")

@@ -11,8 +11,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from attnbench.interception.call import AttentionCall
 from attnbench.interception.heads import shared_heads
-from attnbench.interception.products import PRODUCTS, product_of
-from attnbench.interception.scores import Scores, Step, after, with_added
+from attnbench.interception.by_hand.products import PRODUCTS, product_of
+from attnbench.interception.by_hand.scores import Scores, Step, after, with_added
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.interception.function_mode import Interceptor
-    from attnbench.interception.products import Product
+    from attnbench.interception.by_hand.products import Product
 
 _WHAT = "softmax between two products in plain torch"
 
@@ -75,7 +75,7 @@ class ByHand:
         left, right = product.left, product.right
         if not product.is_in_order or not out.is_floating_point() or isinstance(right, torch.nn.Parameter):
             return out
-        lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])  # type: ignore[no-untyped-call]
         q, k = left, right.transpose(-1, -2)
         scores = Scores(q=q, k=k, given=product.given, lead=lead, scale=product.factor, spent_ns=spent_ns)
         if self.heads is not None and len(lead) == 1 and lead[0] % self.heads == 0:

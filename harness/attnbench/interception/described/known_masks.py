@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from attnbench.interception.masks import MaskFields
+    from attnbench.interception.described.masks import MaskFields
 
 _MOST = 4  # a model has few at once: of full and of windowed layers, of an encoder and of a decoder
 

@@ -9,8 +9,8 @@ import torch
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.cases.masks import dense_mask
-from attnbench.interception.known_masks import KnownMasks, SplitMask
-from attnbench.interception.masks import MaskFields, recognised
+from attnbench.interception.described.known_masks import KnownMasks, SplitMask
+from attnbench.interception.described.masks import MaskFields, recognised
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec 
     mods: list[ScoreMod] = []
     mods += ["softcap"] if call.softcap is not None else []
     mods += ["sink"] if call.sinks is not None else []
-    mods += ["bias"] if bias is not None else []  # type: ignore[list-item]  # REBASE
+    mods += ["bias"] if bias is not None else []
     if len(mods) > 1:
         return Reason(f"it has {' and '.join(mods)} at once, and a case has one modification of its scores")
     spec = CallSpec(
@@ -155,9 +155,7 @@ def _by_rule(call: AttentionCall) -> MaskFields:
     alignment = call.causal or "top_left"
     if call.window is not None and call.window <= call.k.shape[2]:
         right = 0 if call.causal else call.window - 1
-        return MaskFields(
-            mask="sliding_window", alignment=alignment, window_left=call.window - 1, window_right=right
-        )
+        return MaskFields(mask="sliding_window", alignment=alignment, window_left=call.window - 1, window_right=right)
     if call.causal is None or (call.causal == "bottom_right" and call.q.shape[2] == 1):
         return MaskFields()
     return MaskFields(mask="causal", alignment=alignment)

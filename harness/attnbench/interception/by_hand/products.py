@@ -46,9 +46,7 @@ def product_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Pro
     if name == "baddbmm" and len(args) == 3:
         more, left, right = args
         added = more, float(kwargs.get("beta", 1.0))
-        return Product(
-            left=left, right=right, given=(left, right), added=added, factor=float(kwargs.get("alpha", 1.0))
-        )
+        return Product(left=left, right=right, given=(left, right), added=added, factor=float(kwargs.get("alpha", 1.0)))
     if len(args) != 2 or not all(isinstance(x, torch.Tensor) and x.dim() >= 2 for x in args):
         return None
     left, right = args

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.interception.described import HIDDEN
+from attnbench.interception.described.spec import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Scores:
 
     def with_heads(self, heads: int) -> Scores:
         """The same, where batch and heads are one axis, taken apart."""
-        q, k = (x.unflatten(0, (-1, heads)) for x in (self.q, self.k))
+        q, k = (x.unflatten(0, (-1, heads)) for x in (self.q, self.k))  # type: ignore[no-untyped-call]
         return dataclasses.replace(self, q=q, k=k, lead=q.shape[:2])
 
     def lost(self, problem: str) -> Scores:
@@ -159,6 +159,7 @@ def _view(scores: Scores, step: Step) -> Scores:
         raise ValueError("queries or keys are taken apart")
     if len(lead) <= len(scores.lead):
         return scores  # batch and heads in one: where heads were told, they are known
+
     def apart(x: Tensor) -> Tensor:
         return x.expand(*scores.lead, *x.shape[-2:]).reshape(*lead, *x.shape[-2:])
 

@@ -1,4 +1,4 @@
-"""Says a mask in the words of a case. A kind is named only where :func:`row_runs` of the named mask gives it exactly."""
+"""Says a mask in the words of a case. A kind is named only where the named mask, written out, is the same one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv:
     seen = np.broadcast_to(visible, (elements, seqlen_q, seqlen_kv))
     if elements > 1 and (seen == seen[:1]).all():
         seen, elements = seen[:1], 1
-    of_any = seen.any(axis=0)
+    of_any: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=0)
     shapes = [MaskFields(), *_shapes(of_any)]
     bounds = _Bounds.of(seen)
     if bounds is not None:
@@ -144,7 +144,9 @@ def _shapes(seen: NDArray[np.bool_]) -> Iterator[MaskFields]:
         # A side that the ends of the keys cut in each row has no length of its own: it is as long as all keys.
         left = int((place - low).max()) if low.any() else keys
         right = int((high - 1 - place).max())
-        yield MaskFields(mask="sliding_window", alignment=alignment, window_left=max(left, 0), window_right=max(right, 0))
+        yield MaskFields(
+            mask="sliding_window", alignment=alignment, window_left=max(left, 0), window_right=max(right, 0)
+        )
         yield MaskFields(mask="prefix_lm", alignment=alignment, prefix_len=int(high[0]))
     if queries == keys:
         starts = sorted({0, *(int(start) for start in low)})
