@@ -22,9 +22,9 @@ _MOST_TENSORS = 1000
 def capture(out: str | os.PathLike[str], *, tensors: Tensors = "none", force: bool = False) -> Iterator[CapturedModel]:
     """Capture the attention calls of the block, forward and backward, as a scenario that can be run and replayed.
 
-    Any torch code is seen: transformers' attention interface, ``scaled_dot_product_attention``, ``nn.MultiheadAttention``
-    and products around a softmax. Within the block compiled models run uncompiled. The folder is written when the block
-    ends, also when it raises.
+    Any torch code is seen: transformers' attention interface, ``scaled_dot_product_attention``,
+    ``nn.MultiheadAttention`` and products around a softmax. Within the block compiled models run uncompiled. The folder
+    is written when the block ends, also when it raises.
 
     Args:
         out: the folder to write: ``scenario.toml``, ``capture.json`` and ``tensors``.

@@ -93,9 +93,8 @@ class Program:
             return
         found = subprocess.run([self.python, "-c", "import attnbench"], capture_output=True, check=False)
         if found.returncode:
-            raise UsageError(
-                f"{shlex.quote(self.python)} has no attnbench: install it there, or leave that word out for {sys.executable}"
-            )
+            hint = f"install it there, or leave that word out to use {shlex.quote(sys.executable)}"
+            raise UsageError(f"{shlex.quote(self.python)} has no attnbench: {hint}")
 
 
 def _is_python(path: str) -> bool:

@@ -1,7 +1,7 @@
 """``python -m attnbench.capturing.program SETTINGS WORDS...``: runs a user's Python program with capture around it.
 
-Settings are one JSON object: ``folder`` to write into, ``tensors``, ``command``, and ``start``: ``script``, ``module`` or
-``code``. The words are the program's own: the script, module or code, and its arguments.
+Settings are one JSON object: ``folder`` to write into, ``tensors``, ``command``, and ``start``: ``script``, ``module``
+or ``code``. The words are the program's own: the script, module or code, and its arguments.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-
 from attnbench.capturing.agreement import disagreement
 from attnbench.capturing.clock import Moment
 from attnbench.capturing.distinct import Tally

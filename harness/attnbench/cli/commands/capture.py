@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from attnbench.api.capturing import Tensors, capture_program  # noqa: TC001 - cyclopts reads them
+from attnbench.api.capturing import Tensors, capture_program
 from attnbench.cli.options import Force  # noqa: TC001 - cyclopts reads them
 from attnbench.cli.output import print_tables
 
@@ -24,8 +24,8 @@ def capture(
     """Run a Python program, and capture its attention as a scenario that can be run and replayed.
 
     The program keeps its streams and its exit code. What was captured is written when it ends, also when it fails or is
-    interrupted; a table of it ends stderr. Within the program compiled models run uncompiled. Exit code 5 when the program
-    ends well but no attention was seen.
+    interrupted; a table of it ends stderr. Within the program compiled models run uncompiled. Exit code 5 when the
+    program ends well but no attention was seen.
 
     ```
     attnbench capture --out out -- python script.py --its-own-option

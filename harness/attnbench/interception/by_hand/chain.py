@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
-from attnbench.interception.call import AttentionCall
-from attnbench.interception.heads import shared_heads
 from attnbench.interception.by_hand.products import PRODUCTS, product_of
 from attnbench.interception.by_hand.scores import Scores, Step, after, with_added
+from attnbench.interception.call import AttentionCall
+from attnbench.interception.heads import shared_heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
-    from attnbench.interception.function_mode import Interceptor
     from attnbench.interception.by_hand.products import Product
+    from attnbench.interception.function_mode import Interceptor
 
 _WHAT = "softmax between two products in plain torch"
 

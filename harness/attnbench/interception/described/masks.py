@@ -66,7 +66,7 @@ def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv:
     if visible.all():
         return MaskFields()
     elements = 1 if visible.shape[0] == 1 else batch
-    seen = np.broadcast_to(visible, (elements, seqlen_q, seqlen_kv))
+    seen: NDArray[np.bool_] = np.broadcast_to(visible, (elements, seqlen_q, seqlen_kv))
     if elements > 1 and (seen == seen[:1]).all():
         seen, elements = seen[:1], 1
     of_any: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=0)
@@ -81,7 +81,7 @@ def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv:
             padded = shape.joined("key_padding", kv_lengths=lengths)
             if bounds.are_of(padded, batch):
                 return padded
-    keys = seen.any(axis=1)
+    keys: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=1)
     for shape in shapes:
         case = _case(shape, 1, seqlen_q, seqlen_kv)
         if case is not None and bool(((dense_mask(case)[0] & keys[:, None]) == seen).all()):
