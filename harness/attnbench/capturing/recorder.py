@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from attnbench.capturing.distinct import Mode
     from attnbench.interception.call import AttentionCall
 
+_RECOMPUTED = "_StopRecomputationError"
+"""Raised within the last call that a checkpoint computes once more, as soon as what it needs is there."""
 _MOST_OPEN = 256  # calls whose times are not read yet; on a GPU, reading one waits for it
 
 
@@ -100,7 +102,12 @@ class Recorder:
         with self._own_time():
             kind = self._kind(call)
         start = Moment(call.q)
-        out = call.original()
+        try:
+            out = call.original()
+        except BaseException as error:
+            if type(error).__name__ == _RECOMPUTED:
+                self._keep(call, kind, None, start, Moment(call.q))
+            raise
         end = Moment(call.q)
         with self._own_time():
             self._keep(call, kind, out, start, end)
@@ -147,11 +154,11 @@ class Recorder:
             self._digests[id(spec.mask)] = known
         return known[1]
 
-    def _keep(self, call: AttentionCall, kind: _Kind | None, out: Tensor, start: Moment, end: Moment) -> None:
+    def _keep(self, call: AttentionCall, kind: _Kind | None, out: Tensor | None, start: Moment, end: Moment) -> None:
         self.devices.add(call.q.device.type)
         if kind is None:
             return
-        if kind.seen == 0:
+        if kind.seen == 0 and out is not None:
             kind.problem = disagreement(call, kind.spec, out)
         if kind.problem is not None:
             kind.seen += 1
@@ -164,7 +171,7 @@ class Recorder:
         if kind.seen < self._tensors:
             timed.tensors = {name: getattr(call, name).detach().clone() for name in ("q", "k", "v")}
         kind.seen += 1
-        if call.needs_gradients and out.requires_grad:
+        if out is not None and call.needs_gradients and out.requires_grad:
             self._watch_backward(timed, call, out)
             return
         self._done.append(timed)

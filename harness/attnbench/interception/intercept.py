@@ -38,6 +38,7 @@ def intercept(
     import torch
 
     from attnbench.interception.autograd import backward_passes
+    from attnbench.interception.compiling import Uncompiled
     from attnbench.interception.function_mode import Interceptor
     from attnbench.interception.modules import Modules
     from attnbench.interception.transformers import TransformersInterface
@@ -45,17 +46,20 @@ def intercept(
     modules = Modules()
     interceptor = Interceptor(handler, unmatched, modules)
     transformers = TransformersInterface(interceptor)
+    uncompiled = Uncompiled()
 
     @contextlib.contextmanager
     def around_outermost() -> Iterator[None]:
         transformers.install_if_imported()
+        uncompiled.stand_aside_if_imported()
         with interceptor.in_this_thread(), around_model():
             yield
 
     with contextlib.ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.callback(uncompiled.remove)
+        uncompiled.install()
         stack.enter_context(modules.watched(around_outermost))
         stack.enter_context(backward_passes(around_model))
         stack.callback(transformers.remove)
