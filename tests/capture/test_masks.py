@@ -101,7 +101,7 @@ def test_a_mask_without_any_shape_stays_whole() -> None:
 
 def call(mask: torch.Tensor | None, **more: object) -> AttentionCall:
     q, k = torch.randn(BATCH, 4, 12, 8), torch.randn(BATCH, 2, 12, 8)
-    fields = {"scale": 1.0, "api": "sdpa", "given": (q, k, k), "original": lambda: q, **more}
+    fields = {"scale": 1.0, "api": "sdpa", "given": (q, k, k), "run": lambda q, k, v: q, **more}
     return AttentionCall(q=q, k=k, v=k, mask=mask, **fields)  # type: ignore[arg-type]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
 from typing import TYPE_CHECKING, Literal
@@ -31,7 +30,8 @@ class Tally:
     """Of calls whose tensors are kept several times over: which of these."""
     calls: int = 0
     seconds: float = 0.0
-    layers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    layers: dict[str, int] = dataclasses.field(default_factory=dict)
+    """The modules that made them, and the place of their first call among all calls."""
     inputs: str | None = None
     """File of the queries, keys and values of one of them, relative to the scenario."""
 
@@ -41,19 +41,12 @@ class Tally:
         spec = self.spec
         return spec.seqlen_q * sum(spec.mask.kv_lengths or (spec.batch * spec.seqlen_kv,))
 
-    def add(self, layer: str | None, seconds: float) -> None:
-        """Count a call."""
+    def add(self, layer: str | None, place: int, seconds: float) -> None:
+        """Count a call, the so-manieth of all."""
         self.calls += 1
         self.seconds += seconds
         if layer is not None:
-            self.layers[layer] += 1
-
-    def remove(self, layer: str | None, seconds: float) -> None:
-        """Take a call away, which has turned out to be of another kind."""
-        self.calls -= 1
-        self.seconds -= seconds
-        if layer is not None:
-            self.layers[layer] -= 1
+            self.layers[layer] = min(place, self.layers.get(layer, place))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,12 +101,15 @@ def _buckets(family: Sequence[Tally]) -> Iterable[list[Tally]]:
 def _shared(bucket: Sequence[Tally]) -> Distinct:
     calls = sum(tally.calls for tally in bucket)
     mean = sum(tally.calls * tally.work for tally in bucket) / calls
+    first: dict[str, int] = {}
+    for layer, place in (item for tally in bucket for item in tally.layers.items()):
+        first[layer] = min(place, first.get(layer, place))
     queries, keys = ([getattr(tally.spec, name) for tally in bucket] for name in ("seqlen_q", "seqlen_kv"))
     return Distinct(
         tally=min(bucket, key=lambda tally: abs(tally.work - mean)),
         calls=calls,
         seconds=max(0.0, math.fsum(tally.seconds for tally in bucket)),
-        layers=tuple(dict.fromkeys(layer for tally in bucket for layer, n in tally.layers.items() if n)),
+        layers=tuple(sorted(first, key=lambda layer: first[layer])),
         seqlen_q=(min(queries), max(queries)),
         seqlen_kv=(min(keys), max(keys)),
     )

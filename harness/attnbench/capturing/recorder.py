@@ -18,7 +18,7 @@ from attnbench.interception.described import CallSpec, Reason, described
 from attnbench.interception.described.known_masks import KnownMasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -57,6 +57,8 @@ class _Timed:
     start: Moment
     end: Moment
     spent_ns: int
+    place: int
+    """Among all calls."""
     tensors: dict[str, Tensor] | None = None
     """What is kept of it until its upstream gradient is there."""
     backward_start: Moment | None = None
@@ -88,6 +90,7 @@ class Recorder:
         self._masks = KnownMasks()
         self._kinds: dict[object, _Kind] = {}
         self._digests: dict[int, tuple[object, str]] = {}
+        self._calls = 0
         self._done: list[_Timed] = []
         self._waiting: dict[int, _Timed] = {}
         """Calls whose backward pass may still come, by their ``id``."""
@@ -101,16 +104,18 @@ class Recorder:
         """Answer as the model would."""
         with self._own_time():
             kind = self._kind(call)
+        # Of their own, so that the gradients of these are complete when those of this call are.
+        given = [x.view_as(x) if call.needs_gradients and x.requires_grad else x for x in call.given]
         start = Moment(call.q)
         try:
-            out = call.original()
+            out = call.run(*given)
         except BaseException as error:
             if type(error).__name__ == _RECOMPUTED:
-                self._keep(call, kind, None, start, Moment(call.q))
+                self._keep(call, kind, None, (), start, Moment(call.q))
             raise
         end = Moment(call.q)
         with self._own_time():
-            self._keep(call, kind, out, start, end)
+            self._keep(call, kind, out, (*call.earlier, *given), start, end)
         return out
 
     def tell_unmatched(self, what: str, reason: str) -> None:
@@ -154,7 +159,10 @@ class Recorder:
             self._digests[id(spec.mask)] = known
         return known[1]
 
-    def _keep(self, call: AttentionCall, kind: _Kind | None, out: Tensor | None, start: Moment, end: Moment) -> None:
+    def _keep(
+        self, call: AttentionCall, kind: _Kind | None, out: Tensor | None, given: Sequence[Tensor], start: Moment,
+        end: Moment,
+    ) -> None:  # fmt: skip
         self.devices.add(call.q.device.type)
         if kind is None:
             return
@@ -166,22 +174,23 @@ class Recorder:
             return
         if call.dropout:
             self.dropouts.add(call.dropout)
+        self._calls += 1
         part = kind.seen % self._tensors if self._tensors else 0
-        timed = _Timed(kind, call.layer, part, start, end, call.spent_ns)
+        timed = _Timed(kind, call.layer, part, start, end, call.spent_ns, self._calls)
         if kind.seen < self._tensors:
             timed.tensors = {name: getattr(call, name).detach().clone() for name in ("q", "k", "v")}
         kind.seen += 1
         if out is not None and call.needs_gradients and out.requires_grad:
-            self._watch_backward(timed, call, out)
+            self._watch_backward(timed, given, out)
             return
         self._done.append(timed)
         if len(self._done) > _MOST_OPEN:
             self._read(self._done)
             self._done = []
 
-    def _watch_backward(self, timed: _Timed, call: AttentionCall, out: Tensor) -> None:
+    def _watch_backward(self, timed: _Timed, given: Sequence[Tensor], out: Tensor) -> None:
         """Time the backward pass: from the gradient of the output to the last of those of the inputs."""
-        inputs = [x for x in call.given if x.requires_grad]
+        inputs = [x for x in given if x.requires_grad]
         missing = len(inputs)
         self._waiting[id(timed)] = timed
 
@@ -215,7 +224,7 @@ class Recorder:
         for one in timed:
             if one.tensors is not None:  # a backward pass could have come, and has not
                 self._save(one, {})
-            one.kind.tally(one.mode, one.part).add(one.layer, one.seconds())
+            one.kind.tally(one.mode, one.part).add(one.layer, one.place, one.seconds())
 
 
 def _what(call: AttentionCall) -> str:

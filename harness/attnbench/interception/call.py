@@ -48,13 +48,15 @@ class AttentionCall:
     layer: str | None = None
     """Name of the module that calls, as of the outermost module's ``named_modules``; ``None`` outside of modules."""
     api: Api
-    given: tuple[Tensor, Tensor, Tensor]
-    """Queries, keys and values as the model hands them over: those that gradients go back to."""
+    given: tuple[Tensor, ...]
+    """What ``run`` takes: queries, keys and values as the model hands them over; of ``matmul`` the values alone."""
+    run: Callable[..., Tensor]
+    """Runs what the model would have run, of ``given`` or of tensors in their places: (batch, heads_q, seqlen_q,
+    head_dim_v)."""
+    earlier: tuple[Tensor, ...] = ()
+    """Of ``matmul``: queries and keys. Their scores and probabilities are there by then."""
     spent_ns: int = 0
-    """Of ``matmul``: what scores and probabilities have taken, which are there by then."""
-    original: Callable[[], Tensor]
-    """Runs what the model would have run: (batch, heads_q, seqlen_q, head_dim_v). Of ``matmul`` the last product alone:
-    scores and probabilities are there by then."""
+    """What these have taken."""
 
     @property
     def needs_gradients(self) -> bool:
@@ -62,3 +64,11 @@ class AttentionCall:
         import torch
 
         return torch.is_grad_enabled() and any(x.requires_grad for x in (self.q, self.k, self.v))
+
+    def original(self) -> Tensor:
+        """Run what the model would have run.
+
+        Returns:
+            (batch, heads_q, seqlen_q, head_dim_v).
+        """
+        return self.run(*self.given)

@@ -50,7 +50,7 @@ def sdpa_call(
         RuntimeError, ValueError: where the shapes are none of attention's; the original says why.
     """
 
-    def run() -> Tensor:
+    def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         out = original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         return _four_axes(out)
 
@@ -70,7 +70,7 @@ def sdpa_call(
         layer=layer,
         api="sdpa",
         given=(query, key, value),
-        original=run,
+        run=run,
     )
 
 

@@ -90,16 +90,16 @@ class TransformersInterface:
     def _answer(self, asked: _Asked) -> tuple[Tensor, Tensor | None]:
         weights: list[Tensor | None] = []
 
-        def original() -> Tensor:
-            out, probabilities = asked.run()
+        def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            out, probabilities = asked.run(q, k, v)
             weights[:] = [probabilities]
             return out.transpose(1, 2)
 
         try:
-            call = asked.call(original, self._interceptor.modules.name(asked.module))
+            call = asked.call(run, self._interceptor.modules.name(asked.module))
         except NotUnderstoodError as error:
             with self._interceptor.not_looking():
-                result = asked.run()
+                result = asked.run(asked.q, asked.k, asked.v)
             self._interceptor.unmatched(f"{asked.name} attention of {type(asked.module).__name__}", str(error))
             return result
         out = self._interceptor.answer(call)
@@ -116,10 +116,10 @@ class _Asked:
         self.name, self.function, self.module = name, function, module
         self.q, self.k, self.v, self.mask, self.more, self.kwargs = q, k, v, mask, more, kwargs
 
-    def run(self) -> tuple[Tensor, Tensor | None]:
-        return self.function(self.module, self.q, self.k, self.v, self.mask, *self.more, **self.kwargs)
+    def run(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.function(self.module, q, k, v, self.mask, *self.more, **self.kwargs)
 
-    def call(self, original: Callable[[], Tensor], layer: str | None) -> AttentionCall:
+    def call(self, run: Callable[..., Tensor], layer: str | None) -> AttentionCall:
         """The same as an :class:`AttentionCall`."""
         given = self._given()
         q, k, v, bias = self.q, self.k, self.v, given.get("position_bias")
@@ -145,7 +145,7 @@ class _Asked:
             layer=layer,
             api="transformers",
             given=(self.q, self.k, self.v),
-            original=original,
+            run=run,
         )
 
     @property

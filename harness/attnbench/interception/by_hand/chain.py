@@ -42,6 +42,7 @@ class ByHand:
         """Run a function of torch, and follow what it does to scores."""
         place = self._place(args)
         if name in PRODUCTS:
+            args = args if place is not None else [_alias(x) for x in args]
             product = product_of(name, args, kwargs)
             if product is not None:
                 left = self._followed.get(product.given[0])
@@ -102,8 +103,13 @@ class ByHand:
         """The product of probabilities and values."""
         problem, call = scores.problem, None
         if problem is None:
+
+            def run(values: Tensor) -> Tensor:
+                out: Tensor = function(*(values if x is product.given[1] else x for x in args), **kwargs)
+                return out
+
             try:
-                call = self._call(scores, product, lambda: function(*args, **kwargs))
+                call = self._call(scores, product, run)
             except (RuntimeError, ValueError) as error:
                 problem = str(error)
         if call is None:
@@ -114,7 +120,7 @@ class ByHand:
         shape = (*product.left.shape[:-1], product.right.shape[-1])
         return product.to_program(out.reshape(shape))
 
-    def _call(self, scores: Scores, product: Product, run: Callable[[], Tensor]) -> AttentionCall:
+    def _call(self, scores: Scores, product: Product, run: Callable[[Tensor], Tensor]) -> AttentionCall:
         lead = scores.lead
         values = product.right
         if values.dim() != len(lead) + 2:
@@ -126,8 +132,8 @@ class ByHand:
         shared = max(k.shape[1], v.shape[1])
         k, v = shared_heads(*(x.expand(batch, shared, *x.shape[2:]) for x in (k, v)))
 
-        def original() -> Tensor:
-            out = product.from_program(run())
+        def last_product(values: Tensor) -> Tensor:
+            out = product.from_program(run(values))
             return out.reshape(batch, heads, *out.shape[-2:])
 
         is_capped = scores.within_tanh is not None
@@ -141,10 +147,18 @@ class ByHand:
             dropout=scores.dropout,
             layer=self._interceptor.modules.name(),
             api="matmul",
-            given=(*scores.given, product.given[1]),
+            given=product.given[1:],
+            run=last_product,
+            earlier=scores.given,
             spent_ns=scores.spent_ns,
-            original=original,
         )
+
+
+def _alias(x: Any) -> Any:
+    """The same tensor, as the graph's next step: what goes back to it is this product's gradient alone."""
+    if not isinstance(x, torch.Tensor) or isinstance(x, torch.nn.Parameter):
+        return x
+    return x.view_as(x) if x.requires_grad and torch.is_grad_enabled() else x
 
 
 def _of_unknown(scores: Any, probabilities: Tensor) -> Scores:
