@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ from attnbench.cases.masks import row_runs
 from attnbench.cases.masks.visible import within
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -32,7 +35,7 @@ def disagreement(call: AttentionCall, spec: CallSpec, out: Tensor) -> str | None
     if call.dropout or call.q.dtype not in _TOLERANCE:
         return None
     rows = np.unique(np.linspace(0, spec.seqlen_q - 1, _ROWS).astype(np.int64))
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread():
         for element in sorted({0, spec.batch - 1}):
             expected = _expected(call, spec, element, rows)
             found = out[element][:, torch.from_numpy(rows).to(out.device)].to(torch.float64)
@@ -41,6 +44,17 @@ def disagreement(call: AttentionCall, spec: CallSpec, out: Tensor) -> str | None
             if worst > _TOLERANCE[call.q.dtype]:
                 return f"its output is not what its arguments say: it differs by {worst:.2g} of the largest value"
     return None
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A few rows are not worth waking threads for, which may be busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _expected(call: AttentionCall, spec: CallSpec, element: int, rows: NDArray[np.int64]) -> Tensor:
