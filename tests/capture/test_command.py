@@ -26,7 +26,9 @@ def test_a_script_keeps_its_words_its_output_and_its_exit_code(attnbench: Comman
     (attnbench.folder / "there/script.py").write_text(
         f"{ATTENTION}import beside\nprint(__name__, sys.argv, beside.WORD)\nsys.exit(7)\n"
     )
-    done = attnbench.process("capture", "--out", "out", "--", sys.executable, "-u", "there/script.py", "--out", "-x", "1")
+    done = attnbench.process(
+        "capture", "--out", "out", "--", sys.executable, "-u", "there/script.py", "--out", "-x", "1"
+    )
     assert (done.code, done.out) == (7, "__main__ ['there/script.py', '--out', '-x', '1'] beside\n")
     assert "1 attention call of 1 shape: " in done.err
     assert "call-1       1   —        forward b1 h2 s8 d4 float32 causal" in done.err
@@ -70,13 +72,16 @@ def test_a_program_without_attention_is_told_so(attnbench: Command) -> None:
 def test_the_words_of_a_program(tmp_path: Path) -> None:
     own = sys.executable
     assert Program.of(["script.py", "-x"]) == Program(own, (), "script", ("script.py", "-x"))
-    assert Program.of([own, "-X", "dev", "-O", "-m", "a.b", "-c"]) == Program(own, ("-X", "dev", "-O"), "module", ("a.b", "-c"))
+    assert Program.of([own, "-X", "dev", "-O", "-m", "a.b", "-c"]) == Program(
+        own, ("-X", "dev", "-O"), "module", ("a.b", "-c")
+    )
     script = tmp_path / "tool"
     script.write_text(f"#!{own}\n")
     script.chmod(0o755)
     assert Program.of([str(script), "x"]) == Program(own, (), "script", (str(script), "x"))
     for words, message in (
-        ([], "which program"), ([own], "which program"), (["-m"], "which program"), (["/bin/sh", "x"], "is no Python program"),
+        ([], "which program"), ([own], "which program"), (["-m"], "which program"),
+        (["/bin/sh", "x"], "is no Python program"),
         (["python0.1", "x.py"], "there is no program python0.1"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=message):

@@ -54,9 +54,7 @@ def dense(said: MaskFields, seqlen_q: int, seqlen_kv: int) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize(("fields", "seqlen_q", "seqlen_kv"), CASES)
-def test_each_kind_is_found_and_is_the_same_mask(
-    fields: dict[str, object], seqlen_q: int, seqlen_kv: int
-) -> None:
+def test_each_kind_is_found_and_is_the_same_mask(fields: dict[str, object], seqlen_q: int, seqlen_kv: int) -> None:
     case = make_case(batch=BATCH, seqlen_q=seqlen_q, seqlen_kv=seqlen_kv, **fields)
     given = dense_mask(case)[:, 0]
     said = recognised(given, BATCH, seqlen_q, seqlen_kv)

@@ -13,7 +13,7 @@ from attnbench import capture
 from attnbench.store.capture import read_capture
 from attnbench.sweep.expand import expand
 from attnbench.sweep.load import load_scenario
-from tests.capture.seen import Seen, see
+from tests.capture.seen import see
 
 models = pytest.importorskip("tests.capture.models", reason="needs the extra 'capture'")
 IDS, REAL = models.IDS, models.REAL
@@ -28,6 +28,8 @@ GROUPED: Fields = {**CAUSAL, "heads_kv": 2}
 PADDED: Fields = {**SELF, "mask": "key_padding", "kv_lengths": (24, 16)}
 WINDOW: Fields = {"mask": "sliding_window", "window_left": 7, "window_right": 0}
 SOFTCAP: Fields = {"scale": 1 / 16, "score_mod": "softcap", "softcap": 50.0}
+SINK: Fields = {"score_mod": "sink"}
+BIAS: Fields = {"scale": 1.0, "score_mod": "bias"}
 DECODER: Fields = {**CAUSAL, "seqlen_q": 12, "seqlen_kv": 12, "scale": 1.0}
 
 
@@ -42,15 +44,23 @@ def run(model: Any, **inputs: object) -> Callable[[], torch.Tensor]:
     return forward
 
 
+def layers(pattern: str, fields: Fields) -> list[tuple[str, Fields]]:
+    """The same fields for both layers of a pattern of names."""
+    return [(pattern.format(n), fields) for n in (0, 1)]
+
+
+def in_turns(*of_layers: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
+    """What the first layer does, then what the second one does."""
+    return [one for of_one in zip(*of_layers, strict=True) for one in of_one]
+
+
+PADDED_CAUSAL: Fields = {**GROUPED, "mask": "causal & key_padding", "kv_lengths": (24, 16)}
 ARCHITECTURES: list[tuple[str, Fields, list[tuple[str, Fields]]]] = [
-    ("llama", {"input_ids": IDS}, [(f"model.layers.{n}.self_attn", GROUPED) for n in (0, 1)]),
-    (
-        "llama", {"input_ids": IDS, "attention_mask": REAL},
-        [(f"model.layers.{n}.self_attn", {**GROUPED, "mask": "causal & key_padding", "kv_lengths": (24, 16)}) for n in (0, 1)],
-    ),
+    ("llama", {"input_ids": IDS}, layers("model.layers.{}.self_attn", GROUPED)),
+    ("llama", {"input_ids": IDS, "attention_mask": REAL}, layers("model.layers.{}.self_attn", PADDED_CAUSAL)),
     (
         "llama", {"input_ids": IDS, "attention_mask": models.REAL_ON_THE_RIGHT},
-        [(f"model.layers.{n}.self_attn", {**GROUPED, "mask": "causal & tensor"}) for n in (0, 1)],
+        layers("model.layers.{}.self_attn", {**GROUPED, "mask": "causal & tensor"}),
     ),
     (
         "gemma2", {"input_ids": IDS},
@@ -58,51 +68,38 @@ ARCHITECTURES: list[tuple[str, Fields, list[tuple[str, Fields]]]] = [
     ),
     (
         "gpt_oss", {"input_ids": IDS},
-        [
-            ("model.layers.0.self_attn", GROUPED | WINDOW | {"score_mod": "sink"}),
-            ("model.layers.1.self_attn", GROUPED | {"score_mod": "sink"}),
-        ],
+        [("model.layers.0.self_attn", GROUPED | SINK | WINDOW), ("model.layers.1.self_attn", GROUPED | SINK)],
     ),
     (
         "deepseek_v3", {"input_ids": IDS},
-        [(f"model.layers.{n}.self_attn", {**CAUSAL, "head_dim": 24, "scale": 24**-0.5}) for n in (0, 1)],
+        layers("model.layers.{}.self_attn", {**CAUSAL, "head_dim": 24, "scale": 24**-0.5}),
     ),
-    (
-        "bert", {"input_ids": IDS, "attention_mask": REAL},
-        [(f"encoder.layer.{n}.attention.self", PADDED) for n in (0, 1)],
-    ),
+    ("bert", {"input_ids": IDS, "attention_mask": REAL}, layers("encoder.layer.{}.attention.self", PADDED)),
     (
         "t5", {"input_ids": IDS, "attention_mask": REAL, "decoder_input_ids": IDS[:, :12]},
-        [
-            *((f"encoder.block.{n}.layer.0.SelfAttention", PADDED | {"scale": 1.0, "score_mod": "bias"}) for n in (0, 1)),
-            *(
-                one for n in (0, 1) for one in (
-                    (f"decoder.block.{n}.layer.0.SelfAttention", DECODER | {"score_mod": "bias"}),
-                    (f"decoder.block.{n}.layer.1.EncDecAttention", PADDED | {"scale": 1.0, "seqlen_q": 12}),
-                )
-            ),
-        ],
+        layers("encoder.block.{}.layer.0.SelfAttention", PADDED | BIAS) + in_turns(
+            layers("decoder.block.{}.layer.0.SelfAttention", DECODER | BIAS),
+            layers("decoder.block.{}.layer.1.EncDecAttention", PADDED | {"scale": 1.0, "seqlen_q": 12}),
+        ),
     ),
     (
         "whisper", {"input_features": torch.randn(2, 16, 64), "decoder_input_ids": IDS[:, :12]},
-        [
-            *((f"encoder.layers.{n}.self_attn", {**SELF, "seqlen_q": 32, "seqlen_kv": 32, "scale": 1.0}) for n in (0, 1)),
-            *(
-                one for n in (0, 1) for one in (
-                    (f"decoder.layers.{n}.self_attn", DECODER),
-                    (f"decoder.layers.{n}.encoder_attn", {**SELF, "seqlen_q": 12, "seqlen_kv": 32, "scale": 1.0}),
-                )
-            ),
-        ],
+        layers("encoder.layers.{}.self_attn", {**SELF, "seqlen_q": 32, "seqlen_kv": 32, "scale": 1.0}) + in_turns(
+            layers("decoder.layers.{}.self_attn", DECODER),
+            layers("decoder.layers.{}.encoder_attn", {**SELF, "seqlen_q": 12, "seqlen_kv": 32, "scale": 1.0}),
+        ),
     ),
-    ("vit", {"pixel_values": torch.randn(2, 3, 32, 32)}, [("", {**SELF, "seqlen_q": 17, "seqlen_kv": 17})] * 2),
+    (
+        "vit", {"pixel_values": torch.randn(2, 3, 32, 32)},
+        layers("layers.{}.attention", {**SELF, "seqlen_q": 17, "seqlen_kv": 17}),
+    ),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize(("name", "inputs", "expected"), ARCHITECTURES)
 def test_each_architecture_is_seen_exactly(
-    name: str, inputs: Fields, expected: list[tuple[str, Fields]], implementation: str
+    name: str, inputs: Fields, expected: list[tuple[str, Fields]], implementation: str, tmp_path: Path
 ) -> None:
     model = getattr(models, name)()
     if model.config._attn_implementation == "sdpa":
@@ -112,6 +109,74 @@ def test_each_architecture_is_seen_exactly(
     seen = see(run(model, **inputs))
     assert seen.unmatched == []
     assert {call.api for call in seen.calls} == {"transformers"}
-    if name == "vit":  # whose modules' names have changed from version to version
-        expected = [(str(call.layer), fields) for call, (_, fields) in zip(seen.calls, expected, strict=True)]
     assert [(call.layer, spec.fields()) for call, spec in zip(seen.calls, seen.specs, strict=True)] == expected
+    with capture(tmp_path / "out") as captured:
+        run(model, **inputs)()
+    assert captured.capture.unmatched == ()
+    counted = {call.shape: (call.calls, call.layers) for call in captured.capture.calls}
+    for planned in expand(load_scenario(str(tmp_path / "out/scenario.toml")), {}):
+        of_case = planned.case.to_dict()
+        alike = [
+            layer for layer, fields in expected
+            if {key: of_case[key] for key in fields} == {key: _as_stored(value) for key, value in fields.items()}
+        ]  # fmt: skip
+        (shape,) = planned.tags
+        assert counted.pop(shape) == (len(alike), tuple(alike))
+    assert counted == {}
+
+
+def _as_stored(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_generation_is_counted_token_by_token(tmp_path: Path) -> None:
+    model: Any = models.llama()
+    with capture(tmp_path / "out", tensors="first") as captured:
+        model.generate(IDS, max_new_tokens=9, do_sample=False, attention_mask=torch.ones_like(IDS), pad_token_id=0)
+    found = captured.capture
+    names = ("model.layers.0.self_attn", "model.layers.1.self_attn")
+    assert {call.layers for call in found.calls} == {names}
+    assert sum(call.calls for call in found.calls) == 2 * 9
+    prefill = [call for call in found.calls if call.seqlen_q == (24, 24)]
+    assert [call.calls for call in prefill] == [2]
+    lengths = sorted(call.seqlen_kv for call in found.calls if call.seqlen_q == (1, 1))
+    assert lengths == [(25, 30), (31, 32)]
+    assert read_capture(tmp_path / "out") == found
+    shapes = expand(load_scenario(str(tmp_path / "out/scenario.toml")), {})
+    assert sorted(tag for one in shapes for tag in one.tags) == ["call-1", "call-2", "call-3"]
+    assert found.versions["transformers"] == models.T.__version__
+
+
+def test_a_forward_and_a_backward_pass_of_a_model_in_training() -> None:
+    model: Any = models.llama().train()
+
+    def step() -> None:
+        model(input_ids=IDS, labels=IDS).loss.backward()
+
+    seen = see(step)
+    assert [spec.fields() for spec in seen.specs] == [GROUPED, GROUPED]
+    assert all(call.needs_gradients for call in seen.calls)
+
+
+def test_the_interface_is_as_before_when_the_block_ends() -> None:
+    interface = models.T.AttentionInterface
+    before = interface.get_interface, interface.__getitem__
+    see(run(models.bert(), input_ids=IDS))
+    assert (interface.get_interface, interface.__getitem__) == before
+
+
+def test_an_argument_that_is_unknown_makes_a_call_unmatched() -> None:
+    """Its function may do anything with it."""
+
+    def own(module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: Any = None, twist: Any = None, **_: Any) -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2), None
+
+    models.T.AttentionInterface.register("twisted", own)
+    models.T.AttentionMaskInterface.register("twisted", lambda *_, **__: None)
+    model: Any = models.bert()
+    model.set_attn_implementation("twisted")
+    assert len(see(run(model, input_ids=IDS)).calls) == 2
+    seen = see(run(model, input_ids=IDS, twist=torch.ones(1)))
+    assert seen.calls == []
+    reason = "its attention function takes twist, unknown to attnbench"
+    assert seen.unmatched == [("twisted attention of BertSelfAttention", reason)] * 2
