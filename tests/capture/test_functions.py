@@ -213,3 +213,16 @@ def test_everything_is_as_before_when_the_block_ends() -> None:
     assert before == (
         nn.Module.__call__, torch.autograd.backward, torch.autograd.grad, torch.backends.mha.get_fastpath_enabled()
     )  # fmt: skip
+
+
+def test_under_autocast_the_dtype_is_that_of_the_computation() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for compute in (lambda: scaled_dot_product_attention(Q, K, V), lambda: (Q @ K.mT / 4).softmax(-1) @ V):
+            assert see(compute).only.fields() == USUAL | {"dtype": "bfloat16"}
+
+
+def test_inference_mode_changes_nothing() -> None:
+    with torch.inference_mode():
+        mask = torch.ones(12, 12).tril().bool()
+        for _ in range(2):
+            assert see(lambda: scaled_dot_product_attention(Q, K, V, mask)).only.mask.mask == "causal"

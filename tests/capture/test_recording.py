@@ -275,3 +275,13 @@ def test_a_capture_reads_back_and_strangers_files_are_refused(tmp_path: Path) ->
     assert read_capture(file).command == "a\\x1b[2J"
     with pytest.raises(CaptureError, match="cannot be read: No such file"):
         read_capture(tmp_path)
+
+
+def test_what_ran_in_another_way_than_without_capture_is_noted(tmp_path: Path) -> None:
+    model = encoder()
+    assert any("fused path" in note for note in captured(tmp_path, lambda: model(X)).notes)
+    dropping = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.25, batch_first=True)
+    notes = captured(tmp_path, lambda: torch.compile(dropping, backend="eager")(X), force=True).notes
+    assert any("compiled model ran uncompiled" in note for note in notes)
+    assert "the model drops probabilities at random (0.25); no case does" in notes
+    assert captured(tmp_path, lambda: attend(1, 2, 8, 4), force=True).notes == ()

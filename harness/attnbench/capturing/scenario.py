@@ -6,9 +6,10 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from attnbench.capturing.layers import in_short
 from attnbench.capturing.tensors import save_tensors
 from attnbench.store.capture import SCENARIO
-from attnbench.units import count, listing, number
+from attnbench.units import count, number
 from attnbench.untrusted.printable import in_one_line
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from attnbench.capturing.distinct import Distinct
 
 _TAGS = ["captured"]
-_LAYERS_SHOWN = 4
 
 
 def write_scenario(calls: Sequence[Distinct], command: str, folder: Path) -> list[str]:
@@ -34,7 +34,7 @@ def write_scenario(calls: Sequence[Distinct], command: str, folder: Path) -> lis
 
     total = math.fsum(call.seconds for call in calls)
     lines = [
-        f"description = {_toml(f'The attention of {command}'[:500])}",
+        f"description = {_toml(f'Captured by: {command}'[:500])}",
         f"tags = {_toml(_TAGS)}",
     ]
     names = [f"call-{n}" for n in range(1, len(calls) + 1)]
@@ -69,7 +69,7 @@ def _comments(call: Distinct, total: float) -> list[str]:
 def _layers(layers: Sequence[str]) -> str:
     if not layers:
         return "outside of modules"
-    return f"{'layer' if len(layers) == 1 else 'layers'} {listing(list(layers), _LAYERS_SHOWN)}"
+    return f"{'layer' if len(layers) == 1 else 'layers'} {in_short(layers)}"
 
 
 def _short(fields: Mapping[str, object]) -> dict[str, object]:

@@ -46,6 +46,8 @@ class Session:
         self._outside_of_modules = False
         self._wall_s = 0.0
         self._looks = 0
+        self._own_ns = 0
+        self._met: set[type[torch.nn.Module]] = set()
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -58,6 +60,8 @@ class Session:
             finally:
                 self._wall_s += time.perf_counter() - began
                 self._looks += interceptor.functions
+                self._own_ns += interceptor.own_ns
+                self._met |= interceptor.modules.met
 
     def _answer(self, call: AttentionCall) -> Tensor:
         self._outside_of_modules |= not self._model.is_running
@@ -75,7 +79,7 @@ class Session:
         whole, looks = self._wall_s, self._looks
         if not self._outside_of_modules:
             whole, looks = self._model.seconds, self._model.looks_within
-        overhead = min(whole, self._recorder.own_ns / 1e9 + looks * seconds_of_a_look())
+        overhead = min(whole, (self._recorder.own_ns + self._own_ns) / 1e9 + looks * seconds_of_a_look())
         capture = Capture(
             command=self._command[:4096],
             versions=_versions(),
@@ -96,7 +100,11 @@ class Session:
 
     def _notes(self) -> list[str]:
         """What a reader of the figures must know."""
-        notes = ["compiled models ran uncompiled, and torch's fused path of encoder layers was off"]
+        notes = []
+        if any(kind.__name__ == "OptimizedModule" for kind in self._met):
+            notes.append("a compiled model ran uncompiled: compiled code hides its attention")
+        if any(issubclass(kind, torch.nn.TransformerEncoderLayer | torch.nn.MultiheadAttention) for kind in self._met):
+            notes.append("torch's fused path of encoder layers, which inference takes, was off: it hides its attention")
         if self._recorder.dropouts:
             shares = ", ".join(f"{share:g}" for share in sorted(self._recorder.dropouts))
             notes.append(f"the model drops probabilities at random ({shares}); no case does")

@@ -35,6 +35,8 @@ class Interceptor:
         self.modules = modules
         self.functions = 0
         """Calls of torch's functions that were looked at."""
+        self.own_ns = 0
+        """What it took to say calls, beyond looks at functions."""
         self._here = threading.local()
 
     @property
@@ -50,6 +52,15 @@ class Interceptor:
             yield
         finally:
             self._here.answering = before
+
+    @contextlib.contextmanager
+    def own_time(self) -> Iterator[None]:
+        """Count the time of the block."""
+        before = time.perf_counter_ns()
+        try:
+            yield
+        finally:
+            self.own_ns += time.perf_counter_ns() - before
 
     def answer(self, call: AttentionCall) -> Tensor:
         """The handler's output of a call."""
@@ -109,7 +120,8 @@ class _Mode(TorchFunctionMode):
         original = functional.scaled_dot_product_attention
         interceptor = self._interceptor
         try:
-            call = sdpa_call(original, interceptor.modules.name(), *args, **kwargs)
+            with interceptor.own_time():
+                call = sdpa_call(original, interceptor.modules.name(), *args, **kwargs)
         except (RuntimeError, ValueError, TypeError) as error:
             out = original(*args, **kwargs)  # which raises where it is the program's mistake
             interceptor.unmatched("scaled_dot_product_attention", str(error))

@@ -26,6 +26,8 @@ class Modules:
     """The modules that run in each thread, outermost first, and names of all that were met."""
 
     def __init__(self) -> None:
+        self.met: set[type[Module]] = set()
+        """Kinds of modules that attention was called within."""
         self._running = threading.local()
         self._names: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
 
@@ -44,6 +46,7 @@ class Modules:
                 return None
             module = stack[-1]
         if module not in self._names:
+            self.met.update(map(type, stack))
             for outer in stack:  # the outermost that knows it
                 known = {part: path for path, part in outer.named_modules()}
                 if module in known:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attnbench.interception.autocast import as_computed
 from attnbench.interception.call import AttentionCall
 from attnbench.interception.heads import shared_heads
 
@@ -60,9 +61,9 @@ def sdpa_call(
         raise ValueError(f"{q.shape[1]} heads of queries, {k.shape[1]} of keys, {v.shape[1]} of values")
     k, v = shared_heads(k, v)
     return AttentionCall(
-        q=q,
-        k=k,
-        v=v,
+        q=as_computed(q),
+        k=as_computed(k),
+        v=as_computed(v),
         scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale,
         mask=None if attn_mask is None else _mask(attn_mask, lead),
         causal="top_left" if is_causal else None,

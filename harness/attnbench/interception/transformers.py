@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attnbench.interception.autocast import as_computed
 from attnbench.interception.call import AttentionCall
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class TransformersInterface:
             return out.transpose(1, 2)
 
         try:
-            call = asked.call(run, self._interceptor.modules.name(asked.module))
+            with self._interceptor.own_time():
+                call = asked.call(run, self._interceptor.modules.name(asked.module))
         except NotUnderstoodError as error:
             with self._interceptor.not_looking():
                 result = asked.run(asked.q, asked.k, asked.v)
@@ -131,9 +133,9 @@ class _Asked:
             raise NotUnderstoodError(f"{q.shape[1]} heads of queries, {k.shape[1]} of keys, {v.shape[1]} of values")
         scaling = given.get("scaling")
         return AttentionCall(
-            q=q,
-            k=k,
-            v=v,
+            q=as_computed(q),
+            k=as_computed(k),
+            v=as_computed(v),
             scale=1 / math.sqrt(q.shape[-1]) if scaling is None else float(scaling),
             mask=mask,
             causal=causal,

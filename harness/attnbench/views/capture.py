@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.capturing.layers import in_short
 from attnbench.store.capture import SCENARIO
 from attnbench.sweep.expand import expand
 from attnbench.sweep.load import load_scenario
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 _CALLS = (
     column("shape"),
     column("calls", unit="count"),
-    Column(title="layers", text=lambda row: _first_and_last(row["layers"]), spare=1),
+    Column(title="layers", text=lambda row: in_short(row["layers"]) if row["layers"] else ABSENT, spare=1),
     Column(title="case", text=lambda row: row["case"] or ABSENT),
     column("time", "seconds", unit="s", spare=2),
     Column(title="share", text=lambda row: f"{number(100 * row['share'])} %", is_number=True),
@@ -69,13 +71,8 @@ def _sentence(capture: Capture) -> str:
     )
 
 
-def _first_and_last(layers: list[str]) -> str:
-    if len(layers) <= 2:
-        return ", ".join(layers) or ABSENT
-    return f"{layers[0]} … {layers[-1]} ({len(layers)})"
-
-
 def _labels(folder: Path) -> dict[str, str]:
-    """The label of each shape's case."""
+    """The label of each shape's case, without the file of its inputs."""
     planned = expand(load_scenario(str(folder / SCENARIO)), {})
-    return {shape: one.case.label() for one in planned for shape in one.tags}
+    cases = {shape: one.case for one in planned for shape in one.tags}
+    return {shape: dataclasses.replace(case, inputs="normal").label() for shape, case in cases.items()}

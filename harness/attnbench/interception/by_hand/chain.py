@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
+from attnbench.interception.autocast import as_computed
 from attnbench.interception.by_hand.products import PRODUCTS, product_of
 from attnbench.interception.by_hand.scores import Scores, Step, after, with_added
 from attnbench.interception.call import AttentionCall
@@ -109,7 +110,8 @@ class ByHand:
                 return out
 
             try:
-                call = self._call(scores, product, run)
+                with self._interceptor.own_time():
+                    call = self._call(scores, product, run)
             except (RuntimeError, ValueError) as error:
                 problem = str(error)
         if call is None:
@@ -138,9 +140,9 @@ class ByHand:
 
         is_capped = scores.within_tanh is not None
         return AttentionCall(
-            q=q,
-            k=k,
-            v=v,
+            q=as_computed(q),
+            k=as_computed(k),
+            v=as_computed(v),
             scale=scores.scale * scores.within_tanh if scores.within_tanh is not None else scores.scale,
             softcap=scores.scale if is_capped else None,
             mask=_mask(scores, grouped=grouped),
