@@ -15,7 +15,7 @@ from attnbench.capturing.model_time import ModelTime
 from attnbench.capturing.recorder import Recorder
 from attnbench.capturing.scenario import write_scenario
 from attnbench.interception import intercept
-from attnbench.interception.function_mode import seconds_of_a_look
+from attnbench.interception.hooks.function_mode import seconds_of_a_look
 from attnbench.store.capture import SCENARIO, TENSORS, Capture, CapturedCall, UnmatchedCall, write_capture
 from attnbench.version import VERSION
 

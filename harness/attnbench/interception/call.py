@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Api = Literal["transformers", "sdpa", "matmul"]
-"""transformers' attention interface, ``scaled_dot_product_attention``, or products around a softmax in plain torch."""
+Api = Literal["transformers", "sdpa", "flex_attention", "matmul"]
+"""transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention, or products around a softmax in
+plain torch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,8 +10,8 @@ from attnbench.interception.handler import ignore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from attnbench.interception.function_mode import Interceptor
     from attnbench.interception.handler import Handler, Unmatched
+    from attnbench.interception.hooks.function_mode import Interceptor
 
 
 @contextlib.contextmanager
@@ -22,8 +22,9 @@ def intercept(
 ) -> Iterator[Interceptor]:
     """Let a handler answer the attention calls of the block, in this thread and in modules that other threads run.
 
-    Seen are transformers' attention interface, ``scaled_dot_product_attention`` and products around a softmax, also
-    where ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` compute them. Within the block compiled models run
+    Seen are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products around a
+    softmax, also where ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` compute them; other libraries' functions
+    are told as not matched. Within the block compiled models run
     uncompiled, and torch's fused inference path of encoder layers is off: both would hide their attention.
 
     Args:
@@ -37,21 +38,24 @@ def intercept(
     """
     import torch
 
-    from attnbench.interception.autograd import backward_passes
-    from attnbench.interception.compiling import Uncompiled
-    from attnbench.interception.function_mode import Interceptor
-    from attnbench.interception.modules import Modules
-    from attnbench.interception.transformers import TransformersInterface
+    from attnbench.interception.hooks.autograd import backward_passes
+    from attnbench.interception.hooks.compiling import Uncompiled
+    from attnbench.interception.hooks.function_mode import Interceptor
+    from attnbench.interception.hooks.libraries import Libraries
+    from attnbench.interception.hooks.modules import Modules
+    from attnbench.interception.hooks.transformers import TransformersInterface
 
     modules = Modules()
     interceptor = Interceptor(handler, unmatched, modules)
     transformers = TransformersInterface(interceptor)
     uncompiled = Uncompiled()
+    libraries = Libraries(interceptor)
 
     @contextlib.contextmanager
     def around_outermost() -> Iterator[None]:
         transformers.install_if_imported()
         uncompiled.stand_aside_if_imported()
+        libraries.install_if_imported()
         with interceptor.in_this_thread(), around_model():
             yield
 
@@ -63,6 +67,8 @@ def intercept(
         stack.enter_context(modules.watched(around_outermost))
         stack.enter_context(backward_passes(around_model))
         stack.callback(transformers.remove)
+        stack.callback(libraries.remove)
         stack.enter_context(interceptor.in_this_thread())
         transformers.install_if_imported()
+        libraries.install_if_imported()
         yield interceptor

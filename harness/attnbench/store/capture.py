@@ -44,7 +44,7 @@ class CapturedCall(_Stored):
     seconds: Seconds
     """Wall time of all these calls together, forward and backward."""
     api: Text
-    """Through what they were seen: ``transformers``, ``sdpa`` or ``matmul``."""
+    """Through what they were seen: ``transformers``, ``sdpa``, ``flex_attention`` or ``matmul``."""
     seqlen_q: tuple[Length, Length]
     """Shortest and longest; the shape has a length that one of the calls had, chosen as the calls' mean cost says."""
     seqlen_kv: tuple[Length, Length]

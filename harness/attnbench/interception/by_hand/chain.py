@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.interception.by_hand.products import Product
-    from attnbench.interception.function_mode import Interceptor
+    from attnbench.interception.hooks.function_mode import Interceptor
 
 _WHAT = "softmax between two products in plain torch"
 

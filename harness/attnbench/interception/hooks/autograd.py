@@ -15,7 +15,7 @@ def backward_passes(around: Callable[[], contextlib.AbstractContextManager[objec
     import torch
     from torch import autograd
 
-    from attnbench.interception.bodies import body_of
+    from attnbench.interception.hooks.bodies import body_of
 
     functions: dict[str, Any] = {"backward": autograd.backward, "grad": autograd.grad}
 

@@ -16,6 +16,7 @@ import torch
 
 from attnbench.interception.autocast import as_computed
 from attnbench.interception.call import AttentionCall
+from attnbench.interception.hooks.libraries import written_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from attnbench.interception.function_mode import Interceptor
+    from attnbench.interception.hooks.function_mode import Interceptor
 
     Function = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -183,16 +184,9 @@ class _Asked:
         if mask is None:
             return None
         if type(mask).__name__ == "BlockMask":
-            return _of_block_mask(mask, self.q, self.k)
+            return written_out(mask)
         if not isinstance(mask, torch.Tensor) or mask.dim() not in (2, 4):
             raise NotUnderstoodError(f"its mask is a {type(mask).__name__} that is neither a matrix nor has four axes")
         if mask.dim() == 2:  # as FlashAttention's functions take it: which tokens are real
             return mask[:, None, None, -self.k.shape[2] :].bool()
         return mask[..., : self.k.shape[2]]
-
-
-def _of_block_mask(mask: Any, q: Tensor, k: Tensor) -> Tensor:
-    """FlexAttention's mask, written out."""
-    from torch.nn.attention.flex_attention import create_mask
-
-    return create_mask(mask.mask_mod, q.shape[0], q.shape[1], q.shape[2], k.shape[2], device=str(q.device))

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from attnbench.interception.bodies import body_of
 from attnbench.interception.by_hand.chain import ByHand
 from attnbench.interception.handler import ignore
-from attnbench.interception.sdpa import sdpa_call
+from attnbench.interception.hooks.bodies import body_of
+from attnbench.interception.hooks.sdpa import sdpa_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from attnbench.interception.call import AttentionCall
     from attnbench.interception.handler import Handler, Unmatched
-    from attnbench.interception.modules import Modules
+    from attnbench.interception.hooks.modules import Modules
 
 
 class Interceptor:
@@ -133,7 +133,7 @@ class _Mode(TorchFunctionMode):
 
 def seconds_of_a_look(tries: int = 2000) -> float:
     """How much longer a call of a function of torch takes while it is looked at, measured here and now."""
-    from attnbench.interception.modules import Modules
+    from attnbench.interception.hooks.modules import Modules
 
     x = torch.zeros(1)
 
