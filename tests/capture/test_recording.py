@@ -285,3 +285,35 @@ def test_what_ran_in_another_way_than_without_capture_is_noted(tmp_path: Path) -
     assert any("compiled model ran uncompiled" in note for note in notes)
     assert "the model drops probabilities at random (0.25); no case does" in notes
     assert captured(tmp_path, lambda: attend(1, 2, 8, 4), force=True).notes == ()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_tensors_without_values_do_not_end_the_program(tmp_path: Path) -> None:
+    """Within ``vmap`` no value can be asked for; the program gets what it gets without capture."""
+    q, mask = heads(3, 1, 2, 8, 4), torch.ones(8, 8).tril().bool()
+
+    def batched() -> None:
+        found.append(torch.vmap(lambda x: sdpa(x, x, x, mask))(q))
+
+    found: list[torch.Tensor] = []
+    batched()
+    told = captured(tmp_path, batched).unmatched
+    assert torch.equal(found[0], found[1])
+    assert [one.calls for one in told] == [1]
+
+
+def test_a_second_pass_back_and_one_that_never_comes(tmp_path: Path) -> None:
+    """The first pass is the call's; what goes back through nothing is a forward call."""
+    q = heads(1, 2, 8, 4).requires_grad_()
+
+    def twice() -> None:
+        loss = sdpa(q, q, q).sum()
+        for _ in range(2):
+            torch.autograd.grad(loss, q, retain_graph=True)
+        sdpa(q, q, q)
+
+    found = captured(tmp_path, twice)
+    assert sorted((cases(tmp_path)[call.shape].mode, call.calls) for call in found.calls) == [
+        ("forward", 1), ("forward_backward", 1)
+    ]  # fmt: skip
+    assert min(call.seconds for call in found.calls) > 0

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 class Moment:
-    """A point in time, of the thread or of the stream of a tensor's device."""
+    """A point in time, of the thread or of a device's stream."""
 
-    def __init__(self, of: Tensor) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._event: torch.cuda.Event | None = None
-        if of.is_cuda:
+        if device.type == "cuda":
             self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             self._event.record()
         self._ns = time.perf_counter_ns()

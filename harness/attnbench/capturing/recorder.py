@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _RECOMPUTED = "_StopRecomputationError"
 """Raised within the last call that a checkpoint computes once more, as soon as what it needs is there."""
+_UNREADABLE = (RuntimeError, TypeError, ValueError, NotImplementedError)
+"""What tensors raise that have no values of their own: within ``vmap``, say, or while a model is exported."""
+_LONGEST_REASON = 160
 _MOST_OPEN = 256  # calls whose times are not read yet; on a GPU, reading one waits for it
 
 
@@ -106,14 +109,14 @@ class Recorder:
             kind = self._kind(call)
         # Of their own, so that the gradients of these are complete when those of this call are.
         given = [x.view_as(x) if call.needs_gradients and x.requires_grad else x for x in call.given]
-        start = Moment(call.q)
+        start = Moment(call.q.device)
         try:
             out = call.run(*given)
         except BaseException as error:
             if type(error).__name__ == _RECOMPUTED:
-                self._keep(call, kind, None, (), start, Moment(call.q))
+                self._keep(call, kind, None, (), start, Moment(call.q.device))
             raise
-        end = Moment(call.q)
+        end = Moment(call.q.device)
         with self._own_time():
             self._keep(call, kind, out, (*call.earlier, *given), start, end)
         return out
@@ -121,7 +124,7 @@ class Recorder:
     def tell_unmatched(self, what: str, reason: str) -> None:
         """Count a call that could not be said as one."""
         with self._lock:
-            self.unmatched[what, reason] += 1
+            self.unmatched[what, _in_short(reason)] += 1
 
     def tallies(self) -> list[Tally]:
         """All calls, counted; those which turned out to be something else are among the unmatched."""
@@ -140,7 +143,10 @@ class Recorder:
                 self.own_ns += time.perf_counter_ns() - before
 
     def _kind(self, call: AttentionCall) -> _Kind | None:
-        spec = described(call, self._masks)
+        try:
+            spec = described(call, self._masks)
+        except _UNREADABLE as error:
+            spec = Reason(f"its tensors cannot be looked at: {_in_short(str(error))}")
         if isinstance(spec, Reason):
             self.unmatched[_what(call), spec.sentence] += 1
             return None
@@ -167,7 +173,10 @@ class Recorder:
         if kind is None:
             return
         if kind.seen == 0 and out is not None:
-            kind.problem = disagreement(call, kind.spec, out)
+            try:
+                kind.problem = disagreement(call, kind.spec, out)
+            except _UNREADABLE as error:
+                kind.problem = f"its output cannot be looked at: {_in_short(str(error))}"
         if kind.problem is not None:
             kind.seen += 1
             self.unmatched[_what(call), kind.problem] += 1
@@ -191,20 +200,20 @@ class Recorder:
     def _watch_backward(self, timed: _Timed, given: Sequence[Tensor], out: Tensor) -> None:
         """Time the backward pass: from the gradient of the output to the last of those of the inputs."""
         inputs = [x for x in given if x.requires_grad]
-        missing = len(inputs)
+        missing, device = len(inputs), out.device
         self._waiting[id(timed)] = timed
 
-        def begin(gradient: Tensor) -> None:
+        def begin(gradient: Tensor | None) -> None:  # which is nothing where the loss does not depend on it
             with self._own_time():
-                if timed.tensors is not None:
+                if timed.tensors is not None and gradient is not None:
                     self._save(timed, {"dout": gradient})
-            timed.backward_start = Moment(gradient)
+            timed.backward_start = timed.backward_start or Moment(device)
 
-        def finish(gradient: Tensor) -> None:
+        def finish(_gradient: Tensor | None) -> None:
             nonlocal missing
             missing -= 1
             if missing == 0:
-                timed.backward_end = Moment(gradient)
+                timed.backward_end = Moment(device)
                 with self._lock:
                     self._done += [timed] if self._waiting.pop(id(timed), None) else []
 
@@ -225,6 +234,12 @@ class Recorder:
             if one.tensors is not None:  # a backward pass could have come, and has not
                 self._save(one, {})
             one.kind.tally(one.mode, one.part).add(one.layer, one.place, one.seconds())
+
+
+def _in_short(reason: str) -> str:
+    """One line; torch explains some of its errors at length."""
+    line = " ".join(reason.split())
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
 
 
 def _what(call: AttentionCall) -> str:
