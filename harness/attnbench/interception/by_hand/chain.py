@@ -6,6 +6,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -77,7 +78,9 @@ class ByHand:
         left, right = product.left, product.right
         if not product.is_in_order or not out.is_floating_point() or isinstance(right, torch.nn.Parameter):
             return out
-        lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])  # type: ignore[no-untyped-call]
+        lead: tuple[int, ...] = left.shape[:-2]
+        if lead != right.shape[:-2]:
+            lead = np.broadcast_shapes(lead, right.shape[:-2])  # torch's own imports SymPy, which takes seconds
         q, k = left, right.transpose(-1, -2)
         scores = Scores(q=q, k=k, given=product.given, lead=lead, scale=product.factor, spent_ns=spent_ns)
         if self.heads is not None and len(lead) == 1 and lead[0] % self.heads == 0:
@@ -190,7 +193,7 @@ def _mask(scores: Scores, *, grouped: bool) -> Tensor | None:
     return torch.where(visible, added, -torch.inf)
 
 
-def _four_axes(x: Tensor, lead: torch.Size, *, grouped: bool, expand: bool = True) -> Tensor:
+def _four_axes(x: Tensor, lead: tuple[int, ...], *, grouped: bool, expand: bool = True) -> Tensor:
     """(batch, heads, rows, columns) of (..., rows, columns); axes of length one stay so where that is enough.
 
     Args:

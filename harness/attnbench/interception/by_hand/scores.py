@@ -25,7 +25,7 @@ class Scores:
     k: Tensor
     """(..., seqlen_kv, head_dim)."""
     given: tuple[Tensor, Tensor]
-    lead: torch.Size
+    lead: tuple[int, ...]
     """The axes before the last two, of which the last are the heads where there are two or more."""
     scale: float = 1.0
     within_tanh: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from attnbench.interception.autocast import as_computed
 from attnbench.interception.call import AttentionCall
@@ -55,7 +55,8 @@ def sdpa_call(
         out = original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         return _four_axes(out)
 
-    lead = torch.broadcast_shapes(*(x.shape[:-3] if x.dim() > 2 else () for x in (query, key, value)))  # type: ignore[no-untyped-call]
+    # torch's function of this name imports SymPy, which takes seconds.
+    lead = np.broadcast_shapes(*(x.shape[:-3] if x.dim() > 2 else () for x in (query, key, value)))
     q, k, v = (_four_axes(x.expand(*lead, *x.shape[-3:])) for x in (query, key, value))
     if q.shape[1] % k.shape[1] or k.shape[1] != v.shape[1] or (q.shape[1] != k.shape[1] and not enable_gqa):
         raise ValueError(f"{q.shape[1]} heads of queries, {k.shape[1]} of keys, {v.shape[1]} of values")
@@ -80,7 +81,7 @@ def _four_axes(x: Tensor) -> Tensor:
     return x.reshape(-1, *x.shape[-3:]) if x.dim() > 3 else x[(None,) * (4 - x.dim())]
 
 
-def _mask(mask: Tensor, lead: torch.Size) -> Tensor:
+def _mask(mask: Tensor, lead: tuple[int, ...]) -> Tensor:
     """With the same axes, of which those before the heads may be one."""
     if mask.dim() <= 4 and len(lead) <= 1:
         return mask[(None,) * (4 - mask.dim())]
