@@ -99,8 +99,8 @@ def test_a_mask_without_any_shape_stays_whole() -> None:
 
 def call(mask: torch.Tensor | None, **more: object) -> AttentionCall:
     q, k = torch.randn(BATCH, 4, 12, 8), torch.randn(BATCH, 2, 12, 8)
-    fields = {"scale": 1.0, "api": "sdpa", "given": (q, k, k), "run": lambda q, k, v: q, **more}
-    return AttentionCall(q=q, k=k, v=k, mask=mask, **fields)  # type: ignore[arg-type]
+    fields = {"q": q, "scale": 1.0, "api": "sdpa", "given": (q, k, k), "run": lambda q, k, v: q, **more}
+    return AttentionCall(k=k, v=k, mask=mask, **fields)  # type: ignore[arg-type]
 
 
 def spec(mask: torch.Tensor | None, **more: object) -> CallSpec:
@@ -131,8 +131,11 @@ def test_a_bias_beside_a_mask_is_added_to_what_the_mask_adds() -> None:
 
 def test_rules_say_the_mask_without_a_tensor() -> None:
     assert spec(None, causal="top_left").mask.fields() == {"mask": "causal"}
-    window = spec(None, causal="bottom_right", window=4).mask.fields()
-    assert window == {"mask": "sliding_window", "alignment": "bottom_right", "window_left": 3, "window_right": 0}
+    window = {"mask": "sliding_window", "window_left": 3, "window_right": 0}
+    assert spec(None, causal="bottom_right", window=4).mask.fields() == window
+    assert spec(None, causal="bottom_right", window=4, q=torch.randn(BATCH, 4, 5, 8)).mask.fields() == (
+        window | {"alignment": "bottom_right"}
+    )
     keys = torch.arange(12)[None, None, None] < torch.tensor([12, 7, 3])[:, None, None, None]
     assert spec(keys, causal="top_left").mask.fields() == {"mask": "causal & key_padding", "kv_lengths": (12, 7, 3)}
 

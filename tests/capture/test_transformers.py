@@ -145,6 +145,41 @@ def test_generation_is_counted_token_by_token(tmp_path: Path) -> None:
     shapes = expand(load_scenario(str(tmp_path / "out/scenario.toml")), {})
     assert sorted(tag for one in shapes for tag in one.tags) == ["call-1", "call-2", "call-3"]
     assert found.versions["transformers"] == models.T.__version__
+    assert len([*(tmp_path / "out/tensors").iterdir()]) == 3  # of those that stand for others
+
+
+def test_of_a_static_cache_what_is_filled_is_seen() -> None:
+    model: Any = models.llama()
+    options = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0, "cache_implementation": "static"}
+    seen = see(lambda: model.generate(IDS, attention_mask=torch.ones_like(IDS), **options))
+    decode: Fields = {**GROUPED, "seqlen_q": 1, "seqlen_kv": 26, "mask": "key_padding", "kv_lengths": (25, 25)}
+    last: Fields = {**GROUPED, "seqlen_q": 1, "seqlen_kv": 26, "mask": "none"}
+    assert [spec.fields() for spec in seen.specs] == [GROUPED] * 2 + [decode] * 2 + [last] * 2
+
+
+def test_functions_of_flash_attention_take_the_padding_as_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And their own diagonal and window, which no mask says."""
+
+    def flash(
+        module: Any, q: Any, k: Any, v: Any, mask: Any, scaling: Any, sliding_window: Any = None, **_: Any
+    ) -> Any:
+        seen_keys = torch.ones(24, 24).tril().bool()
+        if sliding_window is not None:
+            seen_keys &= ~torch.ones(24, 24).tril(-sliding_window).bool()
+        whole = seen_keys if mask is None else seen_keys & mask[:, None, None].bool()
+        sdpa = torch.nn.functional.scaled_dot_product_attention
+        return sdpa(q, k, v, whole, scale=scaling, enable_gqa=True).transpose(1, 2), None
+
+    monkeypatch.setitem(models.T.AttentionInterface._global_mapping, "flash_attention_2", flash)
+    llama: Any = models.llama()
+    llama.config._attn_implementation = "flash_attention_2"
+    padded = see(run(llama, input_ids=IDS, attention_mask=REAL))
+    assert [spec.fields() for spec in padded.specs] == [PADDED_CAUSAL] * 2
+    config = models.T.MistralConfig(**models.TEXT, num_key_value_heads=2, sliding_window=8)
+    mistral: Any = models.made(models.T.MistralForCausalLM, config)
+    mistral.config._attn_implementation = "flash_attention_2"
+    windowed = see(run(mistral, input_ids=IDS))
+    assert [spec.fields() for spec in windowed.specs] == [GROUPED | WINDOW] * 2
 
 
 def test_a_forward_and_a_backward_pass_of_a_model_in_training() -> None:

@@ -152,7 +152,8 @@ def _visible(mask: Tensor) -> Tensor:
 
 def _by_rule(call: AttentionCall) -> MaskFields:
     """The mask that the diagonal and a window make."""
-    alignment = call.causal or "top_left"
+    corners_coincide = call.q.shape[2] == call.k.shape[2]
+    alignment = "top_left" if corners_coincide or call.causal is None else call.causal
     if call.window is not None and call.window <= call.k.shape[2]:
         right = 0 if call.causal else call.window - 1
         return MaskFields(mask="sliding_window", alignment=alignment, window_left=call.window - 1, window_right=right)
