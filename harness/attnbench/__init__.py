@@ -20,6 +20,7 @@ from attnbench.version import VERSION
 
 if TYPE_CHECKING:
     from attnbench.api import RunInterrupted as RunInterrupted
+    from attnbench.api import capture as capture
     from attnbench.api import check as check
     from attnbench.api import compare as compare
     from attnbench.api import inspect as inspect
@@ -46,6 +47,7 @@ __all__ = [
     "alibi_slopes",
     "attention",
     "batch_varies",
+    "capture",
     "check",
     "compare",
     "dense_bias",

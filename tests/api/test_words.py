@@ -13,9 +13,9 @@ from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
 from tests.conftest import Command
 
-COMMANDS = ("run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate")
+COMMANDS = ("run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate", "capture")
 ONLY_IN_PYTHON = {"progress"}
-ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request"}
+ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program"}
 
 
 def defaults(function: Callable[..., object], without: set[str]) -> dict[str, object]:

@@ -6,6 +6,7 @@ names of :mod:`attnbench` too, but for ``gate`` and ``calibrate``: ``attnbench.g
 
 from __future__ import annotations
 
+from attnbench.api.capturing import capture
 from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
 from attnbench.api.profiling import profile
@@ -13,6 +14,7 @@ from attnbench.api.reading import compare, merge, report, show
 from attnbench.api.results import (
     Answer,
     CalibratedMachine,
+    CapturedModel,
     ComparedRuns,
     FinishedRun,
     Gate,
@@ -28,6 +30,7 @@ from attnbench.store.folder import latest_run
 __all__ = [
     "Answer",
     "CalibratedMachine",
+    "CapturedModel",
     "ComparedRuns",
     "FinishedRun",
     "Gate",
@@ -37,6 +40,7 @@ __all__ = [
     "Run",
     "RunInterrupted",
     "calibrate",
+    "capture",
     "check",
     "compare",
     "gate",

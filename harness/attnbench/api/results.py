@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attnbench.api.notebook import Image
     from attnbench.gate.calibration import Calibration
     from attnbench.gate.verdict import GateResult
+    from attnbench.store.capture import Capture
     from attnbench.store.reader import RunFile
     from attnbench.views.compare import Comparison
     from attnbench.views.document import View
@@ -161,6 +162,24 @@ class ProfiledCells(Answer):
         """Of the page, ``index.html``."""
         self.exit_code = exit_code
         """0 ok, 1 disagreement, 4 cells broke, 5 nothing measured, 6 this machine refuses to be sampled."""
+
+
+class CapturedModel(Answer):
+    """The attention of a model that was captured; it can be looked at once the capture has ended."""
+
+    def __init__(self, path: Path) -> None:
+        from attnbench.views.capture import capture_view
+
+        super().__init__(lambda: capture_view(path, self.capture))
+        self.path = path
+        """The folder."""
+
+    @functools.cached_property
+    def capture(self) -> Capture:
+        """What ``capture.json`` holds."""
+        from attnbench.store.capture import read_capture
+
+        return read_capture(self.path)
 
 
 class Gate(Answer):

@@ -1,0 +1,75 @@
+"""``python -m attnbench.capturing.program SETTINGS WORDS...``: runs a user's Python program with capture around it.
+
+Settings are one JSON object: ``folder`` to write into, ``tensors``, ``command``, and ``start``: ``script``, ``module``
+or ``code``. The words are the program's own: the script, module or code, and its arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+def main() -> int:
+    """Run the program; its exit code."""
+    from attnbench.capturing.session import Session
+    from attnbench.runner.interrupts import exit_code_of, raise_signals
+
+    settings = json.loads(sys.argv[1])
+    sys.argv[:] = sys.argv[2:]
+    raise_signals()
+    session = Session(Path(settings["folder"]), settings["tensors"], settings["command"])
+    code = 0
+    try:
+        with session.recording():
+            _run(settings["start"])
+    except SystemExit as ended:
+        code = _exit_code(ended)
+    except KeyboardInterrupt as interrupt:
+        code = exit_code_of(interrupt)
+    except BaseException as error:  # noqa: BLE001 - whatever ends the program, what was captured is written
+        traceback.print_exception(error.with_traceback(_of_program(error.__traceback__)))
+        code = 1
+    session.write()
+    return code
+
+
+def _run(start: str) -> None:
+    """Run the program as Python itself would."""
+    if start == "script":
+        sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return
+    sys.path[0] = "" if start == "code" else os.getcwd()  # noqa: PTH109 - as Python has it
+    if start == "module":
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return
+    code, sys.argv[0] = sys.argv[0], "-c"
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - the user's own line
+
+
+def _exit_code(ended: SystemExit) -> int:
+    """As Python makes it: a text is printed, and is a failure."""
+    if ended.code is None or isinstance(ended.code, int):
+        return ended.code or 0
+    sys.stderr.write(f"{ended.code}\n")
+    return 1
+
+
+def _of_program(frames: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback that is the program's own."""
+    while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+        frames = frames.tb_next
+    return frames
+
+
+if __name__ == "__main__":
+    sys.exit(main())

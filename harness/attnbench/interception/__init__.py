@@ -1,0 +1,7 @@
+"""Sees the attention calls of any torch program, and lets a handler answer them. The one seam of capture and use."""
+
+from attnbench.interception.call import AttentionCall
+from attnbench.interception.handler import Handler, Unmatched
+from attnbench.interception.intercept import intercept
+
+__all__ = ["AttentionCall", "Handler", "Unmatched", "intercept"]

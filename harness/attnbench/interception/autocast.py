@@ -1,0 +1,20 @@
+"""The dtype in which attention is computed, which under autocast is not that of its inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CAST = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def as_computed(x: Tensor) -> Tensor:
+    """The tensor in the dtype to which ``torch.autocast`` casts the inputs of products, where it is on."""
+    kind = x.device.type
+    if x.dtype not in _CAST or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))

@@ -1,0 +1,1 @@
+"""Attention that a program computes itself, in plain torch."""

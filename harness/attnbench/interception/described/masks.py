@@ -1,0 +1,155 @@
+"""Says a mask in the words of a case. A kind is named only where the named mask, written out, is the same one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from attnbench.cases.case import CaseError, make_case
+from attnbench.cases.masks import batch_varies, dense_mask, row_runs
+from attnbench.cases.masks.table import mask_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Alignment, Case
+
+TENSOR = "tensor"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class MaskFields:
+    """The fields of a case that say its mask; ``tensor`` is what those of kind ``tensor`` take from a file."""
+
+    mask: str = "none"
+    alignment: Alignment = "top_left"
+    window_left: int | None = None
+    window_right: int | None = None
+    prefix_len: int | None = None
+    document_lengths: tuple[int, ...] | None = None
+    document_causal: bool | None = None
+    kv_lengths: tuple[int, ...] | None = None
+    tensor: NDArray[np.bool_] | None = None
+    """Boolean, broadcastable to (batch, 1, seqlen_q, seqlen_kv)."""
+
+    def fields(self) -> dict[str, object]:
+        """As keyword arguments of :func:`make_case`, without the file; those that say nothing are left out."""
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != TENSOR}
+        if said["alignment"] == "top_left":
+            del said["alignment"]
+        return {name: value for name, value in said.items() if value is not None}
+
+    def without_tensor(self) -> MaskFields:
+        """The kinds that fields alone say."""
+        mask = " & ".join(name for name in mask_names(self.mask) if name != TENSOR) or "none"
+        return dataclasses.replace(self, mask=mask, tensor=None)
+
+    def joined(self, other: str, **more: object) -> MaskFields:
+        """The intersection with another kind."""
+        mask = other if self.mask == "none" else f"{self.mask} & {other}"
+        return dataclasses.replace(self, mask=mask, **more)  # type: ignore[arg-type]  # fields of this class
+
+
+def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv: int) -> MaskFields:
+    """The mask in as few words as say it exactly, else as a tensor.
+
+    Args:
+        visible: true where a query sees a key, broadcastable to (batch, seqlen_q, seqlen_kv).
+        batch: batch size.
+        seqlen_q: queries.
+        seqlen_kv: keys.
+    """
+    if visible.all():
+        return MaskFields()
+    elements = 1 if visible.shape[0] == 1 else batch
+    seen: NDArray[np.bool_] = np.broadcast_to(visible, (elements, seqlen_q, seqlen_kv))
+    if elements > 1 and (seen == seen[:1]).all():
+        seen, elements = seen[:1], 1
+    of_any: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=0)
+    shapes = [MaskFields(), *_shapes(of_any)]
+    bounds = _Bounds.of(seen)
+    if bounds is not None:
+        lengths = tuple(int(n) for n in np.broadcast_to(bounds.high.max(axis=1), batch))
+        for shape in (*shapes[:3], shapes[0].joined("key_padding", kv_lengths=lengths), *shapes[3:]):
+            if bounds.are_of(shape, batch):
+                return shape
+        for shape in shapes[1:]:
+            padded = shape.joined("key_padding", kv_lengths=lengths)
+            if bounds.are_of(padded, batch):
+                return padded
+    keys: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=1)
+    for shape in shapes:
+        case = _case(shape, 1, seqlen_q, seqlen_kv)
+        if case is not None and bool(((dense_mask(case)[0] & keys[:, None]) == seen).all()):
+            return shape.joined(TENSOR, tensor=keys[:, None, None, :])
+    return MaskFields(mask=TENSOR, tensor=np.ascontiguousarray(visible)[:, None])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bounds:
+    """The one run of keys that each query sees, both (elements, seqlen_q); of queries that see none, 0 and 0."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    seqlen_kv: int
+
+    @classmethod
+    def of(cls, seen: NDArray[np.bool_]) -> _Bounds | None:
+        """The runs of (elements, seqlen_q, seqlen_kv); ``None`` where a query sees several."""
+        keys = seen.shape[-1]
+        counts = seen.sum(axis=-1)
+        low = np.where(counts > 0, seen.argmax(axis=-1), 0)
+        high = np.where(counts > 0, keys - seen[..., ::-1].argmax(axis=-1), 0)
+        return cls(low, high, keys) if (high - low == counts).all() else None
+
+    def are_of(self, said: MaskFields, batch: int) -> bool:
+        """Whether the said mask is this one, for each element of the batch."""
+        case = _case(said, batch, self.low.shape[1], self.seqlen_kv)
+        if case is None:
+            return False
+        elements = batch if batch_varies(case) or len(self.low) > 1 else 1
+        return all(self._is(row_runs(case, b), min(b, len(self.low) - 1)) for b in range(elements))
+
+    def _is(self, runs: NDArray[np.int64], element: int) -> bool:
+        low, high = runs[:, 0, 0], runs[:, 0, 1]
+        empty = low >= high
+        same = (np.where(empty, 0, low) == self.low[element]) & (np.where(empty, 0, high) == self.high[element])
+        return bool(same.all())
+
+
+def _case(said: MaskFields, batch: int, seqlen_q: int, seqlen_kv: int) -> Case | None:
+    """A case with this mask, or ``None`` where it makes none."""
+    try:
+        return make_case(batch=batch, seqlen_q=seqlen_q, seqlen_kv=seqlen_kv, **said.fields())
+    except CaseError:
+        return None
+
+
+def _shapes(seen: NDArray[np.bool_]) -> Iterator[MaskFields]:
+    """Masks that what any element of the batch sees, (seqlen_q, seqlen_kv), may be, the simplest first."""
+    alignments: tuple[Literal["top_left"], Literal["bottom_right"]] = ("top_left", "bottom_right")
+    for alignment in alignments:
+        yield MaskFields(mask="causal", alignment=alignment)
+    queries, keys = seen.shape
+    rows = np.flatnonzero(seen.any(axis=1))
+    if not rows.size:
+        return
+    low, high = seen[rows].argmax(axis=1), keys - seen[rows, ::-1].argmax(axis=1)
+    for alignment in alignments:
+        place = rows + (keys - queries if alignment == "bottom_right" else 0)
+        # A side that the ends of the keys cut in each row has no length of its own: it is as long as all keys.
+        left = int((place - low).max()) if low.any() else keys
+        right = int((high - 1 - place).max())
+        yield MaskFields(
+            mask="sliding_window", alignment=alignment, window_left=max(left, 0), window_right=max(right, 0)
+        )
+        yield MaskFields(mask="prefix_lm", alignment=alignment, prefix_len=int(high[0]))
+    if queries == keys:
+        starts = sorted({0, *(int(start) for start in low)})
+        lengths = tuple(int(n) for n in np.diff([*starts, queries]))
+        for causal in (False, True):
+            yield MaskFields(mask="document", document_lengths=lengths, document_causal=causal)

@@ -1,0 +1,172 @@
+"""Says a call in the words of a case."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnbench.cases.case import CaseError, make_case
+from attnbench.cases.masks import dense_mask
+from attnbench.interception.described.known_masks import KnownMasks, SplitMask
+from attnbench.interception.described.masks import MaskFields, recognised
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import ScoreMod
+    from attnbench.interception.call import AttentionCall
+
+HIDDEN = -1e4
+"""What a float mask adds to hide a key, at most: such a key's probability is nothing in float64 too, unless scores
+reach thousands. It is more than the least number of float16, and than the usual -10000."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Why a call is no case; one sentence."""
+
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CallSpec:
+    """A call as an ``attention`` case, but for its mode and its files."""
+
+    batch: int
+    heads_q: int
+    heads_kv: int
+    seqlen_q: int
+    seqlen_kv: int
+    head_dim: int
+    head_dim_v: int
+    dtype: str
+    scale: float
+    mask: MaskFields
+    score_mod: ScoreMod = "none"
+    softcap: float | None = None
+    bias: Tensor | None = None
+    """Finite, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv); only of ``score_mod = "bias"``."""
+
+    def fields(self) -> dict[str, object]:
+        """As keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("mask", "bias")}
+        return {name: value for name, value in said.items() if value is not None} | self.mask.fields()
+
+
+def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec | Reason:
+    """The call as a case, exactly, or why it is none.
+
+    What is left out are dropout, which no case has, and how the tensors lie in memory.
+
+    Args:
+        call: the call.
+        known: masks that were recognised before, among which its own may be.
+    """
+    q, k, v = call.q, call.k, call.v
+    problem = _problem(call)
+    if problem is not None:
+        return Reason(problem)
+    hidden_and_added = _split(call, KnownMasks() if known is None else known)
+    if isinstance(hidden_and_added, Reason):
+        return hidden_and_added
+    mask, bias = hidden_and_added
+    mods: list[ScoreMod] = []
+    mods += ["softcap"] if call.softcap is not None else []
+    mods += ["sink"] if call.sinks is not None else []
+    mods += ["bias"] if bias is not None else []
+    if len(mods) > 1:
+        return Reason(f"it has {' and '.join(mods)} at once, and a case has one modification of its scores")
+    spec = CallSpec(
+        batch=q.shape[0],
+        heads_q=q.shape[1],
+        heads_kv=k.shape[1],
+        seqlen_q=q.shape[2],
+        seqlen_kv=k.shape[2],
+        head_dim=q.shape[3],
+        head_dim_v=v.shape[3],
+        dtype=str(q.dtype).removeprefix("torch."),
+        scale=call.scale,
+        mask=mask,
+        score_mod=mods[0] if mods else "none",
+        softcap=call.softcap,
+        bias=bias,
+    )
+    try:
+        make_case(**(spec.fields() | _WITHOUT_FILES))
+    except CaseError as error:
+        return Reason(str(error))
+    return spec
+
+
+_WITHOUT_FILES = {"mask": "none", "score_mod": "none"}
+"""A mask is checked as it is recognised, and files are there later."""
+
+
+def _problem(call: AttentionCall) -> str | None:
+    """Why queries, keys and values are none of a case's."""
+    q, k, v = call.q, call.k, call.v
+    if not q.dtype == k.dtype == v.dtype:
+        return f"its dtypes differ: {q.dtype}, {k.dtype}, {v.dtype}"
+    if 0 in (*q.shape, *k.shape, *v.shape):
+        return "a tensor is empty"
+    if k.shape[1] != v.shape[1] or k.shape[2] != v.shape[2] or k.shape[3] != q.shape[3]:
+        return f"its shapes are not attention's: {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
+    if not q.shape[0] == k.shape[0] == v.shape[0]:
+        return f"its batches differ: {q.shape[0]}, {k.shape[0]}, {v.shape[0]}"
+    if call.sinks is not None and call.sinks.numel() != q.shape[1]:
+        return f"{call.sinks.numel()} sinks for {q.shape[1]} heads"
+    if any(x.is_nested or x.is_meta for x in (q, k, v)):
+        return "its tensors are nested, or have no values"
+    return None
+
+
+def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor | None] | Reason:
+    """What the call hides, and what it adds to the scores."""
+    bias = None if call.bias is None or not bool(call.bias.any()) else call.bias
+    mask = call.mask
+    if mask is None:
+        return _by_rule(call), bias
+    if mask.shape[1] > 1:
+        visible = _visible(mask)
+        if not bool((visible == visible[:, :1]).all()):
+            return Reason("its mask differs between heads")
+    sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
+    split = known.split(mask, (call.causal, call.window, sizes), lambda: _split_mask(mask, call))
+    added = split.bias
+    return split.mask, added if bias is None else bias if added is None else bias + added
+
+
+def _split_mask(mask: Tensor, call: AttentionCall) -> SplitMask:
+    visible = _visible(mask)
+    added = None if mask.dtype == torch.bool else torch.where(visible, mask, 0.0)
+    bias = added if added is not None and bool(added.any()) else None
+    return SplitMask(_recognised(visible[:, 0], call), bias)
+
+
+def _visible(mask: Tensor) -> Tensor:
+    """True where a query sees a key."""
+    return mask if mask.dtype == torch.bool else mask > HIDDEN
+
+
+def _by_rule(call: AttentionCall) -> MaskFields:
+    """The mask that the diagonal and a window make."""
+    corners_coincide = call.q.shape[2] == call.k.shape[2]
+    alignment = "top_left" if corners_coincide or call.causal is None else call.causal
+    if call.window is not None and call.window <= call.k.shape[2]:
+        right = 0 if call.causal else call.window - 1
+        return MaskFields(mask="sliding_window", alignment=alignment, window_left=call.window - 1, window_right=right)
+    if call.causal is None or (call.causal == "bottom_right" and call.q.shape[2] == 1):
+        return MaskFields()
+    return MaskFields(mask="causal", alignment=alignment)
+
+
+def _recognised(visible: Tensor, call: AttentionCall) -> MaskFields:
+    """The mask of a tensor (batch or 1, seqlen_q or 1, seqlen_kv or 1), and of the rule where there is one too."""
+    sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
+    seen = visible.numpy(force=True)
+    rule = _by_rule(call)
+    if rule.mask != "none":
+        seen = seen & dense_mask(make_case(seqlen_q=sizes[1], seqlen_kv=sizes[2], **rule.fields()))[0]
+    return recognised(seen, *sizes)

@@ -1,0 +1,87 @@
+"""Which module runs, and its name: ``nn.Module.__call__`` is replaced while calls are intercepted.
+
+A forward hook for all modules would do the same, but makes torch take the slow path of each module's call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch.nn import Module
+
+
+class Around(Protocol):
+    """Gives a context around a call of an outermost module."""
+
+    def __call__(self) -> contextlib.AbstractContextManager[object]: ...  # noqa: D102 - as the class says
+
+
+class Modules:
+    """The modules that run in each thread, outermost first, and names of all that were met."""
+
+    def __init__(self) -> None:
+        self.met: set[type[Module]] = set()
+        """Kinds of modules that attention was called within."""
+        self._running = threading.local()
+        self._names: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
+
+    def stack(self) -> list[Module]:
+        """The modules that run in this thread, outermost first."""
+        if not hasattr(self._running, "stack"):
+            self._running.stack = []
+        stack: list[Module] = self._running.stack
+        return stack
+
+    def name(self, module: Module | None = None) -> str | None:
+        """Name of a module, by default the innermost that runs; ``None`` where none does."""
+        stack = self.stack()
+        if module is None:
+            if not stack:
+                return None
+            module = stack[-1]
+        if module not in self._names:
+            self.met.update(map(type, stack))
+            for outer in stack:  # the outermost that knows it
+                known = {part: path for path, part in outer.named_modules()}
+                if module in known:
+                    for part, path in known.items():
+                        self._names.setdefault(part, path.replace("_orig_mod.", "") or type(part).__name__)
+                    break
+            else:
+                self._names[module] = type(module).__name__
+        return self._names[module]
+
+    @contextlib.contextmanager
+    def watched(self, around_outermost: Around) -> Iterator[None]:
+        """Keep the stack while the block runs.
+
+        Args:
+            around_outermost: gives a context for each call of a module that no other module makes, in any thread.
+        """
+        from torch import nn
+
+        original = nn.Module.__call__
+        stack_of = self.stack
+
+        def call(module: Module, *args: Any, **kwargs: Any) -> Any:
+            stack = stack_of()
+            stack.append(module)
+            try:
+                if len(stack) > 1:
+                    return original(module, *args, **kwargs)
+                with around_outermost():
+                    return original(module, *args, **kwargs)
+            finally:
+                stack.pop()
+
+        nn.Module.__call__ = call  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            nn.Module.__call__ = original  # type: ignore[method-assign]

@@ -1,0 +1,88 @@
+"""A call of ``torch.nn.functional.scaled_dot_product_attention`` as an :class:`AttentionCall`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.interception.autocast import as_computed
+from attnbench.interception.call import AttentionCall
+from attnbench.interception.heads import shared_heads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+def sdpa_call(
+    original: Callable[..., Tensor],
+    layer: str | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> AttentionCall:
+    """The call of these arguments; ``is_causal`` begins in the top left corner, as torch says.
+
+    Axes before the heads are the batch; without any, a single one. Keys that were repeated for each query head of a
+    group are given once.
+
+    Args:
+        original: ``scaled_dot_product_attention`` itself.
+        layer: name of the module that calls it.
+        query: and the other arguments of the call.
+        key: as said.
+        value: as said.
+        attn_mask: as said.
+        dropout_p: as said.
+        is_causal: as said.
+        scale: as said.
+        enable_gqa: as said.
+
+    Raises:
+        RuntimeError, ValueError: where the shapes are none of attention's; the original says why.
+    """
+
+    def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+        return _four_axes(out)
+
+    # torch's function of this name imports SymPy, which takes seconds.
+    lead = np.broadcast_shapes(*(x.shape[:-3] if x.dim() > 2 else () for x in (query, key, value)))
+    q, k, v = (_four_axes(x.expand(*lead, *x.shape[-3:])) for x in (query, key, value))
+    if q.shape[1] % k.shape[1] or k.shape[1] != v.shape[1] or (q.shape[1] != k.shape[1] and not enable_gqa):
+        raise ValueError(f"{q.shape[1]} heads of queries, {k.shape[1]} of keys, {v.shape[1]} of values")
+    k, v = shared_heads(k, v)
+    return AttentionCall(
+        q=as_computed(q),
+        k=as_computed(k),
+        v=as_computed(v),
+        scale=1 / math.sqrt(q.shape[-1]) if scale is None else scale,
+        mask=None if attn_mask is None else _mask(attn_mask, lead),
+        causal="top_left" if is_causal else None,
+        dropout=dropout_p,
+        layer=layer,
+        api="sdpa",
+        given=(query, key, value),
+        run=run,
+    )
+
+
+def _four_axes(x: Tensor) -> Tensor:
+    """With the axes before the last three as one."""
+    return x.reshape(-1, *x.shape[-3:]) if x.dim() > 3 else x[(None,) * (4 - x.dim())]
+
+
+def _mask(mask: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """With the same axes, of which those before the heads may be one."""
+    if mask.dim() <= 4 and len(lead) <= 1:
+        return mask[(None,) * (4 - mask.dim())]
+    return _four_axes(mask.expand(*lead, *mask.shape[-3:]) if mask.dim() >= 3 else mask)

@@ -1,0 +1,74 @@
+"""Installs the hooks through which a model's attention is seen, and takes them away again."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from attnbench.interception.handler import ignore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from attnbench.interception.handler import Handler, Unmatched
+    from attnbench.interception.hooks.function_mode import Interceptor
+
+
+@contextlib.contextmanager
+def intercept(
+    handler: Handler,
+    unmatched: Unmatched = ignore,
+    around_model: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Iterator[Interceptor]:
+    """Let a handler answer the attention calls of the block, in this thread and in modules that other threads run.
+
+    Seen are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products around a
+    softmax, also where ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` compute them; other libraries' functions
+    are told as not matched. Within the block compiled models run
+    uncompiled, and torch's fused inference path of encoder layers is off: both would hide their attention.
+
+    Args:
+        handler: answers each call; :meth:`AttentionCall.original` is what the model would have got. Attention that it
+            computes itself is not seen.
+        unmatched: told of each call that cannot be said as one.
+        around_model: gives a context for each call of an outermost module, and for each backward pass.
+
+    Yields:
+        What looks at the program; it counts its looks.
+    """
+    import torch
+
+    from attnbench.interception.hooks.autograd import backward_passes
+    from attnbench.interception.hooks.compiling import Uncompiled
+    from attnbench.interception.hooks.function_mode import Interceptor
+    from attnbench.interception.hooks.libraries import Libraries
+    from attnbench.interception.hooks.modules import Modules
+    from attnbench.interception.hooks.transformers import TransformersInterface
+
+    modules = Modules()
+    interceptor = Interceptor(handler, unmatched, modules)
+    transformers = TransformersInterface(interceptor)
+    uncompiled = Uncompiled()
+    libraries = Libraries(interceptor)
+
+    @contextlib.contextmanager
+    def around_outermost() -> Iterator[None]:
+        transformers.install_if_imported()
+        uncompiled.stand_aside_if_imported()
+        libraries.install_if_imported()
+        with interceptor.in_this_thread(), around_model():
+            yield
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.callback(uncompiled.remove)
+        uncompiled.install()
+        stack.enter_context(modules.watched(around_outermost))
+        stack.enter_context(backward_passes(around_model))
+        stack.callback(transformers.remove)
+        stack.callback(libraries.remove)
+        stack.enter_context(interceptor.in_this_thread())
+        transformers.install_if_imported()
+        libraries.install_if_imported()
+        yield interceptor

@@ -1,0 +1,123 @@
+"""A capture as it is stored: ``capture.json``, beside the scenario whose shapes it counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from attnbench.errors import UsageError
+from attnbench.untrusted.printable import in_one_line
+from attnbench.untrusted.regular_file import read_regular
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CAPTURE = "capture.json"
+SCENARIO = "scenario.toml"
+TENSORS = "tensors"
+CAPTURE_VERSION: Literal[1] = 1
+_LARGEST_BYTES, _MOST = 2**26, 100_000
+
+Text = Annotated[str, Field(max_length=4096), AfterValidator(in_one_line)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Count = Annotated[int, Field(ge=1, le=2**53)]
+Length = Annotated[int, Field(ge=1, le=2**40)]
+
+
+class CaptureError(UsageError):
+    """A capture cannot be read; one sentence."""
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class CapturedCall(_Stored):
+    """Calls that are one shape of the scenario."""
+
+    shape: Text
+    """Name of the shape in ``scenario.toml``, such as ``call-1``."""
+    calls: Count
+    layers: tuple[Text, ...] = Field(default=(), max_length=_MOST)
+    """Names of the modules that made them, in the order of their first calls; none where no module did."""
+    seconds: Seconds
+    """Wall time of all these calls together, forward and backward."""
+    api: Text
+    """Through what they were seen: ``transformers``, ``sdpa``, ``flex_attention`` or ``matmul``."""
+    seqlen_q: tuple[Length, Length]
+    """Shortest and longest; the shape has a length that one of the calls had, chosen as the calls' mean cost says."""
+    seqlen_kv: tuple[Length, Length]
+
+    @model_validator(mode="after")
+    def _lengths_are_in_order(self) -> Self:
+        if self.seqlen_q[0] > self.seqlen_q[1] or self.seqlen_kv[0] > self.seqlen_kv[1]:
+            raise ValueError("a range of lengths ends before it begins")
+        return self
+
+
+class UnmatchedCall(_Stored):
+    """Calls that were seen and are no shape of the scenario."""
+
+    what: Text
+    calls: Count
+    reason: Text
+
+
+class Capture(_Stored):
+    """What was seen of a program's attention."""
+
+    format: Literal["attnbench-capture"] = "attnbench-capture"
+    version: Literal[1] = CAPTURE_VERSION
+    command: Text
+    """The line that makes it again, or what Python called."""
+    versions: dict[Text, Text] = Field(max_length=100)
+    """Of attnbench, Python, torch and, where the program has imported it, transformers."""
+    device: Text
+    """Where the calls ran: ``cpu``, ``cuda``, or both with ``, `` between."""
+    threads: int = Field(ge=1, le=10**6)
+    """Threads of torch's intra-op pool."""
+    total_seconds: Seconds
+    """Wall time of the model: its outermost modules' forward and backward passes, or all that was captured where
+    attention was computed outside of modules; less ``overhead_seconds``."""
+    attention_seconds: Seconds
+    """Sum of all calls' seconds."""
+    overhead_seconds: Seconds
+    """What capture itself took of that time."""
+    calls: tuple[CapturedCall, ...] = Field(max_length=_MOST)
+    """By falling ``seconds``."""
+    unmatched: tuple[UnmatchedCall, ...] = Field(default=(), max_length=_MOST)
+    notes: tuple[Text, ...] = Field(default=(), max_length=1000)
+    """What differs between the calls and their shapes, or between this run of the model and one without capture."""
+
+    @model_validator(mode="after")
+    def _shapes_are_distinct(self) -> Self:
+        if len({call.shape for call in self.calls}) < len(self.calls):
+            raise ValueError("two calls have one shape")
+        return self
+
+
+def write_capture(capture: Capture, folder: Path) -> None:
+    """Write ``capture.json`` into a folder.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    (folder / CAPTURE).write_text(capture.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_capture(path: Path) -> Capture:
+    """Read a capture: its file, or the folder that it lies in.
+
+    Raises:
+        CaptureError: where it is none.
+    """
+    file = path / CAPTURE if path.is_dir() else path
+    try:
+        return Capture.model_validate_json(read_regular(file, _LARGEST_BYTES))
+    except OSError as error:
+        raise CaptureError(f"{file} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise CaptureError(f"{file} is no capture: {where}: {first['msg']}") from error
