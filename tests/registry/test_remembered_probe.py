@@ -35,7 +35,6 @@ def available():
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTEST_CURRENT_TEST", "")
     (tmp_path / "mine").mkdir()
     log = tmp_path / "log"
     (tmp_path / "mine" / "kernel.py").write_text(KERNEL.format(log=str(log)))

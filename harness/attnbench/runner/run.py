@@ -253,7 +253,7 @@ def execute(
     """
     run = Run(setting, writer, shares)
     # Where nothing is timed, a second one finds the answers of the next case beside it.
-    count = 1 if setting.limits.timed else 2
+    count = 1 if setting.limits.timed or len({cell.case for cell in cells}) < 2 else 2
     oracles = [Oracle(max(1, setting.threads // count), setting.environment) for _ in range(count)]
     try:
         with contextlib.ExitStack() as closing:
