@@ -33,6 +33,13 @@ def test_a_view_without_a_path_is_of_the_latest_run(two_runs: Command, verb: str
     assert ended.out == two_runs(verb, "results/runs/a.jsonl", *(["--force"] if verb == "report" else [])).out
 
 
+def test_the_run_within_a_profile_is_not_the_latest_run(two_runs: Command) -> None:
+    path = two_runs.folder / "results/runs/of-a-profile.jsonl"
+    header, _, rest = (STORED / "quick.jsonl").read_text().partition("\n")
+    path.write_text(json.dumps({**json.loads(header), "command": ["attnbench", "profile", "quick"]}) + "\n" + rest)
+    assert two_runs("show").err == "attnbench: the latest run is results/runs/a.jsonl\n"
+
+
 @pytest.mark.parametrize("verb", ["show", "compare", "report"])
 def test_without_any_run_it_is_told_how_to_make_one(attnbench: Command, verb: str) -> None:
     ended = attnbench(verb)

@@ -67,6 +67,10 @@ def exit_code(tokens: list[str] | None = None) -> int:
     except BrokenPipeError:
         drop_stdout()  # whoever read our output has seen enough
         return 0
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return 0  # rich, which prints help and tables, ends a process whose reader has seen enough
     except AttnbenchError as error:
         sys.stderr.write(f"attnbench: {printable(str(error))}\n")
         return error.exit_code
