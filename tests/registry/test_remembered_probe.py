@@ -80,3 +80,12 @@ def test_what_is_no_description_is_not_taken(log: Path, text: str) -> None:
     (kept,) = (log.parent / "cache" / "plugins").iterdir()
     kept.write_text(text)
     assert described(log)[0] == 2
+
+
+def test_an_import_that_takes_long_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attnbench.registry.ask_probe._LONG_S", 0.2)
+    kernel = log.with_name("mine") / "kernel.py"
+    kernel.write_text("import time\ntime.sleep(1)\n" + kernel.read_text())
+    said: list[str] = []
+    from_file(str(kernel), said.append)
+    assert said == [f"waiting for the import of file {kernel}, for 120 s at most"]

@@ -162,14 +162,14 @@ def plan(
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
-    from attnbench.runner.planning.request import plan_request, warnings_of
+    from attnbench.runner.planning.request import found_of, plan_request, warnings_of
 
     asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
     if only_agreement:
         asked, request = _to_check(asked, log, thorough=thorough)
     else:
         request = _sharded(asked.request(log, replicates=replicates), shard)
-    cells = plan_request(request)
+    cells = plan_request(request, found_of(request, log.says))
     for warning in warnings_of(request):
         log.says(warning)
     return Answer(lambda: _plan_view(request.scenario.name, cells, request.sampling_s))
@@ -262,11 +262,12 @@ def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSe
         return asked, asked.request(log, only_agreement=True)
     from attnbench.api.config import read_config
     from attnbench.runner.planning.covering import with_covering_cases
+    from attnbench.runner.planning.request import found_of
 
     if asked.seed is None and read_config().seed is None:
         asked = dataclasses.replace(asked, seed=secrets.randbelow(_SEEDS))
     request = asked.request(log, only_agreement=True)
-    return asked, with_covering_cases(request, thorough=thorough)
+    return asked, with_covering_cases(request, thorough=thorough, found=found_of(request, log.says))
 
 
 def _require_nothing_else(*given: object) -> None:

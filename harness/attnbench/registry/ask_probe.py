@@ -10,22 +10,29 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from attnbench.registry.found import Found, Origin, RegistryError, from_json
 from attnbench.registry.remembered_probe import remember, remembered
 from attnbench.untrusted.printable import printable
 from attnbench.untrusted.processes import end_marked, marked
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PROBE_TIMEOUT_S = 120.0
 _GOODBYE_S = 10.0
 """For a process that has closed its pipe to end."""
 _POLL_S = 0.1
+_LONG_S = 8.0
+"""An import of torch takes less, even beside other work."""
 
 
-def ask_probe(origin: Origin, name_if_broken: str) -> list[Found]:
+def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
     """Describe a plug-in in a process of its own; what it does there is its own affair.
 
-    Where its files are as they were, what was answered then is the answer.
+    Where its files are as they were, what was answered then is the answer. ``say`` is told of an import that takes
+    long.
     """
 
     def broken(reason: str) -> list[Found]:
@@ -51,7 +58,8 @@ def ask_probe(origin: Origin, name_if_broken: str) -> list[Found]:
     )
     os.close(write_fd)
     try:
-        text = _first_line(read_fd, process, time.monotonic() + _PROBE_TIMEOUT_S)
+        waiting = f"waiting for the import of {origin}, for {_PROBE_TIMEOUT_S:.0f} s at most"
+        text = _first_line(read_fd, process, time.monotonic() + _PROBE_TIMEOUT_S, lambda: say(waiting))
         code = process.wait(_GOODBYE_S) if not text else 0
     except subprocess.TimeoutExpired:
         return broken(f"importing it took more than {_PROBE_TIMEOUT_S:.0f} s")
@@ -83,16 +91,21 @@ def ask_probe(origin: Origin, name_if_broken: str) -> list[Found]:
     return found
 
 
-def _first_line(fd: int, process: subprocess.Popen[bytes], deadline: float) -> bytes:
+def _first_line(fd: int, process: subprocess.Popen[bytes], deadline: float, waits: Callable[[], object]) -> bytes:
     """The first line that the process writes, however long; nothing where it ends without one.
+
+    Once it has waited for long, ``waits`` is called.
 
     Raises:
         subprocess.TimeoutExpired: when it neither writes a line nor ends.
     """
-    text = b""
+    text, told_at = b"", time.monotonic() + _LONG_S
     while not text.endswith(b"\n"):
         if time.monotonic() > deadline:
             raise subprocess.TimeoutExpired(process.args, _PROBE_TIMEOUT_S)
+        if time.monotonic() > told_at:
+            waits()
+            told_at = deadline
         if select.select([fd], [], [], _POLL_S)[0]:
             data = os.read(fd, 1 << 16)
             if not data:

@@ -29,7 +29,7 @@ from attnbench.registry.sources import hash_of_files
 from attnbench.untrusted.printable import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import ModuleType
 
 ENTRY_POINT_GROUP = "attnbench.implementations"
@@ -38,19 +38,25 @@ UNKNOWN = "unknown/"
 """The family of plug-ins that cannot be imported; the file's name follows."""
 
 
-def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list[Found]:
+def find(
+    plugins: Sequence[str] = (),
+    *,
+    load_entry_points: bool = True,
+    say: Callable[[str], object] = lambda sentence: None,
+) -> list[Found]:
     """All implementations, sorted by name.
 
     Args:
         plugins: ``file.py`` or ``file.py:family/variant``, as on the command line.
         load_entry_points: whether installed plug-ins are probed, or only named.
+        say: is told of plug-ins whose import takes long.
 
     Raises:
         RegistryError: when two sources give the same name, or a plug-in file cannot be read or defines nothing.
     """
-    found = [*bundled(), *_installed(load=load_entry_points)]
+    found = [*bundled(), *_installed(say, load=load_entry_points)]
     for plugin in plugins:
-        found += from_file(plugin)
+        found += from_file(plugin, say)
     sources: dict[str, Origin] = {}
     for one in found:
         if one.name in sources and not one.name.startswith(UNKNOWN):
@@ -74,7 +80,7 @@ def _within(package: str) -> list[Found]:
     return found
 
 
-def from_file(plugin: str) -> list[Found]:
+def from_file(plugin: str, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
     """The implementations of ``file.py``, or the one of ``file.py:family/variant`` (or ``file.py::family/variant``).
 
     A file that raises while it is imported gives one entry that is unavailable, with what it raised.
@@ -93,7 +99,7 @@ def from_file(plugin: str) -> list[Found]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise RegistryError(f"plug-in {path_text} is not Python: {error}") from error
     origin = Origin("file", str(path))
-    found = ask_probe(origin, only or f"{UNKNOWN}{path.stem.lower().replace('_', '-')}")
+    found = ask_probe(origin, only or f"{UNKNOWN}{path.stem.lower().replace('_', '-')}", say)
     if not found:
         raise RegistryError(f"plug-in {path_text} defines no implementation: decorate a function with @attention(...)")
     if only and not [one for one in found if one.name == only]:
@@ -102,12 +108,12 @@ def from_file(plugin: str) -> list[Found]:
     return [one for one in found if not only or one.name == only]
 
 
-def _installed(*, load: bool) -> list[Found]:
+def _installed(say: Callable[[str], object], *, load: bool) -> list[Found]:
     found = []
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         origin = Origin("entry_point", entry.value)
         if load:
-            found += ask_probe(origin, entry.name)
+            found += ask_probe(origin, entry.name, say)
         else:
             version = entry.dist.version if entry.dist else None
             found.append(
