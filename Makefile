@@ -55,6 +55,7 @@ docs: $(STAMP)  ## rewrite what the pages under docs/ take from the code, and bu
 	$(BIN)/python -m tests.store.metrics_page
 	$(BIN)/python -m tests.docs.printed
 	$(BIN)/python -m tests.docs.site
+	$(BIN)/attnbench schema scenario > scenarios/scenario.schema.json
 
 SOAK ?=
 

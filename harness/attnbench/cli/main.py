@@ -43,6 +43,7 @@ app.command("attnbench.cli.commands.inspect:inspect")
 app.command("attnbench.cli.commands.profile:profile")
 app.command("attnbench.cli.commands.doctor:doctor")
 app.command("attnbench.cli.commands.schema:schema")
+app.command("attnbench.cli.commands.completion:completion")
 
 
 def main(tokens: list[str] | None = None) -> None:
@@ -56,7 +57,7 @@ def exit_code(tokens: list[str] | None = None) -> int:
     """Run the command line; mistakes of the user become one message and exit code 2."""
     asked = sys.argv[1:] if tokens is None else tokens
     if not asked or asked[0] in app.help_flags:
-        _load_verbs()
+        load_verbs()
     try:
         result = app(asked, exit_on_error=False)
         sys.stdout.flush()  # what cannot be written is told here
@@ -83,11 +84,11 @@ def exit_code(tokens: list[str] | None = None) -> int:
 
 def command_reference() -> str:
     """Every command with its options, in Markdown, as ``--help`` tells them."""
-    _load_verbs()
+    load_verbs()
     return app.generate_docs(output_format="markdown", recursive=True)
 
 
-def _load_verbs() -> None:
+def load_verbs() -> None:
     """Their sentences are in their modules, and the list of all verbs shows each (20 ms, of which nothing is heavy)."""
     for name in list(app):
         app[name]
