@@ -17,13 +17,10 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
-    from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
-    from attnbench.views.document import Block, Row, View
 
 _ANY_MUTANT = "mutant/any"
 EDGES = "edge-shapes"
@@ -162,6 +159,7 @@ def plan(
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
+    from attnbench.api.plan_view import plan_view
     from attnbench.runner.planning.request import found_of, plan_request, warnings_of
 
     asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
@@ -172,7 +170,7 @@ def plan(
     cells = plan_request(request, found_of(request, log.says))
     for warning in warnings_of(request):
         log.says(warning)
-    return Answer(lambda: _plan_view(request.scenario.name, cells, request.sampling_s))
+    return Answer(lambda: plan_view(request, cells))
 
 
 def sensitivity(
@@ -214,44 +212,6 @@ def sensitivity(
     if live:
         sys.stderr.write("\r")
     return Answer(lambda: sensitivity_view(request.scenario.name, found))
-
-
-def _plan_view(name: str, cells: Sequence[Cell], sampling_s: float) -> View:
-    """A row for each cell, with an estimate."""
-    from attnbench.views.document import Column, Heading, Paragraph, Table, View
-
-    rows = [_plan_row(cell, sampling_s) for cell in cells]
-    running = sum(row["status"] is None for row in rows)
-    seconds = sum(row["estimate_s"] for row in rows)
-    said = f"{running} cells to run of {len(rows)}, about {seconds:.0f} s beside the start of workers"
-    columns = [
-        Column(title="estimate", text=lambda row: row["status"] or f"{row['estimate_s']:.1f} s", is_number=True),
-        Column(title="device", text=lambda row: str(row["device"])),
-        Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True),
-        Column(title="case", text=lambda row: str(row["case"])),
-    ]
-    blocks: list[Block] = [
-        Heading(text=f"Plan of {name}", level=1),
-        Table(columns=columns, rows=rows),
-        Paragraph(text=said),
-    ]
-    return View(blocks=blocks, rows=rows, facts={"scenario": name, "sentence": said, "estimate_s": seconds})
-
-
-def _plan_row(cell: Cell, sampling_s: float) -> Row:
-    from attnbench.runner.planning.plan import estimate_s
-
-    status, reason = cell.preset_outcome or (None, None)
-    return {
-        "implementation": cell.found.name,
-        "device": cell.device,
-        "replicate": cell.replicate,
-        "case_id": cell.case.case_id,
-        "case": cell.case.label(),
-        "estimate_s": estimate_s(cell, sampling_s),
-        "status": status,
-        "reason": reason,
-    }
 
 
 def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSelection, Request]:

@@ -245,7 +245,8 @@ def _print_run(finished: FinishedRun, *, as_json: bool) -> int:
 
 def _print_plan(plan: Answer) -> int:
     for row in plan.view.rows:
-        what = row["status"] or f"{row['estimate_s']:.1f} s"
-        sys.stdout.write(f"{what:>12}  {row['device']:<4}  {row['implementation']:<28}  {row['case']}\n")
+        if row["status"] is None:
+            taken = f"{row['estimate_s']:.1f} s"
+            sys.stdout.write(f"{taken:>8}  {row['device']:<4}  {row['implementation']:<28}  {row['case']}\n")
     sys.stderr.write(f"{plan.view.facts['sentence']}\n")
     return 0
