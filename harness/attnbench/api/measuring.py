@@ -47,6 +47,7 @@ def begin(
     """
     from attnbench.machine import caches
     from attnbench.machine.device_lock import devices_to_ourselves
+    from attnbench.machine.interference import busy
     from attnbench.runner.planning.header import measure_header
     from attnbench.runner.planning.plan import estimate_s
     from attnbench.runner.planning.request import found_of, plan_request, warnings_of
@@ -67,6 +68,9 @@ def begin(
         began = time.monotonic()
         quick_peaks = None if peaks == "none" else peaks == "quick"
         header = measure_header(request, cells, run_id, quick_peaks, command, measured_now=measured_now)
+        if request.sampling_s:
+            for sentence in busy(header["environment"]):
+                log.says(sentence)
         with _refusals(out):
             writer = _create(out, name, header, force=force)
         for said in (writer.unlocked, caches.warning()):

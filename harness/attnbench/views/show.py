@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attnbench.store.checking import checking_sentence
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
+from attnbench.views.answer.noise import noise_sentences
 from attnbench.views.answer.sentence import run_sentences
 from attnbench.views.answer.summary import summary_table
 from attnbench.views.cells import NEVER_RAN, cells_of
@@ -63,7 +64,22 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     failures = columns.reasons(cells)
     if failures.rows:
         blocks += [Heading(text="Why cells are not ok"), failures]
-    return View(blocks=blocks, rows=rows, facts=_facts(run, cells, chosen, failures.rows))
+    return View(blocks=blocks, rows=sorted(rows, key=_place), facts=_facts(run, cells, chosen, failures.rows))
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """The order of rows in a spreadsheet: cases of one kind by length, and within each the fastest first."""
+    kind = (row["device"], row["operator"], row["mode"], row["dtype"], row["mask"])
+    time_ns = row["time_median_ns"]
+    return (
+        *kind,
+        row["seqlen_kv"],
+        row["seqlen_q"],
+        row["case_id"],
+        time_ns is None,
+        time_ns or 0,
+        row["implementation"],
+    )
 
 
 def answer(run: RunFile) -> View:
@@ -75,7 +91,7 @@ def answer(run: RunFile) -> View:
     rows = cell_rows(cells, name)
     by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
     groups = group_cells(cells).groups
-    blocks: list[Block] = []
+    blocks: list[Block] = [Paragraph(text=sentence) for sentence in noise_sentences(run, cells)]
     if sum(row["status"] not in NEVER_RAN for row in rows) > MOST_ROWS:
         blocks.append(summary_table(groups, pairs, name))
     else:
