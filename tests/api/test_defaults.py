@@ -56,3 +56,26 @@ def test_inspect_without_a_case_shows_a_small_one(attnbench: Command) -> None:
     page = Path(attnbench("inspect").out.strip())
     case = json.loads((attnbench.folder / page.parent / "inspection.json").read_text())["case"]
     assert (case["seqlen_q"], case["heads_q"], case["mask"]) == (64, 2, "causal")
+
+
+WRONG = """
+from attnbench import attention
+
+@attention("mine/no-scale", masks=["causal"])
+def kernel(q, k, v, case):
+    scores = (q @ k.transpose(-1, -2)).masked_fill(~q.new_ones(64, 64).tril().bool(), -float("inf"))
+    return scores.softmax(-1) @ v
+"""
+
+
+def test_inspect_says_on_the_terminal_and_first_on_the_page_what_is_wrong(attnbench: Command) -> None:
+    (attnbench.folder / "kernel.py").write_text(WRONG)
+    ended = attnbench("inspect", "-p", "kernel.py", "-i", "^mine/")
+    assert ended.code == 1, ended.err
+    first, cause, what, again = ended.err.splitlines()
+    assert first == "wrong: mine/no-scale:"
+    assert cause.endswith("a guess at the cause: it is what the case gives if scores are not scaled")
+    assert what.startswith("    out: error ")
+    assert again.startswith("    attnbench run -i '^mine/no-scale$' --plugin ")
+    page = (attnbench.folder / Path(ended.out.strip()).parent / "report.md").read_text()
+    assert 0 < page.index("## Implementations") < page.index("## Who sees whom")
