@@ -22,9 +22,9 @@ ONE_CELL = ("-p", str(KERNELS), "-i", "^mine/three-lines$", "-a", "seqlen=128")
 CACHES = ("ATTNBENCH_CACHE", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
 PAGE = """# The first minute
 
-How long people wait, measured by `make first-minute` on {machine} with {count} processors; the load was {load} when it
-began. The aims are for two idle AVX2 cores. Processor time is that of all processes: what a command costs, also where
-other work makes the wall time longer.
+How long people wait, measured by `{command}` on {machine} with {count} processors; the load was
+{load} when it began. The aims are for two idle AVX2 cores. Processor time is that of all processes: what a command costs,
+also where other work makes the wall time longer.
 
 | what | command | aim | wall time | processor time | exit code |
 | --- | --- | ---: | ---: | ---: | ---: |
@@ -69,7 +69,10 @@ def main() -> None:
     walks = CYCLE if arguments.cycle else (*FIRST_RUN, *CYCLE)
     with tempfile.TemporaryDirectory() as folder:
         rows = [measured(walk, Path(folder)) for walk in walks]
-    page = PAGE.format(machine=cpu_model(), count=os.cpu_count(), load=f"{load:.1f}", rows="\n".join(rows))
+    command = "python -m tests.first_minute --cycle" if arguments.cycle else "make first-minute"
+    page = PAGE.format(
+        command=command, machine=cpu_model(), count=os.cpu_count(), load=f"{load:.1f}", rows="\n".join(rows)
+    )
     sys.stdout.write(page)
     if arguments.page:
         arguments.page.write_text(page)
