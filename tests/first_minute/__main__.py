@@ -23,8 +23,8 @@ CACHES = ("ATTNBENCH_CACHE", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRIT
 PAGE = """# The first minute
 
 How long people wait, measured by `{command}` on {machine} with {count} processors; the load was
-{load} when it began. The aims are for two idle AVX2 cores. Processor time is that of all processes: what a command costs,
-also where other work makes the wall time longer.
+{load} when it began. The aims are for two idle AVX2 cores. Processor time is that of all processes: what it costs, also
+where other work makes the wall time longer.
 
 | what | command | aim | wall time | processor time | exit code |
 | --- | --- | ---: | ---: | ---: | ---: |

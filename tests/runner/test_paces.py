@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from attnbench.api.plan_view import plan_view
 from attnbench.api.progress import Log
 from attnbench.api.selection import CellSelection
 from attnbench.registry.discover import bundled
 from attnbench.runner.planning.paces import START_S, Paces, paces_of, whole_s
 from attnbench.runner.planning.plan import Cell
 from attnbench.runner.planning.request import Request, plan_request
+from attnbench.views.answer.plan import plan_view
 from attnbench.views.document import Table
 from tests.conftest import REPOSITORY
 from tests.odd_files import ODD, make_odd

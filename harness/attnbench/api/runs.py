@@ -159,8 +159,8 @@ def plan(
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
-    from attnbench.api.plan_view import plan_view
     from attnbench.runner.planning.request import found_of, plan_request, warnings_of
+    from attnbench.views.answer.plan import plan_view
 
     asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
     if only_agreement:

@@ -43,7 +43,7 @@ app.command("attnbench.cli.commands.inspect:inspect")
 app.command("attnbench.cli.commands.profile:profile")
 app.command("attnbench.cli.commands.doctor:doctor")
 app.command("attnbench.cli.commands.schema:schema")
-app.command("attnbench.cli.commands.completion:completion")
+app.command("attnbench.cli.commands.schema:completion")
 
 
 def main(tokens: list[str] | None = None) -> None:

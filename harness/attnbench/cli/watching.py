@@ -25,8 +25,8 @@ def watch(measure: Callable[[FinishedRun | None], FinishedRun], show: Callable[[
         UsageError: when the first run cannot be made as asked, or has no plug-in whose files could change.
     """
     from attnbench.api import RunInterrupted
-    from attnbench.api.watching import plugin_files, wait_for_change
     from attnbench.registry.sources import hash_of_files
+    from attnbench.registry.watching import plugin_files, wait_for_change
     from attnbench.views.answer.changes import changes
 
     finished = measure(None)

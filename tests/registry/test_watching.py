@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.api.watching import plugin_files, wait_for_change
 from attnbench.registry.sources import hash_of_files
+from attnbench.registry.watching import plugin_files, wait_for_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable
