@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power truth precision clean
+.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power truth first-minute precision clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -55,6 +55,7 @@ docs: $(STAMP)  ## rewrite what the pages under docs/ take from the code, and bu
 	$(BIN)/python -m tests.store.metrics_page
 	$(BIN)/python -m tests.docs.printed
 	$(BIN)/python -m tests.docs.site
+	$(BIN)/attnbench schema scenario > scenarios/scenario.schema.json
 
 SOAK ?=
 
@@ -71,6 +72,9 @@ GATES ?= 3
 
 gate-power: $(STAMP)  ## GATES more gates, one of three with known faults: how often the gate is wrong here
 	$(BIN)/python -m tests.power --gates $(GATES) --page docs/gate-power.md
+
+first-minute: $(STAMP)  ## how long a newcomer and the author of a kernel wait on this machine: on an idle one
+	$(BIN)/python -m tests.first_minute --page docs/first-minute.md
 
 truth: $(STAMP)  ## known durations and footprints as they are measured here, alone and beside a busy core: on an idle machine
 	$(BIN)/python -m tests.truth --page docs/truth.md

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attnbench import Case, Operands
 
 SUPPORTED: dict[str, Any] = {
-    "device": ("cpu", "cuda"),  # xformers itself says why not on a CPU
+    "device": "cuda",
     "dtypes": ("float32", "float16", "bfloat16"),
     "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
     "mask_intersections": True,

@@ -33,6 +33,13 @@ def test_a_view_without_a_path_is_of_the_latest_run(two_runs: Command, verb: str
     assert ended.out == two_runs(verb, "results/runs/a.jsonl", *(["--force"] if verb == "report" else [])).out
 
 
+def test_the_run_within_a_profile_is_not_the_latest_run(two_runs: Command) -> None:
+    path = two_runs.folder / "results/runs/of-a-profile.jsonl"
+    header, _, rest = (STORED / "quick.jsonl").read_text().partition("\n")
+    path.write_text(json.dumps({**json.loads(header), "command": ["attnbench", "profile", "quick"]}) + "\n" + rest)
+    assert two_runs("show").err == "attnbench: the latest run is results/runs/a.jsonl\n"
+
+
 @pytest.mark.parametrize("verb", ["show", "compare", "report"])
 def test_without_any_run_it_is_told_how_to_make_one(attnbench: Command, verb: str) -> None:
     ended = attnbench(verb)
@@ -49,3 +56,26 @@ def test_inspect_without_a_case_shows_a_small_one(attnbench: Command) -> None:
     page = Path(attnbench("inspect").out.strip())
     case = json.loads((attnbench.folder / page.parent / "inspection.json").read_text())["case"]
     assert (case["seqlen_q"], case["heads_q"], case["mask"]) == (64, 2, "causal")
+
+
+WRONG = """
+from attnbench import attention
+
+@attention("mine/no-scale", masks=["causal"])
+def kernel(q, k, v, case):
+    scores = (q @ k.transpose(-1, -2)).masked_fill(~q.new_ones(64, 64).tril().bool(), -float("inf"))
+    return scores.softmax(-1) @ v
+"""
+
+
+def test_inspect_says_on_the_terminal_and_first_on_the_page_what_is_wrong(attnbench: Command) -> None:
+    (attnbench.folder / "kernel.py").write_text(WRONG)
+    ended = attnbench("inspect", "-p", "kernel.py", "-i", "^mine/")
+    assert ended.code == 1, ended.err
+    first, cause, what, again = ended.err.splitlines()
+    assert first == "wrong: mine/no-scale:"
+    assert cause.endswith("a guess at the cause: it is what the case gives if scores are not scaled")
+    assert what.startswith("    out: error ")
+    assert again.startswith("    attnbench run -i '^mine/no-scale$' --plugin ")
+    page = (attnbench.folder / Path(ended.out.strip()).parent / "report.md").read_text()
+    assert 0 < page.index("## Implementations") < page.index("## Who sees whom")

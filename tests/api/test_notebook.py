@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+
+import pytest
+
+import attnbench
 from attnbench.api.notebook import MOST_ROWS, Image, html
 from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Table, View
+from tests.conftest import REPOSITORY
 
+STORED = REPOSITORY / "results/reference"
 COLUMNS = (Column(title="name", text=lambda row: str(row["name"])),)
 
 
@@ -36,3 +43,23 @@ def test_an_image_stands_in_place_of_a_plot_of_characters() -> None:
     assert "<pre>" not in page
     assert 'alt="say &quot;a&quot;"' in page
     assert "base64,PHN2Zy8+" in page
+
+
+def test_the_columns_that_people_need_stand_first_in_a_frame() -> None:
+    frame = attnbench.show(STORED / "quick.jsonl").frame
+    assert list(frame.columns[:2]) == ["implementation", "device"]
+    assert list(frame.columns).index("time_median_ns") < 16
+    assert set(frame.columns) == set(attnbench.load(STORED / "quick.jsonl").columns)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vl_convert") is None, reason="charts need the extra 'report'")
+def test_a_run_plots_its_times() -> None:
+    page = attnbench.show(STORED / "scaling.jsonl").plot()._repr_html_()
+    assert page.startswith("<div><figure")
+    assert "image/svg+xml" in page
+
+
+def test_without_what_draws_it_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(attnbench.UsageError, match="report"):
+        attnbench.show(STORED / "scaling.jsonl").plot()

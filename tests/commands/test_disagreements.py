@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attnbench import Case, make_case
-from attnbench.api.disagreements import IN_FULL, Disagreements, in_common
+from attnbench.api.disagreements import IN_FULL, Disagreements, in_common, special
 from attnbench.store.record import Record
 from tests.conftest import Command, records_of
 from tests.views.conftest import record
@@ -39,7 +40,11 @@ def test_many_disagreements_become_a_few_lines_and_a_command_that_shows_one_agai
     assert lines[at + 1].startswith("    a guess at the cause of ")
     assert lines[at + 1].endswith("of them: it is what the case gives with the scale of head_dim 64")
     assert lines[at + 2] == "    all of them have head_dim other than 64; none that agrees has it"
-    simplest = next(line for line in lines[at:] if line.startswith("    the simplest: wrong: mine/fixed, forward"))
+    simplest = next(line for line in lines[at:] if line.startswith("    the simplest"))
+    assert simplest.startswith("    the simplest (keys that end 16 into a tile of 64): wrong: mine/fixed, forward")
+    first = next(number for number, line in enumerate(lines) if line.startswith("wrong: mine/fixed"))
+    assert lines[first + 1].startswith("    a guess at the cause: ")
+    assert lines[first + 2].startswith("    out: error ")
     what = simplest[simplest.index("out: error ") :]
     assert "times its budget" in what
     assert "worst at batch 0, head " in what
@@ -67,7 +72,7 @@ def test_the_simplest_is_one_whose_cause_is_guessed() -> None:
         found.saw(*wrong(tokens, f"out: error 1 is 2 times its budget 0.5{guess}"))
     _, cause, _, simplest = found.summary()
     assert cause == "    a guess at the cause of 3 of them: it is this"
-    assert simplest.startswith("    the simplest: wrong: a/a, forward b1 h8 s32 ")
+    assert simplest.startswith("    the simplest (keys that end 32 into a tile of 64): wrong: a/a, forward b1 h8 s32 ")
     assert "it is this" not in simplest, "it is told already"
 
 
@@ -129,3 +134,33 @@ def test_a_single_disagreement_is_not_told_twice(attnbench: Command) -> None:
     assert checked.err.count("a guess at the cause") == 1
     assert "that it was judged on" not in checked.err
     assert (attnbench.folder / Path(checked.out.strip())).exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, ""),
+        (
+            {"seqlen_q": 5, "seqlen_kv": 128, "mask": "causal", "alignment": "bottom_right"},
+            "fewer queries than keys, bottom_right, causal",
+        ),
+        (
+            {"seqlen_q": 1, "seqlen_kv": 65, "heads_kv": 2},
+            "one query, keys that end 1 into a tile of 64, 4 query heads for each key head",
+        ),
+        (
+            {"head_dim": 80, "batch": 2, "strides": "sliced"},
+            "head_dim 80, no power of 2, several batch elements, strides sliced",
+        ),
+    ],
+)
+def test_what_is_special_in_a_case_is_told(fields: dict[str, Any], said: str) -> None:
+    assert special(make_case(**{"seqlen_q": 128, **fields})) == said
+
+
+def test_a_cell_that_has_run_is_a_line_off_the_terminal(attnbench: Command) -> None:
+    (attnbench.folder / "kernel.py").write_text(KERNEL)
+    checked = attnbench("check", "--plugin", "kernel.py", "-i", "mine", "-a", "heads=2", "-a", "seqlen=16",
+                        "-a", "dtype=float32,float16")  # fmt: skip
+    told = [line for line in checked.err.splitlines() if "/1  " in line]
+    assert told == ["1/1  ok  mine/fixed  forward b1 h2 s16 d64 float32"]

@@ -265,3 +265,22 @@ def test_workers_die_with_a_run_that_is_killed(attnbench: Command) -> None:
     process.kill()
     process.wait()
     wait_for(lambda: not [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists() and not is_zombie(pid)])
+
+
+def test_the_exit_code_of_a_resumed_run_is_that_of_all_its_records(attnbench: Command) -> None:
+    kernel = (
+        "from attnbench import attention\n\n@attention('mine/kernel', framework='numpy')\ndef kernel(q, k, v, case):\n"
+    )
+    (attnbench.folder / "kernel.py").write_text(
+        f"{kernel}    return 0 * q + v[:, :, :1]\n"
+    )  # right where there is one key
+    path = attnbench.folder / "run.jsonl"
+    checked = attnbench(
+        "check", "-p", "kernel.py", "-i", "mine", "-a", "seqlen_kv=1,2", "-a", "seqlen_q=2", "--out", path
+    )
+    assert checked.code == 1, checked.err
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"kind":"footer"' not in line and '"status":"ok"' not in line]
+    path.write_text("".join(kept))
+    for _ in range(2):  # with a cell left, and without
+        assert attnbench("run", "--resume", path).code == 1

@@ -71,3 +71,10 @@ def test_what_nobody_takes_is_said_in_a_sentence(attnbench: Command, line: str, 
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["run --help", f"show {shlex.quote(str(RUN))}", "--help"])
+def test_a_reader_who_has_seen_enough_is_no_failure(attnbench: Command, words: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -m attnbench {words} | head -1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")

@@ -111,6 +111,26 @@ def test_schemas_are_valid_json_schemas(attnbench: Command, what: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_every_verb_and_option(attnbench: Command, shell: str) -> None:
+    script = attnbench("completion", shell).out
+    assert all(word in script for word in ("inspect", "completion", "stop-at-first", "watch"))
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_a_run_and_a_check_print_json(attnbench: Command) -> None:
+    axes = ("-i", "^naive/numpy$", "-a", "seqlen=16", "-a", "heads=1", "--json")
+    checked, ran = attnbench("check", *axes), attnbench("run", *axes, "--peaks", "none")
+    assert (checked.code, ran.code) == (0, 0), ran.err
+    for finished, timed in ((checked, False), (ran, True)):
+        told = json.loads(finished.out)
+        (row,) = told["rows"]
+        assert (told["counts"], row["implementation"], row["status"]) == ({"ok": 1}, "naive/numpy", "ok")
+        assert (row["time_median_ns"] is not None) == timed
+        assert (attnbench.folder / told["path"]).is_file()
+
+
 def test_what_a_run_writes_follows_its_own_schemas(attnbench: Command) -> None:
     attnbench("run", "-i", "^naive/numpy$", "-a", "seqlen=16", "-a", "dtype=float32,bfloat16", "--out", "run.jsonl")
     record, header = (json.loads(attnbench("schema", what).out) for what in ("record", "header"))

@@ -33,6 +33,7 @@ PAGES: dict[str, dict[str, str] | str] = {
         "Methodology": "methodology.md",
         "Precision": "precision.md",
         "Truth": "truth.md",
+        "The first minute": "first-minute.md",
         "How often the gate is wrong": "gate-power.md",
         "Soak": "soak.md",
     },

@@ -50,6 +50,19 @@ def test_markdown_begins_with_the_outcome_and_shows_the_command(regressed: GateR
     assert text.index("slower | time") < text.index("same | time"), "what changed comes first"
 
 
+def test_the_headline_counts_verdicts_by_metric(regressed: GateResult) -> None:
+    text = markdown(gate_view(regressed))
+    times = [one for one in regressed.verdicts if one.metric == "time"]
+    headline = text.splitlines()[2]
+    assert f"Time: 1 of {len(times)} slower, {len(times) - 1} of {len(times)} same." in headline
+    assert text.index(headline) < text.index(regressed.sentence)
+
+
+def test_beside_a_change_that_was_found_nothing_is_detectable(regressed: GateResult) -> None:
+    (slower,) = [line for line in markdown(gate_view(regressed)).splitlines() if line.startswith("| slower | time")]
+    assert slower.endswith("| — |")
+
+
 def test_a_passing_gate_shows_no_command(imagined: Imagined) -> None:
     assert "To see it again" not in markdown(gate_view(imagined()))
 

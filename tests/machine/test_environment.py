@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.machine.environment import environment, lasting, libraries, machine_key
+from attnbench.machine.environment import LIBRARY_FACTS, environment, lasting, libraries, machine_key
 from attnbench.machine.git import git_state
 from attnbench.machine.software import extras, recorded_variables, software, version_of
 
@@ -194,3 +194,63 @@ def test_libraries_are_described_as_a_worker_with_those_threads_sees_them() -> N
         assert len(found["processors"]) == 1
     assert {pool["num_threads"] for pool in found["thread_pools"]} == {1}
     assert "blas" in {pool["user_api"] for pool in found["thread_pools"]}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Questions to the probe, which here answers at once."""
+    import attnbench.machine.environment as module
+
+    questions: list[str] = []
+
+    def probe(question: str, threads: int) -> dict[str, Any]:
+        questions.append(f"{question} {threads}")
+        return dict.fromkeys(LIBRARY_FACTS) | {"torch_threads": threads}
+
+    monkeypatch.setenv("ATTNBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "ask_probe", probe)
+    return questions
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux names its boots")
+def test_libraries_are_asked_for_once_a_boot(asked: list[str]) -> None:
+    assert libraries(2) == libraries(2)
+    assert asked == ["libraries 2"]
+    libraries(1)
+    libraries(2, anew=True)
+    assert asked == ["libraries 2", "libraries 1", "libraries 2"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux names its boots")
+@pytest.mark.parametrize("name", ["OMP_PROC_BIND", "LD_LIBRARY_PATH", "MKL_CBWR"])
+def test_libraries_are_asked_for_again_where_a_variable_changes_them(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    libraries(2)
+    monkeypatch.setenv(name, "other")
+    libraries(2)
+    assert len(asked) == 2
+
+
+def test_a_probe_of_libraries_that_fails_is_asked_again(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import attnbench.machine.environment as module
+
+    def fails(question: str, threads: int) -> dict[str, Any]:
+        asked.append(f"{question} {threads}")
+        return {"failed": "no torch"}
+
+    monkeypatch.setattr(module, "ask_probe", fails)
+    assert [libraries(2)["failed"] for _ in range(2)] == ["no torch"] * 2
+    assert len(asked) == 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux names its boots")
+@pytest.mark.parametrize("text", ["", "[]", '{"failed": null}', "\x00"])
+def test_libraries_are_not_taken_from_a_file_that_does_not_hold_them(
+    asked: list[str], tmp_path: Path, text: str
+) -> None:
+    libraries(2)
+    (path,) = (tmp_path / "libraries").iterdir()
+    path.write_text(text)
+    libraries(2)
+    assert len(asked) == 2

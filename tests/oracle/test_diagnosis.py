@@ -121,6 +121,16 @@ def test_one_head_of_several_is_named() -> None:
     assert guess(case, selection, truth, got, ("out",), 0) == "only head 2 is wrong"
 
 
+def test_places_that_are_wrong_together_make_one_sentence() -> None:
+    case = make_case(heads_q=4, seqlen_q=40)
+    selection = select(case)
+    truth = find_truth(case, selection, 0)
+    got = {"out": truth.answers["out"].clone()}
+    got["out"][1:, 39, 32:] += torch.randn(3, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    said = guess(case, selection, truth, got, ("out",), 0)
+    assert said == "only head > 0 is wrong, and there only the last row, columns >= 32"
+
+
 def test_a_factor_is_told_with_its_place() -> None:
     case = make_case(heads_q=2, seqlen_q=131)
     selection = select(case)

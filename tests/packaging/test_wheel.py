@@ -49,7 +49,12 @@ def test_every_module_scenario_and_template_is_in_it(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"attnbench/{path.relative_to(REPOSITORY / 'harness' / 'attnbench')}" for path in
                 (REPOSITORY / "harness" / "attnbench").rglob("*.py")}  # fmt: skip
-    for folder, pattern in (("implementations", "*.py"), ("implementations", "*.md"), ("scenarios", "*.toml")):
+    for folder, pattern in (
+        ("implementations", "*.py"),
+        ("implementations", "*.md"),
+        ("scenarios", "*.toml"),
+        ("scenarios", "*.json"),
+    ):
         expected |= {f"attnbench/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / folder).rglob(pattern)}
     templates = (REPOSITORY / "harness" / "attnbench" / "views").rglob("templates/*")
     expected |= {f"attnbench/{path.relative_to(REPOSITORY / 'harness' / 'attnbench')}" for path in templates}

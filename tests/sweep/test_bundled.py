@@ -35,6 +35,14 @@ def test_the_bundled_scenarios_are_these() -> None:
     )  # fmt: skip
 
 
+def test_editors_find_the_schema_of_scenario_files() -> None:
+    """`make docs` writes it anew."""
+    folder = importlib.resources.files("attnbench.scenarios")
+    assert json.loads((folder / "scenario.schema.json").read_text()) == scenario_schema()
+    for name in NAMES:
+        assert (folder / f"{name}.toml").read_text().startswith("#:schema ./scenario.schema.json\n")
+
+
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryBundledScenario:
     def test_expands_to_cases_for_each_of_its_devices(self, name: str) -> None:

@@ -218,17 +218,17 @@ Above 1 is faster than slow/plain.
 | --- | ---: | --- |
 | fast/fused | 4.00× | 1 of 2 cells |
 
-## 1 cell without a speed-up
-
-| implementation | cells | why | cases |
-| --- | ---: | --- | --- |
-| fast/fused | 1 | is wrong: off | seqlen 256 |
-
 All cases: forward · float32 · no mask · batch 1 · heads 8 · head\\_dim 64 · cpu
 
 | seqlen | implementation | reference | median | speed-up | interval | difference | memory × |
 | ---: | --- | ---: | ---: | ---: | ---: | --- | ---: |
 | 128 | fast/fused | 8.00 ms | 2.00 ms | 4.00× | 3.921 … 4.081 | faster | 1.00× |
+
+## 1 cell without a speed-up
+
+| implementation | cells | why | cases |
+| --- | ---: | --- | --- |
+| fast/fused | 1 | is wrong: off | seqlen 256 |
 """
 
 

@@ -117,3 +117,16 @@ def test_fresh_memory_is_nan_while_it_is_poisoned(dtype: torch.dtype, elements: 
         assert bool(torch.empty(elements, dtype=dtype).float().isnan().all())
         assert bool(np.isnan(np.empty(elements, np.float32)).all())
         assert not np.zeros(elements, np.float32).any(), "memory that is asked for as zeros stays so"
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [
+        (torch.eye(3).to_sparse(), "a tensor of the layout sparse_coo as out, not a dense one"),
+        (torch.empty(3, device="meta"), "a tensor on the device meta as out: it holds no values"),
+    ],
+    ids=["sparse", "meta"],
+)
+def test_a_tensor_whose_values_cannot_be_read_is_named(tensor: torch.Tensor, reason: str) -> None:
+    with pytest.raises(MisconductError, match=f"^the call returned {reason}$"):
+        require_tensors({"out": tensor}, "torch")

@@ -7,6 +7,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.case import DEFAULTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
     from attnbench.store.record import Record
 
 _PARTS = re.compile(r"; (?=(?:out|lse|dq|dk|dv)\b|a guess at the cause)")
+_CAUSE = "a guess at the cause"
 _GUESS = re.compile(r"; a guess at the cause: (.*)", re.DOTALL)
 IN_FULL = 3
 """So many disagreements of an implementation are told as they are found; the others are in the run file."""
 _SHOWN = 2
+_TILE = 64
 _FIELDS = (
     "operator", "mode", "dtype", "mask", "alignment", "score_mod", "kv_cache", "strides", "inputs", "head_dim",
 )  # fmt: skip
@@ -85,18 +89,44 @@ class Disagreements:
                 yield f"    {sentence}"
             simplest = min((one for one in wrong if one.guess == guess), key=lambda one: _effort(one.case, one.record))
             record = simplest.record.model_copy(update={"reason": _GUESS.sub("", simplest.record.reason or "")})
-            yield f"    the simplest: {told(simplest.case, record)}"
+            said = special(simplest.case)
+            yield f"    the simplest{f' ({said})' if said else ''}: {told(simplest.case, record)}"
 
 
 def told(case: Case, record: Record) -> str:
-    """A cell that did not go well: what happened, a line for each tensor, and the command that shows it again."""
+    """A cell that did not go well: its cause, what happened, a line for each tensor, and the command to repeat it."""
     parts = [record.reason or ""]
     if record.status == "wrong":
-        parts = _PARTS.split(parts[0])
+        parts = sorted(_PARTS.split(parts[0]), key=lambda part: not part.startswith(_CAUSE))
     first = f"{record.status}: {record.implementation}, {case.label()}"
     if len(parts) == 1:
         return f"{first}: {parts[0]}\n    {record.repro}"
     return "\n    ".join([f"{first}:", *parts, record.repro])
+
+
+def special(case: Case) -> str:
+    """What a case has that the plainest one has not, in words; empty for that one itself."""
+    said = []
+    if case.seqlen_q != case.seqlen_kv:
+        fewer = "fewer queries than keys" if case.seqlen_q < case.seqlen_kv else "more queries than keys"
+        said.append("one query" if case.seqlen_q == 1 else fewer)
+    if case.on_diagonal and case.alignment != DEFAULTS["alignment"]:
+        said.append(case.alignment)
+    if case.mask != "none":
+        said.append(case.mask)
+    if case.seqlen_kv % _TILE:
+        said.append(f"keys that end {case.seqlen_kv % _TILE} into a tile of {_TILE}")
+    if case.heads_q != case.heads_kv:
+        said.append(f"{case.heads_q // case.heads_kv} query heads for each key head")
+    if case.head_dim != case.head_dim_v:
+        said.append("a V that is narrower" if case.head_dim_v < case.head_dim else "a V that is wider")
+    if case.head_dim & (case.head_dim - 1):
+        said.append(f"head_dim {case.head_dim}, no power of 2")
+    said += ["several batch elements"] if case.batch > 1 else []
+    for name in ("score_mod", "kv_cache", "strides", "inputs"):
+        if (value := getattr(case, name)) != DEFAULTS[name]:
+            said.append(f"{name} {value}")
+    return ", ".join(said)
 
 
 def in_common(wrong: Sequence[Case], right: Sequence[Case]) -> Iterator[str]:

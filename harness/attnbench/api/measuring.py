@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import itertools
 import time
 import uuid
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench.api.results import FinishedRun, RunInterrupted
 from attnbench.errors import UsageError
 from attnbench.store.folder import RUN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from attnbench.api.progress import Log
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
+    from attnbench.runner.run import Outcome
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
 
@@ -45,13 +47,14 @@ def begin(
     """
     from attnbench.machine import caches
     from attnbench.machine.device_lock import devices_to_ourselves
+    from attnbench.machine.interference import busy
     from attnbench.runner.planning.header import measure_header
     from attnbench.runner.planning.plan import estimate_s
-    from attnbench.runner.planning.request import plan_request, warnings_of
+    from attnbench.runner.planning.request import found_of, plan_request, warnings_of
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
 
-    cells = plan_request(request)
+    cells = plan_request(request, found_of(request, log.says))
     for warning in warnings_of(request):
         log.says(warning)
     name = request.scenario.name
@@ -65,6 +68,9 @@ def begin(
         began = time.monotonic()
         quick_peaks = None if peaks == "none" else peaks == "quick"
         header = measure_header(request, cells, run_id, quick_peaks, command, measured_now=measured_now)
+        if request.sampling_s:
+            for sentence in busy(header["environment"]):
+                log.says(sentence)
         with _refusals(out):
             writer = _create(out, name, header, force=force)
         for said in (writer.unlocked, caches.warning()):
@@ -82,8 +88,9 @@ def resume(path: Path, log: Log) -> FinishedRun:
         RunInterrupted: after Ctrl-C.
     """
     from attnbench.machine.device_lock import devices_to_ourselves
-    from attnbench.runner.planning.request import plan_request, request_from
+    from attnbench.runner.planning.request import found_of, plan_request, request_from
     from attnbench.runner.planning.resume import require_same
+    from attnbench.runner.run import Outcome
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.reader import read_run
     from attnbench.store.writer import RunWriter
@@ -96,22 +103,33 @@ def resume(path: Path, log: Log) -> FinishedRun:
         run_file = read_run(path)
         request = request_from(run_file.header.request)
         done = {(r["case_id"], r["implementation"], r["device"], r["replicate"]) for r in run_file.records}
-        planned = plan_request(request)
+        planned = plan_request(request, found_of(request, log.says))
         cells = [cell for cell in planned if cell.key not in done]
         for warning in [*run_file.warnings, *([writer.unlocked] if writer.unlocked else [])]:
             log.says(warning)
         if not cells and run_file.is_complete:
             log.says(f"{path} is complete: nothing to resume")
-            return FinishedRun(path, exit_code=0, messages=tuple(log.messages))
+            outcome = _with_earlier(Outcome(counts=collections.Counter(), shares=Shares()), run_file.records)
+            return FinishedRun(path, exit_code=outcome.exit_code, messages=tuple(log.messages))
         require_same(path, run_file.header, planned, cells)
         with devices_to_ourselves(_used(cells), log.says, alone=set(request.stages) != {"agreement"}):
-            return _execute(request, cells, run_file.header.model_dump(mode="json"), writer, log, Shares())
+            header = run_file.header.model_dump(mode="json")
+            return _execute(request, cells, header, writer, log, Shares(), run_file.records)
 
 
 def _execute(
-    request: Request, cells: list[Cell], header: dict[str, object], writer: RunWriter, log: Log, shares: Shares
+    request: Request,
+    cells: list[Cell],
+    header: dict[str, object],
+    writer: RunWriter,
+    log: Log,
+    shares: Shares,
+    earlier: Sequence[Mapping[str, Any]] = (),
 ) -> FinishedRun:
-    """Run cells into an open run file, show how it goes, and say where the time went."""
+    """Run cells into an open run file, show how it goes, and say where the time went.
+
+    The exit code is that of all records, those of earlier sittings included.
+    """
     from attnbench.api.progress import Progress
     from attnbench.runner.planning.covering import coverage_lines
     from attnbench.runner.planning.request import setting_of
@@ -139,10 +157,18 @@ def _execute(
         )
     if outcome.interrupted:
         log.writes(f"interrupted; to go on: attnbench run --resume {writer.path}")
-    finished = FinishedRun(writer.path, exit_code=outcome.exit_code, messages=tuple(log.messages))
+    exit_code = _with_earlier(outcome, earlier).exit_code
+    finished = FinishedRun(writer.path, exit_code=exit_code, messages=tuple(log.messages))
     if outcome.interrupted:
         raise RunInterrupted(finished)
     return finished
+
+
+def _with_earlier(outcome: Outcome, records: Sequence[Mapping[str, Any]]) -> Outcome:
+    """How a run went, its earlier sittings included."""
+    for record in records:
+        outcome.saw(record["status"], record["implementation"])
+    return outcome
 
 
 def _used(cells: Sequence[Cell]) -> list[str]:

@@ -36,8 +36,12 @@ def html(view: View, images: Sequence[Image] = ()) -> str:
     """The view as HTML; where there are images, they stand in place of plots that are made of characters."""
     heading, *rest = view.blocks
     blocks = [block for block in rest if not (images and isinstance(block, Plot))]
-    drawn = "".join(map(_image, images))
-    return "\n".join([_block(heading), f"<div>{drawn}</div>" if drawn else "", *map(_block, blocks)])
+    return "\n".join([_block(heading), figures(images), *map(_block, blocks)])
+
+
+def figures(images: Sequence[Image]) -> str:
+    """The images side by side; nothing where there are none."""
+    return f"<div>{''.join(map(_image, images))}</div>" if images else ""
 
 
 def time_charts(runs: Sequence[RunFile]) -> list[Image]:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from attnbench.api.disagreements import Disagreements, told
+from attnbench.units import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from attnbench.store.record import Record
 
 _QUIET = ("ok", "unsupported", "unavailable", "skipped")
+_STAGES = {
+    "load": "importing", "prepare": "preparing", "call": "first call, which compiles where it has to",
+    "agreement": "judging", "time": "timing", "memory": "weighing", "energy": "metering", "backend": "asking what ran",
+}  # fmt: skip
+_LONG_NS = 2e9
+"""A first call that takes longer is worth a word."""
 
 
 class Log:
@@ -39,7 +46,7 @@ class Log:
 
 
 class Progress:
-    """A bar on a terminal, and everywhere a few lines for a cell that did not go well.
+    """A bar on a terminal, elsewhere a line for each cell that has run; everywhere a few lines for one that went wrong.
 
     Of an implementation that disagrees again and again, only for the first such cells.
     """
@@ -69,6 +76,9 @@ class Progress:
             auto_refresh=False,  # a thread that repaints would wake up beside measured code
         )
         self._running: list[Cell] = []
+        self._stage = ""
+        self._ended = 0
+        self._to_run = sum(cell.preset_outcome is None for cell in cells)
         self._task = self._bar.add_task("starting workers", total=len(cells), left="", counts="")
 
     def __enter__(self) -> Progress:
@@ -85,10 +95,17 @@ class Progress:
             self._running.append(cell)
             self._show_what_runs()
 
+    def enters(self, cell: Cell, stage: str) -> None:
+        """Show what is waited for."""
+        del cell
+        self._stage = _STAGES.get(stage, stage)
+        self._show_what_runs()
+
     def _show_what_runs(self) -> None:
         names = [cell.found.name for cell in self._running]
         who = names[0] if len(names) == 1 else f"{len(names)} in turns"
-        self._bar.update(self._task, description=f"{who}: {self._running[0].case.label()}" if names else "")
+        what = f"{who}: {self._running[0].case.label()}: {self._stage}" if names else ""
+        self._bar.update(self._task, description=what)
         self._bar.refresh()
 
     def ended(self, cell: Cell, record: Record) -> None:
@@ -105,6 +122,10 @@ class Progress:
         counts = " ".join(f"{count} {status}" for status, count in sorted(self._counts.items()))
         left = f"{max(0.0, self._left) * pace:.0f} s left" if self._done else ""
         self._bar.update(self._task, advance=1, counts=counts, left=left)
+        if cell.preset_outcome is None:
+            self._ended += 1
+            if self._log.aloud and not self.console.is_terminal:
+                sys.stderr.write(f"{_line(self._ended, self._to_run, cell, record)}\n")
         in_full = self.disagreements.saw(cell.case, record)
         if record.status not in _QUIET and in_full:
             self.says(told(cell.case, record))
@@ -116,6 +137,17 @@ class Progress:
             self.console.print(sentence, highlight=False, markup=False)
         else:
             self._log.writes(sentence)
+
+
+def _line(number: int, total: int, cell: Cell, record: Record) -> str:
+    """A cell that has run: the count, how it ended, its time, and a word where the first call was a long one."""
+    time_ns = record.time_median_ns
+    taken = f"  {duration(time_ns)}" if time_ns is not None else ""
+    first_ns = max(record.prepare_ns or 0, record.first_call_ns or 0)
+    compiled = f"  (first call {duration(first_ns)})" if first_ns > _LONG_NS else ""
+    return (
+        f"{number:>{len(str(total))}}/{total}  {record.status}{taken}  {cell.found.name}  {cell.case.label()}{compiled}"
+    )
 
 
 class GateProgress:

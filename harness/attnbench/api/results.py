@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +63,24 @@ class Answer:
         return html(self.view, self._make_images())
 
 
+FIRST_COLUMNS = (
+    "implementation", "device", "mode", "dtype", "mask", "heads_q", "seqlen_q", "seqlen_kv", "head_dim", "status",
+    "time_median_ns", "time_ci_low_ns", "time_ci_high_ns", "memory_peak_bytes", "out_error_ratio", "reason",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Charts:
+    """Charts that a notebook shows."""
+
+    images: tuple[Image, ...]
+
+    def _repr_html_(self) -> str:
+        from attnbench.api.notebook import figures
+
+        return figures(self.images)
+
+
 class Run(Answer):
     """A run file: times, memory and agreement case by case, and why cells are not ok."""
 
@@ -76,8 +97,24 @@ class Run(Answer):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The records, as :func:`attnbench.load` gives them: a row for each, a column for each field."""
-        return _records([self.file])
+        """The records, as :func:`attnbench.load` gives them: a row for each, a column for each field.
+
+        The columns that most people look at stand first.
+        """
+        records = _records([self.file])
+        rest = [name for name in records.columns if name not in FIRST_COLUMNS]
+        return records[[*FIRST_COLUMNS, *rest]]
+
+    def plot(self) -> Charts:
+        """Time over sequence length, a chart for each group of cases; a notebook shows them.
+
+        Raises:
+            UsageError: when the extra ``report`` is not installed, or nothing was timed.
+        """
+        images = _charts([self.file])
+        if not images:
+            raise UsageError("no chart: nothing was timed, or the extra is missing: pip install 'attnbench[report]'")
+        return Charts(tuple(images))
 
     @property
     def counts(self) -> dict[str, int]:

@@ -17,13 +17,10 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
-    from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
-    from attnbench.views.document import Block, Row, View
 
 _ANY_MUTANT = "mutant/any"
 EDGES = "edge-shapes"
@@ -162,17 +159,18 @@ def plan(
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
-    from attnbench.runner.planning.request import plan_request, warnings_of
+    from attnbench.runner.planning.request import found_of, plan_request, warnings_of
+    from attnbench.views.answer.plan import plan_view
 
     asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
     if only_agreement:
         asked, request = _to_check(asked, log, thorough=thorough)
     else:
         request = _sharded(asked.request(log, replicates=replicates), shard)
-    cells = plan_request(request)
+    cells = plan_request(request, found_of(request, log.says))
     for warning in warnings_of(request):
         log.says(warning)
-    return Answer(lambda: _plan_view(request.scenario.name, cells, request.sampling_s))
+    return Answer(lambda: plan_view(request, cells))
 
 
 def sensitivity(
@@ -216,44 +214,6 @@ def sensitivity(
     return Answer(lambda: sensitivity_view(request.scenario.name, found))
 
 
-def _plan_view(name: str, cells: Sequence[Cell], sampling_s: float) -> View:
-    """A row for each cell, with an estimate."""
-    from attnbench.views.document import Column, Heading, Paragraph, Table, View
-
-    rows = [_plan_row(cell, sampling_s) for cell in cells]
-    running = sum(row["status"] is None for row in rows)
-    seconds = sum(row["estimate_s"] for row in rows)
-    said = f"{running} cells to run of {len(rows)}, about {seconds:.0f} s beside the start of workers"
-    columns = [
-        Column(title="estimate", text=lambda row: row["status"] or f"{row['estimate_s']:.1f} s", is_number=True),
-        Column(title="device", text=lambda row: str(row["device"])),
-        Column(title="implementation", text=lambda row: str(row["implementation"]), is_implementation=True),
-        Column(title="case", text=lambda row: str(row["case"])),
-    ]
-    blocks: list[Block] = [
-        Heading(text=f"Plan of {name}", level=1),
-        Table(columns=columns, rows=rows),
-        Paragraph(text=said),
-    ]
-    return View(blocks=blocks, rows=rows, facts={"scenario": name, "sentence": said, "estimate_s": seconds})
-
-
-def _plan_row(cell: Cell, sampling_s: float) -> Row:
-    from attnbench.runner.planning.plan import estimate_s
-
-    status, reason = cell.preset_outcome or (None, None)
-    return {
-        "implementation": cell.found.name,
-        "device": cell.device,
-        "replicate": cell.replicate,
-        "case_id": cell.case.case_id,
-        "case": cell.case.label(),
-        "estimate_s": estimate_s(cell, sampling_s),
-        "status": status,
-        "reason": reason,
-    }
-
-
 def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSelection, Request]:
     """The request of a check, and how to ask for the same again: where no case is named, with the seed of its cases."""
     if asked.scenario or asked.axis:
@@ -262,11 +222,12 @@ def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSe
         return asked, asked.request(log, only_agreement=True)
     from attnbench.api.config import read_config
     from attnbench.runner.planning.covering import with_covering_cases
+    from attnbench.runner.planning.request import found_of
 
     if asked.seed is None and read_config().seed is None:
         asked = dataclasses.replace(asked, seed=secrets.randbelow(_SEEDS))
     request = asked.request(log, only_agreement=True)
-    return asked, with_covering_cases(request, thorough=thorough)
+    return asked, with_covering_cases(request, thorough=thorough, found=found_of(request, log.says))
 
 
 def _require_nothing_else(*given: object) -> None:

@@ -44,6 +44,7 @@ app.command("attnbench.cli.commands.profile:profile")
 app.command("attnbench.cli.commands.capture:capture")
 app.command("attnbench.cli.commands.doctor:doctor")
 app.command("attnbench.cli.commands.schema:schema")
+app.command("attnbench.cli.commands.schema:completion")
 
 
 def main(tokens: list[str] | None = None) -> None:
@@ -57,7 +58,7 @@ def exit_code(tokens: list[str] | None = None) -> int:
     """Run the command line; mistakes of the user become one message and exit code 2."""
     asked = sys.argv[1:] if tokens is None else tokens
     if not asked or asked[0] in app.help_flags:
-        _load_verbs()
+        load_verbs()
     try:
         result = app(asked, exit_on_error=False)
         sys.stdout.flush()  # what cannot be written is told here
@@ -68,6 +69,10 @@ def exit_code(tokens: list[str] | None = None) -> int:
     except BrokenPipeError:
         drop_stdout()  # whoever read our output has seen enough
         return 0
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return 0  # rich, which prints help and tables, ends a process whose reader has seen enough
     except AttnbenchError as error:
         sys.stderr.write(f"attnbench: {printable(str(error))}\n")
         return error.exit_code
@@ -80,11 +85,11 @@ def exit_code(tokens: list[str] | None = None) -> int:
 
 def command_reference() -> str:
     """Every command with its options, in Markdown, as ``--help`` tells them."""
-    _load_verbs()
+    load_verbs()
     return app.generate_docs(output_format="markdown", recursive=True)
 
 
-def _load_verbs() -> None:
+def load_verbs() -> None:
     """Their sentences are in their modules, and the list of all verbs shows each (20 ms, of which nothing is heavy)."""
     for name in list(app):
         app[name]

@@ -45,6 +45,9 @@ Seed = Annotated[int | None, Parameter(help="of the values and of the order of c
 RunOut = Annotated[Path | None, Parameter(help="path of the run file; default results/runs/UTC-TIME-SCENARIO.jsonl.")]
 Switch = Annotated[bool, Parameter(negative="")]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative="")]
+Watch = Annotated[
+    bool, Parameter(negative="", help="run again when a plug-in's file, or what it imports, changes; Ctrl-C ends.")
+]
 Force = Annotated[bool, Parameter(negative="", help="replace what is there already.")]
 DryRun = Annotated[bool, Parameter(negative="", help="list the cells with an estimate, and run nothing.")]
 Baseline = Annotated[

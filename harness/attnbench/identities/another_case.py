@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 
+_LAST_SEQUENCE = "the last sequence alone"
+
+
 def _other(case: Case, **fields: Any) -> Case:
     """The case with other fields, and inputs that lie in memory in the ordinary way."""
     return make_case(**{**case.to_dict(), "strides": "contiguous", **fields})
@@ -47,7 +50,8 @@ class FirstTokensAlone(Identity):
         """About two thirds of the sequence."""
         kept = _two_thirds(case)
         other = _other(case, seqlen_q=kept, seqlen_kv=kept, **_up_to(case, kept))
-        return [Variant(case=other, inputs=_rows(inputs, slice(kept), ("q", "k", "v", "dout")))]
+        inputs = _rows(inputs, slice(kept), ("q", "k", "v", "dout"))
+        return [Variant(case=other, inputs=inputs, what=f"the first {kept} tokens alone")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of what belongs to queries."""
@@ -108,7 +112,8 @@ class LastQueriesAlone(Identity):
         """About half of them, from an odd place on."""
         start = self._start(case)
         other = _other(case, seqlen_q=case.seqlen_q - start, alignment="bottom_right")
-        return [Variant(case=other, inputs={**inputs, **_rows(inputs, slice(start, None), ("q", "dout"))})]
+        inputs = {**inputs, **_rows(inputs, slice(start, None), ("q", "dout"))}
+        return [Variant(case=other, inputs=inputs, what=f"the last {other.seqlen_q} queries over all keys")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of what belongs to queries."""
@@ -155,6 +160,7 @@ class KeysInTwoParts(Identity):
             Variant(
                 case=_other(case, mode="forward", seqlen_kv=count, alignment=alignment, kv_lengths=lengths.get(which)),
                 inputs={"q": inputs["q"], **_rows(inputs, chosen, ("k", "v"))},
+                what=f"all queries over the {which} {count} keys",
             )
             for which, chosen, count, alignment in parts
         ]
@@ -204,7 +210,8 @@ class KeyHeadsRepeated(Identity):
         """Return the case with as many key heads as query heads."""
         size = case.heads_q // case.heads_kv
         repeated = {name: np.repeat(inputs[name], size, axis=1) for name in ("k", "v")}
-        return [Variant(case=_other(case, heads_kv=case.heads_q), inputs={**inputs, **repeated})]
+        other = _other(case, heads_kv=case.heads_q)
+        return [Variant(case=other, inputs={**inputs, **repeated}, what="the case with a key head for each query head")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of every tensor."""
@@ -239,10 +246,11 @@ class LastSequenceAlone(Identity):
         count = _real_keys_of_last(case)
         if not _padding_can_go(case):
             lengths = None if case.kv_lengths is None else [count]
-            return [Variant(case=_other(case, batch=1, kv_lengths=lengths), inputs=last)]
+            return [Variant(case=_other(case, batch=1, kv_lengths=lengths), inputs=last, what=_LAST_SEQUENCE)]
         unpadded = {**_up_to(case, count), "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
         other = _other(case, batch=1, seqlen_kv=count, **unpadded)
-        return [Variant(case=other, inputs={**last, **_rows(last, slice(count), ("k", "v"))})]
+        inputs = {**last, **_rows(last, slice(count), ("k", "v"))}
+        return [Variant(case=other, inputs=inputs, what=f"{_LAST_SEQUENCE}, without its padding")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of every tensor; what is beyond the real keys has no gradient."""
@@ -287,7 +295,8 @@ class AnotherSequenceBeside(Identity):
         """First its tokens in the other order, of whose keys half are real where padding is told, then the sequence."""
         doubled = {name: np.concatenate([tensor[:, :, ::-1], tensor]) for name, tensor in inputs.items()}
         lengths = None if case.kv_lengths is None else [(case.kv_lengths[0] + 1) // 2, case.kv_lengths[0]]
-        return [Variant(case=_other(case, batch=2, kv_lengths=lengths), inputs=doubled)]
+        other = _other(case, batch=2, kv_lengths=lengths)
+        return [Variant(case=other, inputs=doubled, what="the sequence beside another one")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of every tensor."""

@@ -24,6 +24,13 @@ class Variant:
     case: Case
     inputs: Arrays
     """``q``, ``k``, ``v`` and, with gradients, ``dout``."""
+    what: str = "the same case"
+    """The case in words, as a part of the one at hand."""
+
+    @property
+    def label(self) -> str:
+        """For a sentence: ``the last 5 queries over all keys (forward b1 h8 s5x160 ...)``."""
+        return f"{self.what} ({self.case.label()})"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

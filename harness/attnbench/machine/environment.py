@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import platform
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.ask_probe import ask_probe
+from attnbench.machine.caches import own_cache
 from attnbench.machine.hardware.cpu import cpu
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.machine.hardware.gpu import gpus
 from attnbench.machine.hardware.memory import memory
-from attnbench.machine.software import software
+from attnbench.machine.hardware.pinning import usable_processors, worker_environment
+from attnbench.machine.hardware.sysfile import read
+from attnbench.machine.kept import keep, read_kept
+from attnbench.machine.software import recorded_variables, software
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +29,8 @@ _IDENTITY = (
     *("cpu_model", "cpu_architecture", "cpu_family", "cpu_model_number", "cpu_stepping", "cpu_instructions"),
     *("cpu_physical", "cpu_logical", "cpu_hypervisor", "cpu_cache_bytes"),
 )
+LIBRARY_FACTS = {"failed", "processors", "thread_pools", "torch_threads", "torch_cpu_capability", "torch_cuda"}
+"""Some of what the probe tells: what is kept without them is of another version."""
 _PASSING = ("cpu_mhz", "load_average", "runnable", "cpu_steal_share", "memory_available_bytes", "swap_used_bytes")
 _PASSING_OF_A_GPU = ("memory_used_bytes", "sm_clock_mhz", "memory_clock_mhz", "temperature_c", "processes")
 
@@ -46,9 +55,41 @@ def lasting(here: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: value for name, value in here.items() if name not in _PASSING}, "gpus": gpus_then}
 
 
-def libraries(threads: int) -> dict[str, Any]:
-    """BLAS, OpenMP and torch's build, as a process with a worker's settings sees them; or ``failed``, a sentence."""
-    return {"failed": None, **ask_probe("libraries", threads)}
+def libraries(threads: int, *, anew: bool = False) -> dict[str, Any]:
+    """BLAS, OpenMP and torch's build, as a process with a worker's settings sees them; or ``failed``, a sentence.
+
+    That process imports torch, which takes seconds, so its answer is kept until the machine boots or something changes
+    that it depends on; ``anew`` asks again.
+    """
+    key = _libraries_key(threads)
+    place = None if key is None else own_cache() / "libraries" / f"{key}.json"
+    known = None if place is None or anew else read_kept(place)
+    if isinstance(known, dict) and known.keys() >= LIBRARY_FACTS and known.get("failed") is None:
+        return known
+    found = {"failed": None, **ask_probe("libraries", threads)}
+    if place is not None and found["failed"] is None:
+        keep(place, found)
+    return found
+
+
+def _libraries_key(threads: int) -> str | None:
+    """Names all that :func:`libraries` depends on; ``None`` where the system does not tell one boot from another."""
+    boot = read(Path("/proc/sys/kernel/random/boot_id"))
+    if boot is None:
+        return None
+    variables = worker_environment(threads)
+    installed = {name: _installed(name) for name in ("torch", "numpy", "threadpoolctl")}
+    facts = [boot, sys.executable, threads, usable_processors(), installed, recorded_variables(variables)]
+    paths = [variables.get(name) for name in ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONPATH")]
+    return hashlib.sha256(json.dumps([facts, paths], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _installed(module: str) -> list[str | int] | None:
+    """Where a module would be imported from, and since when it is there; nothing is imported."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    return [spec.origin, Path(spec.origin).stat().st_mtime_ns]
 
 
 def machine_key(here: Mapping[str, Any]) -> str:

@@ -84,6 +84,18 @@ def warnings(here: Mapping[str, Any]) -> list[str]:
     return found + [sentence for gpu in here.get("gpus") or [] for sentence in _gpu(gpu)]
 
 
+def busy(here: Mapping[str, Any]) -> list[str]:
+    """Sentences on other work on the processors when :func:`attnbench.machine.environment.environment` looked."""
+    return list(_load(here.get))
+
+
+def stolen(share: float) -> list[str]:
+    """A sentence where the hypervisor gave more than a little of some timed window to other machines."""
+    if share <= _STEAL_SHARE:
+        return []
+    return [f"The hypervisor gave up to {100 * share:.1f} % of the timed windows to other machines."]
+
+
 def _difference(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else after - before
 

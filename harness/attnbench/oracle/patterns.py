@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.masks import row_runs
+from attnbench.units import listing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from attnbench.cases.case import Case
@@ -43,7 +46,7 @@ def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Te
         return None
     places = selection.query_heads(case) if name in ("out", "lse", "dq") else list(selection.groups)
     shares = _shares(case, places, rows, selection, name) + _columns(bad)
-    where = f"only {' and '.join(shares)} wrong" if shares else ""
+    where = _where(shares)
     factor = _factor(got, answer, rows)
     if factor is not None:
         return f"{where}{', and ' if where else ''}what is wrong is {factor:.4g} times what it should be"
@@ -103,6 +106,15 @@ def _shares(case: Case, places: list[tuple[int, int]], rows: Tensor, selection: 
     if len(wrong_rows) < len(numbers):
         said.append(_rows(case, noun, wrong_rows, numbers, of_keys=of_keys))
     return said
+
+
+def _where(shares: Sequence[str]) -> str:
+    """The places in a clause: each share is a subject with its verb, and what is wrong lies in all of them at once."""
+    if not shares:
+        return ""
+    first, *others = shares
+    within = [share.rpartition(" ")[0].removesuffix(",") for share in others]
+    return f"only {first} wrong" + (f", and there only {listing(within)}" if within else "")
 
 
 def _these(noun: str, wrong: list[int], everything: list[int]) -> str:

@@ -7,25 +7,18 @@ never imports one: a probe process does, and hands back declarations, which are 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib
 import importlib.util
-import json
-import os
 import pkgutil
-import select
-import signal
-import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from attnbench.errors import UsageError
+from attnbench.registry.ask_probe import ask_probe
+from attnbench.registry.found import Found, Origin, RegistryError, from_json, to_json
 from attnbench.registry.implementation import (
-    Declaration,
     DeclarationError,
     HookError,
     Implementation,
@@ -33,74 +26,37 @@ from attnbench.registry.implementation import (
 )
 from attnbench.registry.plugin_path import file_and_name
 from attnbench.registry.sources import hash_of_files
-from attnbench.untrusted.printable import in_one_line, printable
-from attnbench.untrusted.processes import end_marked, marked
+from attnbench.untrusted.printable import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import ModuleType
 
 ENTRY_POINT_GROUP = "attnbench.implementations"
 _BUNDLED = "attnbench.implementations"
 UNKNOWN = "unknown/"
 """The family of plug-ins that cannot be imported; the file's name follows."""
-_PROBE_TIMEOUT_S = 120.0
-_GOODBYE_S = 10.0
-"""For a process that has closed its pipe to end."""
-_POLL_S = 0.1
 
 
-class RegistryError(UsageError):
-    """The set of implementations is not usable as asked for: a usage error, exit code 2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """How a worker gets at an implementation."""
-
-    kind: Literal["module", "file", "entry_point"]
-    target: str
-    """Module name, path of a file, or ``module:attribute``."""
-
-    def __str__(self) -> str:
-        """The place in words."""
-        return {"module": "module ", "file": "file ", "entry_point": "entry point "}[self.kind] + self.target
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """An implementation as the registry knows it: all data, no code."""
-
-    name: str
-    origin: Origin
-    declaration: Declaration | None
-    """``None`` where it could not be had (``unavailable`` says why), or was not asked for in a mere listing."""
-    version: str | None
-    source_hash: str | None
-    unavailable: str | None
-    """Why it cannot run on this machine, or ``None``."""
-    files: tuple[str, ...] = ()
-    """Of a plug-in: what ``source_hash`` is the hash of."""
-
-    @property
-    def plugin(self) -> str | None:
-        """The file that a command line must name, or ``None`` where it finds the implementation by itself."""
-        return self.origin.target if self.origin.kind == "file" else None
-
-
-def find(plugins: Sequence[str] = (), *, load_entry_points: bool = True) -> list[Found]:
+def find(
+    plugins: Sequence[str] = (),
+    *,
+    load_entry_points: bool = True,
+    say: Callable[[str], object] = lambda sentence: None,
+) -> list[Found]:
     """All implementations, sorted by name.
 
     Args:
         plugins: ``file.py`` or ``file.py:family/variant``, as on the command line.
         load_entry_points: whether installed plug-ins are probed, or only named.
+        say: is told of plug-ins whose import takes long.
 
     Raises:
         RegistryError: when two sources give the same name, or a plug-in file cannot be read or defines nothing.
     """
-    found = [*bundled(), *_installed(load=load_entry_points)]
+    found = [*bundled(), *_installed(say, load=load_entry_points)]
     for plugin in plugins:
-        found += from_file(plugin)
+        found += from_file(plugin, say)
     sources: dict[str, Origin] = {}
     for one in found:
         if one.name in sources and not one.name.startswith(UNKNOWN):
@@ -124,7 +80,7 @@ def _within(package: str) -> list[Found]:
     return found
 
 
-def from_file(plugin: str) -> list[Found]:
+def from_file(plugin: str, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
     """The implementations of ``file.py``, or the one of ``file.py:family/variant`` (or ``file.py::family/variant``).
 
     A file that raises while it is imported gives one entry that is unavailable, with what it raised.
@@ -143,7 +99,7 @@ def from_file(plugin: str) -> list[Found]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise RegistryError(f"plug-in {path_text} is not Python: {error}") from error
     origin = Origin("file", str(path))
-    found = _probe(origin, only or f"{UNKNOWN}{path.stem.lower().replace('_', '-')}")
+    found = ask_probe(origin, only or f"{UNKNOWN}{path.stem.lower().replace('_', '-')}", say)
     if not found:
         raise RegistryError(f"plug-in {path_text} defines no implementation: decorate a function with @attention(...)")
     if only and not [one for one in found if one.name == only]:
@@ -152,12 +108,12 @@ def from_file(plugin: str) -> list[Found]:
     return [one for one in found if not only or one.name == only]
 
 
-def _installed(*, load: bool) -> list[Found]:
+def _installed(say: Callable[[str], object], *, load: bool) -> list[Found]:
     found = []
     for entry in metadata.entry_points(group=ENTRY_POINT_GROUP):
         origin = Origin("entry_point", entry.value)
         if load:
-            found += _probe(origin, entry.name)
+            found += ask_probe(origin, entry.name, say)
         else:
             version = entry.dist.version if entry.dist else None
             found.append(
@@ -288,95 +244,6 @@ def unmet(requires: Iterable[str]) -> str | None:
         if not requirement.specifier.contains(version, prereleases=True):
             return f"{requirement.name} {version} is installed, but it needs {text}"
     return None
-
-
-def _probe(origin: Origin, name_if_broken: str) -> list[Found]:
-    """Describe a plug-in in a process of its own; what it does there is its own affair."""
-
-    def broken(reason: str) -> list[Found]:
-        return [
-            Found(
-                name=name_if_broken, origin=origin, declaration=None, version=None, source_hash=None, unavailable=reason
-            )
-        ]
-
-    read_fd, write_fd = os.pipe()
-    command = [sys.executable, "-P", "-m", "attnbench.registry.probe", str(write_fd), origin.kind, origin.target]
-    variables, mark = marked(os.environ)
-    process = subprocess.Popen(
-        command,
-        env=variables,
-        pass_fds=[write_fd],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.close(write_fd)
-    try:
-        text = _first_line(read_fd, process, time.monotonic() + _PROBE_TIMEOUT_S)
-        code = process.wait(_GOODBYE_S) if not text else 0
-    except subprocess.TimeoutExpired:
-        return broken(f"importing it took more than {_PROBE_TIMEOUT_S:.0f} s")
-    finally:
-        os.close(read_fd)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # threads and children of the plug-in may still be at work
-        process.wait()
-        end_marked(mark)
-    if code < 0:
-        return broken(f"importing it crashed with {signal.Signals(-code).name}")
-    if not text:
-        return broken(f"importing it ended the process with exit code {code}")
-    try:
-        answer = json.loads(text)
-        if "raised" in answer:
-            return broken(f"importing it raised {printable(answer['raised'])}")
-        if "declaration_error" in answer and origin.kind == "entry_point":
-            return broken(answer["declaration_error"])
-        found = [from_json(one) for one in answer.get("found", ())]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return broken("it wrote into the protocol's pipe")
-    if "declaration_error" in answer:
-        raise RegistryError(f"{origin}: {answer['declaration_error']}")
-    if found and answer["refused"] == len(found):
-        raise RegistryError(f"{origin}: " + "; ".join(f"{one.name}: {one.unavailable}" for one in found))
-    return found
-
-
-def _first_line(fd: int, process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """The first line that the process writes, however long; nothing where it ends without one.
-
-    Raises:
-        subprocess.TimeoutExpired: when it neither writes a line nor ends.
-    """
-    text = b""
-    while not text.endswith(b"\n"):
-        if time.monotonic() > deadline:
-            raise subprocess.TimeoutExpired(process.args, _PROBE_TIMEOUT_S)
-        if select.select([fd], [], [], _POLL_S)[0]:
-            data = os.read(fd, 1 << 16)
-            if not data:
-                return b""
-            text += data
-        elif process.poll() is not None:
-            return b""  # a child of the plug-in may hold the pipe open
-    return text
-
-
-def to_json(found: Found) -> dict[str, object]:
-    """JSON-ready form of a description, for the probe's answer and a run's header."""
-    return dataclasses.asdict(found)
-
-
-def from_json(values: Mapping[str, Any]) -> Found:
-    """A description from what :func:`to_json` made of it."""
-    declaration = None
-    if values["declaration"] is not None:
-        said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["declaration"].items()}
-        declaration = Declaration(**said)
-    files = tuple(values.get("files", ()))
-    return Found(**{**values, "origin": Origin(**values["origin"]), "declaration": declaration, "files": files})
 
 
 __all__ = [

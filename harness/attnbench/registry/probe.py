@@ -21,8 +21,12 @@ def main() -> None:
     try:
         with files_read() as read:
             module = load_module(origin)
-        refused = sum(1 for one in implementations_of(module) if one.refused)
-        answer = {"found": [to_json(one) for one in describe(origin, module, read)], "refused": refused}
+        defined = implementations_of(module)
+        answer = {
+            "found": [to_json(one) for one in describe(origin, module, read)],
+            "refused": sum(1 for one in defined if one.refused),
+            "lasts": origin.kind == "file" and not any(one.available_hook for one in defined),
+        }
     except DeclarationError as error:
         answer = {"declaration_error": str(error)}
     except KeyboardInterrupt:

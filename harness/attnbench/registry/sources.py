@@ -45,14 +45,14 @@ def files_read() -> Iterator[set[str]]:
     found: set[str] = set()
     yield found
     imported = [vars(sys.modules[name]).get("__file__") for name in sys.modules.keys() - before]
-    libraries = _libraries()
+    libraries = library_folders()
     modules = {path for file in imported if (path := _own(file, libraries))}
     folders = {path.parent for path in modules}
     read = {path for file in opened if (path := _own(file, libraries)) and not folders.isdisjoint(path.parents)}
     found |= {str(path) for path in modules | read if "__pycache__" not in path.parts}
 
 
-def _libraries() -> list[Path]:
+def library_folders() -> list[Path]:
     """Folders of what is installed; a change there shows in a version."""
     known = sysconfig.get_paths()
     installed = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]

@@ -10,18 +10,20 @@ from attnbench.stages.stage import CellEndedError, CellRun, Values
 from attnbench.store.record import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from attnbench.stages.stage import Stage
 
 T = TypeVar("T")
 
 
-def drive(cell: CellRun, stages: Sequence[Stage]) -> Generator[None, None, Values]:
+def drive(
+    cell: CellRun, stages: Sequence[Stage], enters: Callable[[str], object] = lambda stage: None
+) -> Generator[None, None, Values]:
     """Take a cell through those stages that it wants.
 
     On a CPU, where it is timed, it pauses after the calls that are judged, after the warm-up, and after each visit. The
-    pauses are not counted against the cell's time.
+    pauses are not counted against the cell's time. Each stage is told to ``enters`` before it begins.
 
     Returns:
         The record's fields for outcome and metrics; always with a ``status``.
@@ -30,6 +32,7 @@ def drive(cell: CellRun, stages: Sequence[Stage]) -> Generator[None, None, Value
         for stage in stages:
             if stage.is_wanted(cell):
                 cell.stage = stage.name
+                enters(stage.name)
                 pauses = stage.run(cell)
                 if pauses is not None:
                     yield from pauses

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import functools
 import itertools
 import time
 import uuid
@@ -29,7 +30,7 @@ from attnbench.transport.executor import ExecutorError
 from attnbench.transport.host import LOCAL_HOST, LocalHost
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.time_accounting import Shares
@@ -52,6 +53,9 @@ class RunObserver(Protocol):
 
     def begins(self, cell: Cell) -> None:
         """A cell is about to run."""
+
+    def enters(self, cell: Cell, stage: str) -> None:
+        """A cell is about to begin a stage."""
 
     def ended(self, cell: Cell, record: Record) -> None:
         """A cell has its record."""
@@ -93,6 +97,12 @@ class Outcome:
     broken: str | None = None
     """Why the run could not go on, where the harness itself is at fault."""
 
+    def saw(self, status: str, implementation: str) -> None:
+        """Count a cell."""
+        self.counts[status] += 1
+        if status in ("ok", "undecided"):
+            self.decided[implementation] = self.decided.get(implementation, False) or status == "ok"
+
     @property
     def exit_code(self) -> int:
         """The exit code.
@@ -132,13 +142,18 @@ class Run:
         stopped = self.setting.stop_at_first and cell.found.name in self._disagreed
         return cell.preset_outcome or (("skipped", STOPPED) if stopped else None)
 
-    def steps(self, cell: Cell, oracle: Oracle, company: Company) -> Generator[None, None, Record]:
-        """One cell to its record, whatever happens to it, with the pauses of the driver."""
+    def steps(
+        self, cell: Cell, oracle: Oracle, company: Company, enters: Callable[[str], object] = lambda stage: None
+    ) -> Generator[None, None, Record]:
+        """One cell to its record, whatever happens to it, with the pauses of the driver.
+
+        Each stage is told to ``enters``.
+        """
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         if (outcome := self.known_outcome(cell)) is not None:
             values = failed({}, "plan", *outcome)
         else:
-            values, wall_s = yield from without_waiting(self._measure(cell, oracle, company))
+            values, wall_s = yield from without_waiting(self._measure(cell, oracle, company, enters))
             values["wall_s"] = round(wall_s, 6)
         values = self._completed(values, cell)
         return record_of(
@@ -178,8 +193,11 @@ class Run:
             completed = complete(dict(values), cell.case, device, self._peaks[device])
         return completed
 
-    def _measure(self, cell: Cell, oracle: Oracle, company: Company) -> Generator[None, None, Values]:
+    def _measure(
+        self, cell: Cell, oracle: Oracle, company: Company, enters: Callable[[str], object] = lambda stage: None
+    ) -> Generator[None, None, Values]:
         try:
+            enters("load")
             worker = self.workers.get(cell.found, cell.device)
         except ExecutorError as error:
             self.workers.done(cell.found, cell.device, keep=False)
@@ -198,7 +216,7 @@ class Run:
             unknown=oracle.unknown_inputs(cell.case),
             company=company,
         )
-        values = yield from drive(run, STAGES)
+        values = yield from drive(run, STAGES, enters)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
             values["reason"] = untimed
         # A wrong number leaves nothing behind; misconduct, which another stage finds, may go on.
@@ -212,12 +230,9 @@ class Run:
 
     def keep(self, record: Record) -> None:
         """Append a record to the file."""
-        self.outcome.counts[record.status] += 1
+        self.outcome.saw(record.status, record.implementation)
         if record.status == "wrong":
             self._disagreed.add(record.implementation)
-        if record.status in ("ok", "undecided"):
-            name = record.implementation
-            self.outcome.decided[name] = self.outcome.decided.get(name, False) or record.status == "ok"
         self.writer.append({"kind": "record", **record.model_dump(mode="json")})
 
     def close(self) -> None:
@@ -253,7 +268,7 @@ def execute(
     """
     run = Run(setting, writer, shares)
     # Where nothing is timed, a second one finds the answers of the next case beside it.
-    count = 1 if setting.limits.timed else 2
+    count = 1 if setting.limits.timed or len({cell.case for cell in cells}) < 2 else 2
     oracles = [Oracle(max(1, setting.threads // count), setting.environment) for _ in range(count)]
     try:
         with contextlib.ExitStack() as closing:
@@ -279,7 +294,7 @@ def _execute_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer:
 
     def steps(cell: Cell, company: Company) -> Generator[None, None, Record]:
         observer.begins(cell)
-        return (yield from run.steps(cell, oracle, company))
+        return (yield from run.steps(cell, oracle, company, functools.partial(observer.enters, cell)))
 
     groups = in_company(cells, limits.memory_bytes) if limits.timed else ([cell] for cell in cells)
     for group in groups:

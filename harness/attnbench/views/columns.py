@@ -50,6 +50,7 @@ INTERVAL = Column(
     spare=5,
 )
 MEMORY = of_metric("memory_peak_bytes", spare=3)
+HELD = of_metric("memory_held_bytes", spare=6)
 ERROR = column("error / budget", "error_ratio", unit="ratio", spare=4)
 
 

@@ -25,7 +25,7 @@ MEMORY_RATIO = Column(title=f"memory {TIMES}", text=lambda row: times(row["memor
 
 
 def view_of(comparison: Comparison) -> View:
-    """Means first, then what is missing, then the speed-ups case by case."""
+    """Means first, then the speed-ups case by case, then what is missing."""
     rows = {pair.subject.key: _row(pair) for pair in comparison.pairs}
     blocks: list[Block] = [
         Heading(text=comparison.title, level=1),
@@ -33,10 +33,10 @@ def view_of(comparison: Comparison) -> View:
         Paragraph(text=f"Above 1 is faster than {comparison.reference}."),
         means_table(comparison),
     ]
+    blocks += _cases(comparison.pairs, rows)
     missing = _missing(comparison)
     if missing.rows:
         blocks += [Heading(text=f"{count(len(comparison.missing), 'cell')} without a speed-up"), missing]
-    blocks += _cases(comparison.pairs, rows)
     facts = {
         "kind": "compare",
         "reference": comparison.reference,

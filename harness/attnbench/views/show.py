@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from attnbench.store.checking import checking_sentence
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
+from attnbench.views.answer.noise import noise_sentences
 from attnbench.views.answer.sentence import run_sentences
 from attnbench.views.answer.summary import summary_table
 from attnbench.views.cells import NEVER_RAN, cells_of
 from attnbench.views.compare import Pair, baseline_of, compare_implementations
-from attnbench.views.document import Block, Heading, Paragraph, Plot, Row, Table, View
+from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Row, Table, View
 from attnbench.views.groups import group_cells
 from attnbench.views.plot import log_plot
 
@@ -63,7 +64,22 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     failures = columns.reasons(cells)
     if failures.rows:
         blocks += [Heading(text="Why cells are not ok"), failures]
-    return View(blocks=blocks, rows=rows, facts=_facts(run, cells, chosen, failures.rows))
+    return View(blocks=blocks, rows=sorted(rows, key=_place), facts=_facts(run, cells, chosen, failures.rows))
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """The order of rows in a spreadsheet: cases of one kind by length, and within each the fastest first."""
+    kind = (row["device"], row["operator"], row["mode"], row["dtype"], row["mask"])
+    time_ns = row["time_median_ns"]
+    return (
+        *kind,
+        row["seqlen_kv"],
+        row["seqlen_q"],
+        row["case_id"],
+        time_ns is None,
+        time_ns or 0,
+        row["implementation"],
+    )
 
 
 def answer(run: RunFile) -> View:
@@ -75,7 +91,7 @@ def answer(run: RunFile) -> View:
     rows = cell_rows(cells, name)
     by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
     groups = group_cells(cells).groups
-    blocks: list[Block] = []
+    blocks: list[Block] = [Paragraph(text=sentence) for sentence in noise_sentences(run, cells)]
     if sum(row["status"] not in NEVER_RAN for row in rows) > MOST_ROWS:
         blocks.append(summary_table(groups, pairs, name))
     else:
@@ -157,7 +173,7 @@ def _never_ran(cells: Iterable[CellResult]) -> list[str]:
 def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Block]:
     """The cells that ran as a table, fastest first at each length; one line for those which did not here."""
     blocks: list[Block] = [Heading(text=group.label)] if group.label else []
-    blocks += [*_plots(group), *_cell_tables(group, rows, baseline)]
+    blocks += [*_plots(group), *_cell_tables(group, rows, baseline, more=[columns.HELD])]
     left_out: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         if row["status"] in NEVER_RAN:
@@ -167,13 +183,13 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
     return blocks
 
 
-def _cell_tables(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Table]:
+def _cell_tables(group: Group, rows: Sequence[Row], baseline: str | None, more: Sequence[Column] = ()) -> list[Table]:
     """The cells that ran as a table, fastest first at each length; none where nothing ran."""
     ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
     ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
     shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
     shown += [columns.speedup_column(baseline)] if baseline and any(row["speedup"] for row in ran) else []
-    shown += [columns.MEMORY, columns.ERROR]
+    shown += [columns.MEMORY, columns.ERROR, *columns.filled(more, ran)]
     return [Table(columns=shown, rows=ran)] if ran else []
 
 

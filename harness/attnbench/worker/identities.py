@@ -112,22 +112,20 @@ def _results_of(session: Session, variant: Variant) -> Arrays:
     try:
         outputs = _called(bind(session.implementation, variant.case, operands))
     except Exception as error:
-        about = f"{variant.case.label()}, which is another way to the same answer"
-        raise BrokenVariantError(f"{about}, raised {type(error).__name__}: {message_of(error)}") from error
+        raise BrokenVariantError(f"{variant.label} raised {type(error).__name__}: {message_of(error)}") from error
     found = _arrays(variant.case, said.layout, outputs)
-    _require_shapes(variant.case, found)
+    _require_shapes(variant, found)
     return found
 
 
-def _require_shapes(case: Case, found: Arrays) -> None:
+def _require_shapes(variant: Variant, found: Arrays) -> None:
+    case = variant.case
     shapes = operand_shapes(case)
     out = output_shape(case)
     due = {"out": out, "lse": out[:3], "dq": shapes["q"], "dk": shapes["k"], "dv": shapes["v"]}
     for name, tensor in found.items():
         if tensor.shape != due[name]:
-            raise MisconductError(
-                f"for {case.label()}, another way to the same answer, {name} has shape {tensor.shape}, not {due[name]}"
-            )
+            raise MisconductError(f"for {variant.label} {name} has shape {tensor.shape}, not {due[name]}")
 
 
 def _called(call: Call) -> Outputs:

@@ -37,6 +37,11 @@ def require_tensors(outputs: Outputs, framework: str) -> None:
 
             if kind is not torch.Tensor:
                 raise MisconductError(f"the call returned {kind.__name__} as {name}, not a torch.Tensor")
+            if tensor.layout != torch.strided:
+                layout = str(tensor.layout).removeprefix("torch.")
+                raise MisconductError(f"the call returned a tensor of the layout {layout} as {name}, not a dense one")
+            if tensor.is_meta:
+                raise MisconductError(f"the call returned a tensor on the device meta as {name}: it holds no values")
         elif framework == "numpy" and kind is not np.ndarray:
             raise MisconductError(f"the call returned {kind.__name__} as {name}, not a numpy.ndarray")
 

@@ -44,7 +44,7 @@ class Worker:
     """Whether memory and garbage of the whole process are its own to limit and collect."""
     repeat_ns: int = REPEAT_NS
     _session: Session | None = None
-    _froze: bool = False
+    _ran: bool = False
     _loaded_bytes: int | None = None
 
     @property
@@ -67,6 +67,7 @@ class Worker:
     def loaded(self) -> None:
         """An implementation was loaded: what is held from here on, it holds."""
         self._loaded_bytes = weighing.settled_bytes()
+        self._freeze()
 
     def held_bytes(self) -> int | None:
         """Memory that is held between calls beside the inputs, since it was loaded; ``None`` where that is unknown."""
@@ -81,9 +82,9 @@ class Worker:
             self._session.close()
         self._session = None
         if self.owns_process:
-            if not self._froze:
-                gc.freeze()  # what was imported stays: collecting garbage between cells need not look at it again
-                self._froze = True
+            if not self._ran:
+                self._freeze()  # again: some import more when they are first called
+                self._ran = True
             allow(None)
 
     def _range(self, name: str) -> contextlib.AbstractContextManager[object]:
@@ -93,6 +94,11 @@ class Worker:
         import torch
 
         return torch.cuda.nvtx.range(f"attnbench {name}")
+
+    def _freeze(self) -> None:
+        """What was imported stays: collecting garbage, which weighing a call does ten times, need not look at it."""
+        if self.owns_process:
+            gc.freeze()
 
     def answer(self, request: Served) -> AnswerMessage | Failure:
         """Serve a request; whatever that raises becomes a status and a sentence."""

@@ -39,7 +39,7 @@ def doctor(
     found = find((*config.plugins, *(plugin or ())))
     report = diagnose(
         environment(),
-        libraries(count),
+        libraries(count, anew=True),
         [(one.name, one.unavailable) for one in found],
         extras=extras(),
         abilities=[

@@ -7,6 +7,7 @@ from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
 from attnbench import api
 from attnbench.cli.options import Axes, Exclude, Force, Include, Plugins  # noqa: TC001 - cyclopts reads them
+from attnbench.untrusted.printable import printable
 
 
 def inspect(
@@ -43,5 +44,10 @@ def inspect(
         tensors, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, batch_index=batch_index,
         out=out, force=force,
     )  # fmt: skip
+    for one in inspection.view.facts["implementations"]:
+        if one["status"] != "ok":
+            cause = f"    a guess at the cause: {one['cause']}\n" if one.get("cause") else ""
+            said = f"{one['status']}: {one['implementation']}:\n{cause}    {one['reason']}\n    {one['repro']}\n"
+            sys.stderr.write(printable(said))
     sys.stdout.write(f"{inspection.path}\n")
     return 0 if inspection.ok else 1

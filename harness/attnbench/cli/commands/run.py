@@ -24,6 +24,7 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Switch,
     Threads,
     Verbose,
+    Watch,
 )
 from attnbench.cli.output import print_tables, print_view
 from attnbench.cli.streams import OutputError, drop_stdout
@@ -58,6 +59,8 @@ def run(
     force: Force = False,
     resume: Path | None = None,
     verbose: Verbose = False,
+    watch: Watch = False,
+    as_json: Json = False,
     request: Annotated[Path | None, Parameter(show=False)] = None,
     dry_run: DryRun = False,
 ) -> int:
@@ -80,11 +83,12 @@ def run(
         shard: only a part of the plan, K/N such as 3/8, for machines that share it; attnbench merge joins them.
         resume: a run file to finish; takes everything else from its header.
         verbose: tell what the harness itself spent its time on, too.
+        as_json: print what attnbench show --json prints of the run instead of its path.
         request: a JSON file with what a run file's header keeps as its request, instead of a scenario and options;
             this is how attnbench gate asks for its runs.
     """
     if request is not None:
-        return _print_path(lambda: _requested(request, peaks, out, force=force, verbose=verbose))
+        return _end(lambda: _requested(request, peaks, out, force=force, verbose=verbose), as_json=as_json)
     if dry_run and resume is None:
         return _print_plan(
             api.plan(
@@ -92,14 +96,17 @@ def run(
                 replicates=replicates, seed=seed, shard=shard, progress=True,
             )
         )  # fmt: skip
-    return _print_path(
-        lambda: api.run(
+
+    def measure(before: FinishedRun | None = None) -> FinishedRun:
+        return api.run(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, out=out, force=force,
-            resume=resume, verbose=verbose, progress=True,
-        ),
-        with_answer=True,
-    )  # fmt: skip
+            replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, out=out,
+            force=force or before is not None, resume=resume, verbose=verbose, progress=True,
+        )  # fmt: skip
+
+    if watch and resume is not None:
+        raise UsageError("--resume finishes a run, and --watch makes new ones: one of the two")
+    return _end(measure, with_answer=True, as_json=as_json, watch=watch)
 
 
 def check(
@@ -118,6 +125,7 @@ def check(
     out: RunOut = None,
     force: Force = False,
     dry_run: DryRun = False,
+    watch: Watch = False,
     sensitivity: Switch = False,
     as_json: Json = False,
 ) -> int:
@@ -135,14 +143,13 @@ def check(
         thorough: every triple instead of every pair: ten minutes instead of one.
         stop_at_first: skip what is left of an implementation once it disagrees.
         verbose: tell how many pairs are impossible, too, and what the harness itself spent its time on.
-        sensitivity: instead of implementations, try known-wrong ones: which does the scenario catch? With --json.
+        sensitivity: instead of implementations, try known-wrong ones: which does the scenario catch?
+        as_json: print what attnbench show --json prints of the run instead of its path.
     """
     if sensitivity:
         caught = api.sensitivity(scenario, axis=axis, seed=seed, progress=True)
         print_view(caught.view, "json" if as_json else "terminal")
         return 0
-    if as_json:
-        raise UsageError("--json is for --sensitivity; a check writes a run file, which attnbench show --json prints")
     if dry_run:
         return _print_plan(
             api.plan(
@@ -150,13 +157,15 @@ def check(
                 seed=seed, only_agreement=True, thorough=thorough, progress=True,
             )
         )  # fmt: skip
-    return _print_path(
-        lambda: api.check(
+
+    def measure(before: FinishedRun | None = None) -> FinishedRun:
+        return api.check(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            seed=seed, thorough=thorough, stop_at_first=stop_at_first, verbose=verbose, out=out, force=force,
-            progress=True,
-        )
-    )  # fmt: skip
+            seed=before.file.header.seed if before else seed, thorough=thorough, stop_at_first=stop_at_first,
+            verbose=verbose, out=out, force=force or before is not None, progress=True,
+        )  # fmt: skip
+
+    return _end(measure, as_json=as_json, watch=watch)
 
 
 def merge(runs: Annotated[list[Path], Parameter(negative="")], /, *, out: Path, force: Force = False) -> int:
@@ -200,16 +209,30 @@ def _stored_request(path: Path) -> Request:
         raise UsageError(f"{path} is no request as a run file's header keeps it: {error}") from error
 
 
-def _print_path(measure: Callable[[], FinishedRun], *, with_answer: bool = False) -> int:
-    """Print the run file's path, also of an interrupted run. Whatever stdout takes, the exit code is the run's."""
-    try:
-        finished = measure()
+def _end(
+    measure: Callable[..., FinishedRun], *, with_answer: bool = False, as_json: bool = False, watch: bool = False
+) -> int:
+    """Measure, once or whenever a plug-in changes, and print the run; also an interrupted one."""
+    from attnbench.cli.watching import watch as measure_again
+
+    def show(finished: FinishedRun) -> int:
         if with_answer and finished.exit_code != EXIT_NOT_STORED:
             print_tables(finished.answer, sys.stderr)
-    except api.RunInterrupted as stopped:
-        finished = stopped.run
+        return _print_run(finished, as_json=as_json)
+
     try:
-        sys.stdout.write(f"{finished.path}\n")
+        return measure_again(measure, show) if watch else show(measure())
+    except api.RunInterrupted as stopped:
+        return _print_run(stopped.run, as_json=as_json)
+
+
+def _print_run(finished: FinishedRun, *, as_json: bool) -> int:
+    """Print the run file's path, or what is in it. Whatever stdout takes, the exit code is the run's."""
+    try:
+        if as_json:
+            print_view(finished.view, "json")
+        else:
+            sys.stdout.write(f"{finished.path}\n")
         sys.stdout.flush()
     except OutputError as error:  # SIGHUP, say: the terminal is gone
         sys.stderr.write(f"attnbench: the run is in {finished.path}; {error}\n")
@@ -220,7 +243,8 @@ def _print_path(measure: Callable[[], FinishedRun], *, with_answer: bool = False
 
 def _print_plan(plan: Answer) -> int:
     for row in plan.view.rows:
-        what = row["status"] or f"{row['estimate_s']:.1f} s"
-        sys.stdout.write(f"{what:>12}  {row['device']:<4}  {row['implementation']:<28}  {row['case']}\n")
+        if row["status"] is None:
+            taken = f"{row['estimate_s']:.1f} s"
+            sys.stdout.write(f"{taken:>8}  {row['device']:<4}  {row['implementation']:<28}  {row['case']}\n")
     sys.stderr.write(f"{plan.view.facts['sentence']}\n")
     return 0

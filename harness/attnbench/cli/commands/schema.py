@@ -1,4 +1,4 @@
-"""``attnbench schema``: the file formats as JSON Schemas."""
+"""``attnbench schema`` and ``attnbench completion``: what editors and shells want to know."""
 
 from __future__ import annotations
 
@@ -38,4 +38,23 @@ def schema(what: Literal["scenario", "record", "header", "gate", "calibration"],
 
         described = Header.model_json_schema()
     sys.stdout.write(json.dumps(described, indent=2) + "\n")
+    return 0
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print the script that makes a shell complete verbs and options.
+
+    In bash, source <(attnbench completion bash) tries it out.
+
+    ```
+    attnbench completion bash
+    ```
+
+    Args:
+        shell: bash, zsh or fish.
+    """
+    from attnbench.cli.main import app, load_verbs
+
+    load_verbs()
+    sys.stdout.write(app.generate_completion(shell=shell))
     return 0

@@ -22,11 +22,6 @@ def show(
     attnbench show results/reference/quick.jsonl -f markdown
     ```
 
-    ```
-    attnbench show                            # the latest run
-    attnbench show run.jsonl --format markdown
-    ```
-
     Args:
         run: a run file; - is standard input; default the latest of results/runs.
     """

@@ -21,7 +21,7 @@ from attnbench.transport.host import LOCAL_HOST
 from attnbench.worker.timing import SamplingLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from attnbench.registry.discover import Found
     from attnbench.runner.planning.plan import Cell
@@ -100,9 +100,9 @@ def request_from(stored: object) -> Request:
     return found
 
 
-def found_of(request: Request) -> list[Found]:
-    """The implementations that the request chooses."""
-    everything = find(request.plugins)
+def found_of(request: Request, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
+    """The implementations that the request chooses; ``say`` is told of plug-ins whose import takes long."""
+    everything = find(request.plugins, say=say)
     return choose(everything, request.scenario, Selectors(include=request.include, exclude=request.exclude))
 
 

@@ -17,6 +17,7 @@ _ORDER = (
     "wrong", "lost", "slower", "bigger", "steeper", "invalid", "not_measured", "not_comparable", "ambiguous",
     "faster", "smaller", "flatter", "gained", "same",
 )  # fmt: skip
+_METRICS = ("outcome", "time", "memory", "exponent")
 _TITLES = {
     0: "The gate passes",
     1: "The gate fails: a regression",
@@ -30,6 +31,7 @@ def gate_view(result: GateResult) -> View:
     """Everything that a gate found."""
     blocks: list[Block] = [
         Heading(text=f"{title(result)}: {result.head.label} against {result.base.label}", level=1),
+        *([Paragraph(text=by_metric(result.verdicts))] if result.verdicts else []),
         Paragraph(text=result.sentence),
         *(Paragraph(text=problem) for problem in result.problems),
     ]
@@ -54,6 +56,20 @@ def gate_view(result: GateResult) -> View:
 def title(result: GateResult) -> str:
     """The outcome in a few words."""
     return _TITLES[result.exit_code]
+
+
+def by_metric(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts of each metric, the worst first, such as ``Time: 3 of 3 slower. Memory: 3 of 3 same.``."""
+    of_metric: dict[str, collections.Counter[str]] = {}
+    for one in sorted(verdicts, key=_place):
+        of_metric.setdefault(one.metric, collections.Counter())[one.verdict.replace("_", " ")] += 1
+    order = sorted(of_metric, key=lambda metric: _METRICS.index(metric) if metric in _METRICS else len(_METRICS))
+    return " ".join(f"{metric.capitalize()}: {_shares(of_metric[metric])}." for metric in order)
+
+
+def _shares(counts: collections.Counter[str]) -> str:
+    whole = counts.total()
+    return ", ".join(f"{number} of {whole} {verdict}" for verdict, number in counts.items())
 
 
 def how(result: GateResult) -> list[str]:
@@ -120,7 +136,10 @@ def _sentence(row: Row) -> str:
 
 
 def _detectable(row: Row) -> str:
-    return ABSENT if row["detectable"] is None else f"{100 * row['detectable']:.1f} %"
+    """What would have been found; beside a change that was found it says nothing."""
+    if row["detectable"] is None or row["verdict"] not in ("same", "ambiguous"):
+        return ABSENT
+    return f"{100 * row['detectable']:.1f} %"
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:

@@ -72,7 +72,9 @@ def inspection_report(
         Section(anchor="entropy", title="Entropy", blocks=[_entropy(heads, inside, marks)]),
     ]
     if facts["implementations"]:
-        sections.append(Section(anchor="errors", title="Implementations", blocks=_implementations(facts, errors)))
+        told = Section(anchor="errors", title="Implementations", blocks=_implementations(facts, errors))
+        is_found = any(one["status"] == "wrong" for one in facts["implementations"])
+        sections.insert(0 if is_found else len(sections), told)
     sections.append(Section(anchor="provenance", title="The case", blocks=[_case_table(facts)]))
     return ReportPage(title="Attention itself", subtitle=facts["label"], sections=sections, marks=marks, marked="heads")
 

@@ -1,0 +1,35 @@
+"""Facts that attnbench finds once and may lose: JSON files in its cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from attnbench.untrusted.json_text import parse_json
+from attnbench.untrusted.regular_file import read_regular
+
+_MOST_BYTES = 2**20
+
+
+def read_kept(path: Path, *, newer_than_s: float | None = None) -> object | None:
+    """What a file keeps, or ``None`` where it is absent, older than ``newer_than_s`` seconds, or cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        if newer_than_s is None or 0 <= time.time() - path.stat().st_mtime < newer_than_s:
+            return parse_json(read_regular(path, _MOST_BYTES).decode("utf-8"))
+    return None
+
+
+def keep(path: Path, value: object) -> None:
+    """Write a file whole or not at all; a cache that cannot be written costs only that."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+            try:
+                json.dump(value, file)
+                file.close()
+                Path(file.name).replace(path)
+            except OSError:
+                Path(file.name).unlink()
