@@ -167,7 +167,7 @@ def _warm_up(session: Session, asked: WarmUp) -> None:
     from attnbench.worker.sampled_rows import SampledRows
 
     call = session.prepared()
-    session.results = []
+    session.results, session.returned = [], []
     set_up = call.set_up_hook
     warmed = warm_up(call.run, _CLOCK, set_up=set_up, min_ns=asked.min_ns, max_calls=asked.max_calls)
     session.begin_samples(asked.repetition)
@@ -250,7 +250,7 @@ def _timed(session: Session) -> Timed:
 def _on_a_device(session: Session, device: Accelerator, asked: TakeSamples) -> Timed:
     from attnbench.worker.cuda.sampling import warmed_samples
 
-    session.results = []
+    session.results, session.returned = [], []
     warmed, found = warmed_samples(
         session.prepared(), device, asked.limits, refresh=lambda: session.begin_samples(asked.repetition),
         freshen=lambda: session.next_sample(asked.moved),
