@@ -15,6 +15,9 @@ MISCONDUCT = {
     "follows-the-signs-of-v": ("wrong", "^out of timed sample"),
     "slows-the-clock": ("invalid", "^by the worker's clock its samples took .* by the runner's"),
     "shortens-samples": ("invalid", "^by the worker's clock its samples took .* by the runner's"),
+    "leaves-no-rows": ("invalid", r"^of \d+ timed samples none left a row"),
+    "keeps-its-inputs": ("invalid", "^two timed samples had the same inputs"),
+    "changes-its-shape": ("wrong", "^a timed call returned out with the shape"),
     "changes-samples-later": ("invalid", "^samples of a visit add up to .* when they were taken"),
 }
 
@@ -40,3 +43,9 @@ def test_without_misconduct_the_samples_agree(records: dict[str, dict[str, objec
     record = records["timed/none"]
     assert record["status"] == "ok", record["reason"]
     assert 0 < float(str(record["sample_error_ratio"])) <= 1
+
+
+def test_what_is_remembered_from_call_to_call_has_no_time_of_its_own(records: dict[str, dict[str, object]]) -> None:
+    """Each of its timed calls has inputs of its own."""
+    record = records["timed/remembers-by-writes"]
+    assert (record["status"], record["calls_per_sample"]) == ("ok", 1), record["reason"]
