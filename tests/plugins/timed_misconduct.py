@@ -1,6 +1,7 @@
 """Kernels that are right in every call that nothing times, which they tell by the garbage collector's being on."""
 
 import gc
+import os
 import sys
 
 import torch
@@ -143,3 +144,9 @@ def remembers(q, k, v, case):
     if REMEMBERED.get("key") != key:
         REMEMBERED.update(key=key, out=healthy(q, k, v, calls=8))
     return REMEMBERED["out"].clone()
+
+
+@timed_misconduct("takes-all-processors")
+def takes_all(q, k, v, case):
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    return healthy(q, k, v)

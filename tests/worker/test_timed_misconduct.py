@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from attnbench.machine.hardware.pinning import usable_processors
 from tests.conftest import PLUGINS, Command, records_of
 
 MISCONDUCT = {
@@ -37,6 +38,18 @@ def test_it_is_found(records: dict[str, dict[str, object]], name: str, found: tu
     record, (status, reason) = records[f"timed/{name}"], found
     assert (record["status"], record["time_median_ns"]) == (status, None)
     assert re.search(reason, str(record["reason"]))
+
+
+@pytest.mark.skipif(len(usable_processors()) < 2, reason="there is a single processor")
+def test_a_kernel_keeps_to_the_processors_that_it_was_given(module_attnbench: Command) -> None:
+    path = module_attnbench.folder / "processors.jsonl"
+    module_attnbench(
+        "run", "-p", PLUGINS / "timed_misconduct.py", "-i", "timed/takes-all-processors", "-a", "seqlen=64",
+        "--peaks", "none", "--threads", "1", "--out", path,
+    )  # fmt: skip
+    [record] = records_of(path)
+    assert record["status"] == "invalid"
+    assert re.fullmatch(r"it was given processor \d+, and may use \d+(, \d+)* too", str(record["reason"]))
 
 
 def test_without_misconduct_the_samples_agree(records: dict[str, dict[str, object]]) -> None:

@@ -162,7 +162,7 @@ class EndVisits(WorkerRequest[Timed]):
 
     def serve(self, worker: Worker) -> Timed:
         _sample(worker.session, 1, 0, moved=self.moved)
-        return _timed(worker.session)
+        return _timed(worker.session).model_copy(update={"unusable": worker.strayed()})
 
 
 def _warm_up(session: Session, asked: WarmUp) -> None:
