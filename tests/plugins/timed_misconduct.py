@@ -148,5 +148,5 @@ def remembers(q, k, v, case):
 
 @timed_misconduct("takes-all-processors")
 def takes_all(q, k, v, case):
-    os.sched_setaffinity(0, range(os.cpu_count()))
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     return healthy(q, k, v)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
@@ -57,6 +58,9 @@ def exit_code(tokens: list[str] | None = None) -> int:
     asked = sys.argv[1:] if tokens is None else tokens
     if not asked or asked[0] in app.help_flags:
         _load_verbs()
+    if not _is_folder_there():
+        sys.stderr.write("attnbench: the current folder was removed: change to another one\n")
+        return EXIT_USAGE
     try:
         result = app(asked, exit_on_error=False)
         sys.stdout.flush()  # what cannot be written is told here
@@ -75,6 +79,14 @@ def exit_code(tokens: list[str] | None = None) -> int:
         sys.stderr.write("attnbench: internal error; the lines above belong into a bug report\n")
         return EXIT_INTERNAL
     return result if isinstance(result, int) else 0
+
+
+def _is_folder_there() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _load_verbs() -> None:
