@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import PLUGINS, Command
+from tests.odd_files import ODD, make_odd
 
 
 def refused(attnbench: Command, *arguments: str | Path) -> str:
@@ -123,6 +126,23 @@ def test_a_declaration_with_an_unknown_dtype(attnbench: Command) -> None:
 def test_a_run_file_of_a_newer_schema(attnbench: Command) -> None:
     (attnbench.folder / "new.jsonl").write_text(json.dumps({"kind": "header", "schema_version": 99}) + "\n")
     assert "newer attnbench" in refused(attnbench, "show", "new.jsonl")
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_run_file_that_is_none_is_not_waited_for(attnbench: Command, kind: str) -> None:
+    path = attnbench.folder / "run.jsonl"
+    make_odd(kind, path)
+    done = attnbench("show", path)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith("run.jsonl cannot be read: it is not a regular file\n")
+
+
+def test_a_current_folder_that_is_gone(attnbench: Command) -> None:
+    gone = attnbench.folder / "gone"
+    gone.mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from attnbench.cli.main import main; main(['list', 'devices'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "attnbench: the current folder was removed: change to another one\n")
 
 
 def test_an_existing_run_file_is_not_overwritten(attnbench: Command) -> None:

@@ -36,6 +36,28 @@ def reuses_its_output(q, k, v, case):
     return BUFFERS.setdefault(q.shape, torch.empty_like(q)).copy_(healthy(q, k, v, case))
 
 
+@misconduct("takes-turns-with-two-outputs")
+def takes_turns(q, k, v, case, plan):
+    plan.reverse()
+    return plan[0].copy_(healthy(q, k, v, case))
+
+
+@takes_turns.prepare
+def two_outputs(case, operands):
+    return [torch.empty(operands.q.shape) for _ in range(2)]
+
+
+SLOW = {"outputs": []}
+
+
+@misconduct("takes-turns-in-slow-calls")
+def takes_turns_slowly(q, k, v, case):
+    """Called so few times that its third output meets the first one only on fresh inputs."""
+    time.sleep(0.02)
+    SLOW["outputs"] = (SLOW["outputs"] or [torch.empty(q.shape), torch.empty(q.shape)])[::-1]
+    return SLOW["outputs"][0].copy_(healthy(q, k, v, case))
+
+
 @misconduct("writes-into-q")
 def writes_into_q(q, k, v, case):
     out = healthy(q, k, v, case)
@@ -70,6 +92,26 @@ class Lazy(torch.Tensor):
 @misconduct("returns-a-lazy-tensor")
 def lazy(q, k, v, case):
     return healthy(q, k, v, case).as_subclass(Lazy)
+
+
+@misconduct("returns-what-is-not-negated-yet")
+def not_negated(q, k, v, case):
+    return torch._neg_view(-healthy(q, k, v, case))
+
+
+@misconduct("returns-a-sparse-tensor")
+def sparse(q, k, v, case):
+    return healthy(q, k, v, case).to_sparse()
+
+
+@misconduct("returns-a-nested-tensor")
+def nested(q, k, v, case):
+    return torch.nested.nested_tensor(list(healthy(q, k, v, case)))
+
+
+@misconduct("returns-a-tensor-of-another-device")
+def elsewhere(q, k, v, case):
+    return healthy(q, k, v, case).to("meta")
 
 
 @misconduct("leaves-a-row-unwritten")

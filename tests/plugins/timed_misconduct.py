@@ -1,6 +1,7 @@
 """Kernels that are right in every call that nothing times, which they tell by the garbage collector's being on."""
 
 import gc
+import os
 import sys
 
 import torch
@@ -107,4 +108,45 @@ def changes_samples(q, k, v, case):
     for window in gc.get_objects():
         if type(window).__name__ == "SampleWindow":
             window.samples[:] = [sample / 4 for sample in window.samples]
+    return healthy(q, k, v)
+
+
+@timed_misconduct("leaves-no-rows")
+def leaves_no_rows(q, k, v, case):
+    from attnbench.worker.sampled_rows import SampledRows
+
+    SampledRows.add = lambda *arguments: None
+    return healthy(q, k, v)
+
+
+@timed_misconduct("keeps-its-inputs")
+def keeps_inputs(q, k, v, case):
+    """Once timed, it no longer lets inputs change."""
+    from attnbench.worker.session import Session
+
+    if is_timed():
+        Session.next_sample = lambda self, moved=None: None
+    return healthy(q, k, v)
+
+
+@timed_misconduct("changes-its-shape")
+def changes_shape(q, k, v, case):
+    return healthy(q, k, v)[:, :, :1] if is_timed() else healthy(q, k, v)
+
+
+REMEMBERED = {}
+
+
+@timed_misconduct("remembers-by-writes")
+def remembers(q, k, v, case):
+    """No misconduct that could be seen in its results: torch counts the writes into each tensor."""
+    key = (q.data_ptr(), q._version, k._version, v._version)
+    if REMEMBERED.get("key") != key:
+        REMEMBERED.update(key=key, out=healthy(q, k, v, calls=8))
+    return REMEMBERED["out"].clone()
+
+
+@timed_misconduct("takes-all-processors")
+def takes_all(q, k, v, case):
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
     return healthy(q, k, v)

@@ -142,6 +142,31 @@ def test_the_hash_of_a_plugin_is_that_of_all_it_reads_while_it_is_imported(tmp_p
     assert hash_of(kernel) == hashes[-1]
 
 
+LATER = """
+def tune():
+    from . import nothing_here
+    import tiles.wide
+    return load("kernel.cpp"), load("log.txt"), load("a" + ".json"), "/no\\0path.json"
+"""
+
+
+def test_what_a_plugin_reads_later_is_part_of_it_where_its_source_names_it(tmp_path: Path) -> None:
+    """In a function that imports, or in quotes: a compiler reads it, or the first call."""
+    kernel, source, log = (tmp_path / name for name in ("kernel.py", "kernel.cpp", "log.txt"))
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    parts = [tiles / name for name in ("__init__.py", "sizes.py", "wide.py")]
+    kernel.write_text(KERNEL.replace("import heavy", "# heavy") + LATER)
+    for path, text in zip(
+        [*parts, source, log], ["", "SIZE = 1", "from .sizes import SIZE", "int f;", ""], strict=True
+    ):
+        path.write_text(text)
+    assert from_file(str(kernel))[0].files == tuple(sorted(map(str, (kernel, source, *parts))))
+    before = hash_of(kernel)
+    parts[1].write_text("SIZE = 2")
+    assert hash_of(kernel) != before
+
+
 def hash_of(plugin: Path) -> str | None:
     return from_file(str(plugin))[0].source_hash
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from attnbench import attention, make_case
 from attnbench.transport.message import Failure
 from attnbench.worker.call import bind
 from attnbench.worker.session import UnsupportedError
-from attnbench.worker.tensors import place
+from attnbench.worker.tensors import as_array, place
 from attnbench.worker.worker import Worker
 
 
@@ -53,6 +54,46 @@ def test_each_case_is_compiled_though_one_function_serves_all_of_them() -> None:
     for seqlen in range(2, 14):
         case = make_case(heads_q=1, seqlen_q=seqlen, head_dim=8)
         bind(attend, case, place(case, attend.declaration, "cpu")).run()
+
+
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("strides", ["contiguous", "transposed", "summed"])
+def test_a_forward_pass_that_is_not_timed_does_not_see_the_upstream_gradient(
+    framework: Literal["torch", "numpy"], strides: str, *, explicit: bool
+) -> None:
+    """One that does could compute the gradients, and the timed backward pass would hand them out."""
+    if framework == "numpy" and not explicit:
+        pytest.skip("NumPy has no autograd")
+    seen: list[Any] = []
+
+    @attention("mine/early", dtypes=["float32"], modes=["backward"], framework=framework, strides=[strides])
+    def early(q: Any, k: Any, v: Any, case: Any, plan: Any) -> Any:
+        seen.append(as_array(plan.dout).copy())
+        return q * 1.0
+
+    @early.prepare
+    def prepare(case: Any, operands: Any) -> Any:
+        return operands
+
+    case = make_case(mode="backward", strides=strides, heads_q=2, seqlen_q=5, head_dim=8)
+    if explicit:
+
+        @early.backward
+        def backward(dout: Any, q: Any, k: Any, v: Any, *others: Any) -> Any:
+            seen.append(as_array(dout).copy())
+            return dout * 1.0, k, v
+
+    operands = place(case, early.declaration, "cpu")
+    before = as_array(operands.dout).copy()
+    call = bind(early, case, operands)
+    call.set_up()
+    assert np.isnan(seen[0]).all()
+    if explicit:
+        call.run()
+        assert (seen[1] == before).all()
+    assert (as_array(operands.dout) == before).all()
+    assert not np.isnan(before).any()
 
 
 class UnreadableError(RuntimeError):

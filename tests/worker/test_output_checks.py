@@ -18,6 +18,7 @@ from attnbench.worker.output_checks import (
     MisconductError,
     checksums,
     require_own_memory,
+    require_separate_memory,
     require_tensors,
     require_unchanged,
 )
@@ -27,11 +28,17 @@ from tests.conftest import PLUGINS, Command, records_of
 MISCONDUCT = {
     "returns-its-input": "out lies in the memory of input v: a result must have its own",
     "reuses-its-output": "out lies in the memory of an earlier call's out: a result must have its own",
+    "takes-turns-with-two-outputs": "out lies in the memory of an earlier call's out: a result must have its own",
+    "takes-turns-in-slow-calls": "out lies in the memory of an earlier call's out: a result must have its own",
     "writes-into-q": "the call wrote into its inputs: q",
     "writes-behind-q": "the call wrote into its inputs: q",
     # Or what was there when it returned is judged, where the system lets it go on too late to be seen.
     "goes-on-after-it-returned": "what a call returned was changed afterwards|instead of",
     "returns-a-lazy-tensor": "the call returned Lazy as out, not a torch.Tensor",
+    "returns-what-is-not-negated-yet": "a tensor that is not negated or conjugated yet as out",
+    "returns-a-sparse-tensor": "a tensor of the layout sparse_coo as out, not a dense one",
+    "returns-a-nested-tensor": "a nested tensor as out",
+    "returns-a-tensor-of-another-device": "returned out on the device meta, not on cpu",
     # Or, of a call before memory is poisoned, what happened to lie there.
     "leaves-a-row-unwritten": "out is nan where|instead of",
     "returns-what-it-returned-before": r"\(on fresh inputs\)",
@@ -86,6 +93,13 @@ class TestMemory:
         with pytest.raises(MisconductError, match="out lies in the memory of input v"):
             require_own_memory({"out": view}, {"v": whole}, "input")
 
+    def test_calls_have_separate_memory_though_one_call_may_pack_its_own_together(self) -> None:
+        one, two = torch.zeros(8, 3, 4), torch.zeros(8, 3, 4)
+        calls = [{name: packed[:, n] for n, name in enumerate(("dq", "dk", "dv"))} for packed in (one, two)]
+        require_separate_memory(calls)
+        with pytest.raises(MisconductError, match="dv lies in the memory of an earlier call's dv"):
+            require_separate_memory([*calls, {"dv": one[:, 2]}])
+
     def test_what_is_empty_lies_nowhere(self) -> None:
         v = torch.zeros(4, 8)
         require_own_memory({"out": v[:0]}, {"v": v}, "input")
@@ -107,7 +121,7 @@ def test_a_write_into_any_input_is_seen(framework: str, strides: str) -> None:
 
 def test_a_subclass_of_an_array_is_no_result() -> None:
     with pytest.raises(MisconductError, match="returned MaskedArray as out"):
-        require_tensors({"out": np.ma.masked_array([1.0])}, "numpy")
+        require_tensors({"out": np.ma.masked_array([1.0])}, "numpy", "cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
@@ -123,10 +137,10 @@ def test_fresh_memory_is_nan_while_it_is_poisoned(dtype: torch.dtype, elements: 
     ("tensor", "reason"),
     [
         (torch.eye(3).to_sparse(), "a tensor of the layout sparse_coo as out, not a dense one"),
-        (torch.empty(3, device="meta"), "a tensor on the device meta as out: it holds no values"),
+        (torch.empty(3, device="meta"), "out on the device meta, not on cpu"),
     ],
     ids=["sparse", "meta"],
 )
 def test_a_tensor_whose_values_cannot_be_read_is_named(tensor: torch.Tensor, reason: str) -> None:
     with pytest.raises(MisconductError, match=f"^the call returned {reason}$"):
-        require_tensors({"out": tensor}, "torch")
+        require_tensors({"out": tensor}, "torch", "cpu")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from attnbench.worker.timing import calls_per_sample, sample, warm_up
+from attnbench.worker.timing import calls_per_sample, is_quicker_again, sample, warm_up
 
 MS = 1_000_000
 
@@ -75,6 +75,37 @@ def test_a_sample_lasts_a_millisecond(call_ns: int, calls: int) -> None:
 
 def test_a_coarse_clock_needs_longer_samples() -> None:
     assert calls_per_sample(MS, clock_resolution_ns=10_000) == 10
+
+
+class Remembers:
+    """A call that takes long on inputs it has not seen, and no time on those it has."""
+
+    def __init__(self, *, first_ns: int, again_ns: int) -> None:
+        self.now = 0
+        self._first_ns, self._again_ns = first_ns, again_ns
+        self._fresh = True
+
+    def __call__(self) -> None:
+        self.now += self._first_ns if self._fresh else self._again_ns
+        self._fresh = False
+
+    def freshen(self) -> None:
+        self._fresh = True
+
+
+@pytest.mark.parametrize(
+    ("first_ns", "again_ns", "is_so"),
+    [
+        (400_000, 3_000, True),
+        (90_000, 20_000, True),
+        (90_000, 62_000, False),
+        (20_000, 8_000, False),
+        (9_000, 0, False),
+    ],
+)
+def test_a_result_that_is_remembered_shows_in_the_second_call(first_ns: int, again_ns: int, *, is_so: bool) -> None:
+    call = Remembers(first_ns=first_ns, again_ns=again_ns)
+    assert is_quicker_again(call, lambda: call.now, call.freshen) is is_so
 
 
 ENOUGH_NS = 10_000 * MS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
@@ -59,6 +60,9 @@ def exit_code(tokens: list[str] | None = None) -> int:
     asked = sys.argv[1:] if tokens is None else tokens
     if not asked or asked[0] in app.help_flags:
         load_verbs()
+    if not _is_folder_there():
+        sys.stderr.write("attnbench: the current folder was removed: change to another one\n")
+        return EXIT_USAGE
     try:
         result = app(asked, exit_on_error=False)
         sys.stdout.flush()  # what cannot be written is told here
@@ -87,6 +91,14 @@ def command_reference() -> str:
     """Every command with its options, in Markdown, as ``--help`` tells them."""
     load_verbs()
     return app.generate_docs(output_format="markdown", recursive=True)
+
+
+def _is_folder_there() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def load_verbs() -> None:

@@ -138,6 +138,28 @@ def likely_size(answer: Tensor, deviations: Tensor, *, per_value: bool) -> Error
     return Error(math.sqrt(float(total)) / whole, of_one * float(relative.max()) / 2, worst)
 
 
+def size_of_storing(case: Case, answer: Tensor, sizes: Tensor) -> Error:
+    """The least that the low-precision reference's errors count for: of few numbers they may be small by luck.
+
+    Half of what errors hardly ever exceed, because a budget takes twice the reference's. Of many rows and columns the
+    reference's are larger. For the bound see :func:`likely_size`; of s² along each of n directions, a squared norm
+    exceeds ``n s² + 2 s² sqrt(n x) + 2 x s²`` with a probability of exp(-x) at most.
+
+    Args:
+        case: the problem.
+        answer: the tensor (..., rows, columns).
+        sizes: (..., rows, 2), see :func:`attnbench.oracle.answer.heads.one_head`.
+    """
+    whole, scale = scales(answer)
+    variance, along_one = sizes.unbind(-1)
+    x = _UNLIKELY + math.log(variance.numel())
+    rows = (variance + 2 * (x * variance * along_one).sqrt() + 2 * x * along_one).sqrt() / scale
+    total = variance.sum() + 2 * (_UNLIKELY * (variance * along_one).sum()).sqrt() + 2 * _UNLIKELY * along_one.max()
+    once = summed_roundoff(case) / 2
+    worst = _unravel(int(rows.argmax()), rows.shape)
+    return Error(once * math.sqrt(float(total)) / whole, once * float(rows.max()), worst)
+
+
 def smallest_scale(answer: Tensor) -> float:
     """The scale of the rows whose own norm is smaller."""
     return float(scales(answer)[1].min())

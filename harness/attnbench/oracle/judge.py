@@ -11,7 +11,7 @@ from attnbench.cases.case import CaseError
 from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import VALUE_NORMS, references
-from attnbench.oracle.budget import Error, budget, measure, size_of_terms
+from attnbench.oracle.budget import Error, budget, measure, size_of_storing, size_of_terms
 from attnbench.oracle.power.noticed import noticed
 from attnbench.oracle.selection import requests
 
@@ -110,11 +110,15 @@ def find_truth(
         for name in ("out", "lse", "dq", "dk", "dv")
         if name in answers
     }
-    low_precision: dict[str, Error] = {name: Error(0.0, 0.0, ()) for name in answers} if not low else {}
+    stored = {name: answers.pop(f"{name}_stored") for name in tuple(answers) if f"{name}_stored" in answers}
+    low_precision = {
+        name: size_of_storing(case, answers[name], stored[name]) if name in stored else Error(0.0, 0.0, ())
+        for name in answers
+    }
     for computed in low:
         for name, answer in answers.items():
             error = measure(computed[name], answer, per_value=name == "lse")
-            low_precision[name] = error.or_worse(low_precision.get(name))
+            low_precision[name] = error.or_worse(low_precision[name])
     return Truth(answers, low_precision, terms, stores_scores, value_norms)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import os
@@ -13,6 +14,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+
+_CODE_OR_DATA = (
+    *(".py", ".pyx", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".cuh", ".cl", ".hip", ".s", ".ptx", ".ll"),
+    *(".so", ".cubin", ".json", ".toml", ".yaml", ".yml", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".bin"),
+)
+"""What names like these name makes a kernel; logs and results, which change from run to run, end otherwise."""
 
 
 def hash_of_files(files: Iterable[str]) -> str | None:
@@ -31,7 +39,8 @@ def files_read() -> Iterator[set[str]]:
     """Collects what an import within the block reads, libraries aside; the set is complete when the block has ended.
 
     These are the modules from outside of site-packages, compiled ones included, and the other files that Python opens
-    for reading, or loads as libraries, in the folders of those modules. A process stays wired up for good.
+    for reading, or loads as libraries, in the folders of those modules; and what these sources name and have not read
+    yet (:func:`_read_later`). A process stays wired up for good.
     """
     opened: set[str] = set()
 
@@ -49,7 +58,50 @@ def files_read() -> Iterator[set[str]]:
     modules = {path for file in imported if (path := _own(file, libraries))}
     folders = {path.parent for path in modules}
     read = {path for file in opened if (path := _own(file, libraries)) and not folders.isdisjoint(path.parents)}
-    found |= {str(path) for path in modules | read if "__pycache__" not in path.parts}
+    read |= modules
+    found |= {str(path) for path in read | _read_later(read, libraries) if "__pycache__" not in path.parts}
+
+
+def _read_later(read: set[Path], libraries: Iterable[Path]) -> set[Path]:
+    """Files that Python sources name: what a function of theirs imports, and code or data by its name in quotes.
+
+    They are read when a kernel is prepared or called, or by a compiler. Names that are put together go unseen.
+    """
+    found: set[Path] = set()
+    new = set(read)
+    while new:
+        named = {path for source in new if source.suffix == ".py" for path in _named_in(source)}
+        new = {path for one in named if (path := _own(str(one), libraries)) is not None} - found - read
+        found |= new
+    return found
+
+
+def _named_in(source: Path) -> Iterator[Path]:
+    try:
+        tree = ast.parse(source.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files_of_module(source.parent, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            folder = source.parents[max(0, node.level - 1)] if node.level <= len(source.parents) else source.parent
+            yield from _files_of_module(folder, node.module or "")
+            for alias in node.names:
+                yield from _files_of_module(folder, ".".join(filter(None, (node.module, alias.name))))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(_CODE_OR_DATA):
+            yield source.parent / node.value
+
+
+def _files_of_module(folder: Path, name: str) -> Iterator[Path]:
+    """Where a module of this dotted name, and the packages that it lies in, would be."""
+    parts = name.split(".") if name else []
+    for count in range(1, len(parts) + 1):
+        place = folder.joinpath(*parts[:count])
+        yield place / "__init__.py"
+        yield place.with_name(f"{place.name}.py")
+        yield place.with_name(f"{place.name}{sysconfig.get_config_var('EXT_SUFFIX')}")
 
 
 def library_folders() -> list[Path]:
@@ -64,5 +116,9 @@ def _own(file: object, libraries: Iterable[Path]) -> Path | None:
     """The path of a file that is there and lies outside of libraries, or ``None``."""
     if not isinstance(file, str):
         return None
-    path = Path(file).resolve()
-    return path if path.is_file() and not any(path.is_relative_to(folder) for folder in libraries) else None
+    try:
+        path = Path(file).resolve()
+        is_own = path.is_file() and not any(path.is_relative_to(folder) for folder in libraries)
+    except (OSError, ValueError):  # no possible path
+        return None
+    return path if is_own else None

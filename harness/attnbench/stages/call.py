@@ -58,7 +58,13 @@ class FirstCalls(WorkerRequest[Called]):
     def serve(self, worker: Worker) -> Called:
         from attnbench.worker.dump import equal_bits, nbytes, spread
         from attnbench.worker.memory.allocator import poisoned_memory
-        from attnbench.worker.output_checks import checksums, require_own_memory, require_unchanged, tensors_of
+        from attnbench.worker.output_checks import (
+            checksums,
+            require_own_memory,
+            require_separate_memory,
+            require_unchanged,
+            tensors_of,
+        )
         from attnbench.worker.session import Expected
 
         session = worker.session
@@ -74,7 +80,7 @@ class FirstCalls(WorkerRequest[Called]):
             calls.append(session.one_call())
             repeated_ns += calls[-1].elapsed_ns
         require_own_memory(one.live, tensors_of(session.placed()), "input")
-        require_own_memory(two.live, one.live, "an earlier call's")
+        require_separate_memory([call.live for call in calls])
         sleep(session.repeat_ns / 3e9)  # whoever goes on after it returned has time to show it
         for call in calls:
             call.require_finished()
@@ -83,6 +89,7 @@ class FirstCalls(WorkerRequest[Called]):
         farthest = max(range(len(calls)), key=spreads.__getitem__)
         same = all(equal_bits(one.kept, call.kept) for call in calls)
         session.results = [one.kept] if same else [one.kept, calls[farthest or 1].kept]
+        session.returned = [one.live, two.live]
         later_ns = min(call.elapsed_ns for call in calls[1:])
         prepare_ns = session.prepared().prepare_ns
         session.expected = Expected(call_ns=later_ns, anew_ns=prepare_ns + max(one.elapsed_ns, later_ns))

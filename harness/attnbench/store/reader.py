@@ -22,6 +22,7 @@ from attnbench.store.record import SCHEMA_VERSION, Record
 from attnbench.store.repro import Commands
 from attnbench.untrusted.json_text import decode_json
 from attnbench.untrusted.printable import in_one_line, may_act, printable_json, shown
+from attnbench.untrusted.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -204,7 +205,8 @@ def _read(name: str) -> bytes:
     if name == STDIN:
         return sys.stdin.buffer.read()
     try:
-        return Path(name).read_bytes()
+        with open_regular(Path(name)) as file:
+            return file.read()
     except OSError as error:
         raise RunFileError(f"{in_one_line(name)} cannot be read: {error.strerror}") from error
     except ValueError as error:

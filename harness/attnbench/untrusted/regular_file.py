@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,15 +20,25 @@ def read_regular(path: Path, most_bytes: int, *, tail: bool = False) -> bytes:
     Raises:
         OSError: when it cannot be read, is longer and its tail is not asked for, or is a pipe, device or folder.
     """
-    descriptor = os.open(path, os.O_RDONLY | _WITHOUT_WAITING | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        if about.st_size > most_bytes and not tail:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes and not tail:
             raise OSError(errno.EFBIG, f"it has more than {most_bytes:,} bytes")
-        file.seek(max(0, about.st_size - most_bytes))
+        file.seek(max(0, size - most_bytes))
         return file.read(most_bytes)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, however long it is.
+
+    Raises:
+        OSError: when it cannot be read, or is a pipe, device or folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _WITHOUT_WAITING | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def append_line(path: Path, line: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import sys
 
-from attnbench.machine.hardware.pinning import pin
+from attnbench.machine.hardware.pinning import pin, processors_of_threads
 from attnbench.stages.table import REQUESTS
 from attnbench.transport.channel import die_with_parent, parents_channel
 from attnbench.worker.memory.weighing import prepare_allocator
@@ -23,7 +23,7 @@ def main() -> None:
     channel = parents_channel(int(sys.argv[1]), int(sys.argv[2]))
     pin(int(sys.argv[3]))
     prepare_allocator()
-    channel.serve(REQUESTS, Worker(owns_process=True).answer)
+    channel.serve(REQUESTS, Worker(owns_process=True, processors=processors_of_threads() or None).answer)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from attnbench.worker.upstream import out_of_sight
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -151,7 +153,8 @@ class ExplicitBackward(Call):
     def set_up(self) -> None:
         """For ``backward`` alone, the forward pass whose results it needs."""
         if self.case.mode == "backward":
-            self._forward_result = self._forward()
+            with out_of_sight(self.operands.dout):
+                self._forward_result = self._forward()
 
     def run(self) -> Any:
         """The backward pass, or both."""
@@ -187,7 +190,8 @@ class AutogradBackward(Call):
         """For ``backward`` alone, a forward pass that records its graph."""
         self._result = None
         if self.case.mode == "backward":
-            self._result = self.function(*self._leaves)
+            with out_of_sight(self.operands.dout):
+                self._result = self.function(*self._leaves)
 
     def run(self) -> Any:
         """The backward pass, or both."""

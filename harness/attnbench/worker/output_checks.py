@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ascontiguousarray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from attnbench.registry.operands import Operands
     from attnbench.worker.dump import Outputs
@@ -24,11 +24,11 @@ class MisconductError(Exception):
     """A call did what makes its result worthless: the cell is ``wrong``."""
 
 
-def require_tensors(outputs: Outputs, framework: str) -> None:
+def require_tensors(outputs: Outputs, framework: str, device: str) -> None:
     """A result must be there when a call returns: a plain tensor, not an object that computes when it is looked at.
 
     Raises:
-        MisconductError: where one is of another type.
+        MisconductError: where one is of another type, form or device.
     """
     for name, tensor in outputs.items():
         kind = type(tensor)
@@ -37,13 +37,23 @@ def require_tensors(outputs: Outputs, framework: str) -> None:
 
             if kind is not torch.Tensor:
                 raise MisconductError(f"the call returned {kind.__name__} as {name}, not a torch.Tensor")
-            if tensor.layout != torch.strided:
-                layout = str(tensor.layout).removeprefix("torch.")
-                raise MisconductError(f"the call returned a tensor of the layout {layout} as {name}, not a dense one")
-            if tensor.is_meta:
-                raise MisconductError(f"the call returned a tensor on the device meta as {name}: it holds no values")
+            if form := _unusual_form(tensor):
+                raise MisconductError(f"the call returned {form} as {name}, not a dense one")
+            if tensor.device.type != device:
+                raise MisconductError(f"the call returned {name} on the device {tensor.device}, not on {device}")
         elif framework == "numpy" and kind is not np.ndarray:
             raise MisconductError(f"the call returned {kind.__name__} as {name}, not a numpy.ndarray")
+
+
+def _unusual_form(tensor: Any) -> str | None:
+    """The form of a tensor of torch whose values do not lie in memory one by one, in words; ``None`` where they do."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    if str(tensor.layout) != "torch.strided":
+        return f"a tensor of the layout {str(tensor.layout).removeprefix('torch.')}"
+    if tensor.is_neg() or tensor.is_conj():
+        return "a tensor that is not negated or conjugated yet"
+    return None
 
 
 def require_own_memory(outputs: Outputs, others: dict[str, Any], whose: str) -> None:
@@ -65,6 +75,31 @@ def require_own_memory(outputs: Outputs, others: dict[str, Any], whose: str) -> 
         for other, (begin, end) in taken.items():
             if extent[0] < end and begin < extent[1]:
                 raise MisconductError(f"{name} lies in the memory of {whose} {other}: a result must have its own")
+
+
+def require_separate_memory(calls: Sequence[Outputs]) -> None:
+    """No two calls may return the same memory, while what both returned is still held: not even by turns.
+
+    Raises:
+        MisconductError: where two do.
+    """
+    extents = sorted(
+        (*extent, number, name)
+        for number, outputs in enumerate(calls)
+        for name, tensor in outputs.items()
+        if (extent := _extent(tensor)) is not None
+    )
+    ends: dict[int, tuple[int, str]] = {}
+    for begin, end, number, name in extents:
+        for other, (its_end, its_name) in ends.items():
+            if other != number and begin < its_end:
+                later = name if number > other else its_name
+                raise MisconductError(
+                    f"{later} lies in the memory of an earlier call's {later}: a result must have its own"
+                    if name == its_name
+                    else f"{name} and another call's {its_name} lie in the same memory: a result must have its own"
+                )
+        ends[number] = max(ends.get(number, (0, "")), (end, name))
 
 
 def _extent(tensor: Any) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.operands import output_shape
 from attnbench.cases.sample_inputs import SampledRow
 from attnbench.worker.dump import canonical_output, selected
+from attnbench.worker.output_checks import MisconductError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,10 +37,15 @@ class SampledRows:
         self.dtype = ""
 
     def add(self, sample: int, inputs: Inputs, out: Any) -> None:
-        """Keep a row of this output, if it looks like one; what does not will be judged as a whole."""
+        """Keep a row of this output.
+
+        Raises:
+            MisconductError: where it has another shape than the first calls' had.
+        """
         view = canonical_output(self._case, self._layout, "out", out)
-        if tuple(view.shape) != output_shape(self._case):
-            return
+        due = output_shape(self._case)
+        if tuple(view.shape) != due:
+            raise MisconductError(f"a timed call returned out with the shape {tuple(view.shape)}, not {due}")
         size = self._case.heads_q // self._case.heads_kv
         batch, group = _RANDOM.choice(self._groups)
         place = (batch, group * size + _RANDOM.randrange(size), _RANDOM.randrange(self._case.seqlen_q))

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.sample_inputs import Inputs, queries_can_move
 from attnbench.worker.dump import Outputs, copies, equal_bits
-from attnbench.worker.output_checks import MisconductError, require_own_memory, require_tensors, tensors_of
+from attnbench.worker.output_checks import (
+    MisconductError,
+    require_own_memory,
+    require_separate_memory,
+    require_tensors,
+    tensors_of,
+)
 from attnbench.worker.tensors import flip_signs, move_queries, queries_in_a_row, refresh, rewrite
 
 if TYPE_CHECKING:
@@ -72,6 +78,8 @@ class Session:
     call: Call | None = None
     results: list[Outputs] = dataclasses.field(default_factory=list)
     """Copies of what the last calls returned, made the moment that they returned: what the oracle is shown."""
+    returned: list[Outputs] = dataclasses.field(default_factory=list)
+    """The results of the first two calls themselves: no later one may lie in their memory while they are held."""
     repeat_ns: int = REPEAT_NS
     """Quick calls are repeated for so long, to see whether they always return the same."""
     expected: Expected | None = None
@@ -94,13 +102,14 @@ class Session:
         self.wait()
         elapsed = _CLOCK() - start
         outputs = call.outputs(result)
-        require_tensors(outputs, self.implementation.declaration.framework)
+        require_tensors(outputs, self.implementation.declaration.framework, self.device)
         return ObservedCall(outputs, copies(outputs), elapsed)
 
     def further_call(self) -> int:
         """One call whose result takes the place of the others; how long it took, in ns."""
         call = self.one_call()
-        self.results = [call.kept]
+        require_separate_memory([*self.returned, call.live])
+        self.results, self.returned = [call.kept], []
         return call.elapsed_ns
 
     def keep(self, result: object) -> None:
@@ -171,5 +180,5 @@ class Session:
     def close(self) -> None:
         """Let go of everything, so that the next cell starts with what this one found."""
         self.call = self.operands = self.window = self.queries = None
-        self.results = []
+        self.results, self.returned = [], []
         gc.collect()

@@ -24,6 +24,9 @@ MAX_WARMUP_NS = 2_000_000_000
 WINDOW = 5
 WINDOW_AGREEMENT = 0.02
 MIN_SAMPLE_NS = 1_000_000
+_TRIES = 7
+_COLD_NS = 40_000
+"""A call after other code has run takes 10 to 30 microseconds more."""
 MOST_BETWEEN_CALLS = 3
 """Between short calls, large inputs are drawn and caches are flushed: that may take twice as long as the calls."""
 
@@ -99,6 +102,26 @@ def calls_per_sample(call_ns: float, clock_resolution_ns: float) -> int:
     """How many calls one sample holds, so that it lasts at least 1 ms and 1000 ticks of the clock."""
     shortest = max(MIN_SAMPLE_NS, 1000 * clock_resolution_ns)
     return max(1, -(-int(shortest) // max(1, int(call_ns))))
+
+
+def is_quicker_again(call: Callable[[], object], clock: Clock, freshen: Callable[[], object]) -> bool:
+    """Whether a call on the same inputs as the one before it takes less than half as long: it may remember the result.
+
+    What was done to the inputs meanwhile makes the first call a little slower for everybody.
+    """
+    first: list[int] = []
+    again: list[int] = []
+    for _ in range(_TRIES):
+        freshen()
+        began = clock()
+        call()
+        once = clock()
+        call()
+        twice = clock()
+        call()
+        first.append(once - began)
+        again.append(min(twice - once, clock() - twice))
+    return min(first) > 2 * statistics.median(again) + _COLD_NS
 
 
 def sample(

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from attnbench.machine.hardware.pinning import processors_of_threads
 from attnbench.profiling import recording  # noqa: F401 - as what follows
 from attnbench.transport.message import Failure
 from attnbench.untrusted.exceptions import message_of
@@ -43,6 +44,8 @@ class Worker:
     owns_process: bool = False
     """Whether memory and garbage of the whole process are its own to limit and collect."""
     repeat_ns: int = REPEAT_NS
+    processors: frozenset[int] | None = None
+    """Those that the process was given, where it keeps to some; known before any plug-in is imported."""
     _session: Session | None = None
     _ran: bool = False
     _loaded_bytes: int | None = None
@@ -75,6 +78,16 @@ class Worker:
         if now is None or self._loaded_bytes is None:
             return None
         return max(0, now - self._loaded_bytes - output_checks.stored_bytes(self.session.placed()))
+
+    def strayed(self) -> str | None:
+        """Whether a thread may use other processors than the process was given, as a sentence, or ``None``."""
+        if self.processors is None:
+            return None
+        others = sorted(processors_of_threads() - self.processors)
+        if not others:
+            return None
+        given = ", ".join(map(str, sorted(self.processors)))
+        return f"it was given processor {given}, and may use {', '.join(map(str, others))} too"
 
     def end(self) -> None:
         """End the cell, if there is one."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attnbench.machine.caches import cache_variables
 from attnbench.machine.hardware.cgroup import processor_limit
 from attnbench.machine.hardware.sysfile import read, read_integer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Taken before any plug-in is imported: one that replaces it changes nothing here.
+_affinity: Callable[[int], set[int]] = getattr(os, "sched_getaffinity", lambda _pid: set())
+_TASKS = Path("/proc/self/task")
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -54,6 +62,15 @@ def usable_processors() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def processors_of_threads() -> frozenset[int]:
+    """Numbers of the processors that the threads of this process may use, all of them together. Only on Linux."""
+    found: set[int] = set()
+    for task in _TASKS.iterdir() if _TASKS.is_dir() else ():
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            found |= _affinity(int(task.name))
+    return frozenset(found)
 
 
 def cores_first(processors: list[int], root: Path = Path("/")) -> list[int]:

@@ -108,6 +108,9 @@ class Terms:
     dq: Tensor | None = None  # (rows,)
     dk: Tensor | None = None  # (keys,), this plane's part
     dv: Tensor | None = None  # (keys,)
+    stored: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """By tensor, of errors that come of storing factors: variances, see :func:`variances_of_storing`. Of a whole head
+    (rows, 2): with them, those along one direction, see :func:`attnbench.oracle.answer.heads.one_head`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +238,11 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     moved = weights.square() * (fresh + kept)  # (rows, keys)
     norm_v = plane.v.norm(dim=-1)
     distances = norm_v.square() - 2 * out @ plane.v.T + out.square().sum(-1, keepdim=True)
-    of_out = (moved * distances.clamp_min(0)).sum(-1).sqrt()
+    cancelling = _cancelled_sums(weights.square() @ norm_v.square(), out, case.seqlen_kv)
+    of_out = ((moved * distances.clamp_min(0)).sum(-1) + cancelling).sqrt()
+    stored = variances_of_storing(case, plane, met)
     if plane.dout is None or met.upstream is None or met.dscores is None:
-        return Terms(of_out, of_lse.squeeze(-1).sqrt())
+        return Terms(of_out, of_lse.squeeze(-1).sqrt(), stored=stored)
     stored_lse = 2 * torch.where(torch.isfinite(met.lse), met.lse, 0.0).square()[:, None] / 3
     relative = fresh + kept * (1 - 2 * weights) + moved.sum(-1, keepdim=True) + stored_lse
     delta = (plane.dout * out).sum(-1, keepdim=True)
@@ -255,7 +260,39 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     if plane.keys is not None:
         squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
-    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=of_dv.sum(0).sqrt())
+    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=of_dv.sum(0).sqrt(), stored=stored)
+
+
+def _cancelled_sums(squares: Tensor, result: Tensor, length: int) -> Tensor:
+    """Variance of a sum's roundings, (rows,), as far as its products are larger than what they add up to.
+
+    A budget has room for roundings relative to the result. Of few columns it may happen that all but nothing is left.
+
+    Args:
+        squares: of the products of a row, all columns together, added up: (rows,).
+        result: (rows, columns).
+        length: how many products make one element.
+    """
+    return length * (squares - result.square().sum(-1)).clamp_min(0) / 3
+
+
+def variances_of_storing(case: Case, plane: Plane, met: Intermediates) -> dict[str, Tensor]:
+    """How large the errors of each row may be that come of storing a factor of its products: weights, or ``dscores``.
+
+    The low-precision reference stores them, too; but of few numbers its errors are luck. Each stored number is off by
+    up to a unit roundoff, by itself, which moves the row along a value (a key, ...).
+
+    Returns:
+        By tensor (rows,), in squared roundoffs of the accumulator.
+    """
+    factors = {"out": (met.weights, plane.v)}
+    if plane.dout is not None and met.dscores is not None:
+        of_keys = slice(None) if plane.keys is None else plane.keys
+        factors["dq"] = (met.dscores * case.scale, plane.k)
+        factors["dk"] = (met.dscores[:, of_keys].T * case.scale, plane.q)
+        factors["dv"] = (met.weights[:, of_keys].T, plane.dout)
+    size = coarser(case) ** 2 / 3
+    return {name: size * (factor.square() @ of.square().sum(-1)) for name, (factor, of) in factors.items()}
 
 
 def _of_exponentials(case: Case) -> float:

@@ -106,33 +106,55 @@ def one_head(
             )
         )
     gradients = dout is not None
+    factors = {"out": v, "dq": k, "dk": q[torch.from_numpy(wanted)]}
+    if dout is not None:
+        factors["dv"] = dout[torch.from_numpy(wanted)]
     return Answer(
         torch.cat([a.out for a in answers]),
         torch.cat([a.lse for a in answers]),
         torch.cat([a.dq for a in answers if a.dq is not None]) if gradients else None,
         sum_of([a.dk for a in answers]) if gradients else None,
         sum_of([a.dv for a in answers]) if gradients else None,
-        _terms([a.terms for a in answers if a.terms is not None]),
+        _terms([a.terms for a in answers if a.terms is not None], factors),
     )
 
 
-def _terms(blocks: list[Terms]) -> Terms | None:
-    """Of all blocks: rows one behind the other, and what every row adds to a key."""
+def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
+    """Of all blocks: rows one behind the other, and what every row adds to a key.
+
+    Args:
+        blocks: those of a head.
+        factors: by tensor, the rows of which its own rows are weighted sums.
+    """
     import torch
 
     if not blocks:
         return None
-    out, lse = torch.cat([block.out for block in blocks]), torch.cat([block.lse for block in blocks])
     of_rows = [block.dq for block in blocks if block.dq is not None]
-    if not of_rows:
-        return Terms(out, lse)
+    stored = {}
+    for name in blocks[0].stored:
+        parts = [block.stored[name] for block in blocks]
+        variance = torch.cat(parts) if name in ("out", "dq") else sum_of(list(parts))
+        stored[name] = torch.stack([variance, variance / _directions(factors[name])], -1)
     return Terms(
-        out,
-        lse,
-        dq=torch.cat(of_rows),
-        dk=root_of_squares([block.dk for block in blocks]),
-        dv=root_of_squares([block.dv for block in blocks]),
+        torch.cat([block.out for block in blocks]),
+        torch.cat([block.lse for block in blocks]),
+        dq=torch.cat(of_rows) if of_rows else None,
+        dk=root_of_squares([block.dk for block in blocks]) if of_rows else None,
+        dv=root_of_squares([block.dv for block in blocks]) if of_rows else None,
+        stored=stored,
     )
+
+
+def _directions(rows: Tensor) -> float:
+    """How many directions rows have: the sum of their covariance's eigenvalues, squared, over that of their squares.
+
+    One where all rows are equal, or where there is one column. The mask hides what is not finite.
+    """
+    rows = rows.nan_to_num(0.0, 0.0, 0.0)
+    covariance = rows.T @ rows
+    whole = float(covariance.square().sum())
+    return float(covariance.trace()) ** 2 / whole if whole else 1.0
 
 
 def _hidden(case: Case, runs: NDArray[np.int64]) -> Tensor | None:

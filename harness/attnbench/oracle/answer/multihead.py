@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand
@@ -31,8 +32,7 @@ def multi_head_reference(
     inputs = {name: rounded(case, operand(case, name, repetition)) for name in ("q", "k", "v")}
     upstream = rounded(case, operand(case, "dout", repetition)) if case.needs_gradients else None
     size = case.heads_q // case.heads_kv
-    names = ("out", "dq", "dk", "dv", "out_terms", "dq_terms", "dk_terms", "dv_terms")
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    parts: defaultdict[str, list[Tensor]] = defaultdict(list)
     for batch_index, _ in selection.groups:
         x_q, x_k, x_v = (inputs[name][batch_index] for name in ("q", "k", "v"))
         q = _heads(matmul(x_q, w_q), case.heads_q)
@@ -59,6 +59,9 @@ def multi_head_reference(
         terms = [answer.terms for answer in heads if answer.terms is not None]
         if terms:
             parts["out_terms"].append(root_of_squares([of_head.out for of_head in terms]))
+            for name in ("out", "dq", "dk", "dv") if selection.gradients_of_keys else ("out", "dq"):
+                if name in terms[0].stored:
+                    parts[f"{name}_stored"].append(sum_of([of_head.stored[name] for of_head in terms]))
         if dconcat is None:
             continue
         dq = torch.cat([answer.dq for answer in heads if answer.dq is not None], -1)
@@ -78,7 +81,7 @@ def multi_head_reference(
             if terms:
                 parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
                 parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
-    return {name: torch.stack(tensors) for name, tensors in parts.items() if tensors}
+    return {name: torch.stack(tensors) for name, tensors in parts.items()}
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

@@ -43,9 +43,9 @@ def reference(
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
-        ``dk``, ``dv``: (groups, keys, columns); for each of these, exact ones also ``NAME_terms`` without columns, see
-        :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The first axis follows the selection's order.
-        Behind projections the first axis is the batch element.
+        ``dk``, ``dv``: (groups, keys, columns); for each of these, exact ones also ``NAME_terms`` without columns and
+        ``NAME_stored`` with two, see :mod:`attnbench.oracle.answer.arithmetic`. The first axis follows the selection's
+        order. Behind projections the first axis is the batch element.
     """
     (answer,) = references(case, selection, repetition, [arithmetic], inputs_of=inputs_of)
     return answer
@@ -108,6 +108,8 @@ def _add_group(
     terms = [answer.terms for answer in group if answer.terms is not None]
     for of_head in terms:
         parts["out_terms"].append(of_head.out)
+        for name in {"out", "dq"} & of_head.stored.keys():
+            parts[f"{name}_stored"].append(of_head.stored[name])
         parts["lse_terms"].append(of_head.lse)
         if of_head.dq is not None:
             parts["dq_terms"].append(of_head.dq)
@@ -120,3 +122,5 @@ def _add_group(
             of_storing_k, of_storing_v = (errors_of_storing(case, [getattr(a, n) for a in group]) for n in ("dk", "dv"))
             parts["dk_terms"].append(root_of_squares([*(of_head.dk for of_head in terms), *of_storing_k]))
             parts["dv_terms"].append(root_of_squares([*(of_head.dv for of_head in terms), *of_storing_v]))
+            for name in ("dk", "dv"):
+                parts[f"{name}_stored"].append(sum_of([of_head.stored[name] for of_head in terms]))

@@ -52,7 +52,9 @@ class JudgeRows(RequestMessage[RowsVerdict]):
 def judge_rows(
     cell: CellRun, rows: tuple[SampledRow, ...], samples: int, dtype: str, frames: Mapping[str, bytes]
 ) -> None:
-    """Have the rows judged; one that disagrees ends the cell."""
+    """Have the rows judged; one that disagrees ends the cell, and so do rows that cannot be of these samples."""
+    if cell.device == "cpu" and cell.case.operator == "attention":
+        _require_rows(cell, rows, samples)
     if not rows:
         return
     question = JudgeRows(
@@ -68,3 +70,13 @@ def judge_rows(
     cell.keep(verdict)
     if verdict.problem:
         raise CellEndedError("agreement", "wrong", verdict.problem)
+
+
+def _require_rows(cell: CellRun, rows: tuple[SampledRow, ...], samples: int) -> None:
+    """There are rows, each of a sample with inputs of its own, of the repetition that was asked for."""
+    if not rows:
+        cell.end("invalid", f"of {samples} timed samples none left a row to be judged")
+    if len({row.inputs.flip_index for row in rows}) < len(rows) or len({row.sample for row in rows}) < len(rows):
+        cell.end("invalid", "two timed samples had the same inputs")
+    if {row.inputs.repetition for row in rows} != {cell.unknown.repetition}:
+        cell.end("invalid", "timed samples had other inputs than they were given")

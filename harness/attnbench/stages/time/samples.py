@@ -17,12 +17,14 @@ from attnbench.stages.stage import WorkerRequest
 from attnbench.stages.time.metrics import TimeMetrics
 from attnbench.stages.time.sampled_rows import FRAME
 from attnbench.transport.message import AnswerMessage, Done
+from attnbench.worker.output_checks import require_tensors
 from attnbench.worker.timing import (
     MAX_WARMUP_CALLS,
     MIN_WARMUP_NS,
     SampleWindow,
     SamplingLimits,
     calls_per_sample,
+    is_quicker_again,
     sample,
     warm_up,
 )
@@ -160,14 +162,14 @@ class EndVisits(WorkerRequest[Timed]):
 
     def serve(self, worker: Worker) -> Timed:
         _sample(worker.session, 1, 0, moved=self.moved)
-        return _timed(worker.session)
+        return _timed(worker.session).model_copy(update={"unusable": worker.strayed()})
 
 
 def _warm_up(session: Session, asked: WarmUp) -> None:
     from attnbench.worker.sampled_rows import SampledRows
 
     call = session.prepared()
-    session.results = []
+    session.results, session.returned = [], []
     set_up = call.set_up_hook
     warmed = warm_up(call.run, _CLOCK, set_up=set_up, min_ns=asked.min_ns, max_calls=asked.max_calls)
     session.begin_samples(asked.repetition)
@@ -176,6 +178,8 @@ def _warm_up(session: Session, asked: WarmUp) -> None:
         set_up = _cold(call)
     elif set_up is None:
         calls = calls_per_sample(warmed.call_ns, get_clock_info("perf_counter").resolution * 1e9)
+        if calls > 1 and is_quicker_again(call.run, _CLOCK, session.next_sample):
+            calls = 1  # each has inputs of its own
     rows = SampledRows(session.case, session.implementation.declaration.layout)
     gc.collect()
     session.window = SampleWindow(calls, set_up, asked.cache, warmed, read_counters(), rows)
@@ -207,7 +211,8 @@ def _sample(session: Session, max_samples: int, max_ns: int, *, moved: int | Non
 
     def keep_a_row(result: object) -> None:
         outputs = call.outputs(result)
-        if session.case.operator == "attention" and hasattr(outputs.get("out"), "shape"):
+        require_tensors(outputs, session.implementation.declaration.framework, session.device)
+        if session.case.operator == "attention":
             window.rows.add(next(count), session.inputs, outputs["out"])
 
     gc.disable()
@@ -250,7 +255,7 @@ def _timed(session: Session) -> Timed:
 def _on_a_device(session: Session, device: Accelerator, asked: TakeSamples) -> Timed:
     from attnbench.worker.cuda.sampling import warmed_samples
 
-    session.results = []
+    session.results, session.returned = [], []
     warmed, found = warmed_samples(
         session.prepared(), device, asked.limits, refresh=lambda: session.begin_samples(asked.repetition),
         freshen=lambda: session.next_sample(asked.moved),

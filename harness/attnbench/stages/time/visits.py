@@ -59,6 +59,8 @@ def run(cell: CellRun) -> Iterator[None]:
     cell.spent.samples += sum(samples) * (answer.calls_per_sample or 1)
     cell.keep(answer)
     judge_rows(cell, answer.rows, len(samples), answer.rows_dtype, answer.frames)
+    if (answer.inputs.repetition, answer.inputs.moved) != (cell.unknown.repetition, cell.unknown.moved):
+        cell.end("invalid", "the last timed sample had other inputs than it was given")
     agree(cell, inputs=answer.inputs)
     if unusable := forged or answer.unusable:
         cell.end("invalid", unusable)

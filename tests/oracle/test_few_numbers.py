@@ -1,0 +1,93 @@
+"""Of few numbers the reference may have been lucky, and their sum may cancel: sound kernels agree all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from attnbench import make_case
+from attnbench.cases.case import Case
+from attnbench.cases.operands import operand
+from attnbench.oracle.budget import budget, measure
+from attnbench.oracle.judge import Truth, find_truth
+from attnbench.oracle.selection import select
+
+FEW: list[dict[str, Any]] = [
+    {"seqlen_q": 1, "seqlen_kv": 1038, "head_dim": 1, "dtype": "float32"},
+    {"seqlen_q": 1, "seqlen_kv": 1038, "head_dim": 1, "dtype": "float16"},
+    {"seqlen_q": 1, "seqlen_kv": 200, "head_dim": 2, "dtype": "bfloat16"},
+    {"seqlen_q": 2, "seqlen_kv": 300, "head_dim": 1, "dtype": "float16", "mode": "forward_backward"},
+    {
+        "seqlen_q": 2, "seqlen_kv": 300, "head_dim": 1, "dtype": "bfloat16", "mode": "forward_backward",
+        "inputs": "constant",
+    },
+]  # fmt: skip
+"""Of each, one to four in a hundred results of :func:`flash` were beyond twice the reference's errors."""
+
+
+def one_by_one(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` in float32, product after product."""
+    return torch.from_numpy(np.cumsum((a[:, :, None] * b[None]).numpy(), axis=1, dtype=np.float32)[:, -1])
+
+
+def flash(case: Case, repetition: int) -> dict[str, Tensor]:
+    """Every tensor of one head: weights are stored before they are divided, and so are gradients of scores."""
+
+    def stored(tensor: Tensor) -> Tensor:
+        return tensor.to(getattr(torch, case.dtype)).float()
+
+    q, k, v = (stored(torch.from_numpy(operand(case, name, repetition))[0, 0]) for name in ("q", "k", "v"))
+    scores = q @ k.T * case.scale
+    top = scores.amax(-1, keepdim=True)
+    weights = torch.exp(scores - top)
+    total = weights.sum(-1, keepdim=True)
+    lse = top + total.log()
+    out = stored(one_by_one(stored(weights), v) / total)
+    found = {"out": out, "lse": lse[:, 0]}
+    if case.needs_gradients:
+        dout = stored(torch.from_numpy(operand(case, "dout", repetition))[0, 0])
+        weights = torch.exp(scores - lse)
+        dscores = stored(weights * (dout @ v.T - (dout * out).sum(-1, keepdim=True)))
+        found["dq"] = stored(one_by_one(dscores, k) * case.scale)
+        found["dk"] = stored(one_by_one(dscores.T, q) * case.scale)
+        found["dv"] = stored(one_by_one(stored(weights).T, dout))
+    return {name: tensor[None].double() for name, tensor in found.items()}
+
+
+def largest(case: Case, truth: Truth, got: dict[str, Tensor]) -> float:
+    """The largest error over its budget, of all tensors, by either measure."""
+    found = 0.0
+    for name, answer in truth.answers.items():
+        error = measure(got[name], answer, per_value=name == "lse")
+        of_all, of_a_row = budget(case, name, truth.low_precision[name], truth.terms.get(name))
+        found = max(found, error.rel / of_all, error.max / of_a_row)
+    return found
+
+
+@pytest.mark.parametrize("fields", FEW, ids=lambda fields: "-".join(map(str, fields.values())))
+def test_a_sound_kernel_agrees_whatever_the_values(fields: dict[str, Any]) -> None:
+    case = make_case(heads_q=1, **fields)
+    assert max(largest(case, find_truth(case, select(case, n), n), flash(case, n)) for n in range(80)) < 0.8
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["out", "dq", "dk", "dv"])
+def test_of_many_numbers_the_references_own_errors_count(dtype: str, name: str) -> None:
+    """Else budgets would be wider everywhere: the least of them is below what the reference shows."""
+    case = make_case(heads_q=2, seqlen_q=96, head_dim=64, dtype=dtype, mode="forward_backward")
+    truth = find_truth(case, select(case), 0)
+    errors = [measure(other.answers[name], truth.answers[name], per_value=False) for other in _rounded(case)]
+    assert truth.low_precision[name].rel == pytest.approx(max(error.rel for error in errors), rel=1e-9)
+    assert truth.low_precision[name].max == pytest.approx(max(error.max for error in errors), rel=1e-9)
+
+
+def _rounded(case: Case) -> list[Truth]:
+    from attnbench.oracle.answer.arithmetic import Arithmetic
+    from attnbench.oracle.answer.reference import references
+
+    ways = [Arithmetic(case.dtype, through_lse) for through_lse in (False, True)]
+    return [Truth(answers, {}, {}) for answers in references(case, select(case), 0, ways)]
