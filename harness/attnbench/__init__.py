@@ -15,6 +15,7 @@ from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
 from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
+from attnbench.registry.module import module
 from attnbench.registry.operands import Operands
 from attnbench.version import VERSION
 
@@ -59,6 +60,7 @@ __all__ = [
     "make_case",
     "merge",
     "minimum_bytes",
+    "module",
     "plan",
     "profile",
     "relative_buckets",

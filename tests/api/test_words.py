@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from attnbench import UsageError, api, attention
+from attnbench import Implementation, UsageError, api, attention
 from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
 from tests.conftest import Command
@@ -75,6 +77,30 @@ def here(q: object, k: object, v: object, case: object) -> object:
 
 def test_a_function_of_a_file_is_a_plugin() -> None:
     assert plugin_texts(here) == (f"{__file__}:mine/here",)
+
+
+class Callee:
+    """Called as a function is."""
+
+    def __call__(self, q: object, k: object, v: object, case: object) -> object:
+        return q
+
+
+decorated = attention("mine/decorated")(torch.no_grad()(here.call))  # its code lies in a file of torch's
+partial = attention("mine/partial")(functools.partial(here.call))
+of_class = attention("mine/callee")(Callee())
+
+
+@pytest.mark.parametrize("made", [decorated, partial, of_class])
+def test_the_file_of_a_plugin_is_where_it_was_declared(made: Implementation) -> None:
+    assert plugin_texts(made) == (f"{__file__}:{made.declaration.name}",)
+
+
+@pytest.mark.parametrize(
+    ("made", "summary"), [(decorated, "Defined in a file."), (partial, "Defined in a file."), (of_class, "Called as a")]
+)
+def test_its_summary_is_that_of_what_was_written(made: Implementation, summary: str) -> None:
+    assert made.declaration.summary.startswith(summary)
 
 
 def test_a_function_of_a_notebook_cell_is_told_what_to_do() -> None:
