@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attnbench.api import merge as merge
     from attnbench.api import plan as plan
     from attnbench.api import profile as profile
+    from attnbench.api import replay as replay
     from attnbench.api import report as report
     from attnbench.api import run as run
     from attnbench.api import sensitivity as sensitivity
@@ -64,6 +65,7 @@ __all__ = [
     "plan",
     "profile",
     "relative_buckets",
+    "replay",
     "report",
     "row_bounds",
     "row_runs",

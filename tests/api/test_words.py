@@ -15,7 +15,7 @@ from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
 from tests.conftest import Command
 
-COMMANDS = ("run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate", "capture")
+COMMANDS = ("run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate", "capture", "replay")
 ONLY_IN_PYTHON = {"progress"}
 ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program"}
 
@@ -39,7 +39,7 @@ def test_a_function_and_its_command_take_the_same_words(name: str) -> None:
 def test_every_word_is_an_option_of_its_name(name: str) -> None:
     """A run file's header keeps the command that asks for the same, spelled from the function's words."""
     options = {option for argument in app[name].assemble_argument_collection() for option in argument.names}
-    positional = {"run", "other", "runs", "tensors"}
+    positional = {"run", "other", "runs", "tensors", "capture"}
     for word in defaults(getattr(api, name), ONLY_IN_PYTHON | positional):
         assert f"--{word.replace('_', '-')}" in options
 

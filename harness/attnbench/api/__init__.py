@@ -11,6 +11,7 @@ from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
 from attnbench.api.profiling import profile
 from attnbench.api.reading import compare, merge, report, show
+from attnbench.api.replaying import ReplayedModel, replay
 from attnbench.api.results import (
     Answer,
     CalibratedMachine,
@@ -36,6 +37,7 @@ __all__ = [
     "Gate",
     "Inspection",
     "ProfiledCells",
+    "ReplayedModel",
     "Report",
     "Run",
     "RunInterrupted",
@@ -49,6 +51,7 @@ __all__ = [
     "merge",
     "plan",
     "profile",
+    "replay",
     "report",
     "run",
     "sensitivity",

@@ -42,6 +42,7 @@ app.command("attnbench.cli.commands.report:report")
 app.command("attnbench.cli.commands.inspect:inspect")
 app.command("attnbench.cli.commands.profile:profile")
 app.command("attnbench.cli.commands.capture:capture")
+app.command("attnbench.cli.commands.replay:replay")
 app.command("attnbench.cli.commands.doctor:doctor")
 app.command("attnbench.cli.commands.schema:schema")
 
