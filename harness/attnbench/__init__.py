@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from attnbench.api import run as run
     from attnbench.api import sensitivity as sensitivity
     from attnbench.api import show as show
+    from attnbench.api import verify as verify
+    from attnbench.put_back.use import use as use
     from attnbench.store.reader import load as load
 
 __version__ = VERSION
@@ -72,11 +74,13 @@ __all__ = [
     "run",
     "sensitivity",
     "show",
+    "use",
+    "verify",
     "visible_pairs",
 ]
 
 if not TYPE_CHECKING:  # for a type checker the imports above say what there is
-    _WHERE = {name: "attnbench.api" for name in __all__ if name not in globals()} | {"load": "attnbench.store.reader"}
+    _WHERE = {name: "attnbench.api" for name in __all__ if name not in globals()} | {"load": "attnbench.store.reader", "use": "attnbench.put_back.use"}
 
     def __getattr__(name: str) -> object:
         """Functions whose modules take a moment to import: when they are used."""

@@ -10,6 +10,7 @@ from attnbench.api.capturing import capture
 from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
 from attnbench.api.profiling import profile
+from attnbench.api.putting_back import VerifiedModel, verify
 from attnbench.api.reading import compare, merge, report, show
 from attnbench.api.replaying import ReplayedModel, replay
 from attnbench.api.results import (
@@ -41,6 +42,7 @@ __all__ = [
     "Report",
     "Run",
     "RunInterrupted",
+    "VerifiedModel",
     "calibrate",
     "capture",
     "check",
@@ -56,4 +58,5 @@ __all__ = [
     "run",
     "sensitivity",
     "show",
+    "verify",
 ]

@@ -128,5 +128,3 @@ def _hint(refused: str, case: Case) -> str:
     if case.needs_gradients and ("mode " in refused or "backward" in refused):
         return "; if no gradients are needed, call the model within torch.no_grad()"
     return ""
-
-

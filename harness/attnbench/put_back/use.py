@@ -33,14 +33,15 @@ class Used:
     Blocks may lie within each other: the innermost comes first, and what it leaves falls to the next.
     """
 
-    def __init__(self, implementation: Implementation) -> None:
+    def __init__(self, implementation: Implementation, known: KnownCalls | None = None) -> None:
+        """Take what is ready already, where that is to be kept."""
         self.implementation = implementation
         """What computes."""
         self.calls = 0
         """Attention calls that it has computed."""
         self.fallbacks: collections.Counter[str] = collections.Counter()
         """Calls that were left to the model, by the reason."""
-        self._known: KnownCalls | None = None
+        self._given, self._known = known, known
         self._block: contextlib.ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -50,8 +51,9 @@ class Used:
         if self._block is not None:
             raise UsageError("this attnbench.use(...) is in use already: make another one")
         with contextlib.ExitStack() as stack:
-            self._known = KnownCalls(self.implementation)
-            stack.callback(self._known.close)
+            if self._given is None:
+                self._known = KnownCalls(self.implementation)
+                stack.callback(self._known.close)
             stack.enter_context(_threads_of_numba(self.implementation))
             stack.enter_context(intercept(self.answer, self._unmatched))
             self._block = stack.pop_all()
@@ -60,7 +62,7 @@ class Used:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        block, self._block, self._known = self._block, None, None
+        block, self._block, self._known = self._block, None, self._given
         assert block is not None
         block.__exit__(kind, error, trace)
 
