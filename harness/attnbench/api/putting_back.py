@@ -34,10 +34,10 @@ def verify(
 ) -> VerifiedModel:
     """Compare a model with itself, its attention computed by an implementation: outputs, and wall time in turns.
 
-    How far its outputs may move follows from rounding errors alone, see :mod:`attnbench.put_back.moves`: the model's own
-    attention is disturbed by as much as two sound computations differ, eight times, and the outputs' moves give the
-    bound, which at most one of 1,000 sound implementations exceeds. Rows that depend on queries which see no key (of padding,
-    say) are left out: their attention is nowhere defined.
+    How far its outputs may move follows from rounding errors alone, see :mod:`attnbench.put_back.moves`: the model's
+    own attention is disturbed by as much as two sound computations differ, eight times, and the outputs' moves give
+    the bound, which at most one of 1,000 sound implementations exceeds. Rows that depend on queries which see no key
+    (of padding, say) are left out: their attention is nowhere defined.
 
     Args:
         model: runs the model once and returns its outputs, whose tensors of floats are compared; a function without

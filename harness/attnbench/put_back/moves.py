@@ -2,16 +2,16 @@
 
 Two sound computations of attention differ by rounding errors, which the rest of the model enlarges or forgets as it
 does, and whatever follows is rounded otherwise. That is measured: the model runs with its own attention, to whose
-outputs, in each call that the implementation serves, independent normal errors are added, of the size by which two sound
-computations of that call differ (:mod:`attnbench.put_back.sizes`), several times. The moves of an output are its
+outputs, in each call that the implementation serves, independent normal errors are added, of the size by which two
+sound computations of that call differ (:mod:`attnbench.put_back.sizes`), several times. The moves of an output are its
 distances from the undisturbed one: of the whole, and of the row that moved most.
 
 A sound implementation's move is one more of these. Its law depends on the model; but for any norm of a normal vector,
 the tails relative to its root mean square are at most those of a single normal number (the S-inequality: Latała and
-Oleszkiewicz, "Gaussian measures of dilatations of convex symmetric sets", Ann. Probab. 27, 1999), whose ratio to the root
-mean square of n others has Student's distribution with n degrees of freedom. So a sound implementation moves an
-output by more than ``t(n, 1 - p / 2)`` times the root mean square of n moves with probability p at most. The chance that
-any output of a sound implementation is called wrong is at most 1 in 1,000, shared out among the outputs.
+Oleszkiewicz, "Gaussian measures of dilatations of convex symmetric sets", Ann. Probab. 27, 1999), whose ratio to the
+root mean square of n others has Student's distribution with n degrees of freedom. So a sound implementation moves an
+output by more than ``t(n, 1 - p / 2)`` times the root mean square of n moves with a probability of p at most. The
+chance that any output of a sound implementation is called wrong is at most 1 in 1,000, shared out among the outputs.
 
 Nothing in this is tuned to a model. What it presumes is that errors are small enough for the model to answer linearly,
 and that they are not aligned with what moves the outputs most.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from attnbench.errors import UsageError
 from attnbench.put_back.chosen import chosen
-from attnbench.untrusted.printable import in_one_line
 from attnbench.units import count
+from attnbench.untrusted.printable import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
