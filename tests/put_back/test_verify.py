@@ -156,7 +156,8 @@ def test_a_llama_of_transformers_keeps_its_outputs() -> None:
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
         vocab_size=101,
     )  # fmt: skip
-    model = transformers.LlamaForCausalLM(config).eval()
+    model: Any = transformers.LlamaForCausalLM(config)
+    model.eval()
     ids = torch.randint(1, 101, (2, 40))
     before = model(input_ids=ids).logits
     with attnbench.use("numba/flash") as used:

@@ -46,7 +46,8 @@ class Separate(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Any:
         project = [getattr(self, name) for name in self.names]
         q, k, v = (
-            p(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for p, x in zip(project, (query, key, value), strict=False)
+            p(x).view(*x.shape[:2], HEADS, -1).transpose(1, 2)
+            for p, x in zip(project, (query, key, value), strict=False)
         )
         out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask)
         return self.dropout(project[3](out.transpose(1, 2).flatten(2))), None
@@ -61,8 +62,14 @@ class Fused(Separate):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Any:
         parts = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), (query, key, value), strict=True)
-        q, k, v = (nn.functional.linear(x, w, b).unflatten(-1, (HEADS, -1)).transpose(1, 2) for w, b, x in parts)
-        return self.proj(nn.functional.scaled_dot_product_attention(q, k, v, attn_mask).transpose(1, 2).flatten(2))
+        q, k, v = (split(nn.functional.linear(x, w, b)) for w, b, x in parts)
+        project: Any = self.proj
+        return project(nn.functional.scaled_dot_product_attention(q, k, v, attn_mask).transpose(1, 2).flatten(2))
+
+
+def split(x: Tensor) -> Tensor:
+    """Heads apart, (batch, heads, seqlen, dim)."""
+    return x.view(*x.shape[:2], HEADS, -1).transpose(1, 2)
 
 
 def case_of(**given: Any) -> Case:
@@ -81,12 +88,11 @@ def expected(case: Case, o: Operands) -> Tensor:
     """Attention in float64, with projections where the case has them."""
     q, k, v = o.q.double(), o.k.double(), o.v.double()
     if case.operator == "multi_head_attention":
-        heads = [(x @ w.double()).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-                 for x, w in ((q, o.w_q), (k, o.w_k), (v, o.w_v))]  # fmt: skip
-        q, k, v = heads
+        q, k, v = (split(x @ w.double()) for x, w in ((q, o.w_q), (k, o.w_k), (v, o.w_v)) if w is not None)
     scores = (q @ k.transpose(-1, -2) * case.scale).masked_fill(~torch.from_numpy(dense_mask(case)), -math.inf)
     out = scores.softmax(-1) @ v
-    return out if case.operator == "attention" else out.transpose(1, 2).flatten(2) @ o.w_o.double()
+    projected: Tensor = out if o.w_o is None else out.transpose(1, 2).flatten(2) @ o.w_o.double()
+    return projected
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "key_padding"])
@@ -126,6 +132,7 @@ def test_a_function_may_load_what_has_names_of_its_own() -> None:
     def load(copied: nn.Module, operands: Operands) -> None:
         for name, weight in zip(names, (operands.w_q, operands.w_k, operands.w_v, operands.w_o), strict=True):
             linear: Any = getattr(copied, name)
+            assert weight is not None
             linear.weight.copy_(weight.T)
             linear.bias.zero_()
 
@@ -152,15 +159,15 @@ def test_cases_that_it_cannot_compute_are_refused(given: dict[str, Any], why: st
 
 
 class OneInput(nn.Module):
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor: ...
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Any: ...
 
 
 class Needy(nn.Module):
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, rotary: Tensor) -> Tensor: ...
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, rotary: Tensor) -> Any: ...
 
 
 class Plain(nn.Module):
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Any: ...
 
 
 class Normed(Separate):

@@ -92,7 +92,7 @@ class _Explicit(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch's
+    @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         said = ctx.ready.implementation.declaration
         if must_be_copied(dout, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -68,15 +69,12 @@ class Used:
 
     def answer(self, call: AttentionCall) -> Tensor:
         """The output of a call: the implementation's where it serves it, else the model's own."""
-        import torch
-
         if _COMPUTING.get():
             return call.original()
         assert self._known is not None
         token = _COMPUTING.set(True)
         try:
-            # Where calls are intercepted, torch compiles nothing, so that it shows them; implementations may compile.
-            with torch.compiler.set_stance("default"):
+            with _compiling():
                 ready = self._known.find(call)
                 if callable(ready):
                     out = ready(call)
@@ -118,6 +116,16 @@ def use(implementation: str | Implementation, *, plugin: str | None = None) -> U
         UsageError: when there is no such implementation, or it cannot run here.
     """
     return Used(chosen(implementation, plugin))
+
+
+def _compiling() -> contextlib.AbstractContextManager[object]:
+    """Lets an implementation run what torch has compiled: where calls are intercepted, a model runs uncompiled."""
+    if "torch._dynamo.eval_frame" not in sys.modules:  # it takes seconds to import
+        return contextlib.nullcontext()
+    import torch
+
+    stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("default")
+    return stance
 
 
 @contextlib.contextmanager

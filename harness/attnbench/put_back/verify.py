@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attnbench.capturing.clock import wait_for_devices
 from attnbench.errors import UsageError
 from attnbench.interception import intercept
 from attnbench.interception.described.spec import Reason
@@ -121,7 +122,7 @@ class _Disturbing:
         rms = out.detach().to(kept).square().mean(-1, keepdim=True).sqrt()
         moved: Tensor = out + (size * rms * drawn).to(out.dtype)
         if moved.requires_grad:
-            moved.register_hook(lambda gradient: gradient * (1 + size * drawn).to(gradient.dtype))
+            moved.register_hook(lambda gradient: gradient * (1 + size * drawn).to(gradient.dtype))  # type: ignore[no-untyped-call]  # torch's
         return moved
 
 
@@ -150,22 +151,17 @@ def _in_turns(model: Model, used: Used, rounds: int) -> tuple[list[float], list[
 
 
 def _timed(model: Model) -> float:
-    _wait()
+    wait_for_devices()
     start = time.perf_counter()
     result = model()
-    _wait()
+    wait_for_devices()
     del result
     return time.perf_counter() - start
-
-
-def _wait() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
 
 
 @contextlib.contextmanager
 def _same_random_numbers() -> Iterator[None]:
     """Torch's random numbers are those that every run draws: dropout drops the same."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
