@@ -80,7 +80,10 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # for a type checker the imports above say what there is
-    _WHERE = {name: "attnbench.api" for name in __all__ if name not in globals()} | {"load": "attnbench.store.reader", "use": "attnbench.put_back.use"}
+    _WHERE = {name: "attnbench.api" for name in __all__ if name not in globals()} | {
+        "load": "attnbench.store.reader",
+        "use": "attnbench.put_back.use",
+    }
 
     def __getattr__(name: str) -> object:
         """Functions whose modules take a moment to import: when they are used."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
-from attnbench.units import count, duration, listing, number, times
+from attnbench.units import count, duration, duration_interval, listing, times
 
 if TYPE_CHECKING:
     from attnbench.replaying.estimate import Candidate, Replay
@@ -55,4 +55,4 @@ def with_interval(estimate: Estimate) -> str:
     """A time with its interval, where it has one."""
     if estimate.low is None or estimate.high is None:
         return seconds(estimate.value)
-    return f"{seconds(estimate.value)} ({number(1e3 * estimate.low, 4)} … {number(1e3 * estimate.high, 4)} ms)"
+    return f"{seconds(estimate.value)} ({duration_interval(1e9 * estimate.low, 1e9 * estimate.high)})"

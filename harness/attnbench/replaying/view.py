@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.capturing.layers import in_short
 from attnbench.replaying.sentence import seconds, sentence
 from attnbench.units import ABSENT, count, duration_interval, listing, shown, times
 from attnbench.views import columns
@@ -165,7 +166,7 @@ def _part_row(part: Part) -> Row:
 _PARTS = [
     column("call"),
     column("calls", unit="count"),
-    Column(title="layers", text=lambda row: layers(row["layers"]), spare=4),
+    Column(title="layers", text=lambda row: in_short(row["layers"]) if row["layers"] else ABSENT, spare=4),
     column("case", spare=3),
     Column(title="in the model", text=lambda row: seconds(row["own_s"]), is_number=True),
     dataclasses.replace(columns.IMPLEMENTATION, title="best"),
@@ -173,13 +174,6 @@ _PARTS = [
     Column(title="as fast", text=lambda row: times(row["speedup"]), is_number=True, spare=1),
     column("next", "next_best", spare=2),
 ]
-
-
-def layers(names: Sequence[str]) -> str:
-    """The names of modules: of many, the first and the last."""
-    if len(names) <= 2:
-        return ", ".join(names) or ABSENT
-    return f"{names[0]} … {names[-1]}"
 
 
 def _unserved_rows(replay: Replay) -> list[Row]:
