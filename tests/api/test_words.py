@@ -15,7 +15,20 @@ from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
 from tests.conftest import Command
 
-COMMANDS = ("run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate", "capture", "replay")
+COMMANDS = (
+    "run",
+    "check",
+    "show",
+    "compare",
+    "report",
+    "merge",
+    "inspect",
+    "profile",
+    "gate",
+    "calibrate",
+    "capture",
+    "replay",
+)
 ONLY_IN_PYTHON = {"progress"}
 ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program"}
 

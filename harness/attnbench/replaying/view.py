@@ -211,7 +211,8 @@ def _notes(replay: Replay) -> list[str]:
     notes += [
         f"Not among these calls: {count(one.calls, 'call')} of {one.what}: {one.reason}" for one in capture.unmatched
     ]
-    if replay.others:
-        names = listing([one.implementation for one in replay.others], most=8)
+    never = [one.implementation for one in replay.others if all(left.status in NEVER_RAN for left in one.unserved)]
+    if never:
+        names = listing(never, most=8)
         notes.append(f"Serve none of the calls: {names}; attnbench show tells why.")
     return notes
