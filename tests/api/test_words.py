@@ -16,19 +16,9 @@ from attnbench.cli.main import app
 from tests.conftest import Command
 
 COMMANDS = (
-    "run",
-    "check",
-    "show",
-    "compare",
-    "report",
-    "merge",
-    "inspect",
-    "profile",
-    "gate",
-    "calibrate",
-    "capture",
-    "replay",
-)
+    "run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate",
+    "capture", "replay",
+)  # fmt: skip
 ONLY_IN_PYTHON = {"progress"}
 ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program"}
 

@@ -46,10 +46,9 @@ def replay(
     stderr tells its path.
 
     ```
-    attnbench capture --out out -- python script.py
     attnbench replay out
     attnbench replay out -i numba/flash -i torch/sdpa-flash
-    attnbench replay out results/runs/RUN.jsonl              # of a run that is there, nothing is measured
+    attnbench replay out run.jsonl                           # answers from a run of it that is there
     ```
 
     Args:
