@@ -106,8 +106,9 @@ def _on_outputs(verified: Verified) -> str:
 def _on_time(verified: Verified, original: CellTiming, replaced: CellTiming) -> str:
     gain = ratio(original, replaced)
     ends = times_interval(gain.low, gain.high)
+    runs = count(len(verified.replaced_s), "run")
     return (
-        f"With it the model takes {duration(replaced.value)} in place of {duration(original.value)}, "
-        f"{times(gain.value)} as fast ({ends}, {difference(original, replaced, gain)}), by "
-        f"{count(len(verified.replaced_s), 'run')} of each in turns; it computes {count(verified.calls, 'call')}."
+        f"Side by side with its own attention, in {runs} of each, the model is {times(gain.value)} as fast ({ends}, "
+        f"{difference(original, replaced, gain)}): {duration(replaced.value)} beside {duration(original.value)}; "
+        f"{count(verified.calls, 'call')} of a run are computed by {verified.implementation}."
     )
