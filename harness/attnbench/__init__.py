@@ -15,6 +15,7 @@ from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
 from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
+from attnbench.registry.module import module
 from attnbench.registry.operands import Operands
 from attnbench.version import VERSION
 
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from attnbench.api import merge as merge
     from attnbench.api import plan as plan
     from attnbench.api import profile as profile
+    from attnbench.api import replay as replay
     from attnbench.api import report as report
     from attnbench.api import run as run
     from attnbench.api import sensitivity as sensitivity
     from attnbench.api import show as show
+    from attnbench.api import verify as verify
+    from attnbench.put_back.use import use as use
     from attnbench.store.reader import load as load
 
 __version__ = VERSION
@@ -59,20 +63,27 @@ __all__ = [
     "make_case",
     "merge",
     "minimum_bytes",
+    "module",
     "plan",
     "profile",
     "relative_buckets",
+    "replay",
     "report",
     "row_bounds",
     "row_runs",
     "run",
     "sensitivity",
     "show",
+    "use",
+    "verify",
     "visible_pairs",
 ]
 
 if not TYPE_CHECKING:  # for a type checker the imports above say what there is
-    _WHERE = {name: "attnbench.api" for name in __all__ if name not in globals()} | {"load": "attnbench.store.reader"}
+    _WHERE = {name: "attnbench.api" for name in __all__ if name not in globals()} | {
+        "load": "attnbench.store.reader",
+        "use": "attnbench.put_back.use",
+    }
 
     def __getattr__(name: str) -> object:
         """Functions whose modules take a moment to import: when they are used."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from attnbench import UsageError, api, attention
+from attnbench import Implementation, UsageError, api, attention
 from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
 from tests.conftest import Command
 
-COMMANDS = ("run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate", "capture")
+COMMANDS = (
+    "run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate",
+    "capture", "replay",
+)  # fmt: skip
 ONLY_IN_PYTHON = {"progress"}
 ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program"}
 
@@ -37,7 +42,7 @@ def test_a_function_and_its_command_take_the_same_words(name: str) -> None:
 def test_every_word_is_an_option_of_its_name(name: str) -> None:
     """A run file's header keeps the command that asks for the same, spelled from the function's words."""
     options = {option for argument in app[name].assemble_argument_collection() for option in argument.names}
-    positional = {"run", "other", "runs", "tensors"}
+    positional = {"run", "other", "runs", "tensors", "capture"}
     for word in defaults(getattr(api, name), ONLY_IN_PYTHON | positional):
         assert f"--{word.replace('_', '-')}" in options
 
@@ -75,6 +80,30 @@ def here(q: object, k: object, v: object, case: object) -> object:
 
 def test_a_function_of_a_file_is_a_plugin() -> None:
     assert plugin_texts(here) == (f"{__file__}:mine/here",)
+
+
+class Callee:
+    """Called as a function is."""
+
+    def __call__(self, q: object, k: object, v: object, case: object) -> object:
+        return q
+
+
+decorated = attention("mine/decorated")(torch.no_grad()(here.call))  # its code lies in a file of torch's
+partial = attention("mine/partial")(functools.partial(here.call))
+of_class = attention("mine/callee")(Callee())
+
+
+@pytest.mark.parametrize("made", [decorated, partial, of_class])
+def test_the_file_of_a_plugin_is_where_it_was_declared(made: Implementation) -> None:
+    assert plugin_texts(made) == (f"{__file__}:{made.declaration.name}",)
+
+
+@pytest.mark.parametrize(
+    ("made", "summary"), [(decorated, "Defined in a file."), (partial, "Defined in a file."), (of_class, "Called as a")]
+)
+def test_its_summary_is_that_of_what_was_written(made: Implementation, summary: str) -> None:
+    assert made.declaration.summary.startswith(summary)
 
 
 def test_a_function_of_a_notebook_cell_is_told_what_to_do() -> None:

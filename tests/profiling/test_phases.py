@@ -9,8 +9,9 @@ import pytest
 
 from attnbench.profiling.attribution import rules_from
 from attnbench.profiling.phases import Phase, PhaseError, phases_of_file, phases_of_source
-from attnbench.registry.discover import find, load_module
+from attnbench.registry.discover import find
 from attnbench.registry.implementation import Implementation
+from attnbench.registry.importing import load_module
 from tests.conftest import REPOSITORY
 
 SOURCE = textwrap.dedent(

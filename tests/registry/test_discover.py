@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.registry.discover import Origin, RegistryError, bundled, find, from_file, unmet
+from attnbench.registry.discover import RegistryError, bundled, find, from_file, unmet
+from attnbench.registry.found import Origin
 from attnbench.registry.implementation import DeclarationError, attention
 from tests.conftest import PLUGINS, Command, records_of
 
@@ -86,6 +87,35 @@ def test_a_plugin_can_import_its_neighbours_and_shadows_nothing(tmp_path: Path) 
     (tmp_path / "kernel.py").write_text("import statistics, tiles\n" + KERNEL.replace("import heavy", "# heavy"))
     assert [one.name for one in from_file(str(tmp_path / "kernel.py"))] == ["theirs/kernel", "theirs/other"]
     assert all(one.unavailable is None for one in from_file(str(tmp_path / "kernel.py")))
+
+
+IN_A_PACKAGE = KERNEL.replace("import heavy_library_of_theirs", "from ..tiles import SIZE\nfrom {}.tiles import SIZE")
+
+
+def package(folder: Path, name: str) -> Path:
+    """A plug-in deep in a package, which imports a sibling relatively and by the package's name; its path."""
+    kernel = folder / name / "kernels" / "fused.py"
+    kernel.parent.mkdir(parents=True)
+    for place in (folder / name, kernel.parent):
+        (place / "__init__.py").write_text("")
+    (folder / name / "tiles.py").write_text("SIZE = 64\n")
+    kernel.write_text(IN_A_PACKAGE.format(name))
+    return kernel
+
+
+def test_a_file_in_a_package_is_imported_as_a_part_of_it(tmp_path: Path) -> None:
+    kernel = package(tmp_path, "their_package")
+    found = from_file(str(kernel))
+    assert [(one.name, one.unavailable) for one in found] == [("theirs/kernel", None), ("theirs/other", None)]
+    assert str(tmp_path / "their_package/tiles.py") in found[0].files
+
+
+def test_a_package_whose_name_is_another_ones_is_imported_all_the_same(tmp_path: Path) -> None:
+    kernel = package(tmp_path, "email")  # of the standard library
+    kernel.write_text(
+        KERNEL.replace("import heavy_library_of_theirs", "import email.message\nfrom ..tiles import SIZE")
+    )
+    assert [one.unavailable for one in from_file(str(kernel))] == [None, None]
 
 
 def test_one_of_several_by_name() -> None:

@@ -7,7 +7,8 @@ import itertools
 
 import pytest
 
-from attnbench.registry.discover import Found, Origin, bundled
+from attnbench.registry.discover import Found, bundled
+from attnbench.registry.found import Origin
 from attnbench.runner.planning.plan import Cell, PlanError, Selectors, choose, plan
 from attnbench.sweep.expand import adhoc, parse_overrides
 

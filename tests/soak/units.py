@@ -15,8 +15,9 @@ from attnbench.identities.identity import Allowance
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import Truth, find_truth, judge
 from attnbench.oracle.selection import requests, select
-from attnbench.registry.discover import Found, bundled, implementations_of, load_module
+from attnbench.registry.discover import Found, bundled, implementations_of
 from attnbench.registry.implementation import Implementation
+from attnbench.registry.importing import load_module
 from attnbench.stages.agreement import Show
 from attnbench.stages.call import FirstCalls
 from attnbench.stages.identities import CheckIdentities

@@ -10,7 +10,9 @@ from attnbench.api.capturing import capture
 from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
 from attnbench.api.profiling import profile
+from attnbench.api.putting_back import VerifiedModel, verify
 from attnbench.api.reading import compare, merge, report, show
+from attnbench.api.replaying import ReplayedModel, replay
 from attnbench.api.results import (
     Answer,
     CalibratedMachine,
@@ -36,9 +38,11 @@ __all__ = [
     "Gate",
     "Inspection",
     "ProfiledCells",
+    "ReplayedModel",
     "Report",
     "Run",
     "RunInterrupted",
+    "VerifiedModel",
     "calibrate",
     "capture",
     "check",
@@ -49,8 +53,10 @@ __all__ = [
     "merge",
     "plan",
     "profile",
+    "replay",
     "report",
     "run",
     "sensitivity",
     "show",
+    "verify",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -203,8 +202,8 @@ def _plugin_text(plugin: object) -> str:
         return os.fspath(plugin)
     if not isinstance(plugin, Implementation):
         raise UsageError(f"{plugin!r} is no plug-in: give FILE.py, or a function decorated with @attention(...)")
-    name, file = plugin.declaration.name, inspect.getsourcefile(plugin.call)
-    if file is None or not Path(file).is_file():
+    name, file = plugin.declaration.name, plugin.file
+    if not Path(file).is_file():
         raise UsageError(
             f"{name} is defined in no file (a notebook's cell, say), and workers are processes that import it from "
             "one: write it to FILE.py, such as with %%writefile, and give plugin='FILE.py'"

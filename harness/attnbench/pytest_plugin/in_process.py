@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.machine.hardware.pinning import default_threads, worker_environment
-from attnbench.registry.discover import Found, Origin, find, implementations_of, load_module
+from attnbench.registry.discover import Found, find, implementations_of
+from attnbench.registry.found import Origin
 from attnbench.registry.implementation import Implementation, attention
+from attnbench.registry.importing import load_module
 from attnbench.runner.derived_metrics import complete
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.runner.oracle import Oracle

@@ -6,12 +6,10 @@ never imports one: a probe process does, and hands back declarations, which are 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import importlib.util
 import pkgutil
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,14 +20,14 @@ from attnbench.registry.implementation import (
     DeclarationError,
     HookError,
     Implementation,
-    refusing_one_by_one,
 )
+from attnbench.registry.importing import load_module
 from attnbench.registry.plugin_path import file_and_name
 from attnbench.registry.sources import hash_of_files
 from attnbench.untrusted.printable import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import ModuleType
 
 ENTRY_POINT_GROUP = "attnbench.implementations"
@@ -127,35 +125,6 @@ def _installed(say: Callable[[str], object], *, load: bool) -> list[Found]:
                 )
             )
     return found
-
-
-def load_module(origin: Origin) -> ModuleType:
-    """Import the module behind an origin. Runs third-party code: only a worker or a probe does this for plug-ins."""
-    if origin.kind != "file":
-        with refusing_one_by_one() if origin.kind == "entry_point" else contextlib.nullcontext():
-            return importlib.import_module(origin.target.partition(":")[0])
-    # A name of its own, so that a plug-in called torch.py shadows nothing.
-    name = "attnbench_plugin_" + hashlib.sha256(origin.target.encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(name, origin.target)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{origin.target} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.append(str(Path(origin.target).parent))  # its neighbours can be imported, and shadow nothing
-    with _writing_no_bytecode(), refusing_one_by_one():
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def _writing_no_bytecode() -> Iterator[None]:
-    """Leave no ``__pycache__`` in the folders of users."""
-    before = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = before
 
 
 def implementations_of(module: ModuleType) -> list[Implementation]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import inspect
 import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from attnbench.cases.case import CHOICES
 from attnbench.cases.masks.table import canonical, mask_names
 from attnbench.errors import UsageError
-from attnbench.registry.signature import SignatureError, takes_two, wants_plan
+from attnbench.registry.signature import SignatureError, documentation, file_of_caller, takes_two, wants_plan
 from attnbench.untrusted.pattern import pattern_mistake
 from attnbench.untrusted.printable import in_one_line, shown
 
@@ -142,9 +141,11 @@ class Implementation:
     :meth:`phases` is told what functions of compiled libraries do, for ``attnbench profile``.
     """
 
-    def __init__(self, declaration: Declaration, call: Callable[..., Any]) -> None:
+    def __init__(self, declaration: Declaration, call: Callable[..., Any], file: str = "") -> None:
         self.declaration = declaration
         self.call = call
+        self.file = file
+        """Where it was declared, a path or what stands for one in a notebook."""
         self.refused: str | None = None
         """Why it cannot be called, where a file that defines others too was being loaded."""
         self._wants_plan: bool | None = None
@@ -269,7 +270,7 @@ def attention(
     def declare(call: Callable[..., Any]) -> Implementation:
         declaration = Declaration(
             name=name,
-            summary=(inspect.getdoc(call) or "").partition("\n")[0],
+            summary=documentation(call).partition("\n")[0],
             devices=(device,) if isinstance(device, str) else tuple(device),
             dtypes=tuple(dtypes),
             masks=tuple(canonical(mask) for mask in masks),
@@ -293,7 +294,7 @@ def attention(
             interpreter=interpreter,
         )
         _check(declaration)
-        implementation = Implementation(declaration, call)
+        implementation = Implementation(declaration, call, file_of_caller())
         if implementation.refused and not _ONE_BY_ONE.get():
             raise DeclarationError(f"{name}: {implementation.refused}")
         return implementation

@@ -7,8 +7,10 @@ import os
 import sys
 from typing import cast
 
-from attnbench.registry.discover import Origin, describe, implementations_of, load_module, to_json
+from attnbench.registry.discover import describe, implementations_of, to_json
+from attnbench.registry.found import Origin
 from attnbench.registry.implementation import DeclarationError
+from attnbench.registry.importing import load_module
 from attnbench.registry.sources import files_read
 
 

@@ -1,8 +1,10 @@
-"""How a function wants to be called: with four arguments, or with a plan as the fifth."""
+"""What a function says of itself: how it wants to be called, what it is, and where it was declared."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +53,32 @@ def takes_two(call: Callable[..., Any]) -> bool:
         return False
     required = [one for one in parameters if one.kind in _POSITIONAL and one.default is inspect.Parameter.empty]
     return len(required) >= 2
+
+
+def documentation(call: Callable[..., Any]) -> str:
+    """The docstring of what was written: of a partial, decorated or compiled function, or of an object's class."""
+    written: Any = call
+    while (inner := _inner(written)) is not None:
+        written = inner
+    if inspect.isroutine(written):
+        return inspect.getdoc(written) or ""
+    # The class's own: getdoc would find that of torch.nn.Module.
+    return inspect.cleandoc(vars(type(written)).get("__doc__") or "")
+
+
+def _inner(call: Any) -> Any:
+    """What a partial, a decorated or a compiled function was made of, or ``None``."""
+    if isinstance(call, functools.partial):
+        return call.func
+    return next((getattr(call, name) for name in ("__wrapped__", "_orig_mod") if hasattr(call, name)), None)
+
+
+def file_of_caller() -> str:
+    """The file of the nearest caller outside of this package, whose functions declare on behalf of others."""
+    frame = inspect.currentframe()
+    while frame is not None and Path(frame.f_code.co_filename).parent == Path(__file__).parent:
+        frame = frame.f_back
+    return "" if frame is None else frame.f_code.co_filename
 
 
 def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:

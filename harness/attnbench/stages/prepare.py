@@ -33,7 +33,9 @@ class Load(WorkerRequest[Done]):
 
     def serve(self, worker: Worker) -> Done:
         from attnbench.machine.warm_up_libraries import warm_up_torch
-        from attnbench.registry.discover import Origin, implementations_of, load_module
+        from attnbench.registry.discover import implementations_of
+        from attnbench.registry.found import Origin
+        from attnbench.registry.importing import load_module
 
         origin = Origin(self.kind, self.target)
         module = load_module(origin)

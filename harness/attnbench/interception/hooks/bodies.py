@@ -14,6 +14,6 @@ _QUESTIONS = ("has_torch_function", "has_torch_function_unary")
 def body_of(function: Any) -> Callable[..., Any]:
     """The function, which within a mode runs its own lines, so that the mode sees what they call."""
     without = {**function.__globals__, **dict.fromkeys(_QUESTIONS, lambda _: False)}
-    own = types.FunctionType(function.__code__, without, function.__name__, function.__defaults__)
+    own = types.FunctionType(function.__code__, without, function.__name__, function.__defaults__, function.__closure__)
     own.__kwdefaults__ = function.__kwdefaults__
     return own

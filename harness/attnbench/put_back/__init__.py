@@ -1,0 +1,1 @@
+"""A model runs with another attention: implementations put in the place of what the model would have called."""

@@ -1,0 +1,130 @@
+"""What was made ready for a model's calls, kept for the next that are alike."""
+
+from __future__ import annotations
+
+import collections
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from attnbench.cases.case import make_case
+from attnbench.interception.described.spec import Reason, described
+from attnbench.put_back.ready import ReadyCall, made_ready
+from attnbench.worker.call import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.interception import AttentionCall
+    from attnbench.interception.described.spec import CallSpec
+    from attnbench.registry.implementation import Implementation
+
+MOST_CALLS = 128
+"""Kinds of calls that are kept ready: those used last. Generation has one for each length."""
+_MOST_TENSORS = 16
+"""Masks, biases and sinks whose values are known: some models have a few for each layer."""
+
+
+class KnownCalls:
+    """For each kind of call, the implementation made ready for it, or why it does not serve it.
+
+    Calls are of one kind where everything but the values of Q, K and V is equal, those of masks, biases and sinks
+    included.
+    """
+
+    def __init__(self, implementation: Implementation) -> None:
+        self._implementation = implementation
+        self._known: collections.OrderedDict[Hashable, ReadyCall | Reason] = collections.OrderedDict()
+        self._tensors: collections.deque[tuple[Tensor, int]] = collections.deque(maxlen=_MOST_TENSORS)
+        self._numbered = 0
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def find(self, call: AttentionCall) -> ReadyCall | Reason:
+        """The implementation, ready for the call; raises what its hooks raise."""
+        key = self._key(call)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._make_ready(call)
+            if len(self._known) > MOST_CALLS:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(key)
+        return found
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._known.clear()
+        self._tensors.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _key(self, call: AttentionCall) -> Hashable:
+        tensors = (call.q, call.k, call.v)
+        return (
+            *((x.shape, x.stride(), x.dtype, x.device) for x in tensors),
+            *(None if x is None else self._number(x) for x in (call.mask, call.bias, call.sinks)),
+            (call.scale, call.causal, call.window, call.softcap, call.dropout > 0, call.api == "matmul"),
+            _gradients(call),
+        )
+
+    def _number(self, tensor: Tensor) -> tuple[int, bool]:
+        """Names a tensor's values; all layers of a model have the same mask. And whether gradients are wanted of it."""
+        wanted = torch.is_grad_enabled() and tensor.requires_grad
+        for known, number in self._tensors:
+            if known.dtype == tensor.dtype and known.device == tensor.device and torch.equal(known, tensor):
+                return number, wanted
+        self._numbered += 1
+        self._tensors.appendleft((tensor.detach().clone(), self._numbered))
+        return self._numbered, wanted
+
+    def _make_ready(self, call: AttentionCall) -> ReadyCall | Reason:
+        if call.api == "matmul":
+            return Reason("the model computes its scores by itself, in plain torch: they are there by now")
+        if call.dropout > 0:
+            return Reason("it drops probabilities at random")
+        if torch.is_grad_enabled() and any(
+            x is not None and x.requires_grad for x in (call.mask, call.bias, call.sinks)
+        ):
+            return Reason("gradients of its mask, bias or sinks are wanted")
+        spec = described(call)
+        if isinstance(spec, Reason):
+            return spec
+        case = self._case(spec, call)
+        refused = refusal(self._implementation, case, call.q.device.type)
+        if refused is not None:
+            return Reason(f"{refused}{_hint(refused, case)}")
+        return made_ready(self._implementation, case, call)
+
+    def _case(self, spec: CallSpec, call: AttentionCall) -> Case:
+        fields = dict(spec.fields())
+        if spec.mask.tensor is not None:
+            fields["mask_file"] = self._file("mask", torch.from_numpy(spec.mask.tensor))
+        if spec.bias is not None:
+            fields["bias_file"] = self._file("bias", spec.bias)
+        return make_case(**fields, mode="forward_backward" if _gradients(call) else "forward")
+
+    def _file(self, name: str, tensor: Tensor) -> str:
+        """A file of a tensor, as cases take theirs."""
+        from safetensors.torch import save_file
+
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
+        path = Path(self._folder.name) / f"{name}-{len(list(Path(self._folder.name).iterdir()))}.safetensors"
+        save_file({name: tensor.detach().contiguous().cpu()}, path)
+        return str(path)
+
+
+def _gradients(call: AttentionCall) -> bool:
+    return call.needs_gradients
+
+
+def _hint(refused: str, case: Case) -> str:
+    """What a person can do about a refusal: models are often called without need for gradients."""
+    if case.needs_gradients and ("mode " in refused or "backward" in refused):
+        return "; if no gradients are needed, call the model within torch.no_grad()"
+    return ""

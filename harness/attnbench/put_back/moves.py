@@ -1,0 +1,121 @@
+"""How far a sound implementation may move a model's outputs: what rounding errors of attention do to them.
+
+Two sound computations of attention differ by rounding errors, which the rest of the model enlarges or forgets as it
+does, and whatever follows is rounded otherwise. That is measured: the model runs with its own attention, to whose
+outputs, in each call that the implementation serves, independent normal errors are added, of the size by which two
+sound computations of that call differ (:mod:`attnbench.put_back.sizes`), several times. The moves of an output are its
+distances from the undisturbed one: of the whole, and of the row that moved most.
+
+A sound implementation's move is one more of these. Its law depends on the model; but for any norm of a normal vector,
+the tails relative to its root mean square are at most those of a single normal number (the S-inequality: Latała and
+Oleszkiewicz, "Gaussian measures of dilatations of convex symmetric sets", Ann. Probab. 27, 1999), whose ratio to the
+root mean square of n others has Student's distribution with n degrees of freedom. So a sound implementation moves an
+output by more than ``t(n, 1 - p / 2)`` times the root mean square of n moves with a probability of p at most. The
+chance that any output of a sound implementation is called wrong is at most 1 in 1,000, shared out among the outputs.
+
+Nothing in this is tuned to a model. What it presumes is that errors are small enough for the model to answer linearly,
+and that they are not aligned with what moves the outputs most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from attnbench.put_back.outputs import Distance, distance, norm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+SEEDS = 8
+"""How often errors are drawn."""
+CHANCE = 1e-3
+"""That a sound implementation is called wrong."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Move:
+    """How far an output was moved, and how far it may be."""
+
+    output: str
+    relative: float
+    """Norm of the difference over the norm of the original's output."""
+    bound: float
+    """Of that."""
+    row_ratio: float
+    """The move of the row that moved most over its bound."""
+    rows_left_out: int
+    """Rows which depend on queries that see no key, whose attention is nowhere defined."""
+
+    @property
+    def ratio(self) -> float:
+        """The larger of either move over its bound."""
+        return max(_over(self.relative, self.bound), self.row_ratio)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is within the bound."""
+        return self.ratio <= 1
+
+
+def factor(outputs: int, seeds: int = SEEDS) -> float:
+    """The bound of a move over the root mean square of ``seeds`` moves, where there are so many outputs.
+
+    At least the root of ``seeds``: below it the law of the largest says nothing.
+    """
+    from scipy.special import stdtrit
+
+    chance = CHANCE / (2 * outputs)  # of the whole and of the worst row
+    return max(math.sqrt(seeds), float(stdtrit(seeds, 1 - chance / 2)))
+
+
+def judged(
+    original: Mapping[str, Tensor],
+    replaced: Mapping[str, Tensor],
+    disturbed: Sequence[Mapping[str, Tensor]],
+    keep: Mapping[str, Tensor],
+) -> list[Move]:
+    """The move of each output.
+
+    Args:
+        original: the model's outputs, by name.
+        replaced: with the implementation.
+        disturbed: with errors added to the model's own attention, several times.
+        keep: of outputs some rows of which do not count, those that do.
+    """
+    return [
+        _move(
+            name,
+            original[name],
+            distance(replaced[name], original[name], keep.get(name)),
+            [distance(one[name], original[name], keep.get(name)) for one in disturbed],
+            factor(len(original), len(disturbed)),
+            0 if name not in keep else int((~keep[name]).sum()),
+        )
+        for name in original
+    ]
+
+
+def _move(name: str, output: Tensor, found: Distance, moves: Sequence[Distance], times: float, left_out: int) -> Move:
+    size = norm(output) or 1.0
+    whole, row = (times * _root_mean_square([getattr(one, of) for one in moves]) for of in ("whole", "row"))
+    return Move(
+        output=name,
+        relative=found.whole / size,
+        bound=whole / size,
+        row_ratio=_over(found.row, row),
+        rows_left_out=left_out,
+    )
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(sum(value * value for value in values) / len(values))
+
+
+def _over(value: float, bound: float) -> float:
+    if value == 0:
+        return 0.0
+    return value / bound if bound else math.inf

@@ -1,0 +1,127 @@
+"""A call of a model made ready for an implementation: what a worker does for a case, with the model's own tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from attnbench.errors import AttnbenchError
+from attnbench.put_back.placing import laid_back, laid_out, must_be_copied, to_framework, to_torch
+from attnbench.registry.operands import Operands
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.interception import AttentionCall
+    from attnbench.registry.implementation import Implementation
+
+
+class PutBackError(AttnbenchError):
+    """An implementation gave a model something that is no attention's output; one sentence."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReadyCall:
+    """An implementation that is prepared for calls which differ in nothing but the values of Q, K and V."""
+
+    implementation: Implementation
+    case: Case
+    plan: Any
+    copied: tuple[bool, bool, bool]
+    """Whether Q, K and V are copied, because the implementation does not declare how they lie in memory."""
+
+    def __call__(self, call: AttentionCall) -> Tensor:
+        """The output, (batch, heads_q, seqlen_q, head_dim_v).
+
+        Raises:
+            PutBackError: when it has another shape or dtype.
+        """
+        layout = self.implementation.declaration.layout
+        tensors = [laid_out(x, layout) for x in (call.q, call.k, call.v)]
+        q, k, v = (x.contiguous() if copied else x for x, copied in zip(tensors, self.copied, strict=True))
+        if not self.case.needs_gradients:
+            out, _ = self.forward(q.detach(), k.detach(), v.detach())
+        elif self.implementation.backward_hook is None:
+            out, _ = self.forward(q, k, v)
+        else:
+            out = _Explicit.apply(q, k, v, self)  # type: ignore[no-untyped-call]  # torch's
+        return self._checked(laid_back(out, layout, self.case.batch))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The output in the declared layout, and the LSE where the implementation returns one."""
+        said = self.implementation.declaration
+        given = [to_framework(x, said.framework) for x in (q, k, v)]
+        plan = (self.plan,) if self.implementation.takes_plan else ()
+        result = self.implementation.call(*given, self.case, *plan)
+        out, lse = result if said.returns_lse else (result, None)
+        try:
+            return to_torch(out, q), None if lse is None else to_torch(lse, q)
+        except TypeError as error:
+            raise PutBackError(f"{said.name}: {error}") from error
+
+    def backward(self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor | None) -> list[Tensor]:
+        """dQ, dK and dV in the declared layout."""
+        said, hook = self.implementation.declaration, self.implementation.backward_hook
+        assert hook is not None
+        given = [x if x is None else to_framework(x, said.framework) for x in (dout, q, k, v, out, lse)]
+        return [to_torch(gradient, q) for gradient in hook(*given, self.case, self.plan)]
+
+    def _checked(self, out: Tensor) -> Tensor:
+        case = self.case
+        due = (case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
+        if tuple(out.shape) != due or out.dtype != getattr(torch, case.output_dtype):
+            name = self.implementation.declaration.name
+            found = f"{tuple(out.shape)} of {str(out.dtype).removeprefix('torch.')}"
+            raise PutBackError(f"{name} returned {found}, not {due} of {case.output_dtype}, for {case.label()}")
+        return out
+
+
+class _Explicit(torch.autograd.Function):
+    """Gradients by the implementation's own backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, ready: ReadyCall) -> Tensor:
+        q, k, v = q.detach(), k.detach(), v.detach()
+        out, lse = ready.forward(q, k, v)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.ready = ready
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        said = ctx.ready.implementation.declaration
+        if must_be_copied(dout, said):
+            dout = dout.contiguous()
+        return (*ctx.ready.backward(dout, *ctx.saved_tensors), None)
+
+
+def made_ready(implementation: Implementation, case: Case, call: AttentionCall) -> ReadyCall:
+    """Prepare an implementation for a call; raises what its ``prepare`` hook raises."""
+    said = implementation.declaration
+    tensors = [laid_out(x.detach(), said.layout) for x in (call.q, call.k, call.v)]
+    copied = [must_be_copied(x, said) for x in tensors]
+    plan = None
+    if implementation.prepare_hook is not None:
+        q, k, v = (x.contiguous() if copy else x for x, copy in zip(tensors, copied, strict=True))
+        plan = implementation.prepare_hook(case, _operands(implementation, case, call, q, k, v))
+    return ReadyCall(implementation, case, plan, (copied[0], copied[1], copied[2]))
+
+
+def _operands(
+    implementation: Implementation, case: Case, call: AttentionCall, q: Tensor, k: Tensor, v: Tensor
+) -> Operands:
+    said = implementation.declaration
+    more: dict[str, Tensor] = {}
+    if call.sinks is not None:
+        kept = torch.float64 if case.dtype == "float64" else torch.float32
+        more["sinks"] = call.sinks.detach().reshape(-1).to(kept)
+    if case.needs_gradients:
+        shape = (case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
+        more["dout"] = laid_out(q.new_zeros(shape), said.layout).contiguous()
+    given = {"q": q, "k": k, "v": v} | more
+    return Operands(**{name: to_framework(x, said.framework) for name, x in given.items()})

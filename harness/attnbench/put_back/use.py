@@ -1,0 +1,145 @@
+"""A model's attention is computed by an implementation while a block runs."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import sys
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from attnbench.errors import UsageError
+from attnbench.put_back.chosen import chosen
+from attnbench.units import count
+from attnbench.untrusted.printable import in_one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from torch import Tensor
+
+    from attnbench.interception import AttentionCall
+    from attnbench.put_back.known import KnownCalls
+    from attnbench.registry.implementation import Implementation
+
+_COMPUTING: ContextVar[bool] = ContextVar("an implementation computes", default=False)
+"""Attention that an implementation calls is its own: an outer ``use`` leaves it alone."""
+
+
+class Used:
+    """``with attnbench.use(...) as used``: counts of what the implementation has served.
+
+    Blocks may lie within each other: the innermost comes first, and what it leaves falls to the next.
+    """
+
+    def __init__(self, implementation: Implementation, known: KnownCalls | None = None) -> None:
+        """Take what is ready already, where that is to be kept."""
+        self.implementation = implementation
+        """What computes."""
+        self.calls = 0
+        """Attention calls that it has computed."""
+        self.fallbacks: collections.Counter[str] = collections.Counter()
+        """Calls that were left to the model, by the reason."""
+        self._given, self._known = known, known
+        self._block: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> Self:
+        from attnbench.interception import intercept
+        from attnbench.put_back.known import KnownCalls
+
+        if self._block is not None:
+            raise UsageError("this attnbench.use(...) is in use already: make another one")
+        with contextlib.ExitStack() as stack:
+            if self._given is None:
+                self._known = KnownCalls(self.implementation)
+                stack.callback(self._known.close)
+            stack.enter_context(_threads_of_numba(self.implementation))
+            stack.enter_context(intercept(self.answer, self._unmatched))
+            self._block = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        block, self._block, self._known = self._block, None, self._given
+        assert block is not None
+        block.__exit__(kind, error, trace)
+
+    def answer(self, call: AttentionCall) -> Tensor:
+        """The output of a call: the implementation's where it serves it, else the model's own."""
+        if _COMPUTING.get():
+            return call.original()
+        assert self._known is not None
+        token = _COMPUTING.set(True)
+        try:
+            with _compiling():
+                ready = self._known.find(call)
+                if callable(ready):
+                    out = ready(call)
+                    self.calls += 1
+                    return out
+        finally:
+            _COMPUTING.reset(token)
+        self.fallbacks[ready.sentence] += 1
+        return call.original()
+
+    def _unmatched(self, what: str, reason: str) -> None:
+        if not _COMPUTING.get():
+            self.fallbacks[f"{what} is not understood: {reason}"] += 1
+
+    def __str__(self) -> str:
+        name, left = self.implementation.declaration.name, sum(self.fallbacks.values())
+        said = f"{name} computed {self.calls:,} of {count(self.calls + left, 'attention call')}"
+        reasons = [f"  {n:,} left to the model: {in_one_line(reason)}" for reason, n in self.fallbacks.most_common()]
+        return "\n".join([said, *reasons])
+
+    __repr__ = __str__
+
+
+def use(implementation: str | Implementation, *, plugin: str | None = None) -> Used:
+    """Let an implementation compute a model's attention while a block runs: ``with attnbench.use("numba/flash"):``.
+
+    Seen is what :func:`attnbench.capture` sees. Calls that the implementation does not declare, or refuses, are left to
+    the model, and counted with the reason. Gradients come from its own backward pass, or from torch's autograd where
+    it has none and computes in torch. What it prepares is kept for the calls of the block that are alike.
+
+    Args:
+        implementation: its name, or what ``@attention(...)`` or :func:`attnbench.module` made.
+        plugin: the file that defines it, where it is one of your own.
+
+    Returns:
+        A context manager, whose value counts ``calls`` and ``fallbacks``; print it.
+
+    Raises:
+        UsageError: when there is no such implementation, or it cannot run here.
+    """
+    return Used(chosen(implementation, plugin))
+
+
+def _compiling() -> contextlib.AbstractContextManager[object]:
+    """Lets an implementation run what torch has compiled: where calls are intercepted, a model runs uncompiled."""
+    if "torch._dynamo.eval_frame" not in sys.modules:  # it takes seconds to import
+        return contextlib.nullcontext()
+    import torch
+
+    stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("default")
+    return stance
+
+
+@contextlib.contextmanager
+def _threads_of_numba(implementation: Implementation) -> Iterator[None]:
+    """As many threads of Numba as torch has, where the implementation needs Numba: it has a number of its own."""
+    if not any(text.startswith("numba") for text in implementation.declaration.requires):
+        yield
+        return
+    import numba
+    import torch
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

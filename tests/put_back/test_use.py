@@ -1,0 +1,267 @@
+"""A model runs with an implementation in the place of its attention; what that cannot serve stays with the model."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+import attnbench
+from attnbench import UsageError
+from attnbench.put_back import known
+from attnbench.put_back.ready import PutBackError
+from tests.put_back.models import HEADS, KERNEL, LAYERS, WIDTH, Model, tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from attnbench import Case, Implementation, Operands
+
+NAMES = ("numba/flash", "torch/sdpa-flash", "naive/torch", "chunked/torch", "naive/numpy")
+needs_onnxruntime = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnx") is None,
+    reason="the extra peers-cpu is not installed",
+)
+CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def sdpa_of(name: str = "mine/sdpa", **declared: Any) -> Implementation:
+    """An implementation by torch's function."""
+
+    def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=case.mask == "causal", scale=case.scale)
+
+    return attnbench.attention(name, **{"masks": ["none", "causal"], "strides": ["contiguous"]} | declared)(call)
+
+
+@pytest.mark.parametrize("name", [*NAMES, pytest.param("onnxruntime/mha", marks=needs_onnxruntime)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_output_is_the_models_and_calls_are_counted(name: str, causal: bool) -> None:
+    model, x = Model(), tokens()
+    with torch.no_grad():
+        expected = model(x, is_causal=causal)
+        with attnbench.use(name) as used:
+            found = model(x, is_causal=causal)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert (used.calls, dict(used.fallbacks)) == (LAYERS, {})
+    assert str(used) == f"{name} computed 3 of 3 attention calls"
+
+
+@pytest.mark.parametrize("name", ["numba/flash", "naive/torch", "torch/sdpa-flash"])
+def test_gradients_are_the_models(name: str) -> None:
+    """Of numba/flash by its own backward pass, of the others by torch's autograd."""
+
+    def gradients(model: Model) -> list[Tensor]:
+        model.zero_grad()
+        model(tokens(), is_causal=True).square().sum().backward()
+        return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+    model = Model()
+    expected = gradients(model)
+    with attnbench.use(name) as used:
+        found = gradients(model)
+    assert used.calls == LAYERS
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_backward_pass_it_serves_what_needs_no_gradients() -> None:
+    model = Model()
+    with attnbench.use(sdpa_of(modes=["forward"])) as used:
+        model(tokens())
+        with torch.no_grad():
+            model(tokens())
+    assert used.calls == LAYERS
+    ((reason, count),) = used.fallbacks.items()
+    assert count == LAYERS
+    assert reason.endswith("if no gradients are needed, call the model within torch.no_grad()")
+
+
+@torch.no_grad()
+def test_what_is_not_declared_is_left_to_the_model_and_counted_by_its_reason() -> None:
+    model, x = Model(), tokens()
+    band = torch.ones(24, 24, dtype=torch.bool).tril().triu(-3)
+    with attnbench.use(sdpa_of()) as used:
+        torch.testing.assert_close(model(x, attn_mask=band), model(x, attn_mask=band.float().log()), **CLOSE)
+        model.double()(x.double())
+        torch.testing.assert_close(model(x.double(), attn_mask=band), model(x.double(), attn_mask=band), **CLOSE)
+    assert used.calls == 0
+    reasons = [reason.partition(" is not")[0] for reason in used.fallbacks]
+    assert reasons == ["mask 'sliding_window'", "dtype 'float64'"]
+    assert list(used.fallbacks.values()) == [2 * LAYERS, 3 * LAYERS]
+
+
+def test_dropout_is_left_to_the_model() -> None:
+    with attnbench.use("naive/torch") as used:
+        Model(dropout=0.5).train()(tokens())
+    assert dict(used.fallbacks) == {"it drops probabilities at random": LAYERS}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["key_padding", "tensor", "bias"])
+def test_masks_and_biases_are_given_by_their_values(kind: str) -> None:
+    """Two of each kind one after the other: what is kept of the first must not answer for the second."""
+    model, x = Model(), tokens()
+    generator = torch.Generator().manual_seed(3)
+    for turn in range(2):
+        mask = torch.arange(24) < torch.tensor([24, 9 + turn])[:, None, None, None]
+        if kind == "tensor":
+            mask = (torch.rand(1, 1, 24, 24, generator=generator) < 0.5) | torch.eye(24, dtype=torch.bool)
+        if kind == "bias":
+            mask = torch.randn(1, HEADS, 24, 24, generator=generator)
+        expected = model(x, attn_mask=mask)
+        with attnbench.use("naive/torch") as used:
+            for _ in range(2):
+                torch.testing.assert_close(model(x, attn_mask=mask), expected, **CLOSE)
+        assert (used.calls, dict(used.fallbacks)) == (2 * LAYERS, {})
+
+
+@torch.no_grad()
+def test_one_block_tells_masks_apart_by_their_values() -> None:
+    model, x = Model(), tokens()
+    masks = [torch.arange(24) < torch.tensor([24, n])[:, None, None, None] for n in (9, 10, 9)]
+    expected = [model(x, attn_mask=mask) for mask in masks]
+    with attnbench.use("naive/torch") as used:
+        for mask, due in zip(masks, expected, strict=True):
+            torch.testing.assert_close(model(x, attn_mask=mask), due, **CLOSE)
+    assert used.calls == 3 * LAYERS
+
+
+@torch.no_grad()
+def test_what_is_prepared_is_kept_for_the_calls_that_are_alike() -> None:
+    prepared: list[Case] = []
+    made = sdpa_of()
+
+    @made.prepare
+    def plan(case: Case, operands: Operands) -> None:
+        assert operands.q.shape == (2, HEADS, case.seqlen_q, WIDTH // HEADS)
+        prepared.append(case)
+
+    model = Model()
+    with attnbench.use(made) as used:
+        for seqlen in (24, 24, 16, 24):
+            model(tokens(seqlen))
+    assert [case.seqlen_q for case in prepared] == [24, 16]
+    assert used.calls == 4 * LAYERS
+
+
+@torch.no_grad()
+def test_of_many_kinds_of_calls_those_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "MOST_CALLS", 4)
+    prepared: list[int] = []
+    made = sdpa_of()
+    made.prepare(lambda case, operands: prepared.append(case.seqlen_q))
+    model = Model()
+    with attnbench.use(made):
+        for seqlen in (1, 2, 3, 4, 1, 5, 1, 2):  # 5 takes the place of 2
+            model(tokens(seqlen, batch=1))
+    assert prepared == [1, 2, 3, 4, 5, 2]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("strides", "contiguous"), [(["contiguous"], True), (["contiguous", "transposed"], True),
+                         (["contiguous", "transposed", "qkv_slice", "sliced"], False)])  # fmt: skip
+def test_tensors_lie_in_memory_as_is_declared(strides: list[str], contiguous: bool) -> None:
+    """The model's are transposed slices of one buffer."""
+    seen: list[bool] = []
+
+    @attnbench.attention("mine/strides", strides=strides)
+    def kernel(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+        seen.extend(x.is_contiguous() for x in (q, k, v))
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    with attnbench.use(kernel):
+        Model()(tokens())
+    assert set(seen) == {contiguous}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["bshd", "packed"])
+def test_layouts_are_as_declared(layout: Any) -> None:
+    @attnbench.attention("mine/layout", layout=layout)
+    def kernel(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+        assert q.shape[-2:] == (HEADS, WIDTH // HEADS)
+        assert q.dim() == (4 if layout == "bshd" else 3)
+        q, k, v = (x.reshape(2, 24, HEADS, -1).transpose(1, 2) for x in (q, k, v))
+        out = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return out if layout == "bshd" else out.flatten(0, 1)
+
+    model, x = Model(), tokens()
+    expected = model(x)
+    with attnbench.use(kernel) as used:
+        torch.testing.assert_close(model(x), expected, **CLOSE)
+    assert used.calls == LAYERS
+
+
+@torch.no_grad()
+def test_an_output_that_is_none_of_attentions_is_an_error() -> None:
+    @attnbench.attention("mine/short")
+    def kernel(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+        return q[:, :, 1:]
+
+    why = r"mine/short returned \(2, 4, 23, 8\) of float32, not \(2, 4, 24, 8\)"
+    with attnbench.use(kernel), pytest.raises(PutBackError, match=why):
+        Model()(tokens())
+
+
+@torch.no_grad()
+def test_a_block_that_raises_is_undone() -> None:
+    model, before = Model(), nn.Module.__call__
+    used = attnbench.use("naive/torch")
+
+    def interrupted() -> None:
+        with used:
+            model(tokens())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
+    model(tokens())
+    assert used.calls == LAYERS
+    assert nn.Module.__call__ is before
+    with used:  # and can be used again
+        model(tokens())
+    assert used.calls == 2 * LAYERS
+
+
+def test_a_block_is_not_entered_twice_at_once() -> None:
+    with attnbench.use("naive/torch") as used, pytest.raises(UsageError, match="in use already"), used:
+        pass
+
+
+@torch.no_grad()
+def test_of_blocks_within_each_other_the_inner_comes_first_and_the_outer_takes_what_it_leaves() -> None:
+    model, x = Model(), tokens()
+    inner, outer = sdpa_of("mine/inner", masks=["causal"]), sdpa_of("mine/outer")
+    with attnbench.use(outer) as around, attnbench.use(inner) as within:
+        model(x, is_causal=True)
+        assert (within.calls, around.calls) == (LAYERS, 0)
+        model(x)
+    assert (within.calls, around.calls) == (LAYERS, LAYERS)
+    assert (sum(within.fallbacks.values()), sum(around.fallbacks.values())) == (LAYERS, 0)
+
+
+@torch.no_grad()
+def test_a_kernel_of_a_file_is_found_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.py"
+    path.write_text(KERNEL.format(factor=1))
+    with attnbench.use("mine/kernel", plugin=str(path)) as used:
+        Model()(tokens())
+    assert used.calls == LAYERS
+
+
+@pytest.mark.parametrize(
+    ("name", "plugin", "why"),
+    [
+        ("numba/flsh", None, r"there is no implementation 'numba/flsh'.*numba/flash"),
+        ("mine/kernel", "nowhere.py", "plug-in .*nowhere.py cannot be read: No such file"),
+    ],
+)
+def test_an_unknown_implementation_is_a_usage_error(name: str, plugin: str | None, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        attnbench.use(name, plugin=plugin)
