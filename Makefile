@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power truth first-minute precision clean
+.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power history history-power history-planted truth first-minute precision clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -72,6 +72,24 @@ GATES ?= 3
 
 gate-power: $(STAMP)  ## GATES more gates, one of three with known faults: how often the gate is wrong here
 	$(BIN)/python -m tests.power --gates $(GATES) --page docs/gate-power.md
+
+HISTORY_SINCE ?= $$(git log -15 --format=%H -- implementations/numba_flash implementations/pytorch | tail -1)
+HISTORY_CELLS ?= gate-smoke -i '^numba/flash' -i '^torch/'
+HISTORY_MINUTES ?= 60
+
+history: $(STAMP)  ## the last 15 commits that touched numba/flash or torch: measured, searched, and as a page; idle machine; again, it goes on
+	$(BIN)/attnbench history add $(HISTORY_CELLS) --since $(HISTORY_SINCE) --minutes $(HISTORY_MINUTES) \
+	  --path implementations/numba_flash --path implementations/pytorch
+	$(BIN)/attnbench history find $(HISTORY_CELLS) --minutes $(HISTORY_MINUTES) || [ $$? -eq 1 ] || [ $$? -eq 6 ]
+	$(BIN)/attnbench history page --out reports/history --force
+
+history-power: $(STAMP)  ## simulated histories: how often their search is wrong, and what it finds; minutes
+	$(BIN)/python -m tests.history --page docs/history.md
+
+PLANTED ?= $(shell mktemp -d)/kernels
+
+history-planted: $(STAMP)  ## a regression of 8 % in one of nine commits, which the search is not told of; idle machine
+	$(BIN)/python -m tests.history.planted $(PLANTED)
 
 first-minute: $(STAMP)  ## how long a newcomer and the author of a kernel wait on this machine: on an idle one
 	$(BIN)/python -m tests.first_minute --page docs/first-minute.md

@@ -41,6 +41,7 @@ FILES_THAT_TAKE_LONGEST = (
     "commands/test_check.py",
     "commands/test_faults.py",
     "commands/test_gate.py",
+    "history/test_end_to_end.py",
     "implementations/test_triton_flash.py",
     "implementations/test_triton_compiles.py",
     "implementations/test_gluon_compiles.py",

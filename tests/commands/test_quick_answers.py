@@ -83,7 +83,7 @@ def test_help_shows_examples_that_can_be_typed(attnbench: Command, command: App)
         said, *words = shlex.split(line, comments=True)
         parsed, _, _ = app.parse_args(words, print_error=False, exit_on_error=False)
         assert (said, parsed) == ("attnbench", function)
-        assert line in attnbench(*words[: 2 if words[0] in ("list", "baseline") else 1], "--help").out
+        assert line in attnbench(*words[: 2 if words[0] in ("list", "baseline", "history") else 1], "--help").out
 
 
 def test_listing_tells_why_something_is_unavailable(attnbench: Command) -> None:

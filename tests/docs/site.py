@@ -24,6 +24,7 @@ PAGES: dict[str, dict[str, str] | str] = {
     "Your kernel": "bring-your-own-kernel.md",
     "Your model": "your-model.md",
     "CI gate": "gate.md",
+    "History": "history.md",
     "From Python": "python.md",
     "Many machines": "many-machines.md",
     "Profile": "profile.md",

@@ -89,7 +89,6 @@ def gate(
         UsageError: when what is asked for cannot be done as asked, or a side cannot be measured.
         NotComparableError: when the baseline says nothing about this machine.
     """
-    from attnbench.gate.judge.statistics import Rules
     from attnbench.gate.waivers import apply_waivers, read_waivers
     from attnbench.views.gate.files import write_results
 
@@ -99,14 +98,7 @@ def gate(
             "or --baseline RUN.jsonl"
         )
     accepted = read_waivers(Path(waivers)) if waivers else []
-    given = tolerances(texts(delta))
-    rules = Rules(screen_rounds=at_least(rounds, 3), confirm_rounds=at_least(confirm, 3))
-    rules = dataclasses.replace(
-        rules,
-        delta=given.get("time", rules.delta),
-        memory=given.get("memory", rules.memory),
-        exponent=given.get("exponent", rules.exponent),
-    )
+    rules = rules_of(delta, rounds, confirm)
     log = Log(progress)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
     command = [
@@ -127,9 +119,9 @@ def gate(
         side = functools.partial(_side, None if head is None else str(head), cache, log)
         result, folder = _against_baseline(str(baseline), side, rules, asked, folder, log, command)
     else:
-        request = _asked_of_gate(dataclasses.replace(asked, scenario=asked.scenario or SMOKE), log)
+        request = asked_of_gate(dataclasses.replace(asked, scenario=asked.scenario or SMOKE), log)
         sides = both_sides(str(base), "." if head is None else str(head), cache, log)
-        plan = _plan(sides, request, rules, seed, None if calibration is None else Path(calibration))
+        plan = plan_with_floors(sides, request, rules, seed, None if calibration is None else Path(calibration))
         result, folder = _in_pairs(plan, folder, log, command, measure_identical=measure_identical)
     result = apply_waivers(result, accepted, datetime.datetime.now(datetime.UTC).date())
     if folder is not None:
@@ -191,7 +183,7 @@ def calibrate(
     at_least(rounds, 4)
     log = Log(progress)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
-    request = _asked_of_gate(asked, log)
+    request = asked_of_gate(asked, log)
     name = request.scenario.name
     path = Path(out) if out else calibration_path(name, machine_key(environment()), request.threads)
     if path.exists() and not force:
@@ -209,7 +201,26 @@ def calibrate(
     return CalibratedMachine(learned, path)
 
 
-def _asked_of_gate(asked: CellSelection, log: Log) -> Request:
+def rules_of(delta: Texts | None, rounds: int = 4, confirm: int = 6) -> Rules:
+    """The gate's rules with what is tolerated.
+
+    Raises:
+        UsageError: when a tolerance is malformed, or there are too few rounds for a variance.
+    """
+    from attnbench.gate.judge.statistics import Rules
+
+    given = tolerances(texts(delta))
+    usual = Rules()
+    return Rules(
+        screen_rounds=at_least(rounds, 3),
+        confirm_rounds=at_least(confirm, 3),
+        delta=given.get("time", usual.delta),
+        memory=given.get("memory", usual.memory),
+        exponent=given.get("exponent", usual.exponent),
+    )
+
+
+def asked_of_gate(asked: CellSelection, log: Log) -> Request:
     """The request of both sides: a fixed number of samples, and one core left to the rest of the machine."""
     from attnbench.gate.gate import fixed_samples
     from attnbench.machine.hardware.pinning import default_threads
@@ -221,7 +232,7 @@ def _asked_of_gate(asked: CellSelection, log: Log) -> Request:
     return dataclasses.replace(fixed_samples(request), plugins=asked.plugin)
 
 
-def _plan(
+def plan_with_floors(
     sides: dict[SideName, Side], request: Request, rules: Rules, seed: int, calibration: Path | None
 ) -> GatePlan:  # fmt: skip
     """With the noise floors of this machine, where it has been calibrated."""
@@ -309,7 +320,7 @@ def both_sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideN
     sources = {"base": resolve(base, here), "head": resolve(head, here)}
     require_committed(sources["head"])
     where = cache or own_cache()
-    return {name: prepare(source, where, _configured, log.says) for name, source in sources.items()}  # type: ignore[misc]  # the keys are literals
+    return {name: prepare(source, where, configured_plugins, log.says) for name, source in sources.items()}  # type: ignore[misc]  # the keys are literals
 
 
 def _side(ref: str | None, cache: Path | None, log: Log) -> Side:
@@ -320,8 +331,9 @@ def _side(ref: str | None, cache: Path | None, log: Log) -> Side:
 
     if ref is None:
         return this_environment()
-    return prepare(resolve(ref, Path.cwd()), cache or own_cache(), _configured, log.says)
+    return prepare(resolve(ref, Path.cwd()), cache or own_cache(), configured_plugins, log.says)
 
 
-def _configured(folder: Path) -> tuple[str, ...]:
+def configured_plugins(folder: Path) -> tuple[str, ...]:
+    """The plug-in files that a project's own configuration names."""
     return read_config(folder).plugins

@@ -67,6 +67,7 @@ def report(
     *runs: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     baseline: str | None = None,
+    history: bool = False,
     force: bool = False,
 ) -> Report:
     """Write a report of one or several runs: index.html, which opens offline, and report.md.
@@ -77,6 +78,7 @@ def report(
         runs: run files; default the latest of results/runs.
         out: folder of the report; default ``reports/runs/NAME-OF-THE-RUN-FILE``.
         baseline: implementation that speed-ups are relative to; default as of :func:`show`.
+        history: show how each cell went over commits, as the history of this machine has it.
         force: replace a report that is there already.
 
     Returns:
@@ -85,13 +87,15 @@ def report(
     Raises:
         UsageError: when a run cannot be read, the folder exists, or the extra ``report`` is not installed.
     """
+    from attnbench.api.history.reading import of_this_machine
     from attnbench.store.reader import read_run
     from attnbench.views.report import write_report
 
     paths = list(map(Path, runs)) or [latest_run()]
     files = [read_run(path) for path in paths]
     folder = out or Path("reports/runs") / (paths[0].stem if str(paths[0]) != "-" else "stdin")
-    return Report(write_report(files, Path(folder), force=force, baseline=baseline), files)
+    commits = of_this_machine()[1] if history else None
+    return Report(write_report(files, Path(folder), force=force, baseline=baseline, history=commits), files)
 
 
 def merge(runs: Sequence[str | os.PathLike[str]], *, out: str | os.PathLike[str], force: bool = False) -> FinishedRun:

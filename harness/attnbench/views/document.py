@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from attnbench.units import common_unit, number, shown
 from attnbench.untrusted.markdown import code, fence, inline, paragraph
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from attnbench.units import Unit
+
+_IN_ADDRESSES = ":/?#@!$&*+,;=%~"
 
 Row = dict[str, Any]
 """Raw values of one line of a table, units in the names."""
@@ -58,6 +61,8 @@ class Column:
     """Fields of the rows with the numbers that it shows, a single one or both ends of an interval."""
     unit: Unit = "text"
     """What those are counted in."""
+    link: Callable[[Row], str | None] | None = None
+    """Where a cell leads; a page and Markdown show it."""
 
 
 def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> Column:
@@ -168,7 +173,9 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cell(column: Column, row: Row) -> str:
     text = column.text(row)
-    return code(text) if column.is_code else inline(text)
+    shown_text = code(text) if column.is_code else inline(text)
+    link = column.link(row) if column.link else None
+    return f"[{shown_text}]({quote(link, safe=_IN_ADDRESSES)})" if link else shown_text
 
 
 def as_csv(view: View) -> str:

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
 from attnbench import api
-from attnbench.cli.options import Baseline, Force  # noqa: TC001 - cyclopts reads them
+from attnbench.cli.options import Baseline, Force, Switch  # noqa: TC001 - cyclopts reads them
 from attnbench.cli.output import latest_run
 
 
-def report(*runs: str, out: Path | None = None, baseline: Baseline = None, force: Force = False) -> int:
+def report(
+    *runs: str, out: Path | None = None, baseline: Baseline = None, history: Switch = False, force: Force = False
+) -> int:
     """Write a report of one or several runs: index.html, which opens offline, and report.md. Prints the page's path.
 
     Beside them lie the charts as SVG and PNG, and every number as CSV and Parquet.
@@ -23,8 +25,9 @@ def report(*runs: str, out: Path | None = None, baseline: Baseline = None, force
     Args:
         runs: run files; default the latest of results/runs.
         out: folder of the report; default reports/runs/NAME-OF-THE-RUN-FILE.
+        history: show how each cell went over commits, as attnbench history of this machine has it.
     """
-    written = api.report(*(runs or [latest_run()]), out=out, baseline=baseline, force=force)
+    written = api.report(*(runs or [latest_run()]), out=out, baseline=baseline, history=history, force=force)
     for warning in (warning for run in written.runs for warning in run.warnings):
         sys.stderr.write(f"attnbench: {warning}\n")
     sys.stdout.write(f"{written.path}\n")

@@ -73,14 +73,24 @@ def memory_change(cell: Observed, share: float) -> MemoryChange | None:
     base, head = cell.base.peaks, cell.head.peaks
     if not base or not head:
         return None
-    resolution = 2 * max(cell.base.resolution_bytes, cell.head.resolution_bytes)
-    tolerated = max(MEMORY_FLOOR_BYTES, share * max(base), resolution)
+    tolerated = tolerated_bytes(max(base), share, max(cell.base.resolution_bytes, cell.head.resolution_bytes))
     least = min(base), min(head)
     verdict: Name = "same"
     if abs(least[1] - least[0]) > tolerated:  # disturbances only ever add to a peak
         verdict = "bigger" if least[1] > least[0] else "smaller"
     apart = min(head) - max(base) > tolerated or min(base) - max(head) > tolerated
     return MemoryChange(base=least[0], head=least[1], verdict=verdict, apart=apart, delta=share)
+
+
+def tolerated_bytes(peak: float, share: float, resolution_bytes: int) -> float:
+    """The change of a peak that does not count, in bytes.
+
+    Args:
+        peak: of base, bytes.
+        share: of it that is tolerated.
+        resolution_bytes: what the method reads for an empty call.
+    """
+    return max(MEMORY_FLOOR_BYTES, share * peak, 2.0 * resolution_bytes)
 
 
 def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:

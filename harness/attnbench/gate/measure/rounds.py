@@ -103,7 +103,7 @@ def run_rounds(
         request: what is measured; each side's plug-ins are added.
         folder: where the run files go.
         observer: told how it goes.
-        cells: only these, each as ``case_id implementation device``; all where empty.
+        cells: only these, each as ``case_id implementation device``; those of the request where empty.
         seed: of the orders.
 
     Raises:
@@ -114,7 +114,7 @@ def run_rounds(
         for number, first in enumerate(orders(rounds, seed)):
             asked = dataclasses.replace(
                 request,
-                cells=tuple(cells),
+                cells=tuple(cells) or request.cells,
                 replicates=1,
                 order_seed=_order_seed(stage, number, seed),
                 stages=_stages(request.stages, number),

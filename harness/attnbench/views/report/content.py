@@ -18,6 +18,7 @@ from attnbench.views.report.sections.results import (
     answer,
     explore,
     memory,
+    over_commits,
     roofline,
     scaling,
     speedup,
@@ -28,6 +29,7 @@ from attnbench.views.report.sections.results import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from attnbench.history.store import History
     from attnbench.store.header import Header
     from attnbench.store.reader import RunFile
 
@@ -36,6 +38,7 @@ SECTIONS = (
     winners.section,
     explore.section,
     time.section,
+    over_commits.section,
     speedup.section,
     memory.section,
     scaling.section,
@@ -50,17 +53,20 @@ SECTIONS = (
 """In the order of the page. Each makes its section of the material, or ``None`` where it has nothing to say."""
 
 
-def report_of(runs: Sequence[RunFile], baseline: str | None = None) -> ReportPage:
+def report_of(runs: Sequence[RunFile], baseline: str | None = None, history: History | None = None) -> ReportPage:
     """Everything that the report of these runs says.
 
     Args:
         runs: at least one.
         baseline: what speed-ups are over, in those runs that have it; default each scenario's.
+        history: how cells went over commits; default nothing is said of that.
     """
     sources = sources_of(runs)
     names = list(dict.fromkeys(one.header.scenario_name for one in runs))
     measured = [cell for source in sources for cell in source.cells if cell.timing or cell.errors]
-    material = Material(sources=sources, marks=marks_of(cell.implementation for cell in measured), baseline=baseline)
+    material = Material(
+        sources=sources, marks=marks_of(cell.implementation for cell in measured), baseline=baseline, history=history
+    )
     sections = [section for make in SECTIONS if (section := make(material)) is not None]
     cells = ({"run": source.run.path, **cell.numbers()} for source in sources for cell in source.cells)
     return ReportPage(

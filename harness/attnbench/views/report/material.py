@@ -12,6 +12,7 @@ from attnbench.views.report.curves import curves_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from attnbench.history.store import History
     from attnbench.views.cells import CellResult
     from attnbench.views.compare import Baseline, Comparison
     from attnbench.views.groups import Group
@@ -36,6 +37,8 @@ class Material:
     marks: Mapping[str, Mark]
     baseline: str | None
     """The baseline of speed-ups, in those runs that have it; ``None`` leaves it to each scenario."""
+    history: History | None = None
+    """How cells went over commits; ``None`` where that was not asked for."""
 
     @property
     def cells(self) -> list[CellResult]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor, Future
 
+    from attnbench.history.store import History
     from attnbench.store.reader import RunFile
     from attnbench.views.report.blocks import Figure, ReportPage
 
@@ -27,7 +28,14 @@ class ReportError(UsageError):
     """A report cannot be written; one sentence."""
 
 
-def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False, baseline: str | None = None) -> Path:
+def write_report(
+    runs: Sequence[RunFile],
+    out: Path,
+    *,
+    force: bool = False,
+    baseline: str | None = None,
+    history: History | None = None,
+) -> Path:
     """Write ``index.html``, which opens offline and loads nothing, and ``report.md`` with its charts as image files.
 
     Every number lies in ``data/`` as CSV and Parquet.
@@ -39,6 +47,7 @@ def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False, bas
         out: the report's folder.
         force: replace a report that is there already.
         baseline: what speed-ups are over; default each scenario's.
+        history: how cells went over commits; default nothing is said of that.
 
     Returns:
         The page's path.
@@ -49,8 +58,8 @@ def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False, bas
     """
     if not runs:
         raise ReportError("a report needs at least one run")
-    _check_place(out, force=force)
-    _check_extra()
+    check_place(out, force=force)
+    check_extra()
     from attnbench.views.report.charts.vega import vega_bundle
     from attnbench.views.report.content import report_of
 
@@ -59,7 +68,7 @@ def write_report(runs: Sequence[RunFile], out: Path, *, force: bool = False, bas
         # Charts are drawn outside of Python: beside everything else, where there is a second processor.
         with without_collector(), concurrent.futures.ThreadPoolExecutor(1) as beside:
             vega = beside.submit(vega_bundle)
-            report = report_of(runs, baseline)
+            report = report_of(runs, baseline, history)
             out.absolute().parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as folder:
                 made = Path(folder) / "new"
@@ -90,7 +99,12 @@ def _put_in_place(made: Path, out: Path, aside: Path) -> None:
         raise
 
 
-def _check_place(out: Path, *, force: bool) -> None:
+def check_place(out: Path, *, force: bool) -> None:
+    """Do nothing where a report may be written.
+
+    Raises:
+        ReportError: where something is there already, and ``force`` does not replace it.
+    """
     if not out.exists():
         return
     if not force:
@@ -105,7 +119,12 @@ def _holds_report(folder: Path) -> bool:
     return (folder / PAGE).is_file() and (folder / TWIN).is_file()
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
+    """Do nothing where the extra is installed.
+
+    Raises:
+        ReportError: otherwise.
+    """
     needed = ("vl_convert", "jinja2", "pyarrow")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,0 +1,1 @@
+"""How each cell went over the commits of a repository, and which commit changed it."""

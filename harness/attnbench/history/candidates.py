@@ -1,0 +1,115 @@
+"""Where cells seem to have changed: ranges of commits which the gate then looks into."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from attnbench.gate.judge.statistics import SCREEN_SHARE
+from attnbench.gate.judge.verdicts import tolerated_bytes
+from attnbench.history.change_points import q_values, steps
+from attnbench.history.series import by_cell_and_segment, readings, time_series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.gate.judge.statistics import Rules
+    from attnbench.history.change_points import Step
+    from attnbench.history.point import CellName, Metric, Point
+    from attnbench.history.series import Reading, TimeSeries
+
+_SAYS_NOTHING = frozenset({"invalid", "skipped", "undecided"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A change of one cell which lies somewhere behind ``good``, and not behind ``bad``."""
+
+    cell: CellName
+    label: str
+    metric: Metric
+    verdicts: frozenset[str]
+    """The gate's words for it."""
+    good: str
+    bad: str
+    size: float | None
+    """Share of what was there before; ``None`` of outcomes."""
+    q: float | None
+    """False discovery rate over all cells; ``None`` of what needs no statistics."""
+
+
+def candidates(points: Sequence[Point], rules: Rules) -> list[Candidate]:
+    """All that seems to have changed, the largest changes of time first, then memory and outcomes.
+
+    Args:
+        points: of one sweep.
+        rules: the gate's: smaller changes than it tolerates are none.
+
+    Raises:
+        ChangePointError: when ruptures is not installed, and there are times to be searched.
+    """
+    return [*of_times(time_series(points), rules), *of_readings(points, rules)]
+
+
+def of_times(series: Sequence[TimeSeries], rules: Rules) -> list[Candidate]:
+    """Of all series together: steps whose false discovery rate is at most the gate's."""
+    found = [steps(one) for one in series]
+    chosen: list[tuple[float, Candidate]] = []
+    for one, own, rates in zip(series, found, q_values(found), strict=True):
+        sure = [(step, q) for step, q in zip(own, rates, strict=True) if q <= rules.q]
+        for several in _gathered(sure, rules):
+            size = sum(step.size for step, _ in several)
+            candidate = Candidate(
+                cell=one.cell,
+                label=one.label,
+                metric="time",
+                verdicts=frozenset({"slower" if size > 0 else "faster"}),
+                good=one.revisions[several[0][0].earliest - 1],
+                bad=one.revisions[several[-1][0].latest],
+                size=math.expm1(size),
+                q=max(q for _, q in several),
+            )
+            chosen.append((abs(size), candidate))
+    return [candidate for _, candidate in sorted(chosen, key=lambda item: -item[0])]
+
+
+def of_readings(points: Iterable[Point], rules: Rules) -> list[Candidate]:
+    """Changes of memory and of outcomes between one measured revision and the next."""
+    found = []
+    for (cell, _), own in by_cell_and_segment(points).items():
+        told = [one for one in readings(own) if one.status not in _SAYS_NOTHING]
+        for before, after in itertools.pairwise(told):
+            about = {"cell": cell, "label": own[0].label, "good": before.revision, "bad": after.revision, "q": None}
+            if (before.status == "ok") != (after.status == "ok"):
+                verdicts = frozenset({"gained"} if after.status == "ok" else {"wrong", "lost"})
+                found.append(Candidate(**about, metric="outcome", verdicts=verdicts, size=None))  # type: ignore[arg-type]  # names of fields
+            elif (change := memory_step(before, after, rules.memory)) is not None:
+                verdicts = frozenset({"bigger" if change > 0 else "smaller"})
+                found.append(Candidate(**about, metric="memory", verdicts=verdicts, size=change))  # type: ignore[arg-type]  # as above
+    return found
+
+
+def memory_step(before: Reading, after: Reading, share: float) -> float | None:
+    """The change of a peak as a share of it, by the gate's rule; ``None`` where it is tolerated."""
+    base, head = before.memory_peak_bytes, after.memory_peak_bytes
+    if base is None or head is None:
+        return None
+    resolution = max(before.memory_resolution_bytes, after.memory_resolution_bytes)
+    return (head - base) / max(base, 1) if abs(head - base) > tolerated_bytes(base, share, resolution) else None
+
+
+def _gathered(found: Sequence[tuple[Step, float]], rules: Rules) -> list[list[tuple[Step, float]]]:
+    """Steps that the gate can see, and runs of smaller ones in one direction that it can see together."""
+    near = SCREEN_SHARE * math.log1p(rules.delta)
+    groups: list[list[tuple[Step, float]]] = []
+    for step, q in found:
+        is_small = abs(step.size) < near
+        last = groups[-1] if groups else None
+        goes_on = last and is_small and abs(last[-1][0].size) < near and (last[-1][0].size > 0) == (step.size > 0)
+        if last is not None and goes_on:
+            last.append((step, q))
+        else:
+            groups.append([(step, q)])
+    return [group for group in groups if abs(sum(step.size for step, _ in group)) >= near]

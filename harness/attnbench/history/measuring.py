@@ -1,0 +1,237 @@
+"""From rounds of a revision and its anchor to points, and from gates of two commits to judgements."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from attnbench.gate.folders import open_folder
+from attnbench.gate.gate import identical_result, run_gate
+from attnbench.gate.judge.cell_data import log_ratios, observe
+from attnbench.gate.judge.statistics import effects_of
+from attnbench.gate.judge.verdicts import is_refused
+from attnbench.gate.measure.rounds import GateError, run_rounds
+from attnbench.gate.measure.source import SideError
+from attnbench.history.confirming import Judgement
+from attnbench.history.point import ALL, Point, segment_of
+from attnbench.stages.agreement import JUDGED_TENSORS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from attnbench.gate.gate import GatePlan
+    from attnbench.gate.judge.cell_data import Observed, SideOfCell
+    from attnbench.gate.judge.inference import Effect
+    from attnbench.gate.measure.rounds import GateObserver, Round, SideName
+    from attnbench.gate.measure.side import Side
+    from attnbench.gate.verdict import GateResult, Verdict
+    from attnbench.history.candidates import Candidate
+    from attnbench.history.point import Segment
+    from attnbench.history.revisions import Commit
+    from attnbench.runner.planning.request import Request
+    from attnbench.store.header import Header
+
+_UNJUDGED = frozenset({"ambiguous", "not_measured", "not_comparable", "invalid"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The lines that one revision adds."""
+
+    segment: Segment
+    points: Sequence[Point]
+
+
+def sweep_of(request: Request) -> str:
+    """A hash of what is measured of each revision, so that another selection is not taken for the same."""
+    asked = {**request.to_dict(), "plugins": len(request.plugins), "cells": []}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def software_of(environment: Mapping[str, Any], threads: int) -> dict[str, str]:
+    """What a segment is made of: versions of libraries, interpreter and system, and the number of threads."""
+    named = {
+        name: environment.get(name)
+        for name in ("os", "kernel", "libc", "python", "python_implementation", "cxx_compiler")
+    }
+    known = {**named, **(environment.get("versions") or {}), "threads": threads}
+    return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def measure(
+    commit: Commit,
+    anchor: Commit,
+    sides: tuple[Side, Side],
+    request: Request,
+    rounds: int,
+    folder: Path,
+    observer: GateObserver,
+    *,
+    seed: int,
+) -> Measured:
+    """Measure a revision and its anchor in the same rounds; complete rounds that are in the folder are kept.
+
+    Args:
+        commit: what is measured.
+        anchor: what with.
+        sides: the anchor's and the revision's, ready.
+        request: what is measured of both.
+        rounds: how many.
+        folder: where run files go.
+        observer: told how it goes.
+        seed: of orders.
+
+    Raises:
+        GateError: when a round cannot be made.
+    """
+    stage = f"{commit.revision[:10]}-{sides[1].identity[:8]}"
+    done = run_rounds(
+        stage, rounds, {"base": sides[0], "head": sides[1]}, request, folder, observer, seed=seed
+    )  # fmt: skip
+    return measured_of(done, (anchor, commit), (sides[0].identity, sides[1].identity), sweep_of(request))
+
+
+def measured_of(
+    rounds: Sequence[Round], commits: tuple[Commit, Commit], codes: tuple[str, str], sweep: str
+) -> Measured:
+    """The lines of rounds that have been run: a point for each cell of the revision, and for each of the anchor."""
+    base, head = rounds[0].base.header, rounds[0].head.header
+    segment = segment_of(_facts(base, head))
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    common: dict[str, Any] = {
+        "anchor": commits[0].revision, "segment": segment.segment, "sweep": sweep, "measured_at": now,
+        "rounds": len(rounds),
+    }  # fmt: skip
+    theirs, ours = (
+        {**dataclasses.asdict(commit), **common, "code": code} for commit, code in zip(commits, codes, strict=True)
+    )
+    points: list[Point] = []
+    cells = [cell for cell in observe(rounds).values() if not is_refused(cell)]
+    effects = _effects(cells)
+    for cell in cells:
+        effect = effects.get(cell.key)
+        times: dict[str, Any] = {} if effect is None else {"log_ratio": _short(effect.mean), "se": _short(effect.se)}
+        points.append(Point(**ours, **_name(cell), **_readings(cell.head), **times))
+        points.append(Point(**theirs, **_name(cell), **_readings(cell.base)))
+    for device in dict.fromkeys(cell.key[2] for cell in cells):
+        shift = effects.get((ALL, ALL, device))
+        if shift is not None:
+            named: dict[str, Any] = {
+                "case_id": ALL,
+                "implementation": ALL,
+                "device": device,
+                "label": f"all cells on {device}",
+            }
+            points.append(Point(**ours, **named, status="ok", log_ratio=_short(shift.mean), se=_short(shift.se)))
+            points.append(Point(**theirs, **named, status="ok"))
+    return Measured(segment=segment, points=points)
+
+
+def _facts(base: Header, head: Header) -> dict[str, str]:
+    """The revision's software; the anchor's too where that is another, since the ratio has both in it."""
+    theirs, ours = (software_of(header.environment, header.threads) for header in (base, head))
+    return ours | {f"anchor's {name}": value for name, value in theirs.items() if ours.get(name) != value}
+
+
+def _effects(cells: Sequence[Observed]) -> dict[tuple[str, str, str], Effect]:
+    """Effects by cell, and of what a device's cells have in common."""
+    found: dict[tuple[str, str, str], Effect] = {}
+    for device in dict.fromkeys(cell.key[2] for cell in cells):
+        timed = [cell for cell in cells if cell.key[2] == device and cell.base.status == cell.head.status == "ok"]
+        effects, shift = effects_of(log_ratios(timed))
+        found |= {cell.key: effect for cell, effect in zip(timed, effects, strict=True) if effect is not None}
+        if shift is not None:
+            found[ALL, ALL, device] = shift
+    return found
+
+
+def _name(cell: Observed) -> dict[str, Any]:
+    case_id, implementation, device = cell.key
+    return {"case_id": case_id, "implementation": implementation, "device": device, "label": cell.label}
+
+
+def _readings(side: SideOfCell) -> dict[str, Any]:
+    records = [record for record in side.records if record is not None and record["status"] == "ok"]
+    errors = [record[f"{one}_error_ratio"] for record in side.records if record for one in JUDGED_TENSORS]
+    first = [record["first_call_ns"] for record in records if record["first_call_ns"]]
+    return {
+        "status": side.status,
+        "time_ns": _short(side.time_ns),
+        "memory_peak_bytes": min(side.peaks, default=None),
+        "memory_resolution_bytes": side.resolution_bytes or None,
+        "error_ratio": _short(max((error for error in errors if error is not None), default=None)),
+        "first_call_ns": min(first, default=None),
+    }
+
+
+def _short(value: float | None) -> float | None:
+    """Six significant digits: a line is small, and no time is known better."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+@dataclasses.dataclass(kw_only=True)
+class GateJudge:
+    """Compares commits by whole gates, each pair once however many cells ask for it."""
+
+    side_of: Callable[[str], Side]
+    """Makes a revision ready."""
+    plan_of: Callable[[dict[SideName, Side]], GatePlan]
+    folder_of: Callable[[GatePlan], Path]
+    observer: GateObserver
+    command: Sequence[str]
+    says: Callable[[str], None]
+    _done: dict[tuple[str, str], GateResult | str] = dataclasses.field(default_factory=dict)
+    """Results; where there is none, why."""
+
+    def judge(self, candidate: Candidate, base: str, head: str) -> Judgement:
+        """Compare the candidate's cell at two commits."""
+        if (base, head) not in self._done:
+            self._done[base, head] = self._gate(base, head)
+        result = self._done[base, head]
+        if isinstance(result, str):
+            return Judgement(decision="cannot_tell", sentence=result)
+        return judgement_of(result, candidate)
+
+    def _gate(self, base: str, head: str) -> GateResult | str:
+        try:
+            plan = self.plan_of({"base": self.side_of(base), "head": self.side_of(head)})
+            if plan.sides["base"].identity == plan.sides["head"].identity:
+                return identical_result(plan, self.command)
+            folder = self.folder_of(plan)
+            open_folder(folder, plan.to_dict(), self.says)
+            return run_gate(plan, folder, self.observer, self.command)
+        except (SideError, GateError) as error:
+            self.says(f"{head[:10]} against {base[:10]}: {error}")
+            return str(error)
+
+
+def judgement_of(result: GateResult, candidate: Candidate) -> Judgement:
+    """What a gate says of a candidate's cell and metric."""
+    if result.identical:
+        return Judgement(decision="same", sentence=result.sentence)
+    own = [one for one in result.all_verdicts if _is_of(one, candidate)]
+    found = [one for one in own if one.metric == candidate.metric]
+    wanted = [one for one in found if one.verdict in candidate.verdicts]
+    if wanted:
+        one = wanted[0]
+        return Judgement(
+            decision="changed", verdict=one.verdict, sentence=one.sentence, ratio=one.ratio or None,
+            ratio_low=one.ratio_low or None, ratio_high=one.ratio_high or None,
+        )  # fmt: skip
+    if candidate.metric == "outcome":
+        return Judgement(decision="same", sentence=found[0].sentence if found else "both sides are as they were")
+    if not found or found[0].verdict in _UNJUDGED:  # what is wrong or lost has an outcome in place of a time
+        sentences = [one.sentence for one in (*found, *own)] or ["there is no verdict on it"]
+        return Judgement(decision="cannot_tell", sentence=sentences[0])
+    return Judgement(decision="same", verdict=found[0].verdict, sentence=found[0].sentence)
+
+
+def _is_of(one: Verdict, candidate: Candidate) -> bool:
+    case_id, implementation, device = candidate.cell
+    if case_id == ALL:
+        return one.case_id is None and one.device == device
+    return (one.case_id, one.implementation, one.device) == (case_id, implementation, device)

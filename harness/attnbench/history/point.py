@@ -1,0 +1,138 @@
+"""The lines of a history file: what was measured of a cell at a revision, in which software, and what was confirmed.
+
+Version of the lines, ``v``: 1 (2026-11): first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
+
+from attnbench.untrusted.printable import in_one_line
+
+Metric = Literal["time", "memory", "outcome"]
+"""What is searched for changes: what the gate has verdicts on."""
+CellName = tuple[str, str, str]
+"""(case_id, implementation, device)"""
+
+ALL = "all"
+"""In place of a case and an implementation: what all cells of a device have in common."""
+
+Revision = Annotated[str, Field(pattern="^[0-9a-f]{7,64}$")]
+Text = Annotated[str, Field(max_length=500)]
+Facts = Annotated[dict[Text, Text], Field(max_length=100)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _shows(cls, value: object, info: ValidationInfo) -> object:
+        del info
+        if isinstance(value, str):
+            return in_one_line(value)
+        if isinstance(value, dict):
+            return {in_one_line(k): in_one_line(v) for k, v in value.items()}
+        return value
+
+    def text(self) -> str:
+        """The line as it is stored: names in order, nothing that is absent, so that equal lines are equal texts."""
+        return json.dumps(self.model_dump(exclude_none=True), sort_keys=True, separators=(",", ":"))
+
+
+class Point(_Line):
+    """One cell at one revision, measured in the same rounds as the anchor."""
+
+    kind: Literal["point"] = "point"
+    v: Literal[1] = 1
+    revision: Revision
+    place: int = Field(ge=0, description="First parents before it: the same in every clone.")
+    date: Text = Field(description="Of the commit, ISO 8601.")
+    subject: Text
+    anchor: Revision = Field(description="What it was measured with; of an anchor's own line, itself.")
+    segment: Text = Field(description="The software of the measurement: only points of one segment are compared.")
+    sweep: Text = Field(description="Hash of the scenario and the selection that it was measured by.")
+    code: Text = Field(description="Hash of the code that was measured: equal ones need not be measured again.")
+    measured_at: Text
+    case_id: Text
+    implementation: Text
+    device: Text
+    label: Text
+    status: Text
+    rounds: int = Field(ge=0)
+    log_ratio: Annotated[float, Field(ge=-50, le=50)] | None = Field(
+        default=None, description="ln(revision / anchor) of times, from pairs of processes."
+    )
+    se: Annotated[float, Field(ge=0, le=50)] | None = Field(default=None, description="Standard error of log_ratio.")
+    time_ns: Positive | None = Field(default=None, description="Median of the processes' medians; never judged.")
+    memory_peak_bytes: int | None = Field(default=None, ge=0)
+    memory_resolution_bytes: int | None = Field(default=None, ge=0)
+    error_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Largest error over its budget, of all outputs."
+    )
+    first_call_ns: Positive | None = None
+
+    @property
+    def cell(self) -> CellName:
+        """The name of its cell."""
+        return self.case_id, self.implementation, self.device
+
+
+class Segment(_Line):
+    """The software that points were measured in."""
+
+    kind: Literal["segment"] = "segment"
+    v: Literal[1] = 1
+    segment: Text
+    facts: Facts
+
+    def differs_from(self, before: Segment) -> list[str]:
+        """What changed, such as ``torch 2.12.0 → 2.13.0``."""
+        names = dict.fromkeys([*before.facts, *self.facts])
+        return [
+            f"{name} {before.facts.get(name, 'none')} → {self.facts.get(name, 'none')}"
+            for name in names
+            if before.facts.get(name) != self.facts.get(name)
+        ]
+
+
+class Change(_Line):
+    """A change that the gate has confirmed on the two commits around it."""
+
+    kind: Literal["change"] = "change"
+    v: Literal[1] = 1
+    revision: Revision
+    before: Revision = Field(description="The commit that it was compared with.")
+    place: int = Field(ge=0)
+    date: Text
+    subject: Text
+    case_id: Text
+    implementation: Text
+    device: Text
+    label: Text
+    metric: Metric
+    verdict: Text = Field(description="The gate's: slower, bigger, wrong, lost, faster, smaller, gained.")
+    sentence: Text
+    ratio: Positive | None = None
+    ratio_low: Positive | None = None
+    ratio_high: Positive | None = None
+
+    @property
+    def cell(self) -> CellName:
+        """The name of its cell."""
+        return self.case_id, self.implementation, self.device
+
+
+Line = Annotated[Point | Segment | Change, Field(discriminator="kind")]
+LINE: TypeAdapter[Point | Segment | Change] = TypeAdapter(Line)
+
+
+def segment_of(facts: dict[str, str]) -> Segment:
+    """The segment of some software."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    return Segment(segment=digest, facts=facts)

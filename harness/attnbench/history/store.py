@@ -1,0 +1,158 @@
+"""``results/history/MACHINE-KEY.jsonl``: lines that are only ever appended, in any order, each by itself.
+
+So git merges two branches' files by keeping the lines of both (``merge=union`` in ``.gitattributes``), and a line that
+was cut off or damaged costs itself alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from attnbench.errors import UsageError
+from attnbench.history.point import LINE, Change, Point, Segment
+from attnbench.untrusted.json_text import parse_json
+from attnbench.untrusted.names import name_mistake
+from attnbench.untrusted.printable import shown
+from attnbench.untrusted.regular_file import append_line, read_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from attnbench.history.point import CellName
+
+FOLDER = Path("results/history")
+MOST_BYTES = 1 << 28
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+
+
+class HistoryError(UsageError):
+    """A history cannot be read or written; one sentence."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class History:
+    """What a file holds; equal lines, which a merge may leave, once."""
+
+    points: Sequence[Point] = ()
+    segments: Sequence[Segment] = ()
+    changes: Sequence[Change] = ()
+    warnings: Sequence[str] = ()
+    """Sentences on lines that are none."""
+
+    @property
+    def cells(self) -> dict[CellName, str]:
+        """Labels by cell, in the order of labels."""
+        found = {point.cell: point.label for point in self.points}
+        return dict(sorted(found.items(), key=lambda item: item[1]))
+
+    def facts_of(self, segment: str) -> Segment:
+        """The software of a segment; without facts where the file lost its line."""
+        found = [one for one in self.segments if one.segment == segment]
+        return found[0] if found else Segment(segment=segment, facts={})
+
+    def on(self, revisions: Collection[str]) -> History:
+        """The part that is of these revisions."""
+        return dataclasses.replace(
+            self,
+            points=[point for point in self.points if point.revision in revisions and point.anchor in revisions],
+            changes=[change for change in self.changes if change.revision in revisions],
+        )
+
+
+def history_path(machine_key: str, folder: Path = FOLDER) -> Path:
+    """The file of a machine.
+
+    Raises:
+        HistoryError: when the key is none that could name a file.
+    """
+    if reason := name_mistake(machine_key):
+        raise HistoryError(f"{shown(machine_key)} is no name for a machine: {reason}")
+    return folder / f"{machine_key}.jsonl"
+
+
+def read_history(path: Path) -> History:
+    """Read a file; one that is not there is empty.
+
+    Raises:
+        HistoryError: when it cannot be read.
+    """
+    try:
+        data = read_regular(path, MOST_BYTES)
+    except FileNotFoundError:
+        return History()
+    except OSError as error:
+        raise HistoryError(f"{path} cannot be read: {error.strerror}") from error
+    warnings = []
+    found: dict[str, Point | Segment | Change] = {}
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            one = LINE.validate_python(parse_json(line.decode("utf-8")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            warnings.append(f"{path}, line {number} is left out: {place and f'{place}: '}{first['msg']}")
+        except ValueError as error:
+            warnings.append(f"{path}, line {number} is left out: it is no JSON ({str(error).splitlines()[0]})")
+        else:
+            found[one.text()] = one
+    lines = list(found.values())
+    return History(
+        points=sorted((one for one in lines if isinstance(one, Point)), key=lambda one: (one.place, one.measured_at)),
+        segments=list({one.segment: one for one in lines if isinstance(one, Segment)}.values()),
+        changes=sorted((one for one in lines if isinstance(one, Change)), key=lambda one: (one.place, one.label)),
+        warnings=warnings,
+    )
+
+
+def append(path: Path, lines: Sequence[Point | Segment | Change]) -> None:
+    """Append lines, in one write; a last line that was cut off before is ended first.
+
+    Raises:
+        HistoryError: when they cannot be written.
+    """
+    if not lines:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.is_file() and path.stat().st_size > 0 and not read_regular(path, 1, tail=True).endswith(b"\n")
+        append_line(path, "\n" * torn + "\n".join(sorted(one.text() for one in lines)))
+    except OSError as error:
+        raise HistoryError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep other processes from adding to a file meanwhile; the system ends the lock with the process.
+
+    Raises:
+        HistoryError: when another one does, or nothing can be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise HistoryError(f"{path.parent} cannot be opened: {error.strerror}") from error
+    try:
+        # Of the folder rather than the file, which git replaces when it merges.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise HistoryError(f"{path.parent} is being written by another attnbench: wait until that has ended") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            os.close(descriptor)
+            raise HistoryError(f"{path.parent} cannot be locked: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
