@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.gate.judge.statistics import Rules
-from attnbench.history.candidates import of_times
+from attnbench.history.changes.candidates import of_times
 from attnbench.history.confirming import Judgement, confirm
 from attnbench.history.series import TimeSeries
 from tests.gate.simulated import DEDICATED, SHARED, Noise, one_gate
 
 if TYPE_CHECKING:
-    from attnbench.history.change_points import Vector
+    from attnbench.history.changes.change_points import Vector
 
 COMMITS = 60
 CELLS_OF_A_GATE = 30

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from attnbench.gate.judge.statistics import Rules
-from attnbench.history.candidates import candidates, of_readings, of_times
-from attnbench.history.change_points import ChangePointError, Step, q_values, scatter, steps, without_spikes
+from attnbench.history.changes.candidates import candidates, of_readings, of_times
+from attnbench.history.changes.change_points import ChangePointError, Step, q_values, scatter, steps, without_spikes
 from tests.history.lines import MIB, point, revision
 from tests.history.simulated import KINDS, Kind, search, series_of, stepped
 

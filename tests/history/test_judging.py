@@ -10,7 +10,7 @@ from attnbench.gate.measure.side import Side
 from attnbench.gate.measure.source import SideError
 from attnbench.gate.verdict import GateResult
 from attnbench.history.adding import Budget, bridge, differ, new_lines
-from attnbench.history.candidates import Candidate
+from attnbench.history.changes.candidates import Candidate
 from attnbench.history.measuring import GateJudge, Measured, judgement_of
 from attnbench.history.point import ALL, Metric, segment_of
 from attnbench.history.revisions import Commit

@@ -83,7 +83,7 @@ def test_what_is_no_description_is_not_taken(log: Path, text: str) -> None:
 
 
 def test_an_import_that_takes_long_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnbench.registry.ask_probe._LONG_S", 0.2)
+    monkeypatch.setattr("attnbench.registry.probing.ask_probe._LONG_S", 0.2)
     kernel = log.with_name("mine") / "kernel.py"
     kernel.write_text("import time\ntime.sleep(1)\n" + kernel.read_text())
     said: list[str] = []

@@ -6,13 +6,13 @@ names of :mod:`attnbench` too, but for ``gate`` and ``calibrate``: ``attnbench.g
 
 from __future__ import annotations
 
-from attnbench.api.capturing import capture
 from attnbench.api.gates import calibrate, gate
 from attnbench.api.inspection import inspect
+from attnbench.api.models.capturing import capture
+from attnbench.api.models.putting_back import VerifiedModel, verify
+from attnbench.api.models.replaying import ReplayedModel, replay
 from attnbench.api.profiling import profile
-from attnbench.api.putting_back import VerifiedModel, verify
 from attnbench.api.reading import compare, merge, report, show
-from attnbench.api.replaying import ReplayedModel, replay
 from attnbench.api.results import (
     Answer,
     CalibratedMachine,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from attnbench.gate.folders import open_folder
 from attnbench.gate.measure.rounds import GateError
 from attnbench.gate.measure.source import SideError
-from attnbench.history.candidates import memory_step
+from attnbench.history.changes.candidates import memory_step
 from attnbench.history.choosing import most_informative
 from attnbench.history.measuring import measure, software_of, sweep_of
 from attnbench.history.revisions import Commit

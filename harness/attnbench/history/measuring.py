@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from attnbench.gate.measure.rounds import GateObserver, Round, SideName
     from attnbench.gate.measure.side import Side
     from attnbench.gate.verdict import GateResult, Verdict
-    from attnbench.history.candidates import Candidate
+    from attnbench.history.changes.candidates import Candidate
     from attnbench.history.point import Segment
     from attnbench.history.revisions import Commit
     from attnbench.runner.planning.request import Request

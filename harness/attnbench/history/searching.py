@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from attnbench.gate.measure.rounds import GateObserver
     from attnbench.history.adding import Budget
-    from attnbench.history.candidates import Candidate
+    from attnbench.history.changes.candidates import Candidate
     from attnbench.history.measuring import GateJudge
     from attnbench.history.revisions import Commit
     from attnbench.history.workshop import Workshop

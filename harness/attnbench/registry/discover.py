@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.registry.ask_probe import ask_probe
 from attnbench.registry.found import Found, Origin, RegistryError, from_json, to_json
 from attnbench.registry.implementation import (
     DeclarationError,
@@ -23,6 +22,7 @@ from attnbench.registry.implementation import (
 )
 from attnbench.registry.importing import load_module
 from attnbench.registry.plugin_path import file_and_name
+from attnbench.registry.probing.ask_probe import ask_probe
 from attnbench.registry.sources import hash_of_files
 from attnbench.untrusted.printable import in_one_line
 

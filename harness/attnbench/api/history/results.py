@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.history.adding import Added
-    from attnbench.history.candidates import Candidate
+    from attnbench.history.changes.candidates import Candidate
     from attnbench.history.point import Change
     from attnbench.history.revisions import Commit
     from attnbench.history.searching import Ended

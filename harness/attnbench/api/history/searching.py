@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from attnbench.api.selection import Axes, Plugins, Texts
-    from attnbench.history.candidates import Candidate
+    from attnbench.history.changes.candidates import Candidate
     from attnbench.history.point import CellName, Metric
     from attnbench.history.store import History
     from attnbench.runner.planning.request import Request
@@ -82,7 +82,7 @@ def find(
         UsageError: when what is asked for cannot be done as asked.
     """
     from attnbench.history.adding import Budget
-    from attnbench.history.candidates import candidates as seek
+    from attnbench.history.changes.candidates import candidates as seek
     from attnbench.history.measuring import sweep_of
     from attnbench.history.revisions import branch
     from attnbench.history.searching import search
@@ -159,7 +159,7 @@ def bisect(
     Raises:
         UsageError: when what is asked for cannot be done as asked.
     """
-    from attnbench.history.candidates import Candidate
+    from attnbench.history.changes.candidates import Candidate
     from attnbench.history.revisions import branch, commit_of
     from attnbench.history.searching import look_into
     from attnbench.history.store import read_history

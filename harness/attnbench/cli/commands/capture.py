@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from attnbench.api.capturing import Tensors, capture_program
+from attnbench.api.models.capturing import Tensors, capture_program
 from attnbench.cli.options import Force  # noqa: TC001 - cyclopts reads them
 from attnbench.cli.output import print_tables
 

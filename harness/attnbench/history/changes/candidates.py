@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from attnbench.gate.judge.statistics import SCREEN_SHARE
 from attnbench.gate.judge.verdicts import tolerated_bytes
-from attnbench.history.change_points import q_values, steps
+from attnbench.history.changes.change_points import q_values, steps
 from attnbench.history.series import by_cell_and_segment, readings, time_series
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from attnbench.gate.judge.statistics import Rules
-    from attnbench.history.change_points import Step
+    from attnbench.history.changes.change_points import Step
     from attnbench.history.point import CellName, Metric, Point
     from attnbench.history.series import Reading, TimeSeries
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
 from attnbench import api
-from attnbench.cli.commands.gate import GateThreads  # noqa: TC001 - cyclopts reads it
+from attnbench.cli.commands.gating.gate import GateThreads  # noqa: TC001 - cyclopts reads it
 from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Axes,
     Devices,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from attnbench.cli.commands.gate import Deltas, GateThreads  # noqa: TC001 - cyclopts reads them
+from attnbench.cli.commands.gating.gate import Deltas, GateThreads  # noqa: TC001 - cyclopts reads them
 from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Axes,
     Devices,

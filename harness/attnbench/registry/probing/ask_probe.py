@@ -1,4 +1,4 @@
-"""Asks the probe (:mod:`attnbench.registry.probe`) what a plug-in declares."""
+"""Asks the probe (:mod:`attnbench.registry.probing.probe`) what a plug-in declares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from attnbench.registry.found import Found, Origin, RegistryError, from_json
-from attnbench.registry.remembered_probe import remember, remembered
+from attnbench.registry.probing.remembered_probe import remember, remembered
 from attnbench.untrusted.printable import printable
 from attnbench.untrusted.processes import end_marked, marked
 
@@ -45,7 +45,8 @@ def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] 
     if (known := remembered(origin)) is not None:
         return known
     read_fd, write_fd = os.pipe()
-    command = [sys.executable, "-P", "-m", "attnbench.registry.probe", str(write_fd), origin.kind, origin.target]
+    command = [sys.executable, "-P", "-m", "attnbench.registry.probing.probe"]
+    command += [str(write_fd), origin.kind, origin.target]
     variables, mark = marked(os.environ)
     process = subprocess.Popen(
         command,

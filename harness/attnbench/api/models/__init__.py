@@ -1,0 +1,1 @@
+"""What concerns models: their attention captured, replayed, and put back."""

@@ -1,0 +1,1 @@
+"""Where a series changes: candidates and their statistics."""
