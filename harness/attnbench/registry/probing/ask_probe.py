@@ -1,4 +1,4 @@
-"""Asks the probe (:mod:`attnbench.registry.probing.probe`) what a plug-in declares."""
+"""Asks the probe (:mod:`attnbench.registry.probe`) what a plug-in declares."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] 
     if (known := remembered(origin)) is not None:
         return known
     read_fd, write_fd = os.pipe()
-    command = [sys.executable, "-P", "-m", "attnbench.registry.probing.probe"]
+    command = [sys.executable, "-P", "-m", "attnbench.registry.probe"]
     command += [str(write_fd), origin.kind, origin.target]
     variables, mark = marked(os.environ)
     process = subprocess.Popen(
