@@ -20,7 +20,7 @@ COMMANDS = (
     "capture", "replay",
 )  # fmt: skip
 ONLY_IN_PYTHON = {"progress"}
-ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "watch"}
+ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program", "watch"}
 
 
 def defaults(function: Callable[..., object], without: set[str]) -> dict[str, object]:
