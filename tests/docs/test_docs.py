@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import re
 import subprocess
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.cli.main import command_reference
+from attnbench.cli.main import app, command_reference
 from tests.docs import printed, site
 
 if TYPE_CHECKING:
@@ -41,20 +42,45 @@ def test_every_page_is_in_the_menu() -> None:
     assert {page.name for page in site.DOCS.glob("*.md")} <= set(entries(site.PAGES))
 
 
+def commands() -> list[str]:
+    return [name for name in app if not name.startswith("-")]
+
+
+def test_the_quick_start_names_every_command() -> None:
+    section = (site.DOCS / "index.md").read_text("utf-8").partition("## The commands")[2]
+    named = re.findall(r"^attnbench (\w+)", section, re.MULTILINE)
+    assert set(named) == set(commands())
+
+
+def packages_of_the_map(text: str) -> set[str]:
+    """The folders below harness/attnbench/ in the tree of architecture.md, each as its path."""
+    tree = text.partition("\nharness/attnbench/ ")[2].partition("\nimplementations/ ")[0]
+    above: list[str] = []
+    found = set()
+    for indent, name in re.findall(r"^( +)(\w+)/", tree, re.MULTILINE):
+        above = [*above[: len(indent) // 4 - 1], name]
+        found.add("/".join(above))
+    return found
+
+
+def test_the_map_shows_every_package() -> None:
+    harness = site.ROOT / "harness" / "attnbench"
+    packages = {path.parent.relative_to(harness).as_posix() for path in harness.rglob("__init__.py")} - {"."}
+    shown = packages_of_the_map((site.DOCS / "architecture.md").read_text("utf-8"))
+    sections = {one for one in packages if one.startswith("views/") and one.count("/") > 1}  # of a page: told in words
+    assert shown == packages - sections
+
+
+def test_the_map_has_the_layers_that_the_linter_checks() -> None:
+    contracts = tomllib.loads((site.ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+    told = "\n".join(layers).replace("attnbench.", "").replace(" | ", " · ")
+    assert f"```\n{told}\n```" in (site.DOCS / "architecture.md").read_text("utf-8")
+
+
 def test_the_reference_has_every_command_and_its_options() -> None:
     text = command_reference()
-    for command in (
-        "run",
-        "check",
-        "show",
-        "compare",
-        "report",
-        "inspect",
-        "profile",
-        "gate",
-        "baseline save",
-        "doctor",
-    ):
+    for command in (*commands(), "baseline save", "history add"):
         assert re.search(rf"^#+ attnbench {command}$", text, re.MULTILINE), command
     assert "`--plugin, -p" in text
 
