@@ -171,7 +171,7 @@ CPU_FLASH: dict[str, str | tuple[str, ...]] = {
     r"cpu_flash_attention_backward<": ("softmax", "qk", "gradients", "gradients", "gradients", "gradients"),
     r"native::.*convert_kernel|native::.*pack_": "copies",
 }
-"""What torch's kernels for the CPU do (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
+"""The phases of torch's kernels for the CPU (aten/src/ATen/native/cpu/FlashAttentionKernel.cpp)."""
 
 for _implementation in (sdpa, flash):
     _implementation.phases(CPU_FLASH)

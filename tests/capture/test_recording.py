@@ -1,4 +1,4 @@
-"""What a capture writes: counted calls, shapes that load as a scenario, tensors, and totals."""
+"""The content of a capture: counted calls, shapes that load as a scenario, tensors, and totals."""
 
 from __future__ import annotations
 

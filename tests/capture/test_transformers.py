@@ -50,7 +50,7 @@ def layers(pattern: str, fields: Fields) -> list[tuple[str, Fields]]:
 
 
 def in_turns(*of_layers: list[tuple[str, Fields]]) -> list[tuple[str, Fields]]:
-    """What the first layer does, then what the second one does."""
+    """The first layer's attention, then the second one's."""
     return [one for of_one in zip(*of_layers, strict=True) for one in of_one]
 
 

@@ -1,4 +1,4 @@
-"""What commands print, in the pages under docs/: ``make docs`` runs those again that always print the same.
+"""Output of commands in the pages under docs/: ``make docs`` runs those again that always print the same.
 
 A block is a fence that follows a comment, which names the command::
 

@@ -1,4 +1,4 @@
-"""What docs/ prints is what commands print, and its pages make a site without a broken link."""
+"""Pages under docs/ show what commands print, name all commands and packages, and make a site without a broken link."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ EDGE = 5
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What came of the histories of one kind and size."""
+    """The outcomes of the histories of one kind and size."""
 
     outcomes: Sequence[Outcome]
     at: Sequence[int]

@@ -50,7 +50,7 @@ KINDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a search made of one history."""
+    """The outcome of a search of one history."""
 
     candidates: int
     named: Sequence[int]

@@ -12,7 +12,7 @@ COMMITS = [str(i) for i in range(17)]
 
 
 def ask(judge: Callable[[int], Answer], commits: list[str] = COMMITS) -> tuple[list[str], list[str]]:
-    """What a bisection ends in, and what it asked."""
+    """The commits that a bisection leaves, and those that it asked about."""
     answers: dict[str, Answer] = {}
     while (one := next_commit(commits, answers)) is not None:
         answers[one] = judge(int(one))

@@ -29,7 +29,7 @@ CELLS = ("one.toml", "-i", "^mine/", "--cache-dir", "cache")
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """What the commands said, one after the other."""
+    """The output of the commands, one after the other."""
 
     repository: Repository
     attnbench: Command

@@ -1,4 +1,4 @@
-"""What a gate says of a candidate, read from gates that are judged for real; and what a budget allows."""
+"""The answer of a gate on a candidate, read from gates that are judged for real; and what a budget allows."""
 
 from __future__ import annotations
 

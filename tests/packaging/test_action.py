@@ -75,7 +75,7 @@ class Runner:
         return dict(line.split("=", 1) for line in lines)
 
     def summary(self) -> str:
-        """What the page of the job shows."""
+        """The text that the page of the job shows."""
         return (self.folder / "summary").read_text()
 
 

@@ -55,7 +55,7 @@ class Space:
 
 
 def sampled(monkeypatch: pytest.MonkeyPatch, told: dict[int, Phase], *stacks: tuple[int, ...]) -> list[Attributed]:
-    """What samples with such an address, and such words on the stack, are taken for."""
+    """The phase of samples with such an address, and such words on the stack."""
 
     class Told:
         def __init__(self, space: Space) -> None:

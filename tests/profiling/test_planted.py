@@ -1,4 +1,4 @@
-"""What was planted comes back: shares of work, a sleep, an allocation."""
+"""Planted work comes back: shares of work, a sleep, an allocation."""
 
 from __future__ import annotations
 

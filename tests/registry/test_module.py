@@ -77,7 +77,7 @@ def case_of(**given: Any) -> Case:
 
 
 def output(made: Implementation, case: Case) -> tuple[Tensor, Operands]:
-    """What a worker gets from it."""
+    """The implementation as a worker gets it."""
     assert refusal(made, case, "cpu") is None
     operands = place(case, made.declaration, "cpu")
     call = bind(made, case, operands)

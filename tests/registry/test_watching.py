@@ -1,4 +1,4 @@
-"""What ``--watch`` waits for."""
+"""The changes that ``--watch`` waits for."""
 
 from __future__ import annotations
 

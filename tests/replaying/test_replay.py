@@ -1,4 +1,4 @@
-"""What a model would take, with numbers that are worked out by hand."""
+"""The times of a replayed model, with numbers that are worked out by hand."""
 
 from __future__ import annotations
 

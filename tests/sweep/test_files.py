@@ -215,7 +215,7 @@ class TestContent:
 
 
 class Planted:
-    """What unpickling would run."""
+    """Run by unpickling."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.mkdir, ("planted",)

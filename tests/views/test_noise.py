@@ -1,4 +1,4 @@
-"""What is said above an answer of which the intervals know nothing."""
+"""Sentences above an answer, on noise that its intervals do not contain."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def told(case: Case, record: Record) -> str:
 
 
 def special(case: Case) -> str:
-    """What a case has that the plainest one has not, in words; empty for that one itself."""
+    """The features of a case that the plainest one lacks, in words; empty for that one itself."""
     said = []
     if case.seqlen_q != case.seqlen_kv:
         fewer = "fewer queries than keys" if case.seqlen_q < case.seqlen_kv else "more queries than keys"

@@ -213,7 +213,7 @@ class CapturedModel(Answer):
 
     @functools.cached_property
     def capture(self) -> Capture:
-        """What ``capture.json`` holds."""
+        """The content of ``capture.json``."""
         from attnbench.store.capture import read_capture
 
         return read_capture(self.path)

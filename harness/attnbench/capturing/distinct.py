@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 Mode = Literal["forward", "forward_backward"]
 
 MOST_APART = 4
-"""Of calls which differ in nothing but lengths, so many kinds stay apart; where there are more, they share buckets."""
+"""Up to so many kinds of calls that differ in lengths alone keep a shape each; of more, several share one."""
 _WIDEST = 1.2
-"""The most work of a bucket over the least."""
+"""Within a shape: the most work of a call over the least."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class Tally:
     api: str
     mode: Mode
     part: int = 0
-    """Of calls whose tensors are kept several times over: which of these."""
+    """Where the tensors of the first N calls are kept: which of the N shapes a call counts for, from 0."""
     calls: int = 0
     seconds: float = 0.0
     layers: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -42,7 +42,7 @@ class Tally:
         return spec.seqlen_q * sum(spec.mask.kv_lengths or (spec.batch * spec.seqlen_kv,))
 
     def add(self, layer: str | None, place: int, seconds: float) -> None:
-        """Count a call, the so-manieth of all."""
+        """Count a call; ``place`` is its number among all calls."""
         self.calls += 1
         self.seconds += seconds
         if layer is not None:
@@ -78,7 +78,7 @@ def distinct_calls(tallies: Iterable[Tally]) -> list[Distinct]:
 
 
 def _family(tally: Tally) -> object:
-    """What calls have in common that may share a shape."""
+    """Everything that calls must have in common to share a shape."""
     fields = {name: value for name, value in tally.spec.fields().items() if name not in _LENGTHS}
     is_decode = tally.spec.seqlen_q == 1
     return (tally.api, tally.mode, tally.part, is_decode, *sorted(fields.items(), key=lambda item: item[0]))

@@ -31,7 +31,7 @@ class Program:
 
     python: str
     options: tuple[str, ...]
-    """Of the interpreter."""
+    """The interpreter's options."""
     start: Start
     words: tuple[str, ...]
     """The script, module or code, and its arguments."""

@@ -20,7 +20,7 @@ class ModelTime:
         self.looks: Callable[[], int] = int
         """How often capture has looked at a function of torch by now."""
         self.looks_within = 0
-        """Of these, how often while the model ran."""
+        """How many of these looks fell within the model's time."""
         self._looks_before = 0
         self._lock = threading.Lock()
         self._running = 0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _RECOMPUTED = "_StopRecomputationError"
 """Raised within the last call that a checkpoint computes once more, as soon as what it needs is there."""
 _UNREADABLE = (RuntimeError, TypeError, ValueError, NotImplementedError)
-"""What tensors raise that have no values of their own: within ``vmap``, say, or while a model is exported."""
+"""Raised by tensors that have no values of their own: within ``vmap``, say, or while a model is exported."""
 _LONGEST_REASON = 160
 _MOST_OPEN = 256  # calls whose times are not read yet; on a GPU, reading one waits for it
 
@@ -63,7 +63,7 @@ class _Timed:
     place: int
     """Among all calls."""
     tensors: dict[str, Tensor] | None = None
-    """What is kept of it until its upstream gradient is there."""
+    """Queries, keys and values, kept until the upstream gradient is there."""
     backward_start: Moment | None = None
     backward_end: Moment | None = None
 
@@ -101,7 +101,7 @@ class Recorder:
         self.devices: set[str] = set()
         self.dropouts: set[float] = set()
         self.own_ns = 0
-        """What recording itself took."""
+        """Time that capturing itself took."""
 
     def __call__(self, call: AttentionCall) -> Tensor:
         """Answer as the model would."""

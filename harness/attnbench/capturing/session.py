@@ -99,7 +99,7 @@ class Session:
         return capture
 
     def _notes(self) -> list[str]:
-        """What a reader of the figures must know."""
+        """Sentences that a reader of the figures must know."""
         notes = []
         if any(kind.__name__ == "OptimizedModule" for kind in self._met):
             notes.append("a compiled model ran uncompiled: compiled code hides its attention")

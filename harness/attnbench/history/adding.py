@@ -53,7 +53,7 @@ class Budget:
 
 @dataclasses.dataclass(kw_only=True)
 class Added:
-    """What became of the revisions that were asked for."""
+    """The outcome of each revision that was asked for."""
 
     measured: list[Commit] = dataclasses.field(default_factory=list)
     same: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -18,7 +18,7 @@ _ANSWERS: dict[Decision, Answer] = {"changed": "bad", "same": "good", "cannot_te
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What the gate says of one cell between two commits."""
+    """The gate's answer on one cell between two commits."""
 
     decision: Decision
     verdict: str = ""
@@ -38,7 +38,7 @@ class Judge(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What became of a candidate."""
+    """The outcome of a candidate."""
 
     outcome: Literal["confirmed", "spread", "narrowed", "not_confirmed", "cannot_tell"]
     """``confirmed``: one commit, by the gate on it and the one before. ``spread``: the ends differ, but no single
@@ -46,7 +46,7 @@ class Finding:
     before: str
     suspects: Sequence[str]
     judgement: Judgement
-    """Of the single commit, or of the ends where there is none."""
+    """The gate's answer on the single commit, or on the ends where there is none."""
 
 
 def confirm(commits: Sequence[str], judge: Judge) -> Finding:

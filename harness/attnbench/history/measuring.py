@@ -53,7 +53,7 @@ def sweep_of(request: Request) -> str:
 
 
 def software_of(environment: Mapping[str, Any], threads: int) -> dict[str, str]:
-    """What a segment is made of: versions of libraries, interpreter and system, and the number of threads."""
+    """The facts that tell segments apart: versions of libraries, interpreter and system, and the number of threads."""
     named = {
         name: environment.get(name)
         for name in ("os", "kernel", "libc", "python", "python_implementation", "cxx_compiler")
@@ -210,7 +210,7 @@ class GateJudge:
 
 
 def judgement_of(result: GateResult, candidate: Candidate) -> Judgement:
-    """What a gate says of a candidate's cell and metric."""
+    """The answer of a gate on a candidate's cell and metric."""
     if result.identical:
         return Judgement(decision="same", sentence=result.sentence)
     own = [one for one in result.all_verdicts if _is_of(one, candidate)]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, 
 from attnbench.untrusted.printable import in_one_line
 
 Metric = Literal["time", "memory", "outcome"]
-"""What is searched for changes: what the gate has verdicts on."""
+"""Searched for changes: the metrics that the gate has verdicts on."""
 CellName = tuple[str, str, str]
 """(case_id, implementation, device)"""
 
@@ -92,7 +92,7 @@ class Segment(_Line):
     facts: Facts
 
     def differs_from(self, before: Segment) -> list[str]:
-        """What changed, such as ``torch 2.12.0 → 2.13.0``."""
+        """The differences, such as ``torch 2.12.0 → 2.13.0``."""
         names = dict.fromkeys([*before.facts, *self.facts])
         return [
             f"{name} {before.facts.get(name, 'none')} → {self.facts.get(name, 'none')}"

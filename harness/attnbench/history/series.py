@@ -37,13 +37,13 @@ class TimeSeries:
     label: str
     segment: str
     anchor: str
-    """Whose logarithm is 0."""
+    """The first anchor, whose logarithm is 0."""
     revisions: Sequence[str]
     """Oldest first."""
     places: Sequence[int]
     logs: Vector
     covariance: NDArray[np.float64]
-    """Of the logarithms: those that share a link of the chain share its error."""
+    """The logarithms' covariance: those that share a link of the chain of anchors share its error."""
 
     def ratio(self, index: int) -> tuple[float, float, float]:
         """Time over the anchor's, with its 95 % interval."""
@@ -60,7 +60,7 @@ class TimeSeries:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was read of one cell at one revision in one segment, by itself; of several readings the plainest."""
+    """The measurements of one cell at one revision in one segment; of several the plainest."""
 
     revision: str
     place: int
@@ -146,7 +146,7 @@ def adjusted(
 
 
 def readings(points: Iterable[Point]) -> list[Reading]:
-    """What was read of one cell in one segment, revision by revision, oldest first."""
+    """The readings of one cell in one segment, oldest revision first."""
     own: dict[str, list[Point]] = {}
     for point in sorted(points, key=lambda one: (one.place, one.measured_at)):
         own.setdefault(point.revision, []).append(point)

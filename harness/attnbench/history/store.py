@@ -39,7 +39,7 @@ class HistoryError(UsageError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class History:
-    """What a file holds; equal lines, which a merge may leave, once."""
+    """The content of a file; equal lines, which a merge may leave, count once."""
 
     points: Sequence[Point] = ()
     segments: Sequence[Segment] = ()

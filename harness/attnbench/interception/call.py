@@ -17,7 +17,7 @@ plain torch."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionCall:
-    """What a model asks for: ``softmax(scale Q K^T, changed and masked) V``.
+    """A model's request: ``softmax(scale Q K^T, changed and masked) V``.
 
     A key is seen where ``mask``, ``causal`` and ``window`` all show it. The fields are what the model meant and handed
     over; :func:`attnbench.interception.described.described` says them as a case's.
@@ -30,7 +30,7 @@ class AttentionCall:
     v: Tensor
     """(batch, heads_kv, seqlen_kv, head_dim_v)."""
     scale: float
-    """Of the scores."""
+    """The factor of the scores."""
     mask: Tensor | None = None
     """Boolean, true where a query sees a key, or of floats, added to the scores; four axes, broadcastable to (batch,
     heads_q, seqlen_q, seqlen_kv)."""
@@ -39,7 +39,7 @@ class AttentionCall:
     window: int | None = None
     """How many keys up to its own position a query sees, that one included; only where the mask does not say it."""
     bias: Tensor | None = None
-    """Of floats, added to the scores; shaped as a mask."""
+    """Floats that are added to the scores; shaped as a mask."""
     softcap: float | None = None
     """Scores become ``softcap * tanh(score / softcap)``, after scaling and before bias and mask."""
     sinks: Tensor | None = None
@@ -50,14 +50,14 @@ class AttentionCall:
     """Name of the module that calls, as of the outermost module's ``named_modules``; ``None`` outside of modules."""
     api: Api
     given: tuple[Tensor, ...]
-    """What ``run`` takes: queries, keys and values as the model hands them over; of ``matmul`` the values alone."""
+    """The arguments of ``run``: queries, keys and values as the model hands them over; of ``matmul`` values alone."""
     run: Callable[..., Tensor]
     """Runs what the model would have run, of ``given`` or of tensors in their places: (batch, heads_q, seqlen_q,
     head_dim_v)."""
     earlier: tuple[Tensor, ...] = ()
-    """Of ``matmul``: queries and keys. Their scores and probabilities are there by then."""
+    """Queries and keys of ``matmul``, whose scores and probabilities are there by then; else empty."""
     spent_ns: int = 0
-    """What these have taken."""
+    """Time that computing those scores and probabilities took."""
 
     @property
     def needs_gradients(self) -> bool:

@@ -15,7 +15,7 @@ _MOST_BYTES = 2**20
 
 
 def read_kept(path: Path, *, newer_than_s: float | None = None) -> object | None:
-    """What a file keeps, or ``None`` where it is absent, older than ``newer_than_s`` seconds, or cannot be read."""
+    """The content of a file, or ``None`` where it is absent, older than ``newer_than_s`` seconds, or cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         if newer_than_s is None or 0 <= time.time() - path.stat().st_mtime < newer_than_s:
             return parse_json(read_regular(path, _MOST_BYTES).decode("utf-8"))

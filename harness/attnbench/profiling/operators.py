@@ -23,7 +23,7 @@ class Operator:
     thread: int | None
     """``None``: the one that makes the calls; else a number of torch's."""
     start_ns: int
-    """Of the monotonic clock."""
+    """By the monotonic clock."""
     end_ns: int
 
 

@@ -53,7 +53,7 @@ class FunctionTime(_Part):
     function: str
     phase: Phase
     why: str
-    """What told it: ``line``, ``function``, ``library``, ``call site``, ``instructions``, ...; empty: nothing did."""
+    """Told by: ``line``, ``function``, ``library``, ``call site``, ``instructions``, ...; empty: by nothing."""
     ns: Nanoseconds
 
 
@@ -111,7 +111,7 @@ class MemoryBlock(_Part):
 
 
 class BlocksAtPeak(_Part):
-    """What a call holds where it holds most."""
+    """The memory that a call holds at its peak."""
 
     bytes: Annotated[int, Field(ge=0, le=2**60)]
     """Asked for, in all."""
@@ -146,7 +146,7 @@ class KernelOfCall(_Part):
 
 
 class KernelsOfCall(_Part):
-    """What ran on a GPU for one call: the mean of some."""
+    """The kernels and copies of one call on a GPU: the mean of several calls."""
 
     calls: int = Field(ge=1, le=10**9)
     busy_ns: Nanoseconds

@@ -15,7 +15,7 @@ from attnbench.untrusted.printable import shown
 
 
 class Phase(StrEnum):
-    """What a thread does at some moment of a call."""
+    """The work of a thread at some moment of a call."""
 
     QK = "qk"
     EXP = "exp"

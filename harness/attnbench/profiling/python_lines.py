@@ -20,7 +20,7 @@ _MOST_LINES, _MOST_FRAMES = 2_000_000, 16
 
 
 class _Notes:
-    """What one thread ran."""
+    """The lines that one thread ran."""
 
     def __init__(self) -> None:
         self.times: list[int] = []

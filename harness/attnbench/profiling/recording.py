@@ -29,7 +29,7 @@ _PLAIN_SHARE = 0.15
 _LEAST_CALLS = 3
 _MOST_CALLS = 1_000_000
 _NEAR = 0.1
-"""Of a call."""
+"""The largest share of a call that two samples may be apart to be near each other."""
 _TRACED_NS, _MOST_TRACED = 50_000_000, 5
 
 
@@ -58,7 +58,7 @@ class Recording:
     begins_ns: int
     """By the monotonic clock, before all that follows."""
     markers: list[Marker]
-    """What the calls are for, in their order."""
+    """The purpose of each call, in their order."""
     traced: Traced
     """Calls before those that are sampled."""
 

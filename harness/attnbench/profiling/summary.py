@@ -29,7 +29,7 @@ _LARGEST_SOURCE = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """What is known of the time beside the samples, in nanoseconds of a call, divided by the threads."""
+    """Time that is known beside the samples, in nanoseconds of a call, divided by the threads."""
 
     sample_ns: float
     """Of one sample."""

@@ -1,4 +1,4 @@
-"""What was made ready for a model's calls, kept for the next that are alike."""
+"""Implementations made ready for a model's calls, kept for the next calls that are alike."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _gradients(call: AttentionCall) -> bool:
 
 
 def _hint(refused: str, case: Case) -> str:
-    """What a person can do about a refusal: models are often called without need for gradients."""
+    """A hint how to avoid a refusal: models are often called without need for gradients."""
     if case.needs_gradients and ("mode " in refused or "backward" in refused):
         return "; if no gradients are needed, call the model within torch.no_grad()"
     return ""

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEEDS = 8
-"""How often errors are drawn."""
+"""How often the model is run with random errors, to derive the bound."""
 CHANCE = 1e-3
-"""That a sound implementation is called wrong."""
+"""The probability that a sound implementation is called wrong."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Move:
     relative: float
     """Norm of the difference over the norm of the original's output."""
     bound: float
-    """Of that."""
+    """The largest ``relative`` of a sound implementation."""
     row_ratio: float
     """The move of the row that moved most over its bound."""
     rows_left_out: int
@@ -57,7 +57,7 @@ class Move:
 
     @property
     def agrees(self) -> bool:
-        """Whether it is within the bound."""
+        """Whether the output and each of its rows moved within their bounds."""
         return self.ratio <= 1
 
 

@@ -67,7 +67,7 @@ def equal_rows(one: Tensor, other: Tensor) -> Tensor:
 
 
 def norm(tensor: Tensor) -> float:
-    """Of a whole tensor, as far as it is finite."""
+    """The norm of a tensor; NaN and infinities count as 0."""
     return float(tensor.double().nan_to_num(posinf=0.0, neginf=0.0).norm())
 
 

@@ -52,7 +52,7 @@ def to_framework(tensor: Tensor, framework: Framework) -> Any:
 
 
 def to_torch(array: Any, like: Tensor) -> Tensor:
-    """What an implementation returned, as a tensor.
+    """The output of an implementation, as a tensor.
 
     Raises:
         TypeError: when it is none.

@@ -79,7 +79,7 @@ def _plane(case: Case, call: AttentionCall, batch_index: int, head: int, rows: N
 
 
 def _added(case: Case, call: AttentionCall) -> torch.Tensor | None:
-    """What is added to the scores: the bias, and what a mask of floats holds beside it."""
+    """The sum that is added to the scores: the bias, and what a mask of floats holds beside it."""
     if case.score_mod != "bias":
         return None
     shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)

@@ -37,7 +37,7 @@ class Used:
     def __init__(self, implementation: Implementation, known: KnownCalls | None = None) -> None:
         """Take what is ready already, where that is to be kept."""
         self.implementation = implementation
-        """What computes."""
+        """The implementation that computes."""
         self.calls = 0
         """Attention calls that it has computed."""
         self.fallbacks: collections.Counter[str] = collections.Counter()

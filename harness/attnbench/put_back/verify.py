@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verified:
-    """What was found."""
+    """The result of comparing a model with itself."""
 
     implementation: str
     calls: int

@@ -42,7 +42,7 @@ class Found:
     unavailable: str | None
     """Why it cannot run on this machine, or ``None``."""
     files: tuple[str, ...] = ()
-    """Of a plug-in: what ``source_hash`` is the hash of."""
+    """The files of a plug-in of which ``source_hash`` is the hash; else empty."""
 
     @property
     def plugin(self) -> str | None:

@@ -99,7 +99,7 @@ class _Forward:
 
     @classmethod
     def of(cls, module: Module, name: str) -> _Forward:
-        """Of a module.
+        """Read the signature of a module's ``forward``.
 
         Raises:
             DeclarationError: when it does not take three inputs, or needs something else.

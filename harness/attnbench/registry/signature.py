@@ -1,4 +1,4 @@
-"""What a function says of itself: how it wants to be called, what it is, and where it was declared."""
+"""A function's own declaration: how it wants to be called, what it is, and where it was declared."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def documentation(call: Callable[..., Any]) -> str:
 
 
 def _inner(call: Any) -> Any:
-    """What a partial, a decorated or a compiled function was made of, or ``None``."""
+    """The function that a partial, a decorated or a compiled one was made of, or ``None``."""
     if isinstance(call, functools.partial):
         return call.func
     return next((getattr(call, name) for name in ("__wrapped__", "_orig_mod") if hasattr(call, name)), None)

@@ -20,7 +20,7 @@ _CODE_OR_DATA = (
     *(".py", ".pyx", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".cuh", ".cl", ".hip", ".s", ".ptx", ".ll"),
     *(".so", ".cubin", ".json", ".toml", ".yaml", ".yml", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".bin"),
 )
-"""What names like these name makes a kernel; logs and results, which change from run to run, end otherwise."""
+"""Files with these endings make a kernel; logs and results, which change from run to run, end otherwise."""
 
 
 def hash_of_files(files: Iterable[str]) -> str | None:

@@ -16,7 +16,7 @@ POLL_S = 0.2
 
 
 def plugin_files(implementations: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """What was read while the plug-ins of a run's header were imported: their files, and what these import."""
+    """The files that were read while a run's plug-ins were imported: their own, and those that they import."""
     files = {
         str(file)
         for about in implementations.values()

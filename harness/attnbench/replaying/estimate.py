@@ -1,4 +1,4 @@
-"""What a model's attention would take on each implementation: a capture's counts times a run's medians.
+"""The time of a model's attention on each implementation: a capture's counts times a run's medians.
 
 **Time.** The attention of a model takes, on one implementation, the sum over its calls of how often each is made times
 the median of its cell. A call that the implementation cannot serve keeps the time that it took in the model, as
@@ -53,7 +53,7 @@ class Candidate:
     served: tuple[CapturedCall, ...]
     unserved: tuple[Unserved, ...]
     share_served: float
-    """Of the time of the model's own attention."""
+    """The share of the time of the model's own attention that the served calls have."""
     peak_bytes: int | None
     """The largest peak of one call; ``None`` where none was measured."""
 
@@ -68,7 +68,7 @@ class Part:
     implementation: str | None
     """``None`` where the model's own attention is left to it."""
     seconds: Estimate
-    """Of all these calls together."""
+    """The time of all these calls together."""
     next_best: str | None
     """The fastest of the others."""
 
@@ -206,7 +206,7 @@ def _scaled(cell: CellResult, calls: int) -> Estimate:
 
 
 def _own(call: CapturedCall) -> Estimate:
-    """What the call took in the model."""
+    """The time of the call in the model."""
     return Estimate(value=call.seconds, low=call.seconds, high=call.seconds, method="as captured")
 
 

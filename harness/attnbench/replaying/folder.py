@@ -27,7 +27,7 @@ class ReplayError(UsageError):
 
 @dataclasses.dataclass(frozen=True)
 class CaptureFolder:
-    """What ``attnbench capture`` wrote."""
+    """A folder that ``attnbench capture`` wrote."""
 
     path: Path
     capture: Capture
@@ -96,5 +96,5 @@ def cells_by_call(folder: CaptureFolder, run: RunFile) -> dict[str, list[CellRes
 
 
 def _problem(case: Case) -> str:
-    """What a case asks for, whatever its numbers."""
+    """Names the problem of a case, whatever its values are."""
     return dataclasses.replace(case, seed=0).case_id

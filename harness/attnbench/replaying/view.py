@@ -205,7 +205,7 @@ _UNSERVED = [
 
 
 def _notes(replay: Replay) -> list[str]:
-    """What else a person should know."""
+    """Sentences that the tables do not tell."""
     capture = replay.capture
     notes = [*capture.notes]
     notes += [

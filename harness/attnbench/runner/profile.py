@@ -38,7 +38,7 @@ _LIMITS = CellLimits(time_s=900.0, memory_bytes=None)
 _LEAST_NS = 1e-3
 _MEMORY_BYTES = 2**18
 _DISTURBED = 0.05
-"""What is worth a sentence."""
+"""The least time that is worth a sentence."""
 _DEBUG_CACHE = "numba-with-lines"
 
 

@@ -82,7 +82,7 @@ class Profiled(AnswerMessage):
 
 
 class TracedKernels(AnswerMessage):
-    """What ran on a GPU."""
+    """The kernels of a call on a GPU."""
 
     kernels: KernelsOfCall
 

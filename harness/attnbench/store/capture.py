@@ -65,7 +65,7 @@ class UnmatchedCall(_Stored):
 
 
 class Capture(_Stored):
-    """What was seen of a program's attention."""
+    """A program's attention calls, counted and timed."""
 
     format: Literal["attnbench-capture"] = "attnbench-capture"
     version: Literal[1] = CAPTURE_VERSION
@@ -83,12 +83,12 @@ class Capture(_Stored):
     attention_seconds: Seconds
     """Sum of all calls' seconds."""
     overhead_seconds: Seconds
-    """What capture itself took of that time."""
+    """Time that capture itself took, within those passes."""
     calls: tuple[CapturedCall, ...] = Field(max_length=_MOST)
     """By falling ``seconds``."""
     unmatched: tuple[UnmatchedCall, ...] = Field(default=(), max_length=_MOST)
     notes: tuple[Text, ...] = Field(default=(), max_length=1000)
-    """What differs between the calls and their shapes, or between this run of the model and one without capture."""
+    """Differences between the calls and their shapes, or between this run of the model and one without capture."""
 
     @model_validator(mode="after")
     def _shapes_are_distinct(self) -> Self:

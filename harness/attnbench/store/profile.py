@@ -87,7 +87,7 @@ class CellProfile(_Stored):
     has_lines: bool = False
     """Whether compiled code was compiled with lines."""
     notes: tuple[str, ...] = ()
-    """What could not be told, and why."""
+    """Reasons for what could not be told."""
     phases: tuple[PhaseTime, ...] = ()
     """Longest first; those that took no time are left out."""
     functions: tuple[FunctionTime, ...] = Field(default=(), max_length=_MOST_PARTS)
@@ -121,7 +121,7 @@ class Profile(_Stored):
     command: str
     """The line that makes it again."""
     sides: dict[Literal["base", "head"], str] = Field(default_factory=dict)
-    """What was compared, where two revisions were."""
+    """The two revisions, where two were compared."""
     environment: dict[str, Any]
     peaks: dict[str, Any]
     cells: tuple[CellProfile, ...]

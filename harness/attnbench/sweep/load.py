@@ -133,7 +133,7 @@ def _inherit(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _setting(own: dict[str, Any]) -> list[Any]:
-    """What sets fields for all cases: the defaults, the axes and the groups of a table."""
+    """The tables that set fields for all cases: the defaults, the axes and the groups of a table."""
     groups = own.get("zip", [])
     return [own.get("defaults"), own.get("axes"), *(groups if isinstance(groups, list) else [])]
 

@@ -58,7 +58,7 @@ _MEANINGS = {
     "document": "varlen packed",
     "bottom_right": "right last",
 }
-"""What others call it."""
+"""Names that others use."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ class Column:
     fields: tuple[str, ...] = ()
     """Fields of the rows with the numbers that it shows, a single one or both ends of an interval."""
     unit: Unit = "text"
-    """What those are counted in."""
+    """The unit of those numbers."""
     link: Callable[[Row], str | None] | None = None
     """Where a cell leads; a page and Markdown show it."""
 

@@ -83,7 +83,7 @@ def _place(row: Row) -> tuple[object, ...]:
 
 
 def answer(run: RunFile) -> View:
-    """What a run has to say when it ends: a table, the fastest first, and a sentence."""
+    """The end of a run: a table, the fastest first, and a sentence."""
     cells = cells_of(run)
     over = baseline_of(run.header, cells)
     name = None if over is None else over.name

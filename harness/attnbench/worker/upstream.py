@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAN = 0xFF
-"""Of these bytes every floating-point type here makes NaN."""
+"""A byte that, repeated, is NaN in every floating-point type here."""
 
 
 @contextlib.contextmanager

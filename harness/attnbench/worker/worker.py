@@ -109,7 +109,7 @@ class Worker:
         return torch.cuda.nvtx.range(f"attnbench {name}")
 
     def _freeze(self) -> None:
-        """What was imported stays: collecting garbage, which weighing a call does ten times, need not look at it."""
+        """Leave what was imported out of garbage collections: weighing a call makes ten of them."""
         if self.owns_process:
             gc.freeze()
 

@@ -1,4 +1,4 @@
-"""What the page tells about the run itself: what disturbed it, every metric, and where it was."""
+"""The page's sections about the run itself: what disturbed it, every metric, and where it was."""
 
 from __future__ import annotations
 

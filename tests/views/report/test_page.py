@@ -38,7 +38,7 @@ def page(source: str) -> Element:
 
 
 def column_of(figure: Element, title: str) -> list[str]:
-    """What stands below a title in the figure's table."""
+    """The cells below a title in the figure's table."""
     (table,) = figure.all("table")
     head, *rows = [[cell.words().strip() for cell in row.children] for row in table.all("tr")]
     return [row[head.index(title)] for row in rows]

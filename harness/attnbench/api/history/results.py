@@ -50,7 +50,7 @@ class HistoryPage(ShownHistory):
     def __init__(self, page: Path, path: Path, history: History) -> None:
         super().__init__(path, history, None)
         self.page = page
-        """Of the page, ``index.html``."""
+        """The page's ``index.html``."""
 
 
 class FoundChanges(Answer):

@@ -1,4 +1,4 @@
-"""What several functions of a history need: this machine's file, and where revisions are built."""
+"""Shared by the functions of a history: this machine's file, and where revisions are built."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What concerns models: their attention captured, replayed, and put back."""
+"""Models: their attention captured, replayed, and put back."""

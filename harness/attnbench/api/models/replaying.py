@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ReplayedModel(Answer):
-    """What a captured model's attention takes on each implementation, and what the model would take."""
+    """A captured model on each implementation: the time of its attention, and of the whole model."""
 
     def __init__(self, folder: CaptureFolder, path: Path, *, exit_code: int) -> None:
         from attnbench.replaying.estimate import replay_of

@@ -1,4 +1,4 @@
-"""What is said of a file that does not hold what a case takes from it."""
+"""The error and sentence for a file that lacks what a case takes from it."""
 
 from __future__ import annotations
 

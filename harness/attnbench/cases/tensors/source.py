@@ -106,7 +106,7 @@ def digest_of(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: Path, size: int, *_about: int) -> str:
-    """Of so many bytes: there are files without an end."""
+    """Read no more than ``size`` bytes: there are files without an end."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while size > 0 and (part := file.read(min(size, 2**20))):

@@ -179,7 +179,7 @@ def _of_unknown(scores: Any, probabilities: Tensor) -> Scores:
 
 
 def _mask(scores: Scores, *, grouped: bool) -> Tensor | None:
-    """What was hidden and added, as one mask with four axes."""
+    """One mask, with four axes, of all that was hidden and added."""
     visible = None
     for hidden in scores.hidden:
         one = _four_axes(~hidden, scores.lead, grouped=grouped)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What a tensor holds of the scores of queries and keys, or of their probabilities."""
+    """How a tensor came from the scores of queries and keys, or from their probabilities."""
 
     q: Tensor
     """(..., seqlen_q, head_dim)."""

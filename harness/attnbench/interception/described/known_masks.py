@@ -25,7 +25,7 @@ class SplitMask:
 
     mask: MaskFields
     bias: Tensor | None
-    """What a mask of floats adds to the scores of keys that it does not hide; ``None`` where that is nothing."""
+    """Values that a mask of floats adds to the scores of keys that it shows; ``None`` where that is nothing."""
 
 
 class KnownMasks:
@@ -35,7 +35,7 @@ class KnownMasks:
         self._known: collections.deque[tuple[Tensor, tuple[object, ...], SplitMask]] = collections.deque(maxlen=_MOST)
 
     def split(self, mask: Tensor, rule: tuple[object, ...], split: Callable[[], SplitMask]) -> SplitMask:
-        """What is known of a mask, or what ``split`` finds.
+        """The answer for a mask: the known one, or that of ``split``.
 
         Args:
             mask: the mask, of booleans or floats.

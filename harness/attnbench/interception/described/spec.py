@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from attnbench.interception.call import AttentionCall
 
 HIDDEN = -1e4
-"""What a float mask adds to hide a key, at most: such a key's probability is nothing in float64 too, unless scores
-reach thousands. It is more than the least number of float16, and than the usual -10000."""
+"""The largest value with which a float mask hides a key: such a key's probability is nothing in float64 too, unless
+scores reach thousands. It is more than the least number of float16, and than the usual -10000."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _problem(call: AttentionCall) -> str | None:
 
 
 def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor | None] | Reason:
-    """What the call hides, and what it adds to the scores."""
+    """The mask of the call, and the bias that it adds to the scores."""
     bias = None if call.bias is None or not bool(call.bias.any()) else call.bias
     mask = call.mask
     if mask is None:

@@ -36,7 +36,7 @@ class Interceptor:
         self.functions = 0
         """Calls of torch's functions that were looked at."""
         self.own_ns = 0
-        """What it took to say calls, beyond looks at functions."""
+        """Time that describing calls took, beyond looks at functions."""
         self._here = threading.local()
 
     @property

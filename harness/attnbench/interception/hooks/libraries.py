@@ -51,7 +51,7 @@ _EXCHANGED: dict[str, _Exchanged] = {}
 
 
 def answer(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What exchanged code does."""
+    """Run by exchanged code in place of the function's own."""
     return _EXCHANGED[name].answer(args, kwargs)
 
 

@@ -1,1 +1,1 @@
-"""What a plug-in declares, asked in a process of its own and remembered."""
+"""A plug-in's declarations, asked in a process of its own and remembered."""

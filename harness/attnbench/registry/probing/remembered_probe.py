@@ -1,4 +1,4 @@
-"""What a plug-in's probe answered, remembered while nothing changes that the answer can depend on.
+"""The answer of a plug-in's probe, remembered while nothing changes that the answer can depend on.
 
 An import of torch takes seconds, and a plug-in is run far more often than its declarations change.
 """

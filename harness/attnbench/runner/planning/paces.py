@@ -27,7 +27,7 @@ _MOST_BYTES = 2**25
 _NEVER_RAN = ("unsupported", "unavailable", "skipped")
 _CASE = tuple(field.name for field in dataclasses.fields(make_case()))
 START_S = 0.8
-"""Of each worker, where as many start at once as there are processors."""
+"""Seconds until a worker is ready, where as many start at once as there are processors."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,7 +150,7 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
 
 
 def warnings_of(request: Request) -> list[str]:
-    """What a person should know of the cases that were asked for; nothing of those that attnbench has made."""
+    """Sentences on the cases that were asked for; none on those that attnbench has made."""
     return [] if request.possible else hidden_pairs(expand(request.scenario, request.overrides))
 
 

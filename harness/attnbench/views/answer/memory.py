@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.views.groups import Group
 
 TELLING = 1.5
-"""Where the most is less than so many times the least there is nothing to tell."""
+"""Memory is told where the most is at least so many times the least."""
 
 
 def memory_sentence(groups: Sequence[Group]) -> str | None:

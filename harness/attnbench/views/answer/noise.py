@@ -1,4 +1,4 @@
-"""What makes the times of a run less sure than their intervals say: other work, and A/A pairs that differ."""
+"""Reasons why the times of a run are less sure than their intervals say: other work, and A/A pairs that differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
 
 _UNFUSED = "unfused"
-"""What several implementations may say, each of its own computation."""
+"""A name of a back end that several implementations tell, each of another computation."""
 
 
 def noise_sentences(run: RunFile, cells: Sequence[CellResult]) -> list[str]:

@@ -32,7 +32,7 @@ class _Win:
 
 
 def run_sentences(run: RunFile, groups: Sequence[Group], pairs: Sequence[Pair]) -> list[str]:
-    """What a run has to say, on the terminal and on a page alike: about its plug-ins, else about the fastest.
+    """The sentences that end a run, on the terminal and on a page alike: about its plug-ins, else about the fastest.
 
     Args:
         run: the run.

@@ -136,7 +136,7 @@ def _sentence(row: Row) -> str:
 
 
 def _detectable(row: Row) -> str:
-    """What would have been found; beside a change that was found it says nothing."""
+    """The smallest change that would have been found; empty beside a change that was found."""
     if row["detectable"] is None or row["verdict"] not in ("same", "ambiguous"):
         return ABSENT
     return f"{100 * row['detectable']:.1f} %"

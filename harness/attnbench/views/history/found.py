@@ -1,4 +1,4 @@
-"""What a search, a bisection or an addition ended in, for a terminal."""
+"""The outcome of a search, a bisection or an addition, for a terminal."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def candidates_table(candidates: Sequence[Candidate]) -> Table:
 
 
 def added_view(added: Added, path: Path) -> View:
-    """What became of each revision that was asked for."""
+    """The outcome of each revision that was asked for."""
     blocks: list[Block] = [Heading(text=f"{count(len(added.measured), 'revision')} added to {path}", level=1)]
     sentences = [f"{one.revision[:10]} {one.subject}" for one in added.measured]
     sentences += [f"{one[:10]} is the same code as {same[:10]}" for one, same in added.same.items()]

@@ -85,7 +85,7 @@ def how_to_read() -> str:
 
 
 def segment_sentences(history: History) -> list[str]:
-    """What changed from one segment to the next."""
+    """Sentences on how the software changed from one segment to the next."""
     names = list(dict.fromkeys(point.segment for point in sorted(history.points, key=lambda one: one.measured_at)))
     said = []
     for before, after in itertools.pairwise(names):

@@ -49,7 +49,7 @@ class Difference:
 
     @property
     def rest_ns(self) -> float:
-        """What is in no phase."""
+        """Time in no phase."""
         return self.ns - sum(one.ns for one in self.phases)
 
     @property

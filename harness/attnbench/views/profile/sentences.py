@@ -1,4 +1,4 @@
-"""What a profile says, in sentences."""
+"""A profile in sentences."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def conditions(one: ProfiledCell) -> str:
 
 
 def counters(cell: CellProfile) -> str:
-    """What the hardware counted in a call; empty where it counts nothing."""
+    """Events that the hardware counted in a call; empty where it counts nothing."""
     found = cell.counted
     if found is None:
         return ""

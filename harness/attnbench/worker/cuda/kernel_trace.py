@@ -51,7 +51,7 @@ def trace_kernels(run: Callable[[], object], set_up: Callable[[], object]) -> Ke
 
 
 def kernels_of(trace: Mapping[str, Any]) -> KernelsOfCall:
-    """What ran on the device for each marked call: kernels and copies, and how long it had nothing to do between them.
+    """Kernels and copies that ran on the device for each marked call, and how long it had nothing to do between them.
 
     Args:
         trace: Chrome trace events as torch.profiler exports them; times in microseconds.

@@ -1,4 +1,4 @@
-"""What is allocated at the peak of one call, by stack: memray hooks the allocators of the C library."""
+"""Memory allocated at the peak of one call, by stack: memray hooks the allocators of the C library."""
 
 from __future__ import annotations
 

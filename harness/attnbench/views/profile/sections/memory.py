@@ -57,7 +57,7 @@ def _figure(memory: MemoryOfCall, number: int, title: str) -> Figure:
 
 
 def _held(memory: MemoryOfCall, title: str) -> list[Block]:
-    """What the call holds at its peak, by stack, and how well that agrees with the exact peak."""
+    """The memory held at the call's peak, by stack, and how well its sum agrees with the exact peak."""
     note = memory.blocks_note
     if memory.blocks is None:
         return [Paragraph(text=sentence(f"{title}: which stacks allocated it is not known: {note}"))] if note else []

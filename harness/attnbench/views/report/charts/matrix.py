@@ -22,7 +22,7 @@ _BAR, _STRIPS = 12, 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What lies along one side of a matrix."""
+    """The scale along one side of a matrix."""
 
     title: str
     size: int

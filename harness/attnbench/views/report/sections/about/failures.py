@@ -42,7 +42,7 @@ def _excluded(source: ReportedRun) -> Table:
 
 
 def _conditions(rule: dict[str, Any]) -> str:
-    """What a cell has to be for the rule to leave it out."""
+    """The conditions under which a rule leaves a cell out."""
     said = [f"implementation {rule['implementation']}"] if rule.get("implementation") else []
     for name, wanted in rule.items():
         if name not in _ABOUT_THE_RULE:

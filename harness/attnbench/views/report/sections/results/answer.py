@@ -83,7 +83,7 @@ def _more_or_less(ratio: float | None) -> str:
 
 
 def shortfall(cells: Sequence[CellResult]) -> list[str]:
-    """What failed, and in a line what cannot run here at all."""
+    """The cells that failed, and in a line the implementations that cannot run here at all."""
     failed = [cell for cell in cells if cell.status not in NEVER_RAN and cell.status != "ok"]
     never = [cell for cell in cells if cell.status in NEVER_RAN]
     said = []

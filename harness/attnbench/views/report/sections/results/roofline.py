@@ -64,7 +64,7 @@ def _blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[B
 
 
 def _above(best: CellResult) -> str:
-    """What it means that a cell is beyond its roof, where it is."""
+    """A sentence on cells beyond their roof, where there are any."""
     if (best.metrics.percent_of_roofline or 0.0) <= 100:
         return ""
     if best.metrics.bound == "memory":
