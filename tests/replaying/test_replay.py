@@ -81,13 +81,13 @@ def write_folder(folder: Path, device: str = "cpu") -> Written:
 
 def test_calls_times_medians_and_their_intervals_add_up(captured: Written) -> None:
     one = captured.timed("call-1", "fast/fused", 1, spread=0.01), captured.timed("call-2", "fast/fused", 2, spread=0.05)
-    (candidate,) = captured.replay(one).replay.candidates
-    assert candidate.attention.value == pytest.approx(12 * 0.001 + 4 * 0.002)
-    assert candidate.attention.low == pytest.approx(12 * 0.00099 + 4 * 0.0019)
-    assert candidate.attention.high == pytest.approx(12 * 0.00101 + 4 * 0.0021)
-    assert candidate.model.value == pytest.approx(1.0 - 0.1 + 0.02)
-    assert candidate.model.low == pytest.approx(0.9 + 12 * 0.00099 + 4 * 0.0019)
-    assert candidate.share_served == 1
+    (total,) = captured.replay(one).replay.totals
+    assert total.attention.value == pytest.approx(12 * 0.001 + 4 * 0.002)
+    assert total.attention.low == pytest.approx(12 * 0.00099 + 4 * 0.0019)
+    assert total.attention.high == pytest.approx(12 * 0.00101 + 4 * 0.0021)
+    assert total.model.value == pytest.approx(1.0 - 0.1 + 0.02)
+    assert total.model.low == pytest.approx(0.9 + 12 * 0.00099 + 4 * 0.0019)
+    assert total.share_served == 1
 
 
 def test_a_call_that_is_not_served_keeps_the_time_that_it_took_in_the_model(captured: Written) -> None:
@@ -99,7 +99,7 @@ def test_a_call_that_is_not_served_keeps_the_time_that_it_took_in_the_model(capt
             captured.timed("call-2", "slow/plain", 2),
         ]
     )
-    first, second = replayed.replay.candidates
+    first, second = replayed.replay.totals
     assert first.implementation == "fast/fused"
     assert first.attention.value == pytest.approx(12 * 0.001 + 0.02)
     assert first.share_served == pytest.approx(0.8)
@@ -149,7 +149,7 @@ def test_cells_that_are_wrong_or_broken_are_told_and_never_counted(captured: Wri
             captured.failed("call-1", "gone/library", "unavailable", "libgone is not installed"),
         ]
     )  # fmt: skip
-    assert [one.implementation for one in replayed.replay.candidates] == ["fast/fused"]
+    assert [one.implementation for one in replayed.replay.totals] == ["fast/fused"]
     assert [one.implementation for one in replayed.replay.others] == ["bad/wrong", "gone/library"]
     rows = [row for row in replayed.view.facts["unserved"] if row["implementation"] == "bad/wrong"]
     assert [(row["calls"], row["status"]) for row in rows] == [(["call-1"], "wrong"), (["call-2"], "crashed")]
@@ -159,10 +159,8 @@ def test_cells_that_are_wrong_or_broken_are_told_and_never_counted(captured: Wri
 
 def test_memory_is_the_largest_peak_of_one_call(captured: Written) -> None:
     one = captured.timed("call-1", "fast/fused", 1, memory_peak_bytes=300)
-    (candidate,) = captured.replay(
-        [one, captured.timed("call-2", "fast/fused", 2, memory_peak_bytes=700)]
-    ).replay.candidates
-    assert candidate.peak_bytes == 700
+    (total,) = captured.replay([one, captured.timed("call-2", "fast/fused", 2, memory_peak_bytes=700)]).replay.totals
+    assert total.peak_bytes == 700
 
 
 @pytest.mark.parametrize(
@@ -196,7 +194,7 @@ def test_the_frame_has_a_row_for_each_implementation(captured: Written) -> None:
 def test_another_seed_is_the_same_calls(captured: Written) -> None:
     cases = {shape: dataclasses.replace(case, seed=7) for shape, case in captured.cases.items()}
     seeded = dataclasses.replace(captured, cases=cases)
-    assert len(captured.replay([seeded.timed(s, "a/b", 1) for s in cases]).replay.candidates[0].served) == 2
+    assert len(captured.replay([seeded.timed(s, "a/b", 1) for s in cases]).replay.totals[0].served) == 2
 
 
 def test_a_run_of_other_calls_is_refused(captured: Written) -> None:
@@ -211,8 +209,8 @@ def test_a_run_of_other_calls_is_refused(captured: Written) -> None:
 
 def test_of_a_run_that_is_not_finished_the_rest_counts_as_not_served(captured: Written) -> None:
     begun = captured.run([captured.timed("call-1", "a/b", 1)], cells_planned=2)
-    (candidate,) = attnbench.replay(captured.path, begun).replay.candidates
-    assert [one.status for one in candidate.unserved] == ["missing"]
+    (total,) = attnbench.replay(captured.path, begun).replay.totals
+    assert [one.status for one in total.unserved] == ["missing"]
 
 
 def test_a_run_of_another_device_is_refused(captured: Written, tmp_path: Path) -> None:

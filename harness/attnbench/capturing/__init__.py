@@ -1,1 +1,1 @@
-"""Records a model's attention: counts and times its calls, and writes them as a scenario that can be run."""
+"""Captures a model's attention: counts and times its calls, and writes them as a scenario that can be run."""

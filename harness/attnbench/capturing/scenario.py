@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.capturing.distinct import Distinct
+    from attnbench.cases.case import Case
 
 _TAGS = ["captured"]
 
@@ -51,6 +52,19 @@ def write_scenario(calls: Sequence[Distinct], command: str, folder: Path) -> lis
         lines += [f"{field} = {_toml(value)}" for field, value in _short(fields).items()]
     (folder / SCENARIO).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return names
+
+
+def captured_cases(folder: Path) -> dict[str, Case]:
+    """The cases of a capture's scenario, by shape.
+
+    Raises:
+        UsageError: when the scenario cannot be read.
+    """
+    from attnbench.sweep.expand import expand
+    from attnbench.sweep.load import load_scenario
+
+    planned = expand(load_scenario(str(folder / SCENARIO)), {})
+    return {shape: one.case for one in planned for shape in one.tags}
 
 
 def _comments(call: Distinct, total: float) -> list[str]:

@@ -20,7 +20,7 @@ def save_tensors(folder: Path, arrays: Mapping[str, Tensor]) -> str:
     """Write arrays into one safetensors file, if no such file is there yet.
 
     Args:
-        folder: of the capture.
+        folder: the capture's, or another; the file goes into its subfolder ``tensors``.
         arrays: by their names in the file.
 
     Returns:

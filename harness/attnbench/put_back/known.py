@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from attnbench.capturing.tensors import save_tensors
 from attnbench.cases.case import make_case
 from attnbench.interception.described.spec import Reason, described
 from attnbench.put_back.ready import ReadyCall, made_ready
@@ -110,13 +111,10 @@ class KnownCalls:
 
     def _file(self, name: str, tensor: Tensor) -> str:
         """A file of a tensor, as cases take theirs."""
-        from safetensors.torch import save_file
-
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
-        path = Path(self._folder.name) / f"{name}-{len(list(Path(self._folder.name).iterdir()))}.safetensors"
-        save_file({name: tensor.detach().contiguous().cpu()}, path)
-        return str(path)
+        folder = Path(self._folder.name)
+        return str(folder / save_tensors(folder, {name: tensor}))
 
 
 def _gradients(call: AttentionCall) -> bool:

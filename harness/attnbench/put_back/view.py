@@ -14,14 +14,12 @@ if TYPE_CHECKING:
     from attnbench.put_back.moves import Move
     from attnbench.put_back.verify import Verified
 
-OWN = "the model's own"
-
 
 def verified_view(verified: Verified) -> View:
     """The answer of ``attnbench.verify``."""
     original, replaced = (_timing(samples) for samples in (verified.original_s, verified.replaced_s))
     rows = [_output_row(move) for move in verified.moves]
-    times_of = [_time_row(OWN, original), _time_row(verified.implementation, replaced)]
+    times_of = [_time_row(columns.OWN, original), _time_row(verified.implementation, replaced)]
     said = [_on_outputs(verified), _on_time(verified, original, replaced)]
     blocks: list[Block] = [
         Heading(text=f"The model with {verified.implementation}", level=1),

@@ -42,8 +42,8 @@ class Unserved:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """All attention of the model on one implementation."""
+class Total:
+    """All attention of the model on one implementation, added up."""
 
     implementation: str
     attention: Estimate
@@ -59,7 +59,7 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
+class PartOfMix:
     """A call of the model on the implementation that suits it best."""
 
     call: CapturedCall
@@ -78,20 +78,20 @@ class Replay:
     """The answer of a replay."""
 
     capture: Capture
-    candidates: tuple[Candidate, ...]
+    totals: tuple[Total, ...]
     """Those that serve a call, the fastest first."""
-    others: tuple[Candidate, ...]
+    others: tuple[Total, ...]
     """Implementations that serve none."""
-    mix: tuple[Part, ...]
+    mix: tuple[PartOfMix, ...]
     """By falling time in the model."""
     mix_attention: Estimate
     mix_model: Estimate
     mix_peak_bytes: int | None
 
     @property
-    def best(self) -> Candidate | None:
+    def best(self) -> Total | None:
         """The fastest implementation, if it is faster than the model's own attention beyond noise."""
-        first = next(iter(self.candidates), None)
+        first = next(iter(self.totals), None)
         if first is None or first.attention.high is None:
             return None
         return first if first.attention.high < self.capture.attention_seconds else None
@@ -99,7 +99,7 @@ class Replay:
     @property
     def mix_gains(self) -> bool:
         """Whether the mix is faster than every single implementation, beyond noise."""
-        first = next(iter(self.candidates), None)
+        first = next(iter(self.totals), None)
         names = {part.implementation for part in self.mix}
         if first is None or len(names) < 2 or self.mix_attention.high is None:
             return False
@@ -116,15 +116,15 @@ def replay_of(capture: Capture, cells: Mapping[str, Sequence[CellResult]]) -> Re
     names = list(dict.fromkeys(cell.implementation for of_call in cells.values() for cell in of_call))
     by_name = {name: {shape: _cell(of_call, name) for shape, of_call in cells.items()} for name in names}
     timed = {shape: sorted((c for c in of_call if c.timing), key=_time) for shape, of_call in cells.items()}
-    everyone = [_candidate(capture, name, by_name[name], timed) for name in names]
-    candidates = sorted((one for one in everyone if one.served), key=lambda one: one.attention.value)
-    preferred = candidates[0].implementation if candidates else None
+    everyone = [_total(capture, name, by_name[name], timed) for name in names]
+    totals = sorted((one for one in everyone if one.served), key=lambda one: one.attention.value)
+    preferred = totals[0].implementation if totals else None
     mix = tuple(_part(call, timed[call.shape], cells[call.shape], preferred) for call in capture.calls)
     chosen = [by_name[part.implementation][part.call.shape] for part in mix if part.implementation]
     attention = _sum([part.seconds for part in mix])
     return Replay(
         capture=capture,
-        candidates=tuple(candidates),
+        totals=tuple(totals),
         others=tuple(one for one in everyone if not one.served),
         mix=mix,
         mix_attention=attention,
@@ -133,9 +133,9 @@ def replay_of(capture: Capture, cells: Mapping[str, Sequence[CellResult]]) -> Re
     )
 
 
-def _candidate(
+def _total(
     capture: Capture, name: str, cells: Mapping[str, CellResult | None], timed: Mapping[str, Sequence[CellResult]]
-) -> Candidate:
+) -> Total:
     served, unserved, seconds = [], [], []
     for call in capture.calls:
         cell = cells[call.shape]
@@ -150,7 +150,7 @@ def _candidate(
         )
         unserved.append(Unserved(call=call, status=status, reason=reason, instead=instead))
     attention, own = _sum(seconds), capture.attention_seconds
-    return Candidate(
+    return Total(
         implementation=name,
         attention=attention,
         model=_model(capture, attention),
@@ -161,7 +161,9 @@ def _candidate(
     )
 
 
-def _part(call: CapturedCall, timed: Sequence[CellResult], cells: Sequence[CellResult], preferred: str | None) -> Part:
+def _part(
+    call: CapturedCall, timed: Sequence[CellResult], cells: Sequence[CellResult], preferred: str | None
+) -> PartOfMix:
     """The fastest for a call; the preferred one where noise leaves open whether another is faster.
 
     The model's own attention stays where the fastest is slower than it.
@@ -169,7 +171,7 @@ def _part(call: CapturedCall, timed: Sequence[CellResult], cells: Sequence[CellR
     label = cells[0].case.label() if cells else call.shape
     own = _own(call)
     if not timed:
-        return Part(call=call, label=label, implementation=None, seconds=own, next_best=None)
+        return PartOfMix(call=call, label=label, implementation=None, seconds=own, next_best=None)
     best = timed[0]
     favourite = next((cell for cell in timed if cell.implementation == preferred), None)
     if favourite is not None and not _is_clear(best, favourite):
@@ -177,8 +179,8 @@ def _part(call: CapturedCall, timed: Sequence[CellResult], cells: Sequence[CellR
     others = [cell.implementation for cell in timed if cell is not best]
     seconds = _scaled(best, call.calls)
     if seconds.value > own.value:
-        return Part(call=call, label=label, implementation=None, seconds=own, next_best=best.implementation)
-    return Part(
+        return PartOfMix(call=call, label=label, implementation=None, seconds=own, next_best=best.implementation)
+    return PartOfMix(
         call=call, label=label, implementation=best.implementation, seconds=seconds, next_best=next(iter(others), None)
     )
 

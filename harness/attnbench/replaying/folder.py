@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.capturing.scenario import captured_cases
 from attnbench.errors import UsageError
 from attnbench.store.capture import SCENARIO, read_capture
-from attnbench.sweep.expand import expand
-from attnbench.sweep.load import load_scenario
 from attnbench.untrusted.printable import in_one_line
 from attnbench.views.cells import cells_of
 
@@ -66,8 +65,7 @@ def read_folder(path: Path) -> CaptureFolder:
     capture = read_capture(path)
     if not capture.calls:
         raise ReplayError(f"{name} has no call to replay: its capture saw no attention that it understood")
-    planned = expand(load_scenario(str(path / SCENARIO)), {})
-    cases = {tag: one.case for one in planned for tag in one.tags}
+    cases = captured_cases(path)
     missing = [call.shape for call in capture.calls if call.shape not in cases]
     if missing:
         raise ReplayError(f"{name}: capture.json and {SCENARIO} are of two captures: the scenario has no {missing[0]}")

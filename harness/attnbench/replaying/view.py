@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.capturing.layers import in_short
-from attnbench.replaying.sentence import seconds, sentence
+from attnbench.replaying.sentence import sentence
 from attnbench.units import ABSENT, count, duration_interval, listing, shown, times
 from attnbench.views import columns
 from attnbench.views.cells import NEVER_RAN
@@ -15,11 +15,10 @@ from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Tab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attnbench.replaying.estimate import Candidate, Part, Replay, Unserved
+    from attnbench.replaying.estimate import PartOfMix, Replay, Total, Unserved
     from attnbench.store.capture import CapturedCall
     from attnbench.views.estimates import Estimate
 
-OWN = "the model's own"
 MIX = "the best of each call"
 _HOW = (
     "Estimates (≈): attention is the sum of each call's median times how often it is made, what is not served as in "
@@ -35,7 +34,7 @@ def replay_view(replay: Replay, name: str, run: str) -> View:
         name: of the capture.
         run: the run's path.
     """
-    rows = [_own_row(replay), *map(_row, replay.candidates), *([_mix_row(replay)] if replay.candidates else [])]
+    rows = [_own_row(replay), *map(_row, replay.totals), *([_mix_row(replay)] if replay.totals else [])]
     said = sentence(replay)
     unserved = _unserved_rows(replay)
     blocks: list[Block] = [Heading(text=f"Replay of {name}", level=1), Table(columns=_columns(), rows=rows)]
@@ -60,7 +59,7 @@ def _own_row(replay: Replay) -> Row:
     capture = replay.capture
     calls = sum(call.calls for call in capture.calls)
     return {
-        "implementation": OWN,
+        "implementation": columns.OWN,
         "attention_s": capture.attention_seconds,
         "attention_low_s": None,
         "attention_high_s": None,
@@ -76,7 +75,7 @@ def _own_row(replay: Replay) -> Row:
     }
 
 
-def _row(one: Candidate) -> Row:
+def _row(one: Total) -> Row:
     calls = [*one.served, *(left.call for left in one.unserved)]
     return {
         **_times(one.attention, one.model, sum(call.seconds for call in calls)),
@@ -122,7 +121,7 @@ def _number(calls: Sequence[CapturedCall]) -> int:
 def _columns() -> list[Column]:
     return [
         columns.IMPLEMENTATION,
-        Column(title="attention", text=lambda row: seconds(row["attention_s"]), is_number=True),
+        Column(title="attention", text=lambda row: shown(row["attention_s"], "s"), is_number=True),
         Column(title="interval", text=lambda row: _interval(row, "attention"), is_number=True, spare=4),
         Column(title="as fast", text=lambda row: times(row["speedup"]), is_number=True, spare=1),
         Column(title="the model", text=_model_text, is_number=True),
@@ -137,7 +136,8 @@ def _interval(row: Row, name: str) -> str:
 
 
 def _model_text(row: Row) -> str:
-    return f"≈ {seconds(row['model_s'])}" if row["is_estimate"] else seconds(row["model_s"])
+    said = shown(row["model_s"], "s")
+    return f"≈ {said}" if row["is_estimate"] else said
 
 
 def _served_text(row: Row) -> str:
@@ -146,7 +146,7 @@ def _served_text(row: Row) -> str:
     return f"{row['calls_served']:,} of {row['calls']:,}"
 
 
-def _part_row(part: Part) -> Row:
+def _part_row(part: PartOfMix) -> Row:
     call = part.call
     return {
         "call": call.shape,
@@ -154,7 +154,7 @@ def _part_row(part: Part) -> Row:
         "calls": call.calls,
         "layers": list(call.layers),
         "own_s": call.seconds,
-        "implementation": part.implementation or OWN,
+        "implementation": part.implementation or columns.OWN,
         "seconds": part.seconds.value,
         "seconds_low": part.seconds.low,
         "seconds_high": part.seconds.high,
@@ -168,9 +168,9 @@ _PARTS = [
     column("calls", unit="count"),
     Column(title="layers", text=lambda row: in_short(row["layers"]) if row["layers"] else ABSENT, spare=4),
     column("case", spare=3),
-    Column(title="in the model", text=lambda row: seconds(row["own_s"]), is_number=True),
+    Column(title="in the model", text=lambda row: shown(row["own_s"], "s"), is_number=True),
     dataclasses.replace(columns.IMPLEMENTATION, title="best"),
-    Column(title="takes", text=lambda row: seconds(row["seconds"]), is_number=True),
+    Column(title="takes", text=lambda row: shown(row["seconds"], "s"), is_number=True),
     Column(title="as fast", text=lambda row: times(row["speedup"]), is_number=True, spare=1),
     column("next", "next_best", spare=2),
 ]
@@ -179,10 +179,10 @@ _PARTS = [
 def _unserved_rows(replay: Replay) -> list[Row]:
     """A row for each implementation and reason; of those that serve none, where one has failed or is wrong."""
     alike: dict[tuple[str, str, str], list[Unserved]] = {}
-    for candidate in (*replay.candidates, *replay.others):
-        for one in candidate.unserved:
-            if candidate.served or one.status not in NEVER_RAN:
-                alike.setdefault((candidate.implementation, one.status, one.reason), []).append(one)
+    for total in (*replay.totals, *replay.others):
+        for one in total.unserved:
+            if total.served or one.status not in NEVER_RAN:
+                alike.setdefault((total.implementation, one.status, one.reason), []).append(one)
     return [
         {
             "implementation": name,

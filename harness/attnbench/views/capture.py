@@ -6,9 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.capturing.layers import in_short
-from attnbench.store.capture import SCENARIO
-from attnbench.sweep.expand import expand
-from attnbench.sweep.load import load_scenario
+from attnbench.capturing.scenario import captured_cases
 from attnbench.units import ABSENT, count, duration, number
 from attnbench.views.document import Block, Column, Heading, Paragraph, Table, View, column
 
@@ -73,6 +71,5 @@ def _sentence(capture: Capture) -> str:
 
 def _labels(folder: Path) -> dict[str, str]:
     """The label of each shape's case, without the file of its inputs."""
-    planned = expand(load_scenario(str(folder / SCENARIO)), {})
-    cases = {shape: one.case for one in planned for shape in one.tags}
+    cases = captured_cases(folder)
     return {shape: dataclasses.replace(case, inputs="normal").label() for shape, case in cases.items()}

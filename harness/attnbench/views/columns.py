@@ -37,6 +37,8 @@ def length_column(axis: str) -> Column:
     return Column(title=axis, text=lambda row: length(row["length"]), is_number=True)
 
 
+OWN = "the model's own"
+"""Stands in the place of an implementation's name, for the attention that a model has of itself."""
 IMPLEMENTATION = column("implementation", is_implementation=True)
 STATUS = column("status", is_status=True, spare=1)
 TIME = of_metric("time_median_ns")
