@@ -29,7 +29,7 @@ def main() -> int:
     session = Session(Path(settings["folder"]), settings["tensors"], settings["command"])
     code = 0
     try:
-        with session.recording():
+        with session.capturing():
             _run(settings["start"])
     except SystemExit as ended:
         code = _exit_code(ended)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from attnbench.capturing.distinct import distinct_calls
+from attnbench.capturing.handler import CapturingHandler
 from attnbench.capturing.model_time import ModelTime
-from attnbench.capturing.recorder import Recorder
 from attnbench.capturing.scenario import write_scenario
 from attnbench.interception import intercept
 from attnbench.interception.hooks.function_mode import seconds_of_a_look
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Records what runs within :meth:`recording`, and writes it.
+    """Captures what runs within :meth:`capturing`, and writes it.
 
     Args:
         folder: an empty folder to write into.
@@ -41,7 +41,7 @@ class Session:
     def __init__(self, folder: Path, tensors: int, command: str) -> None:
         self._folder = folder
         self._command = command
-        self._recorder = Recorder(folder, tensors)
+        self._handler = CapturingHandler(folder, tensors)
         self._model = ModelTime()
         self._outside_of_modules = False
         self._wall_s = 0.0
@@ -50,10 +50,10 @@ class Session:
         self._met: set[type[torch.nn.Module]] = set()
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record the attention of the block."""
+    def capturing(self) -> Iterator[None]:
+        """Capture the attention of the block."""
         began = time.perf_counter()
-        with intercept(self._answer, self._recorder.tell_unmatched, self._model.running) as interceptor:
+        with intercept(self._answer, self._handler.tell_unmatched, self._model.running) as interceptor:
             self._model.looks = lambda: interceptor.functions
             try:
                 yield
@@ -65,7 +65,7 @@ class Session:
 
     def _answer(self, call: AttentionCall) -> Tensor:
         self._outside_of_modules |= not self._model.is_running
-        return self._recorder(call)
+        return self._handler(call)
 
     def write(self) -> Capture:
         """Write the folder; a scenario only where there is a call.
@@ -73,17 +73,17 @@ class Session:
         Raises:
             OSError: where it cannot be written.
         """
-        calls = distinct_calls(self._recorder.tallies())
+        calls = distinct_calls(self._handler.tallies())
         names = write_scenario(calls, self._command, self._folder) if calls else []
         self._remove_what_nothing_refers_to(calls)
         whole, looks = self._wall_s, self._looks
         if not self._outside_of_modules:
             whole, looks = self._model.seconds, self._model.looks_within
-        overhead = min(whole, (self._recorder.own_ns + self._own_ns) / 1e9 + looks * seconds_of_a_look())
+        overhead = min(whole, (self._handler.own_ns + self._own_ns) / 1e9 + looks * seconds_of_a_look())
         capture = Capture(
             command=self._command[:4096],
             versions=_versions(),
-            device=", ".join(sorted(self._recorder.devices)) or "cpu",
+            device=", ".join(sorted(self._handler.devices)) or "cpu",
             threads=torch.get_num_threads(),
             total_seconds=whole - overhead,
             attention_seconds=sum(call.seconds for call in calls),
@@ -91,7 +91,7 @@ class Session:
             calls=tuple(_stored(name, call) for name, call in zip(names, calls, strict=True)),
             unmatched=tuple(
                 UnmatchedCall(what=what[:4096], calls=n, reason=reason[:4096])
-                for (what, reason), n in self._recorder.unmatched.most_common()
+                for (what, reason), n in self._handler.unmatched.most_common()
             ),
             notes=tuple(self._notes()),
         )
@@ -105,8 +105,8 @@ class Session:
             notes.append("a compiled model ran uncompiled: compiled code hides its attention")
         if any(issubclass(kind, torch.nn.TransformerEncoderLayer | torch.nn.MultiheadAttention) for kind in self._met):
             notes.append("torch's fused path of encoder layers, which inference takes, was off: it hides its attention")
-        if self._recorder.dropouts:
-            shares = ", ".join(f"{share:g}" for share in sorted(self._recorder.dropouts))
+        if self._handler.dropouts:
+            shares = ", ".join(f"{share:g}" for share in sorted(self._handler.dropouts))
             notes.append(f"the model drops probabilities at random ({shares}); no case does")
         return notes
 

@@ -50,7 +50,7 @@ def capture(out: str | os.PathLike[str], *, tensors: Tensors = "none", force: bo
         with whole_folder(folder) as made:
             session = Session(made, most, f"attnbench.capture({str(out)!r}{more})")
             try:
-                with session.recording():
+                with session.capturing():
                     yield captured
             except BaseException as error:  # noqa: BLE001 - raised below, when what was captured is written
                 raised = error

@@ -109,7 +109,7 @@ def test_of_a_backward_pass_what_attention_takes_is_a_calls_time(tmp_path: Path,
         q=q, k=k, v=v, scale=0.5, api="sdpa", given=(q, k, v),
         run=lambda q, k, v: sdpa(q, sleeps(k) if within else k, v),
     )  # fmt: skip
-    with session.recording():
+    with session.capturing():
         torch.autograd.backward(sleeps(session._answer(call)).sum())
     assert (session.write().attention_seconds >= 0.5) is within
 
@@ -228,7 +228,7 @@ def test_an_output_that_its_description_does_not_define_is_unmatched(tmp_path: P
     call = AttentionCall(
         q=q, k=q, v=q, scale=0.5, api="transformers", given=(q, q, q), run=lambda q, k, v: sdpa(q, k, v, is_causal=True)
     )
-    with session.recording():
+    with session.capturing():
         session._answer(call)
         session._answer(call)
     (one,) = session.write().unmatched

@@ -78,8 +78,8 @@ class _Timed:
         return total
 
 
-class Recorder:
-    """The handler of a capture.
+class CapturingHandler:
+    """The handler of a capture: keeps each call and its time.
 
     Args:
         folder: where tensors are written.
