@@ -1,7 +1,8 @@
 """The Python interface: what the commands do, as functions with the same words and the same defaults.
 
 Their answers show themselves in a notebook, print as the terminal's tables, and hold a pandas frame. The functions are
-names of :mod:`attnbench` too, but for ``gate`` and ``calibrate``: ``attnbench.gate`` is a package.
+names of :mod:`attnbench` too, but for ``gate``, ``calibrate`` and those of :mod:`attnbench.api.history`:
+``attnbench.gate`` and ``attnbench.history`` are packages.
 """
 
 from __future__ import annotations

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from attnbench.capturing.program import Settings
 from attnbench.errors import UsageError
 from attnbench.runner.interrupts import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Start = Literal["script", "module", "code"]
+    from attnbench.capturing.program import Start
 
 _PYTHON = re.compile(r"python[0-9.]*(\.exe)?$")
 _WITH_A_VALUE = ("-W", "-X", "--check-hash-based-pycs")
@@ -77,8 +77,8 @@ class Program:
             UsageError: where its Python has no attnbench.
         """
         self._require_attnbench()
-        settings = {"folder": str(folder), "tensors": tensors, "command": command, "start": self.start}
-        line = [self.python, *self.options, "-m", "attnbench.capturing.program", json.dumps(settings), *self.words]
+        settings = Settings(folder=str(folder), tensors=tensors, command=command, start=self.start)
+        line = [self.python, *self.options, "-m", "attnbench.capturing.program", settings.to_json(), *self.words]
         child = subprocess.Popen(line)
         while True:
             try:

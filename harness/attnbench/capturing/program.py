@@ -1,21 +1,46 @@
 """``python -m attnbench.capturing.program SETTINGS WORDS...``: runs a user's Python program with capture around it.
 
-Settings are one JSON object: ``folder`` to write into, ``tensors``, ``command``, and ``start``: ``script``, ``module``
-or ``code``. The words are the program's own: the script, module or code, and its arguments.
+SETTINGS are :class:`Settings` as JSON. The words are the program's own: the script, module or code, and its arguments.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import runpy
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+Start = Literal["script", "module", "code"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Handed from the command to the program's process."""
+
+    folder: str
+    """To write the capture into."""
+    tensors: int
+    """Of how many calls of each shape tensors are kept."""
+    command: str
+    """The line that makes the capture again."""
+    start: Start
+
+    def to_json(self) -> str:
+        """As the program's process takes it."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Read it back."""
+        return cls(**json.loads(text))
 
 
 def main() -> int:
@@ -23,14 +48,14 @@ def main() -> int:
     from attnbench.capturing.session import Session
     from attnbench.runner.interrupts import exit_code_of, raise_signals
 
-    settings = json.loads(sys.argv[1])
+    settings = Settings.from_json(sys.argv[1])
     sys.argv[:] = sys.argv[2:]
     raise_signals()
-    session = Session(Path(settings["folder"]), settings["tensors"], settings["command"])
+    session = Session(Path(settings.folder), settings.tensors, settings.command)
     code = 0
     try:
         with session.capturing():
-            _run(settings["start"])
+            _run(settings.start)
     except SystemExit as ended:
         code = _exit_code(ended)
     except KeyboardInterrupt as interrupt:
@@ -42,7 +67,7 @@ def main() -> int:
     return code
 
 
-def _run(start: str) -> None:
+def _run(start: Start) -> None:
     """Run the program as Python itself would."""
     if start == "script":
         sys.path[0] = str(Path(sys.argv[0]).resolve().parent)

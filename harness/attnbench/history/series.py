@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 LEAST_SE = 1e-4
 """Equal samples in every round have no spread; no two builds of the same code are as equal as that."""
-_Z95 = 1.959964
+Z95 = 1.959964
+"""Half of a 95 % interval of a normal error, in standard errors."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class TimeSeries:
 
     def ratio(self, index: int) -> tuple[float, float, float]:
         """Time over the anchor's, with its 95 % interval."""
-        half = _Z95 * math.sqrt(float(self.covariance[index, index]))
+        half = Z95 * math.sqrt(float(self.covariance[index, index]))
         value = float(self.logs[index])
         return math.exp(value), math.exp(value - half), math.exp(value + half)
 

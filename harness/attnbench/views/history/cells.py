@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.history.series import by_cell_and_segment, readings, time_series
+from attnbench.history.series import Z95, by_cell_and_segment, readings, time_series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from attnbench.history.store import History
     from attnbench.views.document import Row
 
-_Z95 = 1.959964
 _LEVELS = "▁▂▃▄▅▆▇█"
 _LEAST_SPREAD = 0.06
 """A line's whole height is 6 % at least, so that noise looks like noise."""
@@ -119,8 +118,8 @@ def row_of(one: CellHistory, since: int) -> Row:
         log, se = change
         row |= {
             "ratio": math.exp(log),
-            "ratio_low": math.exp(log - _Z95 * se),
-            "ratio_high": math.exp(log + _Z95 * se),
+            "ratio_low": math.exp(log - Z95 * se),
+            "ratio_high": math.exp(log + Z95 * se),
         }
     return row
 
