@@ -7,26 +7,25 @@ it: ``python -m attnbench.sweep.files.torch_file captured.pt captured.safetensor
 
 from __future__ import annotations
 
-import json
 import pickle
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.tensors.source import digest_of
 from attnbench.machine.caches import own_cache
 from attnbench.untrusted.printable import in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from torch import Tensor
 
 SUFFIXES = (".pt", ".pth")
 _SECONDS = 300
-_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL", "uint8": "U8"}
+_TYPES = ("float64", "float32", "float16", "bfloat16", "bool", "uint8")
 
 
 def converted(path: Path) -> Path:
@@ -53,13 +52,17 @@ def converted(path: Path) -> Path:
 def _main(source: Path, target: Path) -> None:
     """Write the file whole, or not at all."""
     import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
     tensors = dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
+    apart = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
         try:
-            _write(tensors, file)
-            file.close()
+            save_file(apart, file.name)
             Path(file.name).replace(target)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
         finally:
             Path(file.name).unlink(missing_ok=True)
 
@@ -73,23 +76,6 @@ def _tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, torch.Tensor) and str(value.dtype).removeprefix("torch.") in _TYPES and not value.is_sparse:
         yield name or "tensor", value
-
-
-def _write(tensors: Mapping[str, Tensor], file: IO[bytes]) -> None:
-    """The format is a length of 8 bytes, so many bytes of JSON, and the tensors' bytes, row-major."""
-    import torch
-
-    header: dict[str, Any] = {}
-    end = 0
-    for name, tensor in sorted(tensors.items()):
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        dtype = _TYPES[str(tensor.dtype).removeprefix("torch.")]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for _, tensor in sorted(tensors.items()):
-        file.write(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 if __name__ == "__main__":
