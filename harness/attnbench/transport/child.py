@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,8 +126,3 @@ def _short_frame(line: str) -> str:
     """``File "/long/way/kernel.py", line 12 in f`` to ``kernel.py, line 12 in f``."""
     path, _, rest = line.removeprefix('File "').partition('"')
     return Path(path).name + rest
-
-
-def start_oracle(environment: Mapping[str, str]) -> Child:
-    """The oracle's process."""
-    return Child([sys.executable, "-P", "-m", "attnbench.oracle", "{read}", "{write}"], environment)
