@@ -62,9 +62,3 @@ def test_a_terminal_gets_a_table_and_a_sentence(attnbench: Command) -> None:
     assert "mutants are caught" in finished.out
     assert "blind to: " in finished.out
     assert finished.code == 0
-
-
-def test_json_is_refused_where_a_run_file_is_written(attnbench: Command) -> None:
-    finished = attnbench("check", "-a", "seqlen=64", "--json")
-    assert finished.code == 2
-    assert "attnbench show --json" in finished.err

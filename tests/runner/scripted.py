@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from attnbench import make_case
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.sample_inputs import Inputs, SampledRow
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.stages.agreement import JudgeOutputs, OutputVerdict, Select, Selected, Show, Shown
 from attnbench.stages.backend import TellBackend, Told
@@ -19,16 +19,25 @@ from attnbench.stages.prepare import AskRefusals, Close, Load, Prepare, Prepared
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import STAGES
 from attnbench.stages.time.extra_times import ExtraTimes, MeasureExtraTimes
+from attnbench.stages.time.sampled_rows import FRAME, JudgeRows, RowsVerdict
 from attnbench.stages.time.samples import EndVisits, PassSamples, Resume, TakeSamples, Timed, Visit, Visited, WarmUp
 from attnbench.transport.executor import Executor, ExecutorError
 from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 
 A = TypeVar("A", bound=AnswerMessage)
 
+UNKNOWN = Inputs(repetition=1)
+"""Of timed samples."""
 TIMED = Timed(
     time_samples_ns=(40_000.0,) * 10, calls_per_sample=1, warmup_ns=8e6, inputs=Inputs(repetition=1, flip_index=9),
     cache_state="cold", time_method="CUDA events, L2 flushed, launch queued ahead",
 )  # fmt: skip
+
+
+def visits_ended(samples: tuple[float, ...]) -> Timed:
+    """All samples of the visits, in ns, of which one has left a row."""
+    row = SampledRow(sample=0, inputs=TIMED.inputs, batch=0, head=0, row=0)
+    return TIMED.model_copy(update={"time_samples_ns": samples, "rows": (row,), "frames": {FRAME: b""}})
 
 
 def _visited(request: RequestMessage[Any]) -> Visited:
@@ -90,7 +99,7 @@ class Scripted(Executor):
         if isinstance(answer, Visited):
             self.samples += answer.samples
         if answer is TIMED and isinstance(request, EndVisits):
-            answer = TIMED.model_copy(update={"time_samples_ns": (40_000.0,) * (self.samples + 1)})
+            answer = visits_ended((40_000.0,) * (self.samples + 1))
         assert isinstance(answer, request.answer_type())
         return answer
 
@@ -136,6 +145,8 @@ class Agreeing:
                     out_error_ratio=ratio,
                     out_error_rel=rel,
                 )
+            case JudgeRows():
+                answer = RowsVerdict(problem=None, oracle_ns=1)
             case JudgeIdentities():
                 answer = IdentityVerdict(problem=None, ratios={"values-of-one": 0.5})
         assert isinstance(answer, request.answer_type())
@@ -149,5 +160,5 @@ def limits(**changed: Any) -> CellLimits:
 
 def values_of(worker: Executor, device: str = "cuda", oracle: Any = None, **changed: Any) -> dict[str, Any]:
     """Run a cell through the stages and return its values."""
-    cell = CellRun(worker, oracle or Agreeing(), make_case(), device, limits(**changed))
+    cell = CellRun(worker, oracle or Agreeing(), make_case(), device, limits(**changed), unknown=UNKNOWN)
     return without_pauses(drive(cell, STAGES))

@@ -24,7 +24,7 @@ from attnbench.stages.time.samples import EndVisits, PassSamples, TakeSamples, T
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 from attnbench.worker.timing import SamplingLimits
-from tests.runner.scripted import ANSWERS, TIMED, Agreeing, Scripted, limits, values_of
+from tests.runner.scripted import ANSWERS, TIMED, UNKNOWN, Agreeing, Scripted, limits, values_of, visits_ended
 
 GONE = ExecutorError("crashed", "it was ended by SIGSEGV", is_gone=True)
 DISTURBED = "3 of 10 samples were disturbed: throttled: sw_thermal"
@@ -112,7 +112,7 @@ def test_what_goes_wrong_has_the_stage_where_it_did(request_kind: type[RequestMe
 
 def test_nothing_more_is_asked_of_a_worker_that_is_gone() -> None:
     worker = Scripted({FirstCalls: GONE})
-    cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits())
+    cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits(), unknown=UNKNOWN)
     with pytest.raises(StopIteration) as end:
         next(drive(cell, STAGES))
     assert end.value.value["status"] == "crashed"
@@ -121,7 +121,7 @@ def test_nothing_more_is_asked_of_a_worker_that_is_gone() -> None:
 
 
 def test_a_worker_that_dies_when_the_cell_is_over_leaves_the_cell_ok_and_is_not_kept() -> None:
-    cell = CellRun(Scripted({Close: GONE}), Agreeing(), make_case(), "cpu", limits())
+    cell = CellRun(Scripted({Close: GONE}), Agreeing(), make_case(), "cpu", limits(), unknown=UNKNOWN)
     assert without_pauses(drive(cell, STAGES))["status"] == "ok"
     assert cell.worker_died
 
@@ -181,7 +181,9 @@ def test_identities_may_cost_a_quarter_of_the_timing_and_no_other_case(timed: bo
 class TestVisits:
     def test_others_may_run_before_the_warm_up_and_before_each_visit(self) -> None:
         worker = Scripted()
-        cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits(visits=4, warmup_ns=10, warmup_calls=3))
+        cell = CellRun(
+            worker, Agreeing(), make_case(), "cpu", limits(visits=4, warmup_ns=10, warmup_calls=3), unknown=UNKNOWN
+        )
         seen: list[list[str]] = []
         for _ in drive(cell, STAGES):
             seen.append(worker.names)
@@ -230,7 +232,7 @@ class TestVisits:
 
         def end(request: RequestMessage[Any]) -> Timed:
             assert isinstance(request, EndVisits)
-            return TIMED.model_copy(update={"time_samples_ns": (*taken, call_ms * 1e6)})
+            return visits_ended((*taken, call_ms * 1e6))
 
         sampling = SamplingLimits(sampling_ns=int(sampling_s * 1e9))
         found = values_of(Scripted({Visit: visited, EndVisits: end}), "cpu", sampling=sampling)
@@ -246,7 +248,7 @@ class TestVisits:
 
     def test_a_pause_does_not_count_against_the_cells_time(self) -> None:
         worker = Scripted()
-        for _ in drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(visits=2)), STAGES):
+        for _ in drive(CellRun(worker, Agreeing(), make_case(), "cpu", limits(visits=2), unknown=UNKNOWN), STAGES):
             time.sleep(0.1)
         assert worker.deadlines_s[-1] > worker.deadlines_s[0] - 0.3
 
@@ -306,7 +308,9 @@ class TestTheRunnersOwnClock:
         monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
         monkeypatch.setattr("os.cpu_count", lambda: 2)
         worker = Scripted({Visit: self.visits(clock, 20)})
-        cell = CellRun(worker, Agreeing(), make_case(), "cpu", limits(), company=Company(is_here=is_here))
+        cell = CellRun(
+            worker, Agreeing(), make_case(), "cpu", limits(), unknown=UNKNOWN, company=Company(is_here=is_here)
+        )
         assert without_pauses(drive(cell, STAGES))["reason"].partition(" ms, by the runner's ")[2].endswith(f"s{said}")
 
     def test_what_is_wrong_is_called_wrong_whatever_its_times_are(self, clock: list[int]) -> None:
