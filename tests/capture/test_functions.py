@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from attnbench import UsageError
 from attnbench.interception import intercept
 from tests.capture.seen import see
 
@@ -226,3 +227,25 @@ def test_inference_mode_changes_nothing() -> None:
         mask = torch.ones(12, 12).tril().bool()
         for _ in range(2):
             assert see(lambda: scaled_dot_product_attention(Q, K, V, mask)).only.mask.mask == "causal"
+
+
+def test_blocks_of_two_threads_do_not_overlap() -> None:
+    """Each exchanges functions of torch, and gives back what it found: the last to end would give back the other's."""
+    before = nn.Module.__call__, torch.autograd.backward
+    said: list[str] = []
+
+    def compute() -> None:
+        try:
+            with intercept(lambda call: call.original()):
+                pass
+        except UsageError as error:
+            said.append(str(error))
+
+    with intercept(lambda call: call.original()):
+        thread = threading.Thread(target=compute)
+        thread.start()
+        thread.join()
+    assert (nn.Module.__call__, torch.autograd.backward) == before
+    assert len(said) == 1 and "open in another thread" in said[0]
+    compute()
+    assert len(said) == 1

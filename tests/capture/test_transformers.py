@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from attnbench import capture
+from attnbench import capture, use
 from attnbench.store.capture import read_capture
 from attnbench.sweep.expand import expand
 from attnbench.sweep.load import load_scenario
@@ -215,3 +215,18 @@ def test_an_argument_that_is_unknown_makes_a_call_unmatched() -> None:
     assert seen.calls == []
     reason = "its attention function takes twist, unknown to attnbench"
     assert seen.unmatched == [("twisted attention of BertSelfAttention", reason)] * 2
+
+
+@pytest.mark.parametrize("inner", ["capture", "use"])
+def test_blocks_lie_within_each_other(inner: str, tmp_path: Path) -> None:
+    interface = models.T.AttentionInterface
+    before = dict(vars(interface))
+    forward = run(models.llama(), input_ids=IDS)
+    with capture(tmp_path / "outer") as outer:
+        forward()
+        with capture(tmp_path / "inner") if inner == "capture" else use("naive/torch"):
+            forward()
+        forward()
+    assert dict(vars(interface)) == before
+    assert sum(call.calls for call in outer.capture.calls) == (6 if inner == "capture" else 4)
+    assert outer.capture.unmatched == ()

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from attnbench.interception.handler import ignore
+from attnbench.interception.open_blocks import install_imported, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ def intercept(
 
     Yields:
         What looks at the program; it counts its looks.
+
+    Raises:
+        UsageError: when a block of another thread is open.
     """
     import torch
 
@@ -51,24 +55,27 @@ def intercept(
     uncompiled = Uncompiled()
     libraries = Libraries(interceptor)
 
-    @contextlib.contextmanager
-    def around_outermost() -> Iterator[None]:
+    def install() -> None:
         transformers.install_if_imported()
         uncompiled.stand_aside_if_imported()
         libraries.install_if_imported()
+
+    @contextlib.contextmanager
+    def around_outermost() -> Iterator[None]:
+        install_imported()
         with interceptor.in_this_thread(), around_model():
             yield
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(opened(install))
+        stack.callback(transformers.remove)
+        stack.callback(libraries.remove)
+        stack.callback(uncompiled.remove)
+        install_imported()
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(False)
-        stack.callback(uncompiled.remove)
         uncompiled.install()
         stack.enter_context(modules.watched(around_outermost))
         stack.enter_context(backward_passes(around_model))
-        stack.callback(transformers.remove)
-        stack.callback(libraries.remove)
         stack.enter_context(interceptor.in_this_thread())
-        transformers.install_if_imported()
-        libraries.install_if_imported()
         yield interceptor

@@ -47,6 +47,8 @@ class TransformersInterface:
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
         self._interface: Any = None
+        self._before: dict[str, Any] = {}
+        """What the interface had, which may be of an outer block."""
         self._wrapped: dict[Any, Function] = {}
 
     def install_if_imported(self) -> None:
@@ -63,14 +65,17 @@ class TransformersInterface:
         def getitem(own: Any, name: str) -> Function:
             return self._wrap(item(own, name), name)
 
+        self._before = {name: vars(interface).get(name) for name in ("get_interface", "__getitem__")}
         interface.get_interface, interface.__getitem__ = get_interface, getitem
-        self._get = get
 
     def remove(self) -> None:
         """Take the wrapping away."""
         if self._interface is not None:
-            self._interface.get_interface = self._get
-            del self._interface.__getitem__  # its base class has one
+            for name, before in self._before.items():
+                if before is None:  # its base class has one
+                    delattr(self._interface, name)
+                else:
+                    setattr(self._interface, name, before)
             self._interface = None
 
     def _wrap(self, function: Function, name: str) -> Function:
