@@ -55,6 +55,18 @@ def test_what_was_captured_of_a_program_that_is_ended_is_written(attnbench: Comm
     assert [call.calls for call in read_capture(attnbench.folder / "out").calls] == [1]
 
 
+def test_a_line_defines_what_pickle_finds_and_its_threads_are_waited_for(attnbench: Command) -> None:
+    line = (
+        f"{ATTENTION}import pickle, threading, time\nclass Mine(torch.nn.Module):\n"
+        "    def forward(self):\n        return scaled_dot_product_attention(q, q, q)\n"
+        "mine = pickle.loads(pickle.dumps(Mine()))\n"
+        "threading.Thread(target=lambda: (time.sleep(0.2), mine())).start()\n"
+    )
+    done = attnbench.process("capture", "--out", "out", "--", "-c", line)
+    assert (done.code, done.out) == (0, ""), done.err
+    assert sum(call.calls for call in read_capture(attnbench.folder / "out").calls) == 2
+
+
 def test_of_a_program_that_vanishes_nothing_is_left(attnbench: Command) -> None:
     done = attnbench.process("capture", "--out", "in/out", "--", "-c", f"{ATTENTION}\nos._exit(0)\n")
     assert done.code == 2

@@ -10,7 +10,9 @@ import json
 import os
 import runpy
 import sys
+import threading
 import traceback
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -55,7 +57,10 @@ def main() -> int:
     code = 0
     try:
         with session.capturing():
-            _run(settings.start)
+            try:
+                _run(settings.start)
+            finally:
+                _wait_for_threads()
     except SystemExit as ended:
         code = _exit_code(ended)
     except KeyboardInterrupt as interrupt:
@@ -78,7 +83,15 @@ def _run(start: Start) -> None:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         return
     code, sys.argv[0] = sys.argv[0], "-c"
-    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - the user's own line
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # where pickle looks for what the line defines
+    exec(compile(code, "<string>", "exec"), vars(main))  # noqa: S102 - the user's own line
+
+
+def _wait_for_threads() -> None:
+    """As Python does when a program has come to its end: what they compute is the program's too."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
 
 
 def _exit_code(ended: SystemExit) -> int:
