@@ -246,6 +246,7 @@ def test_blocks_of_two_threads_do_not_overlap() -> None:
         thread.start()
         thread.join()
     assert (nn.Module.__call__, torch.autograd.backward) == before
-    assert len(said) == 1 and "open in another thread" in said[0]
+    assert len(said) == 1
+    assert "open in another thread" in said[0]
     compute()
     assert len(said) == 1

@@ -265,3 +265,39 @@ def test_a_kernel_of_a_file_is_found_by_its_name(tmp_path: Path) -> None:
 def test_an_unknown_implementation_is_a_usage_error(name: str, plugin: str | None, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         attnbench.use(name, plugin=plugin)
+
+
+def test_heads_that_are_equal_by_chance_have_gradients_of_their_own() -> None:
+    """As of weights that are all alike; those of copies are added up."""
+    k, v = (torch.randn(1, 1, 5, 8).repeat(1, 4, 1, 1) for _ in range(2))
+    upstream, q = torch.randn(1, 4, 5, 8), torch.randn(1, 4, 5, 8)
+
+    def gradients(copies: bool) -> list[Tensor]:
+        inputs = [x[:, :2].clone().requires_grad_() if copies else x.clone().requires_grad_() for x in (k, v)]
+        keys, values = (x.repeat_interleave(2, 1) if copies else x for x in inputs)
+        nn.functional.scaled_dot_product_attention(q, keys, values).backward(upstream)
+        return [x.grad for x in inputs if x.grad is not None]
+
+    for copies in (False, True):
+        expected = gradients(copies)
+        with attnbench.use("naive/torch") as used:
+            found = gradients(copies)
+        assert used.calls == 1
+        torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_an_empty_batch_is_left_to_the_model() -> None:
+    empty = torch.randn(0, 4, 5, 8)
+    with attnbench.use("naive/torch") as used:
+        assert nn.functional.scaled_dot_product_attention(empty, empty, empty).shape == empty.shape
+    assert sum(used.fallbacks.values()) == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_masks_that_are_not_numbers_are_left_to_the_model(value: float) -> None:
+    q, mask = torch.randn(1, 2, 5, 8), torch.zeros(5, 5).fill_diagonal_(value)
+    expected = nn.functional.scaled_dot_product_attention(q, q, q, mask)
+    with attnbench.use("naive/torch") as used:
+        found = nn.functional.scaled_dot_product_attention(q, q, q, mask)
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=0, atol=0)
+    assert dict(used.fallbacks) == {"its mask holds NaN or +inf": 1}

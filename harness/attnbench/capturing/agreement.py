@@ -35,8 +35,8 @@ def disagreement(call: AttentionCall, spec: CallSpec, out: Tensor) -> str | None
     if call.dropout or call.q.dtype not in _TOLERANCE:
         return None
     rows = np.unique(np.linspace(0, spec.seqlen_q - 1, _ROWS).astype(np.int64))
-    # An outer block of attnbench does not take this for the program's own attention.
-    with torch._C.DisableTorchFunction(), torch.no_grad(), _one_thread():
+    unseen = torch._C.DisableTorchFunction()  # noqa: SLF001 - an outer block takes this for the program's attention
+    with unseen, torch.no_grad(), _one_thread():
         for element in sorted({0, spec.batch - 1}):
             expected = _expected(call, spec, element, rows)
             found = out[element][:, torch.from_numpy(rows).to(out.device)].to(torch.float64)

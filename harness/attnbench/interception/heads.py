@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.autograd.graph import Node
 
 
 def shared_heads(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Keys and values, (batch, heads, seqlen, dim), without the copies of heads that stand side by side.
 
     Copies are told by their memory: a stride of nothing, or the same values. As one differing number ends the search,
-    it takes no time where there are none.
+    it takes no time where there are none. Where gradients go back to them, heads that are equal by chance, as those of
+    weights that are all alike, have gradients of their own: then autograd's graph tells copies.
     """
-    heads = k.shape[1]
-    for group in (n for n in range(heads, 1, -1) if heads % n == 0):
+    heads = k.shape[1] if k.numel() and v.numel() else 0
+    most = min(_copies(x) if torch.is_grad_enabled() and x.requires_grad else heads for x in (k, v))
+    for group in (n for n in range(heads, 1, -1) if heads % n == 0 and n <= most):
         if _is_repeated(k, group) and _is_repeated(v, group):
             return k[:, ::group], v[:, ::group]
     return k, v
@@ -30,3 +34,25 @@ def _is_repeated(x: Tensor, group: int) -> bool:
         return False
     whole = x.unflatten(1, (-1, group))  # type: ignore[no-untyped-call]
     return torch.equal(whole[:, :, :1].expand_as(whole), whole)
+
+
+def _copies(x: Tensor) -> float:
+    """How often the step of autograd's graph that made these values repeats each, or 1."""
+    step = x.grad_fn
+    while step is not None and _kind(step) in _SAME_VALUES:
+        step = step.next_functions[0][0]
+    if step is None or _kind(step) not in _COPIES:
+        return 1
+    repeated: tuple[int, ...] = getattr(step, _SIZES)
+    return x.numel() / max(1, math.prod(repeated))
+
+
+def _kind(step: Node) -> str:
+    return step.name().partition("Backward")[0]
+
+
+_SAME_VALUES = ("View", "UnsafeView", "ReshapeAlias", "Clone", "Alias", "Transpose", "Permute", "Unsqueeze", "ToCopy")
+_SIZES = "_saved_self_sym_sizes"
+"""Of what such a step repeats."""
+_COPIES = ("Expand", "Repeat", "Index", "IndexSelect")
+"""The last steps of ``expand``, ``repeat``, ``repeat_interleave``, and of taking heads by their numbers."""

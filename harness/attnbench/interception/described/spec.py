@@ -125,6 +125,8 @@ def _problem(call: AttentionCall) -> str | None:
 def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor | None] | Reason:
     """The mask of the call, and the bias that it adds to the scores."""
     bias = None if call.bias is None or not bool(call.bias.any()) else call.bias
+    if bias is not None and not bool((bias < torch.inf).all()):
+        return Reason("its bias holds NaN or +inf")
     mask = call.mask
     if mask is None:
         return _by_rule(call), bias
@@ -132,6 +134,8 @@ def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor |
         visible = _visible(mask)
         if not bool((visible == visible[:, :1]).all()):
             return Reason("its mask differs between heads")
+    if mask.dtype != torch.bool and not bool((mask < torch.inf).all()):
+        return Reason("its mask holds NaN or +inf")
     sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
     split = known.split(mask, (call.causal, call.window, sizes), lambda: _split_mask(mask, call))
     added = split.bias

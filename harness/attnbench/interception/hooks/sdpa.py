@@ -57,7 +57,7 @@ def sdpa_call(
 
     # torch's function of this name imports SymPy, which takes seconds.
     lead = np.broadcast_shapes(*(x.shape[:-3] if x.dim() > 2 else () for x in (query, key, value)))
-    q, k, v = (_four_axes(x.expand(*lead, *x.shape[-3:])) for x in (query, key, value))
+    q, k, v = (_four_axes(_broadcast(x, lead)) for x in (query, key, value))
     if q.shape[1] % k.shape[1] or k.shape[1] != v.shape[1] or (q.shape[1] != k.shape[1] and not enable_gqa):
         raise ValueError(f"{q.shape[1]} heads of queries, {k.shape[1]} of keys, {v.shape[1]} of values")
     k, v = shared_heads(k, v)
@@ -74,6 +74,11 @@ def sdpa_call(
         given=(query, key, value),
         run=run,
     )
+
+
+def _broadcast(x: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """With these axes before the heads."""
+    return x if x.shape[:-3] == lead else x.expand(*lead, *x.shape[-3:])
 
 
 def _four_axes(x: Tensor) -> Tensor:
