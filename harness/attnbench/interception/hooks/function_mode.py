@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.jit._trace import is_tracing
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -41,8 +42,8 @@ class Interceptor:
 
     @property
     def is_answering(self) -> bool:
-        """Whether a call is being answered in this thread."""
-        return getattr(self._here, "answering", False)
+        """Whether a call is being answered in this thread, or a program is traced, whose trace is its own."""
+        return getattr(self._here, "answering", False) or is_tracing()  # type: ignore[no-untyped-call]  # torch's
 
     @contextlib.contextmanager
     def not_looking(self) -> Iterator[None]:
