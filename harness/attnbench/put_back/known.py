@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import collections
 import tempfile
+import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch.autograd import forward_ad
 
 from attnbench.capturing.tensors import save_tensors
 from attnbench.cases.case import make_case
@@ -16,7 +19,7 @@ from attnbench.put_back.ready import ReadyCall, made_ready
 from attnbench.worker.call import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     from torch import Tensor
 
@@ -43,10 +46,20 @@ class KnownCalls:
         self._known: collections.OrderedDict[Hashable, ReadyCall | Reason] = collections.OrderedDict()
         self._tensors: collections.deque[tuple[Tensor, int]] = collections.deque(maxlen=_MOST_TENSORS)
         self._numbered = 0
+        self._users: collections.Counter[Path] = collections.Counter()
+        """Of each file, how many kinds of calls need it: equal masks are one file."""
+        self._lock = threading.Lock()
+        """Modules of several threads call at once."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def find(self, call: AttentionCall) -> ReadyCall | Reason:
         """The implementation, ready for the call; raises what its hooks raise."""
+        if _is_transformed(call):
+            return Reason("it runs within a transform of torch.func, or gradients are wanted in forward mode")
+        with self._lock:
+            return self._find(call)
+
+    def _find(self, call: AttentionCall) -> ReadyCall | Reason:
         key = self._key(call)
         found = self._known.get(key)
         if found is None:
@@ -96,10 +109,15 @@ class KnownCalls:
         if isinstance(spec, Reason):
             return spec
         case = self._case(spec, call)
+        files = [Path(text) for text in (case.mask_file, case.bias_file) if text is not None]
+        self._users.update(files)
         refused = refusal(self._implementation, case, call.q.device.type)
         if refused is not None:
+            _remove(files, self._users)
             return Reason(f"{refused}{_hint(refused, case)}")
-        return made_ready(self._implementation, case, call)
+        ready = made_ready(self._implementation, case, call)
+        weakref.finalize(ready, _remove, files, self._users)  # a backward pass may need it when it is not kept here
+        return ready
 
     def _case(self, spec: CallSpec, call: AttentionCall) -> Case:
         fields = dict(spec.fields())
@@ -115,6 +133,28 @@ class KnownCalls:
             self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
         folder = Path(self._folder.name)
         return str(folder / save_tensors(folder, {name: tensor}))
+
+
+def _is_transformed(call: AttentionCall) -> bool:
+    """Whether more is wanted of it than an output and what autograd records."""
+    return any(_is_wrapped(x) or _has_tangent(x) for x in (call.q, call.k, call.v))
+
+
+def _is_wrapped(x: Tensor) -> bool:
+    return torch._C._functorch.is_functorch_wrapped_tensor(x)  # noqa: SLF001 - there is no public way to ask
+
+
+def _has_tangent(x: Tensor) -> bool:
+    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]  # torch's
+
+
+def _remove(files: Iterable[Path], users: collections.Counter[Path]) -> None:
+    """Remove files that no kind of calls needs any more, once one that needed them is gone."""
+    for file in files:
+        users[file] -= 1
+        if not users[file]:
+            del users[file]
+            file.unlink(missing_ok=True)
 
 
 def _gradients(call: AttentionCall) -> bool:
