@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 import attnbench
 from attnbench import UsageError
@@ -275,7 +277,7 @@ def test_heads_that_are_equal_by_chance_have_gradients_of_their_own() -> None:
     def gradients(copies: bool) -> list[Tensor]:
         inputs = [x[:, :2].clone().requires_grad_() if copies else x.clone().requires_grad_() for x in (k, v)]
         keys, values = (x.repeat_interleave(2, 1) if copies else x for x in inputs)
-        nn.functional.scaled_dot_product_attention(q, keys, values).backward(upstream)
+        nn.functional.scaled_dot_product_attention(q, keys, values).backward(upstream)  # type: ignore[no-untyped-call]  # torch's
         return [x.grad for x in inputs if x.grad is not None]
 
     for copies in (False, True):
@@ -301,3 +303,78 @@ def test_masks_that_are_not_numbers_are_left_to_the_model(value: float) -> None:
         found = nn.functional.scaled_dot_product_attention(q, q, q, mask)
     torch.testing.assert_close(found, expected, equal_nan=True, rtol=0, atol=0)
     assert dict(used.fallbacks) == {"its mask holds NaN or +inf": 1}
+
+
+@torch.no_grad()
+def test_files_of_masks_go_with_the_calls_that_they_were_made_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(known, "MOST_CALLS", 4)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with attnbench.use("naive/torch") as used:
+        for _ in range(12):
+            q = torch.randn(1, 2, 5, 8)
+            nn.functional.scaled_dot_product_attention(q, q, q, torch.randn(5, 5))
+        assert len([*tmp_path.rglob("*.safetensors")]) == 4
+    assert used.calls == 12
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")  # of torch's own, which torch.func.jvp imports
+def test_what_torch_func_wants_is_left_to_the_model() -> None:
+    q, k = torch.randn(1, 2, 5, 8), torch.randn(1, 2, 5, 8)
+
+    def energy(x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, k, k).square().sum()
+
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        expected = torch.func.grad(energy)(q), torch.func.jvp(energy, (q,), (k,))[1]
+        with attnbench.use("naive/numpy") as used:
+            found = torch.func.grad(energy)(q), torch.func.jvp(energy, (q,), (k,))[1]
+            with forward_ad.dual_level():
+                dual = forward_ad.make_dual(q, k)  # type: ignore[no-untyped-call]  # torch's
+                tangent = forward_ad.unpack_dual(energy(dual)).tangent  # type: ignore[no-untyped-call]  # torch's
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(tangent, expected[1])
+    assert (used.calls, sum(used.fallbacks.values())) == (0, 3)
+
+
+@torch.no_grad()
+def test_an_output_that_is_not_a_number_is_left_to_the_model() -> None:
+    made = attnbench.attention("mine/nan")(lambda q, k, v, case: torch.full_like(q, torch.nan))
+    model, x = Model(), tokens()
+    expected = model(x)
+    with attnbench.use(made) as used:
+        torch.testing.assert_close(model(x), expected)
+    assert (used.calls, dict(used.fallbacks)) == (0, {"it returned NaN or infinity": LAYERS})
+
+
+@torch.no_grad()
+def test_an_output_that_overwrites_an_earlier_one_is_an_error() -> None:
+    kept: dict[tuple[int, ...], Tensor] = {}
+
+    def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+        out = kept.setdefault(q.shape, torch.empty_like(q))
+        return out.copy_(nn.functional.scaled_dot_product_attention(q, k, v))
+
+    q = torch.randn(1, 2, 5, 8)
+    with attnbench.use(attnbench.attention("mine/kept")(call)):
+        first = nn.functional.scaled_dot_product_attention(q, q, q)
+        with pytest.raises(PutBackError, match="memory of an earlier output"):
+            nn.functional.scaled_dot_product_attention(2 * q, q, q)
+    del first
+
+
+@torch.no_grad()
+def test_autocast_does_not_reach_into_an_implementation() -> None:
+    found: list[torch.dtype] = []
+
+    def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+        found.append((q.float() @ k.float().mT).dtype)
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+    q = torch.randn(1, 2, 5, 8)
+    made = attnbench.attention("mine/seen", dtypes=["bfloat16"])(call)
+    with torch.autocast("cpu", torch.bfloat16), attnbench.use(made):
+        assert nn.functional.scaled_dot_product_attention(q, q, q).dtype == torch.bfloat16
+    assert found == [torch.float32]

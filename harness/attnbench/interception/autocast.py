@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,3 +19,8 @@ def as_computed(x: Tensor) -> Tensor:
     if x.dtype not in _CAST or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
+
+
+def autocast_off(kind: str) -> contextlib.AbstractContextManager[object]:
+    """Products are computed in the dtype of their inputs: as an implementation writes them."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()

@@ -9,6 +9,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from attnbench.errors import AttnbenchError
+from attnbench.interception.autocast import autocast_off
 from attnbench.put_back.placing import laid_back, laid_out, must_be_copied, to_framework, to_torch
 from attnbench.registry.operands import Operands
 
@@ -97,7 +98,8 @@ class _Explicit(torch.autograd.Function):
         said = ctx.ready.implementation.declaration
         if must_be_copied(dout, said):
             dout = dout.contiguous()
-        return (*ctx.ready.backward(dout, *ctx.saved_tensors), None)
+        with autocast_off(dout.device.type):
+            return (*ctx.ready.backward(dout, *ctx.saved_tensors), None)
 
 
 def made_ready(implementation: Implementation, case: Case, call: AttentionCall) -> ReadyCall:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import sys
+import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from torch import Tensor
+    from torch.multiprocessing.reductions import StorageWeakRef
 
     from attnbench.interception import AttentionCall
     from attnbench.put_back.known import KnownCalls
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 _COMPUTING: ContextVar[bool] = ContextVar("an implementation computes", default=False)
 """Attention that an implementation calls is its own: an outer ``use`` leaves it alone."""
+
+_OUTPUTS = 4
+"""Of so many outputs it is known where they lie."""
 
 
 class Used:
@@ -44,6 +49,8 @@ class Used:
         """Calls that were left to the model, by the reason."""
         self._given, self._known = known, known
         self._block: contextlib.ExitStack | None = None
+        self._outputs: collections.deque[tuple[int, StorageWeakRef]] = collections.deque(maxlen=_OUTPUTS)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         from attnbench.interception import intercept
@@ -69,21 +76,51 @@ class Used:
 
     def answer(self, call: AttentionCall) -> Tensor:
         """The output of a call: the implementation's where it serves it, else the model's own."""
+        from attnbench.interception.autocast import autocast_off
+
         if _COMPUTING.get():
             return call.original()
         assert self._known is not None
         token = _COMPUTING.set(True)
         try:
-            with _compiling():
+            with _compiling(), autocast_off(call.q.device.type):
                 ready = self._known.find(call)
                 if callable(ready):
                     out = ready(call)
-                    self.calls += 1
-                    return out
+                    self._require_new_memory(call, out)
         finally:
             _COMPUTING.reset(token)
-        self.fallbacks[ready.sentence] += 1
+        if not callable(ready):
+            return self._left(call, ready.sentence)
+        if out.is_cpu and not bool(out.isfinite().all()):  # on a GPU to ask would be to wait for it
+            return self._left(call, "it returned NaN or infinity")
+        with self._lock:
+            self.calls += 1
+        return out
+
+    def _left(self, call: AttentionCall, reason: str) -> Tensor:
+        with self._lock:
+            self.fallbacks[reason] += 1
         return call.original()
+
+    def _require_new_memory(self, call: AttentionCall, out: Tensor) -> None:
+        """Do nothing where an output lies in memory of its own, or in that of the values.
+
+        Raises:
+            PutBackError: when it overwrites an earlier one.
+        """
+        from torch.multiprocessing.reductions import StorageWeakRef
+
+        from attnbench.put_back.ready import PutBackError
+
+        place = out.untyped_storage().data_ptr()
+        if any(place == x.untyped_storage().data_ptr() for x in (call.q, call.k, call.v)):
+            return
+        with self._lock:
+            if any(place == earlier and not memory.expired() for earlier, memory in self._outputs):  # type: ignore[no-untyped-call]  # torch's
+                name = self.implementation.declaration.name
+                raise PutBackError(f"{name} returned the memory of an earlier output, which the model may still need")
+            self._outputs.append((place, StorageWeakRef(out.untyped_storage())))  # type: ignore[no-untyped-call]  # torch's
 
     def _unmatched(self, what: str, reason: str) -> None:
         if not _COMPUTING.get():
