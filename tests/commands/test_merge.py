@@ -120,6 +120,15 @@ def test_a_run_file_that_is_there_stays(module_attnbench: Command, folder: Path)
     assert (folder / "whole.jsonl").read_bytes() == before
 
 
+def test_a_part_is_not_replaced_by_the_whole(module_attnbench: Command, folder: Path) -> None:
+    (folder / "link.jsonl").symlink_to("part1.jsonl")
+    before = (folder / "part1.jsonl").read_bytes()
+    for out in ("part1.jsonl", "link.jsonl"):
+        refused = module_attnbench("merge", "part1.jsonl", "part2.jsonl", "--out", out, "--force")
+        assert (refused.code, "is one of the parts" in refused.err) == (2, True)
+    assert (folder / "part1.jsonl").read_bytes() == before
+
+
 def test_more_shards_than_cases_are_refused(module_attnbench: Command, folder: Path) -> None:
     refused = module_attnbench(*RUN, "--shard", "1/7", "--out", "none.jsonl")
     assert (refused.code, "7 shards are more than the 6 cases" in refused.err) == (2, True)

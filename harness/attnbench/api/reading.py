@@ -119,6 +119,8 @@ def merge(runs: Sequence[str | os.PathLike[str]], *, out: str | os.PathLike[str]
 
     read, path = [read_run(Path(run)) for run in runs], Path(out)
     lines = merged(read)
+    if any(path.exists() and path.samefile(run) for run in runs):
+        raise UsageError(f"{path} is one of the parts: another --out")
     try:
         write_whole(path, lines, force=force)
     except FileExistsError:
