@@ -150,7 +150,8 @@ def use(implementation: str | Implementation, *, plugin: str | None = None) -> U
         A context manager, whose value counts ``calls`` and ``fallbacks``; print it.
 
     Raises:
-        UsageError: when there is no such implementation, or it cannot run here.
+        UsageError: when there is no such implementation, it cannot run here, or, as the block is entered, a block of
+            another thread is open.
     """
     return Used(chosen(implementation, plugin))
 

@@ -36,7 +36,7 @@ def capture(out: str | os.PathLike[str], *, tensors: Tensors = "none", force: bo
         What is captured; print it after the block for the table.
 
     Raises:
-        UsageError: when the folder is there already, or cannot be written.
+        UsageError: when the folder is there already, or cannot be written, or a block of another thread is open.
     """
     from attnbench.capturing.session import Session
     from attnbench.store.whole_folder import whole_folder
