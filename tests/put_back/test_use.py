@@ -378,3 +378,13 @@ def test_autocast_does_not_reach_into_an_implementation() -> None:
     with torch.autocast("cpu", torch.bfloat16), attnbench.use(made):
         assert nn.functional.scaled_dot_product_attention(q, q, q).dtype == torch.bfloat16
     assert found == [torch.float32]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_exported_is_the_model() -> None:
+    """Its tensors have no values while it is: an implementation would read memory that is not there."""
+    model, x = Model().eval(), tokens()
+    with attnbench.use("naive/torch") as used:
+        exported = torch.export.export(model, (x,))
+    assert used.calls == 0
+    torch.testing.assert_close(exported.module()(x), model(x))

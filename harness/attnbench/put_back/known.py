@@ -56,6 +56,9 @@ class KnownCalls:
         """The implementation, ready for the call; raises what its hooks raise."""
         if _is_transformed(call):
             return Reason("it runs within a transform of torch.func, or gradients are wanted in forward mode")
+        strange = {type(x).__name__ for x in (call.q, call.k, call.v)} - {"Tensor", "Parameter"}
+        if strange:
+            return Reason(f"its tensors are of the class {min(strange)}")
         with self._lock:
             return self._find(call)
 
