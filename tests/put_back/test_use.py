@@ -295,14 +295,21 @@ def test_an_empty_batch_is_left_to_the_model() -> None:
     assert sum(used.fallbacks.values()) == 1
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_masks_that_are_not_numbers_are_left_to_the_model(value: float) -> None:
-    q, mask = torch.randn(1, 2, 5, 8), torch.zeros(5, 5).fill_diagonal_(value)
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (torch.zeros(5, 5).fill_diagonal_(torch.nan), "its mask holds NaN or +inf"),
+        (torch.zeros(5, 5).fill_diagonal_(torch.inf), "its mask holds NaN or +inf"),
+        (torch.full((5, 5), -2e4), "its mask would hide every key from every query"),
+    ],
+)
+def test_masks_that_say_no_kind_are_left_to_the_model(mask: Tensor, reason: str) -> None:
+    q = torch.randn(1, 2, 5, 8)
     expected = nn.functional.scaled_dot_product_attention(q, q, q, mask)
     with attnbench.use("naive/torch") as used:
         found = nn.functional.scaled_dot_product_attention(q, q, q, mask)
     torch.testing.assert_close(found, expected, equal_nan=True, rtol=0, atol=0)
-    assert dict(used.fallbacks) == {"its mask holds NaN or +inf": 1}
+    assert dict(used.fallbacks) == {reason: 1}
 
 
 @torch.no_grad()

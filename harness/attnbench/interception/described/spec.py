@@ -134,8 +134,12 @@ def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor |
         visible = _visible(mask)
         if not bool((visible == visible[:, :1]).all()):
             return Reason("its mask differs between heads")
-    if mask.dtype != torch.bool and not bool((mask < torch.inf).all()):
-        return Reason("its mask holds NaN or +inf")
+    if mask.dtype != torch.bool:
+        largest = mask.amax(-1)
+        if not bool((largest < torch.inf).all()):
+            return Reason("its mask holds NaN or +inf")
+        if bool((largest <= HIDDEN).all()):  # equal numbers in a row change no probability, however low they are
+            return Reason("its mask would hide every key from every query")
     sizes = call.q.shape[0], call.q.shape[2], call.k.shape[2]
     split = known.split(mask, (call.causal, call.window, sizes), lambda: _split_mask(mask, call))
     added = split.bias
