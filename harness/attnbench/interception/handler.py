@@ -1,4 +1,4 @@
-"""Who answers calls, and who is told of what is none."""
+"""The two callbacks of an interception: one answers attention calls, one receives what could not be read as a call."""
 
 from __future__ import annotations
 

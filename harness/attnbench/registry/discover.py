@@ -47,7 +47,7 @@ def find(
     Args:
         plugins: ``file.py`` or ``file.py:family/variant``, as on the command line.
         load_entry_points: whether installed plug-ins are probed, or only named.
-        say: is told of plug-ins whose import takes long.
+        say: called with one sentence when a plug-in takes long to import.
 
     Raises:
         RegistryError: when two sources give the same name, or a plug-in file cannot be read or defines nothing.

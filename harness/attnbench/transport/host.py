@@ -1,4 +1,4 @@
-"""A machine that runs workers: starts them, and says what there is."""
+"""A machine that runs workers: starts them, and reports its memory, devices and peaks."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class TransformersInterface:
         self._interceptor = interceptor
         self._interface: Any = None
         self._before: dict[str, Any] = {}
-        """What the interface had, which may be of an outer block."""
+        """The methods that were in place before, to be restored: transformers' own, or an outer block's."""
         self._wrapped: dict[Any, Function] = {}
 
     def install_if_imported(self) -> None:

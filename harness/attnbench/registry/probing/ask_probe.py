@@ -31,8 +31,8 @@ _LONG_S = 8.0
 def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
     """Describe a plug-in in a process of its own; what it does there is its own affair.
 
-    Where its files are as they were, what was answered then is the answer. ``say`` is told of an import that takes
-    long.
+    The answer is remembered and reused while the plug-in's files are unchanged. ``say`` is called with one sentence
+    when the import takes long.
     """
 
     def broken(reason: str) -> list[Found]:

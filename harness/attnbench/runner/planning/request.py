@@ -101,7 +101,7 @@ def request_from(stored: object) -> Request:
 
 
 def found_of(request: Request, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
-    """The implementations that the request chooses; ``say`` is told of plug-ins whose import takes long."""
+    """The implementations that the request chooses; ``say`` gets a sentence when a plug-in takes long to import."""
     everything = find(request.plugins, say=say)
     return choose(everything, request.scenario, Selectors(include=request.include, exclude=request.exclude))
 

@@ -59,7 +59,7 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None, history: His
     Args:
         runs: at least one.
         baseline: what speed-ups are over, in those runs that have it; default each scenario's.
-        history: how cells went over commits; default nothing is said of that.
+        history: how cells went over commits; default: no such section.
     """
     sources = sources_of(runs)
     names = list(dict.fromkeys(one.header.scenario_name for one in runs))

@@ -47,7 +47,7 @@ def write_report(
         out: the report's folder.
         force: replace a report that is there already.
         baseline: what speed-ups are over; default each scenario's.
-        history: how cells went over commits; default nothing is said of that.
+        history: how cells went over commits; default: no such section.
 
     Returns:
         The page's path.
