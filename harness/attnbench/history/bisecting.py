@@ -27,7 +27,7 @@ def bounds(commits: Sequence[str], answers: Mapping[str, Answer]) -> tuple[int, 
 
 
 def next_commit(commits: Sequence[str], answers: Mapping[str, Answer]) -> str | None:
-    """The commit to look at: the middle of the longest run of untold ones; ``None`` where there is none.
+    """The next commit to measure: the middle of the longest run without a verdict; ``None`` when all have one.
 
     Commits that cannot be told tend to be neighbours (a build that is broken for a while), so that the longest run
     without them is also the way around them.
@@ -44,6 +44,6 @@ def next_commit(commits: Sequence[str], answers: Mapping[str, Answer]) -> str | 
 
 
 def suspects(commits: Sequence[str], answers: Mapping[str, Answer]) -> list[str]:
-    """The commits of which one is the first bad one, oldest first; just one where everything could be told."""
+    """Candidates for the first bad commit, oldest first; a single one once every verdict is clear."""
     good, bad = bounds(commits, answers)
     return list(commits[good + 1 : bad + 1])

@@ -56,7 +56,7 @@ def branch(folder: Path, until: str = "HEAD") -> list[Commit]:
 
 
 def commit_of(name: str, folder: Path, line: Sequence[Commit]) -> Commit:
-    """The commit of a branch that a name is of.
+    """Resolve a revision name to its commit on a branch.
 
     Raises:
         RevisionError: when it is none of its first parents.

@@ -43,7 +43,7 @@ def search(
     *,
     budget: Budget,
 ) -> list[Ended]:
-    """Look into candidates while there is time; those that were confirmed before are told without measuring.
+    """Confirm candidates while there is time; those confirmed earlier are reported without measuring again.
 
     Args:
         candidates: in the order in which they are looked into.

@@ -59,7 +59,7 @@ class History:
         return found[0] if found else Segment(segment=segment, facts={})
 
     def on(self, revisions: Collection[str]) -> History:
-        """The part that is of these revisions."""
+        """The points of the given revisions."""
         return dataclasses.replace(
             self,
             points=[point for point in self.points if point.revision in revisions and point.anchor in revisions],
@@ -68,7 +68,7 @@ class History:
 
 
 def history_path(machine_key: str, folder: Path = FOLDER) -> Path:
-    """The file of a machine.
+    """Path of the history file of a machine.
 
     Raises:
         HistoryError: when the key is none that could name a file.

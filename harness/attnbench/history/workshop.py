@@ -52,7 +52,7 @@ class Workshop:
         return self._sides[revision]
 
     def distinct(self, commits: Sequence[Commit]) -> list[Commit]:
-        """Commits without those that change nothing which could be measured, such as documentation.
+        """Drop commits that cannot change a measurement, such as those of documentation only.
 
         A commit that cannot be a side, for want of a ``pyproject.toml``, say, stays: it is told when it is measured.
         """

@@ -292,7 +292,7 @@ class AnotherSequenceBeside(Identity):
         return _tied_to_its_batch(case) or (None if case.batch == 1 else "there are other sequences already")
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """First its tokens in the other order, of whose keys half are real where padding is told, then the sequence."""
+        """First the tokens in reverse order (with key padding, half of the keys are real), then the sequence itself."""
         doubled = {name: np.concatenate([tensor[:, :, ::-1], tensor]) for name, tensor in inputs.items()}
         lengths = None if case.kv_lengths is None else [(case.kv_lengths[0] + 1) // 2, case.kv_lengths[0]]
         other = _other(case, batch=2, kv_lengths=lengths)

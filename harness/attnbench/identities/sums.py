@@ -43,7 +43,7 @@ class _Sums(Identity):
         return None if case.needs_gradients else "it has no gradients"
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of the key head whose error is largest, next to what rounding can make of it."""
+        """The largest error of any key head relative to its rounding error."""
         del others
         found = [self.side(case, inputs, results, *group) for group in _groups(case)]
         return [max(found, key=lambda finding: finding.error / (sum(finding.independent.values()) or 1.0))]

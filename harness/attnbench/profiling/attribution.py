@@ -86,7 +86,7 @@ class Attributed:
 def told_by_the_caller(
     samples: Sequence[Sample], found: Sequence[Attributed], main_thread: int, near_ns: float
 ) -> list[Attributed]:
-    """Products on other threads that nothing tells are those which the thread that makes the calls multiplies then.
+    """Attribute products on helper threads to the product that the calling thread computes at that moment.
 
     That is told where its samples right before and right after are of one product, as of autograd's steps.
 

@@ -82,7 +82,7 @@ class Recording:
 
     @property
     def near_ns(self) -> float:
-        """Samples so near to each other are of the same step of a call."""
+        """Samples closer than this belong to the same step of a call."""
         return min(2 * self.period_ns, _NEAR * self.called_ns / len(self.starts_ns))
 
     @property

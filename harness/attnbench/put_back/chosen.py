@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def chosen(implementation: str | Implementation, plugin: str | None) -> Implementation:
-    """The implementation itself, or the one of a name: bundled, installed, or of a plug-in's file.
+    """The given implementation, or the one with that name: bundled, installed or from a plug-in file.
 
     Raises:
         UsageError: when there is none of that name, or it cannot run here.

@@ -35,7 +35,7 @@ _MOST_TENSORS = 16
 
 
 class KnownCalls:
-    """For each kind of call, the implementation made ready for it, or why it does not serve it.
+    """Caches, for each kind of call, the prepared implementation or the reason why it cannot serve the call.
 
     Calls are of one kind where everything but the values of Q, K and V is equal, those of masks, biases and sinks
     included.
@@ -90,7 +90,7 @@ class KnownCalls:
         )
 
     def _number(self, tensor: Tensor) -> tuple[int, bool]:
-        """Names a tensor's values; all layers of a model have the same mask. And whether gradients are wanted of it."""
+        """A key for a tensor's values (a model's layers share one mask) and for whether it needs gradients."""
         wanted = torch.is_grad_enabled() and tensor.requires_grad
         for known, number in self._tensors:
             if known.dtype == tensor.dtype and known.device == tensor.device and torch.equal(known, tensor):

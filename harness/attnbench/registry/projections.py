@@ -43,7 +43,7 @@ class Projections:
     biases: tuple[str, ...]
 
     def refusal(self, case: Case) -> str | None:
-        """Why a case is of other sizes than the module, or ``None``; a sentence."""
+        """A sentence on how the case's sizes differ from the module's, or ``None``."""
         wanted = operand_shapes(case)
         for operand, own in self.shapes.items():
             parts = ("w_q", "w_k", "w_v") if operand == "w_qkv" else (operand,)

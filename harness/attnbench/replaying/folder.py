@@ -1,4 +1,4 @@
-"""A capture's folder, and the cells of a run that are of its calls."""
+"""A capture's folder, and the cells of a run that belong to its calls."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _RANDOM = SystemRandom()
 
 
 class SampledRows:
-    """Rows by their place: each place is of one sample, which chance decides where there are few places.
+    """Rows keyed by position; when positions are few, chance decides which sample keeps one.
 
     They lie in as few heads as have enough of them, because the oracle draws the keys of whole heads.
     """

@@ -71,7 +71,7 @@ class ByHand:
     def _scores(
         self, product: Product, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """A product that may be scores: whether it is shows when probabilities are made of it."""
+        """A matrix product that may be attention scores; it is once a softmax is applied to it."""
         before = time.perf_counter_ns()
         out = function(*args, **kwargs)
         spent_ns = time.perf_counter_ns() - before

@@ -38,7 +38,7 @@ class Product:
 
 
 def product_of(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Product | None:
-    """The product that a call of a function in ``PRODUCTS`` computes; ``None`` where it is none of two tensors."""
+    """The product that a call to a function in ``PRODUCTS`` computes; ``None`` unless it multiplies two tensors."""
     if kwargs.keys() - {"beta", "alpha"}:
         return None
     if name == "einsum":

@@ -174,7 +174,7 @@ def _view(scores: Scores, step: Step) -> Scores:
 
 
 def _fitted(tensor: Tensor, scores: Scores) -> Tensor:
-    """A mask with as many axes as the scores have, their heads apart from the batch where they are told."""
+    """The mask with the axes of the scores, batch and heads separate where the number of heads is known."""
     if tensor.dim() == 3 and len(scores.lead) == 2 and tensor.shape[0] == math.prod(scores.lead) > 1:
         return tensor.reshape(*scores.lead, *tensor.shape[-2:])
     return tensor[(None,) * (len(scores.lead) + 2 - tensor.dim())]

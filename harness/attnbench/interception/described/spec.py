@@ -56,7 +56,7 @@ class CallSpec:
 
 
 def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec | Reason:
-    """The call as a case, exactly, or why it is none.
+    """The case that states the call exactly, or the reason why no case does.
 
     What is left out are dropout, which no case has, and how the tensors lie in memory.
 

@@ -176,7 +176,7 @@ class _Asked:
         return given
 
     def _causal(self, is_causal: bool | None) -> Any:
-        """As the functions do it: the eager ones by mask alone, the others of themselves where there is none."""
+        """Whether transformers computes it causally: eager functions use the mask alone, others their own rule."""
         if self.name == "eager" or not (getattr(self.module, "is_causal", True) if is_causal is None else is_causal):
             return None
         if self._is_flash:

@@ -74,7 +74,7 @@ def texts_of(addresses: Iterable[int], space: AddressSpace) -> dict[int, str]:
 
 
 def _disassembler() -> Any:
-    """Of this processor's code; ``None`` where there is none."""
+    """A disassembler for this processor's code; ``None`` where there is none."""
     try:
         import capstone
     except ImportError:

@@ -14,7 +14,7 @@ MAPS = Path("/proc/self/maps")
 
 @dataclasses.dataclass(frozen=True)
 class Mapping:
-    """Executable pages; ``path`` is empty where they are of no file."""
+    """Executable pages; ``path`` is empty for anonymous memory."""
 
     start: int
     end: int

@@ -91,7 +91,7 @@ def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
 
 
 def _versions(header: Header) -> dict[str, str]:
-    """The versions of everything that took part, as far as they are told."""
+    """Versions of attnbench, Python and the libraries that the header names."""
     known = {"python": header.environment.get("python"), **(header.environment.get("versions") or {})}
     return {"attnbench": header.attnbench_version, **{name: str(one or "not installed") for name, one in known.items()}}
 

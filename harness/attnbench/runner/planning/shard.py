@@ -56,7 +56,7 @@ class Shard:
         return cls(int(found[1]), int(found[2]))
 
     def cases(self, cases: Mapping[str, Case]) -> set[str]:
-        """Its share of the cases, by case id.
+        """Case ids of this shard.
 
         The longest case goes to the shard that has the least to do so far (Graham, "Bounds on Multiprocessing Timing
         Anomalies", 1969: the last shard has at most a third more to do than in the best split).

@@ -49,7 +49,7 @@ def end_rows(rows: Sequence[Row], low: float, high: float, height: float) -> lis
 
 
 def apart(wanted: Sequence[float], top: float, share: float) -> list[float]:
-    """Levels near the wanted ones, of which no two are closer than a share of the height.
+    """Move levels as little as possible so that no two are closer than a share of the height.
 
     Args:
         wanted: levels, rising.

@@ -39,7 +39,7 @@ class Axis:
 
 
 def matrix(plane: NDArray[np.floating], down: Axis, across: Axis, *, alarm: bool = False) -> str:
-    """An SVG of the matrix, whose fields are as dense as the square root of their share of the largest number.
+    """An SVG heat map of the matrix; opacity is the square root of value over maximum.
 
     Args:
         plane: numbers of 0 and more, shape (rows, columns).

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section:
-    """The laws, whom they contradict, and the crossovers."""
+    """The scaling laws, the implementations that deviate from them, and the crossovers."""
     blocks, exports = scaling_blocks(material.curves, material.marks)
     return Section(anchor="scaling", title="Scaling laws", blocks=blocks, exports=exports)
 
