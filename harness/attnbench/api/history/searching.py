@@ -55,25 +55,23 @@ def find(
     """Find the commits that changed cells: candidates from the history, each confirmed by the gate.
 
     Args:
-        scenario: as of :func:`add`; so are ``until``, ``include``, ``exclude``, ``axis``, ``plugin``, ``device``,
-            ``threads``, ``seed``, ``folder``, ``cache_dir`` and ``progress``: the history is searched for what they
-            describe.
-        candidates: tell the candidates, and measure nothing.
-        minutes: no candidate is looked into after that.
-        until: as said.
-        include: as said.
-        exclude: as said.
-        axis: as said.
-        plugin: as said.
-        device: as said.
-        threads: as said.
+        scenario: as of :func:`add`; the history is searched for the cells that it and the selection describe.
+        candidates: list the candidates and measure nothing.
+        minutes: no further candidate is begun after that.
+        until: as of :func:`add`.
+        include: as of :func:`add`.
+        exclude: as of :func:`add`.
+        axis: as of :func:`add`.
+        plugin: as of :func:`add`.
+        device: as of :func:`add`.
+        threads: as of :func:`add`.
         delta: change that is tolerated, as of the gate.
         rounds: rounds of a gate's first stage.
         confirm: rounds of its second stage.
-        seed: as said.
-        folder: as said.
-        cache_dir: as said.
-        progress: as said.
+        seed: as of :func:`add`.
+        folder: as of :func:`add`.
+        cache_dir: as of :func:`add`.
+        progress: as of :func:`add`.
 
     Returns:
         What was confirmed: ``changes``, ``exit_code``.
@@ -133,28 +131,27 @@ def bisect(
     """Find the commit that made one cell slower, bigger or wrong, as git bisect does, with the gate as the judge.
 
     Args:
-        scenario: as of :func:`add`; so are ``include``, ``exclude``, ``axis``, ``plugin``, ``device``, ``threads``,
-            ``seed``, ``folder``, ``cache_dir`` and ``progress``.
+        scenario: as of :func:`add`.
         cell: ``CASE_ID IMPLEMENTATION DEVICE``, or words that only one label in the history has.
         good: a revision before the change.
-        bad: a revision behind it.
+        bad: a later revision that has it.
         metric: ``time``, ``memory`` or ``outcome``.
-        include: as said.
-        exclude: as said.
-        axis: as said.
-        plugin: as said.
-        device: as said.
-        threads: as said.
+        include: as of :func:`add`.
+        exclude: as of :func:`add`.
+        axis: as of :func:`add`.
+        plugin: as of :func:`add`.
+        device: as of :func:`add`.
+        threads: as of :func:`add`.
         delta: change that is tolerated, as of the gate.
         rounds: rounds of a gate's first stage.
         confirm: rounds of its second stage.
-        seed: as said.
-        folder: as said.
-        cache_dir: as said.
-        progress: as said.
+        seed: as of :func:`add`.
+        folder: as of :func:`add`.
+        cache_dir: as of :func:`add`.
+        progress: as of :func:`add`.
 
     Returns:
-        The commit, or those of which it is one.
+        The commit, or the shortest range of commits that still holds it; ``exit_code`` is 6 for a range.
 
     Raises:
         UsageError: when what is asked for cannot be done as asked.

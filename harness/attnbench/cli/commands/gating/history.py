@@ -152,8 +152,8 @@ def find(
     """Find the commits that changed cells: candidates from the history, each confirmed by the gate.
 
     Say the same scenario and selection as to ``add``. Only what the gate confirms on a commit and the one before it is
-    reported. Exit codes: 0 nothing has become worse, 1 a commit made something worse, 6 something may have and could
-    not be told.
+    reported. Exit codes: 0 nothing has become worse, 1 a commit made something worse, 6 a candidate could be neither
+    confirmed nor ruled out.
 
     ```
     attnbench history find
@@ -161,7 +161,7 @@ def find(
     ```
 
     Args:
-        candidates: tell the candidates, and measure nothing.
+        candidates: list the candidates and measure nothing.
         until: the newest revision.
         delta: change that is tolerated, as of attnbench gate; repeatable.
     """
@@ -201,7 +201,7 @@ def bisect(
 ) -> int:
     """Find the commit that made one cell slower, bigger or wrong, as git bisect does, with the gate as the judge.
 
-    What cannot be told is passed over. Exit code 6 when no single commit was found.
+    Commits that cannot be judged are skipped. Exit code 6 when no single commit was found.
 
     ```
     attnbench history bisect --cell 'numba/flash b1 h4 s1k' --good v0.1
@@ -210,7 +210,7 @@ def bisect(
     Args:
         cell: CASE_ID IMPLEMENTATION DEVICE, or words that only one label in the history has.
         good: a revision before the change.
-        bad: a revision behind it.
+        bad: a later revision that has it.
         metric: time, memory or outcome.
         delta: change that is tolerated, as of attnbench gate; repeatable.
     """
