@@ -38,17 +38,17 @@ def sdpa_call(
     Args:
         original: ``scaled_dot_product_attention`` itself.
         layer: name of the module that calls it.
-        query: and the other arguments of the call.
-        key: as said.
-        value: as said.
-        attn_mask: as said.
-        dropout_p: as said.
-        is_causal: as said.
-        scale: as said.
-        enable_gqa: as said.
+        query: (..., heads_q, seqlen_q, head_dim).
+        key: (..., heads_kv, seqlen_kv, head_dim).
+        value: (..., heads_kv, seqlen_kv, head_dim_v).
+        attn_mask: bool, true where a key is seen, or floats to be added; broadcastable to (..., seqlen_q, seqlen_kv).
+        dropout_p: probability that a weight is dropped.
+        is_causal: whether a query sees only the keys up to its own index.
+        scale: of the scores; default ``1 / sqrt(head_dim)``.
+        enable_gqa: whether several query heads may share one of keys and values.
 
     Raises:
-        RuntimeError, ValueError: where the shapes are none of attention's; the original says why.
+        RuntimeError, ValueError: where the shapes do not fit attention; the original function explains why.
     """
 
     def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
