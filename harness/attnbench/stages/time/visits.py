@@ -165,7 +165,7 @@ class Stopwatch:
         return tries[best].visited
 
     def checked(self, answer: Timed) -> Timed:
-        """The answer without the visits that were in doubt; ends the cell where it is not what was said of visits."""
+        """The answer without doubtful visits; the cell is ``invalid`` where a visit's samples no longer add up."""
         samples, calls = list(answer.time_samples_ns or ()), answer.calls_per_sample or 1
         kept: list[tuple[float, ...]] = []
         for one in self._all:
