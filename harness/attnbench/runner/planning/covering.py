@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from attnbench.cases.case import Case, make_case
 from attnbench.covering.array import Space, cover
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Declaration
     from attnbench.runner.planning.request import Request
     from attnbench.transport.host import Host
+
+    _Drawn: TypeAlias = tuple[dict[Case, str], tuple[int, int]]
+    """Cases with their tags, and the counts of pairs and triples that are possible."""
+    _Shared: TypeAlias = dict[tuple[Declaration, str], _Drawn]
+    """What was drawn for a declaration, without its name, on a device."""
 
 NAME = "covering"
 _RANDOM = 30
@@ -58,12 +63,13 @@ def with_covering_cases(
     """
     chosen: dict[tuple[str, str], dict[Case, str]] = {}
     possible: dict[str, tuple[int, int]] = {}
+    shared: _Shared = {}
     with contextlib.closing(Workers(request.threads, worker_environment(request.threads), host)) as workers:
         for one in found_of(request) if found is None else found:
             for device in request.devices:
                 drawn = None
                 if one.unavailable is None and host.device_unavailable(device) is None:
-                    drawn = _drawn(request, one, device, workers, strength=3 if thorough else 2)
+                    drawn = _drawn(request, one, device, workers, shared, strength=3 if thorough else 2)
                 cases, counts = drawn or ({make_case(seqlen_q=64, seed=request.seed): "plain"}, None)
                 chosen[one.name, device] = cases
                 if counts is not None:
@@ -83,15 +89,22 @@ def with_covering_cases(
 
 
 def _drawn(
-    request: Request, found: Found, device: str, workers: Workers, *, strength: int
-) -> tuple[dict[Case, str], tuple[int, int]] | None:
-    """Cases with their tags, and the counts of pairs and triples that are possible; ``None`` where there is no case."""
+    request: Request, found: Found, device: str, workers: Workers, shared: _Shared, *, strength: int
+) -> _Drawn | None:
+    """What covers the implementation, ``None`` where there is no case.
+
+    Implementations that declare the same and refuse nothing beyond it share one search, which takes seconds.
+    """
     said = found.declaration
     if said is None or device not in said.devices:
         return None
     edges = load_scenario(_EDGES)
 
     own = [rule for rule in edges.exclude if rule.implementation and rule.concerns(device, found.name)]
+    kind = (dataclasses.replace(said, name="", summary=""), device)
+    is_shared = not own and _refuses_nothing(found, device, workers)
+    if is_shared and kind in shared:
+        return shared[kind]
 
     def is_included(case: Case) -> bool:
         return not any(rule.matches(case.to_dict(), device, found.name) for rule in own)
@@ -106,7 +119,19 @@ def _drawn(
     cases |= {case: f"cover-{number}" for number, case in enumerate(array.cases, 1)}
     codes = codes_of(cases)  # the large ones, and by chance a random one, have tuples that no other draw has shown
     pairs, triples = (int((array.possible[n] | tuples(n).had_by(codes)).sum()) for n in (2, 3))
-    return (cases, (pairs, triples)) if array.cases else None
+    if not array.cases:
+        return None
+    if is_shared:
+        shared[kind] = (cases, (pairs, triples))
+    return cases, (pairs, triples)
+
+
+def _refuses_nothing(found: Found, device: str, workers: Workers) -> bool:
+    """Whether its declaration is all that decides; not known where its worker fails."""
+    try:
+        return workers.get(found, device).ask(AskRefusals(cases=(), device=device), _DEADLINE_S).never
+    except ExecutorError:
+        return False
 
 
 def _large(
