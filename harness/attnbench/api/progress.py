@@ -124,7 +124,8 @@ class Progress:
         self._bar.update(self._task, advance=1, counts=counts, left=left)
         if cell.preset_outcome is None:
             self._ended += 1
-            if self._log.aloud and not self.console.is_terminal:
+            did_run = record.status != "skipped"  # by --stop-at-first
+            if did_run and self._log.aloud and not self.console.is_terminal:
                 sys.stderr.write(f"{_line(self._ended, self._to_run, cell, record)}\n")
         in_full = self.disagreements.saw(cell.case, record)
         if record.status not in _QUIET and in_full:

@@ -96,7 +96,7 @@ def answer(run: RunFile) -> View:
         blocks.append(summary_table(groups, pairs, name))
     else:
         for group in groups:
-            tables = _cell_tables(group, [by_key[cell.key] for cell in group.cells], name)
+            tables = _cell_tables(group, [by_key[cell.key] for cell in group.cells], name, more=[columns.HELD])
             blocks += [Heading(text=group.label)] if group.label and tables else []
             blocks += tables
     sentences = run_sentences(run, groups, pairs)
