@@ -101,7 +101,9 @@ class KnownCalls:
 
     def _make_ready(self, call: AttentionCall) -> ReadyCall | Reason:
         if call.api == "matmul":
-            return Reason("the model computes its scores by itself, in plain torch: they are there by now")
+            return Reason(
+                "the model computes its scores by itself, in plain torch, and nothing can take the place of that"
+            )
         if call.dropout > 0:
             return Reason("it drops probabilities at random")
         if torch.is_grad_enabled() and any(

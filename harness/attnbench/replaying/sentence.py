@@ -35,7 +35,7 @@ def _on(replay: Replay, best: Total) -> str:
     rest = f", {count(left, 'call')} left to the model" if left else ""
     return (
         f"With {best.implementation} the model would take about {shown(model, 's')} in place of {shown(total, 's')}, "
-        f"{times(total / model)} as fast; of this attention {shown(attention, 's')} in place of {shown(own, 's')}{rest}"
+        f"{times(total / model)} as fast; attention alone {shown(attention, 's')} in place of {shown(own, 's')}{rest}"
     )
 
 

@@ -58,7 +58,7 @@ def sentence(run: RunFile) -> str:
         ),
         (
             {"slow/plain": [50, 50], "b/b": [50, 50]},
-            "None is clearly the fastest in any of 2 cases: b/b, slow/plain are within noise of each other.",
+            "None is clearly the fastest in any of 2 cases: b/b, slow/plain are within noise of the fastest in some.",
         ),
         (
             {"slow/plain": [50, 100], "b/b": ["wrong", "wrong"]},

@@ -110,7 +110,7 @@ def _header(headers: Sequence[Header]) -> dict[str, Any]:
             "schema_version": SCHEMA_VERSION,
             "run_id": uuid.uuid4().hex[:12],
             "created_at": min(one.created_at for one in headers),
-            "command": _without_shard(headers[0].command),
+            "command": _of_the_whole(headers[0].command),
             "request": {**headers[0].request, "shard": None},
             "cells_planned": sum(one.cells_planned for one in headers),
             "parts": parts,
@@ -119,10 +119,11 @@ def _header(headers: Sequence[Header]) -> dict[str, Any]:
     return whole.model_dump(mode="json")
 
 
-def _without_shard(command: Sequence[str]) -> list[str]:
-    """The words without ``--shard K/N``."""
+def _of_the_whole(command: Sequence[str]) -> list[str]:
+    """The words without ``--shard K/N`` and the part's ``--out``."""
     words = list(command)
-    if "--shard" in words:
-        at = words.index("--shard")
-        del words[at : at + 2]
+    for option in ("--shard", "--out"):
+        if option in words:
+            at = words.index(option)
+            del words[at : at + 2]
     return words

@@ -191,7 +191,9 @@ class Stopwatch:
         if not self._cell.company.is_here:
             return ""
         load, processors = os.getloadavg()[0], os.cpu_count() or 1
-        return f"; the load average is {load:.1f} on {processors} processors" if load > processors else ""
+        if load <= processors:
+            return ""
+        return f"; other work may be the cause: the load is {load:.1f} on {processors} processors"
 
     def _watched(self, visit: Visit) -> _Watched:
         began = perf_counter_ns()

@@ -111,8 +111,10 @@ def _on_the_fastest(
     """Who is clearly the fastest in the most cases, by how much over the baseline, and who in the others."""
     if not wins:
         level = list(dict.fromkeys(name for winner in winners for name in winner.names))
-        where = "" if len(winners) == 1 else f" in any of {len(winners)} cases"
-        return f"None is clearly the fastest{where}: {listing(level)} are within noise of each other."
+        if len(winners) == 1:
+            return f"None is clearly the fastest: {listing(level)} are within noise of each other."
+        said = f"None is clearly the fastest in any of {len(winners)} cases"
+        return f"{said}: {listing(level)} are within noise of the fastest in some."
     often = collections.Counter(win.cell.implementation for win in wins)
     (name, most), *others = sorted(often.items(), key=lambda one: (-one[1], one[0]))
     own = [win for win in wins if win.cell.implementation == name]
