@@ -88,6 +88,8 @@ def test_a_kernel_may_end_at_its_first_disagreement(attnbench: Command) -> None:
     (attnbench.folder / "kernel.py").write_text(KERNEL)
     names = ("-i", "mine", "-i", "naive/torch")
     checked = attnbench("check", "--plugin", "kernel.py", *names, *AXES, "--stop-at-first", "--out", "run.jsonl")
+    lines = [line for line in checked.err.splitlines() if line.split()[1:2] == ["skipped"]]
+    assert not lines, "what was stopped is counted, not listed"
     assert checked.code == 1
     statuses: dict[str, list[str]] = {}
     for one in records_of(attnbench.folder / "run.jsonl"):
