@@ -103,6 +103,7 @@ def test_the_words_of_a_program(tmp_path: Path) -> None:
 def test_mistakes_on_the_line_are_told_before_the_program_starts(attnbench: Command) -> None:
     for words, message in (
         (["--out", "out", "--", "/bin/sh", "-c", "touch ran"], "/bin/sh is no Python program"),
+        (["--out", "out", "--", "absent.py"], "there is no file absent.py"),
         (["--out", "out", "--tensors", "-1", "--", "x.py"], "tensors = -1 is neither none, first, nor a number"),
         (["--out", ".", "--", "x.py"], ". exists already; and it is no capture"),
     ):

@@ -74,8 +74,10 @@ class Program:
             Its exit code; 128 and the number of a signal that ended it.
 
         Raises:
-            UsageError: where its Python has no attnbench.
+            UsageError: where the script is not there, or its Python has no attnbench.
         """
+        if self.start == "script" and not Path(self.words[0]).exists():
+            raise UsageError(f"there is no file {self.words[0]}")
         self._require_attnbench()
         settings = Settings(folder=str(folder), tensors=tensors, command=command, start=self.start)
         line = [self.python, *self.options, "-m", "attnbench.capturing.program", settings.to_json(), *self.words]
