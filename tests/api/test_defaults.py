@@ -33,11 +33,15 @@ def test_a_view_without_a_path_is_of_the_latest_run(two_runs: Command, verb: str
     assert ended.out == two_runs(verb, "results/runs/a.jsonl", *(["--force"] if verb == "report" else [])).out
 
 
-def test_the_run_within_a_profile_is_not_the_latest_run(two_runs: Command) -> None:
-    path = two_runs.folder / "results/runs/of-a-profile.jsonl"
+@pytest.mark.parametrize(
+    ("verb", "of", "found"), [("show", "profile", "a"), ("show", "check", "of"), ("compare", "check", "a")]
+)
+def test_which_runs_are_passed_over(two_runs: Command, verb: str, of: str, found: str) -> None:
+    """A profile's own run never is the latest one; a check's has no times, and is none to compare."""
+    path = two_runs.folder / "results/runs/of.jsonl"
     header, _, rest = (STORED / "quick.jsonl").read_text().partition("\n")
-    path.write_text(json.dumps({**json.loads(header), "command": ["attnbench", "profile", "quick"]}) + "\n" + rest)
-    assert two_runs("show").err == "attnbench: the latest run is results/runs/a.jsonl\n"
+    path.write_text(json.dumps({**json.loads(header), "command": ["attnbench", of, "quick"]}) + "\n" + rest)
+    assert two_runs(verb).err == f"attnbench: the latest run is results/runs/{found}.jsonl\n"
 
 
 @pytest.mark.parametrize("verb", ["show", "compare", "report"])

@@ -261,6 +261,7 @@ def test_a_kernel_of_a_file_is_found_by_its_name(tmp_path: Path) -> None:
     ("name", "plugin", "why"),
     [
         ("numba/flsh", None, r"there is no implementation 'numba/flsh'.*numba/flash"),
+        (3, None, "3 is no implementation: a name, or what"),
         ("mine/kernel", "nowhere.py", "plug-in .*nowhere.py cannot be read: No such file"),
     ],
 )

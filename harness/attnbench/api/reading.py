@@ -27,7 +27,7 @@ def show(run: str | os.PathLike[str] | None = None, *, baseline: str | None = No
     Raises:
         UsageError: when it cannot be read, or has no such baseline.
     """
-    found = Run(_named(run), baseline=baseline)
+    found = Run(latest_run() if run is None else Path(run), baseline=baseline)
     found.view  # noqa: B018 - a mistake is told here, not when the answer is first shown
     return found
 
@@ -41,7 +41,7 @@ def compare(
     """Compare the implementations of a run with a baseline, or a second run with a first, cell by cell.
 
     Args:
-        run: a run file, default the latest of results/runs; with a second one, the reference.
+        run: a run file, default the latest of results/runs that has times; with a second one, the reference.
         other: a second run file.
         baseline: within one run, the implementation that speed-ups are relative to; default as of :func:`show`.
 
@@ -56,7 +56,7 @@ def compare(
 
     if other is not None and baseline is not None:
         raise UsageError("--baseline is for one run; of two runs the first is the baseline")
-    reference = read_run(_named(run))
+    reference = read_run(latest_run(timed=True) if run is None else Path(run))
     if other is None:
         return ComparedRuns(compare_implementations(reference, baseline), [reference])
     subject = read_run(Path(other))
@@ -130,7 +130,3 @@ def merge(runs: Sequence[str | os.PathLike[str]], *, out: str | os.PathLike[str]
     said = [warning for run in read for warning in run.warnings]
     complete = all(run.is_complete for run in read)
     return FinishedRun(path, exit_code=0 if complete else EXIT_CELLS_MISSING, messages=said)
-
-
-def _named(run: str | os.PathLike[str] | None) -> Path:
-    return latest_run() if run is None else Path(run)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from attnbench.views.document import View
 
 
-def latest_run() -> Path:
-    """The latest run, for a command that names none; stderr tells which."""
-    path = api.latest_run()
+def latest_run(*, timed: bool = False) -> Path:
+    """The latest run (with times, where it needs them), for a command that names none; stderr tells which."""
+    path = api.latest_run(timed=timed)
     sys.stderr.write(f"attnbench: the latest run is {path}\n")
     return path
 

@@ -27,6 +27,8 @@ def chosen(implementation: str | Implementation, plugin: str | None) -> Implemen
     """
     if isinstance(implementation, Implementation):
         return implementation
+    if not isinstance(implementation, str):
+        raise UsageError(f"{shown(implementation)} is no implementation: a name, or what @attention(...) made")
     names: list[str] = []
     for origin in _origins(implementation, plugin):
         try:

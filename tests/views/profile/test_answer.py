@@ -17,7 +17,7 @@ from attnbench.views.profile.differences import differences_of
 from attnbench.views.profile.line_differences import line_table
 from attnbench.views.profile.sentences import counters
 from attnbench.views.terminal_table import as_text
-from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
+from tests.views.profile.conftest import FLASH, FLOORS, SDPA, cell, failed, profile_of
 
 ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
 
@@ -43,6 +43,15 @@ def test_the_sentence_tells_shares_and_floors(two: Profile) -> None:
     assert "P V takes 2.0× its floor (2.00 ms more)" in text
     assert "3 % is other" in text
     assert "while sampled, a call takes 1.04× its time" in text
+
+
+def test_floors_are_explained_where_they_are_shown() -> None:
+    def said(times: dict[Phase, float]) -> str:
+        return " ".join(as_text(profile_view(profile_of(cell("mine", times)))).split())
+
+    assert "is the least time" not in said({Phase.DISPATCH: 1e6})
+    assert "peaks allow. Answer" in said({Phase.QK: FLOORS[Phase.QK]})
+    assert "Below 1× a phase was faster" in said({Phase.QK: 0.9 * FLOORS[Phase.QK]})
 
 
 def test_differences_add_up_to_that_of_the_medians(two: Profile) -> None:

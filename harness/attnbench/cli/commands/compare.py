@@ -28,9 +28,9 @@ def compare(
     ```
 
     Args:
-        run: a run file, default the latest of results/runs; with a second one, the reference.
+        run: a run file, default the latest of results/runs that has times; with a second one, the reference.
         other: a second run file.
     """
-    compared = api.compare(latest_run() if run is None else run, other, baseline=baseline)
+    compared = api.compare(latest_run(timed=True) if run is None else run, other, baseline=baseline)
     print_view(compared.view, "json" if as_json else form)
     return 0 if compared.ok else EXIT_NOT_COMPARABLE

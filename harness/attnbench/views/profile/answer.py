@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from attnbench.views.profile.differences import Difference
 
 
+_CLEARLY_BELOW = 0.95
+
+
 def profile_view(profile: Profile) -> View:
     """A profile for people and programs: a row for each phase of each cell, one for a cell that has none."""
     profile = printable_profile(profile)
@@ -50,6 +53,7 @@ def _case(case: ProfiledCase) -> list[Block]:
         letter = duration(max(map(total_ns, case.profiled)) / WIDTH, 2)
         bars = Plot(title=f"A letter is {letter}.", text=text_bars(case.profiled))
         blocks += [bars, phase_table(case.profiled)]
+        blocks += [Paragraph(text=said) for said in about_floors(case.profiled)]
     for one in differences[:1]:
         blocks += [Heading(text=f"{one.slow.name} less {one.fast.name}", level=3), difference_table(one)]
         if one.slow.cell.side and (lines := line_table(one)):
@@ -80,6 +84,17 @@ def phase_table(cells: Sequence[ProfiledCell]) -> Table:
         ],
         rows=[{**row, "name": one.name} for one in cells for row in rows_of(one)],
     )
+
+
+def about_floors(cells: Sequence[ProfiledCell]) -> list[str]:
+    """What a floor is, where one is shown; what a phase below its floor says, where one is."""
+    over = [row["times_floor"] for one in cells for row in rows_of(one) if row["times_floor"]]
+    said = ["The floor of a phase is the least time that this machine's measured peaks allow."] if over else []
+    if any(share < _CLEARLY_BELOW for share in over):
+        said.append(
+            "Below 1\N{MULTIPLICATION SIGN} a phase was faster than those peaks, which are a library's and no law."
+        )
+    return [" ".join(said)] if said else []
 
 
 def _share_interval(row: Row) -> str:
