@@ -141,7 +141,13 @@ class TestOverrides:
     def test_replace_the_field_in_every_shape_and_merge_what_is_then_equal(self, scenario: Load) -> None:
         loaded = scenario("shapes.a.seqlen = 64\nshapes.b.seqlen = 128\n[shapes.c]\nseqlen = 32\nmask = 'causal'")
         found = [(one.case.seqlen_q, one.case.mask, one.tags) for one in expand(loaded, {"seqlen": ["96"]})]
-        assert found == [(96, "none", ("a", "b")), (96, "causal", ("c",))]
+        assert found == [(96, "none", ()), (96, "causal", ())]
+
+    def test_a_shape_that_is_changed_is_no_longer_the_named_one(self, scenario: Load) -> None:
+        loaded = scenario("shapes.short.seqlen = 64\nshapes.causal.mask = 'causal'")
+        found = [(one.case.seqlen_q, one.tags) for one in expand(loaded, {"seqlen": ["64"], "dtype": ["float16"]})]
+        assert found == [(64, ("short",)), (64, ("causal",))]
+        assert [one.tags for one in expand(loaded, {"seqlen": ["32"]})] == [(), ("causal",)]
 
     @pytest.mark.parametrize("texts", [("heads=8", "heads_kv=2"), ("heads_kv=2", "heads=8")])
     def test_mean_the_same_in_either_order(self, texts: tuple[str, str]) -> None:

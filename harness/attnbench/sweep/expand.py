@@ -139,7 +139,7 @@ def _combinations(
     """Every combination of shapes, groups and axes, the defaults below and the overrides on top.
 
     Yields:
-        The fields, the place that set each of them, and the names of shapes.
+        The fields, the place that set each of them, and the names of shapes, but for one that the overrides changed.
 
     Raises:
         ScenarioError: when there are more of them than anybody can have meant.
@@ -167,7 +167,8 @@ def _combinations(
         for part in combination:
             fields |= part.fields
             places |= dict.fromkeys(part.fields, part.place)
-        yield fields, places, tuple(tag for part in combination for tag in part.tags)
+        kept = (part for part in combination if all(fields[name] == value for name, value in part.fields.items()))
+        yield fields, places, tuple(tag for part in kept for tag in part.tags)
 
 
 def _fields(table: Mapping[str, object]) -> Fields:
