@@ -44,6 +44,13 @@ class Log:
         if self.aloud:
             sys.stderr.write(f"{line}\n")
 
+    def counts(self, done: int, total: int, what: str) -> None:
+        """How far something of seconds has come: one line of a terminal, which the end removes."""
+        if self.aloud and sys.stderr.isatty():
+            line = "" if done == total else f"{what}: {done} of {total}"
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+
 
 class Progress:
     """A bar on a terminal, elsewhere a line for each cell that has run; everywhere a few lines for one that went wrong.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -190,7 +189,8 @@ def sensitivity(
     from attnbench.views.sensitivity import sensitivity_view
 
     name = scenario or (None if axis else EDGES)
-    request = CellSelection.of(name, axis=axis, seed=seed).request(Log(progress), only_agreement=True)
+    log = Log(progress)
+    request = CellSelection.of(name, axis=axis, seed=seed).request(log, only_agreement=True)
     overrides = dict(request.overrides)
     if request.seed and "seed" not in overrides:
         overrides["seed"] = [str(request.seed)]
@@ -201,16 +201,7 @@ def sensitivity(
     }
     if not cases:
         raise UsageError("the scenario's exclusions leave no case")
-    live = sys.stderr.isatty() and progress is not False
-
-    def told(done: int) -> None:
-        if live:
-            sys.stderr.write(f"\r{done} of {len(cases)} cases")
-            sys.stderr.flush()
-
-    found = measure_sensitivity(list(cases.values()), told)
-    if live:
-        sys.stderr.write("\r")
+    found = measure_sensitivity(list(cases.values()), lambda done: log.counts(done, len(cases), "cases tried"))
     return Answer(lambda: sensitivity_view(request.scenario.name, found))
 
 
@@ -227,7 +218,12 @@ def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSe
     if asked.seed is None and read_config().seed is None:
         asked = dataclasses.replace(asked, seed=secrets.randbelow(_SEEDS))
     request = asked.request(log, only_agreement=True)
-    return asked, with_covering_cases(request, thorough=thorough, found=found_of(request, log.says))
+    found = found_of(request, log.says)
+
+    def told(done: int) -> None:
+        log.counts(done, len(found) * len(request.devices), "implementations with cases")
+
+    return asked, with_covering_cases(request, thorough=thorough, found=found, told=told)
 
 
 def _require_nothing_else(*given: object) -> None:

@@ -46,7 +46,12 @@ _JUDGED = ("ok", "wrong")
 
 
 def with_covering_cases(
-    request: Request, *, thorough: bool, found: Sequence[Found] | None = None, host: Host = LOCAL_HOST
+    request: Request,
+    *,
+    thorough: bool,
+    found: Sequence[Found] | None = None,
+    host: Host = LOCAL_HOST,
+    told: Callable[[int], object] = lambda done: None,
 ) -> Request:
     """The request with cases for each of its implementations, drawn by its seed.
 
@@ -57,6 +62,7 @@ def with_covering_cases(
         thorough: whether the cases have every triple, not only every pair.
         found: the implementations that it chooses, where they are not those of this interpreter.
         host: where it is to run.
+        told: hears of how many implementations, on each device, the cases are drawn.
 
     Raises:
         UsageError: when it names no implementation.
@@ -74,6 +80,7 @@ def with_covering_cases(
                 chosen[one.name, device] = cases
                 if counts is not None:
                     possible[f"{one.name} {device}"] = counts
+                told(len(chosen))
     shapes: dict[str, dict[str, object]] = {}
     for (name, device), cases in chosen.items():
         shapes |= {f"{name} {device} {tag}": _fields(case) for case, tag in cases.items()}
