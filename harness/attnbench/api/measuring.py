@@ -131,7 +131,6 @@ def _execute(
     The exit code is that of all records, those of earlier sittings included.
     """
     from attnbench.api.progress import Progress
-    from attnbench.runner.planning.covering import coverage_lines
     from attnbench.runner.planning.request import setting_of
     from attnbench.runner.run import execute
     from attnbench.store.reader import read_run
@@ -146,6 +145,8 @@ def _execute(
     if log.verbose:
         log.writes(outcome.shares.sentence())
     if request.possible:
+        from attnbench.runner.planning.covering import coverage_lines
+
         for line in coverage_lines(request, read_run(writer.path).records, verbose=log.verbose):
             log.writes(line)
     if outcome.broken:
