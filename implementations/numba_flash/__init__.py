@@ -55,7 +55,7 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
 
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
     lse = torch.empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.number)
-    plan.forward(*map(plan.bits, (q, k, v, out)), lse.numpy(), *plan.rules)
+    plan.forward.start(lse, q, k, v, out)
     return out, lse
 
 
@@ -67,40 +67,24 @@ class Plan:
         import torch
 
         entry = import_module(f"{__name__}.entry")
-        self.bits = bits_of(case.dtype)
+        dtypes = entry.dtypes_of(case.dtype)
         self.number = torch.float64 if case.dtype == "float64" else torch.float32
-        number, index = (np.float64, np.int64) if case.dtype == "float64" else (np.float32, np.int32)
         bounds = [row_bounds(case, b) for b in range(case.batch)]
-        low, high = (np.stack([bound[i] for bound in bounds]).astype(index) for i in range(2))  # (batch, seqlen_q)
+        low, high = (np.stack([bound[i] for bound in bounds]).astype(dtypes.index) for i in range(2))
         table = None if operands.relative_bias is None else operands.relative_bias.double().numpy()
         bias = diagonal_bias(case, table, spare=entry.TILE)
         sinks = np.full(case.heads_q, -np.inf) if operands.sinks is None else operands.sinks.double().numpy()
         cap = case.softcap or 0
-        words = np.int32 if entry.multiplied_in_pairs(case.dtype) else number
-        scale = [case.scale / cap if cap else case.scale, 1, case.scale]
-        self.rules = (
-            low, high, bias.astype(number), sinks.astype(number), np.array(scale, number), number(cap),
-            np.empty(0, words), np.empty(0, number), numba.get_num_threads(),
-        )  # fmt: skip
-        self.forward = entry.kernel("decode" if case.seqlen_q <= entry.QUERIES else "forward", case.dtype)
-        self.backward = entry.kernel("backward", case.dtype) if case.needs_gradients else None
+        scale = [case.scale / cap if cap else case.scale, 1, case.scale, cap]
+        numbers = (np.ascontiguousarray(rule, dtypes.number) for rule in (bias, sinks, scale))
+        self.rules = (low, high, *numbers)
+        threads = numba.get_num_threads()
+        name = "decode" if case.seqlen_q <= entry.QUERIES else "forward"
+        self.forward = entry.Call(name, case, self.rules, threads)
+        self.backward = entry.Call("backward", case, self.rules, threads) if case.needs_gradients else None
 
 
 flash.prepare(Plan)
-
-
-def bits_of(dtype: str) -> Callable[[Tensor], NDArray[Any]]:
-    """A function that views a tensor as an array of the same memory: float16 as int16, bfloat16 as uint16, bit for bit.
-
-    Chosen once for all calls: the shortest take fifteen microseconds.
-    """
-    import torch
-
-    if dtype == "bfloat16":
-        return lambda tensor: tensor.view(torch.uint16).numpy()
-    if dtype == "float16":
-        return lambda tensor: tensor.view(torch.int16).numpy()
-    return torch.Tensor.numpy
 
 
 def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) -> NDArray[np.float64]:
@@ -125,7 +109,7 @@ def flash_backward(
     """Gradients by recomputing the weights from the LSE, block by block."""
     dq, dk, dv = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
     assert plan.backward is not None
-    plan.backward(*map(plan.bits, (dout, q, k, v, out)), lse.numpy(), *map(plan.bits, (dq, dk, dv)), *plan.rules)
+    plan.backward.start(lse, dout, q, k, v, out, dq, dk, dv)
     return dq, dk, dv
 
 

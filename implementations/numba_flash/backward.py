@@ -15,26 +15,30 @@ that the result is always the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
-from .compiling import Array, chosen_by_types, compiled
-from .forward import bounds_of_tile
+from .arguments import CUT, SHARED, TENSORS, WORDS, Cut, Dtypes, Matrix, Rules, Sizes, matrix_of, moved, pointer
+from .arguments import rules_in, rules_of, sizes_in, tensor_in
+from .compiling import Number, Pointer, chosen_by_types, compiled
+from .forward import bound_tile
 from .product import multiply, multiply_add
-from .scheduling import counters, next_task
+from .scheduling import next_task
 from .simd import exp, fma, lanes_of, load, select, spread, store, sum_of, transpose
 from .softmax import TILE, add_bias, cap, hide
-from .tiles import aligned, pack, pack_for_sum, padded, pair_vectors, per_word, store_halves, unpack
+from .target import TARGET
+from .tiles import after, allocate, bytes_of, fill, line_from, pack, pack_for_sum, padded, pair_vectors, per_word, release
+from .tiles import store_halves, unpack
 
 BLOCK_KV = 128
 TILES = 4  # of queries in a task's block: what K and V that were packed are used for
 
 
 def differentiate(
-    s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
-    lse: Array, delta: Array, at: int, softcap: float,
+    s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
+    lse: Pointer, delta: Pointer, at: int, softcap: float,
 ) -> None:  # fmt: skip
     """Weights P from scores, and dS from dP; through the cap where there is one.
 
@@ -57,14 +61,14 @@ def differentiate(
 
 @chosen_by_types(differentiate)
 def _differentiate(
-    s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
-    lse: Array, delta: Array, at: int, softcap: float,
+    s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
+    lse: Pointer, delta: Pointer, at: int, softcap: float,
 ) -> Any:  # fmt: skip
     def numbers(
-        s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
-        lse: Array, delta: Array, at: int, softcap: float,
+        s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
+        lse: Pointer, delta: Pointer, at: int, softcap: float,
     ) -> None:  # fmt: skip
-        lanes, scale, zero = lanes_of(s), spread(s, s.dtype.type(unit)), spread(s, s.dtype.type(0))
+        lanes, scale, zero = lanes_of(s), spread(s, unit), spread(s, 0)
         for vector in range(vectors):
             v = vector * lanes
             normalizer, taken_off = zero - load(lse, at + v), load(delta, at + v)
@@ -79,10 +83,10 @@ def _differentiate(
                 store(ds_rows, place, gradient)
 
     def pairs(
-        s: Array, dp: Array, p_rows: Array, ds_rows: Array, ds_pairs: Array, keys: int, vectors: int, unit: float,
-        lse: Array, delta: Array, at: int, softcap: float,
+        s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
+        lse: Pointer, delta: Pointer, at: int, softcap: float,
     ) -> None:  # fmt: skip
-        lanes, scale, zero = lanes_of(s), spread(s, s.dtype.type(unit)), spread(s, s.dtype.type(0))
+        lanes, scale, zero = lanes_of(s), spread(s, unit), spread(s, 0)
         for vector in range(vectors):
             v = vector * lanes
             normalizer, taken_off = zero - load(lse, at + v), load(delta, at + v)
@@ -106,29 +110,155 @@ def _differentiate(
 
 
 @compiled
-def through_cap(s: Array, gradient: Array, score: Array, softcap: float) -> Array:
+def through_cap(s: Pointer, gradient: Pointer, score: Pointer, softcap: float) -> Pointer:
     """The cap's derivative, from the capped score; that of a hidden key is -inf, and its gradient 0."""
-    fraction = score * spread(s, s.dtype.type(1 / softcap))
-    slope = fma(fraction, spread(s, s.dtype.type(0)) - fraction, spread(s, s.dtype.type(1)))
-    return select(gradient == spread(s, s.dtype.type(0)), gradient, gradient * slope)
+    fraction = score * spread(s, 1 / softcap)
+    slope = fma(fraction, spread(s, 0) - fraction, spread(s, 1))
+    return select(gradient == spread(s, 0), gradient, gradient * slope)
 
 
 @compiled
-def row_products(delta: Array, a: Array, b: Array, row_size: int, rows: int) -> None:
+def row_products(delta: Pointer, at: int, a: Pointer, b: Pointer, row_size: int, rows: int) -> None:
     """Sum of A * B along each row of two tiles: what the softmax's normalisation takes off the gradient."""
     lanes = lanes_of(a)
     for i in range(rows):
-        total = spread(a, a.dtype.type(0))
+        total = spread(a, 0)
         for d in range(0, row_size, lanes):
             total = fma(load(a, i * row_size + d), load(b, i * row_size + d), total)
-        delta[i] = sum_of(total)
+        delta[at + i] = sum_of(total)
+
+
+class Scratch(NamedTuple):
+    """The scratch memory of a thread: room for ``TILES`` tiles of queries and a block of keys.
+
+    Attributes:
+        qt: Q^T of each tile, (tiles, head_dim, TILE), in words; so are the next three.
+        dot: dO^T, (tiles, head_dim_v, TILE).
+        q_sum: Q, (tiles, TILE, head_dim), to be summed over rows.
+        dout_sum: dO, likewise.
+        dq_t: dQ^T, (tiles, head_dim, TILE).
+        normalizer: LSE, (tiles, TILE); +inf for rows that see no key.
+        delta: as :func:`row_products` says, likewise.
+        lows: as :func:`forward.bound_tile` says; so are the next two.
+        highs: likewise.
+        bounds: likewise.
+        loaded: rows of Q or dO before they are transposed, in words.
+        natural: rows of dO, and of dQ before it is written.
+        other: rows of the output.
+        k: a block of K, in words; so are the next two.
+        v: of V.
+        k_sum: of K, to be summed over rows.
+        s: scores, (BLOCK_KV, TILE).
+        dp: gradients of the weights, likewise.
+        p_rows: as :func:`differentiate` says; so are the next two.
+        ds_rows: likewise.
+        ds_pairs: likewise.
+        ones: factors of what is added up.
+        spare: for :func:`tiles.unpack`.
+    """
+
+    qt: Pointer
+    dot: Pointer
+    q_sum: Pointer
+    dout_sum: Pointer
+    dq_t: Pointer
+    normalizer: Pointer
+    delta: Pointer
+    lows: Pointer
+    highs: Pointer
+    bounds: Pointer
+    loaded: Pointer
+    natural: Pointer
+    other: Pointer
+    k: Pointer
+    v: Pointer
+    k_sum: Pointer
+    s: Pointer
+    dp: Pointer
+    p_rows: Pointer
+    ds_rows: Pointer
+    ds_pairs: Pointer
+    ones: Pointer
+    spare: Pointer
+
+
+@compiled
+def scratch_at(
+    start: int, tiles: int, row_k: int, row_v: int, row_d: int, row_o: int, dq: Number, index: Number, words: Number,
+    number: Number,
+) -> Any:  # fmt: skip
+    """A thread's scratch memory from an address on, and the address behind it."""
+    weights, rows = BLOCK_KV * TILE // per_word(words), tiles * TILE
+    dot = after(start, rows * row_k, words)
+    q_sum = after(dot, rows * row_v, words)
+    dout_sum = after(q_sum, rows * row_d, words)
+    dq_t = after(dout_sum, rows * row_o, words)
+    normalizer = after(dq_t, rows * row_d, number)
+    delta = after(normalizer, rows, number)
+    lows = after(delta, rows, number)
+    highs = after(lows, rows, index)
+    bounds = after(highs, rows, index)
+    loaded = after(bounds, tiles * 4, np.int64)
+    natural = after(loaded, TILE * max(row_k, row_v), words)
+    other = after(natural, TILE * max(row_d, row_o), number)
+    k = after(other, TILE * row_o, number)
+    v = after(k, BLOCK_KV * row_k, words)
+    k_sum = after(v, BLOCK_KV * row_v, words)
+    s = after(k_sum, BLOCK_KV * row_d, words)
+    dp = after(s, BLOCK_KV * TILE, number)
+    p_rows = after(dp, BLOCK_KV * TILE, number)
+    ds_rows = after(p_rows, weights, words)
+    apart = after(ds_rows, weights, words)
+    ds_pairs = apart if per_word(words) > 1 else ds_rows
+    ones = after(ds_pairs, weights, words)
+    spare = after(ones, max(TILE, row_d, row_o), number)
+    scratch = Scratch(
+        pointer(start, words), pointer(dot, words), pointer(q_sum, words), pointer(dout_sum, words),
+        pointer(dq_t, number), pointer(normalizer, number), pointer(delta, number), pointer(lows, index),
+        pointer(highs, index), pointer(bounds, np.int64), pointer(loaded, words), pointer(natural, number),
+        pointer(other, number), pointer(k, words), pointer(v, words), pointer(k_sum, words), pointer(s, number),
+        pointer(dp, number), pointer(p_rows, words), pointer(ds_rows, words), pointer(ds_pairs, words),
+        pointer(ones, number), pointer(spare, dq),
+    )  # fmt: skip
+    return scratch, after(spare, lanes_of(number), dq)
+
+
+@compiled
+def load_tile(
+    dout: Matrix, q: Matrix, out: Matrix, lse: Matrix, rules: Rules, i: int, row: int, count: int, scratch: Scratch
+) -> None:
+    """Tile ``i`` of a block of queries, ``count`` rows from ``row`` on: what their gradients are made of."""
+    words, number = scratch.qt, scratch.dq_t
+    pair, loaded = per_word(words), scratch.loaded
+    inner, inner_v = (q.width + pair - 1) // pair, (out.width + pair - 1) // pair
+    row_k, row_v, row_d, row_o = padded(inner, words), padded(inner_v, words), padded(q.width, number), padded(
+        out.width, number
+    )
+    bound_tile(scratch.lows, scratch.highs, scratch.bounds, rules.low, rules.high, i, row, count)
+    for lane in range(TILE):  # the weights of lanes without a row are 0
+        total = lse.data[(row + min(lane, count - 1)) * lse.row]
+        sees = (lane < count and total > -np.inf) or total != total
+        scratch.normalizer[i * TILE + lane] = total if sees else np.float32(np.inf)
+    pack(loaded, 0, row_k, q, row, count)
+    fill(loaded, count * row_k, (TILE - count) * row_k, 0)
+    transpose(scratch.qt, i * row_k * TILE, TILE, loaded, 0, row_k, TILE, inner)
+    pack(loaded, 0, row_v, dout, row, count)
+    fill(loaded, count * row_v, (TILE - count) * row_v, 0)
+    transpose(scratch.dot, i * row_v * TILE, TILE, loaded, 0, row_v, TILE, inner_v)
+    fill(scratch.q_sum, i * TILE * row_d, TILE * row_d, 0)
+    pack_for_sum(scratch.q_sum, i * TILE * row_d, row_d, q, row, count)
+    fill(scratch.dout_sum, i * TILE * row_o, TILE * row_o, 0)
+    pack_for_sum(scratch.dout_sum, i * TILE * row_o, row_o, dout, row, count)
+    pack(scratch.natural, 0, row_o, dout, row, count)
+    pack(scratch.other, 0, row_o, out, row, count)
+    fill(scratch.delta, i * TILE, TILE, 0)
+    row_products(scratch.delta, i * TILE, scratch.natural, scratch.other, row_o, count)
 
 
 @compiled
 def add_gradients(
-    dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, dq: Array, dk_sum: Array, dv_sum: Array,
-    low: Array, high: Array, bias: Array, scale: Array, softcap: float, start: int, tiles: int, words: Array,
-    number: Array,
+    dout: Matrix, q: Matrix, k: Matrix, v: Matrix, out: Matrix, lse: Matrix, dq: Matrix, dk_sum: Pointer,
+    dv_sum: Pointer, sizes: Sizes, rules: Rules, bias: Pointer, start: int, tiles: int, scratch: Scratch,
 ) -> None:  # fmt: skip
     """Gradients of a block of queries of one head: its rows of ``dq``, and its share of ``dk_sum`` and ``dv_sum``.
 
@@ -138,82 +268,45 @@ def add_gradients(
         k: (seqlen_kv, head_dim).
         v: (seqlen_kv, head_dim_v).
         out: (seqlen_q, head_dim_v).
-        lse: (seqlen_q,).
+        lse: (seqlen_q, 1).
         dq: rows of it are filled, (seqlen_q, head_dim).
         dk_sum: (seqlen_kv, head_dim), padded and flat, still to be multiplied by the scale.
         dv_sum: (seqlen_kv, head_dim_v), padded and flat.
-        low: (seqlen_q,); this and the following are told in :func:`forward.forward`.
-        high: (seqlen_q,).
-        bias: (any,).
-        scale: (3,): that of the scores before a cap or the exponential, 1, and that of the gradients.
-        softcap: of the scores.
+        sizes: of the case.
+        rules: of this element of the batch.
+        bias: of this head.
         start: first row.
         tiles: of rows.
-        words: an array of the type in which matrices are multiplied.
-        number: an array of the type in which products are added up.
+        scratch: as said.
     """
-    seqlen_q, seqlen_kv, head_dim, head_dim_v = q.shape[0], k.shape[0], k.shape[1], v.shape[1]
-    pair = per_word(words)
+    words, number, scale = scratch.qt, scratch.s, rules.scale
+    seqlen_q, seqlen_kv, head_dim, head_dim_v = sizes.seqlen_q, sizes.seqlen_kv, sizes.head_dim, sizes.head_dim_v
+    pair, lanes = per_word(words), lanes_of(number)
     inner, inner_v = (head_dim + pair - 1) // pair, (head_dim_v + pair - 1) // pair
     row_k, row_v = padded(inner, words), padded(inner_v, words)  # in words
     row_d, row_o = padded(head_dim, number), padded(head_dim_v, number)  # in numbers
-    lanes = lanes_of(number)
+    s, dp, p_rows, ds_rows, ds_pairs = scratch.s, scratch.dp, scratch.p_rows, scratch.ds_rows, scratch.ds_pairs
+    bounds, dq_t, ones = scratch.bounds, scratch.dq_t, scratch.ones
+    softcap, biased = scale[3], rules.bias_row > 0
+    unit = scale[1] if softcap > 0 or biased else scale[0]  # what remains to multiply scores by
 
-    qt, dot = aligned(tiles * row_k * TILE, words), aligned(tiles * row_v * TILE, words)
-    q_sum, dout_sum = aligned(tiles * TILE * row_d, words), aligned(tiles * TILE * row_o, words)
-    dq_t = aligned(tiles * row_d * TILE, number)
-    normalizer, delta = aligned(tiles * TILE, number), aligned(tiles * TILE, number)
-    lows, highs = aligned(tiles * TILE, low), aligned(tiles * TILE, low)
-    bounds = np.empty((tiles, 4), np.int64)
-    loaded = aligned(TILE * max(row_k, row_v), words)
-    natural, other = aligned(TILE * max(row_d, row_o), number), aligned(TILE * row_o, number)
-    k_tile, v_tile = aligned(BLOCK_KV * row_k, words), aligned(BLOCK_KV * row_v, words)
-    k_sum = aligned(BLOCK_KV * row_d, words)
-    s, dp = aligned(BLOCK_KV * TILE, number), aligned(BLOCK_KV * TILE, number)
-    p_rows, ds_rows = aligned(BLOCK_KV * TILE // pair, words), aligned(BLOCK_KV * TILE // pair, words)
-    ds_pairs = aligned(BLOCK_KV * TILE // pair, words) if pair > 1 else ds_rows
-    ones = aligned(max(TILE, row_d, row_o), number)
-    spare = np.empty((1, lanes), dq.dtype)
-
-    unit = scale[1] if softcap > 0 or bias.size > 0 else scale[0]  # what remains to multiply scores by
-    ones[:] = 1
-    dq_t[:] = 0
+    # phase: copies
+    fill(dq_t, 0, tiles * row_d * TILE, 0)
     first, beyond = seqlen_kv, 0
     for i in range(tiles):
         row = start + i * TILE
-        count = min(TILE, seqlen_q - row)
-        for lane in range(TILE):  # lanes without a row see what the last row sees; their weights are 0
-            source = row + min(lane, count - 1)
-            lows[i * TILE + lane], highs[i * TILE + lane] = low[source], high[source]
-            sees = (lane < count and lse[source] > -np.inf) or lse[source] != lse[source]
-            normalizer[i * TILE + lane] = lse[source] if sees else np.inf
-        bounds[i] = bounds_of_tile(low, high, row, count)
-        first, beyond = min(first, bounds[i, 0]), max(beyond, bounds[i, 1])
-
-        pack(loaded, 0, row_k, q, row, count)
-        loaded[count * row_k : TILE * row_k] = 0
-        transpose(qt, i * row_k * TILE, TILE, loaded, 0, row_k, TILE, inner)
-        pack(loaded, 0, row_v, dout, row, count)
-        loaded[count * row_v : TILE * row_v] = 0
-        transpose(dot, i * row_v * TILE, TILE, loaded, 0, row_v, TILE, inner_v)
-        q_sum[i * TILE * row_d : (i + 1) * TILE * row_d] = 0
-        pack_for_sum(q_sum, i * TILE * row_d, row_d, q, row, count)
-        dout_sum[i * TILE * row_o : (i + 1) * TILE * row_o] = 0
-        pack_for_sum(dout_sum, i * TILE * row_o, row_o, dout, row, count)
-        pack(natural, 0, row_o, dout, row, count)
-        pack(other, 0, row_o, out, row, count)
-        delta[i * TILE : (i + 1) * TILE] = 0
-        row_products(delta[i * TILE :], natural, other, row_o, count)
+        load_tile(dout, q, out, lse, rules, i, row, min(TILE, seqlen_q - row), scratch)
+        first, beyond = min(first, bounds[4 * i]), max(beyond, bounds[4 * i + 1])
 
     for block in range(first - first % BLOCK_KV, beyond, BLOCK_KV):
         # phase: copies
         begin, end = max(first, block), min(beyond, block + BLOCK_KV)
         begin -= (begin - block) % 2
-        pack(k_tile, 0, row_k, k, begin, end - begin)
-        pack(v_tile, 0, row_v, v, begin, end - begin)
-        pack_for_sum(k_sum, 0, row_d, k, begin, end - begin)
+        pack(scratch.k, 0, row_k, k, begin, end - begin)
+        pack(scratch.v, 0, row_v, v, begin, end - begin)
+        pack_for_sum(scratch.k_sum, 0, row_d, k, begin, end - begin)
         for i in range(tiles):
-            from_key, to_key = max(begin, bounds[i, 0]), min(end, bounds[i, 1])
+            from_key, to_key = max(begin, bounds[4 * i]), min(end, bounds[4 * i + 1])
             from_key -= (from_key - begin) % 2
             keys = to_key - from_key
             if keys <= 0:
@@ -223,45 +316,41 @@ def add_gradients(
             vectors = (count + lanes - 1) // lanes
             offset = from_key - begin
             # phase: qk
-            multiply(s, 0, TILE, k_tile, offset * row_k, row_k, 1, qt, i * row_k * TILE, TILE, keys, vectors, inner)
+            multiply(
+                s, 0, TILE, scratch.k, offset * row_k, row_k, 1, scratch.qt, i * row_k * TILE, TILE, keys, vectors,
+                inner,
+            )  # fmt: skip
             # phase: mask
             if softcap > 0:
                 cap(s, keys, vectors, scale[0], softcap)
-            if bias.size > 0:
-                add_bias(s, keys, vectors, scale[1] if softcap > 0 else scale[0], from_key, row, bias, seqlen_kv)
-            if from_key < bounds[i, 2] or to_key > bounds[i, 3]:
-                hide(s, keys, vectors, from_key, lows, highs, i * TILE)
+            if biased:
+                before = scale[1] if softcap > 0 else scale[0]
+                add_bias(s, keys, vectors, before, from_key, row, bias, seqlen_kv)
+            if from_key < bounds[4 * i + 2] or to_key > bounds[4 * i + 3]:
+                hide(s, keys, vectors, from_key, scratch.lows, scratch.highs, i * TILE)
             # phase: gradients
             multiply(
-                dp,
-                0,
-                TILE,
-                v_tile,
-                offset * row_v,
-                row_v,
-                1,
-                dot,
-                i * row_v * TILE,
-                TILE,
-                keys,
-                vectors,
+                dp, 0, TILE, scratch.v, offset * row_v, row_v, 1, scratch.dot, i * row_v * TILE, TILE, keys, vectors,
                 inner_v,
-            )
+            )  # fmt: skip
             # phase: softmax
-            differentiate(s, dp, p_rows, ds_rows, ds_pairs, keys, vectors, unit, normalizer, delta, i * TILE, softcap)
+            differentiate(
+                s, dp, p_rows, ds_rows, ds_pairs, keys, vectors, unit, scratch.normalizer, scratch.delta, i * TILE,
+                softcap,
+            )  # fmt: skip
             # phase: gradients
             queries = (count + pair - 1) // pair
             multiply_add(
-                dv_sum, from_key * row_o, row_o, p_rows, 0, TILE // pair, 1, dout_sum, i * TILE * row_o, row_o, keys,
-                row_o // lanes, queries, ones, 0,
+                dv_sum, from_key * row_o, row_o, p_rows, 0, TILE // pair, 1, scratch.dout_sum, i * TILE * row_o, row_o,
+                keys, row_o // lanes, queries, ones, 0,
             )  # fmt: skip
             multiply_add(
-                dk_sum, from_key * row_d, row_d, ds_rows, 0, TILE // pair, 1, q_sum, i * TILE * row_d, row_d, keys,
-                row_d // lanes, queries, ones, 0,
+                dk_sum, from_key * row_d, row_d, ds_rows, 0, TILE // pair, 1, scratch.q_sum, i * TILE * row_d, row_d,
+                keys, row_d // lanes, queries, ones, 0,
             )  # fmt: skip
             multiply_add(
-                dq_t, i * row_d * TILE, TILE, k_sum, offset // pair * row_d, 1, row_d, ds_pairs, 0, TILE, head_dim,
-                vectors, (keys + pair - 1) // pair, ones, 0,
+                dq_t, i * row_d * TILE, TILE, scratch.k_sum, offset // pair * row_d, 1, row_d, ds_pairs, 0, TILE,
+                head_dim, vectors, (keys + pair - 1) // pair, ones, 0,
             )  # fmt: skip
 
     # phase: copies
@@ -270,61 +359,27 @@ def add_gradients(
         row = start + i * TILE
         for at in range(i * row_d * TILE, (i * row_d + head_dim) * TILE, lanes):
             store(dq_t, at, load(dq_t, at) * factor)
-        transpose(natural, 0, row_d, dq_t, i * row_d * TILE, TILE, head_dim, TILE)
-        unpack(dq, row, natural, 0, row_d, min(TILE, seqlen_q - row), spare)
+        transpose(scratch.natural, 0, row_d, dq_t, i * row_d * TILE, TILE, head_dim, TILE)
+        unpack(dq, row, scratch.natural, 0, row_d, min(TILE, seqlen_q - row), scratch.spare)
 
 
 @compiled
-def finish(gradient: Array, total: Array, scale: float) -> None:
-    """Sums to a gradient, (rows, width): multiplied by ``scale`` and rounded."""
-    row_size, lanes = padded(gradient.shape[1], total), lanes_of(total)
+def add_to(total: Pointer, part: Pointer, count: int) -> None:
+    """``total += part``, so many numbers; whole registers."""
+    for at in range(0, count, lanes_of(total)):
+        store(total, at, load(total, at) + load(part, at))
+
+
+@compiled
+def finish(gradient: Matrix, rows: int, total: Pointer, scale: float, spare: Pointer) -> None:
+    """Sums to a gradient: multiplied by ``scale`` and rounded."""
+    row_size, lanes = padded(gradient.width, total), lanes_of(total)
     factor = spread(total, scale)
-    for at in range(0, total.size, lanes):
+    for at in range(0, rows * row_size, lanes):
         store(total, at, load(total, at) * factor)
-    unpack(gradient, 0, total, 0, row_size, gradient.shape[0], np.empty((1, lanes), gradient.dtype))
+    unpack(gradient, 0, total, 0, row_size, rows, spare)
 
 
-@compiled
-def work(
-    dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, dq: Array, dk: Array, dv: Array, low: Array,
-    high: Array, bias: Array, scale: Array, softcap: float, words: Array, number: Array, parts: int, shared: Array,
-    counter: Array,
-) -> None:  # fmt: skip
-    """The work of one thread: the heads that share keys, or a part of their queries, until there are none left.
-
-    The queries of a group of heads are cut into ``parts``. ``shared`` has the sums of dK and dV of each, (groups of
-    heads * parts, both sizes), and is empty where there is one part. ``counter`` counts tasks and then, for each group
-    of heads, its parts that are done. The other arguments are told in ``entry.py``.
-    """
-    batch, heads_q, seqlen_q, _ = q.shape
-    heads_kv, seqlen_kv = k.shape[1], k.shape[2]
-    group, blocks = heads_q // heads_kv, (seqlen_q + TILE * TILES - 1) // (TILE * TILES)
-    size_k, size_v = seqlen_kv * padded(k.shape[3], number), seqlen_kv * padded(v.shape[3], number)
-    own = aligned(size_k + size_v if parts == 1 else 0, number)
-    task = next_task(counter, 0)
-    while task < batch * heads_kv * parts:
-        owner, part = task // parts, task % parts
-        b, g = owner // heads_kv, owner % heads_kv
-        sums = own if parts == 1 else shared[task]
-        sums[:] = 0
-        for piece in range(part, blocks * group, parts):  # in turn, so that parts of a causal mask weigh the same
-            h, start = g * group + piece // blocks, piece % blocks * TILE * TILES
-            tiles = min(TILES, (seqlen_q - start + TILE - 1) // TILE)
-            add_gradients(
-                dout[b, h], q[b, h], k[b, g], v[b, g], out[b, h], lse[b, h], dq[b, h], sums[:size_k], sums[size_k:],
-                low[b], high[b], bias[h], scale, softcap, start, tiles, words, number,
-            )  # fmt: skip
-        if next_task(counter, 1 + owner) == parts - 1:  # the last of its parts adds them up, in their order
-            if parts > 1:
-                sums = shared[owner * parts]
-                for other in range(1, parts):
-                    sums += shared[owner * parts + other]
-            finish(dk[b, g], sums[:size_k], scale[2])
-            finish(dv[b, g], sums[size_k:], scale[1])
-        task = next_task(counter, 0)
-
-
-@compiled
 def parts_of(owners: int, pieces: int, threads: int) -> int:
     """Into how many parts the queries of a group of heads are cut: one, where groups are enough for all threads."""
     if owners >= 4 * threads or owners % threads == 0:
@@ -332,24 +387,73 @@ def parts_of(owners: int, pieces: int, threads: int) -> int:
     return min((4 * threads + owners - 1) // owners, pieces)
 
 
-def backward_for(sources: int) -> Callable[..., None]:
-    """The backward pass; a function that closes over ``sources``, as ``entry.py`` says why."""
+def backward_cut(sizes: Sizes, dtypes: Dtypes, threads: int) -> Cut:
+    """Into so many parts of a group of heads; the memory that is shared has the sums of dK and dV of each part."""
+    owners, group = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv
+    parts = parts_of(owners, group * -(-sizes.seqlen_q // (TILE * TILES)), threads)
+    lanes = TARGET.lanes(8 * np.dtype(dtypes.number).itemsize)
+    size = sizes.seqlen_kv * sum(-(-width // lanes) * lanes for width in (sizes.head_dim, sizes.head_dim_v))
+    return Cut((parts, 0), owners * parts, 1 + owners, owners * parts * size if parts > 1 else 0)
 
-    def backward(
-        dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, dq: Array, dk: Array, dv: Array, low: Array,
-        high: Array, bias: Array, sinks: Array, scale: Array, softcap: float, words: Array, number: Array, threads: int,
-    ) -> None:  # fmt: skip
-        """Gradients of all heads: fills ``dq``, ``dk`` and ``dv``. The ``sinks`` are in the LSE already."""
+
+def backward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
+    """The backward pass; a function that closes over ``sources``, as ``entry.py`` says why, and over types."""
+    kind, index, words, number = dtypes
+
+    def backward(block: Pointer) -> None:
+        """The work of one thread: the heads that share keys, or a part of their queries, until there are none left.
+
+        The block's tensors are dO, Q, K, V, the output, dQ, dK, dV and the LSE. Its first number is that of the parts
+        into which the queries of a group of heads are cut; where there is more than one, the shared memory has the sums
+        of dK and dV of each. Its counters count tasks and then, for each group of heads, its parts that are done. The
+        ``sinks`` are in the LSE already.
+        """
         assert sources >= 0
-        owners, group = q.shape[0] * k.shape[1], q.shape[1] // k.shape[1]
-        parts = parts_of(owners, group * ((q.shape[2] + TILE * TILES - 1) // (TILE * TILES)), threads)
-        size = k.shape[2] * (padded(k.shape[3], number) + padded(v.shape[3], number))
-        shared = np.empty((owners * parts if parts > 1 else 0, size), number.dtype)
-        counter = counters(1 + owners)
-        for _ in prange(threads):
-            work(
-                dout, q, k, v, out, lse, dq, dk, dv, low, high, bias, scale, softcap, words, number, parts, shared,
-                counter
-            )  # fmt: skip
+        sizes, rules, parts = sizes_in(block), rules_in(block, index, number), block[CUT]
+        dout, q, k, v = tensor_in(block, 0, kind), tensor_in(block, 1, kind), tensor_in(block, 2, kind), tensor_in(
+            block, 3, kind
+        )
+        out, dq, dk, dv = tensor_in(block, 4, kind), tensor_in(block, 5, kind), tensor_in(block, 6, kind), tensor_in(
+            block, 7, kind
+        )
+        lse, counter = tensor_in(block, 8, number), TENSORS + 9 * WORDS
+        head_dim, head_dim_v, seqlen_q, seqlen_kv = sizes.head_dim, sizes.head_dim_v, sizes.seqlen_q, sizes.seqlen_kv
+        pair, group = per_word(words), sizes.heads_q // sizes.heads_kv
+        row_k, row_v = padded((head_dim + pair - 1) // pair, words), padded((head_dim_v + pair - 1) // pair, words)
+        row_d, row_o = padded(head_dim, number), padded(head_dim_v, number)
+        blocks, size_k = (seqlen_q + TILE * TILES - 1) // (TILE * TILES), seqlen_kv * row_d
+        size_sums = size_k + seqlen_kv * row_o
+        room = min(TILES, (seqlen_q + TILE - 1) // TILE)
+        _, size = scratch_at(0, room, row_k, row_v, row_d, row_o, kind, index, words, number)
+        memory = allocate(TILE + size + (size_sums * bytes_of(number) if parts == 1 else 0))
+        scratch, behind = scratch_at(
+            line_from(memory), room, row_k, row_v, row_d, row_o, kind, index, words, number
+        )
+        fill(scratch.ones, 0, max(TILE, row_d, row_o), 1)
+        shared = pointer(block[SHARED], number)
+        task = next_task(block, counter)
+        while task < sizes.batch * sizes.heads_kv * parts:
+            owner, part = task // parts, task % parts
+            b, g = owner // sizes.heads_kv, owner % sizes.heads_kv
+            sums = pointer(behind, number) if parts == 1 else moved(shared, task * size_sums)
+            fill(sums, 0, size_sums, 0)
+            for piece in range(part, blocks * group, parts):  # in turn, so that parts of a causal mask weigh the same
+                h, start = g * group + piece // blocks, piece % blocks * TILE * TILES
+                tiles = min(TILES, (seqlen_q - start + TILE - 1) // TILE)
+                add_gradients(
+                    matrix_of(dout, b, h, head_dim_v), matrix_of(q, b, h, head_dim), matrix_of(k, b, g, head_dim),
+                    matrix_of(v, b, g, head_dim_v), matrix_of(out, b, h, head_dim_v), matrix_of(lse, b, h, 1),
+                    matrix_of(dq, b, h, head_dim), sums, moved(sums, size_k), sizes, rules_of(rules, b, seqlen_q),
+                    moved(rules.bias, h * rules.bias_row), start, tiles, scratch,
+                )  # fmt: skip
+            if next_task(block, counter + 1 + owner) == parts - 1:  # the last of its parts adds them up, in their order
+                if parts > 1:
+                    sums = moved(shared, owner * parts * size_sums)
+                    for other in range(size_sums, parts * size_sums, size_sums):
+                        add_to(sums, moved(sums, other), size_sums)
+                finish(matrix_of(dk, b, g, head_dim), seqlen_kv, sums, rules.scale[2], scratch.spare)
+                finish(matrix_of(dv, b, g, head_dim_v), seqlen_kv, moved(sums, size_k), rules.scale[1], scratch.spare)
+            task = next_task(block, counter)
+        release(memory)
 
     return backward

@@ -1,17 +1,27 @@
-"""How everything here is compiled: Numba's decorators, typed, with one set of options."""
+"""How everything here is compiled: Numba's decorators, typed, with one set of options.
+
+Numba optimises each function and makes machine code of it, again in each function that calls it, and four times more
+where there is a parallel loop. Here a kernel and all that it calls are one module that is optimised once: what is only
+called by compiled code stays LLVM's language until then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numba.extending
-from numba import njit
-from numpy.typing import NDArray
+from numba import cfunc, njit, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Array = NDArray[Any]
-"""Numba infers the types, for each dtype anew; annotations are for readers."""
+Pointer = Any
+"""To numbers of one type, indexed like a list. Numba infers the types, for each dtype anew; annotations are for readers."""
+Number = Any
+"""A type of numbers: compiled code may be given types, and then does what hangs on them when it is compiled."""
 Codegen = Callable[..., Any]
 
 # Only contraction of a * b + c: anything more would let the compiler assume that there is no infinity and no NaN.
@@ -19,8 +29,8 @@ OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "no
 
 
 def compiled(function: Function) -> Function:
-    """A function that other compiled functions call."""
-    dispatcher: Function = njit(**OPTIONS)(function)
+    """A function that only compiled functions call: it takes pointers, and Python has no way in."""
+    dispatcher: Function = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
     return dispatcher
 
 
@@ -35,10 +45,55 @@ def named(function: Function, name: str) -> Function:
     return function
 
 
-def kept(function: Callable[..., None], signature: Any) -> Callable[..., None]:
-    """Compile a function with parallel loops for one signature, or load what an earlier process has compiled."""
-    dispatcher: Callable[..., None] = njit(signature, parallel=True, cache=True, **OPTIONS)(function)
-    return dispatcher
+def kept(function: Callable[..., None]) -> int:
+    """Compile a function of a pointer to 64-bit integers, or load what an earlier process has compiled.
+
+    Returns:
+        Its address.
+    """
+    with _in_one_piece(function.__qualname__):
+        return cfunc(types.void(types.CPointer(types.int64)), cache=True, **OPTIONS)(function).address
+
+
+class _Part(JITCodeLibrary):
+    """A function of a kernel: linked into it as it is, neither optimised nor made machine code of by itself."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout  # noqa: SLF001  # as Numba's own does
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """None: there is no machine code."""
+        return 0
+
+
+class _Kernel(JITCodeLibrary):
+    """A kernel, with all that it calls: optimised once."""
+
+
+@contextmanager
+def _in_one_piece(kernel: str) -> Iterator[None]:
+    """What Numba compiles meanwhile are parts of a kernel, except the function of that qualified name."""
+    codegen: Any = cpu_target.target_context.codegen()
+
+    def create_library(name: str, **_: Any) -> JITCodeLibrary:
+        return (_Kernel if name == kernel else _Part)(codegen, name)
+
+    def set_env(name: str, environment: Any) -> None:
+        """Only objects of Python need it; there are none."""
+
+    with global_compiler_lock:
+        codegen.create_library, codegen.set_env = create_library, set_env
+        try:
+            yield
+        finally:
+            del codegen.create_library, codegen.set_env
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:

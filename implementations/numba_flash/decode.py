@@ -14,40 +14,44 @@ Haziza, Massa and Sizov, "Flash-Decoding for long-context inference" (2023).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
-from .compiling import Array, chosen_by_types, compiled
-from .scheduling import counters, next_task
+from .arguments import CUT, SHARED, TENSORS, WORDS, Cut, Dtypes, Matrix, Rules, Sizes, Tensor, matrix_of, moved
+from .arguments import pointer, rules_in, rules_of, sizes_in, tensor_in
+from .compiling import Number, Pointer, chosen_by_types, compiled
+from .scheduling import next_task
 from .simd import exp, lane_numbers, lanes_of, largest_of, load, maximum, select, spread, store, sum_of
 from .softmax import TILE, cap
 from .streaming import TOGETHER, add_sums, multiply_rows
-from .tiles import aligned, flat, in_place, pack, padded, per_word, store_halves, unpack, wide
+from .target import TARGET
+from .tiles import after, allocate, fill, flat, in_place, line_from, pack, padded, per_word, release, store_halves
+from .tiles import unpack, wide
 
 QUERIES = 16  # of a head: with more of them registers fill with queries
 SPLIT = 512  # keys, or pairs of bfloat16: half a MiB of K and V at a head_dim of 128
 
 
-def store_weights(p: Array, at: int, weights: Array) -> None:
+def store_weights(p: Pointer, at: int, weights: Pointer) -> None:
     """A vector of weights of neighbouring keys, from number ``at`` of ``p`` on."""
     raise NotImplementedError  # compiled code has the following
 
 
 @chosen_by_types(store_weights)
-def _store_weights(p: Array, at: int, weights: Array) -> Any:
-    def numbers(p: Array, at: int, weights: Array) -> None:
+def _store_weights(p: Pointer, at: int, weights: Pointer) -> Any:
+    def numbers(p: Pointer, at: int, weights: Pointer) -> None:
         store(p, at, weights)
 
-    def pairs(p: Array, at: int, weights: Array) -> None:
+    def pairs(p: Pointer, at: int, weights: Pointer) -> None:
         store_halves(p, at // 2, weights)
 
     return pairs if isinstance(p.dtype, types.Integer) else numbers
 
 
 @compiled
-def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, index: Array, state: Array) -> None:
+def weigh_row(s: Pointer, p: Pointer, at: int, vectors: int, low: int, high: int, index: Pointer, state: Pointer) -> None:
     """One query's softmax, not normalised: its scores from ``s[at]`` on to weights in ``p``.
 
     Args:
@@ -57,21 +61,21 @@ def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, in
         vectors: registers of keys.
         low: first key that the query sees, counted from the row's first.
         high: first key beyond, likewise.
-        index: an array of the integers that keys are counted in.
+        index: a pointer to integers of the type that keys are counted in.
         state: to fill: the largest score, and the sum of the weights.
     """
     lanes = lanes_of(s)
-    hidden = spread(s, s.dtype.type(-np.inf))
-    first, beyond = spread(index, index.dtype.type(low)), spread(index, index.dtype.type(high))
+    hidden = spread(s, -np.inf)
+    first, beyond = spread(index, low), spread(index, high)
     highest = hidden
     for vector in range(vectors):
-        key = lane_numbers(index) + spread(index, index.dtype.type(vector * lanes))
+        key = lane_numbers(index) + spread(index, vector * lanes)
         score = select((first <= key) & (key < beyond), load(s, at + vector * lanes), hidden)
         store(s, at + vector * lanes, score)
         highest = maximum(score, highest)
     state[0] = largest_of(highest)
-    base = spread(s, state[0] if state[0] > -np.inf else s.dtype.type(0))
-    total = spread(s, s.dtype.type(0))
+    base = spread(s, state[0] if state[0] > -np.inf else 0)
+    total = spread(s, 0)
     for vector in range(vectors):
         weights = exp(load(s, at + vector * lanes) - base)  # phase: exp
         store_weights(p, at + vector * lanes, weights)
@@ -80,194 +84,238 @@ def weigh_row(s: Array, p: Array, at: int, vectors: int, low: int, high: int, in
 
 
 @compiled
-def padded_row(width: int, words: Array) -> int:
+def padded_row(width: int, words: Number) -> int:
     """Words of a row of so many numbers, padded to whole registers."""
     pair = per_word(words)
     return padded((width + pair - 1) // pair, words)
 
 
+class Scratch(NamedTuple):
+    """The scratch memory of a thread: room for a split.
+
+    Attributes:
+        q: the queries, (queries, head_dim), in words.
+        s: their scores, (queries, keys of a split).
+        p: their weights, in words.
+        tile: of K or V, where they are not read from where they lie, (TILE, head_dim or head_dim_v), in words.
+        crossed: for :func:`streaming.multiply_rows`.
+        spare: for :func:`tiles.unpack`.
+    """
+
+    q: Pointer
+    s: Pointer
+    p: Pointer
+    tile: Pointer
+    crossed: Pointer
+    spare: Pointer
+
+
+@compiled
+def scratch_at(start: int, queries: int, row_k: int, row_v: int, out: Number, words: Number, number: Number) -> Any:
+    """A thread's scratch memory from an address on, and the address behind it."""
+    lanes = lanes_of(number)
+    s = after(start, queries * row_k, words)
+    p = after(s, queries * SPLIT * per_word(words), number)
+    tile = after(p, queries * SPLIT, words)
+    crossed = after(tile, TILE * max(row_k, row_v), words)
+    spare = after(crossed, TOGETHER * lanes * lanes, number)
+    scratch = Scratch(
+        pointer(start, words), pointer(s, number), pointer(p, words), pointer(tile, words), pointer(crossed, number),
+        pointer(spare, out),
+    )  # fmt: skip
+    return scratch, after(spare, lanes, out)
+
+
 @compiled
 def attend_split(
-    q: Array, k: Array, v: Array, low: Array, high: Array, bias: Array, scale: Array, softcap: float, begin: int, end:
-    int, partial: Array, state: Array, words: Array, number: Array,
+    q: Tensor, k: Matrix, v: Matrix, sizes: Sizes, rules: Rules, b: int, head: int, begin: int, end: int,
+    sums: Pointer, state: Pointer, scratch: Scratch,
 ) -> None:  # fmt: skip
-    """Some keys, and all queries that share them: fills ``partial`` and ``state``.
+    """Some keys, and all queries that share them: fills ``sums`` and ``state``.
 
     Args:
-        q: (group, seqlen_q, head_dim).
+        q: (batch, heads_q, seqlen_q, head_dim).
         k: (seqlen_kv, head_dim).
         v: (seqlen_kv, head_dim_v).
-        low: (seqlen_q,); this and the following are told in :func:`forward.forward`.
-        high: (seqlen_q,).
-        bias: (group, any).
-        scale: (1,).
-        softcap: of the scores.
+        sizes: of the case.
+        rules: of this element of the batch.
+        b: element of the batch.
+        head: the first of those that share the keys.
         begin: first key.
         end: first key beyond.
-        partial: sums of weighted values, (group * seqlen_q, head_dim_v padded).
+        sums: of weighted values, (group * seqlen_q, head_dim_v padded).
         state: largest score and sum of weights, (group * seqlen_q, 2).
-        words: an array of the type in which Q, K, V and the weights are multiplied.
-        number: an array of the type in which they are added up.
+        scratch: as said.
     """
-    group, seqlen_q, seqlen_kv, head_dim_v = q.shape[0], q.shape[1], k.shape[0], v.shape[1]
+    seqlen_q, seqlen_kv, scale, words, number = sizes.seqlen_q, sizes.seqlen_kv, rules.scale, scratch.p, scratch.s
+    group = sizes.heads_q // sizes.heads_kv
     queries, keys = group * seqlen_q, end - begin
     pair, lanes = per_word(words), lanes_of(number)
     room = SPLIT * pair  # of a row of scores
-    row_k, row_v = padded_row(k.shape[1], words), padded_row(head_dim_v, words)  # in words
-    q_rows = aligned(queries * row_k, words)
-    s, p = aligned(queries * room, number), aligned(queries * SPLIT, words)
-    scratch = aligned(TOGETHER * lanes * lanes, number)
-    sums = partial.reshape(partial.size)
+    row_k, row_v = padded_row(sizes.head_dim, words), padded_row(sizes.head_dim_v, words)  # in words
+    s, p, tile = scratch.s, scratch.p, scratch.tile
     # phase: copies
-    sums[:] = 0
+    fill(sums, 0, queries * row_v * pair, 0)
     for h in range(group):
-        pack(q_rows, h * seqlen_q * row_k, row_k, q[h], 0, seqlen_q)
+        pack(scratch.q, h * seqlen_q * row_k, row_k, matrix_of(q, b, head + h, sizes.head_dim), 0, seqlen_q)
 
     # Where K and V lie in memory as the kernels want them, they are read from there; the rest is copied to a tile.
     whole = keys - keys % lanes if in_place(k, words) else 0
-    row = k.strides[0] // words.itemsize
+    row = k.row // pair
     # phase: qk
     multiply_rows(
-        s, room, 0, q_rows, row_k, flat(k, words), begin * row, row, queries, whole // lanes, row_k // lanes, scale,
-        scratch,
+        s, room, 0, scratch.q, row_k, flat(k, words), begin * row, row, queries, whole // lanes, row_k // lanes, scale,
+        scratch.crossed,
     )  # fmt: skip
-    tile = aligned(TILE * max(row_k, row_v) if whole < keys or not in_place(v, words) else 0, words)
     for block in range(whole, keys, TILE):
         count = min(TILE, keys - block)
         pack(tile, 0, row_k, k, begin + block, count)  # phase: copies
-        tile[count * row_k : (count + lanes - 1) // lanes * lanes * row_k] = 0
+        fill(tile, count * row_k, (padded(count, number) - count) * row_k, 0)
         multiply_rows(
-            s, room, block, q_rows, row_k, tile, 0, row_k, queries, (count + lanes - 1) // lanes, row_k // lanes,
-            scale, scratch,
+            s, room, block, scratch.q, row_k, tile, 0, row_k, queries, padded(count, number) // lanes, row_k // lanes,
+            scale, scratch.crossed,
         )  # fmt: skip
 
     # phase: mask
     vectors = (keys + lanes - 1) // lanes
-    if softcap > 0:
-        cap(s, queries * room // TILE, TILE // lanes, scale[1], softcap)
+    if scale[3] > 0:
+        cap(s, queries * room // TILE, TILE // lanes, scale[1], scale[3])
     for r in range(queries):
         h, i = r // seqlen_q, r % seqlen_q
-        if bias.shape[1] > 0:
+        if rules.bias_row > 0:
+            bias = (head + h) * rules.bias_row + i - begin + seqlen_kv - 1
             for key in range(keys):
-                s[r * room + key] += bias[h, i - begin - key + seqlen_kv - 1]
-        beyond = min(wide(high[i]) - begin, keys)
+                s[r * room + key] += rules.bias[bias - key]
+        beyond = min(wide(rules.high[i]) - begin, keys)
         # phase: softmax
-        weigh_row(s, p, r * room, vectors, wide(low[i]) - begin, beyond, low, state[r])
+        seen = wide(rules.low[i]) - begin
+        weigh_row(s, p, r * room, vectors, seen, beyond, rules.low, moved(state, 2 * r))
 
     whole = keys - keys % pair if in_place(v, words) else 0
-    row = v.strides[0] // words.itemsize
+    row = v.row // pair
     # phase: pv
     add_sums(
-        sums, row_v * pair, p, 0, SPLIT, flat(v, words), begin * row, row, queries, row_v * pair // lanes, whole
-        // pair,
+        sums, row_v * pair, p, 0, SPLIT, flat(v, words), begin * row, row, queries, row_v * pair // lanes, whole // pair
     )  # fmt: skip
     for block in range(whole, keys, TILE):
         count = min(TILE, keys - block)
         pack(tile, 0, row_v, v, begin + block, count)  # phase: copies
-        tile[count * row_v : (count + count % pair) * row_v] = 0
+        fill(tile, count * row_v, count % pair * row_v, 0)
         add_sums(
-            sums, row_v * pair, p, block // pair, SPLIT, tile, 0, row_v, queries, row_v * pair // lanes, (count
-            + pair - 1) // pair,
+            sums, row_v * pair, p, block // pair, SPLIT, tile, 0, row_v, queries, row_v * pair // lanes,
+            (count + pair - 1) // pair,
         )  # fmt: skip
 
 
 @compiled
-def merge(out: Array, lse: Array, sink: float, partial: Array, state: Array, row: int, spare: Array) -> None:
+def merge(
+    out: Matrix, lse: Matrix, sink: float, sums: Pointer, state: Pointer, splits: int, queries: int, row: int,
+    rows: int, row_size: int, spare: Pointer,
+) -> None:  # fmt: skip
     """The splits of one head's queries to their output and LSE.
 
     Args:
         out: to fill, (seqlen_q, head_dim_v).
-        lse: to fill, (seqlen_q,).
+        lse: to fill, (seqlen_q, 1).
         sink: of this head; -inf is none.
-        partial: (splits, queries, head_dim_v padded); the first split's is overwritten.
+        sums: (splits, queries, head_dim_v padded); the first split's is overwritten.
         state: (splits, queries, 2).
+        splits: as said.
+        queries: of all heads that share keys.
         row: of this head's first query among the queries.
-        spare: one register's numbers of the output's dtype, (1, lanes).
+        rows: of this head.
+        row_size: head_dim_v, padded.
+        spare: one register's numbers of the output's dtype.
     """
     # phase: softmax
-    row_size = partial.shape[2]
-    sums = partial.reshape(partial.size)
-    for i in range(out.shape[0]):
+    for i in range(rows):
         r = row + i
         highest = sink
-        for split in range(state.shape[0]):
-            score = state[split, r, 0]
+        for split in range(splits):
+            score = state[2 * (split * queries + r)]
             highest = max(highest, score)
-        base = highest if highest > -np.inf else state.dtype.type(0)
+        base = highest if highest > -np.inf else np.float32(0)
         weight = np.exp(sink - base)
-        for split in range(state.shape[0]):
-            factor = np.exp(state[split, r, 0] - base)
-            weight += state[split, r, 1] * factor
+        for split in range(splits):
+            at = split * queries + r
+            factor = np.exp(state[2 * at] - base)
+            weight += state[2 * at + 1] * factor
             for d in range(row_size):
-                sums[r * row_size + d] = partial[split, r, d] * factor + (sums[r * row_size + d] if split else 0)
+                before = sums[r * row_size + d] if split else np.float32(0)
+                sums[r * row_size + d] = sums[at * row_size + d] * factor + before
         inverse = 1 / weight if weight != 0 else 0
         for d in range(row_size):
             sums[r * row_size + d] *= inverse
-        lse[i] = highest + np.log(weight)
+        lse.data[i * lse.row] = highest + np.log(weight)
         unpack(out, i, sums, r * row_size, row_size, 1, spare)
 
 
 @compiled
-def visible(low: Array, high: Array, begin: int, end: int) -> tuple[int, int]:
+def visible(low: Pointer, high: Pointer, rows: int, begin: int, end: int) -> tuple[int, int]:
     """The run of keys within ``begin`` to ``end`` that any row sees; equal where none does."""
     first, beyond = end, begin
-    for i in range(low.size):
+    for i in range(rows):
         if low[i] < high[i]:
             first, beyond = min(first, wide(low[i])), max(beyond, wide(high[i]))
     first, beyond = max(first, begin), min(beyond, end)
     return first, max(first, beyond)
 
 
-@compiled
-def work(
-    q: Array, k: Array, v: Array, out: Array, lse: Array, low: Array, high: Array, bias: Array, sinks: Array, scale:
-    Array, softcap: float, words: Array, number: Array, partial: Array, state: Array, counter: Array,
-) -> None:  # fmt: skip
-    """The work of one thread: splits, until there are none left; and the merging of those whose last split it did.
-
-    ``partial`` is (groups of heads, splits, queries of a group, head_dim_v padded), and ``state``, with the largest
-    score and the sum of weights, (groups of heads, splits, queries of a group, 2). ``counter`` counts tasks and then,
-    for each group of heads, its splits that are done. The other arguments are told in ``entry.py``.
-    """
-    heads_kv, seqlen_kv, seqlen_q = k.shape[1], k.shape[2], q.shape[2]
-    group, splits, size = q.shape[1] // heads_kv, partial.shape[1], SPLIT * per_word(words)
-    spare = np.empty((1, lanes_of(number)), out.dtype)
-    task = next_task(counter, 0)
-    while task < partial.shape[0] * splits:
-        owner, split = task // splits, task % splits
-        b, g = owner // heads_kv, owner % heads_kv
-        heads = slice(g * group, (g + 1) * group)
-        first, beyond = visible(low[b], high[b], split * size, min(seqlen_kv, (split + 1) * size))
-        attend_split(
-            q[b, heads], k[b, g], v[b, g], low[b], high[b], bias[heads], scale, softcap, first, beyond,
-            partial[owner, split], state[owner, split], words, number,
-        )  # fmt: skip
-        if next_task(counter, 1 + owner) == splits - 1:
-            for h in range(group):
-                merge(
-                    out[b, g * group + h], lse[b, g * group + h], sinks[g * group + h], partial[owner], state[owner],
-                    h * seqlen_q, spare,
-                )  # fmt: skip
-        task = next_task(counter, 0)
+def decode_cut(sizes: Sizes, dtypes: Dtypes, threads: int) -> Cut:
+    """Into so many splits of the keys; the memory that is shared has their sums of values, and then their states."""
+    pair = 2 if dtypes.words is np.int32 else 1
+    lanes = TARGET.lanes(8 * np.dtype(dtypes.number).itemsize)
+    owners, queries = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv * sizes.seqlen_q
+    splits = -(-sizes.seqlen_kv // (SPLIT * pair))
+    row = -(-sizes.head_dim_v // (pair * lanes)) * lanes * pair
+    return Cut((splits, 0), owners * splits, 1 + owners, owners * splits * queries * (row + 2))
 
 
-def decode_for(sources: int) -> Callable[..., None]:
+def decode_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
     """The forward pass of a few queries; a function that closes over ``sources``, as ``entry.py`` says why."""
+    kind, index, words, number = dtypes
 
-    def decode(
-        q: Array, k: Array, v: Array, out: Array, lse: Array, low: Array, high: Array, bias: Array, sinks: Array, scale:
-        Array, softcap: float, words: Array, number: Array, threads: int,
-    ) -> None:  # fmt: skip
-        """Attention of at most ``QUERIES`` queries of each head: fills ``out`` and ``lse``."""
+    def decode(block: Pointer) -> None:
+        """The work of one thread: splits, until there are none left; and merging, where it did an owner's last one.
+
+        At most ``QUERIES`` queries of each head. The block's tensors are Q, K, V, the output and the LSE, and its first
+        number is that of the splits. Its counters count tasks and then, for each group of heads, its splits that are
+        done. The shared memory has sums of weighted values, (groups of heads, splits, queries of a group, head_dim_v
+        padded), and then the largest score and the sum of weights of each, likewise.
+        """
         assert sources >= 0
-        owners, queries = q.shape[0] * k.shape[1], q.shape[1] // k.shape[1] * q.shape[2]
-        splits = (k.shape[2] + SPLIT * per_word(words) - 1) // (SPLIT * per_word(words))
-        partial = np.empty((owners, splits, queries, padded_row(v.shape[3], words) * per_word(words)), number.dtype)
-        state = np.empty((owners, splits, queries, 2), number.dtype)
-        counter = counters(1 + owners)
-        for _ in prange(threads):
-            work(
-                q, k, v, out, lse, low, high, bias, sinks, scale, softcap, words, number, partial, state, counter
+        sizes, rules, splits = sizes_in(block), rules_in(block, index, number), block[CUT]
+        q, k, v = tensor_in(block, 0, kind), tensor_in(block, 1, kind), tensor_in(block, 2, kind)
+        out, lse = tensor_in(block, 3, kind), tensor_in(block, 4, number)
+        pair, seqlen_q, counter = per_word(words), sizes.seqlen_q, TENSORS + 5 * WORDS
+        owners, group, room = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv, SPLIT * pair
+        row_k, row_v = padded_row(sizes.head_dim, words), padded_row(sizes.head_dim_v, words)
+        queries, row_size = group * seqlen_q, row_v * pair
+        partial = pointer(block[SHARED], number)
+        states = moved(partial, owners * splits * queries * row_size)
+        _, size = scratch_at(0, queries, row_k, row_v, kind, words, number)
+        memory = allocate(size + TILE)
+        scratch, _ = scratch_at(line_from(memory), queries, row_k, row_v, kind, words, number)
+        task = next_task(block, counter)
+        while task < owners * splits:
+            owner, split = task // splits, task % splits
+            b, g = owner // sizes.heads_kv, owner % sizes.heads_kv
+            own = rules_of(rules, b, seqlen_q)
+            end = min(sizes.seqlen_kv, (split + 1) * room)
+            first, beyond = visible(own.low, own.high, seqlen_q, split * room, end)
+            attend_split(
+                q, matrix_of(k, b, g, sizes.head_dim), matrix_of(v, b, g, sizes.head_dim_v), sizes, own, b, g * group,
+                first, beyond, moved(partial, task * queries * row_size), moved(states, task * queries * 2), scratch,
             )  # fmt: skip
+            if next_task(block, counter + 1 + owner) == splits - 1:
+                at = owner * splits * queries
+                for head in range(g * group, (g + 1) * group):
+                    merge(
+                        matrix_of(out, b, head, sizes.head_dim_v), matrix_of(lse, b, head, 1), rules.sinks[head],
+                        moved(partial, at * row_size), moved(states, at * 2), splits, queries,
+                        (head - g * group) * seqlen_q, seqlen_q, row_size, scratch.spare,
+                    )  # fmt: skip
+            task = next_task(block, counter)
+        release(memory)
 
     return decode

@@ -1,74 +1,112 @@
 """The three kernels, compiled for a dtype: what the rest of the package looks like from outside.
 
-Arguments of all kernels, where they are not told otherwise:
+A kernel is given a block of integers, which ``arguments.py`` draws. Its tensors:
 
-- ``q``: (batch, heads_q, seqlen_q, head_dim), any strides; so are the other tensors.
-- ``k``, ``v``: (batch, heads_kv, seqlen_kv, head_dim or head_dim_v).
-- ``out``: to fill, (batch, heads_q, seqlen_q, head_dim_v).
-- ``lse``: (batch, heads_q, seqlen_q), natural logarithms, float32 or float64.
-- ``low``, ``high``: (batch, seqlen_q), the first key that a row sees and the first beyond; int32, or int64 for float64.
-- ``bias``: (heads_q, seqlen_q + seqlen_kv - 1 and a tile to spare), by query index - key index + seqlen_kv - 1; or
-  (heads_q, 0).
-- ``sinks``: (heads_q,); -inf is none.
-- ``scale``: (3,): what Q K^T is multiplied by, which is the case's scale or, before a cap, that over the softcap; 1;
-  the case's scale.
-- ``softcap``: of the scores; 0 is none.
-- ``words``: an empty array of the type in which matrices are multiplied: int32 for pairs of bfloat16.
-- ``number``: an empty array of the type in which products are added up, float32 or float64.
-- ``threads``: how many to use.
+- ``forward`` and ``decode``: Q, K, V, the output, the LSE.
+- ``backward``: dO, Q, K, V, the output, dQ, dK, dV, the LSE.
+
+Q is (batch, heads_q, seqlen_q, head_dim), K and V (batch, heads_kv, seqlen_kv, head_dim or head_dim_v); gradients have
+the shapes of what they are of, and the LSE, in natural logarithms, is (batch, heads_q, seqlen_q).
 """
 
 from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from numba import types
+import numpy as np
 
-from .backward import backward_for
+from .arguments import Cut, Dtypes, Sizes
+from .backward import backward_cut, backward_for
 from .compiling import kept, named
-from .decode import QUERIES, decode_for
-from .forward import forward_for
+from .decode import QUERIES, decode_cut, decode_for
+from .forward import forward_cut, forward_for
+from .scheduling import launcher
 from .softmax import TILE
 from .target import TARGET
 
-__all__ = ["QUERIES", "TILE", "kernel", "multiplied_in_pairs"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
-BITS = {"float64": types.float64, "float32": types.float32, "float16": types.int16, "bfloat16": types.uint16}
-"""How a dtype travels: NumPy has no bfloat16, and Numba no float16 on a CPU."""
+    from attnbench import Case
+
+__all__ = ["QUERIES", "TILE", "Call", "dtypes_of", "kernel"]
+
+BIAS = 2  # its place among the rules
+
+BITS = {"float64": np.float64, "float32": np.float32, "float16": np.int16, "bfloat16": np.uint16}
 
 
-def multiplied_in_pairs(dtype: str) -> bool:
-    """Whether the processor multiplies pairs of the dtype's numbers; otherwise they are made float32 on the way in."""
-    return dtype == "bfloat16" and TARGET.bfloat16_dot is not None
+def dtypes_of(dtype: str) -> Dtypes:
+    """The types that a dtype's kernels are compiled for.
+
+    Raises:
+        KeyError: for a dtype that there is no kernel for.
+    """
+    if dtype == "float64":
+        return Dtypes(np.float64, np.int64, np.float64, np.float64)
+    pairs = dtype == "bfloat16" and TARGET.bfloat16_dot is not None  # otherwise they are made float32 on the way in
+    return Dtypes(BITS[dtype], np.int32, np.int32 if pairs else np.float32, np.float32)
 
 
 @functools.cache
-def kernel(name: str, dtype: str) -> Callable[..., None]:
-    """``forward``, ``backward`` or ``decode`` for a dtype. Numba keeps what it compiled on disk, for the next process.
+def kernel(name: str, dtype: str) -> int:
+    """The address of ``forward``, ``backward`` or ``decode`` for a dtype; kept on disk for the next process.
 
     One specialisation serves all strides, sizes, masks and score modifications.
 
     Raises:
         KeyError: for a dtype that there is no kernel for.
     """
-    number = types.float64 if dtype == "float64" else types.float32
-    index = types.int64 if dtype == "float64" else types.int32
-    words = types.int32 if multiplied_in_pairs(dtype) else number
-    tensor, lse = types.Array(BITS[dtype], 4, "A"), types.Array(number, 3, "A")
-    bound, vector = types.Array(index, 2, "C"), types.Array(number, 1, "C")
-    bias, word = types.Array(number, 2, "C"), types.Array(words, 1, "C")
-    rules = (bound, bound, bias, vector, vector, number, word, vector, types.int64)
     # Numba looks at the file of the function that it keeps compiled, and not at those that this one calls. What a
     # function closes over it does look at: a checksum of all files, so that a change in any of them is compiled.
     sources = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
-    given = [tensor] * 4 if name != "backward" else [tensor] * 5
-    written = [lse] if name != "backward" else [lse, *[tensor] * 3]
-    source = {"forward": forward_for, "backward": backward_for, "decode": decode_for}[name](sources)
-    signature = types.void(*given, *written, *rules)
+    source = {"forward": forward_for, "backward": backward_for, "decode": decode_for}[name]
     # Each dtype has files of its own: Numba numbers those of one name, and two processes that compile different dtypes
     # at the same moment would write the same number.
-    function: Callable[..., None] = kept(named(source, f"{name}_of_{dtype}"), signature)
-    return function
+    return kept(named(source(sources, dtypes_of(dtype)), f"{name}_of_{dtype}"))
+
+
+class Call:
+    """A kernel, and what is the same in all of its calls.
+
+    Args:
+        name: of the kernel.
+        case: to be computed.
+        rules: low, high, bias, sinks and scale, as ``arguments.py`` tells; referred to.
+        threads: at most.
+    """
+
+    def __init__(self, name: str, case: Case, rules: Sequence[NDArray[Any]], threads: int) -> None:
+        sizes = Sizes(
+            case.batch, case.heads_q, case.heads_kv, case.seqlen_q, case.seqlen_kv, case.head_dim, case.head_dim_v
+        )
+        self._cut: Cut = {"forward": forward_cut, "backward": backward_cut, "decode": decode_cut}[name](
+            sizes, dtypes_of(case.dtype), threads
+        )
+        self._rules = rules
+        self._before = (*sizes, *self._cut.numbers)
+        self._after = (*(rule.ctypes.data for rule in rules), rules[BIAS].shape[1])
+        self._counters = (0,) * self._cut.counters
+        self._threads = max(1, min(threads, self._cut.tasks))
+        self._kernel, self._launch = kernel(name, case.dtype), launch()
+
+    def start(self, lse: Tensor, *tensors: Tensor) -> None:
+        """Compute; the other tensors are in the kernel's order."""
+        shared = lse.new_empty(self._cut.shared)  # lives until the call is over
+        block = [*self._before, shared.data_ptr(), *self._after]
+        for tensor in tensors:
+            block += (tensor.data_ptr(), *tensor.stride())
+        words = array("q", (*block, lse.data_ptr(), *lse.stride(), 0, *self._counters))
+        self._launch(self._kernel, words.buffer_info()[0], self._threads)
+
+
+@functools.cache
+def launch() -> Callable[[int, int, int], None]:
+    """What starts a kernel: its address, that of a block, and how many threads."""
+    return launcher()

@@ -17,21 +17,23 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
-from .compiling import Array, compiled
+from .arguments import CUT, TENSORS, WORDS, Cut, Dtypes, Matrix, Rules, Sizes, Tensor, matrix_of, moved, pointer, rules_in, rules_of
+from .arguments import sizes_in, tensor_in
+from .compiling import Number, Pointer, compiled
 from .product import multiply, multiply_add
-from .scheduling import counters, next_task
+from .scheduling import next_task
 from .simd import lanes_of, load, store, transpose
 from .softmax import LOG2_E, TILE, add_bias, cap, hide, weigh
-from .tiles import aligned, flat, in_place, is_packed, pack, pack_for_sum, padded, per_word, unpack, wide
+from .tiles import after, allocate, fill, flat, in_place, line_from, pack, pack_for_sum, padded, per_word, release
+from .tiles import unpack, wide
 
 BLOCK_KV = 128
 TILES = 8  # of one task: what K and V that were packed are used for
 
 
 @compiled
-def bounds_of_tile(low: Array, high: Array, at: int, count: int) -> tuple[int, int, int, int]:
+def bounds_of_tile(low: Pointer, high: Pointer, at: int, count: int) -> tuple[int, int, int, int]:
     """First key that any of a tile's rows sees, the first beyond; and the run of keys that all of them see."""
     first, beyond, from_all, to_all = wide(high[at]), 0, 0, wide(high[at])
     for i in range(at, at + count):
@@ -39,6 +41,17 @@ def bounds_of_tile(low: Array, high: Array, at: int, count: int) -> tuple[int, i
             first, beyond = min(first, wide(low[i])), max(beyond, wide(high[i]))
         from_all, to_all = max(from_all, wide(low[i])), min(to_all, wide(high[i]))
     return min(first, beyond), beyond, from_all, to_all
+
+
+@compiled
+def bound_tile(
+    lows: Pointer, highs: Pointer, bounds: Pointer, low: Pointer, high: Pointer, i: int, row: int, count: int
+) -> None:
+    """What the rows of tile ``i`` see, from ``row`` on; lanes without a row see what the last row sees."""
+    for lane in range(TILE):
+        source = row + min(lane, count - 1)
+        lows[i * TILE + lane], highs[i * TILE + lane] = low[source], high[source]
+    bounds[4 * i], bounds[4 * i + 1], bounds[4 * i + 2], bounds[4 * i + 3] = bounds_of_tile(low, high, row, count)
 
 
 class Scratch(NamedTuple):
@@ -62,146 +75,145 @@ class Scratch(NamedTuple):
         spare: for :func:`tiles.unpack`.
     """
 
-    qt: Array
-    ot: Array
-    highest: Array
-    total: Array
-    rescale: Array
-    lows: Array
-    highs: Array
-    bounds: Array
-    k: Array
-    v: Array
-    s: Array
-    p: Array
-    loaded: Array
-    natural: Array
-    spare: Array
+    qt: Pointer
+    ot: Pointer
+    highest: Pointer
+    total: Pointer
+    rescale: Pointer
+    lows: Pointer
+    highs: Pointer
+    bounds: Pointer
+    k: Pointer
+    v: Pointer
+    s: Pointer
+    p: Pointer
+    loaded: Pointer
+    natural: Pointer
+    spare: Pointer
 
 
 @compiled
-def scratch_for(
-    heads: int, tiles: int, head_dim: int, head_dim_v: int, out: Array, low: Array, words: Array, number: Array
-) -> Scratch:
-    """Room for tasks of ``heads`` heads and ``tiles`` tiles of each; the arrays are there for their types."""
+def scratch_at(
+    start: int, heads: int, tiles: int, head_dim: int, head_dim_v: int, out: Number, index: Number, words: Number,
+    number: Number,
+) -> tuple[Scratch, int]:  # fmt: skip
+    """Memory from an address on for tasks of ``heads`` heads and ``tiles`` tiles of each, and the address behind it."""
     pair = per_word(words)
-    row_k, row_v, row_o = (
-        padded((head_dim + pair - 1) // pair, words),
-        padded(head_dim_v, words),
-        padded(head_dim_v, number),
-    )
-    return Scratch(
-        aligned(heads * tiles * row_k * TILE, words),
-        aligned(heads * tiles * row_o * TILE, number),
-        aligned(heads * tiles * TILE, number),
-        aligned(heads * tiles * TILE, number),
-        aligned(TILE, number),
-        aligned(tiles * TILE, low),
-        aligned(tiles * TILE, low),
-        np.empty((tiles, 4), np.int64),
-        aligned(BLOCK_KV * row_k, words),
-        aligned(BLOCK_KV // pair * row_v, words),
-        aligned(BLOCK_KV * TILE, number),
-        aligned(BLOCK_KV // pair * TILE, words),
-        aligned(TILE * row_k, words),
-        aligned(TILE * row_o, number),
-        np.empty((1, lanes_of(number)), out.dtype),
-    )
+    row_k, row_v = padded((head_dim + pair - 1) // pair, words), padded(head_dim_v, words)
+    row_o = padded(head_dim_v, number)
+    ot = after(start, heads * tiles * row_k * TILE, words)
+    highest = after(ot, heads * tiles * row_o * TILE, number)
+    total = after(highest, heads * tiles * TILE, number)
+    rescale = after(total, heads * tiles * TILE, number)
+    lows = after(rescale, TILE, number)
+    highs = after(lows, tiles * TILE, index)
+    bounds = after(highs, tiles * TILE, index)
+    k = after(bounds, tiles * 4, np.int64)
+    v = after(k, BLOCK_KV * row_k, words)
+    s = after(v, BLOCK_KV // pair * row_v, words)
+    p = after(s, BLOCK_KV * TILE, number)
+    loaded = after(p, BLOCK_KV // pair * TILE, words)
+    natural = after(loaded, TILE * row_k, words)
+    spare = after(natural, TILE * row_o, number)
+    scratch = Scratch(
+        pointer(start, words), pointer(ot, number), pointer(highest, number), pointer(total, number),
+        pointer(rescale, number), pointer(lows, index), pointer(highs, index), pointer(bounds, np.int64),
+        pointer(k, words), pointer(v, words), pointer(s, number), pointer(p, words), pointer(loaded, words),
+        pointer(natural, number), pointer(spare, out),
+    )  # fmt: skip
+    return scratch, after(spare, lanes_of(number), out)
 
 
 @compiled
 def begin_task(
-    q: Array, low: Array, high: Array, sinks: Array, head: int, heads: int, start: int, tiles: int, row_k: int,
+    q: Tensor, rules: Rules, sizes: Sizes, b: int, head: int, heads: int, start: int, tiles: int, row_k: int,
     scratch: Scratch,
 ) -> None:  # fmt: skip
     """Load a task's queries, what they see, and what the softmax of each begins with."""
-    seqlen_q, pair = q.shape[1], per_word(scratch.qt)
-    inner = (q.shape[2] + pair - 1) // pair
-    lows, highs, bounds = scratch.lows, scratch.highs, scratch.bounds
+    pair = per_word(scratch.qt)
+    inner = (sizes.head_dim + pair - 1) // pair
     for i in range(tiles):
         row = start + i * TILE
-        count = min(TILE, seqlen_q - row)
-        for lane in range(TILE):  # lanes without a row see what the last row sees; nobody will look at them
-            source = row + min(lane, count - 1)
-            lows[i * TILE + lane], highs[i * TILE + lane] = low[source], high[source]
-        bounds[i] = bounds_of_tile(low, high, row, count)
+        count = min(TILE, sizes.seqlen_q - row)
+        bound_tile(scratch.lows, scratch.highs, scratch.bounds, rules.low, rules.high, i, row, count)
         for h in range(heads):
-            t = h * tiles + i
-            pack(scratch.loaded, 0, row_k, q[head + h], row, count)
-            scratch.loaded[count * row_k : TILE * row_k] = 0
+            t, sink = h * tiles + i, rules.sinks[head + h]
+            pack(scratch.loaded, 0, row_k, matrix_of(q, b, head + h, sizes.head_dim), row, count)
+            fill(scratch.loaded, count * row_k, (TILE - count) * row_k, 0)
             transpose(scratch.qt, t * row_k * TILE, TILE, scratch.loaded, 0, row_k, count, inner)
-            scratch.highest[t * TILE : (t + 1) * TILE] = sinks[head + h] * LOG2_E
+            fill(scratch.highest, t * TILE, TILE, sink * LOG2_E)
             # A sink is a key that was met before all others and has no value.
-            scratch.total[t * TILE : (t + 1) * TILE] = 1 if sinks[head + h] > -np.inf else 0
+            fill(scratch.total, t * TILE, TILE, 1 if sink > -np.inf else 0)
 
 
 @compiled
 def end_task(
-    out: Array, lse: Array, head: int, heads: int, start: int, tiles: int, row_o: int, scratch: Scratch
-) -> None:
+    out: Tensor, lse: Tensor, sizes: Sizes, b: int, head: int, heads: int, start: int, tiles: int, row_o: int,
+    scratch: Scratch,
+) -> None:  # fmt: skip
     """Sums of weighted values over those of weights, and the logarithms of these, to where the caller wants them."""
-    seqlen_q, head_dim_v, lanes = out.shape[1], out.shape[2], lanes_of(scratch.ot)
-    ot, inverse = scratch.ot, scratch.rescale
+    ot, inverse, lanes = scratch.ot, scratch.rescale, lanes_of(scratch.ot)
     for h in range(heads):
+        rows = matrix_of(lse, b, head + h, 1)
         for i in range(tiles):
             t, row = h * tiles + i, start + i * TILE
-            count = min(TILE, seqlen_q - row)
-            if scratch.bounds[i, 0] >= scratch.bounds[i, 1]:  # no key was seen, and nothing was ever stored
-                ot[t * row_o * TILE : (t + 1) * row_o * TILE] = 0
+            count = min(TILE, sizes.seqlen_q - row)
+            if scratch.bounds[4 * i] >= scratch.bounds[4 * i + 1]:  # no key was seen, and nothing was ever stored
+                fill(ot, t * row_o * TILE, row_o * TILE, 0)
             for lane in range(count):
                 weight = scratch.total[t * TILE + lane]
-                lse[head + h, row + lane] = scratch.highest[t * TILE + lane] / LOG2_E + np.log(weight)
+                rows.data[(row + lane) * rows.row] = scratch.highest[t * TILE + lane] / LOG2_E + np.log(weight)
                 inverse[lane] = 1 / weight if weight != 0 else 0  # NaN stays NaN
-            for d in range(head_dim_v):
+            for d in range(sizes.head_dim_v):
                 for lane in range(0, count, lanes):
                     at = (t * row_o + d) * TILE + lane
                     store(ot, at, load(ot, at) * load(inverse, lane))
-            transpose(scratch.natural, 0, row_o, ot, t * row_o * TILE, TILE, head_dim_v, count)
-            unpack(out[head + h], row, scratch.natural, 0, row_o, count, scratch.spare)
+            transpose(scratch.natural, 0, row_o, ot, t * row_o * TILE, TILE, sizes.head_dim_v, count)
+            head_out = matrix_of(out, b, head + h, sizes.head_dim_v)
+            unpack(head_out, row, scratch.natural, 0, row_o, count, scratch.spare)
 
 
 @compiled
 def attend(
-    q: Array, k: Array, v: Array, out: Array, lse: Array, low: Array, high: Array, bias: Array, sinks: Array,
-    scale: Array, softcap: float, head: int, heads: int, start: int, tiles: int, scratch: Scratch,
+    q: Tensor, k: Matrix, v: Matrix, out: Tensor, lse: Tensor, sizes: Sizes, rules: Rules, b: int, head: int,
+    heads: int, start: int, tiles: int, scratch: Scratch,
 ) -> None:  # fmt: skip
     """One task: rows ``start`` and following of ``heads`` heads from ``head`` on, which share ``k`` and ``v``.
 
     Args:
-        q: (heads_q, seqlen_q, head_dim).
+        q: (batch, heads_q, seqlen_q, head_dim).
         k: (seqlen_kv, head_dim).
         v: (seqlen_kv, head_dim_v).
-        out: to fill, (heads_q, seqlen_q, head_dim_v).
-        lse: to fill, (heads_q, seqlen_q).
-        low: (seqlen_q,); this and the following are told in ``entry.py``.
-        high: (seqlen_q,).
-        bias: (heads_q, any).
-        sinks: (heads_q,).
-        scale: (3,).
-        softcap: of the scores.
+        out: to fill, (batch, heads_q, seqlen_q, head_dim_v).
+        lse: to fill, (batch, heads_q, seqlen_q).
+        sizes: of the case.
+        rules: of this element of the batch.
+        b: element of the batch.
         head: first head.
         heads: how many.
         start: first row.
         tiles: of rows, for each head.
         scratch: as said.
     """
-    seqlen_q, seqlen_kv, head_dim_v = q.shape[1], k.shape[0], v.shape[1]
-    qt, ot, s, p, bounds = scratch.qt, scratch.ot, scratch.s, scratch.p, scratch.bounds
+    seqlen_q, head_dim_v = sizes.seqlen_q, sizes.head_dim_v
+    qt, ot, s, p, bounds, scale = scratch.qt, scratch.ot, scratch.s, scratch.p, scratch.bounds, rules.scale
     lanes, pair = lanes_of(s), per_word(qt)
-    inner = (k.shape[1] + pair - 1) // pair
+    inner = (sizes.head_dim + pair - 1) // pair
     row_k, row_v, row_o = padded(inner, qt), padded(head_dim_v, qt), padded(head_dim_v, ot)
     # Where K and V lie in memory as the kernels want them, row behind row, they are read from there.
-    k_in_place, v_in_place = in_place(k, qt) and is_packed(k), pair == 1 and in_place(v, qt) and is_packed(v)
+    k_in_place = in_place(k, qt) and k.row == k.width
+    v_in_place = pair == 1 and in_place(v, qt) and v.row == v.width
     k_tile, v_tile = flat(k, qt) if k_in_place else scratch.k, flat(v, qt) if v_in_place else scratch.v
     k_at, v_at = 0, 0
-    unit = scale[1] if softcap > 0 or bias.shape[1] > 0 else scale[0]  # what the softmax has to multiply scores by
+    softcap, biased = scale[3], rules.bias_row > 0
+    unit = scale[1] if softcap > 0 or biased else scale[0]  # what the softmax has to multiply scores by
 
     # phase: copies
-    begin_task(q, low, high, sinks, head, heads, start, tiles, row_k, scratch)
-    first, beyond = seqlen_kv, 0
+    begin_task(q, rules, sizes, b, head, heads, start, tiles, row_k, scratch)
+    first, beyond = sizes.seqlen_kv, 0
     for i in range(tiles):
-        if bounds[i, 0] < bounds[i, 1]:
-            first, beyond = min(first, bounds[i, 0]), max(beyond, bounds[i, 1])
+        if bounds[4 * i] < bounds[4 * i + 1]:
+            first, beyond = min(first, bounds[4 * i]), max(beyond, bounds[4 * i + 1])
     for block in range(first - first % BLOCK_KV, beyond, BLOCK_KV):
         # phase: copies
         begin, end = max(first, block), min(beyond, block + BLOCK_KV)
@@ -215,7 +227,7 @@ def attend(
         else:
             pack_for_sum(v_tile, 0, row_v, v, begin, end - begin)
         for i in range(tiles):
-            from_key, to_key = max(begin, bounds[i, 0]), min(end, bounds[i, 1])
+            from_key, to_key = max(begin, bounds[4 * i]), min(end, bounds[4 * i + 1])
             from_key -= (from_key - begin) % 2
             keys = to_key - from_key
             if keys <= 0:
@@ -231,18 +243,17 @@ def attend(
                 # phase: mask
                 if softcap > 0:
                     cap(s, keys, vectors, scale[0], softcap)
-                if bias.shape[1] > 0:
-                    add_bias(
-                        s, keys, vectors, scale[1] if softcap > 0 else scale[0], from_key, row, bias[head + h],
-                        seqlen_kv,
-                    )  # fmt: skip
-                if from_key < bounds[i, 2] or to_key > bounds[i, 3]:
+                if biased:
+                    before = scale[1] if softcap > 0 else scale[0]
+                    bias = moved(rules.bias, (head + h) * rules.bias_row)
+                    add_bias(s, keys, vectors, before, from_key, row, bias, sizes.seqlen_kv)
+                if from_key < bounds[4 * i + 2] or to_key > bounds[4 * i + 3]:
                     hide(s, keys, vectors, from_key, scratch.lows, scratch.highs, i * TILE)
                 # phase: softmax
                 weigh(s, p, keys, vectors, unit, scratch.highest, scratch.total, scratch.rescale, t * TILE)
                 # phase: pv
                 at = t * row_o * TILE
-                if from_key <= bounds[i, 0]:  # the tile's first block
+                if from_key <= bounds[4 * i]:  # the tile's first block
                     multiply(ot, at, TILE, v_tile, v_from, 1, row_v, p, 0, TILE, head_dim_v, vectors, words)
                 else:
                     multiply_add(
@@ -250,38 +261,9 @@ def attend(
                         0
                     )  # fmt: skip
     # phase: copies
-    end_task(out, lse, head, heads, start, tiles, row_o, scratch)
+    end_task(out, lse, sizes, b, head, heads, start, tiles, row_o, scratch)
 
 
-@compiled
-def work(
-    q: Array, k: Array, v: Array, out: Array, lse: Array, low: Array, high: Array, bias: Array, sinks: Array, scale:
-    Array, softcap: float, words: Array, number: Array, heads: int, tiles: int, counter: Array,
-) -> None:  # fmt: skip
-    """The work of one thread: tasks of ``heads`` heads and ``tiles`` tiles of each, until ``counter`` has no more.
-
-    The other arguments are told in ``entry.py``.
-    """
-    batch, heads_q, seqlen_q, head_dim = q.shape
-    group = heads_q // k.shape[1]
-    scratch = scratch_for(
-        heads, min(tiles, (seqlen_q + TILE - 1) // TILE), head_dim, v.shape[3], out, low, words, number
-    )  # fmt: skip
-    blocks, together = (seqlen_q + TILE * tiles - 1) // (TILE * tiles), batch * heads_q // heads
-    task = next_task(counter, 0)
-    while task < blocks * together:
-        start = (blocks - 1 - task // together) * TILE * tiles  # the last rows of a causal mask see the most
-        b, head = task % together * heads // heads_q, task % together * heads % heads_q
-        g = head // group
-        count = min(tiles, (seqlen_q - start + TILE - 1) // TILE)
-        attend(
-            q[b], k[b, g], v[b, g], out[b], lse[b], low[b], high[b], bias, sinks, scale, softcap, head, heads, start,
-            count, scratch,
-        )  # fmt: skip
-        task = next_task(counter, 0)
-
-
-@compiled
 def shape_of_tasks(batch: int, heads_q: int, heads_kv: int, seqlen_q: int, threads: int) -> tuple[int, int]:
     """Heads of a task, which share their keys, and tiles of each: ``TILES`` in all, or fewer, to occupy all threads."""
     group = heads_q // heads_kv
@@ -294,20 +276,45 @@ def shape_of_tasks(batch: int, heads_q: int, heads_kv: int, seqlen_q: int, threa
     return heads, tiles
 
 
-def forward_for(sources: int) -> Callable[..., None]:
-    """The forward pass; a function that closes over ``sources``, as ``entry.py`` says why."""
+def forward_cut(sizes: Sizes, dtypes: Dtypes, threads: int) -> Cut:
+    """Tasks of so many heads and so many tiles of each."""
+    heads, tiles = shape_of_tasks(sizes.batch, sizes.heads_q, sizes.heads_kv, sizes.seqlen_q, threads)
+    return Cut((heads, tiles), sizes.batch * sizes.heads_q // heads * -(-sizes.seqlen_q // (TILE * tiles)), counters=1)
 
-    def forward(
-        q: Array, k: Array, v: Array, out: Array, lse: Array, low: Array, high: Array, bias: Array, sinks: Array, scale:
-        Array, softcap: float, words: Array, number: Array, threads: int,
-    ) -> None:  # fmt: skip
-        """Attention of all heads: fills ``out`` and ``lse``."""
+
+def forward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
+    """The forward pass; a function that closes over ``sources``, as ``entry.py`` says why, and over types."""
+    kind, index, words, number = dtypes
+
+    def forward(block: Pointer) -> None:
+        """The work of one thread: tasks of some heads and some tiles of each, until there are no more.
+
+        The block's tensors are Q, K, V, the output and the LSE, its two numbers are those of :func:`shape_of_tasks`,
+        and it has one counter.
+        """
         assert sources >= 0
-        heads, tiles = shape_of_tasks(q.shape[0], q.shape[1], k.shape[1], q.shape[2], threads)
-        counter = counters(1)
-        for _ in prange(threads):
-            work(
-                q, k, v, out, lse, low, high, bias, sinks, scale, softcap, words, number, heads, tiles, counter
+        sizes, rules, heads, tiles = sizes_in(block), rules_in(block, index, number), block[CUT], block[CUT + 1]
+        q, k, v = tensor_in(block, 0, kind), tensor_in(block, 1, kind), tensor_in(block, 2, kind)
+        out, lse = tensor_in(block, 3, kind), tensor_in(block, 4, number)
+        group, rows = sizes.heads_q // sizes.heads_kv, TILE * tiles
+        blocks, together = (sizes.seqlen_q + rows - 1) // rows, sizes.batch * sizes.heads_q // heads
+        room = min(tiles, (sizes.seqlen_q + TILE - 1) // TILE)
+        _, size = scratch_at(0, heads, room, sizes.head_dim, sizes.head_dim_v, kind, index, words, number)
+        memory = allocate(size + TILE)
+        scratch, _ = scratch_at(
+            line_from(memory), heads, room, sizes.head_dim, sizes.head_dim_v, kind, index, words, number
+        )
+        counter = TENSORS + 5 * WORDS
+        task = next_task(block, counter)
+        while task < blocks * together:
+            start = (blocks - 1 - task // together) * rows  # the last rows of a causal mask see the most
+            b, head = task % together * heads // sizes.heads_q, task % together * heads % sizes.heads_q
+            count = min(tiles, (sizes.seqlen_q - start + TILE - 1) // TILE)
+            attend(
+                q, matrix_of(k, b, head // group, sizes.head_dim), matrix_of(v, b, head // group, sizes.head_dim_v),
+                out, lse, sizes, rules_of(rules, b, sizes.seqlen_q), b, head, heads, start, count, scratch,
             )  # fmt: skip
+            task = next_task(block, counter)
+        release(memory)
 
     return forward

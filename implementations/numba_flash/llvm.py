@@ -87,22 +87,6 @@ def exchanged(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, size: int) -> tup
     return tuple(builder.shuffle_vector(a, b, ir.Constant(places, order)) for order in (even, odd))
 
 
-def data_of(context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value) -> ir.Value:
-    """Pointer to an array's first element."""
-    return context.make_array(array_type)(context, builder, array).data
-
-
-def address_in(
-    context: Any, builder: ir.IRBuilder, array_type: Any, array: ir.Value, row: ir.Value, column: ir.Value
-) -> ir.Value:
-    """Pointer to an element of a two-dimensional array of any strides."""
-    parts = context.make_array(array_type)(context, builder, array)
-    strides = [builder.extract_value(parts.strides, axis) for axis in range(2)]
-    offset = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
-    start = builder.bitcast(parts.data, ir.IntType(8).as_pointer())
-    return builder.bitcast(builder.gep(start, [offset]), element_type(array_type.dtype).as_pointer())
-
-
 class Loop:
     """``for index in range(count)``, with values that are carried from round to round in registers.
 
@@ -198,7 +182,7 @@ def emit_exp2(builder: ir.IRBuilder, x: ir.Value, polynomial: Sequence[float] | 
     whole = call(builder, f"llvm.roundeven.{suffix(of)}", of, [x])
     all_lanes = ir.Constant(ir.IntType(max(8, of.count)), -1)
     rounding = ir.Constant(ir.IntType(32), 4)  # the current mode
-    power = _polynomial(builder, builder.fsub(x, whole), polynomial)
+    power = emit_polynomial(builder, builder.fsub(x, whole), polynomial)
     # 2^-inf is 0 here, though x - whole is NaN then: so the instruction is defined.
     return call(builder, TARGET.scale[bits], of, [power, whole, constant(of, 0.0), all_lanes, rounding])
 
@@ -211,7 +195,7 @@ def _exp2_by_exponent(builder: ir.IRBuilder, x: ir.Value, bits: int, polynomial:
     tiny = builder.fcmp_ordered("<", x, low)
     inside = builder.select(tiny, low, x)  # NaN stays
     whole = call(builder, f"llvm.roundeven.{suffix(of)}", of, [inside])
-    power = _polynomial(builder, builder.fsub(inside, whole), polynomial)
+    power = emit_polynomial(builder, builder.fsub(inside, whole), polynomial)
     integers = ir.VectorType(ir.IntType(bits), of.count)
     shift = ir.Constant(integers, [mantissa] * of.count)
     exponent = builder.shl(builder.fptosi(whole, integers), shift)
@@ -221,7 +205,7 @@ def _exp2_by_exponent(builder: ir.IRBuilder, x: ir.Value, bits: int, polynomial:
     return builder.select(tiny, constant(of, 0.0), scaled)
 
 
-def _polynomial(builder: ir.IRBuilder, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
+def emit_polynomial(builder: ir.IRBuilder, x: ir.Value, coefficients: Sequence[float]) -> ir.Value:
     """Horner's rule."""
     value = constant(x.type, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):

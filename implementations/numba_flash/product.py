@@ -24,136 +24,119 @@ pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 
-from .compiling import Array, compiled, intrinsic, named
-from .llvm import (
-    Loop,
-    constant,
-    data_of,
-    element_type,
-    integer,
-    load_at,
-    multiply_adder,
-    splat,
-    store_at,
-)
-from .simd import lanes_of
+from .compiling import Codegen, intrinsic
+from .llvm import Loop, constant, element_type, integer, load_at, multiply_adder, splat, store_at
 from .target import TARGET
+
+WIDE = TARGET.columns
 
 # --- Generation -------------------------------------------------------------------------------------------------------
 
 
-def micro_kernel(rows: int, columns: int, *, add: bool) -> Any:
-    """A tile of C, ``rows`` by ``columns`` vectors.
-
-    The intrinsic's arguments are those of :func:`multiply_add`, less the sizes of C, which are in the code.
+def micro_kernel(builder: ir.IRBuilder, rows: int, columns: int, number: Any, operand: Any, args: Sequence[Any]) -> None:
+    """Write a tile of C, ``rows`` by ``columns`` vectors.
 
     Args:
+        builder: writes.
         rows: of C.
         columns: of C, in vectors.
-        add: start from C, each column times ``factor[column]``. Otherwise start from zero; ``factor`` is not read.
+        number: Numba's type of C's numbers.
+        operand: that of A's and B's; an integer is a pair of bfloat16.
+        args: ``c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, inner`` as :func:`multiply` tells; and ``factor,
+            factor_at`` where C is added to, each column times ``factor[column]``. Otherwise it starts from zero.
     """
+    c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, inner, *factors = args
+    lanes = TARGET.lanes(number.bitwidth)
+    vector, loaded = (ir.VectorType(element_type(dtype), lanes) for dtype in (number, operand))
+    multiply_add = multiply_adder(builder, vector, pairs=isinstance(operand, types.Integer))
+    tiles = [(i, j) for i in range(rows) for j in range(columns)]
+    places = [builder.add(c_at, builder.add(builder.mul(integer(i), c_row), integer(j * lanes))) for i, j in tiles]
+    if factors:
+        factor, at = factors
+        by = [load_at(builder, factor, builder.add(at, integer(j * lanes)), vector) for j in range(columns)]
+        first = [
+            builder.fmul(load_at(builder, c, place, vector), by[j]) for (_, j), place in zip(tiles, places, strict=True)
+        ]
+    else:
+        first = [constant(vector, 0.0) for _ in tiles]
 
-    @intrinsic
-    def tile(
-        context: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_row: Any, a_step: Any, b: Any, b_at: Any,
-        b_row: Any, inner: Any, factor: Any, factor_at: Any,
-    ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
-        signature = types.void(
-            c, types.intp, types.intp, a, types.intp, types.intp, types.intp, b, types.intp, types.intp, types.intp,
-            factor, types.intp,
-        )  # fmt: skip
-
-        def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
-            c, a, b, factor = (data_of(context, builder, sig.args[i], args[i]) for i in (0, 3, 7, 11))
-            c_at, c_row, a_at, a_row, a_step, b_at, b_row, inner, factor_at = (
-                args[i] for i in (1, 2, 4, 5, 6, 8, 9, 10, 12)
-            )
-            lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
-            number = ir.VectorType(element_type(sig.args[0].dtype), lanes)
-            operand = ir.VectorType(element_type(sig.args[3].dtype), lanes)
-            multiply_add = multiply_adder(builder, number, pairs=isinstance(sig.args[3].dtype, types.Integer))
-
-            def place(i: int, j: int) -> ir.Value:
-                return builder.add(c_at, builder.add(builder.mul(integer(i), c_row), integer(j * lanes)))
-
-            tiles = [(i, j) for i in range(rows) for j in range(columns)]
-            if add:
-                factors = [
-                    load_at(builder, factor, builder.add(factor_at, integer(j * lanes)), number) for j in range(columns)
-                ]
-                start = [builder.fmul(load_at(builder, c, place(i, j), number), factors[j]) for i, j in tiles]
-            else:
-                start = [constant(number, 0.0) for _ in tiles]
-
-            with Loop(builder, inner, start) as loop:
-                b_p = builder.add(b_at, builder.mul(loop.index, b_row))
-                vectors = [load_at(builder, b, builder.add(b_p, integer(j * lanes)), operand) for j in range(columns)]
-                a_p = builder.add(a_at, builder.mul(loop.index, a_step))
-                for n, (i, j) in enumerate(tiles):
-                    if j == 0:
-                        one = builder.load(builder.gep(a, [builder.add(a_p, builder.mul(integer(i), a_row))]))
-                        spread = splat(builder, one, lanes)
-                    loop.carry(n, multiply_add(spread, vectors[j], loop.carried[n]))
-            for (i, j), accumulator in zip(tiles, loop.carried, strict=True):
-                store_at(builder, accumulator, c, place(i, j))
-            return context.get_dummy_value()
-
-        return signature, codegen
-
-    return tile
+    with Loop(builder, inner, first) as loop:
+        b_p = builder.add(b_at, builder.mul(loop.index, b_row))
+        vectors = [load_at(builder, b, builder.add(b_p, integer(j * lanes)), loaded) for j in range(columns)]
+        a_p = builder.add(a_at, builder.mul(loop.index, a_step))
+        for n, (i, j) in enumerate(tiles):
+            if j == 0:
+                one = builder.load(builder.gep(a, [builder.add(a_p, builder.mul(integer(i), a_row))]))
+                spread = splat(builder, one, lanes)
+            loop.carry(n, multiply_add(spread, vectors[j], loop.carried[n]))
+    for place, accumulator in zip(places, loop.carried, strict=True):
+        store_at(builder, accumulator, c, place)
 
 
-# --- The loops around them --------------------------------------------------------------------------------------------
+def product(module: ir.Module, number: Any, operand: Any, kinds: Sequence[ir.Type], *, add: bool) -> ir.Function:
+    """The function for all sizes of C: tiles of six rows, and of two and one for what remains; likewise columns.
 
-
-def stripe(columns: int, *, add: bool) -> Callable[..., None]:
-    """All rows of C in a stripe of so many vectors: tiles of six rows, and of two and one for what remains."""
-    six, two, one = (micro_kernel(rows, columns, add=add) for rows in (6, 2, 1))
-
-    def cover(
-        c: Array, c_at: int, c_row: int, a: Array, a_at: int, a_row: int, a_step: int, b: Array, b_at: int, b_row: int,
-        rows: int, inner: int, factor: Array, factor_at: int,
-    ) -> None:  # fmt: skip
-        i = 0
-        while i + 6 <= rows:
-            six(
-                c, c_at + i * c_row, c_row, a, a_at + i * a_row, a_row, a_step, b, b_at, b_row, inner, factor, factor_at
-            )
-            i += 6
-        while i + 2 <= rows:
-            two(
-                c, c_at + i * c_row, c_row, a, a_at + i * a_row, a_row, a_step, b, b_at, b_row, inner, factor, factor_at
-            )
-            i += 2
-        if i < rows:
-            one(
-                c, c_at + i * c_row, c_row, a, a_at + i * a_row, a_row, a_step, b, b_at, b_row, inner, factor, factor_at
-            )
-
-    return compiled(named(cover, f"{'add' if add else 'set'}_stripe_of_{columns}"))
-
-
-WIDE = TARGET.columns
-set_wide, set_narrow = (stripe(columns, add=False) for columns in (WIDE, 1))
-add_wide, add_narrow = (stripe(columns, add=True) for columns in (WIDE, 1))
-
-
-@compiled
-def multiply(
-    c: Array, c_at: int, c_row: int, a: Array, a_at: int, a_row: int, a_step: int, b: Array, b_at: int, b_row: int,
-    rows: int, vectors: int, inner: int,
-) -> None:  # fmt: skip
-    """C = A B.
-
-    All arrays are one-dimensional; ``x_at`` is where a matrix begins in its array.
+    It is one function however often it is called: inlined, its tiles would be what a kernel's compilation takes.
 
     Args:
+        module: has it afterwards.
+        number: Numba's type of C's numbers.
+        operand: that of A's and B's.
+        kinds: of the arguments that :func:`multiply` or :func:`multiply_add` has.
+        add: whether there is a ``factor``.
+    """
+    name = f"numba_flash.{'multiply_add' if add else 'multiply'}.{number}.{operand}"
+    if name in module.globals:
+        return module.get_global(name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    function.attributes.add("uwtable")  # so that a profile finds who called it
+    builder = ir.IRBuilder(function.append_basic_block())
+    c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, vectors, inner, *factors = function.args
+    lanes, done = TARGET.lanes(number.bitwidth), integer(0)
+    for columns in (WIDE, 1):
+        stripes = builder.sdiv(builder.sub(vectors, done), integer(columns))
+        with Loop(builder, stripes, []) as stripe:
+            j = builder.mul(builder.add(done, builder.mul(stripe.index, integer(columns))), integer(lanes))
+            covered = integer(0)
+            for height in (6, 2, 1):
+                count = builder.sdiv(builder.sub(rows, covered), integer(height))
+                with Loop(builder, count, []) as tile:
+                    i = builder.add(covered, builder.mul(tile.index, integer(height)))
+                    c_tile = builder.add(builder.add(c_at, j), builder.mul(i, c_row))
+                    a_tile = builder.add(a_at, builder.mul(i, a_row))
+                    scaled = [factors[0], builder.add(factors[1], j)] if add else []
+                    micro_kernel(
+                        builder, height, columns, number, operand,
+                        [c, c_tile, c_row, a, a_tile, a_row, a_step, b, builder.add(b_at, j), b_row, inner, *scaled],
+                    )  # fmt: skip
+                covered = builder.add(covered, builder.mul(count, integer(height)))
+        done = builder.add(done, builder.mul(stripes, integer(columns)))
+    builder.ret_void()
+    return function
+
+
+# --- To be called -----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def multiply(
+    context: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_row: Any, a_step: Any, b: Any, b_at: Any,
+    b_row: Any, rows: Any, vectors: Any, inner: Any,
+) -> tuple[Any, Codegen]:  # fmt: skip
+    """C = A B.
+
+    Pointers are to where a matrix's memory begins; ``x_at`` is where the matrix does, in elements.
+
+    Args:
+        context: Numba's.
         c: result, ``rows`` by ``vectors`` registers.
         c_at: as said.
         c_row: from one of its rows to the next, in elements; so are the following.
@@ -168,29 +151,27 @@ def multiply(
         vectors: of a row of C and B.
         inner: length of the sums; words, where the elements are pairs of bfloat16.
     """
-    j, lanes = 0, lanes_of(c)
-    while j < vectors:
-        at = j * lanes
-        if j + WIDE <= vectors:
-            set_wide(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, c, 0)
-            j += WIDE
-        else:
-            set_narrow(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, c, 0)
-            j += 1
+    at = types.intp
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kinds = [value.type for value in args]
+        builder.call(product(builder.module, sig.args[0].dtype, sig.args[3].dtype, kinds, add=False), args)
+        return context.get_dummy_value()
+
+    return types.void(c, at, at, a, at, at, at, b, at, at, at, at, at), codegen
 
 
-@compiled
+@intrinsic
 def multiply_add(
-    c: Array, c_at: int, c_row: int, a: Array, a_at: int, a_row: int, a_step: int, b: Array, b_at: int, b_row: int,
-    rows: int, vectors: int, inner: int, factor: Array, factor_at: int,
-) -> None:  # fmt: skip
+    context: Any, c: Any, c_at: Any, c_row: Any, a: Any, a_at: Any, a_row: Any, a_step: Any, b: Any, b_at: Any,
+    b_row: Any, rows: Any, vectors: Any, inner: Any, factor: Any, factor_at: Any,
+) -> tuple[Any, Codegen]:  # fmt: skip
     """C[:, j] = factor[j] * C[:, j] + (A B)[:, j]; arguments are those of :func:`multiply`."""
-    j, lanes = 0, lanes_of(c)
-    while j < vectors:
-        at, column = j * lanes, factor_at + j * lanes
-        if j + WIDE <= vectors:
-            add_wide(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, factor, column)
-            j += WIDE
-        else:
-            add_narrow(c, c_at + at, c_row, a, a_at, a_row, a_step, b, b_at + at, b_row, rows, inner, factor, column)
-            j += 1
+    at = types.intp
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kinds = [value.type for value in args]
+        builder.call(product(builder.module, sig.args[0].dtype, sig.args[3].dtype, kinds, add=True), args)
+        return context.get_dummy_value()
+
+    return types.void(c, at, at, a, at, at, at, b, at, at, at, at, at, factor, at), codegen

@@ -3,7 +3,7 @@
 Numba compiles scalars, and leaves it to LLVM to find vectors in loops. Here a vector is a type of its own, so that a
 loop says what stays in registers. LLVM lowers the same code to AVX-512, AVX2 or NEON; the width is the register's.
 
-A ``Vector`` is loaded from and stored to one-dimensional contiguous arrays, at an index that counts elements. ``+``,
+A ``Vector`` is loaded from and stored to memory by a pointer and an index that counts elements. ``+``,
 ``-`` and ``*`` work between vectors of one type; comparisons give a mask for :func:`select`. Nothing here lets the
 compiler assume that there is no infinity and no NaN.
 """
@@ -21,12 +21,11 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import models, register_model
 
-from .compiling import Array, Codegen, compiled, intrinsic
+from .compiling import Codegen, Pointer, compiled, intrinsic
 from .llvm import (
     EXP2_FOR_BFLOAT16,
     call,
     constant,
-    data_of,
     element_type,
     emit_exp2,
     exchanged,
@@ -81,60 +80,60 @@ def vector_type(vector: Vector) -> ir.VectorType:
 
 
 @intrinsic
-def lanes_of(context: Any, array: Any) -> tuple[Any, Codegen]:
-    """Lanes of a vector of the array's type: a constant."""
+def lanes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
+    """Lanes of a vector of a type, or of what a pointer points to: a constant."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return integer(TARGET.lanes(sig.args[0].dtype.bitwidth))
 
-    return types.intp(array), codegen
+    return types.intp(kind), codegen
 
 
 # --- Memory -----------------------------------------------------------------------------------------------------------
 
 
 @intrinsic
-def load(context: Any, array: Any, index: Any) -> tuple[Any, Codegen]:
-    """Elements ``index`` and following of a contiguous array."""
-    vector = Vector(array.dtype)
+def load(context: Any, pointer: Any, index: Any) -> tuple[Any, Codegen]:
+    """Elements ``index`` and following."""
+    vector = Vector(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return load_at(builder, data_of(context, builder, sig.args[0], args[0]), args[1], vector_type(vector))
+        return load_at(builder, args[0], args[1], vector_type(vector))
 
-    return vector(array, types.intp), codegen
+    return vector(pointer, types.intp), codegen
 
 
 @intrinsic
-def store(context: Any, array: Any, index: Any, vector: Any) -> tuple[Any, Codegen]:
+def store(context: Any, pointer: Any, index: Any, vector: Any) -> tuple[Any, Codegen]:
     """Write a vector to elements ``index`` and following."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        store_at(builder, args[2], data_of(context, builder, sig.args[0], args[0]), args[1])
+        store_at(builder, args[2], args[0], args[1])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, vector), codegen
+    return types.void(pointer, types.intp, vector), codegen
 
 
 @intrinsic
-def spread(context: Any, array: Any, scalar: Any) -> tuple[Any, Codegen]:
-    """A scalar in all lanes of a vector of the array's type."""
-    vector = Vector(array.dtype)
+def spread(context: Any, kind: Any, scalar: Any) -> tuple[Any, Codegen]:
+    """A number in all lanes of a vector of a type, or of what a pointer points to; rounded to it."""
+    vector = Vector(kind.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return splat(builder, args[1], vector.lanes)
+        return splat(builder, context.cast(builder, args[1], sig.args[1], vector.dtype), vector.lanes)
 
-    return vector(array, array.dtype), codegen
+    return vector(kind, scalar), codegen
 
 
 @intrinsic
-def lane_numbers(context: Any, array: Any) -> tuple[Any, Codegen]:
-    """0, 1, 2, ... in a vector of the array's type, which is one of integers."""
-    vector = Vector(array.dtype)
+def lane_numbers(context: Any, pointer: Any) -> tuple[Any, Codegen]:
+    """0, 1, 2, ... in a vector of what a pointer points to, which are integers."""
+    vector = Vector(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return ir.Constant(vector_type(vector), list(range(vector.lanes)))
 
-    return vector(array), codegen
+    return vector(pointer), codegen
 
 
 # --- Arithmetic -------------------------------------------------------------------------------------------------------
@@ -308,7 +307,7 @@ def transpose_block(
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        target, source = (data_of(context, builder, sig.args[i], args[i]) for i in (0, 3))
+        target, source = args[0], args[3]
         lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
         vector = ir.VectorType(element_type(sig.args[0].dtype), lanes)
         places = [builder.add(args[4], builder.mul(integer(i), args[5])) for i in range(lanes)]
@@ -329,7 +328,7 @@ def transpose_block(
 
 @compiled
 def transpose(
-    target: Array, target_at: int, target_row: int, source: Array, source_at: int, source_row: int, rows: int,
+    target: Pointer, target_at: int, target_row: int, source: Pointer, source_at: int, source_row: int, rows: int,
     columns: int,
 ) -> None:  # fmt: skip
     """A tile of ``rows`` by ``columns`` to one of ``columns`` by ``rows``; both sizes rounded up to whole registers."""

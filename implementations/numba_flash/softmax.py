@@ -11,9 +11,11 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 
-from .compiling import Array, chosen_by_types, compiled
+from .compiling import Codegen, Pointer, chosen_by_types, compiled, intrinsic
+from .llvm import emit_polynomial
 from .simd import exp, exp2, exp2_for_bfloat16, fma, lanes_of, load, maximum, select, spread, store
 from .tiles import pair_vectors
 
@@ -35,22 +37,30 @@ def _tanh_series(terms: int) -> tuple[float, ...]:
 TANH = _tanh_series(14)
 
 
+@intrinsic
+def tanh_series(context: Any, square: Any) -> tuple[Any, Codegen]:
+    """Tanh x / x near 0, of the square of x."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return emit_polynomial(builder, args[0], TANH)
+
+    return square(square), codegen
+
+
 @compiled
-def cap(s: Array, keys: int, vectors: int, unit: float, softcap: float) -> None:
+def cap(s: Pointer, keys: int, vectors: int, unit: float, softcap: float) -> None:
     """``softcap * tanh(unit * s)``: by its series near 0, where 1 - exp cancels, and by exponentials elsewhere."""
     lanes = lanes_of(s)
-    one, zero, near = spread(s, s.dtype.type(1)), spread(s, s.dtype.type(0)), spread(s, s.dtype.type(0.4))
-    factor, scale = spread(s, s.dtype.type(softcap)), spread(s, s.dtype.type(unit))
+    one, zero, near = spread(s, 1), spread(s, 0), spread(s, 0.4)
+    factor, scale = spread(s, softcap), spread(s, unit)
     for key in range(keys):
         for vector in range(vectors):
             at = key * TILE + vector * lanes
             x = scale * load(s, at)
             size = maximum(x, zero - x)
             square = x * x
-            series = spread(s, s.dtype.type(TANH[-1]))
-            for n in range(len(TANH) - 2, -1, -1):
-                series = fma(series, square, spread(s, s.dtype.type(TANH[n])))
-            decay = exp(spread(s, s.dtype.type(-2)) * size)
+            series = tanh_series(square)
+            decay = exp(spread(s, -2) * size)
             far = (one - decay) / (one + decay)
             far = select(x < zero, zero - far, far)
             store(s, at, factor * select(size < near, x * series, far))
@@ -58,10 +68,10 @@ def cap(s: Array, keys: int, vectors: int, unit: float, softcap: float) -> None:
 
 @compiled
 def add_bias(
-    s: Array, keys: int, vectors: int, unit: float, key_start: int, row_start: int, bias: Array, seqlen_kv: int
+    s: Pointer, keys: int, vectors: int, unit: float, key_start: int, row_start: int, bias: Pointer, seqlen_kv: int
 ) -> None:
     """``unit * s`` and what hangs on the distance of key and query only."""
-    lanes, scale = lanes_of(s), spread(s, s.dtype.type(unit))
+    lanes, scale = lanes_of(s), spread(s, unit)
     for key in range(keys):
         distance = row_start - key_start - key + seqlen_kv - 1
         for vector in range(vectors):
@@ -70,14 +80,14 @@ def add_bias(
 
 
 @compiled
-def hide(s: Array, keys: int, vectors: int, key_start: int, low: Array, high: Array, at: int) -> None:
+def hide(s: Pointer, keys: int, vectors: int, key_start: int, low: Pointer, high: Pointer, at: int) -> None:
     """-inf where a query does not see a key."""
     lanes = lanes_of(s)
-    hidden = spread(s, s.dtype.type(-np.inf))
+    hidden = spread(s, -np.inf)
     for vector in range(vectors):
         first, beyond = load(low, at + vector * lanes), load(high, at + vector * lanes)
         for key in range(keys):
-            index = spread(low, low.dtype.type(key_start + key))
+            index = spread(low, key_start + key)
             place = key * TILE + vector * lanes
             store(s, place, select((first <= index) & (index < beyond), load(s, place), hidden))
 
@@ -87,7 +97,7 @@ def hide(s: Array, keys: int, vectors: int, key_start: int, low: Array, high: Ar
 
 @compiled
 def raise_maximum(
-    s: Array, keys: int, vector_at: int, scale: Array, highest: Array, total: Array, rescale: Array, at: int
+    s: Pointer, keys: int, vector_at: int, scale: Pointer, highest: Pointer, total: Pointer, rescale: Pointer, at: int
 ) -> Any:
     """Take the scores of one register's queries into their maximum.
 
@@ -97,7 +107,7 @@ def raise_maximum(
         What to add to the scaled scores: less the maximum, or 0 where nothing was seen yet, and -inf + inf would be
         NaN.
     """
-    zero, nothing = spread(s, s.dtype.type(0)), spread(s, s.dtype.type(-np.inf))
+    zero, nothing = spread(s, 0), spread(s, -np.inf)
     largest = nothing
     for key in range(keys):
         largest = maximum(load(s, key * TILE + vector_at), largest)
@@ -112,7 +122,7 @@ def raise_maximum(
 
 
 def weigh(
-    s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
+    s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
 ) -> None:
     """One step of the online softmax (Milakov and Gimelshein 2018): scores to weights, in ``p``.
 
@@ -135,12 +145,12 @@ def weigh(
 
 @chosen_by_types(weigh)
 def _weigh(
-    s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
+    s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
 ) -> Any:
     def numbers(
-        s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
+        s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
     ) -> None:
-        lanes, scale = lanes_of(s), spread(s, s.dtype.type(unit * LOG2_E))
+        lanes, scale = lanes_of(s), spread(s, unit * LOG2_E)
         for vector in range(vectors):
             v = vector * lanes
             base = raise_maximum(s, keys, v, scale, highest, total, rescale, at + v)
@@ -152,9 +162,9 @@ def _weigh(
             store(total, at + v, added)
 
     def pairs(
-        s: Array, p: Array, keys: int, vectors: int, unit: float, highest: Array, total: Array, rescale: Array, at: int
+        s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
     ) -> None:
-        lanes, scale = lanes_of(s), spread(s, s.dtype.type(unit * LOG2_E))
+        lanes, scale = lanes_of(s), spread(s, unit * LOG2_E)
         for vector in range(vectors):
             v = vector * lanes
             base = raise_maximum(s, keys, v, scale, highest, total, rescale, at + v)
@@ -166,7 +176,7 @@ def _weigh(
                 added = added + (first + second)
             if keys % 2:
                 last = exp2_for_bfloat16(fma(load(s, (keys - 1) * TILE + v), scale, base))  # phase: exp
-                store(p, keys // 2 * TILE + v, pair_vectors(p, last, spread(s, s.dtype.type(0))))
+                store(p, keys // 2 * TILE + v, pair_vectors(p, last, spread(s, 0)))
                 added = added + last
             store(total, at + v, added)
 

@@ -23,8 +23,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from .compiling import Array, Codegen, compiled, intrinsic
-from .llvm import Loop, constant, data_of, element_type, exchanged, integer, load_at, multiply_adder, splat, store_at
+from .compiling import Codegen, Pointer, compiled, intrinsic
+from .llvm import Loop, constant, element_type, exchanged, integer, load_at, multiply_adder, splat, store_at
 from .simd import lanes_of
 from .target import TARGET
 from .tiles import per_word
@@ -54,7 +54,7 @@ def scores(rows: int, together: int) -> Any:
         signature = types.void(c, place, place, a, place, place, b, place, place, place, factor, scratch)
 
         def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
-            c, a, b, factor, scratch = (data_of(context, builder, sig.args[i], args[i]) for i in (0, 3, 6, 10, 11))
+            c, a, b, factor, scratch = (args[i] for i in (0, 3, 6, 10, 11))
             c_at, c_row, a_at, a_row, b_at, b_row, vectors = (args[i] for i in (1, 2, 4, 5, 7, 8, 9))
             lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
             number = ir.VectorType(element_type(sig.args[0].dtype), lanes)
@@ -110,7 +110,7 @@ def sums(rows: int, columns: int) -> Any:
         signature = types.void(c, place, place, p, place, place, b, place, place, place)
 
         def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
-            c, p, b = (data_of(context, builder, sig.args[i], args[i]) for i in (0, 3, 6))
+            c, p, b = (args[i] for i in (0, 3, 6))
             c_at, c_row, p_at, p_row, b_at, b_row, inner = (args[i] for i in (1, 2, 4, 5, 7, 8, 9))
             lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
             number = ir.VectorType(element_type(sig.args[0].dtype), lanes)
@@ -170,12 +170,12 @@ some_by_eight, some_by_four, some_by_one = (sums(TOGETHER, columns) for columns 
 
 @compiled
 def multiply_rows(
-    c: Array, c_row: int, c_at: int, a: Array, a_row: int, b: Array, b_at: int, b_row: int, rows: int, blocks: int,
-    vectors: int, factor: Array, scratch: Array,
+    c: Pointer, c_row: int, c_at: int, a: Pointer, a_row: int, b: Pointer, b_at: int, b_row: int, rows: int, blocks: int,
+    vectors: int, factor: Pointer, scratch: Pointer,
 ) -> None:  # fmt: skip
     """C = factor[0] * A B^T.
 
-    Arrays are one-dimensional; ``x_row`` is the distance of a matrix's rows in elements.
+    Pointers are one-dimensional; ``x_row`` is the distance of a matrix's rows in elements.
 
     Args:
         c: result, (rows, ``blocks`` registers).
@@ -207,12 +207,12 @@ def multiply_rows(
 
 @compiled
 def add_sums(
-    c: Array,
+    c: Pointer,
     c_row: int,
-    p: Array,
+    p: Pointer,
     p_at: int,
     p_row: int,
-    b: Array,
+    b: Pointer,
     b_at: int,
     b_row: int,
     rows: int,

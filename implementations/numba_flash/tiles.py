@@ -1,7 +1,7 @@
 """Between the caller's tensors and the tiles that the kernels work on.
 
 Tensors have any strides and one of four dtypes. NumPy has no bfloat16, and Numba no float16 on a CPU, so both travel as
-their bits: bfloat16 as uint16, float16 as int16. Tiles are one-dimensional arrays whose rows are padded with zeros to
+their bits: bfloat16 as uint16, float16 as int16. Tiles are matrices in memory whose rows are padded with zeros to
 whole registers; they hold float32, float64, or, where the processor multiplies pairs of bfloat16, words of two:
 ``int32``.
 
@@ -10,95 +10,132 @@ What a function does hangs on these types alone, and is chosen when it is compil
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.np.arrayobj import populate_array
 
-from .compiling import Array, Codegen, chosen_by_types, compiled, intrinsic
-from .llvm import BFloat, address_in, call, data_of, element_type, integer, load_at, store_at
+from .arguments import Matrix, moved, pointer
+from .compiling import Codegen, Number, Pointer, chosen_by_types, compiled, intrinsic
+from .llvm import BFloat, call, element_type, integer, load_at, store_at
 from .simd import Vector, lanes_of, load, store, vector_type
 from .target import TARGET
 
-# --- Scratch memory ---------------------------------------------------------------------------------------------------
+# --- Memory to work in ------------------------------------------------------------------------------------------------
 
-
-@compiled
-def aligned(size: int, like: Array) -> Array:
-    """An array of ``like``'s dtype that begins at a cache line; its contents are undefined."""
-    line = 64 // like.itemsize
-    memory = np.empty(size + line, like.dtype)
-    skip = (-memory.ctypes.data % 64) // like.itemsize
-    return memory[skip : skip + size]
-
-
-@compiled
-def padded(width: int, like: Array) -> int:
-    """The next multiple of a register's lanes."""
-    lanes: int = lanes_of(like)
-    return (width + lanes - 1) // lanes * lanes
+LINE = 64  # bytes of a line of the cache, and of the widest register
 
 
 @intrinsic
-def per_word(context: Any, tile: Any) -> tuple[Any, Codegen]:
+def allocate(context: Any, size: Any) -> tuple[Any, Codegen]:
+    """The address of so many bytes; their contents are undefined."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "malloc"), args)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def release(context: Any, address: Any) -> tuple[Any, Codegen]:
+    """Give back what :func:`allocate` gave."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "free"), args)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def bytes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
+    """Of a number of a type: a constant."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return ir.Constant(ir.IntType(64), sig.args[0].dtype.bitwidth // 8)
+
+    return types.int64(kind), codegen
+
+
+@compiled
+def line_from(address: int) -> int:
+    """Where the next line of the cache begins."""
+    return (address + LINE - 1) // LINE * LINE
+
+
+@compiled
+def after(address: int, count: int, kind: Number) -> int:
+    """The first line behind so many numbers."""
+    return line_from(address + count * bytes_of(kind))
+
+
+@compiled
+def padded(width: int, kind: Number) -> int:
+    """The next multiple of a register's lanes."""
+    lanes: int = lanes_of(kind)
+    return (width + lanes - 1) // lanes * lanes
+
+
+@compiled
+def fill(pointer: Pointer, at: int, count: int, value: float) -> None:
+    """``count`` numbers from ``at`` on."""
+    start = moved(pointer, at)
+    for i in range(count):
+        start[i] = value
+
+
+# --- Words and numbers ------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def per_word(context: Any, kind: Any) -> tuple[Any, Codegen]:
     """Numbers in an element of a tile: 2 in one of words, 1 elsewhere. A constant."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return integer(2 if isinstance(sig.args[0].dtype, types.Integer) else 1)
 
-    return types.intp(tile), codegen
+    return types.intp(kind), codegen
 
 
 @intrinsic
-def in_place(context: Any, source: Any, tile: Any) -> tuple[Any, Codegen]:
+def shared(context: Any, source: Any, tile: Any) -> tuple[Any, Codegen]:
+    """Numbers of a tensor in an element of a tile, where both are the same in memory; else 0. A constant."""
+    pairs = source.dtype == types.uint16 and tile.dtype == types.int32
+    numbers = 2 if pairs else int(source.dtype == tile.dtype)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return integer(numbers)
+
+    return types.intp(source, tile), codegen
+
+
+@intrinsic
+def address_of(context: Any, pointer: Any) -> tuple[Any, Codegen]:
+    """As said."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(pointer), codegen
+
+
+@compiled
+def in_place(source: Matrix, tile: Number) -> bool:
     """Whether rows of a matrix can be used as a tile's as they are: the same numbers, in whole registers."""
-    same = source.dtype == tile.dtype or (source.dtype == types.uint16 and tile.dtype == types.int32)
-    numbers = 2 if source.dtype == types.uint16 else 1
-
-    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        if not same:
-            return ir.Constant(ir.IntType(1), 0)
-        parts = context.make_array(sig.args[0])(context, builder, args[0])
-        width = builder.extract_value(parts.shape, 1)
-        row, column = (builder.extract_value(parts.strides, axis) for axis in range(2))
-        size = sig.args[1].dtype.bitwidth // 8
-        address = builder.ptrtoint(parts.data, ir.IntType(64))
-        register = integer(TARGET.lanes(8 * size) * numbers)
-        return functools.reduce(
-            builder.and_,
-            (
-                builder.icmp_signed("==", column, integer(sig.args[0].dtype.bitwidth // 8)),
-                builder.icmp_signed("==", builder.srem(width, register), integer(0)),
-                builder.icmp_signed("==", builder.srem(row, integer(size)), integer(0)),
-                builder.icmp_signed("==", builder.srem(address, integer(size)), integer(0)),
-            ),
-        )
-
-    return types.boolean(source, tile), codegen
+    numbers = shared(source.data, tile)
+    if numbers == 0 or source.column != 1 or source.row % numbers != 0:
+        return False
+    return source.width % (numbers * lanes_of(tile)) == 0 and address_of(source.data) % bytes_of(tile) == 0
 
 
-@intrinsic
-def flat(context: Any, source: Any, tile: Any) -> tuple[Any, Codegen]:
-    """A matrix as a one-dimensional array of the tile's type that begins at its first element.
-
-    Only for a matrix that is :func:`in_place`. Its rows are ``strides[0]`` apart, and nothing guards its end.
-    """
-    result = types.Array(tile.dtype, 1, "C")
-
-    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        given = context.make_array(sig.args[0])(context, builder, args[0])
-        array = context.make_array(result)(context, builder)
-        size = integer(result.dtype.bitwidth // 8)
-        data = builder.bitcast(given.data, array.data.type)
-        shape, strides = (cgutils.pack_array(builder, [value]) for value in (integer(2**62 // 8), size))
-        populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
-        return array._getvalue()  # noqa: SLF001  # Numba's own way
-
-    return result(source, tile), codegen
+@compiled
+def flat(source: Matrix, tile: Number) -> Pointer:
+    """A matrix that is :func:`in_place` as numbers of the tile's type."""
+    return pointer(address_of(source.data), tile)
 
 
 @compiled
@@ -147,18 +184,17 @@ def _bfloat16_bits(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 @intrinsic
-def widen(context: Any, tile: Any, source: Any, row: Any, column: Any) -> tuple[Any, Codegen]:
-    """As many neighbours of a row as fit into a vector of the tile's type; the row has to be contiguous."""
+def widen(context: Any, tile: Any, source: Any, index: Any) -> tuple[Any, Codegen]:
+    """As many numbers of a tensor, from element ``index`` on, as fit into a vector of the tile's type."""
     vector = Vector(tile.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        start = address_in(context, builder, sig.args[1], *args[1:4])
         given = ir.VectorType(element_type(sig.args[1].dtype), vector.lanes)
         if isinstance(tile.dtype, types.Integer):  # words of two
-            return load_at(builder, start, integer(0), vector_type(vector))
-        return _widened(builder, load_at(builder, start, integer(0), given), sig.args[1].dtype, vector_type(vector))
+            return load_at(builder, args[1], args[2], vector_type(vector))
+        return _widened(builder, load_at(builder, args[1], args[2], given), sig.args[1].dtype, vector_type(vector))
 
-    return vector(tile, source, types.intp, types.intp), codegen
+    return vector(tile, source, types.intp), codegen
 
 
 @intrinsic
@@ -172,21 +208,20 @@ def widen_number(context: Any, tile: Any, number: Any) -> tuple[Any, Codegen]:
 
 
 @intrinsic
-def narrow(context: Any, target: Any, row: Any, column: Any, vector: Any) -> tuple[Any, Codegen]:
-    """Write a vector to neighbours of a contiguous row, rounded to its dtype."""
+def narrow(context: Any, target: Any, index: Any, vector: Any) -> tuple[Any, Codegen]:
+    """Write a vector to a tensor, rounded to its dtype, from element ``index`` on."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        start = address_in(context, builder, sig.args[0], *args[:3])
-        value, dtype = args[3], sig.args[0].dtype
+        value, dtype = args[2], sig.args[0].dtype
         if dtype == types.int16:
             half, bits = (ir.VectorType(of, value.type.count) for of in (ir.HalfType(), ir.IntType(16)))
             value = builder.bitcast(builder.fptrunc(value, half), bits)
         elif dtype == types.uint16:
             value = _bfloat16_bits(builder, value)
-        store_at(builder, value, start, integer(0))
+        store_at(builder, value, args[0], args[1])
         return context.get_dummy_value()
 
-    return types.void(target, types.intp, types.intp, vector), codegen
+    return types.void(target, types.intp, vector), codegen
 
 
 @intrinsic
@@ -204,19 +239,14 @@ def pair_vectors(context: Any, words: Any, first: Any, second: Any) -> tuple[Any
 
 
 @intrinsic
-def pair_rows(context: Any, words: Any, source: Any, row: Any, column: Any) -> tuple[Any, Codegen]:
-    """Neighbours of two rows, ``row`` in the low halves of the words and the next one in the high."""
+def pair_rows(context: Any, words: Any, source: Any, first: Any, second: Any) -> tuple[Any, Codegen]:
+    """Neighbours of two rows, from element ``first`` on in the low halves of the words, and ``second`` in the high."""
     vector = Vector(words.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        array, row, column = args[1:4]
         halves = ir.VectorType(ir.IntType(16), vector.lanes)
         low, high = (
-            builder.zext(
-                load_at(builder, address_in(context, builder, sig.args[1], array, at, column), integer(0), halves),
-                vector_type(vector),
-            )
-            for at in (row, builder.add(row, integer(1)))
+            builder.zext(load_at(builder, args[1], at, halves), vector_type(vector)) for at in args[2:4]
         )
         return _paired(builder, low, high)
 
@@ -229,7 +259,7 @@ def store_halves(context: Any, words: Any, index: Any, vector: Any) -> tuple[Any
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         halves = _bfloat16_bits(builder, args[2])
-        store_at(builder, halves, data_of(context, builder, sig.args[0], args[0]), args[1])
+        store_at(builder, halves, args[0], args[1])
         return context.get_dummy_value()
 
     return types.void(words, types.intp, vector), codegen
@@ -253,19 +283,7 @@ def _paired(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
 # --- Tensors to tiles and back ----------------------------------------------------------------------------------------
 
 
-@compiled
-def is_contiguous(source: Array) -> bool:
-    """Whether the elements of each row are neighbours."""
-    return bool(source.strides[1] == source.itemsize)
-
-
-@compiled
-def is_packed(source: Array) -> bool:
-    """Whether the rows follow each other without a gap."""
-    return bool(source.strides[0] == source.shape[1] * source.itemsize)
-
-
-def pack(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> None:
+def pack(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
     """Rows ``start`` to ``start + count`` of a matrix to a tile, padded with zeros to ``row_size``.
 
     In a tile of words, a word is two neighbours of a row.
@@ -274,86 +292,91 @@ def pack(tile: Array, at: int, row_size: int, source: Array, start: int, count: 
 
 
 @chosen_by_types(pack)
-def _pack(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> Any:
-    def numbers(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> None:
-        lanes, width = lanes_of(tile), source.shape[1]
-        whole = width - width % lanes if is_contiguous(source) else 0
+def _pack(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> Any:
+    def numbers(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
+        lanes, width, column, data = lanes_of(tile), source.width, source.column, source.data
+        whole = width - width % lanes if column == 1 else 0
         for i in range(count):
-            row = at + i * row_size
+            row, origin = at + i * row_size, (start + i) * source.row
             for d in range(0, whole, lanes):
-                store(tile, row + d, widen(tile, source, start + i, d))
+                store(tile, row + d, widen(tile, data, origin + d))
             for d in range(whole, width):
-                tile[row + d] = widen_number(tile, source[start + i, d])
-            for d in range(width, row_size):
-                tile[row + d] = 0
+                tile[row + d] = widen_number(tile, data[origin + d * column])
+            fill(tile, row + width, row_size - width, 0)
 
-    def words(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> None:
-        lanes, width = lanes_of(tile), source.shape[1]
+    def words(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
+        lanes, width, column, data = lanes_of(tile), source.width, source.column, source.data
         pairs = width // 2
-        whole = pairs - pairs % lanes if is_contiguous(source) else 0
+        whole = pairs - pairs % lanes if column == 1 else 0
         for i in range(count):
-            row = at + i * row_size
+            row, origin = at + i * row_size, (start + i) * source.row
             for w in range(0, whole, lanes):
-                store(tile, row + w, widen(tile, source, start + i, 2 * w))
+                store(tile, row + w, widen(tile, data, origin + 2 * w))
             for w in range(whole, pairs):
-                low, high = source[start + i, 2 * w], source[start + i, 2 * w + 1]
-                tile[row + w] = np.int32(low) | (np.int32(high) << np.int32(16))
-            for w in range(pairs, row_size):
-                tile[row + w] = np.int32(source[start + i, 2 * w]) if 2 * w < width else np.int32(0)
-
-    return words if isinstance(tile.dtype, types.Integer) else numbers
-
-
-def pack_for_sum(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> None:
-    """The same for a matrix whose rows are summed over: in a tile of words, a word is two neighbours of a column."""
-    raise NotImplementedError  # compiled code has the following
-
-
-@chosen_by_types(pack_for_sum)
-def _pack_for_sum(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> Any:
-    def numbers(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> None:
-        pack(tile, at, row_size, source, start, count)
-
-    def words(tile: Array, at: int, row_size: int, source: Array, start: int, count: int) -> None:
-        lanes, width = lanes_of(tile), source.shape[1]
-        whole = width - width % lanes if is_contiguous(source) else 0
-        for i in range(0, count - 1, 2):
-            row = at + i // 2 * row_size
-            for d in range(0, whole, lanes):
-                store(tile, row + d, pair_rows(tile, source, start + i, d))
-            for d in range(whole, width):
-                low, high = source[start + i, d], source[start + i + 1, d]
-                tile[row + d] = np.int32(low) | (np.int32(high) << np.int32(16))
-            for d in range(width, row_size):
-                tile[row + d] = 0
-        if count % 2:
-            row = at + count // 2 * row_size
-            for d in range(row_size):
-                tile[row + d] = np.int32(source[start + count - 1, d]) if d < width else np.int32(0)
+                tile[row + w] = word_of(data[origin + 2 * w * column], data[origin + (2 * w + 1) * column])
+            fill(tile, row + pairs, row_size - pairs, 0)
+            if width % 2:
+                tile[row + pairs] = data[origin + (width - 1) * column]
 
     return words if isinstance(tile.dtype, types.Integer) else numbers
 
 
 @compiled
-def unpack(target: Array, start: int, tile: Array, at: int, row_size: int, count: int, spare: Array) -> None:
+def word_of(low: Any, high: Any) -> Any:
+    """Two 16-bit numbers as one word."""
+    return np.int32(low) | (np.int32(high) << np.int32(16))
+
+
+def pack_for_sum(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
+    """The same for a matrix whose rows are summed over: in a tile of words, a word is two neighbours of a column."""
+    raise NotImplementedError  # compiled code has the following
+
+
+@chosen_by_types(pack_for_sum)
+def _pack_for_sum(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> Any:
+    def numbers(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
+        pack(tile, at, row_size, source, start, count)
+
+    def words(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
+        lanes, width, column, data = lanes_of(tile), source.width, source.column, source.data
+        whole = width - width % lanes if column == 1 else 0
+        for i in range(0, count - 1, 2):
+            row, first = at + i // 2 * row_size, (start + i) * source.row
+            second = first + source.row
+            for d in range(0, whole, lanes):
+                store(tile, row + d, pair_rows(tile, data, first + d, second + d))
+            for d in range(whole, width):
+                tile[row + d] = word_of(data[first + d * column], data[second + d * column])
+            fill(tile, row + width, row_size - width, 0)
+        if count % 2:
+            row, last = at + count // 2 * row_size, (start + count - 1) * source.row
+            for d in range(width):
+                tile[row + d] = data[last + d * column]
+            fill(tile, row + width, row_size - width, 0)
+
+    return words if isinstance(tile.dtype, types.Integer) else numbers
+
+
+@compiled
+def unpack(target: Matrix, start: int, tile: Pointer, at: int, row_size: int, count: int, spare: Pointer) -> None:
     """Rows of a tile to rows ``start`` to ``start + count`` of a matrix, rounded to its dtype.
 
     Args:
-        target: (rows, width).
+        target: as said.
         start: as said.
         tile: of float32 or float64.
         at: where its first row begins.
         row_size: of the tile.
         count: of rows.
-        spare: one register's numbers of the target's dtype, (1, lanes).
+        spare: one register's numbers of the target's dtype.
     """
-    lanes, width = lanes_of(tile), target.shape[1]
-    whole = width - width % lanes if is_contiguous(target) else 0
+    lanes, width, column, data = lanes_of(tile), target.width, target.column, target.data
+    whole = width - width % lanes if column == 1 else 0
     for i in range(count):
-        row = at + i * row_size
+        row, origin = at + i * row_size, (start + i) * target.row
         for d in range(0, whole, lanes):
-            narrow(target, start + i, d, load(tile, row + d))
+            narrow(data, origin + d, load(tile, row + d))
         for d in range(whole, width, lanes):
-            narrow(spare, 0, 0, load(tile, row + d))
+            narrow(spare, 0, load(tile, row + d))
             for e in range(min(lanes, width - d)):
-                target[start + i, d + e] = spare[0, e]
+                data[origin + (d + e) * column] = spare[e]

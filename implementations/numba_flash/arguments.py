@@ -1,0 +1,157 @@
+"""What a kernel is given: one block of 64-bit integers, in which everything else is found.
+
+So one function starts every kernel on all threads, whatever its dtype, and is compiled once (``scheduling.py``)::
+
+    0    sizes: batch, heads_q, heads_kv, seqlen_q, seqlen_kv, head_dim, head_dim_v
+    7    two numbers that say how the work is cut, as each kernel tells
+    9    an address: memory that all threads share
+    10   rules: addresses of low, high, bias, sinks and scale, and the bias' numbers for each head; 0 is no bias
+    16   tensors, 5 words each: address, and strides in elements along batch, head, row and column
+    then counters, which begin at 0
+
+The rules, of int32 and float32, or int64 and float64 for float64:
+
+- ``low``, ``high``: (batch, seqlen_q), the first key that a row sees and the first beyond.
+- ``bias``: (heads_q, seqlen_q + seqlen_kv - 1 and a tile to spare), by query index - key index + seqlen_kv - 1.
+- ``sinks``: (heads_q,); -inf is none.
+- ``scale``: (4,): what Q K^T is multiplied by, which is the case's scale or, before a cap, that over the softcap; 1;
+  the case's scale; the softcap, or 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import types
+
+from .compiling import Codegen, Number, Pointer, compiled, intrinsic
+
+CUT, SHARED, RULES, TENSORS, WORDS = 7, 9, 10, 16, 5
+
+
+class Dtypes(NamedTuple):
+    """What a kernel is compiled for, as types of NumPy's: these tell Numba the same in each process."""
+
+    tensors: type[Any]
+    """bfloat16 travels as uint16 and float16 as int16: NumPy has none of the one, and Numba none of the other."""
+    index: type[Any]
+    """Of keys in the rules."""
+    words: type[Any]
+    """In which matrices are multiplied; int32 for pairs of bfloat16."""
+    number: type[Any]
+    """In which products are added up."""
+
+
+class Sizes(NamedTuple):
+    """Of a case."""
+
+    batch: int
+    heads_q: int
+    heads_kv: int
+    seqlen_q: int
+    seqlen_kv: int
+    head_dim: int
+    head_dim_v: int
+
+
+class Cut(NamedTuple):
+    """How the work of a call is cut.
+
+    Attributes:
+        numbers: those of the block.
+        tasks: as many; more threads would have nothing to do.
+        counters: as many.
+        shared: numbers, of the LSE's type, in the memory that all threads share.
+    """
+
+    numbers: tuple[int, int]
+    tasks: int
+    counters: int
+    shared: int = 0
+
+
+class Rules(NamedTuple):
+    """What scores are made of besides Q and K, for one element of the batch; ``bias`` and ``sinks`` for all heads."""
+
+    low: Pointer
+    high: Pointer
+    bias: Pointer
+    sinks: Pointer
+    scale: Pointer
+    bias_row: int
+
+
+class Tensor(NamedTuple):
+    """Four dimensions, of any strides."""
+
+    data: Pointer
+    batch: int
+    head: int
+    row: int
+    column: int
+
+
+class Matrix(NamedTuple):
+    """Rows of one head: ``width`` numbers each, ``column`` elements apart, and ``row`` elements from row to row."""
+
+    data: Pointer
+    row: int
+    column: int
+    width: int
+
+
+@intrinsic
+def pointer(context: Any, address: Any, kind: Any) -> tuple[Any, Codegen]:
+    """An address as a pointer to numbers of a type."""
+    result = types.CPointer(kind.dtype)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.inttoptr(args[0], context.get_value_type(result))
+
+    return result(types.int64, kind), codegen
+
+
+@intrinsic
+def moved(context: Any, start: Any, count: Any) -> tuple[Any, Codegen]:
+    """The pointer to the element of that index."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.gep(args[0], [args[1]])
+
+    return start(start, types.intp), codegen
+
+
+@compiled
+def sizes_in(block: Pointer) -> Sizes:
+    """As said."""
+    return Sizes(block[0], block[1], block[2], block[3], block[4], block[5], block[6])
+
+
+@compiled
+def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
+    """Those of the batch's first element."""
+    return Rules(
+        pointer(block[RULES], index), pointer(block[RULES + 1], index), pointer(block[RULES + 2], number),
+        pointer(block[RULES + 3], number), pointer(block[RULES + 4], number), block[RULES + 5],
+    )  # fmt: skip
+
+
+@compiled
+def rules_of(rules: Rules, b: int, seqlen_q: int) -> Rules:
+    """Those of element ``b``."""
+    low, high = moved(rules.low, b * seqlen_q), moved(rules.high, b * seqlen_q)
+    return Rules(low, high, rules.bias, rules.sinks, rules.scale, rules.bias_row)
+
+
+@compiled
+def tensor_in(block: Pointer, index: int, kind: Number) -> Tensor:
+    """The tensor of that number."""
+    at = TENSORS + WORDS * index
+    return Tensor(pointer(block[at], kind), block[at + 1], block[at + 2], block[at + 3], block[at + 4])
+
+
+@compiled
+def matrix_of(tensor: Tensor, b: int, h: int, width: int) -> Matrix:
+    """One head of a tensor."""
+    return Matrix(moved(tensor.data, b * tensor.batch + h * tensor.head), tensor.row, tensor.column, width)
