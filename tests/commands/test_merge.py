@@ -39,6 +39,15 @@ def changed(folder: Path, name: str, **fields: object) -> Path:
     return folder / name
 
 
+def of_another_kind(header: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the same run on another kind of machine, which has more cores."""
+    return {
+        "machine_key": "v1-bbbb",
+        "environment": {**header["environment"], "cpu_model": "Imaginary 9001"},
+        "threads": header["threads"] + 1,
+    }
+
+
 def test_the_shards_of_a_run_make_the_whole_of_it(module_attnbench: Command, folder: Path) -> None:
     merged = module_attnbench("merge", "part2.jsonl", "part1.jsonl", "--out", "merged.jsonl")
     assert (merged.code, merged.out) == (0, "merged.jsonl\n"), merged.err
@@ -84,14 +93,13 @@ def test_what_is_not_a_whole_run_is_refused_and_nothing_is_written(
     assert not (folder / "none.jsonl").exists()
 
 
-def test_shards_of_other_machines_code_and_requests_do_not_belong_together(
-    module_attnbench: Command, folder: Path
-) -> None:
+def test_shards_of_other_code_and_requests_do_not_belong_together(module_attnbench: Command, folder: Path) -> None:
     header = header_of(folder / "part2.jsonl")
     code = {**header["implementations"]["naive/numpy"], "source_hash": "0" * 12}
     versions = {**header["environment"]["versions"], "numpy": "1.0"}
     others: dict[str, dict[str, Any]] = {
-        "another kind of machine": {"machine_key": "1-000000000000"},
+        "it was measured with 7 threads": {"threads": 7},
+        "another threads was asked for": {**of_another_kind(header), "request": {**header["request"], "all_cores": 0}},
         "naive/numpy was other code": {"implementations": {**header["implementations"], "naive/numpy": code}},
         "numpy was 1.0 there": {"environment": {**header["environment"], "versions": versions}},
         "another seed was asked for": {"request": {**header["request"], "seed": 7}},
@@ -102,6 +110,38 @@ def test_shards_of_other_machines_code_and_requests_do_not_belong_together(
         other = changed(folder, "other.jsonl", **fields)
         refused = module_attnbench("merge", "part1.jsonl", other.name, "--out", "none.jsonl")
         assert (refused.code, sentence in refused.err) == (2, True), refused.err
+
+
+def test_shards_of_several_kinds_of_machines_are_one_run(module_attnbench: Command, folder: Path) -> None:
+    other = changed(folder, "kind.jsonl", **of_another_kind(header_of(folder / "part2.jsonl")))
+    merged = module_attnbench("merge", "part1.jsonl", other.name, "--out", "kinds.jsonl", "--force")
+    assert (merged.code, merged.out) == (0, "kinds.jsonl\n"), merged.err
+    own = header_of(folder / "part1.jsonl")["machine_key"]
+    assert load(folder / "kinds.jsonl").groupby("machine_key").size().to_dict() == {own: 6, "v1-bbbb": 6}
+    shown = module_attnbench("show", "kinds.jsonl")
+    assert (shown.code, shown.out.count("On "), "On Imaginary 9001" in shown.out) == (0, 2, True), shown.out
+    across = module_attnbench("compare", "kinds.jsonl", "--across", "machines")
+    assert across.code == 6, "no case was measured on both"
+
+
+def test_a_whole_run_of_each_kind_of_machine_is_merged_where_that_is_asked_for(
+    module_attnbench: Command, folder: Path
+) -> None:
+    whole = (folder / "whole.jsonl").read_text().splitlines(keepends=True)
+    header = header_of(folder / "whole.jsonl")
+    other = json.dumps({**header, **of_another_kind(header), "run_id": "other"})
+    lines = [line.replace(header["run_id"], "other") for line in whole[1:]]
+    (folder / "other-whole.jsonl").write_text("".join([other + "\n", *lines]))
+    pair = ("whole.jsonl", "other-whole.jsonl")
+    assert "is no shard" in module_attnbench("merge", *pair, "--out", "none.jsonl").err
+    merged = module_attnbench("merge", *pair, "--across", "machines", "--out", "both.jsonl")
+    assert merged.code == 0, merged.err
+    found = load(folder / "both.jsonl")
+    assert found.groupby(["case_id", "implementation"])["machine_key"].nunique().tolist() == [2] * 12
+    refused = module_attnbench("merge", "whole.jsonl", "part1.jsonl", "--across", "machines", "--out", "none.jsonl")
+    assert (refused.code, "these are of one" in refused.err) == (2, True), refused.err
+    again = module_attnbench("merge", "both.jsonl", "whole.jsonl", "--out", "none.jsonl")
+    assert (again.code, "is of several machines already" in again.err) == (2, True), again.err
 
 
 def test_a_shard_that_lacks_records_is_told(module_attnbench: Command, folder: Path) -> None:

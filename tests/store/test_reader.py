@@ -174,7 +174,7 @@ def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypat
             [LINES[0], LINES[0]],
             "FILE, line 2, is a second header: give runs one by one instead of joined into one file",
         ),
-        ([LINES[0], {"kind": "note"}], "FILE, line 2, is neither a record nor a footer (its kind is 'note')"),
+        ([LINES[0], {"kind": "note"}], "FILE, line 2, is neither a record, a part nor a footer (its kind is 'note')"),
         ([LINES[0], without(LINES[1], "repro")], "FILE, line 2, is a record without repro"),
         (
             [LINES[0], changed(LINES[1], colour="red")],
@@ -222,9 +222,9 @@ def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.jsonl") == "FILE cannot be read: No such file or directory"
 
 
-def test_a_table_has_a_column_for_each_field_and_one_for_the_path() -> None:
+def test_a_table_has_a_column_for_each_field_for_the_path_and_for_the_machine() -> None:
     table = attnbench.load(GOLDEN / "v1.jsonl", GOLDEN / "v1.jsonl")
-    assert list(table.columns) == [*Record.model_fields, "path"]
+    assert list(table.columns) == [*Record.model_fields, "path", "machine_key"]
     assert len(table) == 6
     assert set(table["path"]) == {str(GOLDEN / "v1.jsonl")}
 

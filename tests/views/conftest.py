@@ -48,9 +48,9 @@ def header(**given: Any) -> Fields:
 
 def record(case: Case, implementation: str, **given: Any) -> Fields:
     """A record line of the case; ok and without numbers, unless more is given."""
-    about: Fields = {"device": "cpu", "threads": 2, "layout": "bhsd", "status": "ok"} | case.to_dict() | given
+    about: Fields = {"device": "cpu", "threads": 2, "layout": "bhsd", "status": "ok", "run_id": "f00dfeed0001"}
+    about |= case.to_dict() | given
     made = Record(
-        run_id="f00dfeed0001",
         record_id=f"{case.case_id}-{implementation}-{given.get('device', 'cpu')}-{given.get('replicate', 0)}",
         case_id=case.case_id,
         implementation=implementation,

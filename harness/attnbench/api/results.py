@@ -135,9 +135,11 @@ class FinishedRun(Run):
     @functools.cached_property
     def answer(self) -> View:
         """The end of the command: a table, the fastest first, and a sentence on which that is."""
+        from attnbench.store.machines import by_machine
+        from attnbench.views.machines import on_each
         from attnbench.views.show import answer
 
-        return answer(self.file)
+        return on_each(by_machine(self.file), answer)
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -151,11 +153,10 @@ class RunInterrupted(KeyboardInterrupt):
 class ComparedRuns(Answer):
     """Speed-ups, cell by cell; ``ok`` where there is a pair of cells to compare."""
 
-    def __init__(self, comparison: Comparison, runs: Sequence[RunFile]) -> None:
-        from attnbench.views.compare_view import view_of
-
-        super().__init__(lambda: view_of(comparison), lambda: _charts(runs), ok=bool(comparison.pairs))
-        self.comparison = comparison
+    def __init__(self, view: Callable[[], View], comparisons: Sequence[Comparison], runs: Sequence[RunFile]) -> None:
+        super().__init__(view, lambda: _charts(runs), ok=any(one.pairs for one in comparisons))
+        self.comparisons = tuple(comparisons)
+        """One for each kind of machine."""
 
 
 class Report(Answer):
@@ -248,9 +249,11 @@ class CalibratedMachine(Answer):
 
 
 def _view_of_run(run: RunFile, baseline: str | None) -> View:
+    from attnbench.store.machines import by_machine
+    from attnbench.views.machines import on_each
     from attnbench.views.show import show
 
-    return show(run, baseline)
+    return on_each(by_machine(run), lambda one: show(one, baseline))
 
 
 def _charts(runs: Sequence[RunFile]) -> Sequence[Image]:

@@ -128,6 +128,7 @@ class CellSelection:
             cache=cache,
             stages=("agreement",) if only_agreement else tuple(scenario.stages),
             threads=given["threads"],
+            all_cores=self.threads is None and config.threads is None,
             replicates=given["replicates"],
         )
 

@@ -57,6 +57,13 @@ Baseline = Annotated[
         "that was timed most often, a plug-in's only for want of others."
     ),
 ]
+Across = Annotated[
+    Literal["machines"] | None,
+    Parameter(
+        help="machines: compare kinds of machines with each other: which of them, and which implementation, for each "
+        "case."
+    ),
+]
 Form = Literal["terminal", "markdown", "csv", "json"]
 Format = Annotated[Form, Parameter(name=["--format", "-f"], help="terminal, markdown, csv or json.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON.")]

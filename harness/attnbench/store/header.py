@@ -53,16 +53,18 @@ AllPeaks = Annotated[dict[str, dict[str, Any]], AfterValidator(_peaks)]
 
 
 class Part(BaseModel):
-    """A run that a merged one was made from: its records carry its ``run_id``."""
+    """What one machine measured of a run that several share: its records carry its ``run_id``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run_id: str
     created_at: str = Field(description="UTC, ISO 8601.")
-    shard: str = Field(description="Which part of the plan, K/N.")
+    shard: str | None = Field(None, description="Which part of the plan, K/N; null where cases went to who was free.")
     environment: Environment = Field(description="Machine and software, as in a header.")
     libraries: dict[str, Any] = Field(description="BLAS, OpenMP and torch's build, with their threads.")
     peaks: AllPeaks = Field(description="By device, as in a header.")
+    machine_key: str | None = Field(None, description="As in a header; null: the header's.")
+    threads: int | None = Field(None, description="As in a header; null: the header's.")
 
 
 class Header(BaseModel):
@@ -88,7 +90,9 @@ class Header(BaseModel):
     replicates: int
     implementations: dict[str, About] = Field(description="Declaration, origin and version of each.")
     cells_planned: int = Field(description="Records that the complete run has.")
-    parts: list[Part] = Field(default_factory=list, description="Of a merged run: the shards that it was made from.")
+    parts: list[Part] = Field(
+        default_factory=list, description="Of a run that several machines share: what each measured."
+    )
 
     @property
     def scenario_name(self) -> str:
@@ -99,6 +103,19 @@ class Header(BaseModel):
     def command_line(self) -> str:
         """The command that asks for the same, to copy: one of attnbench, whatever the file says."""
         return shlex.join(["attnbench", *self.command[1:]])
+
+    @property
+    def machine_keys(self) -> dict[str, str]:
+        """The machine key of each part, by the ``run_id`` of its records; whoever is not there has the header's."""
+        return {part.run_id: part.machine_key or self.machine_key for part in self.parts}
+
+    @property
+    def machines(self) -> list[str]:
+        """Names of the processor, where the run used it, and of the accelerators, where it used those."""
+        gpus = [str(gpu.get("name")) for gpu in self.environment.get("gpus") or [] if isinstance(gpu, dict)]
+        used = gpus if any(device != "cpu" for device in self.devices) else []
+        processor = str(self.environment.get("cpu_model") or "a CPU")
+        return [processor, *used] if "cpu" in self.devices or not used else used
 
     def plugin_of(self, implementation: str) -> str | None:
         """The plug-in's file that an implementation comes from, where it does."""

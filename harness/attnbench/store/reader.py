@@ -10,14 +10,14 @@ import sys
 import types
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from attnbench.cases.case import FILE_INPUTS
 from attnbench.errors import UsageError
 from attnbench.store.fields import Cases, FieldError
-from attnbench.store.header import Footer, Header
+from attnbench.store.header import Footer, Header, Part
 from attnbench.store.record import SCHEMA_VERSION, Record
 from attnbench.store.repro import Commands
 from attnbench.untrusted.json_text import decode_json
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STDIN = "-"
+M = TypeVar("M", bound=BaseModel)
 
 
 def _with_layout(line: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +82,13 @@ class RunFile:
     """One for each sitting that came to its end."""
     warnings: list[str]
     """Sentences that a person should read: a torn line was dropped, records are missing, or there are too many."""
+    machine: str = ""
+    """Of which machine this is, where the file holds several kinds and this is one of them."""
+
+    @property
+    def name(self) -> str:
+        """The path and, where it holds several, the machine."""
+        return f"{self.path} on {self.machine}" if self.machine else self.path
 
     @property
     def is_complete(self) -> bool:
@@ -125,22 +133,28 @@ def _read_run(path: str) -> RunFile:
     records: dict[tuple[str, ...], dict[str, Any]] = {}
     surplus = 0
     footers: list[Footer] = []
+    parts: list[Part] = []
+    keys = header.machine_keys
     for number, text in enumerate(texts[1:], start=2):
         line = upgrade(_parse(name, number, text), name, number)
         kind = line.get("kind")
         if kind == "record":
             record = checked.record(number, line)
-            key = tuple(str(record[name]) for name in CELL)
+            key = (*(str(record[name]) for name in CELL), keys.get(record["run_id"], header.machine_key))
             surplus += key in records
             records.setdefault(key, record)
         elif kind == "footer":
-            footers.append(_footer(name, number, line))
+            footers.append(_checked(Footer, name, number, line))
+        elif kind == "part":
+            parts.append(part := _checked(Part, name, number, {field: line[field] for field in line.keys() - {"kind"}}))
+            keys[part.run_id] = part.machine_key or header.machine_key
         elif kind == "header":
             _refuse(name, number, "is a second header: give runs one by one instead of joined into one file")
         else:
-            _refuse(name, number, f"is neither a record nor a footer (its kind is {shown(kind)})")
+            _refuse(name, number, f"is neither a record, a part nor a footer (its kind is {shown(kind)})")
     if surplus:
         said.append(f"{name} has more than one record of a cell: the first of each counts, and {surplus} are left out")
+    header = header.model_copy(update={"parts": [*header.parts, *parts]})
     run = RunFile(name, header, list(records.values()), footers, said)
     said += [f"{name}: the code of {one} changed between its records" for one in _of_two_sources(run.records)]
     if not run.is_complete:
@@ -174,7 +188,9 @@ def upgrade(line: dict[str, Any], name: str, number: int) -> dict[str, Any]:
 
 
 def load(*paths: str | Path) -> pd.DataFrame:
-    """Records of one or several run files as a table: a row for each record, a column for each field, and ``path``.
+    """Records of one or several run files as a table: a row for each record, a column for each field.
+
+    Behind them are ``path`` and ``machine_key``.
 
     Types never depend on what a run happened to hold: numbers that may be absent are ``Int64``, ``boolean`` or
     ``float64``, texts ``string``, lists stay lists. What a person should know of a file (records are missing, say)
@@ -198,6 +214,9 @@ def frame_of(runs: Sequence[RunFile]) -> pd.DataFrame:
         name: pd.Series([record[name] for record in records], dtype=dtype) for name, dtype in _column_types().items()
     }
     columns["path"] = pd.Series([run.path for run in runs for _ in run.records], dtype="string")
+    keys = [(run.header.machine_keys, run.header.machine_key, run.records) for run in runs]
+    found = [of_part.get(record["run_id"], own) for of_part, own, records in keys for record in records]
+    columns["machine_key"] = pd.Series(found, dtype="string")
     return pd.DataFrame(columns)
 
 
@@ -243,11 +262,11 @@ def _header(name: str, text: bytes) -> Header:
         _refuse(name, 1, f"is no header: {_first_mistake(error)}", error)
 
 
-def _footer(name: str, number: int, line: dict[str, Any]) -> Footer:
+def _checked(kind: type[M], name: str, number: int, line: dict[str, Any]) -> M:
     try:
-        return Footer.model_validate(line)
+        return kind.model_validate(line)
     except ValidationError as error:
-        _refuse(name, number, f"is no footer: {_first_mistake(error)}", error)
+        _refuse(name, number, f"is no {kind.__name__.lower()}: {_first_mistake(error)}", error)
 
 
 class _CheckedRecords:

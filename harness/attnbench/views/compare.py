@@ -165,7 +165,7 @@ def compare_implementations(
     cells = cells_of(run) if cells is None else cells
     chosen = baseline_of(run.header, cells, baseline)
     if chosen is None:
-        raise CompareError(f"{run.path}: nothing was timed, so there is no speed-up")
+        raise CompareError(f"{run.name}: nothing was timed, so there is no speed-up")
     reference_name = chosen.name
     references = {(cell.case_id, cell.device): cell for cell in cells if cell.implementation == reference_name}
     pairs, missing = [], []
@@ -183,7 +183,7 @@ def compare_implementations(
         else:
             missing.append(MissingCell(cell=cell, why=why or ""))
     return Comparison(
-        title=f"{run.header.scenario_name}: speed-up over {reference_name}",
+        title=f"{run.header.scenario_name}{run.machine and f' on {run.machine}'}: speed-up over {reference_name}",
         reference=reference_name,
         pairs=tuple(pairs),
         missing=tuple(missing),
@@ -197,14 +197,14 @@ def compare_runs(reference: RunFile, subject: RunFile) -> Comparison:
     after = {cell.key: cell for cell in cells_of(subject)}
     pairs, missing = [], []
     for key, cell in {**before, **after}.items():
-        why = _why_absent(before.get(key), reference.path) or _why_absent(after.get(key), subject.path)
+        why = _why_absent(before.get(key), reference.name) or _why_absent(after.get(key), subject.name)
         if why is None:
             pairs.append(Pair(reference=before[key], subject=after[key]))
         else:
             missing.append(MissingCell(cell=cell, why=why))
     return Comparison(
-        title=f"speed-up of {subject.path} over {reference.path}",
-        reference=reference.path,
+        title=f"speed-up of {subject.name} over {reference.name}",
+        reference=reference.name,
         pairs=tuple(pairs),
         missing=tuple(missing),
         notes=(

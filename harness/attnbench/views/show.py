@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from attnbench.store.checking import checking_sentence
+from attnbench.store.machines import by_machine
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
 from attnbench.views.answer.noise import noise_sentences
@@ -49,7 +50,7 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
     grouping = group_cells(cells)
     blocks: list[Block] = [
-        Heading(text=f"{run.header.scenario_name}, run {run.header.run_id}", level=1),
+        Heading(text=f"{run.header.scenario_name}, run {run.header.run_id}", level=2 if run.machine else 1),
         *(Paragraph(text=sentence) for sentence in run_sentences(run, grouping.groups, _pairs(run, cells, chosen))),
         *(Paragraph(text=line) for line in summary_lines(run, cells)),
     ]
@@ -111,8 +112,8 @@ def _pairs(run: RunFile, cells: Sequence[CellResult], baseline: str | None) -> S
 def runs_view(title: str, runs: Sequence[RunFile]) -> View:
     """Several runs, each in a few sentences under a title."""
     blocks: list[Block] = [Heading(text=title, level=1)]
-    for run in runs:
-        blocks += [Heading(text=run.path), *(Paragraph(text=line) for line in summary_lines(run, cells_of(run)))]
+    for run in (machine for file in runs for machine in by_machine(file)):
+        blocks += [Heading(text=run.name), *(Paragraph(text=line) for line in summary_lines(run, cells_of(run)))]
     return View(blocks=blocks, rows=[], facts={})
 
 

@@ -60,9 +60,9 @@ class Page(html.parser.HTMLParser):
         self._open[-1].text += data
 
 
-def page_of(*runs: RunFile) -> Element:
+def page_of(*runs: RunFile, across_machines: bool = False) -> Element:
     """The page of a report of these runs."""
-    return Page(html_page(report_of(runs))).root
+    return Page(html_page(report_of(runs, across_machines=across_machines))).root
 
 
 def section(page: Element, anchor: str) -> Element:

@@ -168,21 +168,30 @@ def check(
     return _end(measure, as_json=as_json, watch=watch)
 
 
-def merge(runs: Annotated[list[Path], Parameter(negative="")], /, *, out: Path, force: Force = False) -> int:
+def merge(
+    runs: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    out: Path,
+    across: Literal["machines"] | None = None,
+    force: Force = False,
+) -> int:
     """Make one run file of the shards that machines have measured side by side.
 
-    Prints its path. Every shard has to be there, of the same code, versions and kind of machine; exit code 5 where one
-    lacks records. A shard is what attnbench run SCENARIO --shard 1/2 writes.
+    Prints its path. Every shard has to be there, of the same code and versions; exit code 5 where one lacks records. A
+    shard is what attnbench run SCENARIO --shard 1/2 writes.
 
     ```
     attnbench merge part1.jsonl part2.jsonl --out scaling.jsonl
+    attnbench merge epyc.jsonl xeon.jsonl --across machines --out both.jsonl
     ```
 
     Args:
         runs: run files of attnbench run --shard, in any order.
         out: path of the run file that they become.
+        across: machines: of each kind of machine a whole run, in one file or in shards.
     """
-    made = api.merge(runs, out=out, force=force)
+    made = api.merge(runs, out=out, across=across, force=force)
     for said in made.messages:
         sys.stderr.write(f"attnbench: {said}\n")
     sys.stdout.write(f"{made.path}\n")

@@ -22,25 +22,43 @@ class MergeError(UsageError):
     """Runs that are not the shards of one; the message is one sentence."""
 
 
-def merged(runs: Sequence[RunFile]) -> list[dict[str, Any]]:
+def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[dict[str, Any]]:
     """The lines of the run that the shards make up: header, records, footers, JSON-ready.
 
-    A record keeps its ``run_id``; the header says on which machine that part was measured.
+    A record keeps its ``run_id``; the header says on which machine that part was measured. A case is in one shard, so
+    the machines of the shards may be of several kinds.
 
     Args:
         runs: the shards, in any order.
+        across_machines: whether there is a whole run for each kind of machine, in one file or in shards.
 
     Raises:
-        MergeError: when they are not all shards of one request, measured by the same code on the same kind of machine.
+        MergeError: when they are not all shards of one request, measured by the same code.
     """
-    of_shard = _by_shard(runs)
-    ordered = [of_shard[index] for index in sorted(of_shard)]
+    of_kind: dict[str, list[RunFile]] = {}
+    for run in runs:
+        of_kind.setdefault(run.header.machine_key if across_machines else "", []).append(run)
+    if across_machines and len(of_kind) < 2:
+        raise MergeError("--across machines joins runs of several kinds of machines, and these are of one")
+    ordered = [run for kind in of_kind.values() for run in _whole(kind, may_be_one=across_machines)]
+    if not ordered:
+        raise MergeError("there is nothing to merge")
     for run in ordered[1:]:
         if others := list(_differences(ordered[0], run)):
             raise MergeError(f"{run.path} does not belong to {ordered[0].path}: {'; '.join(others)}")
     records = [{"kind": "record", **record} for run in ordered for record in run.records]
     footers = [footer.model_dump(mode="json") for run in ordered for footer in run.footers]
     return [_header([run.header for run in ordered]), *records, *footers]
+
+
+def _whole(runs: Sequence[RunFile], *, may_be_one: bool) -> list[RunFile]:
+    """The runs in the order of their shards, all of them there; or one that is no shard, where that may be."""
+    if several := next((run for run in runs if run.header.parts), None):
+        raise MergeError(f"{several.path} is of several machines already")
+    if may_be_one and len(runs) == 1 and request_from(runs[0].header.request).shard is None:
+        return [*runs]
+    of_shard = _by_shard(runs)
+    return [of_shard[index] for index in sorted(of_shard)]
 
 
 def _by_shard(runs: Sequence[RunFile]) -> dict[int, RunFile]:
@@ -60,8 +78,6 @@ def _by_shard(runs: Sequence[RunFile]) -> dict[int, RunFile]:
         if shard.index in found:
             raise MergeError(f"{run.path} and {found[shard.index].path} are both shard {shard}")
         found[shard.index] = run
-    if not shards:
-        raise MergeError("there is nothing to merge")
     if missing := missing_shards(shards[0].of, shards):
         named = ", ".join(map(str, missing))
         raise MergeError(f"of {shards[0].of} shards these are missing: {named}")
@@ -71,15 +87,12 @@ def _by_shard(runs: Sequence[RunFile]) -> dict[int, RunFile]:
 def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
     """Why the two are not of one run, a clause each."""
     one, two = first.header, other.header
-    requests = [{**header.request, "shard": None} for header in (one, two)]
+    requests = [_asked(header) for header in (one, two)]
     for name in sorted({*requests[0], *requests[1]}):
         if requests[0].get(name) != requests[1].get(name):
             yield f"another {name} was asked for"
-    if one.machine_key != two.machine_key:
-        names = [
-            f"{header.environment.get('cpu_model') or 'unknown CPU'}, {header.machine_key}" for header in (two, one)
-        ]
-        yield f"it was measured on another kind of machine ({names[0]}; not {names[1]}), so times do not compare"
+    if one.machine_key == two.machine_key and one.threads != two.threads:
+        yield f"it was measured with {two.threads} threads, not {one.threads}"
     versions = [_versions(header) for header in (two, one)]
     for name in sorted(versions[0].keys() & versions[1].keys()):
         if versions[0][name] != versions[1][name]:
@@ -88,6 +101,12 @@ def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
         hashes = [(header.implementations.get(name) or {}).get("source_hash") for header in (two, one)]
         if hashes[0] != hashes[1]:
             yield f"{name} was other code ({hashes[0]}; not {hashes[1]})"
+
+
+def _asked(header: Header) -> dict[str, Any]:
+    """What was asked for: where that is a thread for each core, it is another number on another machine."""
+    threads = None if header.request.get("all_cores") else header.threads
+    return {**header.request, "shard": None, "threads": threads}
 
 
 def _versions(header: Header) -> dict[str, str]:
@@ -100,8 +119,10 @@ def _header(headers: Sequence[Header]) -> dict[str, Any]:
     """The header of the whole run."""
     parts = [
         Part(
-            run_id=one.run_id, created_at=one.created_at, shard=str(Shard(*one.request["shard"])),
+            run_id=one.run_id, created_at=one.created_at,
+            shard=str(Shard(*shard)) if (shard := one.request.get("shard")) else None,
             environment=one.environment, libraries=one.libraries, peaks=one.peaks,
+            machine_key=one.machine_key, threads=one.threads,
         )
         for one in headers
     ]  # fmt: skip

@@ -46,10 +46,11 @@ def winners_of(group: Group) -> list[Winner]:
     for cell in group.cells:
         if cell.timing is not None:
             at.setdefault(cell.case.seqlen_kv, []).append(cell)
-    return [_winner(tokens, at[tokens]) for tokens in sorted(at)]
+    return [winner_of(tokens, at[tokens]) for tokens in sorted(at)]
 
 
-def _winner(tokens: int, timed: Sequence[CellResult]) -> Winner:
+def winner_of(tokens: int, timed: Sequence[CellResult]) -> Winner:
+    """The winner of one case on one device, whose cells all have a time."""
     fastest, *others = sorted(timed, key=lambda cell: (cell.time_ns or 0, cell.implementation))
     assert fastest.timing is not None
     slower = [cell for cell in others if cell.timing is not None and clearly_faster(fastest.timing, cell.timing)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attnbench.store.machines import by_machine
 from attnbench.units import listing
 from attnbench.views.cells import cells_of
 from attnbench.views.groups import group_cells
@@ -17,6 +18,7 @@ from attnbench.views.report.sections.results import (
     agreement,
     answer,
     explore,
+    machines,
     memory,
     over_commits,
     roofline,
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from attnbench.history.store import History
-    from attnbench.store.header import Header
     from attnbench.store.reader import RunFile
 
 SECTIONS = (
     answer.section,
     winners.section,
+    machines.section,
     explore.section,
     time.section,
     over_commits.section,
@@ -53,25 +55,36 @@ SECTIONS = (
 """In the order of the page. Each makes its section of the material, or ``None`` where it has nothing to say."""
 
 
-def report_of(runs: Sequence[RunFile], baseline: str | None = None, history: History | None = None) -> ReportPage:
+def report_of(
+    runs: Sequence[RunFile],
+    baseline: str | None = None,
+    history: History | None = None,
+    *,
+    across_machines: bool = False,
+) -> ReportPage:
     """Everything that the report of these runs says.
 
     Args:
         runs: at least one.
         baseline: what speed-ups are over, in those runs that have it; default each scenario's.
         history: how cells went over commits; default: no such section.
+        across_machines: whether machines are compared with each other, too.
     """
     sources = sources_of(runs)
     names = list(dict.fromkeys(one.header.scenario_name for one in runs))
     measured = [cell for source in sources for cell in source.cells if cell.timing or cell.errors]
     material = Material(
-        sources=sources, marks=marks_of(cell.implementation for cell in measured), baseline=baseline, history=history
+        sources=sources,
+        marks=marks_of(cell.implementation for cell in measured),
+        baseline=baseline,
+        across_machines=across_machines,
+        history=history,
     )
     sections = [section for make in SECTIONS if (section := make(material)) is not None]
-    cells = ({"run": source.run.path, **cell.numbers()} for source in sources for cell in source.cells)
+    cells = ({"run": source.run.name, **cell.numbers()} for source in sources for cell in source.cells)
     return ReportPage(
         title=" and ".join(names),
-        subtitle=_subtitle(runs),
+        subtitle=_subtitle([source.run for source in sources]),
         marks=material.marks,
         sections=sections,
         exports=[Export(stem="cells", rows=cells), *(one for section in sections for one in section.exports)],
@@ -81,30 +94,24 @@ def report_of(runs: Sequence[RunFile], baseline: str | None = None, history: His
 
 def _subtitle(runs: Sequence[RunFile]) -> str:
     """On what and when."""
-    on = dict.fromkeys(name for one in runs for name in _machines(one.header))
+    on = dict.fromkeys(name for one in runs for name in one.header.machines)
     when = dict.fromkeys(one.header.created_at[:10] for one in runs)
     return f"Attention on {listing(list(on))}, {listing(list(when))}"
 
 
-def _machines(header: Header) -> list[str]:
-    """The processor, where the run used it, and the accelerators, where it used those."""
-    gpus = [str(gpu.get("name")) for gpu in header.environment.get("gpus") or [] if isinstance(gpu, dict)]
-    used = gpus if any(device != "cpu" for device in header.devices) else []
-    processor = str(header.environment.get("cpu_model") or "a CPU")
-    return [processor, *used] if "cpu" in header.devices or not used else used
-
-
 def sources_of(runs: Sequence[RunFile]) -> list[ReportedRun]:
-    """The runs with their cells in groups, and with names that tell them apart."""
+    """The runs, one for each kind of machine, with their cells in groups, and with names that tell them apart."""
+    runs = [one for run in runs for one in by_machine(run)]
     stems = ["standard input" if one.path == "-" else Path(one.path).stem for one in runs]
-    if len(set(stems)) < len(stems):
+    names = [(stem, one.machine) for stem, one in zip(stems, runs, strict=True)]
+    if len(set(names)) < len(names):
         stems = [f"{stem} ({one.header.run_id})" for stem, one in zip(stems, runs, strict=True)]
     found: list[ReportedRun] = []
     first = 0
     for one, stem in zip(runs, stems, strict=True):
         cells = cells_of(one)
         grouping = group_cells(cells)
-        name = stem if len(runs) > 1 else ""
+        name = f"{stem}: {one.machine}" if one.machine else stem if len(runs) > 1 else ""
         found.append(ReportedRun(run=one, name=name, cells=cells, grouping=grouping, first=first))
         first += len(grouping.groups)
     return found

@@ -37,6 +37,8 @@ class Material:
     marks: Mapping[str, Mark]
     baseline: str | None
     """The baseline of speed-ups, in those runs that have it; ``None`` leaves it to each scenario."""
+    across_machines: bool = False
+    """Whether machines are compared with each other, too."""
     history: History | None = None
     """How cells went over commits; ``None`` where that was not asked for."""
 

@@ -35,6 +35,7 @@ def write_report(
     force: bool = False,
     baseline: str | None = None,
     history: History | None = None,
+    across_machines: bool = False,
 ) -> Path:
     """Write ``index.html``, which opens offline and loads nothing, and ``report.md`` with its charts as image files.
 
@@ -48,6 +49,7 @@ def write_report(
         force: replace a report that is there already.
         baseline: what speed-ups are over; default each scenario's.
         history: how cells went over commits; default: no such section.
+        across_machines: whether machines are compared with each other, too.
 
     Returns:
         The page's path.
@@ -68,7 +70,7 @@ def write_report(
         # Charts are drawn outside of Python: beside everything else, where there is a second processor.
         with without_collector(), concurrent.futures.ThreadPoolExecutor(1) as beside:
             vega = beside.submit(vega_bundle)
-            report = report_of(runs, baseline, history)
+            report = report_of(runs, baseline, history, across_machines=across_machines)
             out.absolute().parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as folder:
                 made = Path(folder) / "new"

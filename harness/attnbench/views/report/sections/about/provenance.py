@@ -50,9 +50,12 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
         "wall time": f"{number(sum(footer.wall_s for footer in run.footers))} s" if run.footers else None,
     }
     tables = [("", facts_table(asked))]
-    merged_from = {f"shard {part.shard}": _measured_on(part) for part in header.parts}
+    measured_by = {
+        f"shard {part.shard}" if part.shard else f"part {number}": _measured_on(part)
+        for number, part in enumerate(header.parts, start=1)
+    }
     for title, facts in (
-        ("Merged from", merged_from),
+        ("Measured by", measured_by),
         ("Machine and software", header.environment),
         ("Libraries", header.libraries),
         ("Measured peaks", header.peaks),

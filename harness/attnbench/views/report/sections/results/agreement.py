@@ -86,7 +86,7 @@ def _numbers(sources: Sequence[ReportedRun]) -> Export:
         stem="agreement",
         rows=[
             {
-                "run": source.run.path,
+                "run": source.run.name,
                 "case_id": cell.case_id,
                 "case": cell.case.label(),
                 "implementation": cell.implementation,

@@ -76,7 +76,7 @@ def _speedup_notes(source: ReportedRun, comparison: Comparison) -> list[Block]:
 def _speedup_rows(source: ReportedRun, comparison: Comparison) -> list[Row]:
     return [
         {
-            "run": source.run.path,
+            "run": source.run.name,
             "case_id": pair.subject.case_id,
             "case": pair.subject.case.label(),
             "implementation": pair.subject.implementation,

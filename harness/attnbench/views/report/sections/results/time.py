@@ -110,7 +110,7 @@ def _strips(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Row]]:
 def _sample_rows(source: ReportedRun, cell: CellResult) -> list[Row]:
     return [
         {
-            "run": source.run.path,
+            "run": source.run.name,
             "case_id": cell.case_id,
             "case": cell.case.label(),
             "implementation": cell.implementation,

@@ -1,0 +1,50 @@
+"""A run that machines of several kinds share, as a run for each kind: implementations are compared within one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from attnbench.store.header import Header
+    from attnbench.store.reader import RunFile
+
+
+def by_machine(run: RunFile) -> list[RunFile]:
+    """One run for each machine key that records have; the run itself where all have the header's.
+
+    What is said of the whole file (its warnings) stays with the first. Sittings are of the file, not of a machine, so
+    none is left.
+    """
+    keys = run.header.machine_keys
+    of_key: dict[str, list[dict[str, Any]]] = {}
+    for record in run.records:
+        of_key.setdefault(keys.get(record["run_id"], run.header.machine_key), []).append(record)
+    if of_key.keys() <= {run.header.machine_key}:
+        return [run]
+    headers = {key: _header_of(run.header, key, len(records)) for key, records in of_key.items()}
+    names = {key: " and ".join(header.machines) for key, header in headers.items()}
+    alike = [*names.values()]
+    return [
+        dataclasses.replace(
+            run,
+            header=headers[key],
+            records=records,
+            footers=[],
+            warnings=run.warnings if number == 0 else [],
+            machine=names[key] if alike.count(names[key]) == 1 else f"{names[key]} ({key})",
+        )
+        for number, (key, records) in enumerate(of_key.items())
+    ]
+
+
+def _header_of(header: Header, key: str, records: int) -> Header:
+    parts: Sequence[Any] = [part for part in header.parts if (part.machine_key or header.machine_key) == key]
+    found = {"machine_key": key, "parts": parts, "cells_planned": records}
+    if parts:
+        first = parts[0]
+        found |= {"environment": first.environment, "libraries": first.libraries, "peaks": first.peaks}
+        found["threads"] = first.threads or header.threads
+    return header.model_copy(update=found)
