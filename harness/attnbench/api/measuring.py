@@ -15,15 +15,17 @@ from attnbench.errors import UsageError
 from attnbench.store.folder import RUN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from attnbench.api.progress import Log
+    from attnbench.api.progress import Log, Progress
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
     from attnbench.runner.run import Outcome
-    from attnbench.runner.time_accounting import Shares
+    from attnbench.store.reader import RunFile
     from attnbench.store.writer import RunWriter
+
+    OnEngine = Callable[[Request, RunFile, Sequence[Cell], Sequence[Cell], RunWriter, Log], FinishedRun]
 
 Peaks = Literal["auto", "quick", "full", "none"]
 
@@ -50,7 +52,8 @@ def begin(
     from attnbench.machine.interference import busy
     from attnbench.runner.planning.header import measure_header
     from attnbench.runner.planning.plan import estimate_s
-    from attnbench.runner.planning.request import found_of, plan_request, warnings_of
+    from attnbench.runner.planning.request import found_of, plan_request, setting_of, warnings_of
+    from attnbench.runner.run import execute
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.writer import RunWriter
 
@@ -58,8 +61,8 @@ def begin(
     for warning in warnings_of(request):
         log.says(warning)
     name = request.scenario.name
-    with _refusals(out):
-        RunWriter.require_room(out or _default_path(name), force=force)
+    with refusals(out):
+        RunWriter.require_room(out or default_path(name), force=force)
     measured_now = peaks != "auto"
     if peaks == "auto":
         peaks = "quick" if sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600 else "full"
@@ -71,26 +74,33 @@ def begin(
         if request.sampling_s:
             for sentence in busy(header["environment"]):
                 log.says(sentence)
-        with _refusals(out):
-            writer = _create(out, name, header, force=force)
+        with refusals(out):
+            writer = created(out, name, header, force=force)
         for said in (writer.unlocked, caches.warning()):
             if said:
                 log.says(said)
         looked_s = time.monotonic() - began
-        return _execute(request, cells, header, writer, log, Shares(machine_s=looked_s, wall_s=looked_s))
+        shares = Shares(machine_s=looked_s, wall_s=looked_s)
+        setting = setting_of(request, header)
+        return finish(request, cells, lambda progress: execute(cells, setting, writer, progress, shares), writer, log)
 
 
-def resume(path: Path, log: Log) -> FinishedRun:
+def resume(path: Path, log: Log, on_engine: OnEngine) -> FinishedRun:
     """Run the cells of a run file's plan which have no record yet.
+
+    Args:
+        path: of the run file.
+        log: told how it goes.
+        on_engine: goes on where machines of an engine have measured so far.
 
     Raises:
         UsageError: when the file cannot be read or written, or another process writes it.
         RunInterrupted: after Ctrl-C.
     """
     from attnbench.machine.device_lock import devices_to_ourselves
-    from attnbench.runner.planning.request import found_of, plan_request, request_from
+    from attnbench.runner.planning.request import found_of, plan_request, request_from, setting_of
     from attnbench.runner.planning.resume import require_same
-    from attnbench.runner.run import Outcome
+    from attnbench.runner.run import Outcome, execute
     from attnbench.runner.time_accounting import Shares
     from attnbench.store.reader import read_run
     from attnbench.store.writer import RunWriter
@@ -111,32 +121,49 @@ def resume(path: Path, log: Log) -> FinishedRun:
             log.says(f"{path} is complete: nothing to resume")
             outcome = _with_earlier(Outcome(counts=collections.Counter(), shares=Shares()), run_file.records)
             return FinishedRun(path, exit_code=outcome.exit_code, messages=tuple(log.messages))
+        if request.on is not None:
+            return on_engine(request, run_file, planned, cells, writer, log)
         require_same(path, run_file.header, planned, cells)
         with devices_to_ourselves(_used(cells), log.says, alone=set(request.stages) != {"agreement"}):
-            header = run_file.header.model_dump(mode="json")
-            return _execute(request, cells, header, writer, log, Shares(), run_file.records)
+            setting = setting_of(request, run_file.header.model_dump(mode="json"))
+            return finish(
+                request,
+                cells,
+                lambda progress: execute(cells, setting, writer, progress, Shares()),
+                writer,
+                log,
+                run_file.records,
+            )
 
 
-def _execute(
+def finish(
     request: Request,
-    cells: list[Cell],
-    header: dict[str, object],
+    cells: Sequence[Cell],
+    measure: Callable[[Progress], Outcome],
     writer: RunWriter,
     log: Log,
-    shares: Shares,
     earlier: Sequence[Mapping[str, Any]] = (),
 ) -> FinishedRun:
-    """Run cells into an open run file, show how it goes, and say where the time went.
+    """Have cells measured into an open run file, show how it goes, and say where the time went.
 
     The exit code is that of all records, those of earlier sittings included.
+
+    Args:
+        request: what was asked for.
+        cells: what is to be measured.
+        measure: does so, and tells how it goes.
+        writer: of the run file.
+        log: told how it goes.
+        earlier: the records that are there already.
+
+    Raises:
+        RunInterrupted: after Ctrl-C.
     """
     from attnbench.api.progress import Progress
-    from attnbench.runner.planning.request import setting_of
-    from attnbench.runner.run import execute
     from attnbench.store.reader import read_run
 
     with Progress(cells, request.sampling_s, log) as progress:
-        outcome = execute(cells, setting_of(request, header), writer, progress, shares)
+        outcome = measure(progress)
     writer.close()
     for line in progress.disagreements.summary():
         log.writes(line)
@@ -177,25 +204,25 @@ def _used(cells: Sequence[Cell]) -> list[str]:
     return sorted({cell.device for cell in cells if cell.preset_outcome is None})
 
 
-def _default_path(name: str) -> Path:
+def default_path(name: str) -> Path:
     """A name that no file has yet."""
     stem = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{name}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
     return next(path for name in names if not (path := RUN_FOLDER / f"{name}.jsonl").exists())
 
 
-def _create(out: Path | None, name: str, header: dict[str, object], *, force: bool) -> RunWriter:
+def created(out: Path | None, name: str, header: dict[str, object], *, force: bool) -> RunWriter:
     """The run file, with its header in it."""
     from attnbench.store.writer import RunFileBusyError, RunWriter
 
     while out is None:
         with contextlib.suppress(FileExistsError, RunFileBusyError):  # another run took the name just now
-            return RunWriter.create(_default_path(name), header)
+            return RunWriter.create(default_path(name), header)
     return RunWriter.create(out, header, force=force)
 
 
 @contextlib.contextmanager
-def _refusals(out: Path | None) -> Iterator[None]:
+def refusals(out: Path | None) -> Iterator[None]:
     """Turn what the system says of a run file that is to be created into a sentence."""
     path = out or RUN_FOLDER
     try:

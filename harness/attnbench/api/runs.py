@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from attnbench.api.fleet.running import begin_on, resume_on, with_engine
 from attnbench.api.measuring import begin
 from attnbench.api.measuring import resume as go_on
 from attnbench.api.progress import Log
@@ -41,6 +43,7 @@ def run(
     cache: Literal["warm", "cold"] = "warm",
     peaks: Peaks = "auto",
     shard: str | None = None,
+    on: str | None = None,
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     resume: str | os.PathLike[str] | None = None,
@@ -67,6 +70,8 @@ def run(
             last day.
         shard: ``"3/8"``: only the third of eight parts of the plan, for machines that share it; :func:`merge` joins
             their run files. A case is in one of them, with all its implementations.
+        on: ``"ray"`` or ``"ray://HOST:PORT"``: the machines of a Ray cluster measure, each whole cases; default: this
+            one.
         out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
         force: replace a run file that is there already.
         resume: a run file to finish; takes everything else from its header.
@@ -83,19 +88,26 @@ def run(
     log = Log(progress, verbose=verbose)
     if resume is not None:
         _require_nothing_else(scenario, include, exclude, axis, plugin, device, threads, replicates, seed, shard, out)
-        return go_on(Path(resume), log)
+        return go_on(Path(resume), log, functools.partial(resume_on, address=on))
+    if on is not None and shard is not None:
+        raise UsageError("--shard is for machines that do not know of each other; with --on they share the cases")
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
     request = _sharded(asked.request(log, replicates=replicates, cache=cache), shard)
     more = words(
         replicates=replicates,
         shard=shard,
+        on=on,
         cache=_unlike(cache, "warm"),
         peaks=_unlike(peaks, "auto"),
         out=out,
         force=force,
         verbose=verbose,
     )
-    return begin(request, log, ["run", *asked.words(), *more], peaks=peaks, out=_path(out), force=force)
+    command = ["run", *asked.words(), *more]
+    if on is None:
+        return begin(request, log, command, peaks=peaks, out=_path(out), force=force)
+    request = with_engine(request, on, devices_are_given=bool(asked.device))
+    return begin_on(request, log, command, peaks=peaks, out=_path(out), force=force)
 
 
 def check(

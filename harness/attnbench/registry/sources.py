@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-_CODE_OR_DATA = (
+CODE_OR_DATA = (
     *(".py", ".pyx", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".cuh", ".cl", ".hip", ".s", ".ptx", ".ll"),
     *(".so", ".cubin", ".json", ".toml", ".yaml", ".yml", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".bin"),
 )
@@ -90,7 +90,7 @@ def _named_in(source: Path) -> Iterator[Path]:
             yield from _files_of_module(folder, node.module or "")
             for alias in node.names:
                 yield from _files_of_module(folder, ".".join(filter(None, (node.module, alias.name))))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(_CODE_OR_DATA):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(CODE_OR_DATA):
             yield source.parent / node.value
 
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.time_accounting import Shares
     from attnbench.stages.stage import CellLimits, Values
-    from attnbench.store.writer import RunWriter
     from attnbench.transport.host import Host
 
 _EXPECTED_PAIRS = 2**22
@@ -46,6 +45,24 @@ _MOST_DOUBTS = 3
 """How often a run measures a device's peaks again."""
 _SURPRISING = 130.0
 """Percent of a peak."""
+
+
+class Lines(Protocol):
+    """Takes the lines of a run file."""
+
+    @property
+    def pending(self) -> Sequence[bytes]:
+        """Lines that could not be stored yet."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why not."""
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Store a line."""
+
+    def close(self) -> None:
+        """Let the file go."""
 
 
 class RunObserver(Protocol):
@@ -126,7 +143,7 @@ class Outcome:
 class Run:
     """A run while it lasts: its workers, its file, and how it goes."""
 
-    def __init__(self, setting: Setting, writer: RunWriter, shares: Shares) -> None:
+    def __init__(self, setting: Setting, writer: Lines, shares: Shares) -> None:
         self.setting, self.writer = setting, writer
         self.workers = Workers(setting.threads, setting.environment, setting.host)
         self.outcome = Outcome(counts=collections.Counter(), shares=shares)
@@ -259,9 +276,7 @@ class Run:
         return self.outcome
 
 
-def execute(
-    cells: Sequence[Cell], setting: Setting, writer: RunWriter, observer: RunObserver, shares: Shares
-) -> Outcome:
+def execute(cells: Sequence[Cell], setting: Setting, writer: Lines, observer: RunObserver, shares: Shares) -> Outcome:
     """Run the cells in their order and append a record for each.
 
     Ctrl-C, SIGTERM and SIGHUP end the run after what is stored; nothing that was measured is lost.
@@ -280,7 +295,7 @@ def execute(
                 order = [cell for cell in cells if cell.replicate == replicate]
                 run.workers.begin(order)
                 for same, oracle in _with_oracles(run, order, oracles):
-                    _execute_together(run, same, oracle, observer)
+                    measure_together(run, same, oracle, observer)
     except KeyboardInterrupt as interrupt:
         run.outcome.interrupted = exit_code_of(interrupt)
     except OracleGoneError as gone:
@@ -288,8 +303,8 @@ def execute(
     return run.end()
 
 
-def _execute_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer: RunObserver) -> None:
-    """Cells of one case: where they are timed, they take turns."""
+def measure_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer: RunObserver) -> None:
+    """Measure cells of one case and append their records: where they are timed, they take turns."""
     limits = run.setting.limits
 
     def steps(cell: Cell, company: Company) -> Generator[None, None, Record]:

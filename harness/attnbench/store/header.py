@@ -59,12 +59,21 @@ class Part(BaseModel):
 
     run_id: str
     created_at: str = Field(description="UTC, ISO 8601.")
-    shard: str | None = Field(None, description="Which part of the plan, K/N; null where cases went to who was free.")
+    shard: str | None = Field(
+        default=None, description="Which part of the plan, K/N; null where cases went to who was free."
+    )
     environment: Environment = Field(description="Machine and software, as in a header.")
     libraries: dict[str, Any] = Field(description="BLAS, OpenMP and torch's build, with their threads.")
     peaks: AllPeaks = Field(description="By device, as in a header.")
-    machine_key: str | None = Field(None, description="As in a header; null: the header's.")
-    threads: int | None = Field(None, description="As in a header; null: the header's.")
+    machine_key: str | None = Field(default=None, description="As in a header; null: the header's.")
+    threads: int | None = Field(default=None, description="As in a header; null: the header's.")
+    place: str | None = Field(default=None, description="Node and device, where an engine reached the machine.")
+    aa_ratio: float | None = Field(
+        default=None, description="There, time of a cell over its own in another process, in turns."
+    )
+    engine_cores: float | None = Field(
+        default=None, description="Cores that the engine's own processes kept busy meanwhile."
+    )
 
 
 class Header(BaseModel):

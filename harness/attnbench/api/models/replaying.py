@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from attnbench.api.fleet.running import resume_on
 from attnbench.api.measuring import begin
 from attnbench.api.measuring import resume as go_on
 from attnbench.api.progress import Log
@@ -96,7 +97,7 @@ def replay(
         return ReplayedModel(folder, Path(run), exit_code=0)
     log = Log(progress, verbose=verbose)
     if resume is not None:
-        finished = go_on(Path(resume), log)
+        finished = go_on(Path(resume), log, resume_on)
         return ReplayedModel(folder, finished.path, exit_code=finished.exit_code)
     asked = CellSelection.of(
         folder.scenario, include, exclude, None, plugin, folder.device, threads or folder.capture.threads, seed

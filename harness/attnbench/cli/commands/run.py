@@ -55,6 +55,7 @@ def run(
     cache: Literal["warm", "cold"] = "warm",
     peaks: Literal["auto", "quick", "full", "none"] = "auto",
     shard: str | None = None,
+    on: str | None = None,
     out: RunOut = None,
     force: Force = False,
     resume: Path | None = None,
@@ -81,6 +82,7 @@ def run(
         peaks: how long to measure the machine's own limits; auto is quick before short runs, and takes a CPU's of the
             last day.
         shard: only a part of the plan, K/N such as 3/8, for machines that share it; attnbench merge joins them.
+        on: ray or ray://HOST:PORT: the machines of a Ray cluster measure, each whole cases.
         resume: a run file to finish; takes everything else from its header.
         verbose: tell what the harness itself spent its time on, too.
         as_json: print what attnbench show --json prints of the run instead of its path.
@@ -100,7 +102,7 @@ def run(
     def measure(before: FinishedRun | None = None) -> FinishedRun:
         return api.run(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, out=out,
+            replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, on=on, out=out,
             force=force or before is not None, resume=resume, verbose=verbose, progress=True,
         )  # fmt: skip
 

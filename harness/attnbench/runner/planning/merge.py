@@ -106,7 +106,7 @@ def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
 def _asked(header: Header) -> dict[str, Any]:
     """What was asked for: where that is a thread for each core, it is another number on another machine."""
     threads = None if header.request.get("all_cores") else header.threads
-    return {**header.request, "shard": None, "threads": threads}
+    return {**header.request, "shard": None, "on": None, "threads": threads}
 
 
 def _versions(header: Header) -> dict[str, str]:

@@ -63,6 +63,8 @@ class Request:
     possible: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """By ``implementation device``, where cases were made for each: the pairs of levels that are possible, and at most
     how many triples."""
+    on: str | None = None
+    """The engine whose machines measure it, ``ray`` or ``ray://HOST:PORT``; ``None`` is this machine."""
     all_cores: bool = False
     """Whether ``threads`` is one for each core of the machine: elsewhere, that is another number."""
 

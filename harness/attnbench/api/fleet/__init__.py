@@ -1,0 +1,1 @@
+"""``attnbench run --on``: a run on the machines of an engine."""

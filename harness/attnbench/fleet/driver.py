@@ -1,0 +1,340 @@
+"""A run on machines of an engine: cases to holders, records from them, appended by this process alone."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from attnbench.fleet.engine import FleetError, HolderLostError, RemoteHolder
+from attnbench.fleet.queue import Work, WorkQueue
+from attnbench.fleet.software import differences
+from attnbench.registry.discover import to_json
+from attnbench.runner.interrupts import exit_code_of
+from attnbench.runner.run import Outcome
+from attnbench.runner.time_accounting import Shares
+from attnbench.store.header import Part
+from attnbench.store.record import Record
+from attnbench.store.recording import record_of
+from attnbench.units import count, number, times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from attnbench.fleet.engine import Engine, Place
+    from attnbench.fleet.holder import Held, Introduction, Measured
+    from attnbench.fleet.luggage import Luggage
+    from attnbench.fleet.software import Software
+    from attnbench.runner.planning.plan import Cell
+    from attnbench.runner.run import Lines, RunObserver
+
+_WAIT_S = 1.0
+_LONG_S = 10.0
+_DIFFERS = 0.02
+"""A cell that differs by so much from itself is worth a sentence."""
+
+
+@dataclasses.dataclass
+class _Party:
+    """A holder as the driver sees it."""
+
+    remote: RemoteHolder
+    call: object | None
+    """What it has been asked and not answered yet."""
+    held: Held | None = None
+    work: Work | None = None
+
+    @property
+    def name(self) -> str:
+        return self.remote.place.name
+
+    @property
+    def kind(self) -> tuple[str, str] | None:
+        """Device and machine key; ``None`` while it waits for its device."""
+        return None if self.held is None else (self.remote.place.device, str(self.held.header["machine_key"]))
+
+
+class Fleet:
+    """The holders of a run.
+
+    Args:
+        engine: reaches them.
+        places: where there shall be one.
+        request: what is asked for, as a header keeps it.
+        luggage: the request's plug-ins.
+        say: is given sentences for a person.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        places: Sequence[Place],
+        request: dict[str, Any],
+        luggage: Luggage,
+        say: Callable[[str], object],
+    ) -> None:
+        self._engine, self._say = engine, say
+        remotes = [engine.start(place, request, luggage) for place in places]
+        self._parties = [_Party(remote, remote.call("introduce")) for remote in remotes]
+        self._shares = Shares()
+        self._waited_s = 0.0
+
+    def require_same(self, cells: Sequence[Cell], known: Mapping[str, Software]) -> None:
+        """See to it that all machines have the same software and plan, which are those of this run.
+
+        Args:
+            cells: the plan.
+            known: other software that theirs has to be the same as, by what it is of.
+
+        Raises:
+            FleetError: where they do not, or none answers.
+        """
+        found: dict[str, Software] = dict(known)
+        for party, answer in self._answers():
+            introduction: Introduction = answer
+            found[party.name] = introduction.software
+            device = party.remote.place.device
+            expected = {(cell.case.case_id, cell.found.name) for cell in cells if cell.device == device}
+            if others := len(expected - introduction.cells):
+                raise FleetError(
+                    f"{party.name} does not know {count(others, 'cell')} of this run: is it of another code?"
+                )
+        if not self._parties:
+            raise FleetError("no machine has answered")
+        if unlike := differences(found):
+            raise FleetError(f"the machines are not alike: {'; '.join(unlike)}. Install the same everywhere")
+
+    def hold(self, quick_peaks: bool | None) -> dict[str, Any]:
+        """Let all wait for their devices; the header of the first that has it.
+
+        Raises:
+            FleetError: when all are lost.
+        """
+        for party in self._parties:
+            party.call = party.remote.call("hold", quick_peaks)
+        while True:
+            self._settle(self._ready())
+            if held := next((party.held for party in self._parties if party.held), None):
+                return held.header
+            if not self._parties:
+                raise FleetError("all machines were lost while they began")
+
+    def run(
+        self, cells: Sequence[Cell], writer: Lines, observer: RunObserver, measured: dict[tuple[str, str], str]
+    ) -> Outcome:
+        """Have the cells measured and append their records as they come.
+
+        Args:
+            cells: what is to be measured.
+            writer: of the run file, which has its header.
+            observer: is told how it goes.
+            measured: by (case_id, device), the machine key that has records of the case already.
+        """
+        outcome = Outcome(counts=collections.Counter(), shares=self._shares)
+        began = time.monotonic()
+        queue = WorkQueue(cells, measured)
+        try:
+            for party in self._parties:
+                if party.held:
+                    self._is_ready(party, writer)
+            self._measure(queue, _Appending(writer, observer, outcome))
+            if len(queue):
+                outcome.broken = f"no machine is left for {count(len(queue), 'case')}"
+            self._end()
+        except KeyboardInterrupt as interrupt:
+            outcome.interrupted = exit_code_of(interrupt)
+        writer.append(
+            {
+                "kind": "footer",
+                "wall_s": round(time.monotonic() - began, 3),
+                "shares": {**self._shares.to_dict(), "engine_s": round(self._waited_s, 3)},
+                "counts": dict(outcome.counts),
+                "interrupted": outcome.interrupted is not None,
+            }
+        )
+        outcome.unsaved = len(writer.pending)
+        return outcome
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds in which holders had nothing to do between two cases."""
+        return self._waited_s
+
+    def _measure(self, queue: WorkQueue, appending: _Appending) -> None:
+        while True:
+            for party in self._parties:
+                if party.call is None and party.kind and (work := queue.take(*party.kind)):
+                    names = [cell.found.name for cell in work.cells]
+                    party.work = work
+                    party.call = party.remote.call(
+                        "measure", work.cells[0].case.case_id, names, work.cells[0].replicate
+                    )
+                    appending.begins(work)
+            if all(party.call is None for party in self._parties):
+                return
+            beginning = [party for party in self._parties if party.held is None]
+            for party, answer in self._ready():
+                if isinstance(answer, HolderLostError):
+                    self._lose(party, answer, queue, appending)
+                elif party in beginning:
+                    party.held = answer
+                    self._is_ready(party, appending.writer)
+                else:
+                    self._keep(party, answer, appending)
+
+    def _keep(self, party: _Party, measured: Measured, appending: _Appending) -> None:
+        assert party.work is not None
+        self._waited_s += measured.waited_s
+        appending.keep(party.work, measured.records)
+        party.work = None
+
+    def _lose(self, party: _Party, why: HolderLostError, queue: WorkQueue, appending: _Appending) -> None:
+        self._parties.remove(party)
+        appending.observer.says(f"{party.name} is lost: {why}")
+        if party.work is not None:
+            queue.give_back(party.work, f"{party.name}: {why}")
+        # One that still waits for its device may be of any kind.
+        if all(one.held for one in self._parties):
+            for work, reason in queue.orphans([one.kind for one in self._parties if one.kind]):
+                appending.give_up(work, reason, party.held)
+
+    def _is_ready(self, party: _Party, writer: Lines) -> None:
+        held = party.held
+        assert held is not None
+        header = held.header
+        part = Part(
+            run_id=header["run_id"],
+            created_at=header["created_at"],
+            environment=header["environment"],
+            libraries=header["libraries"],
+            peaks=header["peaks"],
+            machine_key=header["machine_key"],
+            threads=header["threads"],
+            place=party.name,
+            aa_ratio=held.aa_ratio,
+            engine_cores=held.engine_cores,
+        )
+        writer.append({"kind": "part", **part.model_dump(mode="json")})
+        said = [f"{party.name} is ready"]
+        if held.aa_ratio is not None:
+            said.append(f"one cell takes {times(held.aa_ratio)} of its own time in another process")
+        if held.engine_cores is not None:
+            said.append(f"{self._engine.name} keeps {number(held.engine_cores, 2)} cores busy")
+        self._say("; ".join(said))
+        if held.aa_ratio is not None and abs(held.aa_ratio - 1) > _DIFFERS:
+            off = f"{100 * abs(held.aa_ratio - 1):.1f} %"
+            self._say(f"{party.name} is disturbed: differences of {off} between implementations may mean nothing there")
+
+    def _end(self) -> None:
+        for party in self._parties:
+            party.call = party.remote.call("end")
+        for _, answer in self._answers():
+            for name in (field.name for field in dataclasses.fields(Shares)):
+                setattr(self._shares, name, getattr(self._shares, name) + answer[name])
+
+    def _answers(self) -> list[tuple[_Party, Any]]:
+        """The answers of all, who are waited for; without those that are lost."""
+        found: list[tuple[_Party, Any]] = []
+        began, has_said = time.monotonic(), False
+        while any(party.call is not None for party in self._parties):
+            ready = self._ready()
+            self._drop([party for party, answer in ready if isinstance(answer, HolderLostError)], ready)
+            found += [one for one in ready if not isinstance(one[1], HolderLostError)]
+            if not has_said and time.monotonic() - began > _LONG_S:
+                waiting = [party.name for party in self._parties if party.call is not None]
+                self._say(f"waiting for {', '.join(waiting)}: begins, or is held by another run")
+                has_said = True
+        return found
+
+    def _settle(self, ready: Sequence[tuple[_Party, Any]]) -> None:
+        for party, answer in ready:
+            if not isinstance(answer, HolderLostError):
+                party.held = answer
+        self._drop([party for party, answer in ready if isinstance(answer, HolderLostError)], ready)
+
+    def _drop(self, lost: Sequence[_Party], ready: Sequence[tuple[_Party, Any]]) -> None:
+        for party, why in ready:
+            if party in lost:
+                self._parties.remove(party)
+                self._say(f"{party.name} is lost: {why}")
+
+    def _ready(self) -> list[tuple[_Party, Any]]:
+        """Whose call is answered, and the answer; where the holder is lost, that error."""
+        asked = [party for party in self._parties if party.call is not None]
+        done = self._engine.answered([party.call for party in asked], _WAIT_S)
+        found: list[tuple[_Party, Any]] = []
+        for party in asked:
+            if party.call in done:
+                try:
+                    found.append((party, self._engine.answer(party.call)))
+                except HolderLostError as lost:
+                    found.append((party, lost))
+                party.call = None
+        return found
+
+
+class _Appending:
+    """Appends the records of a run, and tells of them."""
+
+    def __init__(self, writer: Lines, observer: RunObserver, outcome: Outcome) -> None:
+        self.writer, self.observer, self._outcome = writer, observer, outcome
+
+    def begins(self, work: Work) -> None:
+        for cell in work.cells:
+            self.observer.begins(cell)
+
+    def keep(self, work: Work, records: Sequence[Mapping[str, Any]]) -> None:
+        """Records as a holder has made them; the command that shows a cell again is this machine's."""
+        cells = {cell.found.name: cell for cell in work.cells}
+        for line in records:
+            cell = cells[line["implementation"]]
+            fields = {name: value for name, value in line.items() if name != "kind"}
+            self._append(cell, Record.model_validate({**fields, "repro": cell.repro}))
+
+    def give_up(self, work: Work, reason: str, held: Held | None) -> None:
+        """Records of cells that nobody can measure any more."""
+        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        for cell in work.cells:
+            values = {
+                "run_id": "lost" if held is None else held.header["run_id"],
+                "record_id": uuid.uuid4().hex,
+                "case_id": cell.case.case_id,
+                "implementation": cell.found.name,
+                "implementation_version": cell.found.version,
+                "source_hash": cell.found.source_hash,
+                "replicate": cell.replicate,
+                "repro": cell.repro,
+                "device": cell.device,
+                "cell_tags": cell.tags,
+                "started_at": at,
+                **cell.case.to_dict(),
+                "status": "crashed",
+                "stage": "start",
+                "reason": reason,
+            }
+            self._append(cell, record_of(values))
+
+    def _append(self, cell: Cell, record: Record) -> None:
+        self._outcome.saw(record.status, record.implementation)
+        self.writer.append({"kind": "record", **record.model_dump(mode="json")})
+        self.observer.ended(cell, record)
+        if self.writer.problem:
+            self.observer.says(f"{self.writer.problem}; {len(self.writer.pending)} records wait in memory")
+
+
+def run_header(
+    first: Mapping[str, Any], request: dict[str, Any], command: Sequence[str], cells: Sequence[Cell]
+) -> dict[str, Any]:
+    """The header of the whole run: the first machine's, with what was asked for here."""
+    return {
+        **first,
+        "run_id": uuid.uuid4().hex[:12],
+        "command": ["attnbench", *command],
+        "request": request,
+        "devices": request["devices"],
+        "implementations": {cell.found.name: to_json(cell.found) for cell in cells},
+        "cells_planned": len(cells),
+    }

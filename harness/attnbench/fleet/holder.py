@@ -1,0 +1,199 @@
+"""A device that is held for a run: whole cases are measured there, as a local run measures them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnbench.cases.cost import flops
+from attnbench.fleet.software import software_of
+from attnbench.machine.device_lock import devices_to_ourselves
+from attnbench.machine.environment import environment
+from attnbench.machine.hardware.pinning import default_threads
+from attnbench.runner.oracle import Oracle
+from attnbench.runner.planning.header import measure_header
+from attnbench.runner.planning.request import found_of, plan_request, request_from, setting_of
+from attnbench.runner.run import Run, measure_together
+from attnbench.runner.time_accounting import Shares
+from attnbench.runner.turns import take_turns
+from attnbench.stages.stage import Company
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psutil
+
+    from attnbench.fleet.luggage import Luggage
+    from attnbench.fleet.software import Software
+    from attnbench.runner.planning.plan import Cell
+    from attnbench.runner.run import Setting
+    from attnbench.store.record import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Introduction:
+    """What a holder says before it holds anything."""
+
+    software: Software
+    cells: frozenset[tuple[str, str]]
+    """(case_id, implementation) of all that it could be asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """What a holder says once the device is its own."""
+
+    header: dict[str, Any]
+    """As of a run that it does alone."""
+    aa_ratio: float | None
+    """One cell's time over that of the same cell in another process, in turns."""
+    engine_cores: float | None
+    """Cores that the engine's processes kept busy meanwhile."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """The records of a case."""
+
+    records: list[dict[str, Any]]
+    waited_s: float
+    """How long the holder had nothing to do since the case before; 0 before the first."""
+
+
+class Holder:
+    """Holds a device, from its making to :meth:`end`.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        request: what is asked for, as a header keeps it.
+        luggage: the request's plug-ins.
+    """
+
+    def __init__(self, device: str, request: dict[str, Any], luggage: Luggage) -> None:
+        self._closing = contextlib.ExitStack()
+        folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="attnbench-")))
+        asked = request_from(request)
+        self._device = device
+        self._request = dataclasses.replace(
+            asked,
+            plugins=luggage.put_down(folder),
+            threads=default_threads() if asked.all_cores else asked.threads,
+            devices=(device,),
+        )
+        self._found = found_of(self._request)
+        self._cells = plan_request(self._request, self._found)
+        self._lines = _Lines()
+        self._replicate: int | None = None
+        self._ended_at: float | None = None
+
+    def introduce(self) -> Introduction:
+        """The software here, and the plan as it is understood here."""
+        keys = frozenset((cell.case.case_id, cell.found.name) for cell in self._cells)
+        return Introduction(software_of(environment(), self._found), keys)
+
+    def hold(self, quick_peaks: bool | None) -> Held:
+        """Wait for the device's lock, look at the machine, start the oracle, and measure one cell twice.
+
+        Args:
+            quick_peaks: how long to measure peaks; ``None`` not at all.
+        """
+        alone = set(self._request.stages) != {"agreement"}
+        self._closing.enter_context(devices_to_ourselves([self._device], self._lines.says, alone=alone))
+        run_id = uuid.uuid4().hex[:12]
+        header = measure_header(self._request, self._cells, run_id, quick_peaks, [], measured_now=False)
+        setting = setting_of(self._request, header)
+        self._run = self._closing.enter_context(contextlib.closing(Run(setting, self._lines, Shares())))
+        self._oracle = self._closing.enter_context(contextlib.closing(Oracle(setting.threads, setting.environment)))
+        self._oracle.wait()
+        ratio, cores = self._same_twice(setting) if setting.limits.timed else (None, None)
+        return Held(header, ratio, cores)
+
+    def measure(self, case_id: str, implementations: Sequence[str], replicate: int) -> Measured:
+        """All cells of a case in one replicate, for which there are fresh workers."""
+        waited_s = 0.0 if self._ended_at is None else time.monotonic() - self._ended_at
+        of_replicate = [cell for cell in self._cells if cell.replicate == replicate]
+        if replicate != self._replicate:
+            self._run.workers.begin(of_replicate)
+            self._replicate = replicate
+        wanted = [one for one in of_replicate if one.case.case_id == case_id and one.found.name in implementations]
+        measure_together(self._run, wanted, self._oracle, self._lines)
+        self._ended_at = time.monotonic()
+        return Measured(self._lines.taken(), waited_s)
+
+    def end(self) -> dict[str, float]:
+        """Let go of everything; the seconds of this holder, by what they were spent on."""
+        shares = self._run.end().shares.to_dict()
+        self._closing.close()
+        return shares
+
+    def engine_processes(self) -> list[psutil.Process]:
+        """The processes of the engine on this machine; none where there is no engine."""
+        return []
+
+    def _same_twice(self, setting: Setting) -> tuple[float | None, float | None]:
+        """The smallest cell against itself, with a worker for each, and what the engine took meanwhile."""
+        running = [cell for cell in self._cells if cell.preset_outcome is None and cell.replicate == 0]
+        if not running:
+            return None, None
+        baseline = self._request.scenario.baseline
+        cell = min(running, key=lambda one: (flops(one.case), one.found.name != baseline, one.found.name))
+        engine = self.engine_processes()
+        before, began = _processor_s(engine), time.monotonic()
+        with contextlib.ExitStack() as closing:
+            runs = [closing.enter_context(contextlib.closing(Run(setting, _Lines(), Shares()))) for _ in range(2)]
+            company = Company(is_here=True)
+            sides = [(side, run.steps(cell, self._oracle, company)) for side, run in enumerate(runs)]
+            records: dict[int, Record] = dict(take_turns(sides))
+        cores = (_processor_s(engine) - before) / (time.monotonic() - began) if engine else None
+        one, other = (records[side].time_median_ns for side in (0, 1))
+        return (other / one if one and other else None), cores
+
+
+class _Lines:
+    """Keeps the lines of a run in memory until they are taken, and sees nothing."""
+
+    def __init__(self) -> None:
+        self.pending: Sequence[bytes] = ()
+        self.problem: str | None = None
+        self._records: list[dict[str, Any]] = []
+
+    def append(self, line: dict[str, Any]) -> None:
+        if line["kind"] == "record":
+            self._records.append(line)
+
+    def taken(self) -> list[dict[str, Any]]:
+        """The records since the last time."""
+        found, self._records = self._records, []
+        return found
+
+    def close(self) -> None:
+        """There is no file."""
+
+    def begins(self, cell: Cell) -> None:
+        """The driver shows the case."""
+
+    def enters(self, cell: Cell, stage: str) -> None:
+        """The driver shows the case."""
+
+    def ended(self, cell: Cell, record: Record) -> None:
+        """The driver gets all records of the case."""
+
+    def says(self, sentence: str) -> None:
+        """The driver tells who is waited for."""
+
+
+def _processor_s(processes: Sequence[psutil.Process]) -> float:
+    """Seconds of processor time that processes have taken; of one that has ended, none."""
+    import psutil
+
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            taken = process.cpu_times()
+            total += taken.user + taken.system
+    return total

@@ -1,0 +1,84 @@
+"""Which case a machine gets next: a case is never split, and what is left of it stays with its kind of machine."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from attnbench.runner.planning.plan import Cell
+
+MOST_LOSSES = 2
+"""How many machines a case may take with it before it is given to no other."""
+
+
+@dataclasses.dataclass
+class Work:
+    """The cells of one case on one device in one replicate, which are measured together."""
+
+    cells: Sequence[Cell]
+    losses: list[str] = dataclasses.field(default_factory=list)
+    """Who was lost while measuring it, and why."""
+
+    @property
+    def case(self) -> tuple[str, str]:
+        """(case_id, device): what stays with one kind of machine."""
+        return (self.cells[0].case.case_id, self.cells[0].device)
+
+
+class WorkQueue:
+    """Work that nobody does yet, in the order of the plan.
+
+    Args:
+        cells: the plan.
+        measured: by (case_id, device), the machine key that has records of the case already.
+    """
+
+    def __init__(self, cells: Iterable[Cell], measured: dict[tuple[str, str], str]) -> None:
+        works: dict[tuple[object, ...], list[Cell]] = {}
+        for cell in cells:
+            works.setdefault((cell.replicate, cell.case.case_id, cell.device), []).append(cell)
+        self._waiting = collections.deque(Work(cells) for cells in works.values())
+        self._bound = dict(measured)
+
+    def __len__(self) -> int:
+        """How much is waiting."""
+        return len(self._waiting)
+
+    def take(self, device: str, machine_key: str) -> Work | None:
+        """The next work for a device of a kind of machine, to which its case belongs from now on; ``None``: no more."""
+        for work in self._waiting:
+            if work.case[1] == device and self._bound.setdefault(work.case, machine_key) == machine_key:
+                self._waiting.remove(work)
+                return work
+        return None
+
+    def give_back(self, work: Work, loss: str) -> None:
+        """Whoever had it is lost: it comes next."""
+        work.losses.append(loss)
+        self._waiting.appendleft(work)
+
+    def orphans(self, left: Iterable[tuple[str, str]]) -> list[tuple[Work, str]]:
+        """Work that nobody can do any more, taken out of the queue, and why.
+
+        Args:
+            left: device and machine key of each holder that is still there.
+        """
+        kinds = set(left)
+        found = [(work, why) for work in self._waiting if (why := self._why_not(work, kinds))]
+        for work, _ in found:
+            self._waiting.remove(work)
+        return found
+
+    def _why_not(self, work: Work, kinds: set[tuple[str, str]]) -> str | None:
+        lost = "; ".join(work.losses)
+        if len(work.losses) >= MOST_LOSSES:
+            return f"{len(work.losses)} machines were lost while they measured this case: {lost}"
+        key = self._bound.get(work.case)
+        if key is None or (work.case[1], key) in kinds:
+            return None
+        why = f"no machine of the kind that has begun this case ({key}) is left"
+        return f"{why}: {lost}" if lost else why
