@@ -21,8 +21,8 @@ _COMMON = (
     *("--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats"),
     "--dashboard-agent-listen-port=0",  # two nodes of one machine would want the same one
 )
-_PATIENCE = {"RAY_raylet_start_wait_time_s": "120"}
-"""A busy machine starts a node slowly."""
+_PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_health_check_period_ms": "1000"}
+"""A busy machine starts a node slowly; of one that refuses connections, Ray knows after seconds that it is dead."""
 
 
 @dataclasses.dataclass
@@ -58,35 +58,30 @@ class Cluster:
     address: str
     client: str
 
-    @property
-    def variables(self) -> dict[str, str]:
-        """Environment of a command that says ``--on ray``."""
-        return {"RAY_ADDRESS": self.address}
-
 
 @contextlib.contextmanager
-def cluster(nodes: int, *, resource: str = "device:cpu") -> Iterator[Cluster]:
-    """Nodes ``node1`` to ``nodeN``, each of which offers the resource; the first is the head."""
+def cluster(*variables: dict[str, str], resource: str = "device:cpu") -> Iterator[Cluster]:
+    """A node for each set of environment variables, ``node1`` and on, with the resource; the first is the head."""
     with tempfile.TemporaryDirectory(prefix="ray-") as folder, contextlib.ExitStack() as closing:
         port, client = _free_port(), _free_port()
         address = f"127.0.0.1:{port}"
         offer = f'--resources={{"{resource}": 1}}'
         head = ("--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}")
-        started = [_node(closing, Path(folder), "node1", *head, "--include-dashboard=false", offer)]
+        started = [_node(closing, Path(folder), "node1", variables[0], *head, "--include-dashboard=false", offer)]
         _wait_for("Ray runtime started", started[0])
-        for number in range(2, nodes + 1):
-            started.append(_node(closing, Path(folder), f"node{number}", f"--address={address}", offer))
+        for number, own in enumerate(variables[1:], start=2):
+            started.append(_node(closing, Path(folder), f"node{number}", own, f"--address={address}", offer))
         for node in started:
             _wait_for("Ray runtime started", node)
         yield Cluster(started, address, f"ray://127.0.0.1:{client}")
 
 
-def _node(closing: contextlib.ExitStack, folder: Path, name: str, *options: str) -> Node:
+def _node(closing: contextlib.ExitStack, folder: Path, name: str, variables: dict[str, str], *options: str) -> Node:
     log = folder / f"{name}.log"
     command = [str(Path(sys.executable).with_name("ray")), "start", *_COMMON, f"--node-name={name}", *options]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=file, start_new_session=True, env={**os.environ, **_PATIENCE}
+            command, stdout=file, stderr=file, start_new_session=True, env={**os.environ, **_PATIENCE, **variables}
         )
     node = Node(name, process, log)
     closing.callback(node.kill)

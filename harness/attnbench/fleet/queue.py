@@ -64,6 +64,8 @@ class WorkQueue:
     def orphans(self, left: Iterable[tuple[str, str]]) -> list[tuple[Work, str]]:
         """Work that nobody can do any more, taken out of the queue, and why.
 
+        Where nobody is left at all, that says nothing against a case: it stays for another sitting.
+
         Args:
             left: device and machine key of each holder that is still there.
         """
@@ -78,7 +80,7 @@ class WorkQueue:
         if len(work.losses) >= MOST_LOSSES:
             return f"{len(work.losses)} machines were lost while they measured this case: {lost}"
         key = self._bound.get(work.case)
-        if key is None or (work.case[1], key) in kinds:
+        if key is None or not kinds or (work.case[1], key) in kinds:
             return None
         why = f"no machine of the kind that has begun this case ({key}) is left"
         return f"{why}: {lost}" if lost else why

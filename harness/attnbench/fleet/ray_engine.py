@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import signal
 import socket
@@ -31,13 +32,13 @@ class RayHolder:
     """A holder in an actor, whose answers say how they are meant: Ray's own errors are then those of Ray."""
 
     def __init__(self, device: str, request: dict[str, Any], luggage: Luggage) -> None:
-        self._make = lambda: _HolderBesideRay(device, request, luggage)
+        self._asked = (device, request, luggage)
         self._holder: Holder | None = None
 
     def ask(self, method: str, *arguments: object) -> tuple[str, Any]:
         """The answer of a method of the holder, or the sentence with which it refuses or fails."""
         try:
-            self._holder = self._holder or self._make()
+            self._holder = self._holder or _HolderBesideRay(*self._asked)
             return "answered", getattr(self._holder, method)(*arguments)
         except UsageError as error:
             return "refused", str(error)
@@ -105,6 +106,8 @@ class RayEngine(Engine):
         client = _client_address(address)
         if importlib.util.find_spec("ray") is None:
             raise UsageError("--on ray needs Ray, here and on all nodes: pip install 'attnbench[ray]'")
+        # Ray tells of lost nodes on standard output, which is the command's own; that a holder is lost is told here.
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
         import ray
 
         self._ray = ray

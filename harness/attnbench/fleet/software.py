@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from attnbench.registry.discover import hash_of_source
-from attnbench.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,7 +30,7 @@ def software_of(here: Mapping[str, Any], found: Iterable[Found]) -> Software:
     """
     import attnbench
 
-    own = {"attnbench": f"{VERSION} (source {hash_of_source(attnbench.__file__)})"}
+    own = {"the code of attnbench": str(hash_of_source(attnbench.__file__))}
     return Software({**_libraries(here), **own, **{f"the code of {one.name}": str(one.source_hash) for one in found}})
 
 
