@@ -165,6 +165,9 @@ class Fleet:
 
     def _measure(self, queue: WorkQueue, appending: _Appending) -> None:
         while True:
+            if all(party.held for party in self._parties):  # one that waits for its device may be of any kind
+                for orphan in queue.orphans([one.kind for one in self._parties if one.kind]):
+                    appending.give_up(*orphan)
             for party in self._parties:
                 if party.call is None and party.kind and (work := queue.take(*party.kind)):
                     names = [cell.found.name for cell in work.cells]
@@ -178,7 +181,7 @@ class Fleet:
             beginning = [party for party in self._parties if party.held is None]
             for party, answer in self._ready():
                 if isinstance(answer, HolderLostError):
-                    self._lose(party, answer, queue, appending)
+                    self._lose(party, answer, queue, appending.observer)
                 elif party in beginning:
                     party.held = answer
                     self._is_ready(party, appending.writer)
@@ -191,15 +194,12 @@ class Fleet:
         appending.keep(party.work, measured.records)
         party.work = None
 
-    def _lose(self, party: _Party, why: HolderLostError, queue: WorkQueue, appending: _Appending) -> None:
+    def _lose(self, party: _Party, why: HolderLostError, queue: WorkQueue, observer: RunObserver) -> None:
         self._parties.remove(party)
-        appending.observer.says(f"{party.name} is lost: {why}")
+        observer.says(f"{party.name} is lost: {why}")
         if party.work is not None:
-            queue.give_back(party.work, f"{party.name}: {why}")
-        # One that still waits for its device may be of any kind.
-        if all(one.held for one in self._parties):
-            for work, reason in queue.orphans([one.kind for one in self._parties if one.kind]):
-                appending.give_up(work, reason, party.held)
+            assert party.held is not None
+            queue.give_back(party.work, party.held.header["run_id"], f"{party.name}: {why}")
 
     def _is_ready(self, party: _Party, writer: Lines) -> None:
         held = party.held
@@ -294,12 +294,12 @@ class _Appending:
             fields = {name: value for name, value in line.items() if name != "kind"}
             self._append(cell, Record.model_validate({**fields, "repro": cell.repro}))
 
-    def give_up(self, work: Work, reason: str, held: Held | None) -> None:
+    def give_up(self, work: Work, reason: str, run_id: str) -> None:
         """Records of cells that nobody can measure any more."""
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         for cell in work.cells:
             values = {
-                "run_id": "lost" if held is None else held.header["run_id"],
+                "run_id": run_id,
                 "record_id": uuid.uuid4().hex,
                 "case_id": cell.case.case_id,
                 "implementation": cell.found.name,

@@ -43,6 +43,7 @@ class WorkQueue:
             works.setdefault((cell.replicate, cell.case.case_id, cell.device), []).append(cell)
         self._waiting = collections.deque(Work(cells) for cells in works.values())
         self._bound = dict(measured)
+        self._lost: dict[tuple[str, str], str] = {}
 
     def __len__(self) -> int:
         """How much is waiting."""
@@ -56,13 +57,14 @@ class WorkQueue:
                 return work
         return None
 
-    def give_back(self, work: Work, loss: str) -> None:
-        """Whoever had it is lost: it comes next."""
+    def give_back(self, work: Work, run_id: str, loss: str) -> None:
+        """Whoever had it, under this ``run_id``, is lost: it comes next."""
         work.losses.append(loss)
+        self._lost[work.case] = run_id
         self._waiting.appendleft(work)
 
-    def orphans(self, left: Iterable[tuple[str, str]]) -> list[tuple[Work, str]]:
-        """Work that nobody can do any more, taken out of the queue, and why.
+    def orphans(self, left: Iterable[tuple[str, str]]) -> list[tuple[Work, str, str]]:
+        """Work of lost machines that nobody can do any more, taken out of the queue; why, and under which ``run_id``.
 
         Where nobody is left at all, that says nothing against a case: it stays for another sitting.
 
@@ -70,8 +72,12 @@ class WorkQueue:
             left: device and machine key of each holder that is still there.
         """
         kinds = set(left)
-        found = [(work, why) for work in self._waiting if (why := self._why_not(work, kinds))]
-        for work, _ in found:
+        found = [
+            (work, why, self._lost[work.case])
+            for work in self._waiting
+            if work.case in self._lost and (why := self._why_not(work, kinds))
+        ]
+        for work, _, _ in found:
             self._waiting.remove(work)
         return found
 
@@ -79,8 +85,8 @@ class WorkQueue:
         lost = "; ".join(work.losses)
         if len(work.losses) >= MOST_LOSSES:
             return f"{len(work.losses)} machines were lost while they measured this case: {lost}"
-        key = self._bound.get(work.case)
-        if key is None or not kinds or (work.case[1], key) in kinds:
+        key = self._bound[work.case]
+        if not kinds or (work.case[1], key) in kinds:
             return None
         why = f"no machine of the kind that has begun this case ({key}) is left"
         return f"{why}: {lost}" if lost else why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.units import ABSENT, number, size
+from attnbench.units import ABSENT, number, size, times
 from attnbench.views import columns
 from attnbench.views.compare import VOLATILE
 from attnbench.views.document import Paragraph, Table, column
@@ -70,7 +70,11 @@ def _measured_on(part: Part) -> str:
     """Where and when a shard of a merged run was measured."""
     here = part.environment
     host, processor = (here.get(name) or "unknown" for name in ("host", "cpu_model"))
-    return f"run {part.run_id}, {part.created_at}, host {host}, processor {processor}"
+    said = [f"run {part.run_id}, {part.created_at}, host {host}, processor {processor}"]
+    said += [f"at {part.place}"] if part.place else []
+    said += [f"one cell took {times(part.aa_ratio)} of its own time in another process"] if part.aa_ratio else []
+    said += [f"the engine kept {number(part.engine_cores, 2)} cores busy"] if part.engine_cores is not None else []
+    return "; ".join(said)
 
 
 def _differences(sources: Sequence[ReportedRun]) -> list[Block]:
