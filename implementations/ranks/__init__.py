@@ -11,9 +11,9 @@ share of the output. Read it in this order:
 - ``context_parallel.py``: torch's own.
 """
 
-from attnbench.implementations.ranks.context_parallel import context_parallel
-from attnbench.implementations.ranks.ring import ring
-from attnbench.implementations.ranks.ulysses import ulysses
-from attnbench.implementations.ranks.usp import usp
+from .context_parallel import context_parallel
+from .ring import ring
+from .ulysses import ulysses
+from .usp import usp
 
 __all__ = ["context_parallel", "ring", "ulysses", "usp"]

@@ -5,6 +5,7 @@ The kernel is torch's FlashAttention for the CPU, which returns the LSE of each 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Block:
         """The output of these rows over these keys alone, and its LSE; -inf for a row that sees none of them."""
         import torch
 
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - torch's name for it
             q[:, :, self.rows], k[:, :, self.keys], v[:, :, self.keys], 0.0, self.is_triangle,
             attn_mask=self.bias, scale=self.scale,
         )  # fmt: skip
@@ -62,15 +63,15 @@ class Block:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What this block adds to dQ of its rows and dK, dV of its keys.
 
-        ``out`` and ``lse`` are those over all keys: P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O)) are then the
-        right ones in each block.
+        ``out`` and ``lse`` are those over all keys, so that P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O)) are
+        right in each block by itself.
         """
         import torch
 
         rows, keys = self.rows, self.keys
         finite = lse[:, :, rows].masked_fill(torch.isneginf(lse[:, :, rows]), 0)
         found: tuple[Tensor, Tensor, Tensor] = (
-            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001 - the same
                 dout[:, :, rows], q[:, :, rows], k[:, :, keys], v[:, :, keys], out[:, :, rows], finite, 0.0,
                 self.is_triangle, attn_mask=self.bias, scale=self.scale,
             )
@@ -108,7 +109,7 @@ def chunk(seqlen: int, number: int, chunks: int) -> range:
 def pieces(positions: Sequence[int]) -> Iterator[tuple[slice, slice]]:
     """Runs of neighbouring tokens: where each lies in the rank's tensors, and at which positions it stands."""
     breaks = [0, *(i for i in range(1, len(positions)) if positions[i] != positions[i - 1] + 1), len(positions)]
-    for start, stop in zip(breaks, breaks[1:], strict=False):
+    for start, stop in itertools.pairwise(breaks):
         if start < stop:
             yield slice(start, stop), slice(positions[start], positions[stop - 1] + 1)
 
@@ -116,8 +117,9 @@ def pieces(positions: Sequence[int]) -> Iterator[tuple[slice, slice]]:
 def visible(runs: NDArray[np.int64], keys: slice) -> NDArray[np.bool_]:
     """Which keys rows see, (rows, keys), whose runs are (rows, runs, 2)."""
     positions = np.arange(keys.start, keys.stop)
-    seen: NDArray[np.bool_] = ((runs[:, :, :1] <= positions) & (positions < runs[:, :, 1:])).any(1)
-    return seen
+    seen = (runs[:, :, :1] <= positions) & (positions < runs[:, :, 1:])
+    found: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=1)
+    return found
 
 
 def too_short(case: Case, tokens: int, ranks: int) -> str | None:

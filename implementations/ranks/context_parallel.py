@@ -41,7 +41,5 @@ def refusal(case: Case, device: str) -> str | None:
         return None
     import torch
 
-    return (
-        f"torch {torch.__version__}: aten._scaled_dot_product_flash_attention_for_cpu does not have a sharding strategy "
-        "registered"
-    )
+    operator = "aten._scaled_dot_product_flash_attention_for_cpu"
+    return f"torch {torch.__version__}: {operator} does not have a sharding strategy registered"

@@ -1,9 +1,9 @@
 """Ring attention: keys and values go around a ring of ranks, while each rank keeps its queries.
 
 Liu, Zaharia and Abbeel, "Ring Attention with Blockwise Transformers for Near-Infinite Context" (2023). At each step a
-rank computes on the keys that it holds while they are already on their way to the next rank, so that communication hides
-behind compute. Results of different keys become one by their LSE. Backward, the gradients of keys and values travel
-along with them, one step behind, and are home after a full round.
+rank computes on the keys that it holds while they are already on their way to the next rank: communication hides behind
+compute. Results of different keys become one by their LSE. Backward, the gradients of keys and values travel along with
+them, one step behind, and are home after a full round.
 
 Where the mask is causal, early queries see few keys. So a rank holds an early and a late chunk of the sequence
 ("zig-zag"), and all ranks have equal work: of 2 ranks, rank 0 holds chunks 0 and 3, rank 1 chunks 1 and 2.
@@ -15,7 +15,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from attnbench import attention
-from attnbench.implementations.ranks.blocks import ITEM_BYTES, SUPPORTED, blocks_between, chunk, merge, too_short
+
+from .blocks import ITEM_BYTES, SUPPORTED, blocks_between, chunk, merge, too_short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def ring(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tenso
         arriving = None if is_last else plan.ring.pass_on(kv, plan.lengths[plan.ring.source(step + 1)])
         for block in plan.blocks[source]:
             rows = block.rows
-            one, its_lse = block.attend(q, *kv)
+            one, its_lse = block.attend(q, kv[0], kv[1])
             out[:, :, rows], lse[:, :, rows] = merge(out[:, :, rows], lse[:, :, rows], one, its_lse)
         if arriving is not None:
             kv = arriving.wait()
@@ -61,7 +62,7 @@ def ring_backward(
         arriving = None if is_last else plan.ring.pass_on(kv, following)
         dkv = torch.zeros_like(kv, dtype=plan.wide)
         for block in plan.blocks[source]:
-            dq_rows, dk_keys, dv_keys = block.gradients(dout, q, *kv, out, lse)
+            dq_rows, dk_keys, dv_keys = block.gradients(dout, q, kv[0], kv[1], out, lse)
             dq[:, :, block.rows] += dq_rows
             dkv[0, :, :, block.keys] += dk_keys
             dkv[1, :, :, block.keys] += dv_keys
@@ -139,7 +140,6 @@ def prepare(case: Case, operands: Operands) -> Plan:
 @ring.tokens
 def tokens(case: Case, seqlen: int, rank: int, ranks: int) -> Sequence[int]:
     """An early and a late chunk where the mask is causal, so that all have equal work; else neighbours."""
-
     if "causal" not in case.mask_kinds:
         return chunk(seqlen, rank, ranks)
     return [*chunk(seqlen, rank, 2 * ranks), *chunk(seqlen, 2 * ranks - 1 - rank, 2 * ranks)]

@@ -12,7 +12,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench import attention, dense_mask
-from attnbench.implementations.ranks.blocks import ITEM_BYTES, SUPPORTED, chunk, too_short
+
+from .blocks import ITEM_BYTES, SUPPORTED, chunk, too_short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ class Exchange:
         import torch
 
         batch, _, _, dim = x.shape
-        sent = [part.flatten() for part in x.split(self.lengths, 2)]
+        sent = [part.flatten() for part in torch.split(x, self.lengths, 2)]
         shapes = [(batch, len(heads), self.lengths[self.rank], dim) for heads in self.heads]
         received = self._all_to_all(sent, [math.prod(shape) for shape in shapes])
         return torch.cat([part.view(shape) for part, shape in zip(received, shapes, strict=True)], 1)
@@ -74,10 +75,10 @@ class Exchange:
         from torch.distributed.nn.functional import all_to_all_single
 
         given = torch.cat(sent)
-        received: Tensor = all_to_all_single(
+        received: Tensor = all_to_all_single(  # type: ignore[no-untyped-call]  # torch does not annotate it
             given.new_empty(sum(sizes)), given, sizes, [part.numel() for part in sent], self.group
         )
-        return received.split(sizes)
+        return torch.split(received, sizes)
 
     def sent(self) -> int:
         """How many rows of a head all ranks together send to others, one way."""
@@ -110,8 +111,7 @@ def exchanges(case: Case, rank: int, lengths: tuple[list[int], list[int]], group
 def lengths_of(case: Case, ranks: int) -> tuple[list[int], list[int]]:
     """How many queries, and how many keys, each rank holds."""
     queries, keys = (
-        [len(chunk(seqlen, rank, ranks)) for rank in range(ranks)]
-        for seqlen in (case.seqlen_q, case.seqlen_kv)
+        [len(chunk(seqlen, rank, ranks)) for rank in range(ranks)] for seqlen in (case.seqlen_q, case.seqlen_kv)
     )
     return queries, keys
 
@@ -166,4 +166,3 @@ def exchanged_bytes(case: Case, of_q: Exchange, of_kv: Exchange) -> int:
     """Bytes of all all-to-alls of a call."""
     once = 2 * case.batch * case.head_dim * ITEM_BYTES[case.dtype] * (of_q.sent() + of_kv.sent())
     return 2 * once if case.mode == "forward_backward" else once
-

@@ -12,11 +12,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench import attention
-from attnbench.implementations.ranks.blocks import SUPPORTED, too_short
-from attnbench.implementations.ranks.ring import Plan as RingPlan
-from attnbench.implementations.ranks.ring import Ring, hops_bytes, ring, ring_backward
-from attnbench.implementations.ranks.ring import tokens as tokens_of_ring
-from attnbench.implementations.ranks.ulysses import exchanged_bytes, exchanges, heads_of, too_few_heads
+
+from .blocks import SUPPORTED, too_short
+from .ring import Plan as RingPlan
+from .ring import Ring, hops_bytes, ring, ring_backward
+from .ring import tokens as tokens_of_ring
+from .ulysses import exchanged_bytes, exchanges, heads_of, too_few_heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,14 +44,15 @@ def differentiable_ring() -> Any:
 
     class RingFunction(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: RingPlan) -> Tensor:  # type: ignore[override]  # torch's own takes anything
+        def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: RingPlan) -> Tensor:
+            out: Tensor
             out, lse = ring(q, k, v, case, plan)
             ctx.save_for_backward(q, k, v, out, lse)
             ctx.case, ctx.plan = case, plan
             return out
 
         @staticmethod
-        def backward(ctx: Any, dout: Tensor) -> Any:  # type: ignore[override]  # the same
+        def backward(ctx: Any, dout: Tensor) -> Any:
             return *ring_backward(dout, *ctx.saved_tensors, ctx.case, ctx.plan), None, None
 
     return RingFunction
@@ -121,7 +123,8 @@ def refusal(case: Case, device: str) -> str | None:
 def sent_bytes(case: Case, ranks: int) -> int:
     """The all-to-alls of all pairs, and the rings of all columns."""
     pair = pair_of(ranks)
-    exchanged = sum(exchanged_bytes(case, *exchanges(case, 0, lengths_of(case, row, ranks))) for row in range(ranks // pair))
+    rows = [exchanges(case, 0, lengths_of(case, row, ranks)) for row in range(ranks // pair)]
+    exchanged = sum(exchanged_bytes(case, of_q, of_kv) for of_q, of_kv in rows)
     around = 0
     for place in range(pair):
         of_queries, of_keys, order = heads_of(case, place, pair)

@@ -16,6 +16,7 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
@@ -85,7 +86,8 @@ def run(
     """
     log = Log(progress, verbose=verbose)
     if resume is not None:
-        _require_nothing_else(scenario, include, exclude, axis, plugin, device, threads, ranks, replicates, seed, shard, out)
+        options = (include, exclude, axis, plugin, device, threads, ranks, replicates, seed, shard, out)
+        _require_nothing_else(scenario, *options)
         return go_on(Path(resume), log)
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed, ranks)
     request = _sharded(asked.request(log, replicates=replicates, cache=cache), shard)

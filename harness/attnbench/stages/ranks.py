@@ -73,14 +73,15 @@ class MeasureRanks(WorkerRequest[RanksMeasured]):
                 passes.append(call.watch(how)[0])
             if time.perf_counter_ns() - began > _WITHIN_NS:
                 break
-        whole, compute, communication = (statistics.median(map(max, passes)) for passes in times.values())
+        whole, compute, communication = ([max(of_ranks) for of_ranks in passes] for passes in times.values())
+        exposed = max(0.0, statistics.median(a - b for a, b in zip(whole, compute, strict=True)))
+        alone = statistics.median(communication)
         by_rank = [statistics.median(of_rank) for of_rank in zip(*times["compute"], strict=True)]
-        exposed = max(0.0, whole - compute)
         return RanksMeasured(
-            ranks_compute_ns=compute,
-            ranks_communication_ns=communication if sent else None,
+            ranks_compute_ns=statistics.median(compute),
+            ranks_communication_ns=alone if sent else None,
             ranks_exposed_ns=exposed if sent else None,
-            ranks_overlap=min(1.0, max(0.0, 1 - exposed / communication)) if sent else None,
+            ranks_overlap=min(1.0, max(0.0, 1 - exposed / alone)) if sent else None,
             ranks_imbalance=max(by_rank) / statistics.mean(by_rank) - 1,
             ranks_sent_bytes=sent,
             due_bytes=None if formula is None else formula(session.case, call.tokens.ranks),

@@ -94,15 +94,15 @@ def run(
     if dry_run and resume is None:
         return _print_plan(
             api.plan(
-                scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads, ranks=ranks,
-                replicates=replicates, seed=seed, shard=shard, progress=True,
+                scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
+                ranks=ranks, replicates=replicates, seed=seed, shard=shard, progress=True,
             )
         )  # fmt: skip
 
     def measure(before: FinishedRun | None = None) -> FinishedRun:
         return api.run(
-            scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads, ranks=ranks,
-            replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, out=out,
+            scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
+            ranks=ranks, replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, out=out,
             force=force or before is not None, resume=resume, verbose=verbose, progress=True,
         )  # fmt: skip
 
@@ -156,16 +156,16 @@ def check(
     if dry_run:
         return _print_plan(
             api.plan(
-                scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads, ranks=ranks,
-                seed=seed, only_agreement=True, thorough=thorough, progress=True,
+                scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
+                ranks=ranks, seed=seed, only_agreement=True, thorough=thorough, progress=True,
             )
         )  # fmt: skip
 
     def measure(before: FinishedRun | None = None) -> FinishedRun:
         return api.check(
-            scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads, ranks=ranks,
-            seed=before.file.header.seed if before else seed, thorough=thorough, stop_at_first=stop_at_first,
-            verbose=verbose, out=out, force=force or before is not None, progress=True,
+            scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
+            ranks=ranks, seed=before.file.header.seed if before else seed, thorough=thorough,
+            stop_at_first=stop_at_first, verbose=verbose, out=out, force=force or before is not None, progress=True,
         )  # fmt: skip
 
     return _end(measure, as_json=as_json, watch=watch)

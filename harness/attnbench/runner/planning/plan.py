@@ -123,8 +123,8 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors, ranks: S
         raise PlanError("no implementation is left: the scenario and the command line choose none in common")
     placed = [placed for one in chosen for placed in _on_ranks(one, ranks)]
     if not placed:
-        names = ", ".join(one.name for one in chosen)
-        raise PlanError(f"{names}: runs on several ranks; attnbench run and check say on how many, with --ranks")
+        missed = ", ".join(one.name for one in chosen)
+        raise PlanError(f"{missed}: runs on several ranks; attnbench run and check say on how many, with --ranks")
     return placed
 
 

@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from attnbench.machine.hardware.pinning import pin_rank, processors_of_threads
 from attnbench.stages.table import REQUESTS
@@ -85,8 +85,7 @@ def main() -> None:
     ended = started.wait(period=_LOOKS_S)
     for rank, failure in sorted((ended.failures if ended else {}).items()):
         by = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
-        print(f"rank {rank} {by}", file=sys.stderr, flush=True)
-        os._exit(1)
+        _end(f"rank {rank} {by}")
 
 
 def _rank(rank: int, group: _Group) -> None:
@@ -110,17 +109,16 @@ def _rank(rank: int, group: _Group) -> None:
 def _meet(rank: int, group: _Group) -> None:
     """Make the default process group, on gloo, over the loopback interface."""
     import torch.distributed as dist
+    from torch._C._distributed_c10d import TCPStore
 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     port = group.listening.getsockname()[1] if rank == 0 else None
     if rank == 0:
         for leaders, _ in group.links:
             leaders.send(port)
-        store = dist.TCPStore(
-            "127.0.0.1", port or 0, group.ranks, is_master=True, master_listen_fd=group.listening.detach()
-        )
+        store = TCPStore("127.0.0.1", port or 0, group.ranks, is_master=True, master_listen_fd=group.listening.detach())
     else:
-        store = dist.TCPStore("127.0.0.1", group.links[rank - 1][1].recv(), group.ranks, is_master=False)
+        store = TCPStore("127.0.0.1", group.links[rank - 1][1].recv(), group.ranks, is_master=False)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=group.ranks)
 
 
@@ -132,7 +130,13 @@ def _tell_whereabouts(pids: dict[int, int], traces: list[Any]) -> None:
     for trace in traces:
         trace.seek(0)
         told.append(trace.read().decode(errors="replace"))
-    print(whereabouts(told), file=sys.stderr, flush=True)
+    _end(whereabouts(told))
+
+
+def _end(words: str) -> NoReturn:
+    """The parent reads what was printed last."""
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()
     os._exit(1)
 
 

@@ -141,9 +141,7 @@ class RankCall(Call):
     def outputs(self, result: Any) -> Outputs:
         """All ranks' shares of the last call's outputs, joined."""
         mine: list[Outputs] = []
-        others = self._others.together(
-            "outputs", lambda rank: (), lambda: mine.append(self.part.call.outputs(result))
-        )
+        others = self._others.together("outputs", lambda rank: (), lambda: mine.append(self.part.call.outputs(result)))
         return self.tokens.joined([*mine, *others])
 
     def watch(self, how: str) -> tuple[list[int], int]:
@@ -165,7 +163,7 @@ class Leader:
         """As :meth:`Worker.answer`."""
         if type(request).__name__ not in _SERVED_BY_ALL:
             return self._worker.answer(request)
-        return self._worker.answer(_ByAll(request, self._others))
+        return self._worker.answer(_ByAll(request, self._others))  # type: ignore[arg-type]  # it fails as the request does
 
     def _bind(
         self, implementation: Implementation, case: Case, device: str, operands: Operands, memory_bytes: int | None

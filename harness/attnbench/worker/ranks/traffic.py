@@ -29,13 +29,13 @@ def _all_to_all(group: Any, output: Any, given: Any, out_splits: Any = (), split
 SENT: dict[str, Callable[..., int]] = {
     "send": lambda group, tensors, *_: _bytes(tensors),
     "recv": lambda *_: 0,
-    "alltoall_base": _all_to_all,
+    "all_to_all_single": _all_to_all,
     "alltoall": lambda group, outs, ins, *_: _bytes(ins) - _bytes(ins[group.rank()]),
     "allgather": lambda group, outs, ins, *_: _bytes(ins) * (group.size() - 1),
-    "_allgather_base": lambda group, out, given, *_: _bytes(given) * (group.size() - 1),
+    "all_gather_single": lambda group, out, given, *_: _bytes(given) * (group.size() - 1),
     "allreduce": lambda group, tensors, *_: 2 * _bytes(tensors) * (group.size() - 1) // group.size(),
     "reduce_scatter": lambda group, outs, ins, *_: _bytes(ins[0]) * (group.size() - 1) // group.size(),
-    "_reduce_scatter_base": lambda group, out, given, *_: _bytes(given) * (group.size() - 1) // group.size(),
+    "reduce_scatter_single": lambda group, out, given, *_: _bytes(given) * (group.size() - 1) // group.size(),
 }
 """By the method of a process group: the bytes that this rank sends, of a method's arguments. What reduces counts as the
 ring that it is at best."""
@@ -66,23 +66,25 @@ def recorded() -> Iterator[Recording]:
     from torch.distributed import ProcessGroup, Work
 
     recording = Recording()
-    waits: Any = Work.wait
+    waits: Any = vars(Work)["wait"]
+    wait_for = waits.__get__(None, Work)
 
     def watched(name: str, method: Any) -> Any:
-        @functools.wraps(method)
+        bound = method.__get__(None, ProcessGroup)
+
         def begin(group: Any, *args: Any, **rest: Any) -> Any:
             recording.sent_bytes += SENT[name](group, *args)
-            recording.steps.append(functools.partial(method, group, *args, **rest))
-            return method(group, *args, **rest)
+            recording.steps.append(functools.partial(bound, group, *args, **rest))
+            return bound(group, *args, **rest)
 
         return begin
 
     def wait(work: Any, *args: Any) -> Any:
         recording.steps.append(None)
-        return waits(work, *args)
+        return wait_for(work, *args)
 
     with _replaced(ProcessGroup, watched):
-        Work.wait = wait  # type: ignore[method-assign]
+        Work.wait = wait  # type: ignore[method-assign, assignment]
         try:
             yield recording
         finally:
@@ -92,8 +94,8 @@ def recorded() -> Iterator[Recording]:
 @contextlib.contextmanager
 def left_out() -> Iterator[None]:
     """Within it nothing is sent, and nobody waits: a call computes as much, on what lies in its buffers."""
-    from torch.distributed import ProcessGroup
     from torch._C._distributed_c10d import FakeWork
+    from torch.distributed import ProcessGroup
 
     with _replaced(ProcessGroup, lambda name, method: lambda *args, **rest: FakeWork()):
         yield
@@ -101,7 +103,7 @@ def left_out() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced(owner: Any, by: Callable[[str, Any], Any]) -> Iterator[None]:
-    methods = {name: getattr(owner, name) for name in SENT}
+    methods = {name: vars(owner)[name] for name in SENT}  # getattr would lose that they are methods
     for name, method in methods.items():
         setattr(owner, name, by(name, method))
     try:
