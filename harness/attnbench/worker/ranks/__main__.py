@@ -24,6 +24,7 @@ from attnbench.transport.channel import die_with_parent, parents_channel
 from attnbench.worker.memory.weighing import prepare_allocator
 from attnbench.worker.ranks.follower import follow
 from attnbench.worker.ranks.leader import Leader
+from attnbench.worker.ranks.traffic import show_waits
 from attnbench.worker.ranks.whereabouts import whereabouts
 from attnbench.worker.worker import Worker
 
@@ -119,6 +120,7 @@ def _meet(rank: int, group: _Group) -> None:
         store = TCPStore("127.0.0.1", port or 0, group.ranks, is_master=True, master_listen_fd=group.listening.detach())
     else:
         store = TCPStore("127.0.0.1", group.links[rank - 1][1].recv(), group.ranks, is_master=False)
+    show_waits()
     dist.init_process_group("gloo", store=store, rank=rank, world_size=group.ranks)
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FRAME = re.compile(r'File "(.*)", line (\d+) in (.*)')
-_TORCH = "/torch/"
-_COMMUNICATION = ("/torch/distributed/", "/attnbench/worker/ranks/")
+_COMMUNICATION = ("/torch/distributed/", "/attnbench/worker/ranks/", "/multiprocessing/connection.py")
+_FURTHER_OUT = ("/torch/", "/attnbench/worker/", "/multiprocessing/", "/attnbench/transport/", "<frozen ")
 
 
 def whereabouts(traces: Sequence[str]) -> str:
@@ -23,13 +23,14 @@ def whereabouts(traces: Sequence[str]) -> str:
     waiting, busy = [], []
     for rank, trace in enumerate(traces):
         frames = _FRAME.findall(trace)
-        place = next((frame for frame in frames if _TORCH not in frame[0]), None)
-        if not frames or place is None:
+        place = next((frame for frame in frames if not any(part in frame[0] for part in _FURTHER_OUT)), None)
+        at = f" at {_short(place)}" if place else ""
+        if not frames:
             busy.append(f"rank {rank} does not answer")
         elif any(part in frames[0][0] for part in _COMMUNICATION):
-            waiting.append(f"rank {rank} waits for another at {_short(place)}")
+            waiting.append(f"rank {rank} waits for another{at}")
         else:
-            busy.append(f"rank {rank} is at {_short(place)}")
+            busy.append(f"rank {rank} is{at or ' in the harness'}")
     return "; ".join([*busy, *waiting])
 
 
