@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +76,14 @@ def test_a_rank_that_dies_hangs_or_raises_is_named_and_nothing_is_left(attnbench
 
 
 def left_over(folder: Path) -> list[str]:
-    """Processes that were started with the test's mark and are still there."""
+    """Ranks, and who starts them, that have the test's mark and are still there."""
     mark = f"{MARK}={folder}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (process / "environ").read_bytes() and process.name != str(os.getpid()):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+            command = (process / "cmdline").read_text().replace("\0", " ")
+            if mark in (process / "environ").read_bytes() and "attnbench.worker" in command:
+                found.append(command)
         except OSError:  # it has ended, or is somebody else's
             continue
     return found
