@@ -44,13 +44,16 @@ def test_known_wrong_rings_are_wrong(attnbench: Command) -> None:
 
 def test_bytes_are_counted_and_follow_from_the_formula(attnbench: Command) -> None:
     names = ("-i", "^ring/torch$", "-i", "^mutant/miscounted$")
-    records = by_name(attnbench, "run", "-p", MUTANTS, *names, "--ranks", "2", *SMALL, "--peaks", "none")
+    records = by_name(
+        attnbench, "run", "-p", MUTANTS, *names, "--ranks", "2", *SMALL, "--peaks", "none", "--out", "run.jsonl"
+    )
     ring = records["ring/torch@2"]
     assert ring["status"] == "ok", ring["reason"]
     assert ring["ranks_sent_bytes"] == 2 * 2 * 64 * 16 * 4  # keys and values of 2 heads, each token once
     assert ring["ranks_compute_ns"] > 0 < ring["ranks_communication_ns"]
     assert 0 <= ring["ranks_overlap"] <= 1
-    assert ring["ranks_imbalance"] >= 0 <= ring["ranks_exposed_ns"]
+    assert ring["ranks_imbalance"] >= 0 <= ring["ranks_exposed"] < 1
+    assert attnbench("show", attnbench.folder / "run.jsonl").code == 0  # and what was written can be read
     assert ring["repro"].startswith("attnbench run -i '^ring/torch$' --ranks 2 -a ")
     miscounted = records["mutant/miscounted@2"]
     assert (miscounted["status"], miscounted["stage"]) == ("invalid", "ranks")

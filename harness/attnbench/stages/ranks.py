@@ -27,9 +27,9 @@ class RankMetrics(Metrics, stage="ranks"):
         "communication", "What a call sends, sent again in the same order with nothing computed.", unit="ns",
         join="median", only_ok=True, better="lower",
     )  # fmt: skip
-    ranks_exposed_ns: float | None = metric(
-        "exposed communication", "What a call takes longer than its compute alone.", unit="ns", join="median",
-        only_ok=True, better="lower",
+    ranks_exposed: float | None = metric(
+        "exposed communication", "Share of a call that it takes longer than its compute alone.", unit="ratio",
+        join="median", only_ok=True, better="lower",
     )  # fmt: skip
     ranks_overlap: float | None = metric(
         "overlap", "Share of the communication alone that is not exposed.", unit="ratio", join="median", only_ok=True,
@@ -80,7 +80,7 @@ class MeasureRanks(WorkerRequest[RanksMeasured]):
         return RanksMeasured(
             ranks_compute_ns=statistics.median(compute),
             ranks_communication_ns=alone if sent else None,
-            ranks_exposed_ns=exposed if sent else None,
+            ranks_exposed=exposed / statistics.median(whole) if sent else None,
             ranks_overlap=min(1.0, max(0.0, 1 - exposed / alone)) if sent else None,
             ranks_imbalance=max(by_rank) / statistics.mean(by_rank) - 1,
             ranks_sent_bytes=sent,
