@@ -53,7 +53,9 @@ def test_bytes_are_counted_and_follow_from_the_formula(attnbench: Command) -> No
     assert ring["ranks_compute_ns"] > 0 < ring["ranks_communication_ns"]
     assert 0 <= ring["ranks_overlap"] <= 1
     assert ring["ranks_imbalance"] >= 0 <= ring["ranks_exposed"] < 1
-    assert attnbench("show", attnbench.folder / "run.jsonl").code == 0  # and what was written can be read
+    assert attnbench("report", "run.jsonl", "--out", "page").code == 0
+    _, _, section = (attnbench.folder / "page/report.md").read_text().partition("\n## Ranks\n")
+    assert "| ring/torch@2 | " in section.partition("\n## ")[0]
     assert ring["repro"].startswith("attnbench run -i '^ring/torch$' --ranks 2 -a ")
     miscounted = records["mutant/miscounted@2"]
     assert (miscounted["status"], miscounted["stage"]) == ("invalid", "ranks")
