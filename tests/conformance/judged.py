@@ -21,7 +21,8 @@ Records = dict[str, list[dict[str, Any]]]
 AVAILABLE = {
     one.name: one
     for one in bundled()
-    if one.unavailable is None and "cpu" in (one.declaration.devices if one.declaration else ())
+    if one.unavailable is None and one.declaration and "cpu" in one.declaration.devices
+    if not one.declaration.ranks  # see tests/ranks
 }
 COMPILED = tuple(name for name in ("naive/torch-compile", "torch/flex") if name in AVAILABLE)
 INTERPRETED = tuple(name for name in ("triton/flash",) if name in AVAILABLE)

@@ -95,6 +95,8 @@ def implementations(include: Sequence[str], exclude: Sequence[str]) -> list[Impl
 def _is_wanted(one: Found, include: Sequence[str], exclude: Sequence[str]) -> bool:
     if one.unavailable is not None or one.declaration is None or "cpu" not in one.declaration.devices:
         return False
+    if one.declaration.ranks:  # several processes are not called in this one
+        return False
     included = not include or any(re.search(pattern, one.name) for pattern in include)
     return included and not any(re.search(pattern, one.name) for pattern in exclude)
 

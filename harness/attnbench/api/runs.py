@@ -18,6 +18,7 @@ from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from attnbench.api.measuring import Peaks
     from attnbench.api.selection import Axes, Plugins, Texts
@@ -38,6 +39,7 @@ def run(
     plugin: Plugins | None = None,
     device: Texts | None = None,
     threads: int | None = None,
+    ranks: int | Sequence[int] | None = None,
     replicates: int | None = None,
     seed: int | None = None,
     cache: Literal["warm", "cold"] = "warm",
@@ -63,6 +65,8 @@ def run(
             a file that is decorated with ``@attention``.
         device: ``"cpu"``, ``"cuda"``, or both.
         threads: threads of each worker on the CPU; default: one for each core.
+        ranks: among how many processes an implementation of several ranks shares a call's tokens: one number, or
+            several that are measured one by one; they share the threads. Default the scenario's.
         replicates: fresh processes for each cell.
         seed: of the values and of the order of cells.
         cache: whether a call finds its inputs where the last one left them, or flushed out.
@@ -87,11 +91,12 @@ def run(
     """
     log = Log(progress, verbose=verbose)
     if resume is not None:
-        _require_nothing_else(scenario, include, exclude, axis, plugin, device, threads, replicates, seed, shard, out)
+        options = (include, exclude, axis, plugin, device, threads, ranks, replicates, seed, shard, out)
+        _require_nothing_else(scenario, *options)
         return go_on(Path(resume), log, functools.partial(resume_on, address=on))
     if on is not None and shard is not None:
         raise UsageError("--shard is for machines that do not know of each other; with --on they share the cases")
-    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed, ranks)
     request = _sharded(asked.request(log, replicates=replicates, cache=cache), shard)
     more = words(
         replicates=replicates,
@@ -119,6 +124,7 @@ def check(
     plugin: Plugins | None = None,
     device: Texts | None = None,
     threads: int | None = None,
+    ranks: int | Sequence[int] | None = None,
     seed: int | None = None,
     thorough: bool = False,
     stop_at_first: bool = False,
@@ -139,7 +145,7 @@ def check(
         RunInterrupted: after Ctrl-C; what was checked is stored.
     """
     log = Log(progress, verbose=verbose)
-    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed, ranks)
     asked, request = _to_check(asked, log, thorough=thorough)
     request = dataclasses.replace(request, stop_at_first=stop_at_first)
     more = words(thorough=thorough, stop_at_first=stop_at_first, verbose=verbose, out=out, force=force)
@@ -156,6 +162,7 @@ def plan(
     plugin: Plugins | None = None,
     device: Texts | None = None,
     threads: int | None = None,
+    ranks: int | Sequence[int] | None = None,
     replicates: int | None = None,
     seed: int | None = None,
     shard: str | None = None,
@@ -173,7 +180,7 @@ def plan(
     from attnbench.runner.planning.request import found_of, plan_request, warnings_of
     from attnbench.views.answer.plan import plan_view
 
-    asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), Log(progress)
+    asked, log = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed, ranks), Log(progress)
     if only_agreement:
         asked, request = _to_check(asked, log, thorough=thorough)
     else:

@@ -41,6 +41,7 @@ class CellSelection:
     device: tuple[str, ...] = ()
     threads: int | None = None
     seed: int | None = None
+    ranks: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -53,6 +54,7 @@ class CellSelection:
         device: Texts | None = None,
         threads: int | None = None,
         seed: int | None = None,
+        ranks: int | Sequence[int] | None = None,
     ) -> CellSelection:
         """From what a caller wrote.
 
@@ -68,6 +70,7 @@ class CellSelection:
             device=texts(device),
             threads=threads,
             seed=seed,
+            ranks=(ranks,) if isinstance(ranks, int) else tuple(ranks or ()),
         )
 
     def words(self) -> list[str]:
@@ -108,7 +111,7 @@ class CellSelection:
             "replicates": _first(replicates, config.replicates, 1),
             "seed": _first(self.seed, config.seed, 0),
         }
-        for name, value in given.items():
+        for name, value in (*given.items(), *(("ranks", count) for count in self.ranks)):
             least, most = BOUNDS[name]
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
@@ -130,6 +133,7 @@ class CellSelection:
             threads=given["threads"],
             all_cores=self.threads is None and config.threads is None,
             replicates=given["replicates"],
+            ranks=self.ranks or scenario.ranks,
         )
 
 

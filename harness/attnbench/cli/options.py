@@ -41,6 +41,10 @@ Plugins = Annotated[
 ]
 Devices = Annotated[list[str] | None, Parameter(name=["--device", "-d"], negative="", help="cpu or cuda; repeatable.")]
 Threads = Annotated[int | None, Parameter(help="threads of each worker on the CPU; default: one for each core.")]
+Ranks = Annotated[
+    list[int] | None,
+    Parameter(negative="", help="processes among which ring/torch and its like share a call's tokens; repeatable."),
+]
 Seed = Annotated[int | None, Parameter(help="of the values and of the order of cells.")]
 RunOut = Annotated[Path | None, Parameter(help="path of the run file; default results/runs/UTC-TIME-SCENARIO.jsonl.")]
 Switch = Annotated[bool, Parameter(negative="")]

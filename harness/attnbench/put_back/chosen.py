@@ -64,5 +64,7 @@ def _require_runnable(one: Implementation, origin: Origin) -> None:
         reason = next((found.unavailable for found in describe(origin, module) if found.name == name), reason)
     if reason is not None:
         raise UsageError(f"{name} cannot run here: {reason}")
+    if one.declaration.ranks:
+        raise UsageError(f"{name} runs on several ranks, and the model is one process")
     if one.declaration.interpreter is not None:
         raise UsageError(f"{name} runs in a Python of its own, {one.declaration.interpreter}, not in this process")

@@ -43,6 +43,12 @@ class Found:
     """Why it cannot run on this machine, or ``None``."""
     files: tuple[str, ...] = ()
     """The files of a plug-in of which ``source_hash`` is the hash; else empty."""
+    ranks: int | None = None
+    """On how many ranks it runs, where it runs on several."""
+
+    def on(self, ranks: int) -> Found:
+        """The same on so many ranks: an entry of its own, ``family/variant@RANKS``."""
+        return dataclasses.replace(self, name=f"{self.name}@{ranks}", ranks=ranks)
 
     @property
     def plugin(self) -> str | None:

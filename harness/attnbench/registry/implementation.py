@@ -84,6 +84,8 @@ class Declaration:
     """Written from documentation and never run by its authors."""
     interpreter: str | None
     """A Python interpreter of its own, where the dependencies conflict with others'."""
+    ranks: bool = False
+    """Whether it runs on several ranks of ``torch.distributed``, each with its share of the tokens."""
 
     def refuses(self, case: Case, device: str) -> str | None:
         """Why this case is outside of what is declared, or ``None``."""
@@ -135,6 +137,9 @@ class Implementation:
     - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
     - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``; without it torch's autograd is used.
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
+    - ``@f.tokens``: ``(case, seqlen, rank, ranks) -> positions`` of the tokens that a rank holds, where it runs on
+      several; without it :func:`neighbours`.
+    - ``@f.sends``: ``(case, ranks) -> bytes`` that all ranks together send in a call; what is counted must be equal.
     - ``@f.backend``: ``(run) -> str`` or ``(run, plan) -> str``, what really runs (back end, name of the kernel) when
       ``run()`` makes a call.
 
@@ -159,6 +164,8 @@ class Implementation:
         self.available_hook: Callable[[], str | None] | None = None
         self.backend_hook: Callable[..., str] | None = None
         self.backend_takes_plan = False
+        self.tokens_hook: Callable[[Case, int, int, int], Sequence[int]] = neighbours
+        self.sends_hook: Callable[[Case, int], int] | None = None
         self.phase_table: dict[str, str | tuple[str, ...]] = {}
         """As told to :meth:`phases`."""
 
@@ -191,6 +198,16 @@ class Implementation:
         self.available_hook = _saying_so("available", hook)
         return hook
 
+    def tokens(self, hook: Callable[[Case, int, int, int], Sequence[int]]) -> Callable[..., Sequence[int]]:
+        """Attach which tokens a rank holds."""
+        self.tokens_hook = hook
+        return hook
+
+    def sends(self, hook: Callable[[Case, int], int]) -> Callable[[Case, int], int]:
+        """Attach a formula for the bytes that are sent."""
+        self.sends_hook = hook
+        return hook
+
     def backend(self, hook: Callable[..., str]) -> Callable[..., str]:
         """Attach evidence of what really ran."""
         self.backend_hook = _saying_so("backend", hook)
@@ -214,6 +231,12 @@ class Implementation:
             if mistake:
                 raise DeclarationError(f"phases: {shown(pattern)} is no regular expression: {mistake}")
         self.phase_table |= table
+
+
+def neighbours(case: Case, seqlen: int, rank: int, ranks: int) -> range:
+    """A rank's share of the tokens: neighbours, and on no rank more than one token more than on another."""
+    del case
+    return range(rank * seqlen // ranks, (rank + 1) * seqlen // ranks)
 
 
 class HookError(TypeError):
@@ -257,6 +280,7 @@ def attention(
     agreement_only: Sequence[str] = (),
     untested: bool = False,
     interpreter: str | None = None,
+    ranks: bool = False,
 ) -> Callable[[Callable[..., Any]], Implementation]:
     """Declare a function to be an implementation of attention. The arguments are :class:`Declaration`'s fields.
 
@@ -292,6 +316,7 @@ def attention(
             agreement_only=tuple(agreement_only),
             untested=untested,
             interpreter=interpreter,
+            ranks=ranks,
         )
         _check(declaration)
         implementation = Implementation(declaration, call, file_of_caller())
@@ -337,5 +362,7 @@ def _check(said: Declaration) -> None:
         ("memory", (said.memory,) if said.memory else (), get_args(Memory)),
     ):
         problems += [f"{noun}: {shown(value)} is none of {', '.join(known)}" for value in values if value not in known]
+    if said.ranks and (said.operators != ("attention",) or said.layout == "packed" or said.framework != "torch"):
+        problems.append("ranks: each holds tokens of torch's tensors: operators=('attention',), and no packed layout")
     if problems:
         raise DeclarationError(f"{in_one_line(said.name)}: " + "; ".join(problems))

@@ -186,6 +186,7 @@ class Run:
                 "layout": cell.found.declaration.layout if cell.found.declaration else None,
                 "device": cell.device,
                 "threads": self.setting.threads if cell.device == "cpu" else None,
+                "ranks": cell.found.ranks,
                 "cell_tags": cell.tags,
                 "started_at": started_at,
                 **cell.case.to_dict(),
@@ -232,6 +233,7 @@ class Run:
             stores_scores=_stores_scores(cell),
             unknown=oracle.unknown_inputs(cell.case),
             company=company,
+            ranks=cell.found.ranks,
         )
         values = yield from drive(run, STAGES, enters)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:

@@ -6,6 +6,7 @@ import collections
 import time
 from typing import TYPE_CHECKING
 
+from attnbench.machine.hardware.pinning import thread_variables, threads_of_rank
 from attnbench.stages.prepare import Load
 from attnbench.transport.executor import Executor, ExecutorError
 from attnbench.transport.host import LOCAL_HOST
@@ -80,12 +81,21 @@ class Workers:
 
     def _start(self, key: tuple[str, str], found: Found) -> tuple[Load, Executor] | None:
         """Start a worker and ask it to load, without waiting."""
-        interpreter = found.declaration.interpreter if found.declaration else None
+        said = found.declaration
+        interpreter = said.interpreter if said else None
+        threads = threads_of_rank(found.ranks or 1, self._threads)
         load = Load(
-            kind=found.origin.kind, target=found.origin.target, implementation=found.name, threads=self._threads
+            kind=found.origin.kind,
+            target=found.origin.target,
+            implementation=said.name if said else found.name,
+            threads=threads,
         )
         try:
-            worker = self._host.start_worker(self._threads, self._environment, interpreter)
+            if found.ranks is None:
+                worker = self._host.start_worker(self._threads, self._environment, interpreter)
+            else:
+                environment = {**self._environment, **thread_variables(threads)}
+                worker = self._host.start_ranks(found.ranks, self._threads, environment, interpreter)
         except OSError as error:
             name = interpreter or "a worker"
             self._failed[key] = ExecutorError("unavailable", f"{name} cannot be started: {error.strerror}")

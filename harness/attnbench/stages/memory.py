@@ -66,7 +66,7 @@ class MeasureMemory(WorkerRequest[Measured]):
         if refusal:
             return Measured(refused=refusal)
         call = session.prepared()
-        output = nbytes(call.returned(session.results[0])) if session.results else None
+        output = nbytes(call.returned(session.results[0])) // call.ranks if session.results else None
         session.results = []
         start = perf_counter_ns()
         if session.accelerator is not None:
@@ -75,11 +75,11 @@ class MeasureMemory(WorkerRequest[Measured]):
             found = memory_of(call.run, session.accelerator, call.set_up_hook)
             return Measured(**found, memory_output_bytes=output, measuring_ns=perf_counter_ns() - start)
         try:
-            peak = weighing.peak_of(call.run, set_up=call.set_up_hook)
+            peak = weighing.peak_of(call.run_weighed, set_up=call.set_up_hook)
         except weighing.UnsettledError as unsettled:
             return Measured(refused=str(unsettled))
         return Measured(
-            memory_peak_bytes=peak.peak_bytes,
+            memory_peak_bytes=max(peak.peak_bytes, call.others_peak_bytes),
             memory_resolution_bytes=peak.resolution_bytes,
             memory_output_bytes=output,
             memory_held_bytes=worker.held_bytes(),

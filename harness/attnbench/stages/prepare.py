@@ -106,7 +106,10 @@ class Prepare(WorkerRequest[Prepared]):
             session.accelerator = TorchDevice()
         session.operands = place(self.case, said, self.device)
         session.wait()
-        session.call = bind(implementation, self.case, session.operands)
+        if worker.bind is not None:
+            session.call = worker.bind(implementation, self.case, self.device, session.operands, self.memory_bytes)
+        else:
+            session.call = bind(implementation, self.case, session.operands)
         session.wait()
         return Prepared(prepare_ns=session.call.prepare_ns)
 

@@ -123,6 +123,7 @@ class CellRun:
         stores_scores: bool = False,
         unknown: Inputs | None = None,
         company: Company | None = None,
+        ranks: int | None = None,
     ) -> None:
         """Begin.
 
@@ -135,11 +136,13 @@ class CellRun:
             stores_scores: as the implementation declares, which the oracle's budget follows.
             unknown: the inputs of timed samples; drawn where none are given.
             company: the cells that it takes turns with.
+            ranks: how many processes the worker is, where it is several.
         """
         self.company = company or Company()
         self.company.join(self)
         self.unknown = unknown or unknown_inputs(case)
         self.case, self.device, self.limits, self.stores_scores = case, device, limits, stores_scores
+        self.ranks = ranks
         self.values: Values = {}
         self.inputs = Inputs()
         """Of the latest result that was judged."""
@@ -163,7 +166,7 @@ class CellRun:
             self.worker_died = self.worker_died or error.is_gone
             reason = error.reason
             if error.status == "timeout":
-                reason = f"the cell took more than its {self.limits.time_s:.3g} s; its worker was killed"
+                reason = f"the cell took more than its {self.limits.time_s:.3g} s; its worker was killed{error.where}"
             raise CellEndedError(stage or self.stage, error.status, reason) from error
 
     def ask_oracle(self, question: RequestMessage[A]) -> A:

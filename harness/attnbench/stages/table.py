@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench.stages import backend, call, energy, identities, memory, prepare
+from attnbench.stages import backend, call, energy, identities, memory, prepare, ranks
 from attnbench.stages.agreement import Show
 from attnbench.stages.profile import TakeProfile, TraceKernels
 from attnbench.stages.time import extra_times, visits
@@ -22,6 +22,7 @@ STAGES = (
     call.FRESH,
     identities.STAGE,
     memory.STAGE,
+    ranks.STAGE,
     energy.STAGE,
     backend.STAGE,
 )

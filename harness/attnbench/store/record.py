@@ -21,6 +21,7 @@ from attnbench.stages.energy import EnergyMetrics
 from attnbench.stages.identities import IdentityMetrics
 from attnbench.stages.memory import MemoryMetrics
 from attnbench.stages.prepare import PrepareMetrics
+from attnbench.stages.ranks import RankMetrics
 from attnbench.stages.time.extra_times import ExtraTimeMetrics
 from attnbench.stages.time.heartbeat import HeartbeatMetrics
 from attnbench.stages.time.metrics import TimeMetrics
@@ -46,7 +47,7 @@ Status = Literal[
     "ok", "wrong", "undecided", "unsupported", "unavailable", "out_of_memory", "timeout", "crashed", "error", "invalid",
     "skipped",
 ]  # fmt: skip
-Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "energy", "backend"]
+Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "ranks", "energy", "backend"]
 FAILED: frozenset[str] = frozenset({"out_of_memory", "timeout", "crashed", "error"})
 """Statuses of cells that broke: exit code 4."""
 
@@ -92,6 +93,7 @@ class Surroundings(BaseModel):
     layout: str | None = Field(None, description="Layout that the implementation declares: bhsd, bshd or packed.")
     device: str
     threads: int | None = Field(None, description="Threads that the worker was given, on the CPU.")
+    ranks: int | None = Field(None, description="Processes that shared the call's tokens, where the worker is several.")
     cell_tags: tuple[str, ...] = Field((), description="Names of the scenario's shapes that this case came from.")
 
 
@@ -109,6 +111,7 @@ class Ending(BaseModel):
 class CellMetrics(
     RooflineMetrics,
     EnergyMetrics,
+    RankMetrics,
     MemoryMetrics,
     ExtraTimeMetrics,
     HeartbeatMetrics,

@@ -67,12 +67,15 @@ def _needed(case: Case) -> tuple[str, ...]:
 
 
 def _selection(implementation: str, plugin: str | None, device: str) -> str:
+    implementation, _, ranks = implementation.partition("@")
     name = re.escape(implementation).replace(r"\/", "/").replace(r"\-", "-")
     parts = ["attnbench", "run", "-i", f"^{name}$"]
     if plugin is not None:
         parts += ["--plugin", plugin]
     if device != "cpu":
         parts += ["--device", device]
+    if ranks:
+        parts += ["--ranks", ranks]
     return shlex.join(parts)
 
 

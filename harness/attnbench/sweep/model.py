@@ -99,6 +99,9 @@ class Scenario(BaseModel):
     devices: Annotated[tuple[Device, ...], AfterValidator(_at_least_one)] = Field(
         default=("cpu",), description="Where cells run, unless the command line says otherwise."
     )
+    ranks: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        default=(), description="On how many ranks those implementations run that run on several; without, none runs."
+    )
     stages: Annotated[tuple[StageName, ...], AfterValidator(_with_agreement)] = Field(
         default=USUAL, description="What is measured; agreement always is."
     )

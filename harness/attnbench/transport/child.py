@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _LOG_TAIL_BYTES = 4000
+_WORDS_S = 3.0
 _FAULT_HANDLER = (
     'File "',
     "Fatal Python error",
@@ -116,6 +117,28 @@ class Child(StreamExecutor):
         except (OSError, IndexError):
             return 0  # no /proc here, or it has just ended: the next look tells
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+class RankGroup(Child):
+    """Processes that work on one call together, behind the one that has started them."""
+
+    def resident_bytes(self) -> int:
+        import psutil
+
+        sizes = 0
+        with contextlib.suppress(psutil.Error):  # some have just ended: the next look tells
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                sizes += process.memory_info().rss
+        return sizes
+
+    def _killed(self, status: str, reason: str) -> ExecutorError:
+        """Before it is killed it is asked where its ranks are: the last words that it prints."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_WORDS_S)
+        where = self._last_words()
+        error = super()._killed(status, reason)
+        return ExecutorError(error.status, error.reason, is_gone=True, where=where)
 
 
 def _gone(status: str, reason: str) -> ExecutorError:

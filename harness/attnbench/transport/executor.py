@@ -23,9 +23,11 @@ _PIECE = 2**20
 class ExecutorError(Exception):
     """A request has no answer: the executor says why not, or it is gone."""
 
-    def __init__(self, status: str, reason: str, *, is_gone: bool = False) -> None:
+    def __init__(self, status: str, reason: str, *, is_gone: bool = False, where: str = "") -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
+        self.where = where
+        """Where it was when it was killed, as the end of a sentence, where that is known."""
         self.is_gone = is_gone
         """Whether it died or was killed, so that nothing more can be asked of it."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from attnbench.transport.child import Child
+from attnbench.transport.child import Child, RankGroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,16 @@ class Host(ABC):
         Raises:
             OSError: when it cannot be started.
         """
+
+    def start_ranks(
+        self, ranks: int, threads: int, environment: Mapping[str, str], interpreter: str | None = None
+    ) -> Executor:
+        """A worker that is several processes, as :meth:`start_worker`; they share the threads.
+
+        Raises:
+            OSError: when they cannot be started here.
+        """
+        raise OSError(errno.ENOTSUP, "ranks run on this machine only")
 
     @abstractmethod
     def processors(self) -> int:
@@ -71,6 +82,13 @@ class LocalHost(Host):
         # -P keeps the current folder off the import path: a statistics.py there would shadow the library's.
         command = [interpreter or self.python, "-P", "-m", "attnbench.worker", "{read}", "{write}", str(threads)]
         return Child(command, environment, self.folder)
+
+    def start_ranks(
+        self, ranks: int, threads: int, environment: Mapping[str, str], interpreter: str | None = None
+    ) -> Executor:
+        module = ["-P", "-m", "attnbench.worker.ranks"]
+        command = [interpreter or self.python, *module, "{read}", "{write}", str(threads), str(ranks)]
+        return RankGroup(command, environment, self.folder)
 
     def processors(self) -> int:
         return os.cpu_count() or 1

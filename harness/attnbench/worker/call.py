@@ -115,6 +115,15 @@ class Call(ABC):
     def run(self) -> Any:
         """One call."""
 
+    ranks = 1
+    """How many processes share it."""
+    others_peak_bytes = 0
+    """Highest peak of another process that shared the last weighed call."""
+
+    def run_weighed(self) -> Any:
+        """One call whose memory is measured, in other processes that share it too."""
+        return self.run()
+
     @abstractmethod
     def outputs(self, result: Any) -> Outputs:
         """The tensors that a call returned, by name: out, lse, dq, dk, dv."""

@@ -95,6 +95,8 @@ def _too_dear(identity: Identity, expected: Expected, allowance: Allowance, spen
 
 def _refused(session: Session, other: Case, allowance: Allowance) -> str | None:
     """Why another case is not called, or ``None``."""
+    if session.prepared().ranks > 1:
+        return "other cases are not shared out to ranks"
     one = session.implementation
     scores = 4 * _COPIES * other.batch * other.heads_q * other.seqlen_q * other.seqlen_kv
     if one.declaration.memory in (None, "O(n^2)") and scores > allowance.memory_bytes:

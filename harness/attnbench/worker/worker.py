@@ -22,9 +22,13 @@ from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.session import REPEAT_NS, Session, UnsupportedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attnbench.cases.case import Case
     from attnbench.registry.implementation import Implementation
+    from attnbench.registry.operands import Operands
     from attnbench.transport.message import AnswerMessage, Status
+    from attnbench.worker.call import Call
 
 
 class Served(Protocol):
@@ -46,6 +50,8 @@ class Worker:
     repeat_ns: int = REPEAT_NS
     processors: frozenset[int] | None = None
     """Those that the process was given, where it keeps to some; known before any plug-in is imported."""
+    bind: Callable[[Implementation, Case, str, Operands, int | None], Call] | None = None
+    """Makes the cell's call in another way, where several processes share it."""
     _session: Session | None = None
     _ran: bool = False
     _loaded_bytes: int | None = None
@@ -124,11 +130,11 @@ class Worker:
             return Failure(status="wrong", reason=message_of(error))
         except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer
             return Failure(
-                status="out_of_memory" if is_out_of_memory(error) else request.fails_as, reason=_sentence(error)
+                status="out_of_memory" if is_out_of_memory(error) else request.fails_as, reason=sentence(error)
             )
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
     """Type and first line of the message, and where it was raised."""
     message = message_of(error).strip().partition("\n")[0][:400]
     frames = traceback.extract_tb(error.__traceback__)

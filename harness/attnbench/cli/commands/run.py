@@ -18,6 +18,7 @@ from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
     Include,
     Json,
     Plugins,
+    Ranks,
     RunOut,
     Scenario,
     Seed,
@@ -50,6 +51,7 @@ def run(
     plugin: Plugins = None,
     device: Devices = None,
     threads: Threads = None,
+    ranks: Ranks = None,
     replicates: int | None = None,
     seed: Seed = None,
     cache: Literal["warm", "cold"] = "warm",
@@ -95,14 +97,14 @@ def run(
         return _print_plan(
             api.plan(
                 scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                replicates=replicates, seed=seed, shard=shard, progress=True,
+                ranks=ranks, replicates=replicates, seed=seed, shard=shard, progress=True,
             )
         )  # fmt: skip
 
     def measure(before: FinishedRun | None = None) -> FinishedRun:
         return api.run(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, on=on, out=out,
+            ranks=ranks, replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, on=on, out=out,
             force=force or before is not None, resume=resume, verbose=verbose, progress=True,
         )  # fmt: skip
 
@@ -120,6 +122,7 @@ def check(
     plugin: Plugins = None,
     device: Devices = None,
     threads: Threads = None,
+    ranks: Ranks = None,
     seed: Seed = None,
     thorough: Switch = False,
     stop_at_first: Switch = False,
@@ -156,15 +159,15 @@ def check(
         return _print_plan(
             api.plan(
                 scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                seed=seed, only_agreement=True, thorough=thorough, progress=True,
+                ranks=ranks, seed=seed, only_agreement=True, thorough=thorough, progress=True,
             )
         )  # fmt: skip
 
     def measure(before: FinishedRun | None = None) -> FinishedRun:
         return api.check(
             scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            seed=before.file.header.seed if before else seed, thorough=thorough, stop_at_first=stop_at_first,
-            verbose=verbose, out=out, force=force or before is not None, progress=True,
+            ranks=ranks, seed=before.file.header.seed if before else seed, thorough=thorough,
+            stop_at_first=stop_at_first, verbose=verbose, out=out, force=force or before is not None, progress=True,
         )  # fmt: skip
 
     return _end(measure, as_json=as_json, watch=watch)

@@ -43,7 +43,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **os.environ,
         **cache_variables(),
-        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        **thread_variables(threads),
         "OMP_WAIT_POLICY": "passive",
         # The runtimes' own variables would win over the policy where a user has set them.
         "KMP_BLOCKTIME": "0",
@@ -55,6 +55,11 @@ def worker_environment(threads: int) -> dict[str, str]:
         "PYTHONFAULTHANDLER": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """The variables by which libraries learn how many threads they may have."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
 def usable_processors() -> list[int]:
@@ -103,6 +108,23 @@ def pin(threads: int) -> None:
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores_first(usable_processors())[:threads])
+
+
+def pin_rank(rank: int, ranks: int, threads: int) -> None:
+    """As :func:`pin`, of one of several processes: it gets its share of the processors that all of them have.
+
+    Where there are fewer processors than ranks, some share one.
+    """
+    pin(threads)
+    given, share = cores_first(usable_processors()), threads_of_rank(ranks, threads)
+    mine = {given[(rank * share + number) % len(given)] for number in range(share)}
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, mine)
+
+
+def threads_of_rank(ranks: int, threads: int) -> int:
+    """How many threads each of several ranks has, which share so many: one at least."""
+    return max(1, threads // ranks)
 
 
 def _usable_cores(processors: list[int], root: Path) -> int:

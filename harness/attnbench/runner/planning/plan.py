@@ -94,8 +94,10 @@ def matching(text: str, names: Sequence[str]) -> set[str]:
     return {text} if text in names else {name for name in names if found_in(text, name)}
 
 
-def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[Found]:
+def choose(found: Sequence[Found], scenario: Scenario, line: Selectors, ranks: Sequence[int] = ()) -> list[Found]:
     """The implementations that both the scenario and the command line choose.
+
+    Those that run on several ranks are chosen once for each of ``ranks``, the others as they are.
 
     Raises:
         PlanError: when an expression is malformed or takes too long, one of the command line's matches nothing, or a
@@ -119,7 +121,17 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors) -> list[
     chosen = [one for one in found if one.name in line.choose(names) & wanted]
     if not chosen:
         raise PlanError("no implementation is left: the scenario and the command line choose none in common")
-    return chosen
+    placed = [placed for one in chosen for placed in _on_ranks(one, ranks)]
+    if not placed:
+        missed = ", ".join(one.name for one in chosen)
+        raise PlanError(f"{missed}: runs on several ranks; attnbench run and check say on how many, with --ranks")
+    return placed
+
+
+def _on_ranks(one: Found, ranks: Sequence[int]) -> list[Found]:
+    if one.declaration is None or not one.declaration.ranks:
+        return [one]
+    return [one.on(count) for count in ranks]
 
 
 def _not_imported(found: Sequence[Found]) -> list[str]:
@@ -233,6 +245,8 @@ def _preset_outcome(
     refusal = one.declaration.refuses(case, device)
     if refusal is not None:
         return ("unsupported", refusal)
+    if one.ranks and device != "cpu":
+        return ("unavailable", "ranks run on processors only so far: no machine with several GPUs was there to try")
     missing = host.device_unavailable(device)
     if missing is not None:
         return ("unavailable", missing)

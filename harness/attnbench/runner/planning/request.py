@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from attnbench.transport.host import Host
 
 
-BOUNDS = {"threads": (1, 4096), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
+BOUNDS = {"threads": (1, 4096), "ranks": (1, 1024), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
 """The least and the most of each number that can be asked for."""
 
 
@@ -67,6 +67,8 @@ class Request:
     """The engine whose machines measure it, ``ray`` or ``ray://HOST:PORT``; ``None`` is this machine."""
     all_cores: bool = False
     """Whether ``threads`` is one for each core of the machine: elsewhere, that is another number."""
+    ranks: tuple[Annotated[int, _within("ranks")], ...] = ()
+    """On how many ranks those implementations run that run on several."""
 
     @property
     def sampling_s(self) -> float:
@@ -107,7 +109,8 @@ def request_from(stored: object) -> Request:
 def found_of(request: Request, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
     """The implementations that the request chooses; ``say`` gets a sentence when a plug-in takes long to import."""
     everything = find(request.plugins, say=say)
-    return choose(everything, request.scenario, Selectors(include=request.include, exclude=request.exclude))
+    line = Selectors(include=request.include, exclude=request.exclude)
+    return choose(everything, request.scenario, line, request.ranks)
 
 
 def memory_limit(request: Request, host: Host) -> int:

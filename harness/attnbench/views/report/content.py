@@ -13,7 +13,7 @@ from attnbench.views.report.blocks import Export, ReportedRun, ReportPage
 from attnbench.views.report.charts.marks import marks_of
 from attnbench.views.report.material import Material
 from attnbench.views.report.page_data import points_of
-from attnbench.views.report.sections.about import conditions, failures, provenance, repeat, run
+from attnbench.views.report.sections.about import conditions, failures, provenance, ranks, repeat, run
 from attnbench.views.report.sections.results import (
     agreement,
     answer,
@@ -45,6 +45,7 @@ SECTIONS = (
     memory.section,
     scaling.section,
     roofline.section,
+    ranks.section,
     agreement.section,
     run.section,
     conditions.section,

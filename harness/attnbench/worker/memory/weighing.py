@@ -76,6 +76,13 @@ def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] | None =
         return _readings(call, libc, set_up)
 
 
+def peak_of_one(call: Callable[[], object]) -> int:
+    """One reading of a call's peak, in bytes, where another process says how often there is one."""
+    libc = ctypes.CDLL(None)
+    with _on_one_processor(), _giving_back_at_once(libc):
+        return _reading(call, libc, None)
+
+
 @contextlib.contextmanager
 def _on_one_processor() -> Iterator[None]:
     """Keep all threads of this process on one processor: the kernel's counter lags behind on each one by itself."""

@@ -1,0 +1,106 @@
+"""Ranks: what several processes that share a call compute, what they send, and how far the one hides the other."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+from attnbench.metrics.metric import Metrics, metric
+from attnbench.stages.stage import CellRun, Stage, WorkerRequest
+from attnbench.transport.message import AnswerMessage
+
+if TYPE_CHECKING:
+    from attnbench.worker.worker import Worker
+
+_PASSES = 7
+_WITHIN_NS = 5_000_000_000
+
+
+class RankMetrics(Metrics, stage="ranks"):
+    """Of calls that several processes share; times are those of the slowest rank by its own clock."""
+
+    ranks_compute_ns: float | None = metric(
+        "compute", "A call whose communication is left out.", unit="ns", join="median", only_ok=True, better="lower"
+    )
+    ranks_communication_ns: float | None = metric(
+        "communication", "What a call sends, sent again in the same order with nothing computed.", unit="ns",
+        join="median", only_ok=True, better="lower",
+    )  # fmt: skip
+    ranks_exposed: float | None = metric(
+        "exposed communication", "Share of a call that it takes longer than its compute alone.", unit="ratio",
+        join="median", only_ok=True, better="lower",
+    )  # fmt: skip
+    ranks_overlap: float | None = metric(
+        "overlap", "Share of the communication alone that is not exposed.", unit="ratio", join="median", only_ok=True,
+        better="higher",
+    )  # fmt: skip
+    ranks_imbalance: float | None = metric(
+        "imbalance", "How much longer the slowest rank computes than the mean of all.", unit="ratio", join="median",
+        only_ok=True, better="lower",
+    )  # fmt: skip
+    ranks_sent_bytes: int | None = metric(
+        "sent", "Bytes that all ranks together send in a call, counted where they are sent; equal to the "
+        "implementation's own formula, where it has one.", unit="bytes", only_ok=True, better="lower",
+    )  # fmt: skip
+
+
+class RanksMeasured(RankMetrics, AnswerMessage):
+    """The ranks' account of a call."""
+
+    due_bytes: int | None
+    """What the implementation's formula says of the bytes that are sent."""
+
+
+class MeasureRanks(WorkerRequest[RanksMeasured]):
+    """Time a call as it is, its compute alone and its communication alone, in turns."""
+
+    passes: int = _PASSES
+
+    def serve(self, worker: Worker) -> RanksMeasured:
+        from attnbench.worker.ranks.leader import RankCall
+
+        session = worker.session
+        call = session.prepared()
+        assert isinstance(call, RankCall)  # the stage is of cells with ranks
+        formula = session.implementation.sends_hook
+        call.set_up()
+        _, sent = call.watch("record")
+        times: dict[str, list[list[int]]] = {"call": [], "compute": [], "communicate": []}
+        began = time.perf_counter_ns()
+        for _ in range(self.passes):
+            for how, passes in times.items():
+                passes.append(call.watch(how)[0])
+            if time.perf_counter_ns() - began > _WITHIN_NS:
+                break
+        whole, compute, communication = ([max(of_ranks) for of_ranks in passes] for passes in times.values())
+        exposed = max(0.0, statistics.median(a - b for a, b in zip(whole, compute, strict=True)))
+        alone = statistics.median(communication)
+        by_rank = [statistics.median(of_rank) for of_rank in zip(*times["compute"], strict=True)]
+        return RanksMeasured(
+            ranks_compute_ns=statistics.median(compute),
+            ranks_communication_ns=alone if sent else None,
+            ranks_exposed=exposed / statistics.median(whole) if sent else None,
+            ranks_overlap=min(1.0, max(0.0, 1 - exposed / alone)) if sent else None,
+            ranks_imbalance=max(by_rank) / statistics.mean(by_rank) - 1,
+            ranks_sent_bytes=sent,
+            due_bytes=None if formula is None else formula(session.case, call.tokens.ranks),
+        )
+
+
+def run(cell: CellRun) -> None:
+    """Measure; who sends other bytes than it says computes something else."""
+    answer = cell.ask(MeasureRanks())
+    if answer.due_bytes is not None and answer.due_bytes != answer.ranks_sent_bytes:
+        cell.end(
+            "invalid", f"its ranks sent {answer.ranks_sent_bytes:,} bytes, and by its formula {answer.due_bytes:,}"
+        )
+    cell.keep(answer)
+
+
+STAGE = Stage(
+    name="ranks",
+    requests=(MeasureRanks,),
+    run=run,
+    is_wanted=lambda cell: cell.ranks is not None and cell.limits.timed,
+)

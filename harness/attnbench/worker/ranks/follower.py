@@ -1,0 +1,116 @@
+"""What every rank but the first does: what rank 0 tells it, one thing after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from attnbench.worker.memory import weighing
+from attnbench.worker.memory.allocator import is_out_of_memory
+from attnbench.worker.ranks.part import Part
+from attnbench.worker.worker import sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from multiprocessing.connection import Connection
+
+    from attnbench.cases.case import Case
+    from attnbench.transport.message import RequestMessage
+    from attnbench.worker.worker import Worker
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """A rank's answer where something was raised."""
+
+    reason: str
+    is_out_of_memory: bool
+    at_s: float
+    """By the clock that all ranks share."""
+
+
+class Follower:
+    """A rank; each method is something that it can be told to do."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._part: Part | None = None
+
+    @property
+    def part(self) -> Part:
+        """Its part of the cell at hand."""
+        if self._part is None:
+            raise RuntimeError("no cell was begun")
+        return self._part
+
+    def serve(self, request: RequestMessage[Any]) -> None:
+        """A request that all ranks serve alike: to load, to close."""
+        self._part = None
+        request.serve(self._worker)  # type: ignore[attr-defined]  # a worker's request
+        gc.collect()
+        gc.disable()
+
+    def begin(self, case: Case, device: str, memory_bytes: int | None, shares: Mapping[str, Any]) -> int:
+        """Begin a cell; how long it took to prepare, in ns."""
+        session = self._worker.begin(case, device, memory_bytes)
+        self._part = Part(session.implementation, case, shares)
+        return self._part.call.prepare_ns
+
+    def set_up(self, shares: Mapping[str, Any]) -> None:
+        """As :meth:`Part.set_up`."""
+        self.part.set_up(shares)
+
+    def run(self) -> None:
+        """One call."""
+        self.part.run()
+
+    def weigh(self) -> int:
+        """One call, and its peak in bytes."""
+        return weighing.peak_of_one(self.part.run)
+
+    def watch(self, how: str) -> tuple[int, int]:
+        """As :meth:`Part.watch`; with the bytes that were sent when that was last written down."""
+        return self.part.watch(how), self.part.recording.sent_bytes
+
+    def outputs(self) -> dict[str, Any]:
+        """Its share of what the last call returned."""
+        return {name: tensor.detach() for name, tensor in self.part.outputs().items()}
+
+
+def follow(link: Connection, worker: Worker, rank: int) -> None:
+    """Do what is told until rank 0 hangs up. What raises ends this rank, so that nobody waits for it."""
+    follower = Follower(worker)
+    with contextlib.suppress(EOFError):
+        while True:
+            name, given = unpacked(link.recv_bytes())
+            try:
+                answer = getattr(follower, name)(*given)
+            except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer
+                reason = f"rank {rank}: {sentence(error)}"
+                link.send_bytes(packed(Failed(reason, is_out_of_memory(error), time.monotonic())))
+                os._exit(0)
+            link.send_bytes(packed(answer))
+
+
+def packed(message: object) -> bytes:
+    """A message between ranks as bytes; tensors as they lie."""
+    import io
+
+    import torch
+
+    stream = io.BytesIO()
+    torch.save(message, stream)
+    return stream.getvalue()
+
+
+def unpacked(data: bytes) -> Any:
+    """A message from bytes of :func:`packed`, which another rank of this group has made."""
+    import io
+
+    import torch
+
+    return torch.load(io.BytesIO(data), weights_only=False)

@@ -1,0 +1,125 @@
+"""What a call sends through ``torch.distributed``: written down, sent again by itself, or left out.
+
+The methods of torch's process groups are replaced for as long as it takes; every function of ``torch.distributed`` that
+an implementation may call ends in one of them. Functional collectives (``_c10d_functional``) do not, and are not seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def _bytes(tensors: Any) -> int:
+    several = tensors if isinstance(tensors, list | tuple) else [tensors]
+    return sum(one.numel() * one.element_size() for one in several)
+
+
+def _all_to_all(group: Any, output: Any, given: Any, out_splits: Any = (), splits: Any = (), *_: Any) -> int:
+    """Everything but what stays."""
+    rows = splits[group.rank()] if splits else given.shape[0] // group.size()
+    return _bytes(given) - _bytes(given[:1]) * rows if given.shape[0] else 0
+
+
+SENT: dict[str, Callable[..., int]] = {
+    "send": lambda group, tensors, *_: _bytes(tensors),
+    "recv": lambda *_: 0,
+    "all_to_all_single": _all_to_all,
+    "alltoall": lambda group, outs, ins, *_: _bytes(ins) - _bytes(ins[group.rank()]),
+    "allgather": lambda group, outs, ins, *_: _bytes(ins) * (group.size() - 1),
+    "all_gather_single": lambda group, out, given, *_: _bytes(given) * (group.size() - 1),
+    "allreduce": lambda group, tensors, *_: 2 * _bytes(tensors) * (group.size() - 1) // group.size(),
+    "reduce_scatter": lambda group, outs, ins, *_: _bytes(ins[0]) * (group.size() - 1) // group.size(),
+    "reduce_scatter_single": lambda group, out, given, *_: _bytes(given) * (group.size() - 1) // group.size(),
+}
+"""By the method of a process group: the bytes that this rank sends, of a method's arguments. What reduces counts as the
+ring that it is at best."""
+
+
+@dataclasses.dataclass
+class Recording:
+    """What a rank sent in a call, in its order."""
+
+    sent_bytes: int = 0
+    steps: list[Callable[[], Any] | None] = dataclasses.field(default_factory=list)
+    """What began something, or ``None`` where the rank waited."""
+
+    def repeat(self) -> None:
+        """Send it again; where the rank waited, it waits for all that has begun."""
+        begun: list[Any] = []
+        for step in [*self.steps, None]:
+            if step is not None:
+                begun.append(step())
+            else:
+                while begun:
+                    begun.pop(0).wait()
+
+
+def show_waits() -> None:
+    """From here on a rank that waits does so in a frame of this module, by which a trace tells that it waits."""
+    from torch.distributed import Work
+
+    wait_for = vars(Work)["wait"].__get__(None, Work)
+
+    def wait(work: Any, *args: Any) -> Any:
+        return wait_for(work, *args)
+
+    Work.wait = wait  # type: ignore[method-assign, assignment]
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[Recording]:
+    """Within it, what is sent is written down."""
+    from torch.distributed import ProcessGroup, Work
+
+    recording = Recording()
+    waits: Any = vars(Work)["wait"]
+    wait_for = waits.__get__(None, Work)
+
+    def watched(name: str, method: Any) -> Any:
+        bound = method.__get__(None, ProcessGroup)
+
+        def begin(group: Any, *args: Any, **rest: Any) -> Any:
+            recording.sent_bytes += SENT[name](group, *args)
+            recording.steps.append(functools.partial(bound, group, *args, **rest))
+            return bound(group, *args, **rest)
+
+        return begin
+
+    def wait(work: Any, *args: Any) -> Any:
+        recording.steps.append(None)
+        return wait_for(work, *args)
+
+    with _replaced(ProcessGroup, watched):
+        Work.wait = wait  # type: ignore[method-assign, assignment]
+        try:
+            yield recording
+        finally:
+            Work.wait = waits  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """Within it nothing is sent, and nobody waits: a call computes as much, on what lies in its buffers."""
+    from torch._C._distributed_c10d import FakeWork
+    from torch.distributed import ProcessGroup
+
+    with _replaced(ProcessGroup, lambda name, method: lambda *args, **rest: FakeWork()):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, by: Callable[[str, Any], Any]) -> Iterator[None]:
+    methods = {name: vars(owner)[name] for name in SENT}  # getattr would lose that they are methods
+    for name, method in methods.items():
+        setattr(owner, name, by(name, method))
+    try:
+        yield
+    finally:
+        for name, method in methods.items():
+            setattr(owner, name, method)

@@ -1,0 +1,127 @@
+"""Known-wrong implementations of several ranks: a ring with one thing replaced, and ranks that die, hang or raise."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import time
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from attnbench import Case, Implementation, attention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DECLARED: dict[str, Any] = {
+    "masks": ("none", "causal"),
+    "modes": ("forward", "forward_backward"),
+    "operators": ("attention",),
+    "gqa": True,
+    "ranks": True,
+}
+
+
+def copied() -> ModuleType:
+    """The ring's module once more, to be changed."""
+    found = importlib.util.find_spec("attnbench.implementations.ranks.ring")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def ring_of(name: str, module: ModuleType, **replaced: Any) -> Implementation:
+    """A ring in whose module these names mean something else; the harness knows it by its own ``tokens``."""
+    tokens = module.tokens
+    vars(module).update(replaced)
+    made = attention(name, returns_lse=True, **DECLARED)(module.ring.call)
+    made.backward(module.ring_backward)
+    made.prepare(module.prepare)
+    made.tokens(tokens)
+    made.sends(module.sent_bytes)
+    return made
+
+
+def averaged(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> tuple[Tensor, Tensor]:
+    """Both count the same, however much weight their keys have."""
+    import torch
+
+    is_first = torch.isneginf(lse)[..., None]
+    return torch.where(is_first, more, (out + more) / 2), torch.logaddexp(lse, more_lse)
+
+
+def swapped(case: Case, seqlen: int, rank: int, ranks: int) -> list[int]:
+    """The late chunk before the early one."""
+    held = list(copied().tokens(case, seqlen, rank, ranks))
+    early = len(range(rank * seqlen // (2 * ranks), (rank + 1) * seqlen // (2 * ranks)))
+    return [*held[early:], *held[:early]] if "causal" in case.mask_kinds else held
+
+
+def without_last_step(case: Case, operands: Any) -> Any:
+    """The keys that come last are not looked at."""
+    plan = copied().prepare(case, operands)
+    plan.blocks[plan.ring.source(plan.ring.ranks - 1)] = []
+    return plan
+
+
+def without_gradients_of_others(case: Case, operands: Any) -> Any:
+    """What the last rank finds for the keys of others stays with it."""
+    plan = copied().prepare(case, operands)
+    if plan.ring.rank == plan.ring.ranks - 1:
+        for block in plan.blocks[0]:
+            block.gradients = _only_dq(block.gradients)
+    return plan
+
+
+def _only_dq(gradients: Any) -> Any:
+    def only(*args: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dq, dk, dv = gradients(*args)
+        return dq, 0 * dk, 0 * dv
+
+    return only
+
+
+dropped_step = ring_of("mutant/dropped-step", copied(), prepare=without_last_step)
+no_lse = ring_of("mutant/no-lse", copied(), merge=averaged)
+halves_swapped = ring_of("mutant/halves-swapped", copied(), tokens=swapped)
+gradient_kept = ring_of("mutant/gradient-kept", copied(), prepare=without_gradients_of_others)
+miscounted = ring_of("mutant/miscounted", copied(), sent_bytes=lambda case, ranks: 7)
+
+
+def _trouble(name: str, trouble: Any) -> Implementation:
+    """A ring whose rank 1 is in trouble in its first call, while the others wait for it."""
+    module = copied()
+    ring = module.ring
+
+    def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Any) -> Any:
+        if plan.ring.rank == 1:
+            trouble()
+        return ring(q, k, v, case, plan)
+
+    made = attention(name, returns_lse=True, **DECLARED)(call)
+    made.prepare(module.prepare)
+    made.tokens(module.tokens)
+    return made
+
+
+def dies() -> None:
+    """The end of its process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleeps() -> None:
+    """Longer than anybody waits."""
+    time.sleep(10_000)
+
+
+def raises() -> None:
+    """An error of one rank alone."""
+    raise ValueError("no more")
+
+
+killed = _trouble("mutant/killed", dies)
+asleep = _trouble("mutant/asleep", sleeps)
+raising = _trouble("mutant/raising", raises)

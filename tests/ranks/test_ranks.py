@@ -1,0 +1,109 @@
+"""Implementations of several ranks, by ``attnbench check`` and ``attnbench run``: real processes, over gloo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Command, records_of
+
+HERE = Path(__file__).parent
+MUTANTS = HERE / "mutants.py"
+SMALL = ("-a", "seqlen=64", "-a", "heads=2", "-a", "head_dim=16", "-a", "mask=causal")
+MARK = "ATTNBENCH_TEST_OF_RANKS"
+
+
+def by_name(attnbench: Command, *arguments: str | Path) -> dict[str, dict[str, Any]]:
+    """The one record of each implementation."""
+    done = attnbench(*arguments)
+    assert done.out, done.err
+    return {one["implementation"]: one for one in records_of(attnbench.folder / done.out.strip())}
+
+
+def test_they_agree_on_every_mask_that_they_claim(attnbench: Command) -> None:
+    done = attnbench("check", HERE / "shapes.toml")
+    records = records_of(attnbench.folder / done.out.strip())
+    bad = [(one["implementation"], one["repro"], one["reason"]) for one in records if one["status"] != "ok"]
+    assert not bad
+    assert {one["implementation"] for one in records} == {
+        f"{name}/torch@{ranks}" for name in ("ring", "ulysses", "usp") for ranks in (2, 4)
+    }
+    assert {one["ranks"] for one in records} == {2, 4}
+
+
+def test_known_wrong_rings_are_wrong(attnbench: Command) -> None:
+    wrong = ("dropped-step", "no-lse", "halves-swapped", "gradient-kept")
+    named = [text for name in wrong for text in ("-i", f"^mutant/{name}$")]
+    records = by_name(attnbench, "check", "-p", MUTANTS, *named, "--ranks", "2", *SMALL, "-a", "mode=forward_backward")
+    assert {name: one["status"] for name, one in records.items()} == {f"mutant/{name}@2": "wrong" for name in wrong}
+    kept = records["mutant/gradient-kept@2"]
+    assert kept["out_error_ratio"] <= 1 < kept["dk_error_ratio"]
+
+
+def test_bytes_are_counted_and_follow_from_the_formula(attnbench: Command) -> None:
+    names = ("-i", "^ring/torch$", "-i", "^mutant/miscounted$")
+    records = by_name(
+        attnbench, "run", "-p", MUTANTS, *names, "--ranks", "2", *SMALL, "--peaks", "none", "--out", "run.jsonl"
+    )
+    ring = records["ring/torch@2"]
+    assert ring["status"] == "ok", ring["reason"]
+    assert ring["ranks_sent_bytes"] == 2 * 2 * 64 * 16 * 4  # keys and values of 2 heads, each token once
+    assert ring["ranks_compute_ns"] > 0 < ring["ranks_communication_ns"]
+    assert 0 <= ring["ranks_overlap"] <= 1
+    assert ring["ranks_imbalance"] >= 0 <= ring["ranks_exposed"] < 1
+    assert attnbench("report", "run.jsonl", "--out", "page").code == 0
+    _, _, section = (attnbench.folder / "page/report.md").read_text().partition("\n## Ranks\n")
+    assert "| ring/torch@2 | " in section.partition("\n## ")[0]
+    assert ring["repro"].startswith("attnbench run -i '^ring/torch$' --ranks 2 -a ")
+    miscounted = records["mutant/miscounted@2"]
+    assert (miscounted["status"], miscounted["stage"]) == ("invalid", "ranks")
+    assert miscounted["reason"] == "its ranks sent 16,384 bytes, and by its formula 7"
+
+
+def test_a_rank_that_dies_hangs_or_raises_is_named_and_nothing_is_left(attnbench: Command) -> None:
+    scenario = attnbench.folder / "brief.toml"
+    scenario.write_text("[limits]\ntime_s = 12\n[defaults]\nseqlen = 64\nheads = 2\nhead_dim = 16\n")
+    names = [text for name in ("killed", "asleep", "raising") for text in ("-i", f"^mutant/{name}$")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MARK, str(attnbench.folder))
+        records = by_name(attnbench, "check", scenario, "-p", MUTANTS, *names, "--ranks", "2")
+    killed, asleep, raising = (records[f"mutant/{name}@2"] for name in ("killed", "asleep", "raising"))
+    assert (killed["status"], killed["stage"]) == ("crashed", "call")
+    assert "rank 1 was ended by SIGKILL" in killed["reason"]
+    assert (asleep["status"], asleep["stage"]) == ("timeout", "call")
+    assert "rank 1 is at mutants.py, line " in asleep["reason"]
+    assert " in sleeps; rank 0 waits for another at ring.py, line " in asleep["reason"]
+    assert (raising["status"], raising["stage"]) == ("error", "call")
+    assert raising["reason"].startswith("RankFailedError: rank 1: ValueError: no more (mutants.py:")
+    assert not left_over(attnbench.folder)
+
+
+def left_over(folder: Path) -> list[str]:
+    """Ranks, and who starts them, that have the test's mark and are still there."""
+    mark = f"{MARK}={folder}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text().replace("\0", " ")
+            if mark in (process / "environ").read_bytes() and "attnbench.worker" in command:
+                found.append(command)
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found
+
+
+def test_who_runs_on_several_ranks_is_not_run_unless_it_is_said_on_how_many(attnbench: Command) -> None:
+    done = attnbench("check", "-i", "^ring/torch$", *SMALL)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "attnbench: ring/torch: runs on several ranks; attnbench run and check say on how many, with --ranks\n"
+    )
+
+
+def test_torchs_own_says_why_it_does_not_run_on_a_cpu(attnbench: Command) -> None:
+    records = by_name(attnbench, "check", "-i", "^context-parallel/torch$", "--ranks", "2", *SMALL)
+    (record,) = records.values()
+    assert record["status"] == "unsupported"
+    assert "does not have a sharding strategy" in record["reason"]
