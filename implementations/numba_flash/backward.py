@@ -18,114 +18,49 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 
-from .arguments import CUT, SHARED, TENSORS, WORDS, Cut, Dtypes, Matrix, Rules, Sizes, matrix_of, moved, pointer
-from .arguments import rules_in, rules_of, sizes_in, tensor_in
-from .compiling import Number, Pointer, chosen_by_types, compiled
+from .arguments import (
+    CUT,
+    SHARED,
+    TENSORS,
+    WORDS,
+    Cut,
+    Dtypes,
+    Matrix,
+    Rules,
+    Sizes,
+    matrix_of,
+    moved,
+    pointer,
+    rules_in,
+    rules_of,
+    sizes_in,
+    tensor_in,
+)
+from .compiling import Number, Pointer, compiled
 from .forward import bound_tile
+from .gradients import differentiate, row_products
 from .product import multiply, multiply_add
 from .scheduling import next_task
-from .simd import exp, fma, lanes_of, load, select, spread, store, sum_of, transpose
+from .simd import lanes_of, load, spread, store, transpose
 from .softmax import TILE, add_bias, cap, hide
 from .target import TARGET
-from .tiles import after, allocate, bytes_of, fill, line_from, pack, pack_for_sum, padded, pair_vectors, per_word, release
-from .tiles import store_halves, unpack
+from .tiles import (
+    after,
+    allocate,
+    bytes_of,
+    fill,
+    line_from,
+    pack,
+    pack_for_sum,
+    padded,
+    per_word,
+    release,
+    unpack,
+)
 
 BLOCK_KV = 128
 TILES = 4  # of queries in a task's block: what K and V that were packed are used for
-
-
-def differentiate(
-    s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
-    lse: Pointer, delta: Pointer, at: int, softcap: float,
-) -> None:  # fmt: skip
-    """Weights P from scores, and dS from dP; through the cap where there is one.
-
-    Args:
-        s: scores, transposed, (keys, TILE).
-        dp: gradients of the weights, likewise.
-        p_rows: to fill: P, (keys, TILE); in words, a word is two neighbouring queries.
-        ds_rows: to fill: dS, likewise.
-        ds_pairs: to fill: dS; in words, a word is two neighbouring keys, (keys / 2, TILE). Else ``ds_rows`` itself.
-        keys: as many.
-        vectors: registers of queries.
-        unit: what scores are to be multiplied by.
-        lse: of the queries, from ``at`` on; +inf for those that see no key.
-        delta: of the queries, from ``at`` on.
-        at: where this tile's queries begin.
-        softcap: of the scores; 0 is none.
-    """
-    raise NotImplementedError  # compiled code has the following
-
-
-@chosen_by_types(differentiate)
-def _differentiate(
-    s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
-    lse: Pointer, delta: Pointer, at: int, softcap: float,
-) -> Any:  # fmt: skip
-    def numbers(
-        s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
-        lse: Pointer, delta: Pointer, at: int, softcap: float,
-    ) -> None:  # fmt: skip
-        lanes, scale, zero = lanes_of(s), spread(s, unit), spread(s, 0)
-        for vector in range(vectors):
-            v = vector * lanes
-            normalizer, taken_off = zero - load(lse, at + v), load(delta, at + v)
-            for key in range(keys):
-                place = key * TILE + v
-                score = load(s, place)
-                weight = exp(fma(score, scale, normalizer))  # phase: exp
-                store(p_rows, place, weight)
-                gradient = weight * (load(dp, place) - taken_off)
-                if softcap > 0:
-                    gradient = through_cap(s, gradient, score, softcap)
-                store(ds_rows, place, gradient)
-
-    def pairs(
-        s: Pointer, dp: Pointer, p_rows: Pointer, ds_rows: Pointer, ds_pairs: Pointer, keys: int, vectors: int, unit: float,
-        lse: Pointer, delta: Pointer, at: int, softcap: float,
-    ) -> None:  # fmt: skip
-        lanes, scale, zero = lanes_of(s), spread(s, unit), spread(s, 0)
-        for vector in range(vectors):
-            v = vector * lanes
-            normalizer, taken_off = zero - load(lse, at + v), load(delta, at + v)
-            before = zero
-            for key in range(keys):
-                place = key * TILE + v
-                score = load(s, place)
-                weight = exp(fma(score, scale, normalizer))  # phase: exp
-                store_halves(p_rows, place // 2, weight)
-                gradient = weight * (load(dp, place) - taken_off)
-                if softcap > 0:
-                    gradient = through_cap(s, gradient, score, softcap)
-                store_halves(ds_rows, place // 2, gradient)
-                if key % 2:
-                    store(ds_pairs, key // 2 * TILE + v, pair_vectors(ds_pairs, before, gradient))
-                before = gradient
-            if keys % 2:
-                store(ds_pairs, keys // 2 * TILE + v, pair_vectors(ds_pairs, before, zero))
-
-    return pairs if isinstance(p_rows.dtype, types.Integer) else numbers
-
-
-@compiled
-def through_cap(s: Pointer, gradient: Pointer, score: Pointer, softcap: float) -> Pointer:
-    """The cap's derivative, from the capped score; that of a hidden key is -inf, and its gradient 0."""
-    fraction = score * spread(s, 1 / softcap)
-    slope = fma(fraction, spread(s, 0) - fraction, spread(s, 1))
-    return select(gradient == spread(s, 0), gradient, gradient * slope)
-
-
-@compiled
-def row_products(delta: Pointer, at: int, a: Pointer, b: Pointer, row_size: int, rows: int) -> None:
-    """Sum of A * B along each row of two tiles: what the softmax's normalisation takes off the gradient."""
-    lanes = lanes_of(a)
-    for i in range(rows):
-        total = spread(a, 0)
-        for d in range(0, row_size, lanes):
-            total = fma(load(a, i * row_size + d), load(b, i * row_size + d), total)
-        delta[at + i] = sum_of(total)
 
 
 class Scratch(NamedTuple):
@@ -231,13 +166,12 @@ def load_tile(
     words, number = scratch.qt, scratch.dq_t
     pair, loaded = per_word(words), scratch.loaded
     inner, inner_v = (q.width + pair - 1) // pair, (out.width + pair - 1) // pair
-    row_k, row_v, row_d, row_o = padded(inner, words), padded(inner_v, words), padded(q.width, number), padded(
-        out.width, number
-    )
+    row_k, row_v = padded(inner, words), padded(inner_v, words)
+    row_d, row_o = padded(q.width, number), padded(out.width, number)
     bound_tile(scratch.lows, scratch.highs, scratch.bounds, rules.low, rules.high, i, row, count)
     for lane in range(TILE):  # the weights of lanes without a row are 0
         total = lse.data[(row + min(lane, count - 1)) * lse.row]
-        sees = (lane < count and total > -np.inf) or total != total
+        sees = (lane < count and total > -np.inf) or np.isnan(total)
         scratch.normalizer[i * TILE + lane] = total if sees else np.float32(np.inf)
     pack(loaded, 0, row_k, q, row, count)
     fill(loaded, count * row_k, (TILE - count) * row_k, 0)
@@ -410,12 +344,9 @@ def backward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
         """
         assert sources >= 0
         sizes, rules, parts = sizes_in(block), rules_in(block, index, number), block[CUT]
-        dout, q, k, v = tensor_in(block, 0, kind), tensor_in(block, 1, kind), tensor_in(block, 2, kind), tensor_in(
-            block, 3, kind
-        )
-        out, dq, dk, dv = tensor_in(block, 4, kind), tensor_in(block, 5, kind), tensor_in(block, 6, kind), tensor_in(
-            block, 7, kind
-        )
+        dout, q, k = tensor_in(block, 0, kind), tensor_in(block, 1, kind), tensor_in(block, 2, kind)
+        v, out, dq = tensor_in(block, 3, kind), tensor_in(block, 4, kind), tensor_in(block, 5, kind)
+        dk, dv = tensor_in(block, 6, kind), tensor_in(block, 7, kind)
         lse, counter = tensor_in(block, 8, number), TENSORS + 9 * WORDS
         head_dim, head_dim_v, seqlen_q, seqlen_kv = sizes.head_dim, sizes.head_dim_v, sizes.seqlen_q, sizes.seqlen_kv
         pair, group = per_word(words), sizes.heads_q // sizes.heads_kv
@@ -426,9 +357,7 @@ def backward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
         room = min(TILES, (seqlen_q + TILE - 1) // TILE)
         _, size = scratch_at(0, room, row_k, row_v, row_d, row_o, kind, index, words, number)
         memory = allocate(TILE + size + (size_sums * bytes_of(number) if parts == 1 else 0))
-        scratch, behind = scratch_at(
-            line_from(memory), room, row_k, row_v, row_d, row_o, kind, index, words, number
-        )
+        scratch, behind = scratch_at(line_from(memory), room, row_k, row_v, row_d, row_o, kind, index, words, number)
         fill(scratch.ones, 0, max(TILE, row_d, row_o), 1)
         shared = pointer(block[SHARED], number)
         task = next_task(block, counter)

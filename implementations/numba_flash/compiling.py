@@ -19,7 +19,7 @@ from numba.core.registry import cpu_target
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Pointer = Any
-"""To numbers of one type, indexed like a list. Numba infers the types, for each dtype anew; annotations are for readers."""
+"""To numbers of one type, indexed like a list. Numba infers types, for each dtype anew: annotations are for readers."""
 Number = Any
 """A type of numbers: compiled code may be given types, and then does what hangs on them when it is compiled."""
 Codegen = Callable[..., Any]
@@ -29,7 +29,7 @@ OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "no
 
 
 def compiled(function: Function) -> Function:
-    """A function that only compiled functions call: it takes pointers, and Python has no way in."""
+    """A function that only compiled functions call. It has no entrance for Python: called from there, it crashes."""
     dispatcher: Function = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)(function)
     return dispatcher
 

@@ -19,16 +19,46 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .arguments import CUT, SHARED, TENSORS, WORDS, Cut, Dtypes, Matrix, Rules, Sizes, Tensor, matrix_of, moved
-from .arguments import pointer, rules_in, rules_of, sizes_in, tensor_in
+from .arguments import (
+    CUT,
+    SHARED,
+    TENSORS,
+    WORDS,
+    Cut,
+    Dtypes,
+    Matrix,
+    Rules,
+    Sizes,
+    Tensor,
+    matrix_of,
+    moved,
+    pointer,
+    rules_in,
+    rules_of,
+    sizes_in,
+    tensor_in,
+)
 from .compiling import Number, Pointer, chosen_by_types, compiled
 from .scheduling import next_task
 from .simd import exp, lane_numbers, lanes_of, largest_of, load, maximum, select, spread, store, sum_of
 from .softmax import TILE, cap
 from .streaming import TOGETHER, add_sums, multiply_rows
 from .target import TARGET
-from .tiles import after, allocate, fill, flat, in_place, line_from, pack, padded, per_word, release, store_halves
-from .tiles import unpack, wide
+from .tiles import (
+    after,
+    allocate,
+    fill,
+    flat,
+    in_place,
+    line_from,
+    pack,
+    padded,
+    per_word,
+    release,
+    store_halves,
+    unpack,
+    wide,
+)
 
 QUERIES = 16  # of a head: with more of them registers fill with queries
 SPLIT = 512  # keys, or pairs of bfloat16: half a MiB of K and V at a head_dim of 128
@@ -51,7 +81,9 @@ def _store_weights(p: Pointer, at: int, weights: Pointer) -> Any:
 
 
 @compiled
-def weigh_row(s: Pointer, p: Pointer, at: int, vectors: int, low: int, high: int, index: Pointer, state: Pointer) -> None:
+def weigh_row(
+    s: Pointer, p: Pointer, at: int, vectors: int, low: int, high: int, index: Pointer, state: Pointer
+) -> None:
     """One query's softmax, not normalised: its scores from ``s[at]`` on to weights in ``p``.
 
     Args:

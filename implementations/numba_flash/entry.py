@@ -93,7 +93,7 @@ class Call:
         self._before = (*sizes, *self._cut.numbers)
         self._after = (*(rule.ctypes.data for rule in rules), rules[BIAS].shape[1])
         self._counters = (0,) * self._cut.counters
-        self._threads = max(1, min(threads, self._cut.tasks))
+        self.threads = max(1, min(threads, self._cut.tasks))
         self._kernel, self._launch = kernel(name, case.dtype), launch()
 
     def start(self, lse: Tensor, *tensors: Tensor) -> None:
@@ -103,7 +103,7 @@ class Call:
         for tensor in tensors:
             block += (tensor.data_ptr(), *tensor.stride())
         words = array("q", (*block, lse.data_ptr(), *lse.stride(), 0, *self._counters))
-        self._launch(self._kernel, words.buffer_info()[0], self._threads)
+        self._launch(self._kernel, words.buffer_info()[0], self.threads)
 
 
 @functools.cache

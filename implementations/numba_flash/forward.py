@@ -18,15 +18,44 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import CUT, TENSORS, WORDS, Cut, Dtypes, Matrix, Rules, Sizes, Tensor, matrix_of, moved, pointer, rules_in, rules_of
-from .arguments import sizes_in, tensor_in
+from .arguments import (
+    CUT,
+    TENSORS,
+    WORDS,
+    Cut,
+    Dtypes,
+    Matrix,
+    Rules,
+    Sizes,
+    Tensor,
+    matrix_of,
+    moved,
+    pointer,
+    rules_in,
+    rules_of,
+    sizes_in,
+    tensor_in,
+)
 from .compiling import Number, Pointer, compiled
 from .product import multiply, multiply_add
 from .scheduling import next_task
 from .simd import lanes_of, load, store, transpose
 from .softmax import LOG2_E, TILE, add_bias, cap, hide, weigh
-from .tiles import after, allocate, fill, flat, in_place, line_from, pack, pack_for_sum, padded, per_word, release
-from .tiles import unpack, wide
+from .tiles import (
+    after,
+    allocate,
+    fill,
+    flat,
+    in_place,
+    line_from,
+    pack,
+    pack_for_sum,
+    padded,
+    per_word,
+    release,
+    unpack,
+    wide,
+)
 
 BLOCK_KV = 128
 TILES = 8  # of one task: what K and V that were packed are used for

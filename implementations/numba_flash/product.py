@@ -39,7 +39,9 @@ WIDE = TARGET.columns
 # --- Generation -------------------------------------------------------------------------------------------------------
 
 
-def micro_kernel(builder: ir.IRBuilder, rows: int, columns: int, number: Any, operand: Any, args: Sequence[Any]) -> None:
+def micro_kernel(
+    builder: ir.IRBuilder, rows: int, columns: int, number: Any, operand: Any, args: Sequence[Any]
+) -> None:
     """Write a tile of C, ``rows`` by ``columns`` vectors.
 
     Args:

@@ -122,8 +122,9 @@ def raise_maximum(
 
 
 def weigh(
-    s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
-) -> None:
+    s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer,
+    at: int,
+) -> None:  # fmt: skip
     """One step of the online softmax (Milakov and Gimelshein 2018): scores to weights, in ``p``.
 
     Weights are powers of two, of what one multiply-add makes of a score. So it is rounded once, where it is smallest:
@@ -145,11 +146,13 @@ def weigh(
 
 @chosen_by_types(weigh)
 def _weigh(
-    s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
-) -> Any:
+    s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer,
+    at: int,
+) -> Any:  # fmt: skip
     def numbers(
-        s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
-    ) -> None:
+        s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer,
+        rescale: Pointer, at: int,
+    ) -> None:  # fmt: skip
         lanes, scale = lanes_of(s), spread(s, unit * LOG2_E)
         for vector in range(vectors):
             v = vector * lanes
@@ -162,8 +165,9 @@ def _weigh(
             store(total, at + v, added)
 
     def pairs(
-        s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer, rescale: Pointer, at: int
-    ) -> None:
+        s: Pointer, p: Pointer, keys: int, vectors: int, unit: float, highest: Pointer, total: Pointer,
+        rescale: Pointer, at: int,
+    ) -> None:  # fmt: skip
         lanes, scale = lanes_of(s), spread(s, unit * LOG2_E)
         for vector in range(vectors):
             v = vector * lanes

@@ -170,8 +170,8 @@ some_by_eight, some_by_four, some_by_one = (sums(TOGETHER, columns) for columns 
 
 @compiled
 def multiply_rows(
-    c: Pointer, c_row: int, c_at: int, a: Pointer, a_row: int, b: Pointer, b_at: int, b_row: int, rows: int, blocks: int,
-    vectors: int, factor: Pointer, scratch: Pointer,
+    c: Pointer, c_row: int, c_at: int, a: Pointer, a_row: int, b: Pointer, b_at: int, b_row: int, rows: int,
+    blocks: int, vectors: int, factor: Pointer, scratch: Pointer,
 ) -> None:  # fmt: skip
     """C = factor[0] * A B^T.
 

@@ -245,9 +245,7 @@ def pair_rows(context: Any, words: Any, source: Any, first: Any, second: Any) ->
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         halves = ir.VectorType(ir.IntType(16), vector.lanes)
-        low, high = (
-            builder.zext(load_at(builder, args[1], at, halves), vector_type(vector)) for at in args[2:4]
-        )
+        low, high = (builder.zext(load_at(builder, args[1], at, halves), vector_type(vector)) for at in args[2:4])
         return _paired(builder, low, high)
 
     return vector(words, source, types.intp, types.intp), codegen

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -22,22 +25,61 @@ def part(name: str) -> Any:
     return importlib.import_module(f"attnbench.implementations.numba_flash.{name}")
 
 
-SIMD, PRODUCT, STREAMING, TILES, SOFTMAX, TARGET = map(
-    part, ("simd", "product", "streaming", "tiles", "softmax", "target")
+SIMD, PRODUCT, STREAMING, TILES, SOFTMAX, TARGET, FORWARD = map(
+    part, ("simd", "product", "streaming", "tiles", "softmax", "target", "forward")
 )
-compiled = part("compiling").compiled
+ARGUMENTS = part("arguments")
 RNG = np.random.default_rng(0)
 
 
-@compiled
-def powers(x: Any, result: Any) -> None:
-    for i in range(0, x.size, SIMD.lanes_of(x)):
+def called(function: Any, *arguments: Any) -> None:
+    """Call what only compiled code can, with arrays for pointers; what it returns is lost."""
+    caller(function, tuple(isinstance(value, np.ndarray) for value in arguments))(*arguments)
+
+
+@functools.cache
+def caller(function: Any, arrays: tuple[bool, ...]) -> Any:
+    names = [f"a{i}" for i in range(len(arrays))]
+    given = [f"pointer({n}.ctypes.data, {n}.dtype.type)" if a else n for n, a in zip(names, arrays, strict=True)]
+    space: dict[str, Any] = {"pointer": ARGUMENTS.pointer, "function": function}
+    exec(f"def call({', '.join(names)}): function({', '.join(given)})", space)  # noqa: S102  # Numba takes no *arguments
+    return numba.njit(**part("compiling").OPTIONS)(space["call"])
+
+
+@numba.njit
+def powers(x: Any, result: Any, size: int) -> None:
+    for i in range(0, size, SIMD.lanes_of(x)):
         SIMD.store(result, i, SIMD.exp(SIMD.load(x, i)))
 
 
-@compiled
-def packed(tile: Any, row_size: int, source: Any, start: int, count: int) -> None:
-    TILES.pack(tile, 0, row_size, source, start, count)
+@numba.njit
+def packed(tile: Any, row_size: int, source: Any, width: int, start: int, count: int) -> None:
+    TILES.pack(tile, 0, row_size, ARGUMENTS.Matrix(source, width, 1, width), start, count)
+
+
+@numba.njit
+def unpacked(target: Any, tile: Any, width: int, rows: int, spare: Any) -> None:
+    TILES.unpack(ARGUMENTS.Matrix(target, width, 1, width), 0, tile, 0, width, rows, spare)
+
+
+@numba.njit
+def bounded(low: Any, high: Any, at: int, count: int, found: Any) -> None:
+    found[0], found[1], found[2], found[3] = FORWARD.bounds_of_tile(low, high, at, count)
+
+
+@numba.njit
+def multiplied(
+    c: Any, c_row: int, a: Any, a_row: int, a_step: int, b: Any, b_row: int, rows: int, vectors: int, inner: int
+) -> None:
+    PRODUCT.multiply(c, 0, c_row, a, 0, a_row, a_step, b, 0, b_row, rows, vectors, inner)
+
+
+@numba.njit
+def multiplied_and_added(
+    c: Any, c_row: int, a: Any, a_row: int, a_step: int, b: Any, b_row: int, rows: int, vectors: int, inner: int,
+    factor: Any,
+) -> None:  # fmt: skip
+    PRODUCT.multiply_add(c, 0, c_row, a, 0, a_row, a_step, b, 0, b_row, rows, vectors, inner, factor, 0)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -45,7 +87,7 @@ def test_exp_is_within_few_units_in_the_last_place(dtype: Any) -> None:
     lowest = np.log(np.finfo(dtype).tiny)
     x = np.concatenate([np.linspace(lowest + 1, 20, 4096), -np.geomspace(1e-8, 1, 1024)]).astype(dtype)
     result = np.empty_like(x)
-    powers(x, result)
+    called(powers, x, result, x.size)
     right = np.exp(x.astype(np.longdouble))
     assert np.all(np.abs(result - right) / right < (2 + np.abs(x)) * np.finfo(dtype).eps)
 
@@ -54,7 +96,7 @@ def test_exp_is_within_few_units_in_the_last_place(dtype: Any) -> None:
 def test_exp_of_what_is_hidden_is_zero_and_of_nan_is_nan(dtype: Any) -> None:
     x = np.array([-np.inf, np.nan, -1e30, 0, -np.inf, -np.inf, 0, -1e4] * 2, dtype)
     result = np.empty_like(x)
-    powers(x, result)
+    called(powers, x, result, x.size)
     np.testing.assert_array_equal(result, [0, np.nan, 0, 1, 0, 0, 1, 0] * 2)
 
 
@@ -66,19 +108,14 @@ def test_a_product_covers_all_rows_and_columns_and_nothing_else(rows: int, vecto
     a, b = RNG.integers(-4, 5, (rows, inner)), RNG.integers(-4, 5, (inner, columns))  # sums are exact
     c = np.full((rows + room, columns), np.nan, np.float32)
     wide, narrow = a.astype(np.float32), b.astype(np.float32)
-    PRODUCT.multiply(
-        c.reshape(-1), 0, columns, wide.reshape(-1), 0, inner, 1, narrow.reshape(-1), 0, columns, rows, vectors, inner,
-    )  # fmt: skip
+    called(multiplied, c, columns, wide, inner, 1, narrow, columns, rows, vectors, inner)
     np.testing.assert_array_equal(c[:rows], a @ b)
     assert np.isnan(c[rows:]).all()
 
     factor = RNG.integers(1, 3, columns).astype(np.float32)
     before = c[:rows].copy()
     transposed = np.ascontiguousarray(wide.T)
-    PRODUCT.multiply_add(
-        c.reshape(-1), 0, columns, transposed.reshape(-1), 0, 1, rows, narrow.reshape(-1), 0, columns, rows, vectors,
-        inner, factor, 0,
-    )  # fmt: skip
+    called(multiplied_and_added, c, columns, transposed, 1, rows, narrow, columns, rows, vectors, inner, factor)
     np.testing.assert_array_equal(c[:rows], before * factor + a @ b)
     assert np.isnan(c[rows:]).all()
 
@@ -92,8 +129,8 @@ def test_products_with_rows_that_are_read_in_order_cover_all_of_them(rows: int, 
     a, b = RNG.integers(-4, 5, (rows, width)), RNG.integers(-4, 5, (keys, width))  # sums are exact
     left, right = a.astype(np.float32), b.astype(np.float32)
     s = np.full((rows + room, keys), np.nan, np.float32)
-    STREAMING.multiply_rows(
-        s.reshape(-1), keys, 0, left.reshape(-1), width, right.reshape(-1), 0, width, rows, 3, vectors,
+    called(
+        STREAMING.multiply_rows, s, keys, 0, left, width, right, 0, width, rows, 3, vectors,
         np.array([0.5], np.float32), np.empty(STREAMING.TOGETHER * lanes * lanes, np.float32),
     )  # fmt: skip
     np.testing.assert_array_equal(s[:rows], a @ b.T / 2)
@@ -101,7 +138,7 @@ def test_products_with_rows_that_are_read_in_order_cover_all_of_them(rows: int, 
 
     c = np.ones((rows + room, width), np.float32)
     p = RNG.integers(-4, 5, (rows, keys)).astype(np.float32)
-    STREAMING.add_sums(c.reshape(-1), width, p.reshape(-1), 0, keys, right.reshape(-1), 0, width, rows, vectors, keys)
+    called(STREAMING.add_sums, c, width, p, 0, keys, right, 0, width, rows, vectors, keys)
     np.testing.assert_array_equal(c[:rows], 1 + p @ b)
     assert (c[rows:] == 1).all()
 
@@ -114,7 +151,7 @@ def test_bfloat16_is_rounded_to_nearest_even_and_nan_stays_nan() -> None:
     numbers = numbers[: numbers.size // 16 * 16].reshape(-1, 16)
     found = np.zeros(numbers.shape, np.uint16)
     lanes = TARGET.TARGET.lanes(32)
-    TILES.unpack(found, 0, numbers.reshape(-1), 0, 16, len(numbers), np.zeros((1, lanes), np.uint16))
+    called(unpacked, found, numbers, 16, len(numbers), np.zeros(lanes, np.uint16))
     right = torch.from_numpy(numbers).to(torch.bfloat16)
     np.testing.assert_array_equal(torch.from_numpy(found.view(np.int16)).view(torch.bfloat16).float(), right.float())
 
@@ -123,7 +160,7 @@ def test_a_tile_is_padded_with_zeros_whatever_lay_there_before() -> None:
     """Padding meets weights of zero, and zero times what was left in memory may be NaN."""
     source = np.arange(15, dtype=np.float32).reshape(3, 5)
     tile = np.full(3 * 16, np.nan, np.float32)
-    packed(tile, 16, source, 1, 2)
+    called(packed, tile, 16, source, 5, 1, 2)
     np.testing.assert_array_equal(tile[:32].reshape(2, 16)[:, :5], source[1:])
     np.testing.assert_array_equal(tile[:32].reshape(2, 16)[:, 5:], 0)
 
@@ -132,13 +169,18 @@ def test_a_tile_is_padded_with_zeros_whatever_lay_there_before() -> None:
 def test_the_cap_is_a_tangent_near_zero_as_well_as_far_from_it(softcap: float) -> None:
     s = np.concatenate([np.geomspace(1e-7, 30, 32), -np.geomspace(1e-7, 30, 32)]).astype(np.float32)
     found = s.copy()
-    SOFTMAX.cap(found, 1, 64 // TARGET.TARGET.lanes(32), 0.5, softcap)
+    called(SOFTMAX.cap, found, 1, 64 // TARGET.TARGET.lanes(32), 0.5, softcap)
     np.testing.assert_allclose(found, softcap * np.tanh(s.astype(np.float64) / 2), rtol=5e-7)
 
 
 def test_bounds_of_a_tile_leave_rows_out_that_see_nothing() -> None:
     low, high = np.array([7, 3, 0, 5, 9], np.int32), np.array([9, 8, 0, 5, 9], np.int32)
-    bounds = part("forward").bounds_of_tile
+
+    def bounds(low: Any, high: Any, at: int, count: int) -> tuple[int, ...]:
+        found = np.zeros(4, np.int64)
+        called(bounded, low, high, at, count, found)
+        return tuple(found.tolist())
+
     assert bounds(low, high, 0, 2) == (3, 9, 7, 8)  # any of the rows sees 3 to 9, and all of them see 7
     assert bounds(low, high, 0, 3)[:2] == (3, 9)
     first, beyond, *_ = bounds(low, high, 2, 3)
@@ -153,7 +195,7 @@ def test_the_number_of_threads_changes_no_bit_of_the_forward_pass(seqlen_q: int,
     plan = module.Plan(case, operands)
     found = []
     for threads in (1, 2):
-        plan.rules = (*plan.rules[:-1], threads)
+        plan.forward.threads = threads
         out, lse = module.flash(operands.q, operands.k, operands.v, case, plan)
         found.append((out.view(torch.int16 if dtype == "bfloat16" else torch.int32), lse))
     assert torch.equal(found[0][0], found[1][0])
@@ -204,14 +246,26 @@ def test_a_name_means_one_code() -> None:
             held = tuple(cell.cell_contents for cell in function.__closure__ or ())
             codes.setdefault((function.__module__, function.__qualname__), set()).add((function.__code__, held))
     gc.freeze()
-    assert ("product", "add_stripe_of_1") in {(module.removeprefix(package), name) for module, name in codes}
+    assert ("softmax", "hide") in {(module.removeprefix(package), name) for module, name in codes}
     assert [name for name, found in codes.items() if len(found) > 1] == []
 
 
-def test_each_dtype_is_kept_in_files_of_its_own() -> None:
+def test_each_dtype_is_kept_in_files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numba gives the files of one name numbers, and processes that compile at the same moment the same number."""
-    kernels = [part("entry").kernel("decode", dtype) for dtype in ("float32", "bfloat16")]
-    assert len({one.py_func.__qualname__ for one in kernels}) == 2
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    for dtype in ("float32", "bfloat16"):
+        part("entry").kernel.__wrapped__("decode", dtype)
+    assert len({file.name for file in tmp_path.rglob("*.nbi")}) == 2
+
+
+def test_a_kernel_that_was_kept_is_loaded_and_computes_the_same(tmp_path: Path) -> None:
+    """The second process finds the file: it compiles nothing, and nothing of the first one's addresses is in it."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run([sys.executable, "-c", KEPT], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert [one.split() for one in said] == [["0", "None"], ["1", "None"]]
 
 
 AVX2 = "+64bit,+cmov,+cx8,+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
@@ -223,6 +277,21 @@ case = make_case(heads_q=4, heads_kv=2, seqlen_q=70, seqlen_kv=131, head_dim=24,
                  mask="causal", alignment="bottom_right", score_mod="softcap")
 found = results_of(implementation("numba_flash", "numba/flash"), case)
 sys.exit(disagreement(case, found, answer_of(case)))
+"""
+
+
+KEPT = """
+import numba.core.ccallback as callbacks
+loaded, compile = [], callbacks.CFunc.compile
+def counted(self):
+    compile(self)
+    loaded.append(self.cache_hits)
+callbacks.CFunc.compile = counted
+from attnbench import make_case
+from tests.implementations.conftest import answer_of, disagreement, implementation, results_of
+case = make_case(heads_q=2, seqlen_q=3, seqlen_kv=70, head_dim=16)
+found = results_of(implementation("numba_flash", "numba/flash"), case)
+print(sum(loaded), disagreement(case, found, answer_of(case)))
 """
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,26 +23,16 @@ def part(name: str) -> Any:
 LLVM, PRODUCT, TARGET = map(part, ("llvm", "product", "target"))
 
 
-class PointersForArrays:
-    """Of Numba's context, what an intrinsic of this package asks for: an array's data."""
-
-    def make_array(self, kind: Any) -> Any:
-        return lambda context, builder, pointer: SimpleNamespace(data=pointer)
-
-    def get_dummy_value(self) -> ir.Value:
-        return ir.Constant(ir.IntType(32), 0)
-
-
-def assembly(tile: Any, arguments: list[Any], cpu: str, features: str) -> str:
-    signature, write = tile._defn(None, *arguments)  # the Python function behind Numba's intrinsic
+def assembly(columns: int, pairs: bool, add: bool, cpu: str, features: str) -> str:
+    operand = types.int32 if pairs else types.float32
+    number, word, at = LLVM.element_type(types.float32), LLVM.element_type(operand), ir.IntType(64)
+    c, ab = number.as_pointer(), word.as_pointer()
+    kinds = [c, at, at, ab, at, at, at, ab, at, at, at, *([c, at] if add else [])]
     module = ir.Module()
     module.triple = TRIPLE
-    kinds = [
-        ir.IntType(64) if kind == types.intp else LLVM.element_type(kind.dtype).as_pointer() for kind in signature.args
-    ]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "kernel")
     builder = ir.IRBuilder(function.append_basic_block())
-    write(PointersForArrays(), builder, signature, list(function.args))
+    PRODUCT.micro_kernel(builder, 6, columns, types.float32, operand, list(function.args))
     builder.ret_void()
     compiled = binding.parse_assembly(str(module))
     compiled.verify()
@@ -79,10 +68,7 @@ def test_the_inner_loop_is_24_multiply_adds_and_keeps_everything_in_registers(
     target = TARGET.detect(frozenset(feature[1:] for feature in features.split(",")), "aarch64")
     for module in (LLVM, PRODUCT):
         monkeypatch.setattr(module, "TARGET", target)
-    words = types.Array(types.int32 if pairs else types.float32, 1, "C")
-    number, at = types.Array(types.float32, 1, "C"), types.intp
-    arguments = [number, at, at, words, at, at, at, words, at, at, at, number, at]
-    written = assembly(PRODUCT.micro_kernel(6, target.columns, add=add), arguments, cpu, features)
+    written = assembly(target.columns, pairs, add, cpu, features)
     inner = max(written.split("\n.L"), key=lambda block: len(re.findall(rf"\b{instruction}\b", block)))
     assert len(re.findall(rf"\b{instruction}\b", inner)) == 6 * target.columns
     assert "[sp" not in inner, "a register was put aside in memory"
