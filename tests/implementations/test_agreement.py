@@ -61,6 +61,14 @@ TENSORS: list[dict[str, Any]] = [
     {"score_mod": "bias", "bias_file": "random:2", "seqlen_kv": 131, "dtype": "float16"},
     {"score_mod": "bias", "mask": "tensor", "dtype": "float64"},
 ]
+BLOCKS: list[dict[str, Any]] = [
+    {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "random:40%:1"},
+    {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "list:0+2+4//1+4/0/0+1+2+3+4", "dtype": "bfloat16"},
+    {"mask": "causal & block_sparse", "seqlen_q": 300, "mask_blocks": "random:50%:1", "score_mod": "alibi"},
+    {"mask": "block_sparse & key_padding", "seqlen_q": 300, "seqlen_kv": 450, "mask_blocks": "local:1:1"},
+    {"mask": "block_sparse", "mask_block_size": 8, "mask_blocks": "random:20%:2", "seqlen_q": 300, "dtype": "float64"},
+    {"mask": "block_sparse", "mask_blocks": "local:1:2", "seqlen_q": 9, "seqlen_kv": 1200, "alignment": "bottom_right"},
+]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},
     "softcap": {"score_mod": "softcap", "softcap": 1.5},
@@ -94,6 +102,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
     *INTERSECTIONS,
     *TENSORS,
+    *BLOCKS,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),

@@ -116,7 +116,7 @@ def test_edge_shapes_have_every_kind_of_edge() -> None:
     assert {1, 3, 4, 5, 8} <= {case.heads_q // case.heads_kv for case in cases}
     assert {case.mask for case in cases} == {
         "none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor",
-        "causal & key_padding",
+        "causal & key_padding", "block_sparse", "causal & block_sparse",
     }  # fmt: skip
     assert {case.score_mod for case in cases} == set(CHOICES["score_mod"])
     assert {case.strides for case in cases} == set(CHOICES["strides"])

@@ -128,6 +128,12 @@ class Case:
     inputs_layout: InputsLayout | None
     """The order of the axes in that file: (batch, heads, seqlen, head_dim), or tokens before heads."""
     seed: int
+    mask_block_size: int | None = None
+    """Block-sparse mask: how many queries, and keys, a block has."""
+    mask_blocks: str | None = None
+    """Block-sparse mask: the blocks of keys that each block of queries sees. ``random:DENSITY%:SEED`` (so many of all,
+    rounded, and at least those on the diagonal), ``local:NEAR:FIRST`` (so many on either side of the diagonal, and the
+    first ones), or ``list:0/0+1/2``, a list for each block of queries."""
 
     @property
     def case_id(self) -> str:
