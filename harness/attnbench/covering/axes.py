@@ -116,10 +116,9 @@ def _tree(case: Case) -> str:
 
 
 def _blocks(case: Case) -> str:
-    if case.mask_blocks is None or case.mask_block_size is None:
+    if case.mask_block_size is None:
         return ABSENT
-    whole = "whole tiles" if case.mask_block_size % 64 == 0 else "parts of tiles"
-    return f"{case.mask_blocks.partition(':')[0]}, {whole}"
+    return "parts of tiles" if case.mask_block_size % 64 else "whole tiles"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -212,14 +211,7 @@ AXES: tuple[Axis, ...] = (
     Axis("documents", (ABSENT, "one", "2 to 4", "5 and more", "2 to 4 causal", "5 and more causal"), _documents),
     Axis("padding", (ABSENT, "none", "some", "another empty", "last empty", "all empty"), _padding),
     Axis("tree", (ABSENT, "chain", "roots", "branches"), _tree),
-    Axis(
-        "blocks",
-        (
-            ABSENT,
-            *(f"{how}, {size}" for how in ("random", "local", "list") for size in ("whole tiles", "parts of tiles")),
-        ),
-        _blocks,
-    ),
+    Axis("blocks", (ABSENT, "whole tiles", "parts of tiles"), _blocks),
     Axis("rows without keys", ("no", "yes"), _sees_no_keys),
     Axis("alignment", (ABSENT, *CHOICES["alignment"]), _alignment),
     Axis("score_mod", (*CHOICES["score_mod"], "softcap that bends"), _score_mod),

@@ -265,15 +265,15 @@ class _Draw:
         return tuple(parents.get(level) or [self._rng.randint(-1, draft - 1) for draft in range(drafts)])
 
     def _blocks(self, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        how, _, size_level = self._level("blocks", _AXIS["blocks"].levels[1:]).partition(", ")
-        size = self._rng.choice((64, 128) if size_level == "whole tiles" else (8, 16, 24, 32, 48, 96))
+        whole = self._level("blocks", _AXIS["blocks"].levels[1:]) == "whole tiles"
+        size = self._rng.choice((64, 128) if whole else (8, 16, 24, 32, 48, 96))
         keys = range(-(-seqlen_kv // size))
-        lists = {
-            "random": lambda: f"random:{self._rng.choice((1, 5, 10, 25, 50))}%:{self._rng.randrange(10_000)}",
-            "local": lambda: f"local:{self._rng.randrange(3)}:{self._rng.randrange(3)}",
-            "list": lambda: "list:" + "/".join(self._some_of(keys) for _ in range(0, seqlen_q, size)),
-        }
-        return {"mask_block_size": size, "mask_blocks": lists[how]()}
+        texts = (
+            f"random:{self._rng.choice((1, 5, 10, 25, 50))}%:{self._rng.randrange(10_000)}",
+            f"local:{self._rng.randrange(3)}:{self._rng.randrange(3)}",
+            "list:" + "/".join(self._some_of(keys) for _ in range(0, seqlen_q, size)),
+        )
+        return {"mask_block_size": size, "mask_blocks": self._rng.choice(texts)}
 
     def _some_of(self, blocks: range) -> str:
         return "+".join(map(str, sorted(self._rng.sample(blocks, self._rng.randint(0, min(3, len(blocks)))))))
