@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @attention(
     "numba/flash",
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "block_sparse"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),

@@ -181,7 +181,7 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
         return path_of_draft
 
     if kind == "block_sparse":
-        table, size = torch.from_numpy(block_table(case).copy()).to(device), case.mask_block_size
+        table, size = torch.from_numpy(block_table(case).copy()).to(device), case.mask_block_size or 1
 
         def is_listed(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             listed: Tensor = table[i // size, j // size]  # (blocks of queries, blocks of keys)

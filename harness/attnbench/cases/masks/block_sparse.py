@@ -161,9 +161,9 @@ def _drawn(own: Table, density: float, seed: int) -> Table:
     """The blocks of the diagonal, and others by chance: as many as the density says, rounded, or the diagonal alone."""
     blocks = own.shape[1]
     count = round(density * blocks)
-    table = own.copy()
+    table = np.array(own)
     for row, diagonal in enumerate(own):
-        order = np.random.Generator(np.random.SFC64([seed, 2, row])).random(blocks)
+        order = np.random.Generator(np.random.SFC64([seed, 2, row])).random((blocks,))
         order[diagonal] = -1.0
         table[row, np.argsort(order, kind="stable")[:count]] = True
     return table
