@@ -29,7 +29,7 @@ def planned(name: str, *devices: str) -> list[PlannedCase]:
 
 def test_the_bundled_scenarios_are_these() -> None:
     assert NAMES == (
-        "bert-base", "cpu-decode", "cpu-race", "dtypes", "edge-shapes", "gate-smoke", "gpt2", "heads", "hopper",
+        "bert-base", "block-sparse", "cpu-decode", "cpu-race", "dtypes", "edge-shapes", "gate-smoke", "gpt2", "heads", "hopper",
         "llama3-8b-decode", "llama3-8b-prefill", "masks", "modes", "quick", "scaling", "t5-base", "vit-b16",
         "whisper-small",
     )  # fmt: skip

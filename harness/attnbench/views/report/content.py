@@ -16,6 +16,7 @@ from attnbench.views.report.sections.about import conditions, failures, provenan
 from attnbench.views.report.sections.results import (
     agreement,
     answer,
+    density,
     explore,
     memory,
     over_commits,
@@ -40,6 +41,7 @@ SECTIONS = (
     time.section,
     over_commits.section,
     speedup.section,
+    density.section,
     memory.section,
     scaling.section,
     roofline.section,
