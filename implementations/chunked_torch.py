@@ -50,6 +50,7 @@ SMALLEST_KEY_CHUNK = 64
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    kv_caches=("dense", "latent"),
     gqa=True,
     unequal_head_dims=True,
     returns_lse=True,

@@ -67,6 +67,7 @@ EVERYTHING: dict[str, Any] = {
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     "alignments": ("top_left", "bottom_right"),
+    "kv_caches": ("dense", "latent"),
     "gqa": True,
     "unequal_head_dims": True,
     "framework": "numpy",

@@ -26,6 +26,7 @@ EVERYTHING: dict[str, Any] = {
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    "kv_caches": ("dense", "latent"),
     "gqa": True,
     "unequal_head_dims": True,
     "stores_scores": True,
@@ -53,7 +54,8 @@ class Plan:
 
 
 @attention(
-    "naive/torch", **{**EVERYTHING, "dtypes": (*EVERYTHING["dtypes"], "float8_e4m3fn")}, kv_caches=("dense", "paged")
+    "naive/torch",
+    **{**EVERYTHING, "dtypes": (*EVERYTHING["dtypes"], "float8_e4m3fn"), "kv_caches": ("dense", "paged", "latent")},
 )
 def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
     """Scores, softmax, weighted sum, each a whole matrix in torch."""

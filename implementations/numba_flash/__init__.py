@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    kv_caches=("dense", "latent"),
     gqa=True,
     unequal_head_dims=True,
     returns_lse=True,

@@ -60,6 +60,7 @@ LEAST_BLOCK = 64
     score_mods=("none", "softcap", "alibi", "relative_bias", "bias"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    kv_caches=("dense", "latent"),
     gqa=True,
     unequal_head_dims=True,
     memory="O(n)",

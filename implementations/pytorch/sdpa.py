@@ -28,6 +28,7 @@ SUPPORTED: dict[str, Any] = {
     "score_mods": ("none", "alibi", "relative_bias", "bias"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    "kv_caches": ("dense", "latent"),
     "gqa": True,
 }
 

@@ -44,6 +44,8 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         "document_causal": draw(st.booleans()),
         "seed": draw(st.integers(0, 3)),
     }
+    if fields["mode"] == "forward" and fields["operator"] == "attention" and fields["head_dim_v"] <= head_dim:
+        fields["kv_cache"] = draw(st.sampled_from(["dense", "latent"]))
     if fields["operator"] != "attention":
         fields["inputs"] = "normal"  # families are of queries, keys and values
     if "block_sparse" in kinds:

@@ -69,6 +69,10 @@ BLOCKS: list[dict[str, Any]] = [
     {"mask": "block_sparse", "mask_block_size": 8, "mask_blocks": "random:20%:2", "seqlen_q": 300, "dtype": "float64"},
     {"mask": "block_sparse", "mask_blocks": "local:1:2", "seqlen_q": 9, "seqlen_kv": 1200, "alignment": "bottom_right"},
 ]
+LATENTS: list[dict[str, Any]] = [
+    {"kv_cache": "latent", "heads_kv": 1, "head_dim": 40, "head_dim_v": 32, "scale": 0.3, **fields}
+    for fields in ({}, {"seqlen_q": 2, "seqlen_kv": 600}, {"mask": "causal", "dtype": "bfloat16"}, {"heads_kv": 2})
+]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},
     "softcap": {"score_mod": "softcap", "softcap": 1.5},
@@ -103,6 +107,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *INTERSECTIONS,
     *TENSORS,
     *BLOCKS,
+    *LATENTS,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),
@@ -118,7 +123,7 @@ def case_of(one: Implementation, difference: dict[str, Any]) -> Case | None:
         if mode == "forward" and difference.get("strides") == "summed":
             continue  # it is about gradients
         fields = {**usual, "mode": mode, **difference}
-        if fields.get("kv_cache") == "paged" or fields.get("dtype") == "float8_e4m3fn":
+        if fields.get("kv_cache") in ("paged", "latent") or fields.get("dtype") == "float8_e4m3fn":
             fields["mode"] = "forward"
         case = make_case(**fields)
         hook = one.supports_hook

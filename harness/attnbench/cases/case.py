@@ -25,7 +25,7 @@ Mode = Literal["forward", "backward", "forward_backward"]
 DType = Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
 Alignment = Literal["top_left", "bottom_right"]
 ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink", "bias"]
-KVCache = Literal["dense", "paged"]
+KVCache = Literal["dense", "paged", "latent"]
 Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"]
 InputsLayout = Literal["bhsd", "bshd"]
 InputFamily = Literal[
@@ -119,6 +119,8 @@ class Case:
     which is added to the scaled scores; where it is -inf a key is hidden."""
     scale: float
     kv_cache: KVCache
+    """How keys and values are stored. ``latent``: as one tensor, whose first ``head_dim_v`` columns are the values, as in
+    multi-head latent attention with its up-projections absorbed into Q and the output."""
     page_size: int | None
     strides: Strides
     """How the inputs lie in memory, relative to the layout that the implementation declares. ``transposed`` is the
@@ -356,6 +358,21 @@ def _resolve(fields: dict[str, object]) -> None:
     fields |= used
 
 
+def _no_latent(case: Case) -> list[str]:
+    """Why keys and values cannot be one tensor, a sentence each."""
+    problems = []
+    if case.mode != "forward" or case.operator != "attention":
+        problems.append("kv_cache = 'latent' is for inference: mode must be 'forward' and operator 'attention'")
+    if case.head_dim_v > case.head_dim:
+        problems.append(
+            f"kv_cache = 'latent' takes values out of keys: head_dim_v = {case.head_dim_v} must not be above "
+            f"head_dim = {case.head_dim}"
+        )
+    if case.inputs.startswith(FILE_INPUTS):
+        problems.append("kv_cache = 'latent' stores one tensor: inputs must not be a file of keys and values")
+    return problems
+
+
 def _contradictions(case: Case) -> list[str]:
     """The contradictions between fields, a sentence each."""
     problems: list[str] = []
@@ -367,6 +384,8 @@ def _contradictions(case: Case) -> list[str]:
         problems.append("dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'")
     if case.kv_cache == "paged" and (case.mode != "forward" or case.operator != "attention"):
         problems.append("kv_cache = 'paged' is for inference: mode must be 'forward' and operator 'attention'")
+    if case.kv_cache == "latent":
+        problems += _no_latent(case)
     if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
         problems.append(f"strides = {case.strides!r} needs operator = 'attention' and kv_cache = 'dense'")
     if case.operator != "attention" and case.inputs in INPUT_FAMILIES and case.inputs != "normal":
