@@ -227,6 +227,17 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
             ["strides = 'sliced' needs operator = 'attention' and kv_cache = 'dense'"],
         ),
         (
+            {"kv_cache": "latent", "head_dim_v": 80, "inputs": "file:a.npz"},
+            [
+                "kv_cache = 'latent' takes values out of keys: head_dim_v = 80 must not be above head_dim = 64",
+                "kv_cache = 'latent' stores one tensor: inputs must not be a file of keys and values",
+            ],
+        ),
+        (
+            {"kv_cache": "latent", "mode": "backward"},
+            ["kv_cache = 'latent' is for inference: mode must be 'forward' and operator 'attention'"],
+        ),
+        (
             {"strides": "qkv_slice", "seqlen_kv": 7},
             [
                 "strides = 'qkv_slice' cuts Q, K and V out of one buffer: it needs equal lengths and equal head dims",

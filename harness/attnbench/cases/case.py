@@ -119,7 +119,7 @@ class Case:
     which is added to the scaled scores; where it is -inf a key is hidden."""
     scale: float
     kv_cache: KVCache
-    """How keys and values are stored. ``latent``: as one tensor, whose first ``head_dim_v`` columns are the values, as in
+    """How keys and values are stored. ``latent``: as one tensor whose first ``head_dim_v`` columns are the values: in
     multi-head latent attention with its up-projections absorbed into Q and the output."""
     page_size: int | None
     strides: Strides
@@ -361,13 +361,9 @@ def _resolve(fields: dict[str, object]) -> None:
 def _no_latent(case: Case) -> list[str]:
     """Why keys and values cannot be one tensor, a sentence each."""
     problems = []
-    if case.mode != "forward" or case.operator != "attention":
-        problems.append("kv_cache = 'latent' is for inference: mode must be 'forward' and operator 'attention'")
     if case.head_dim_v > case.head_dim:
-        problems.append(
-            f"kv_cache = 'latent' takes values out of keys: head_dim_v = {case.head_dim_v} must not be above "
-            f"head_dim = {case.head_dim}"
-        )
+        wide = f"head_dim_v = {case.head_dim_v} must not be above head_dim = {case.head_dim}"
+        problems.append(f"kv_cache = 'latent' takes values out of keys: {wide}")
     if case.inputs.startswith(FILE_INPUTS):
         problems.append("kv_cache = 'latent' stores one tensor: inputs must not be a file of keys and values")
     return problems
@@ -382,8 +378,9 @@ def _contradictions(case: Case) -> list[str]:
     problems += [problem] if (problem := cannot_be_counted(case)) else []
     if case.dtype == "float8_e4m3fn" and case.mode != "forward":
         problems.append("dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'")
-    if case.kv_cache == "paged" and (case.mode != "forward" or case.operator != "attention"):
-        problems.append("kv_cache = 'paged' is for inference: mode must be 'forward' and operator 'attention'")
+    if case.kv_cache != "dense" and (case.mode != "forward" or case.operator != "attention"):
+        cache = f"kv_cache = {case.kv_cache!r}"
+        problems.append(f"{cache} is for inference: mode must be 'forward' and operator 'attention'")
     if case.kv_cache == "latent":
         problems += _no_latent(case)
     if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
