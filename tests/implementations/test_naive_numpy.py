@@ -67,7 +67,7 @@ def test_the_peak_of_a_forward_call_is_one_matrix_of_scores_beside_the_output() 
 
 
 def test_absorbed_latent_attention_is_what_deepseek_v3_expands() -> None:
-    """absorbed(q W_UK, latent) W_UV = expanded(q, latent W_UK, latent W_UV), of heads of 128 + 64 dims and a rank of 512."""
+    """absorbed(q W_UK, latent) W_UV = expanded(q, latent W_UK, latent W_UV): heads of 128 + 64 dims, a rank of 512."""
     heads, tokens, rank, nope, rope, dim_v = 3, 40, 512, 128, 64, 128
     generator = np.random.default_rng(0)
     latent = generator.standard_normal((1, 1, tokens, rank + rope))
