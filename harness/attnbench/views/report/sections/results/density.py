@@ -36,8 +36,8 @@ def section(material: Material) -> Section | None:
         return None
     best = max(rows, key=lambda row: (row["length"] or 0, row["value"]))
     text = (
-        f"Of {best['at']} of the dense case's pairs {best['implementation']} makes the most: it is {best['text']} as "
-        f"fast as on all of them; in proportion it would be {times(best['length'] or 1)}."
+        f"With {best['at']} of the dense case's pairs visible {best['implementation']} gains the most: it is "
+        f"{best['text']} as fast as on the dense case; {times(best['length'] or 1)} would be in proportion."
     )
     blocks.insert(0, Lead(text=text))
     note = "Each is over its own time on the dense case; who is the faster one is told by the section on times."
