@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, dense_bias, dense_mask, is_bidirectional, relative_buckets, row_runs
+from attnbench import (
+    MASK_KINDS,
+    alibi_slopes,
+    attention,
+    dense_bias,
+    dense_mask,
+    is_bidirectional,
+    relative_buckets,
+    row_runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +44,13 @@ SMALLEST_KEY_CHUNK = 64
     "chunked/torch",
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
+    masks=MASK_KINDS,
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    kv_caches=("dense", "latent"),
     gqa=True,
     unequal_head_dims=True,
     returns_lse=True,
@@ -119,7 +129,8 @@ class Plan:
         bias = bias_by_distance(case, operands)
         self.bias = None if bias is None else bias.to(device, self.wide)
         # A mask and a bias that are tensors are as large as the scores; they are inputs, held before the call.
-        self.hidden = ~torch.from_numpy(dense_mask(case)).to(device) if "tensor" in case.mask_kinds else None
+        written = not {"tensor", "block_sparse"}.isdisjoint(case.mask_kinds)  # rows of many runs
+        self.hidden = ~torch.from_numpy(dense_mask(case)).to(device) if written else None
         tensor = dense_bias(case, None) if case.score_mod == "bias" else None
         self.tensor_bias = None if tensor is None else torch.from_numpy(tensor).to(device, self.wide)
         self.sinks = torch.full((case.heads_q, 1), -torch.inf, dtype=self.wide, device=device)

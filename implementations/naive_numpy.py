@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,11 +62,12 @@ def softmax(scores: Array) -> Array:
 
 EVERYTHING: dict[str, Any] = {
     "dtypes": ("float32", "float64"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
+    "masks": MASK_KINDS,
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     "alignments": ("top_left", "bottom_right"),
+    "kv_caches": ("dense", "latent"),
     "gqa": True,
     "unequal_head_dims": True,
     "framework": "numpy",

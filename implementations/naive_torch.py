@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 EVERYTHING: dict[str, Any] = {
     "device": ("cpu", "cuda"),
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
+    "masks": MASK_KINDS,
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    "kv_caches": ("dense", "latent"),
     "gqa": True,
     "unequal_head_dims": True,
     "stores_scores": True,
@@ -53,7 +54,8 @@ class Plan:
 
 
 @attention(
-    "naive/torch", **{**EVERYTHING, "dtypes": (*EVERYTHING["dtypes"], "float8_e4m3fn")}, kv_caches=("dense", "paged")
+    "naive/torch",
+    **{**EVERYTHING, "dtypes": (*EVERYTHING["dtypes"], "float8_e4m3fn"), "kv_caches": ("dense", "paged", "latent")},
 )
 def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
     """Scores, softmax, weighted sum, each a whole matrix in torch."""

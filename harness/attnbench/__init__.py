@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from attnbench.cases.bias import alibi_slopes, dense_bias, is_bidirectional, relative_buckets
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.cost import flops, minimum_bytes
-from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
+from attnbench.cases.masks import batch_varies, block_table, dense_mask, row_bounds, row_runs, visible_pairs
+from attnbench.cases.masks.table import MASK_KINDS
 from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.module import module
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "MASK_KINDS",
     "AttnbenchError",
     "Case",
     "CaseError",
@@ -51,6 +53,7 @@ __all__ = [
     "alibi_slopes",
     "attention",
     "batch_varies",
+    "block_table",
     "capture",
     "check",
     "compare",

@@ -19,14 +19,14 @@ limits it.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_bounds
+from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -37,12 +37,13 @@ if TYPE_CHECKING:
 @attention(
     "numba/flash",
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "block_sparse"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    kv_caches=("dense", "latent"),
     gqa=True,
     unequal_head_dims=True,
     returns_lse=True,
@@ -69,15 +70,15 @@ class Plan:
         entry = import_module(f"{__name__}.entry")
         dtypes = entry.dtypes_of(case.dtype)
         self.number = torch.float64 if case.dtype == "float64" else torch.float32
-        bounds = [row_bounds(case, b) for b in range(case.batch)]
-        low, high = (np.stack([bound[i] for bound in bounds]).astype(dtypes.index) for i in range(2))
+        runs = [row_runs(case, b) for b in range(case.batch)]
+        longest = entry.SPLIT * (2 if dtypes.words is np.int32 else 1)
         table = None if operands.relative_bias is None else operands.relative_bias.double().numpy()
         bias = diagonal_bias(case, table, spare=entry.TILE)
         sinks = np.full(case.heads_q, -np.inf) if operands.sinks is None else operands.sinks.double().numpy()
         cap = case.softcap or 0
         scale = [case.scale / cap if cap else case.scale, 1, case.scale, cap]
         numbers = (np.ascontiguousarray(rule, dtypes.number) for rule in (bias, sinks, scale))
-        self.rules = (low, high, *numbers)
+        self.rules = (*bounds_of(runs, dtypes.index), *numbers, stretches_of(runs, case.seqlen_kv, longest))
         threads = numba.get_num_threads()
         name = "decode" if case.seqlen_q <= entry.QUERIES else "forward"
         self.forward = entry.Call(name, case, self.rules, threads)
@@ -85,6 +86,26 @@ class Plan:
 
 
 flash.prepare(Plan)
+
+
+def bounds_of(runs: list[NDArray[np.int64]], index: type[Any]) -> Iterator[NDArray[Any]]:
+    """Beginnings and ends, (batch, runs, seqlen_q), of the runs of keys that rows see: (seqlen_q, runs, 2) each."""
+    most = max(one.shape[1] for one in runs)
+    filled = [np.pad(one, ((0, 0), (0, most - one.shape[1]), (0, 0))) for one in runs]
+    return (np.ascontiguousarray(np.stack(filled)[..., i].swapaxes(1, 2), index) for i in range(2))
+
+
+def stretches_of(runs: list[NDArray[np.int64]], seqlen_kv: int, longest: int) -> NDArray[np.int64]:
+    """The keys that any row sees, in stretches of at most ``longest``: (batch, stretches, 2), filled up with (0, 0)."""
+    found = []
+    for one in runs:
+        changes = np.zeros(seqlen_kv + 1, np.int64)
+        np.add.at(changes, one[..., 0], 1)
+        np.add.at(changes, one[..., 1], -1)
+        edges = np.flatnonzero(np.diff(np.cumsum(changes) > 0, prepend=False)).reshape(-1, 2).tolist()
+        found.append([(at, min(at + longest, end)) for start, end in edges for at in range(start, end, longest)])
+    most = max(1, *map(len, found))
+    return np.array([[*one, *[(0, 0)] * (most - len(one))] for one in found], np.int64)
 
 
 def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) -> NDArray[np.float64]:

@@ -5,29 +5,33 @@ So one function starts every kernel on all threads, whatever its dtype, and is c
     0    sizes: batch, heads_q, heads_kv, seqlen_q, seqlen_kv, head_dim, head_dim_v
     7    two numbers that say how the work is cut, as each kernel tells
     9    an address: memory that all threads share
-    10   rules: addresses of low, high, bias, sinks and scale, and the bias' numbers for each head; 0 is no bias
-    16   tensors, 5 words each: address, and strides in elements along batch, head, row and column
+    10   rules: addresses of low, high, bias, sinks, scale and stretches, the bias' numbers for each head, where 0 is no
+         bias, and the runs of each row
+    18   tensors, 5 words each: address, and strides in elements along batch, head, row and column
     then counters, which begin at 0
 
 The rules, of int32 and float32, or int64 and float64 for float64:
 
-- ``low``, ``high``: (batch, seqlen_q), the first key that a row sees and the first beyond.
+- ``low``, ``high``: (batch, runs, seqlen_q), the first key of each run that a row sees and the first beyond; empty
+  runs come last.
 - ``bias``: (heads_q, seqlen_q + seqlen_kv - 1 and a tile to spare), by query index - key index + seqlen_kv - 1.
 - ``sinks``: (heads_q,); -inf is none.
 - ``scale``: (4,): what Q K^T is multiplied by, which is the case's scale or, before a cap, that over the softcap; 1;
   the case's scale; the softcap, or 0.
+- ``stretches``: (batch, splits, 2), int64: the keys of each split of ``decode``, the first and the first beyond.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
 from .compiling import Codegen, Number, Pointer, compiled, intrinsic
 
-CUT, SHARED, RULES, TENSORS, WORDS = 7, 9, 10, 16, 5
+CUT, SHARED, RULES, TENSORS, WORDS = 7, 9, 10, 18, 5
 
 
 class Dtypes(NamedTuple):
@@ -72,14 +76,16 @@ class Cut(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What scores are made of besides Q and K, for one element of the batch; ``bias`` and ``sinks`` for all heads."""
+    """What scores are made of besides Q and K: ``low`` and ``high`` of one element of the batch, the others of all."""
 
     low: Pointer
     high: Pointer
     bias: Pointer
     sinks: Pointer
     scale: Pointer
+    stretches: Pointer
     bias_row: int
+    runs: int
 
 
 class Tensor(NamedTuple):
@@ -133,15 +139,17 @@ def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
     """Those of the batch's first element."""
     return Rules(
         pointer(block[RULES], index), pointer(block[RULES + 1], index), pointer(block[RULES + 2], number),
-        pointer(block[RULES + 3], number), pointer(block[RULES + 4], number), block[RULES + 5],
+        pointer(block[RULES + 3], number), pointer(block[RULES + 4], number), pointer(block[RULES + 5], np.int64),
+        block[RULES + 6], block[RULES + 7],
     )  # fmt: skip
 
 
 @compiled
 def rules_of(rules: Rules, b: int, seqlen_q: int) -> Rules:
     """Those of element ``b``."""
-    low, high = moved(rules.low, b * seqlen_q), moved(rules.high, b * seqlen_q)
-    return Rules(low, high, rules.bias, rules.sinks, rules.scale, rules.bias_row)
+    at = b * rules.runs * seqlen_q
+    low, high = moved(rules.low, at), moved(rules.high, at)
+    return Rules(low, high, rules.bias, rules.sinks, rules.scale, rules.stretches, rules.bias_row, rules.runs)
 
 
 @compiled

@@ -38,7 +38,7 @@ from .arguments import (
     tensor_in,
 )
 from .compiling import Number, Pointer, compiled
-from .forward import bound_tile
+from .forward import any_sees, bound_tile
 from .gradients import differentiate, row_products
 from .product import multiply, multiply_add
 from .scheduling import next_task
@@ -119,8 +119,8 @@ class Scratch(NamedTuple):
 
 @compiled
 def scratch_at(
-    start: int, tiles: int, row_k: int, row_v: int, row_d: int, row_o: int, dq: Number, index: Number, words: Number,
-    number: Number,
+    start: int, tiles: int, runs: int, row_k: int, row_v: int, row_d: int, row_o: int, dq: Number, index: Number,
+    words: Number, number: Number,
 ) -> Any:  # fmt: skip
     """A thread's scratch memory from an address on, and the address behind it."""
     weights, rows = BLOCK_KV * TILE // per_word(words), tiles * TILE
@@ -131,9 +131,9 @@ def scratch_at(
     normalizer = after(dq_t, rows * row_d, number)
     delta = after(normalizer, rows, number)
     lows = after(delta, rows, number)
-    highs = after(lows, rows, index)
-    bounds = after(highs, rows, index)
-    loaded = after(bounds, tiles * 4, np.int64)
+    highs = after(lows, rows * runs, index)
+    bounds = after(highs, rows * runs, index)
+    loaded = after(bounds, tiles * runs * 4, np.int64)
     natural = after(loaded, TILE * max(row_k, row_v), words)
     other = after(natural, TILE * max(row_d, row_o), number)
     k = after(other, TILE * row_o, number)
@@ -160,15 +160,16 @@ def scratch_at(
 
 @compiled
 def load_tile(
-    dout: Matrix, q: Matrix, out: Matrix, lse: Matrix, rules: Rules, i: int, row: int, count: int, scratch: Scratch
-) -> None:
+    dout: Matrix, q: Matrix, out: Matrix, lse: Matrix, rules: Rules, seqlen_q: int, i: int, row: int, count: int,
+    scratch: Scratch,
+) -> None:  # fmt: skip
     """Tile ``i`` of a block of queries, ``count`` rows from ``row`` on: what their gradients are made of."""
     words, number = scratch.qt, scratch.dq_t
     pair, loaded = per_word(words), scratch.loaded
     inner, inner_v = (q.width + pair - 1) // pair, (out.width + pair - 1) // pair
     row_k, row_v = padded(inner, words), padded(inner_v, words)
     row_d, row_o = padded(q.width, number), padded(out.width, number)
-    bound_tile(scratch.lows, scratch.highs, scratch.bounds, rules.low, rules.high, i, row, count)
+    bound_tile(scratch.lows, scratch.highs, scratch.bounds, rules, seqlen_q, i, row, count)
     for lane in range(TILE):  # the weights of lanes without a row are 0
         total = lse.data[(row + min(lane, count - 1)) * lse.row]
         sees = (lane < count and total > -np.inf) or np.isnan(total)
@@ -226,21 +227,26 @@ def add_gradients(
 
     # phase: copies
     fill(dq_t, 0, tiles * row_d * TILE, 0)
-    first, beyond = seqlen_kv, 0
+    first, beyond, runs = seqlen_kv, 0, rules.runs
     for i in range(tiles):
         row = start + i * TILE
-        load_tile(dout, q, out, lse, rules, i, row, min(TILE, seqlen_q - row), scratch)
-        first, beyond = min(first, bounds[4 * i]), max(beyond, bounds[4 * i + 1])
+        load_tile(dout, q, out, lse, rules, seqlen_q, i, row, min(TILE, seqlen_q - row), scratch)
+    for run in range(tiles * runs):
+        if bounds[4 * run] < bounds[4 * run + 1]:
+            first, beyond = min(first, bounds[4 * run]), max(beyond, bounds[4 * run + 1])
 
     for block in range(first - first % BLOCK_KV, beyond, BLOCK_KV):
         # phase: copies
         begin, end = max(first, block), min(beyond, block + BLOCK_KV)
         begin -= (begin - block) % 2
+        if not any_sees(bounds, tiles * runs, begin, end):
+            continue
         pack(scratch.k, 0, row_k, k, begin, end - begin)
         pack(scratch.v, 0, row_v, v, begin, end - begin)
         pack_for_sum(scratch.k_sum, 0, row_d, k, begin, end - begin)
-        for i in range(tiles):
-            from_key, to_key = max(begin, bounds[4 * i]), min(end, bounds[4 * i + 1])
+        for run in range(tiles * runs):
+            i = run // runs
+            from_key, to_key = max(begin, bounds[4 * run]), min(end, bounds[4 * run + 1])
             from_key -= (from_key - begin) % 2
             keys = to_key - from_key
             if keys <= 0:
@@ -260,8 +266,8 @@ def add_gradients(
             if biased:
                 before = scale[1] if softcap > 0 else scale[0]
                 add_bias(s, keys, vectors, before, from_key, row, bias, seqlen_kv)
-            if from_key < bounds[4 * i + 2] or to_key > bounds[4 * i + 3]:
-                hide(s, keys, vectors, from_key, scratch.lows, scratch.highs, i * TILE)
+            if from_key < bounds[4 * run + 2] or to_key > bounds[4 * run + 3]:
+                hide(s, keys, vectors, from_key, scratch.lows, scratch.highs, run * TILE)
             # phase: gradients
             multiply(
                 dp, 0, TILE, scratch.v, offset * row_v, row_v, 1, scratch.dot, i * row_v * TILE, TILE, keys, vectors,
@@ -321,8 +327,9 @@ def parts_of(owners: int, pieces: int, threads: int) -> int:
     return min((4 * threads + owners - 1) // owners, pieces)
 
 
-def backward_cut(sizes: Sizes, dtypes: Dtypes, threads: int) -> Cut:
+def backward_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
     """Into so many parts of a group of heads; the memory that is shared has the sums of dK and dV of each part."""
+    del splits
     owners, group = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv
     parts = parts_of(owners, group * -(-sizes.seqlen_q // (TILE * TILES)), threads)
     lanes = TARGET.lanes(8 * np.dtype(dtypes.number).itemsize)
@@ -355,9 +362,11 @@ def backward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
         blocks, size_k = (seqlen_q + TILE * TILES - 1) // (TILE * TILES), seqlen_kv * row_d
         size_sums = size_k + seqlen_kv * row_o
         room = min(TILES, (seqlen_q + TILE - 1) // TILE)
-        _, size = scratch_at(0, room, row_k, row_v, row_d, row_o, kind, index, words, number)
+        _, size = scratch_at(0, room, rules.runs, row_k, row_v, row_d, row_o, kind, index, words, number)
         memory = allocate(TILE + size + (size_sums * bytes_of(number) if parts == 1 else 0))
-        scratch, behind = scratch_at(line_from(memory), room, row_k, row_v, row_d, row_o, kind, index, words, number)
+        scratch, behind = scratch_at(
+            line_from(memory), room, rules.runs, row_k, row_v, row_d, row_o, kind, index, words, number
+        )
         fill(scratch.ones, 0, max(TILE, row_d, row_o), 1)
         shared = pointer(block[SHARED], number)
         task = next_task(block, counter)

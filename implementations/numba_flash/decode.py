@@ -7,8 +7,8 @@ With so few queries a register of 16 would be nearly empty, so here rows of K an
     O = O + P V          a register holds 16 columns of V and of O
 
 All queries of all heads that share their keys go together, so that each key is read from memory once: that is what such
-a call costs. A split has a fixed number of keys, so that the result does not hang on the number of threads. Dao,
-Haziza, Massa and Sizov, "Flash-Decoding for long-context inference" (2023).
+a call costs. A split has at most a fixed number of keys, so that the result does not hang on the number of threads;
+keys that no query sees are in none. Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context inference" (2023).
 """
 
 from __future__ import annotations
@@ -218,9 +218,15 @@ def attend_split(
             bias = (head + h) * rules.bias_row + i - begin + seqlen_kv - 1
             for key in range(keys):
                 s[r * room + key] += rules.bias[bias - key]
-        beyond = min(wide(rules.high[i]) - begin, keys)
+        last = wide(rules.high[i])
+        for run in range(1, rules.runs):
+            at = run * seqlen_q + i
+            if rules.low[at] < rules.high[at]:
+                for key in range(max(0, last - begin), min(keys, wide(rules.low[at]) - begin)):
+                    s[r * room + key] = -np.inf
+                last = wide(rules.high[at])
         # phase: softmax
-        seen = wide(rules.low[i]) - begin
+        seen, beyond = wide(rules.low[i]) - begin, min(last - begin, keys)
         weigh_row(s, p, r * room, vectors, seen, beyond, rules.low, moved(state, 2 * r))
 
     whole = keys - keys % pair if in_place(v, words) else 0
@@ -282,23 +288,12 @@ def merge(
         unpack(out, i, sums, r * row_size, row_size, 1, spare)
 
 
-@compiled
-def visible(low: Pointer, high: Pointer, rows: int, begin: int, end: int) -> tuple[int, int]:
-    """The run of keys within ``begin`` to ``end`` that any row sees; equal where none does."""
-    first, beyond = end, begin
-    for i in range(rows):
-        if low[i] < high[i]:
-            first, beyond = min(first, wide(low[i])), max(beyond, wide(high[i]))
-    first, beyond = max(first, begin), min(beyond, end)
-    return first, max(first, beyond)
-
-
-def decode_cut(sizes: Sizes, dtypes: Dtypes, threads: int) -> Cut:
+def decode_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
     """Into so many splits of the keys; the memory that is shared has their sums of values, and then their states."""
     pair = 2 if dtypes.words is np.int32 else 1
     lanes = TARGET.lanes(8 * np.dtype(dtypes.number).itemsize)
     owners, queries = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv * sizes.seqlen_q
-    splits = -(-sizes.seqlen_kv // (SPLIT * pair))
+    del threads
     row = -(-sizes.head_dim_v // (pair * lanes)) * lanes * pair
     return Cut((splits, 0), owners * splits, 1 + owners, owners * splits * queries * (row + 2))
 
@@ -320,7 +315,7 @@ def decode_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
         q, k, v = tensor_in(block, 0, kind), tensor_in(block, 1, kind), tensor_in(block, 2, kind)
         out, lse = tensor_in(block, 3, kind), tensor_in(block, 4, number)
         pair, seqlen_q, counter = per_word(words), sizes.seqlen_q, TENSORS + 5 * WORDS
-        owners, group, room = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv, SPLIT * pair
+        owners, group = sizes.batch * sizes.heads_kv, sizes.heads_q // sizes.heads_kv
         row_k, row_v = padded_row(sizes.head_dim, words), padded_row(sizes.head_dim_v, words)
         queries, row_size = group * seqlen_q, row_v * pair
         partial = pointer(block[SHARED], number)
@@ -333,11 +328,10 @@ def decode_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
             owner, split = task // splits, task % splits
             b, g = owner // sizes.heads_kv, owner % sizes.heads_kv
             own = rules_of(rules, b, seqlen_q)
-            end = min(sizes.seqlen_kv, (split + 1) * room)
-            first, beyond = visible(own.low, own.high, seqlen_q, split * room, end)
+            keys = moved(own.stretches, 2 * (b * splits + split))
             attend_split(
                 q, matrix_of(k, b, g, sizes.head_dim), matrix_of(v, b, g, sizes.head_dim_v), sizes, own, b, g * group,
-                first, beyond, moved(partial, task * queries * row_size), moved(states, task * queries * 2), scratch,
+                keys[0], keys[1], moved(partial, task * queries * row_size), moved(states, task * queries * 2), scratch,
             )  # fmt: skip
             if next_task(block, counter + 1 + owner) == splits - 1:
                 at = owner * splits * queries

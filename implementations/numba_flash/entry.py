@@ -23,7 +23,7 @@ import numpy as np
 from .arguments import Cut, Dtypes, Sizes
 from .backward import backward_cut, backward_for
 from .compiling import kept, named
-from .decode import QUERIES, decode_cut, decode_for
+from .decode import QUERIES, SPLIT, decode_cut, decode_for
 from .forward import forward_cut, forward_for
 from .scheduling import launcher
 from .softmax import TILE
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from attnbench import Case
 
-__all__ = ["QUERIES", "TILE", "Call", "dtypes_of", "kernel"]
+__all__ = ["QUERIES", "SPLIT", "TILE", "Call", "dtypes_of", "kernel"]
 
-BIAS = 2  # its place among the rules
+LOW, BIAS, STRETCHES = 0, 2, 5  # their places among the rules
 
 BITS = {"float64": np.float64, "float32": np.float32, "float16": np.int16, "bfloat16": np.uint16}
 
@@ -78,7 +78,7 @@ class Call:
     Args:
         name: of the kernel.
         case: to be computed.
-        rules: low, high, bias, sinks and scale, as ``arguments.py`` tells; referred to.
+        rules: low, high, bias, sinks, scale and stretches, as ``arguments.py`` tells; referred to.
         threads: at most.
     """
 
@@ -87,11 +87,11 @@ class Call:
             case.batch, case.heads_q, case.heads_kv, case.seqlen_q, case.seqlen_kv, case.head_dim, case.head_dim_v
         )
         self._cut: Cut = {"forward": forward_cut, "backward": backward_cut, "decode": decode_cut}[name](
-            sizes, dtypes_of(case.dtype), threads
+            sizes, dtypes_of(case.dtype), threads, rules[STRETCHES].shape[1]
         )
         self._rules = rules
         self._before = (*sizes, *self._cut.numbers)
-        self._after = (*(rule.ctypes.data for rule in rules), rules[BIAS].shape[1])
+        self._after = (*(rule.ctypes.data for rule in rules), rules[BIAS].shape[1], rules[LOW].shape[1])
         self._counters = (0,) * self._cut.counters
         self.threads = max(1, min(threads, self._cut.tasks))
         self._kernel, self._launch = kernel(name, case.dtype), launch()

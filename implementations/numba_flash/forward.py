@@ -74,13 +74,25 @@ def bounds_of_tile(low: Pointer, high: Pointer, at: int, count: int) -> tuple[in
 
 @compiled
 def bound_tile(
-    lows: Pointer, highs: Pointer, bounds: Pointer, low: Pointer, high: Pointer, i: int, row: int, count: int
+    lows: Pointer, highs: Pointer, bounds: Pointer, rules: Rules, seqlen_q: int, i: int, row: int, count: int
 ) -> None:
     """What the rows of tile ``i`` see, from ``row`` on; lanes without a row see what the last row sees."""
-    for lane in range(TILE):
-        source = row + min(lane, count - 1)
-        lows[i * TILE + lane], highs[i * TILE + lane] = low[source], high[source]
-    bounds[4 * i], bounds[4 * i + 1], bounds[4 * i + 2], bounds[4 * i + 3] = bounds_of_tile(low, high, row, count)
+    for run in range(rules.runs):
+        t = i * rules.runs + run
+        low, high = moved(rules.low, run * seqlen_q), moved(rules.high, run * seqlen_q)
+        for lane in range(TILE):
+            source = row + min(lane, count - 1)
+            lows[t * TILE + lane], highs[t * TILE + lane] = low[source], high[source]
+        bounds[4 * t], bounds[4 * t + 1], bounds[4 * t + 2], bounds[4 * t + 3] = bounds_of_tile(low, high, row, count)
+
+
+@compiled
+def any_sees(bounds: Pointer, count: int, begin: int, end: int) -> bool:
+    """Whether any of the first ``count`` runs of tiles has a key of ``begin`` to ``end``."""
+    seen = False
+    for t in range(count):
+        seen = seen or max(bounds[4 * t], begin) < min(bounds[4 * t + 1], end)
+    return seen
 
 
 class Scratch(NamedTuple):
@@ -92,9 +104,9 @@ class Scratch(NamedTuple):
         highest: as :func:`softmax.weigh` says, (heads * tiles, TILE); so are the next two.
         total: likewise.
         rescale: (TILE,).
-        lows: first key that a row sees, (tiles, TILE).
+        lows: first key of each run that a row sees, (tiles, runs, TILE).
         highs: the first beyond, likewise.
-        bounds: what :func:`bounds_of_tile` says of each tile, (tiles, 4).
+        bounds: what :func:`bounds_of_tile` says of each tile's runs, (tiles, runs, 4).
         k: a block of K, where it is not read from where it lies.
         v: the same of V.
         s: a tile of scores, (BLOCK_KV, TILE).
@@ -123,8 +135,8 @@ class Scratch(NamedTuple):
 
 @compiled
 def scratch_at(
-    start: int, heads: int, tiles: int, head_dim: int, head_dim_v: int, out: Number, index: Number, words: Number,
-    number: Number,
+    start: int, heads: int, tiles: int, runs: int, head_dim: int, head_dim_v: int, out: Number, index: Number,
+    words: Number, number: Number,
 ) -> tuple[Scratch, int]:  # fmt: skip
     """Memory from an address on for tasks of ``heads`` heads and ``tiles`` tiles of each, and the address behind it."""
     pair = per_word(words)
@@ -135,9 +147,9 @@ def scratch_at(
     total = after(highest, heads * tiles * TILE, number)
     rescale = after(total, heads * tiles * TILE, number)
     lows = after(rescale, TILE, number)
-    highs = after(lows, tiles * TILE, index)
-    bounds = after(highs, tiles * TILE, index)
-    k = after(bounds, tiles * 4, np.int64)
+    highs = after(lows, tiles * runs * TILE, index)
+    bounds = after(highs, tiles * runs * TILE, index)
+    k = after(bounds, tiles * runs * 4, np.int64)
     v = after(k, BLOCK_KV * row_k, words)
     s = after(v, BLOCK_KV // pair * row_v, words)
     p = after(s, BLOCK_KV * TILE, number)
@@ -164,7 +176,7 @@ def begin_task(
     for i in range(tiles):
         row = start + i * TILE
         count = min(TILE, sizes.seqlen_q - row)
-        bound_tile(scratch.lows, scratch.highs, scratch.bounds, rules.low, rules.high, i, row, count)
+        bound_tile(scratch.lows, scratch.highs, scratch.bounds, rules, sizes.seqlen_q, i, row, count)
         for h in range(heads):
             t, sink = h * tiles + i, rules.sinks[head + h]
             pack(scratch.loaded, 0, row_k, matrix_of(q, b, head + h, sizes.head_dim), row, count)
@@ -177,8 +189,8 @@ def begin_task(
 
 @compiled
 def end_task(
-    out: Tensor, lse: Tensor, sizes: Sizes, b: int, head: int, heads: int, start: int, tiles: int, row_o: int,
-    scratch: Scratch,
+    out: Tensor, lse: Tensor, sizes: Sizes, b: int, head: int, heads: int, start: int, tiles: int, runs: int,
+    row_o: int, scratch: Scratch,
 ) -> None:  # fmt: skip
     """Sums of weighted values over those of weights, and the logarithms of these, to where the caller wants them."""
     ot, inverse, lanes = scratch.ot, scratch.rescale, lanes_of(scratch.ot)
@@ -187,7 +199,8 @@ def end_task(
         for i in range(tiles):
             t, row = h * tiles + i, start + i * TILE
             count = min(TILE, sizes.seqlen_q - row)
-            if scratch.bounds[4 * i] >= scratch.bounds[4 * i + 1]:  # no key was seen, and nothing was ever stored
+            own = 4 * i * runs
+            if scratch.bounds[own] >= scratch.bounds[own + 1]:  # no key was seen, and nothing was ever stored
                 fill(ot, t * row_o * TILE, row_o * TILE, 0)
             for lane in range(count):
                 weight = scratch.total[t * TILE + lane]
@@ -239,14 +252,16 @@ def attend(
 
     # phase: copies
     begin_task(q, rules, sizes, b, head, heads, start, tiles, row_k, scratch)
-    first, beyond = sizes.seqlen_kv, 0
-    for i in range(tiles):
-        if bounds[4 * i] < bounds[4 * i + 1]:
-            first, beyond = min(first, bounds[4 * i]), max(beyond, bounds[4 * i + 1])
+    first, beyond, runs = sizes.seqlen_kv, 0, rules.runs
+    for run in range(tiles * runs):
+        if bounds[4 * run] < bounds[4 * run + 1]:
+            first, beyond = min(first, bounds[4 * run]), max(beyond, bounds[4 * run + 1])
     for block in range(first - first % BLOCK_KV, beyond, BLOCK_KV):
         # phase: copies
         begin, end = max(first, block), min(beyond, block + BLOCK_KV)
         begin -= (begin - block) % 2
+        if not any_sees(bounds, tiles * runs, begin, end):
+            continue
         if k_in_place:
             k_at = begin * row_k
         else:
@@ -255,8 +270,9 @@ def attend(
             v_at = begin * row_v
         else:
             pack_for_sum(v_tile, 0, row_v, v, begin, end - begin)
-        for i in range(tiles):
-            from_key, to_key = max(begin, bounds[4 * i]), min(end, bounds[4 * i + 1])
+        for run in range(tiles * runs):
+            i = run // runs
+            from_key, to_key = max(begin, bounds[4 * run]), min(end, bounds[4 * run + 1])
             from_key -= (from_key - begin) % 2
             keys = to_key - from_key
             if keys <= 0:
@@ -276,13 +292,13 @@ def attend(
                     before = scale[1] if softcap > 0 else scale[0]
                     bias = moved(rules.bias, (head + h) * rules.bias_row)
                     add_bias(s, keys, vectors, before, from_key, row, bias, sizes.seqlen_kv)
-                if from_key < bounds[4 * i + 2] or to_key > bounds[4 * i + 3]:
-                    hide(s, keys, vectors, from_key, scratch.lows, scratch.highs, i * TILE)
+                if from_key < bounds[4 * run + 2] or to_key > bounds[4 * run + 3]:
+                    hide(s, keys, vectors, from_key, scratch.lows, scratch.highs, run * TILE)
                 # phase: softmax
                 weigh(s, p, keys, vectors, unit, scratch.highest, scratch.total, scratch.rescale, t * TILE)
                 # phase: pv
                 at = t * row_o * TILE
-                if from_key <= bounds[4 * i]:  # the tile's first block
+                if run == i * runs and from_key <= bounds[4 * run]:  # the tile's first block
                     multiply(ot, at, TILE, v_tile, v_from, 1, row_v, p, 0, TILE, head_dim_v, vectors, words)
                 else:
                     multiply_add(
@@ -290,7 +306,7 @@ def attend(
                         0
                     )  # fmt: skip
     # phase: copies
-    end_task(out, lse, sizes, b, head, heads, start, tiles, row_o, scratch)
+    end_task(out, lse, sizes, b, head, heads, start, tiles, runs, row_o, scratch)
 
 
 def shape_of_tasks(batch: int, heads_q: int, heads_kv: int, seqlen_q: int, threads: int) -> tuple[int, int]:
@@ -305,8 +321,9 @@ def shape_of_tasks(batch: int, heads_q: int, heads_kv: int, seqlen_q: int, threa
     return heads, tiles
 
 
-def forward_cut(sizes: Sizes, dtypes: Dtypes, threads: int) -> Cut:
+def forward_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
     """Tasks of so many heads and so many tiles of each."""
+    del dtypes, splits
     heads, tiles = shape_of_tasks(sizes.batch, sizes.heads_q, sizes.heads_kv, sizes.seqlen_q, threads)
     return Cut((heads, tiles), sizes.batch * sizes.heads_q // heads * -(-sizes.seqlen_q // (TILE * tiles)), counters=1)
 
@@ -328,11 +345,10 @@ def forward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
         group, rows = sizes.heads_q // sizes.heads_kv, TILE * tiles
         blocks, together = (sizes.seqlen_q + rows - 1) // rows, sizes.batch * sizes.heads_q // heads
         room = min(tiles, (sizes.seqlen_q + TILE - 1) // TILE)
-        _, size = scratch_at(0, heads, room, sizes.head_dim, sizes.head_dim_v, kind, index, words, number)
+        dim, dim_v, runs = sizes.head_dim, sizes.head_dim_v, rules.runs
+        _, size = scratch_at(0, heads, room, runs, dim, dim_v, kind, index, words, number)
         memory = allocate(size + TILE)
-        scratch, _ = scratch_at(
-            line_from(memory), heads, room, sizes.head_dim, sizes.head_dim_v, kind, index, words, number
-        )
+        scratch, _ = scratch_at(line_from(memory), heads, room, runs, dim, dim_v, kind, index, words, number)
         counter = TENSORS + 5 * WORDS
         task = next_task(block, counter)
         while task < blocks * together:

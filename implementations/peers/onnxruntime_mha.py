@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @attention(
     "onnxruntime/mha",
     dtypes=("float32",),
-    masks=("none", "causal", "tensor"),
+    masks=("none", "causal", "tensor", "block_sparse"),
     mask_intersections=True,
     score_mods=("none", "bias"),
     unequal_head_dims=True,

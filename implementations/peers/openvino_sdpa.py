@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @attention(
     "openvino/sdpa",
     dtypes=("float32", "bfloat16"),
-    masks=("none", "causal", "tensor"),
+    masks=("none", "causal", "tensor", "block_sparse"),
     mask_intersections=True,
     score_mods=("none", "bias"),
     requires=("openvino>=2025.0",),

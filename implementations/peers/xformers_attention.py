@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUPPORTED: dict[str, Any] = {
     "device": "cuda",
     "dtypes": ("float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
+    "masks": MASK_KINDS,
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "alibi", "relative_bias", "bias"),

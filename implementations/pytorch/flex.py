@@ -17,6 +17,7 @@ from attnbench import (
     alibi_slopes,
     attention,
     batch_varies,
+    block_table,
     dense_bias,
     dense_mask,
     is_bidirectional,
@@ -33,17 +34,33 @@ if TYPE_CHECKING:
     MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
+BLOCK = 128
+"""Queries, and keys, of the blocks that are found empty, full or mixed: torch's own choice."""
+LEAST_BLOCK = 64
+"""Others are multiples of this, as tiles of kernels are."""
+
 
 @attention(
     "torch/flex",
     device=("cpu", "cuda"),
     dtypes=("float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
+    masks=(
+        "none",
+        "causal",
+        "sliding_window",
+        "prefix_lm",
+        "document",
+        "key_padding",
+        "tree",
+        "tensor",
+        "block_sparse",
+    ),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "bias"),
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
+    kv_caches=("dense", "latent"),
     gqa=True,
     unequal_head_dims=True,
     memory="O(n)",
@@ -91,8 +108,10 @@ class Plan:
         if mask_mod is None and device.type == "cpu":
             mask_mod = everything  # without blocks, the CPU's kernel takes all scores for one: O(n^2) memory
         batch = case.batch if batch_varies(case) else None
+        # Where the mask has blocks of its own, the kernel's are the same if they can be: none is seen in part.
+        size = case.mask_block_size if (case.mask_block_size or 1) % LEAST_BLOCK == 0 else None
         self.block_mask = mask_mod and create_block_mask(
-            mask_mod, batch, None, case.seqlen_q, case.seqlen_kv, device=str(device)
+            mask_mod, batch, None, case.seqlen_q, case.seqlen_kv, device=str(device), BLOCK_SIZE=size or BLOCK
         )
         self.function: Any = torch.compile(flex_attention, dynamic=False)
 
@@ -161,6 +180,15 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
             return torch.where(j < first, j <= i + case.seqlen_kv - case.seqlen_q, (i >= before) & ancestor)
 
         return path_of_draft
+
+    if kind == "block_sparse":
+        table, size = torch.from_numpy(block_table(case).copy()).to(device), case.mask_block_size or 1
+
+        def is_listed(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            listed: Tensor = table[i // size, j // size]  # (blocks of queries, blocks of keys)
+            return listed
+
+        return is_listed
 
     if kind == "tensor":
         whole = torch.from_numpy(dense_mask(dataclasses.replace(case, mask="tensor"))).to(device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, batch_varies, dense_mask
+from attnbench import MASK_KINDS, attention, batch_varies, dense_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "torch/multihead-attention",
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
+    masks=MASK_KINDS,
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     operators=("multi_head_attention",),

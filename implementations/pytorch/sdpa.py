@@ -11,7 +11,7 @@ import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 SUPPORTED: dict[str, Any] = {
     "dtypes": ("float64", "float32", "float16", "bfloat16"),
-    "masks": ("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor"),
+    "masks": MASK_KINDS,
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "alibi", "relative_bias", "bias"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    "kv_caches": ("dense", "latent"),
     "gqa": True,
 }
 

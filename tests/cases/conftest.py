@@ -44,8 +44,17 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         "document_causal": draw(st.booleans()),
         "seed": draw(st.integers(0, 3)),
     }
+    if fields["mode"] == "forward" and fields["operator"] == "attention" and fields["head_dim_v"] <= head_dim:
+        fields["kv_cache"] = draw(st.sampled_from(["dense", "latent"]))
     if fields["operator"] != "attention":
         fields["inputs"] = "normal"  # families are of queries, keys and values
+    if "block_sparse" in kinds:
+        fields["mask_block_size"] = size = draw(st.integers(1, 10))
+        blocks = st.lists(st.integers(0, -(-seqlen_kv // size) - 1), max_size=3)
+        lists = ["+".join(map(str, draw(blocks))) for _ in range(0, seqlen_q, size)]
+        fields["mask_blocks"] = draw(
+            st.sampled_from(["random:1%:0", "random:30%:7", "local:0:0", "local:1:2", f"list:{'/'.join(lists)}"])
+        )
     if draw(st.booleans()):
         fields["scale"] = draw(st.floats(0.01, 4))
         fields["prefix_len"] = draw(st.integers(0, seqlen_kv))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
+from attnbench.cases.masks.block_sparse import mistake_in_blocks
 
 
 @given(data=st.data())
@@ -65,6 +66,8 @@ def test_an_intersection_is_one_case_however_it_is_written(written: str) -> None
         {"document_causal": True},
         {"kv_lengths": [3]},
         {"tree_parents": [-1]},
+        {"mask_block_size": 8},
+        {"mask_blocks": "local:1:1"},
         {"softcap": 3.0},
         {"page_size": 8},
         {"alignment": "bottom_right"},
@@ -90,6 +93,8 @@ def test_what_a_problem_does_not_use_or_has_by_default_makes_no_difference(irrel
         ({"mask": "document"}, {"document_causal": True}),
         ({"mask": "key_padding"}, {"kv_lengths": [3]}),
         ({"mask": "tree", "seqlen_q": 7, "alignment": "bottom_right"}, {"tree_parents": [-1, -1]}),
+        ({"mask": "block_sparse"}, {"mask_block_size": 32}),
+        ({"mask": "block_sparse"}, {"mask_blocks": "random:10%:1"}),
         ({"score_mod": "softcap"}, {"softcap": 3.0}),
         ({"kv_cache": "paged"}, {"page_size": 8}),
         ({"mask": "causal", "seqlen_q": 7}, {"alignment": "bottom_right"}),
@@ -137,11 +142,11 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         ({"heads": 8}, ["unknown field 'heads'"]),
         (
             {"mask": "full"},
-            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree, tensor"],
+            [f"mask = 'full' is none of {', '.join(CHOICES['mask'])}"],
         ),
         (
             {"mask": "causal & full"},
-            ["mask = 'full' is none of none, causal, sliding_window, prefix_lm, document, key_padding, tree, tensor"],
+            [f"mask = 'full' is none of {', '.join(CHOICES['mask'])}"],
         ),
         (
             {"mask": ["causal"]},
@@ -188,6 +193,26 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
             {"mask": "tree", "seqlen_q": 3, "seqlen_kv": 5},
             ["mask = 'tree' ends with the keys: unequal lengths need alignment = 'bottom_right'"],
         ),
+        (
+            {"mask": "block_sparse", "seqlen_q": 8, "mask_block_size": 4, "mask_blocks": "list:0"},
+            ["mask_blocks has 1 lists; there are 2 blocks of 4 queries"],
+        ),
+        (
+            {"mask": "block_sparse", "seqlen_q": 8, "mask_block_size": 4, "mask_blocks": "list:0/1+2"},
+            ["mask_blocks: there is no block 2 of keys, only 2 of 4"],
+        ),
+        (
+            {"mask": "block_sparse", "seqlen_q": 2**20, "mask_block_size": 1},
+            ["mask_block_size = 1 makes 1,048,576 x 1,048,576 blocks, more than 16,777,216 pairs"],
+        ),
+        (
+            {"mask": "block_sparse", "mask_blocks": "random:0%:0"},
+            ["mask_blocks = 'random:0%:0' has a density that is not above 0% and up to 100%"],
+        ),
+        (
+            {"mask": "block_sparse", "mask_blocks": "0,1"},
+            [f"mask_blocks = '0,1' {mistake_in_blocks('0,1')}"],
+        ),
         ({"mask": "prefix_lm", "seqlen_q": 8, "prefix_len": 9}, ["prefix_len = 9 is beyond seqlen_kv = 8"]),
         (
             {"dtype": "float8_e4m3fn", "mode": "backward"},
@@ -200,6 +225,17 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         (
             {"strides": "sliced", "operator": "multi_head_attention"},
             ["strides = 'sliced' needs operator = 'attention' and kv_cache = 'dense'"],
+        ),
+        (
+            {"kv_cache": "latent", "head_dim_v": 80, "inputs": "file:a.npz"},
+            [
+                "kv_cache = 'latent' takes values out of keys: head_dim_v = 80 must not be above head_dim = 64",
+                "kv_cache = 'latent' stores one tensor: inputs must not be a file of keys and values",
+            ],
+        ),
+        (
+            {"kv_cache": "latent", "mode": "backward"},
+            ["kv_cache = 'latent' is for inference: mode must be 'forward' and operator 'attention'"],
         ),
         (
             {"strides": "qkv_slice", "seqlen_kv": 7},

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench.cases.case import Case, make_case
-from attnbench.cases.masks import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
+from attnbench.cases.masks import batch_varies, block_table, dense_mask, row_bounds, row_runs, visible_pairs
 from attnbench.cases.masks.table import MASKS, PARAMETERS
 from tests.implementations.definition import sees
 
@@ -98,6 +98,26 @@ def test_a_draft_sees_the_context_its_ancestors_and_itself() -> None:
     seen = ["".join("x" if key else "." for key in row) for row in dense_mask(case)[0, 0]]
     assert seen == ["xxx.....", "xxxx....", "xxxxx...", "xxxxxx..", "xxxxx.x.", "xxxxx.xx"]
     assert row_runs(case, 0)[-1].tolist() == [[0, 5], [6, 8]]
+
+
+def blocks(**fields: Any) -> list[str]:
+    case = make_case(**{"mask": "block_sparse", "seqlen_q": 40, "mask_block_size": 8, **fields})
+    return ["".join("x" if one else "." for one in row) for row in block_table(case)]
+
+
+def test_a_pattern_of_blocks_has_neighbours_and_the_first_ones() -> None:
+    assert blocks(mask_blocks="local:1:1") == ["xx...", "xxx..", "xxxx.", "x.xxx", "x..xx"]
+    # Queries 32 to 39 stand at the keys 60 to 67, in the blocks 7 and 8.
+    shifted = blocks(mask_blocks="local:0:0", seqlen_kv=68, alignment="bottom_right")
+    assert shifted[-1] == ".......xx"
+
+
+def test_random_blocks_are_as_many_as_the_density_says_with_those_on_the_diagonal() -> None:
+    for density, count in ((1, 1), (10, 5), (25, 12), (100, 50)):
+        table = np.array([list(row) for row in blocks(seqlen_q=400, mask_blocks=f"random:{density}%:3")]) == "x"
+        assert table.sum(1).tolist() == [count] * 50
+        assert table.diagonal().all()
+    assert blocks(mask_blocks="random:50%:1") != blocks(mask_blocks="random:50%:2")
 
 
 def test_every_parameter_is_a_field_of_a_case() -> None:

@@ -16,7 +16,7 @@ from attnbench.oracle.answer import multihead, reference
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
 from attnbench.registry.implementation import attention
-from attnbench.worker.tensors import flip_signs, move_queries, place, queries_in_a_row
+from attnbench.worker.tensors import flip_signs, move_queries, place, queries_in_a_row, refresh
 
 SMALL: dict[str, Any] = {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 9, "head_dim": 8}
 
@@ -72,6 +72,20 @@ def test_a_worker_turns_its_tensors_as_the_oracle_expects(layout: Any, strides: 
     for name, of_heads in signs.items():
         expected = operand(case, name) * of_heads[..., None, None]
         assert np.array_equal(heads_first(getattr(operands, name), layout), expected)
+
+
+@pytest.mark.parametrize("layout", ["bhsd", "bshd", "packed"])
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+def test_values_of_a_latent_are_its_columns_and_turn_with_it(layout: Any, framework: Any) -> None:
+    case = make_case(**SMALL, head_dim_v=6, kv_cache="latent")
+    said = attention("a/b", layout=layout, framework=framework)(lambda q, k, v, case: None).declaration
+    operands = refresh(case, said, place(case, said, "cpu"), 1)
+    for number in (1, 2, 3):
+        operands = flip_signs(case, said, operands, number)
+    assert np.shares_memory(np.asarray(operands.k), np.asarray(operands.v))
+    latent = heads_first(operands.k, layout)
+    assert np.array_equal(latent, operand(case, "k", 1) * score_signs(case, 3)[..., None, None])
+    assert np.array_equal(latent[..., :6], operand(case, "v", 1) * value_signs(case, 3)[..., None, None])
 
 
 def heads_first(tensor: Any, layout: str) -> Any:

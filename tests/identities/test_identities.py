@@ -30,6 +30,7 @@ MUTANTS = {mutant.name: mutant for mutant in mutants()}
 EVERYTHING = Allowance(time_ns=math.inf, memory_bytes=math.inf, prepare_ns=math.inf)
 USUAL: dict[str, Any] = {"heads_q": 2, "seqlen_q": 131, "head_dim": 32}
 BACKWARD: dict[str, Any] = {**USUAL, "mode": "forward_backward"}
+LATENT: dict[str, Any] = {**USUAL, "heads_kv": 1, "head_dim_v": 24, "kv_cache": "latent", "scale": 0.3}
 PADDED: dict[str, Any] = {**BACKWARD, "mask": "key_padding", "batch": 2, "kv_lengths": [131, 77]}
 
 
@@ -90,6 +91,7 @@ BROKEN: dict[str, tuple[str, dict[str, Any]]] = {
     "another-sequence-beside": ("wrong-in-larger-batches", USUAL),
     "key-heads-repeated": ("group-by-modulo", {**USUAL, "heads_q": 6, "heads_kv": 2}),
     "keys-in-two-parts": ("lse-in-base2", USUAL),
+    "latent-expanded": ("latent-twice", LATENT),
 }
 
 
@@ -103,6 +105,11 @@ def test_a_mistake_breaks_it(name: str) -> None:
     assert look(make_case(**fields), MUTANTS[mutant])["ratios"][name] > 1
 
 
+@pytest.mark.parametrize("mutant", [name for name in MUTANTS if name.startswith("latent-")])
+def test_the_expanded_form_shows_each_mistake_with_a_latent(mutant: str) -> None:
+    assert look(make_case(**LATENT), MUTANTS[mutant])["ratios"]["latent-expanded"] > 1
+
+
 @pytest.mark.parametrize("steps", [Steps, Tiled, Explicit])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("inputs", ["normal", "needle", "large_logits"])
@@ -114,6 +121,7 @@ def test_what_is_right_breaks_none(steps: type[Steps], dtype: str, inputs: str) 
             {**BACKWARD, "heads_q": 4},
             {**BACKWARD, "heads_q": 4, "mask": "causal"},
             {**PADDED, "heads_q": 6},
+            {**LATENT, "heads_q": 6},
         )
     ]
     for case in [*cases, make_case(**{**cases[0].to_dict(), "heads_kv": 2})]:

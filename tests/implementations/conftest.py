@@ -68,10 +68,12 @@ def inputs_of(case: Case) -> Inputs:
     def normal(*shape: int) -> NDArray[np.float64]:
         return rounded(generator.standard_normal(shape), case.dtype)
 
+    q, k = normal(b, hq, case.seqlen_q, case.head_dim), normal(b, hkv, case.seqlen_kv, case.head_dim)
+    latent = case.kv_cache == "latent"
     return Inputs(
-        q=normal(b, hq, case.seqlen_q, case.head_dim),
-        k=normal(b, hkv, case.seqlen_kv, case.head_dim),
-        v=normal(b, hkv, case.seqlen_kv, case.head_dim_v),
+        q=q,
+        k=k,
+        v=k[..., : case.head_dim_v] if latent else normal(b, hkv, case.seqlen_kv, case.head_dim_v),
         dout=normal(b, hq, case.seqlen_q, case.head_dim_v),
         relative_bias=normal(hq, 32),
         sinks=normal(hq),
@@ -107,6 +109,8 @@ def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -
         placed[name] = laid_out(placed[name], case.strides, expanded=name != "q")
     if layout == "bshd":
         placed = {name: value.transpose(1, 2).contiguous() for name, value in placed.items()}
+    if case.kv_cache == "latent":
+        placed["v"] = placed["k"][..., : case.head_dim_v]
     if case.kv_cache == "paged":
         placed |= pages(case, placed)
     if case.score_mod == "relative_bias":

@@ -132,8 +132,29 @@ def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
     if kind == "tensor":
         assert case.mask_file is not None
         return bool(at(mask_tensor(case.mask_file, case.batch, case.seqlen_q, case.seqlen_kv), b, 0, i, j))
+    if kind == "block_sparse":
+        return j // (case.mask_block_size or 0) in listed(case, i // (case.mask_block_size or 0))
     assert kind == "none"
     return True
+
+
+def listed(case: Case, block: int) -> list[int]:
+    """The blocks of keys that a block of queries sees."""
+    assert case.mask_blocks is not None
+    assert case.mask_block_size is not None
+    how, _, rest = case.mask_blocks.partition(":")
+    if how == "list":
+        return [int(key) for key in rest.split("/")[block].split("+") if key]
+    n = case.mask_block_size
+    own = {position(case, i) // n for i in range(block * n, min((block + 1) * n, case.seqlen_q))}
+    blocks = range(-(-case.seqlen_kv // n))
+    first, second = rest.split(":")
+    if how == "local":
+        return [key for key in blocks if key < int(second) or any(abs(key - one) <= int(first) for one in own)]
+    order = np.random.Generator(np.random.SFC64([int(second), 2, block])).random(len(blocks)).tolist()
+    others = sorted((key for key in blocks if key not in own), key=order.__getitem__)
+    count = round(float(first.removesuffix("%")) / 100 * len(blocks))
+    return [key for key in blocks if key in own] + others[: max(0, count - len(own & set(blocks)))]
 
 
 def at(tensor: NDArray[Any], *place: int) -> Any:

@@ -61,6 +61,18 @@ TENSORS: list[dict[str, Any]] = [
     {"score_mod": "bias", "bias_file": "random:2", "seqlen_kv": 131, "dtype": "float16"},
     {"score_mod": "bias", "mask": "tensor", "dtype": "float64"},
 ]
+BLOCKS: list[dict[str, Any]] = [
+    {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "random:40%:1"},
+    {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "list:0+2+4//1+4/0/0+1+2+3+4", "dtype": "bfloat16"},
+    {"mask": "causal & block_sparse", "seqlen_q": 300, "mask_blocks": "random:50%:1", "score_mod": "alibi"},
+    {"mask": "block_sparse & key_padding", "seqlen_q": 300, "seqlen_kv": 450, "mask_blocks": "local:1:1"},
+    {"mask": "block_sparse", "mask_block_size": 8, "mask_blocks": "random:20%:2", "seqlen_q": 300, "dtype": "float64"},
+    {"mask": "block_sparse", "mask_blocks": "local:1:2", "seqlen_q": 9, "seqlen_kv": 1200, "alignment": "bottom_right"},
+]
+LATENTS: list[dict[str, Any]] = [
+    {"kv_cache": "latent", "heads_kv": 1, "head_dim": 40, "head_dim_v": 32, "scale": 0.3, **fields}
+    for fields in ({}, {"seqlen_q": 2, "seqlen_kv": 600}, {"mask": "causal", "dtype": "bfloat16"}, {"heads_kv": 2})
+]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},
     "softcap": {"score_mod": "softcap", "softcap": 1.5},
@@ -94,6 +106,8 @@ DIFFERENCES: list[dict[str, Any]] = [
     *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
     *INTERSECTIONS,
     *TENSORS,
+    *BLOCKS,
+    *LATENTS,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),
@@ -109,7 +123,7 @@ def case_of(one: Implementation, difference: dict[str, Any]) -> Case | None:
         if mode == "forward" and difference.get("strides") == "summed":
             continue  # it is about gradients
         fields = {**usual, "mode": mode, **difference}
-        if fields.get("kv_cache") == "paged" or fields.get("dtype") == "float8_e4m3fn":
+        if fields.get("kv_cache") in ("paged", "latent") or fields.get("dtype") == "float8_e4m3fn":
             fields["mode"] = "forward"
         case = make_case(**fields)
         hook = one.supports_hook

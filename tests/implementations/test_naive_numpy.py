@@ -64,3 +64,26 @@ def test_the_peak_of_a_forward_call_is_one_matrix_of_scores_beside_the_output() 
     tracemalloc.stop()
     scores = 2 * 4 * 256 * 256 * 4
     assert scores + out.nbytes < peak < scores + out.nbytes + 20 * lse.nbytes
+
+
+def test_absorbed_latent_attention_is_what_deepseek_v3_expands() -> None:
+    """absorbed(q W_UK, latent) W_UV = expanded(q, latent W_UK, latent W_UV): heads of 128 + 64 dims, a rank of 512."""
+    heads, tokens, rank, nope, rope, dim_v = 3, 40, 512, 128, 64, 128
+    generator = np.random.default_rng(0)
+    latent = generator.standard_normal((1, 1, tokens, rank + rope))
+    q = generator.standard_normal((1, heads, 2, nope + rope))
+    w_uk = generator.standard_normal((heads, rank, nope)) / np.sqrt(rank)
+    w_uv = generator.standard_normal((heads, rank, dim_v)) / np.sqrt(rank)
+    shared = {"heads_q": heads, "seqlen_q": 2, "seqlen_kv": tokens, "dtype": "float64", "scale": (nope + rope) ** -0.5}
+
+    absorbed = make_case(**shared, heads_kv=1, head_dim=rank + rope, head_dim_v=rank, kv_cache="latent")
+    q_absorbed = np.concatenate([q[..., :nope] @ w_uk.swapaxes(1, 2), q[..., nope:]], axis=-1)
+    plan = TUTORIAL.Plan(absorbed, operands_of(absorbed, framework="numpy"))
+    out, lse = TUTORIAL.naive(q_absorbed, latent, latent[..., :rank], absorbed, plan)
+
+    expanded = make_case(**shared, head_dim=nope + rope, head_dim_v=dim_v)
+    k = np.concatenate([latent[..., :rank] @ w_uk, np.repeat(latent[..., rank:], heads, axis=1)], axis=-1)
+    plan = TUTORIAL.Plan(expanded, operands_of(expanded, framework="numpy"))
+    want, want_lse = TUTORIAL.naive(q, k, latent[..., :rank] @ w_uv, expanded, plan)
+    np.testing.assert_allclose(out @ w_uv, want, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(lse, want_lse, rtol=1e-12)

@@ -242,7 +242,7 @@ def test_a_name_means_one_code() -> None:
     gc.unfreeze()  # what tests/conftest.py has frozen is none of the objects that can be got
     for one in (thing for thing in gc.get_objects() if issubclass(type(thing), Dispatcher)):
         function = one.py_func
-        if function.__module__.startswith(package):
+        if (function.__module__ or "").startswith(package):
             held = tuple(cell.cell_contents for cell in function.__closure__ or ())
             codes.setdefault((function.__module__, function.__qualname__), set()).add((function.__code__, held))
     gc.freeze()

@@ -27,6 +27,7 @@ MANY_QUERIES = {
 }  # fmt: skip
 CROSS = {"seqlen_q": 37, "seqlen_kv": 131, "mask": "causal"}
 WINDOW = {"mask": "sliding_window", "window_left": 15, "window_right": 3, "inputs": "needle"}
+BLOCKS = {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "random:30%:0"}
 GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("top-left-for-bottom-right", {**CROSS, "alignment": "bottom_right"}, "with alignment top_left"),
     ("bottom-right-for-top-left", CROSS, "with alignment bottom_right"),
@@ -49,6 +50,12 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("tensor-inverted", {"mask": "tensor"}, "if True in the mask hides a key"),
     ("tensor-transposed", {"mask": "causal & tensor"}, "with the mask transposed"),
     ("tensor-of-first-sequence", {"mask": "tensor", "batch": 2}, "with the mask of the first sequence for all"),
+    ("blocks-of-neighbour", BLOCKS, "if each block of queries has the list of the next one"),
+    ("blocks-one-beyond", BLOCKS, "if indices of blocks are one too high"),
+    ("last-block-dropped", BLOCKS, "if the last block of each list is left out"),
+    ("blocks-transposed", BLOCKS, "with the lists transposed"),
+    ("blocks-shared-by-two", BLOCKS, "if two blocks of queries share the first one's list"),
+    ("blocks-ignored", BLOCKS, "it is what the case gives without its mask (block_sparse)"),
     ("bias-transposed", {"score_mod": "bias"}, "with the bias transposed"),
     ("bias-of-first-sequence", {"score_mod": "bias", "batch": 2}, "with the bias of the first sequence for all"),
     ("bias-of-first-head", {"score_mod": "bias"}, "with the bias of the first head for all"),

@@ -83,7 +83,7 @@ MISTAKES = {
     'exclude = [{seqlen = "> 4z"}]': "exclude[0].seqlen: '4z' is not an integer >= 1, or a size such as 16k",
     'exclude = [{mask = "> 4"}]': "exclude[0].mask: '> 4' compares, and mask has no order",
     'exclude = [{kv_cache = ["dense", "page"]}]': (
-        "exclude[0].kv_cache[1]: 'page' is none of dense, paged; did you mean 'paged'?"
+        "exclude[0].kv_cache[1]: 'page' is none of dense, paged, latent; did you mean 'paged'?"
     ),
     'exclude = [{implementation = "("}]': (
         "exclude[0].implementation: '(': it is no regular expression: missing ), unterminated subpattern at position 0"

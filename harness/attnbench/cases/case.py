@@ -25,7 +25,7 @@ Mode = Literal["forward", "backward", "forward_backward"]
 DType = Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
 Alignment = Literal["top_left", "bottom_right"]
 ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink", "bias"]
-KVCache = Literal["dense", "paged"]
+KVCache = Literal["dense", "paged", "latent"]
 Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"]
 InputsLayout = Literal["bhsd", "bshd"]
 InputFamily = Literal[
@@ -119,6 +119,8 @@ class Case:
     which is added to the scaled scores; where it is -inf a key is hidden."""
     scale: float
     kv_cache: KVCache
+    """How keys and values are stored. ``latent``: as one tensor whose first ``head_dim_v`` columns are the values: in
+    multi-head latent attention with its up-projections absorbed into Q and the output."""
     page_size: int | None
     strides: Strides
     """How the inputs lie in memory, relative to the layout that the implementation declares. ``transposed`` is the
@@ -128,6 +130,12 @@ class Case:
     inputs_layout: InputsLayout | None
     """The order of the axes in that file: (batch, heads, seqlen, head_dim), or tokens before heads."""
     seed: int
+    mask_block_size: int | None = None
+    """Block-sparse mask: how many queries, and keys, a block has."""
+    mask_blocks: str | None = None
+    """Block-sparse mask: the blocks of keys that each block of queries sees. ``random:DENSITY%:SEED`` (so many of all,
+    rounded, and at least those on the diagonal), ``local:NEAR:FIRST`` (so many on either side of the diagonal, and the
+    first ones), or ``list:0/0+1/2``, a list for each block of queries."""
 
     @property
     def case_id(self) -> str:
@@ -350,6 +358,17 @@ def _resolve(fields: dict[str, object]) -> None:
     fields |= used
 
 
+def _no_latent(case: Case) -> list[str]:
+    """Why keys and values cannot be one tensor, a sentence each."""
+    problems = []
+    if case.head_dim_v > case.head_dim:
+        wide = f"head_dim_v = {case.head_dim_v} must not be above head_dim = {case.head_dim}"
+        problems.append(f"kv_cache = 'latent' takes values out of keys: {wide}")
+    if case.inputs.startswith(FILE_INPUTS):
+        problems.append("kv_cache = 'latent' stores one tensor: inputs must not be a file of keys and values")
+    return problems
+
+
 def _contradictions(case: Case) -> list[str]:
     """The contradictions between fields, a sentence each."""
     problems: list[str] = []
@@ -359,8 +378,11 @@ def _contradictions(case: Case) -> list[str]:
     problems += [problem] if (problem := cannot_be_counted(case)) else []
     if case.dtype == "float8_e4m3fn" and case.mode != "forward":
         problems.append("dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'")
-    if case.kv_cache == "paged" and (case.mode != "forward" or case.operator != "attention"):
-        problems.append("kv_cache = 'paged' is for inference: mode must be 'forward' and operator 'attention'")
+    if case.kv_cache != "dense" and (case.mode != "forward" or case.operator != "attention"):
+        cache = f"kv_cache = {case.kv_cache!r}"
+        problems.append(f"{cache} is for inference: mode must be 'forward' and operator 'attention'")
+    if case.kv_cache == "latent":
+        problems += _no_latent(case)
     if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
         problems.append(f"strides = {case.strides!r} needs operator = 'attention' and kv_cache = 'dense'")
     if case.operator != "attention" and case.inputs in INPUT_FAMILIES and case.inputs != "normal":

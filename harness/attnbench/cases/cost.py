@@ -55,7 +55,7 @@ def tensor_elements(case: Case) -> dict[str, int]:
     return {
         "q": b * case.heads_q * case.seqlen_q * case.head_dim,
         "k": b * case.heads_kv * case.seqlen_kv * case.head_dim,
-        "v": b * case.heads_kv * case.seqlen_kv * case.head_dim_v,
+        "v": 0 if case.kv_cache == "latent" else b * case.heads_kv * case.seqlen_kv * case.head_dim_v,
         "out": b * case.heads_q * case.seqlen_q * case.head_dim_v,
     }
 

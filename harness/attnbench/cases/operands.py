@@ -94,6 +94,8 @@ def _operand(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> 
         return _of_file(case, name, stored, repetition)
     if name not in ("q", "k", "v", "dout") or case.operator == "multi_head_attention":
         return _parameter(case, name, shape, repetition)
+    if name == "v" and case.kv_cache == "latent":
+        return _operand(case, "k", operand_shapes(case)["k"], repetition)[..., : case.head_dim_v]
     if case.strides == "expanded_kv" and name in ("k", "v"):
         one = np.stack([_head(case, name, b, 0, repetition) for b in range(shape[0])])
         return np.repeat(one[:, None], shape[1], axis=1)
@@ -118,6 +120,8 @@ def _head(case: Case, name: str, batch_index: int, head: int, repetition: int) -
     if case.inputs.startswith(FILE_INPUTS):
         whole = remembered_tensor(case.inputs.removeprefix(FILE_INPUTS), case.inputs_layout, name, shape)
         return _of_file(case, name, whole[batch_index, head].copy(), repetition)
+    if name == "v" and case.kv_cache == "latent":
+        return _head(case, "k", batch_index, head, repetition)[:, : case.head_dim_v]
     if case.strides == "expanded_kv" and name in ("k", "v"):
         head = 0  # every head is the same memory
     key_head = head // (case.heads_q // case.heads_kv)

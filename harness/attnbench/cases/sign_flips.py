@@ -24,7 +24,8 @@ def value_signs(case: Case, flip_index: int) -> NDArray[np.int8]:
     """Sign of V's values at a flip index, shape ``(batch, heads_kv)``: 1 everywhere at index 0.
 
     Head n of a batch follows bit n of the index (modulo 8), so the first head changes each time. Heads
-    whose values are one and the same memory, or which a projection mixes, change together.
+    whose values are one and the same memory, or which a projection mixes, change together. The values of a latent are
+    columns of its keys, whose sign then follows this.
     """
     return _signs(case, flip_index, first_bit=0)
 
@@ -37,7 +38,7 @@ def score_signs(case: Case, flip_index: int) -> NDArray[np.int8]:
     """
     if case.operator == "multi_head_attention":
         return np.ones((case.batch, case.heads_kv), np.int8)
-    return _signs(case, flip_index, first_bit=1)
+    return _signs(case, flip_index, first_bit=0 if case.kv_cache == "latent" else 1)
 
 
 def _signs(case: Case, flip_index: int, *, first_bit: int) -> NDArray[np.int8]:

@@ -115,6 +115,12 @@ def _tree(case: Case) -> str:
     return "roots" if set(parents) == {-1} else "branches"
 
 
+def _blocks(case: Case) -> str:
+    if case.mask_block_size is None:
+        return ABSENT
+    return "parts of tiles" if case.mask_block_size % 64 else "whole tiles"
+
+
 @functools.lru_cache(maxsize=4096)
 def _queries_without_keys(case: Case) -> tuple[bool, bool]:
     """Whether some query sees no key, and whether none sees one."""
@@ -205,6 +211,7 @@ AXES: tuple[Axis, ...] = (
     Axis("documents", (ABSENT, "one", "2 to 4", "5 and more", "2 to 4 causal", "5 and more causal"), _documents),
     Axis("padding", (ABSENT, "none", "some", "another empty", "last empty", "all empty"), _padding),
     Axis("tree", (ABSENT, "chain", "roots", "branches"), _tree),
+    Axis("blocks", (ABSENT, "whole tiles", "parts of tiles"), _blocks),
     Axis("rows without keys", ("no", "yes"), _sees_no_keys),
     Axis("alignment", (ABSENT, *CHOICES["alignment"]), _alignment),
     Axis("score_mod", (*CHOICES["score_mod"], "softcap that bends"), _score_mod),

@@ -40,6 +40,7 @@ _KIND_OF = {
     "documents": "document",
     "padding": "key_padding",
     "tree": "tree",
+    "blocks": "block_sparse",
 }
 _OTHER_DIMS = (1, 4, 12, 20, 24, 33, 48, 56, 100, 104, 112, 160, 224)
 _HEAD_AXES = ("heads_q", "heads_kv", "group")
@@ -218,6 +219,8 @@ class _Draw:
             fields["kv_lengths"] = self._padding(batch, seqlen_kv)
         if "tree" in kinds:
             fields["tree_parents"] = self._tree(min(seqlen_q, seqlen_kv))
+        if "block_sparse" in kinds:
+            fields |= self._blocks(seqlen_q, seqlen_kv)
         if "tensor" in kinds:
             fields["mask_file"] = self._some_tensor()
         return fields
@@ -260,6 +263,20 @@ class _Draw:
         drafts = self._rng.randint(min(2, most), min(15, most))
         parents = {"chain": range(-1, drafts - 1), "roots": [-1] * drafts}
         return tuple(parents.get(level) or [self._rng.randint(-1, draft - 1) for draft in range(drafts)])
+
+    def _blocks(self, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
+        whole = self._level("blocks", _AXIS["blocks"].levels[1:]) == "whole tiles"
+        size = self._rng.choice((64, 128) if whole else (8, 16, 24, 32, 48, 96))
+        keys = range(-(-seqlen_kv // size))
+        texts = (
+            f"random:{self._rng.choice((1, 5, 10, 25, 50))}%:{self._rng.randrange(10_000)}",
+            f"local:{self._rng.randrange(3)}:{self._rng.randrange(3)}",
+            "list:" + "/".join(self._some_of(keys) for _ in range(0, seqlen_q, size)),
+        )
+        return {"mask_block_size": size, "mask_blocks": self._rng.choice(texts)}
+
+    def _some_of(self, blocks: range) -> str:
+        return "+".join(map(str, sorted(self._rng.sample(blocks, self._rng.randint(0, min(3, len(blocks)))))))
 
 
 @functools.cache

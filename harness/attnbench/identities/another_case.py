@@ -227,6 +227,51 @@ class KeyHeadsRepeated(Identity):
         ]
 
 
+class LatentExpanded(Identity):
+    """Keys and values of each head's own, expanded from the latent, give the same output as the absorbed form.
+
+    DeepSeek-AI, "DeepSeek-V2" (2024), section 2.1.2: scores are q W_UK c = (q W_UK) c, and the output is (P c) W_UV.
+    Here each head's W_UK and W_UV are permutations with signs, for which products are exact in every dtype: what the
+    two forms differ by is the implementation's.
+    """
+
+    needs: ClassVar[Needs] = "another case"
+
+    def refuses(self, case: Case) -> str | None:
+        """Where no latent is stored."""
+        return None if case.kv_cache == "latent" else "there is no latent"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """As many heads of keys and values as of queries; the columns beyond the latent's values stay as they are."""
+        rank, size = case.head_dim_v, case.heads_q // case.heads_kv
+        latent = np.repeat(inputs["k"], size, axis=1)
+        q, k, v = inputs["q"].copy(), latent.copy(), latent[..., :rank].copy()
+        for head, (of_keys, key_signs, of_values, value_signs) in enumerate(self._projections(case)):
+            q[:, head, :, :rank] = inputs["q"][:, head][..., of_keys] * key_signs
+            k[:, head, :, :rank] = latent[:, head][..., of_keys] * key_signs
+            v[:, head] = latent[:, head][..., of_values] * value_signs
+        other = _other(case, heads_kv=case.heads_q, kv_cache="dense")
+        what = "the case with keys and values expanded for each head"
+        return [Variant(case=other, inputs={"q": q, "k": k, "v": v}, what=what)]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor."""
+        del inputs
+        absorbed = dict(results)
+        absorbed["out"] = results["out"].copy()
+        for head, (_, _, of_values, value_signs) in enumerate(self._projections(case)):
+            absorbed["out"][:, head] = results["out"][:, head][..., of_values] * value_signs
+        return [difference(name, others[0][name], absorbed[name]) for name in results]
+
+    def _projections(self, case: Case) -> list[tuple[NDArray[Any], ...]]:
+        """Columns and signs of each head's W_UK and W_UV."""
+        generator, rank = np.random.default_rng(case.seed), case.head_dim_v
+        return [
+            tuple(part for _ in range(2) for part in (generator.permutation(rank), generator.choice((-1.0, 1.0), rank)))
+            for _ in range(case.heads_q)
+        ]
+
+
 class LastSequenceAlone(Identity):
     """A sequence by itself, without the others of its batch and without its padding, gives the same."""
 

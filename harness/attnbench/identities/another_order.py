@@ -95,8 +95,12 @@ class ValuesOfOne(Identity):
         return weights_do_not_add_up(case)
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """The same queries and keys."""
-        return [Variant(case=case, inputs={**inputs, "v": np.ones_like(inputs["v"])})]
+        """The same queries and keys, but for a latent, of which the values are part."""
+        if case.kv_cache != "latent":
+            return [Variant(case=case, inputs={**inputs, "v": np.ones_like(inputs["v"])})]
+        latent = inputs["k"].copy()
+        latent[..., : case.head_dim_v] = 1
+        return [Variant(case=case, inputs={**inputs, "k": latent})]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of each element of the output. The exponentials, the weights and the output may be rounded, each once.

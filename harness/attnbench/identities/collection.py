@@ -12,6 +12,7 @@ from attnbench.identities.another_case import (
     KeysInTwoParts,
     LastQueriesAlone,
     LastSequenceAlone,
+    LatentExpanded,
 )
 from attnbench.identities.another_order import KeysInAnotherOrder, QueriesInAnotherOrder, ValuesOfOne
 from attnbench.identities.sums import (
@@ -38,6 +39,7 @@ IDENTITIES: tuple[Identity, ...] = (
     AnotherSequenceBeside(),
     KeyHeadsRepeated(),
     KeysInTwoParts(),
+    LatentExpanded(),
 )
 
 

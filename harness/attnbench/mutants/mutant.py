@@ -19,6 +19,7 @@ EVERYTHING: dict[str, Any] = {
     "mask_intersections": True,
     "operators": ("attention", "multi_head_attention"),
     "score_mods": CHOICES["score_mod"],
+    "kv_caches": ("dense", "latent"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "gqa": True,

@@ -154,7 +154,8 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
         for sentence, how in _BIAS_MISREAD.items():
             if how != "transposed" or case.seqlen_q == case.seqlen_kv:
                 yield sentence, other(bias_file=misread(how, case.bias_file))
-    for width in sorted({64, 128, 2 ** math.ceil(math.log2(case.head_dim)), case.head_dim_v} - {case.head_dim}):
+    widths = {64, 128, 2 ** math.ceil(math.log2(case.head_dim)), case.head_dim, case.head_dim_v}
+    for width in sorted(width for width in widths if 1 / math.sqrt(width) != case.scale):
         yield f"with the scale of head_dim {width}", other(scale=1 / math.sqrt(width))
     yield "if scores are not scaled", other(scale=1.0)
     yield "if scores are scaled twice", other(scale=case.scale**2)

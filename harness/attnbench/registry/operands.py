@@ -13,6 +13,7 @@ class Operands:
     ``q``, ``k`` and ``v`` are rewritten in place between calls, so a plan may keep references to them but never to
     values which it computed from them. With ``kv_cache = "paged"``, ``k`` and ``v`` are pages of shape
     (pages, page_size, heads_kv, dim) and ``block_table`` (batch, pages of one sequence), int32, says which are whose.
+    With ``"latent"``, ``v`` is a view of the first ``head_dim_v`` columns of ``k``.
     """
 
     q: Any

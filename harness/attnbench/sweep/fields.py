@@ -13,7 +13,7 @@ from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 SHORTHANDS: dict[str, tuple[str, ...]] = {"seqlen": ("seqlen_q", "seqlen_kv"), "heads": ("heads_q", "heads_kv")}
 NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
@@ -23,7 +23,8 @@ _LISTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form 
 _FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean")
 _LEAST = {"seed": 0, **{name: parameter.least for name, parameter in PARAMETERS.items()}}
 _TENSORS = ("bias_file", *(name for name, parameter in PARAMETERS.items() if parameter.form == "tensor"))
-_TEXTS = ("inputs", *_TENSORS)
+_BLOCKS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "text")
+_TEXTS = ("inputs", *_TENSORS, *_BLOCKS)
 
 
 def is_quantity(name: str) -> bool:
@@ -52,8 +53,8 @@ def parse_value(name: str, value: object) -> object:
         return intersection([_choice(kind, CHOICES["mask"]) for kind in mask_names(value)])
     if name in CHOICES:
         return _choice(value, CHOICES[name])
-    if name in _TENSORS:
-        return _tensor(value)
+    if name in (*_TENSORS, *_BLOCKS):
+        return _text(value, PARAMETERS[name].mistake if name in PARAMETERS else mistake_in)
     if name in _TEXTS:
         if isinstance(value, str) and value.startswith(FILE_INPUTS):
             return value
@@ -83,7 +84,7 @@ def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
         return {"anyOf": [{"enum": list(CHOICES[name])}, {"type": "string", "pattern": f"^{kind}( *& *{kind})+$"}]}
     if name in CHOICES:
         return {"enum": list(CHOICES[name])}
-    if name in _TENSORS:
+    if name in (*_TENSORS, *_BLOCKS):
         return {"type": "string", "minLength": 1}
     if name in _TEXTS:
         return {"anyOf": [{"enum": list(INPUT_FAMILIES)}, {"type": "string", "pattern": f"^{FILE_INPUTS}"}]}
@@ -106,8 +107,8 @@ def _choice(value: object, known: tuple[str, ...]) -> str:
     raise ValueError(f"{shown(value)} is none of {', '.join(known)}{hint}")
 
 
-def _tensor(value: object) -> str:
-    if mistake := mistake_in(value):
+def _text(value: object, mistake_of: Callable[[object], str | None]) -> str:
+    if mistake := mistake_of(value):
         raise ValueError(f"{shown(value)} {mistake}")
     return str(value)
 

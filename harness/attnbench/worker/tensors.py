@@ -42,9 +42,11 @@ def place(
     placed: dict[str, Any] = {}
     for name in operand_shapes(case):
         values = given[name] if given and name in given else operand(case, name)
-        if name in _PER_MODEL:
+        if name == "v" and case.kv_cache == "latent":
+            placed[name] = values_within(case, placed["k"])
+        elif name in _PER_MODEL:
             placed[name] = _to_framework(values, None, said.framework, device)
-        elif name in _ROTATED and case.operator == "attention" and case.kv_cache == "dense":
+        elif name in _ROTATED and case.operator == "attention" and case.kv_cache != "paged":
             placed[name] = _lay_out(case, said, name, values, device)
         else:
             placed[name] = _to_framework(values, case.dtype, said.framework, device)
@@ -67,6 +69,9 @@ def rewrite(
         tensor = getattr(operands, name)
         if tensor is None:
             continue
+        if name == "v" and case.kv_cache == "latent":
+            fresh[name] = values_within(case, fresh["k"])
+            continue
         values = values_of(name)
         if case.kv_cache == "paged" and name in ("k", "v"):
             values = _paged_values(case, values)
@@ -84,9 +89,17 @@ def flip_signs(case: Case, said: Declaration, operands: Operands, number: int) -
     of_values, of_scores = (signs(case, number) != signs(case, number - 1) for signs in (value_signs, score_signs))
     of_queries = of_scores.repeat(case.heads_q // case.heads_kv, axis=1)
     changes = {"v": of_values, "k": of_scores, "q": of_queries}
-    return dataclasses.replace(
-        operands, **{name: _flipped(case, said, operands, name, change) for name, change in changes.items()}
-    )
+    if case.kv_cache == "latent":
+        del changes["v"]  # part of k
+    flipped = {name: _flipped(case, said, operands, name, change) for name, change in changes.items()}
+    if case.kv_cache == "latent":
+        flipped["v"] = values_within(case, flipped["k"])
+    return dataclasses.replace(operands, **flipped)
+
+
+def values_within(case: Case, latent: Any) -> Any:
+    """The values of a latent cache: a view of its first columns, where the framework has views."""
+    return latent[..., : case.head_dim_v]
 
 
 def _flipped(case: Case, said: Declaration, operands: Operands, name: str, change: NDArray[np.bool_]) -> Any:

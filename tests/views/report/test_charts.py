@@ -168,3 +168,11 @@ def test_a_single_value_gets_room_on_both_sides() -> None:
     low, high = padded(100, 100)
     assert low < 100 < high
     assert math.isclose(low * high, 100 * 100)
+
+
+def test_gains_over_the_dense_case_lie_beside_the_ideal_on_an_axis_of_shares() -> None:
+    points = [{**row, "value": row["length"] ** 0.5, "low": None, "high": None} for row in rows(1, 4, 100)]
+    svg = charts.gain_by_share(points, MARKS).svg
+    assert len(marks_in(svg, "symbol")) == 6 + 2
+    assert len(marks_in(svg, "line")) == 2 + 1
+    assert {"100 %", "25 %", "1 %", "speed-up"} <= set(texts(svg))

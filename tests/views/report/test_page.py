@@ -344,3 +344,22 @@ def test_agreement_tells_the_worst_element_and_who_is_not_deterministic(run_of: 
     words = section(page_of(run_of([worst])), "agreement").words()
     assert "batch 0, head 3, row 17, column 5" in words
     assert "Not deterministic, calls on equal inputs differed: a/a in 1 cell" in words
+
+
+def test_block_sparse_cases_are_drawn_over_their_own_dense_case(run_of: Callable[..., RunFile]) -> None:
+    dense = {"seqlen_q": 640, "mask": "causal"}
+    sparse = {**dense, "mask": "causal & block_sparse", "mask_blocks": "local:0:0"}
+    share = 640 * 65 / 2 / (640 * 641 / 2)
+    lines = [timed(make_case(**dense), name, 1e6) for name in ("a/skips", "b/masks", "c/dense-alone")]
+    lines += [timed(make_case(**sparse), "a/skips", 2e5), timed(make_case(**sparse), "b/masks", 1e6)]
+    found = section(page_of(run_of(lines)), "density")
+    (figure,) = figures(found, "density")
+    assert column_of(figure, "visible") == ["100 %", "100 %", "10.1 %", "10.1 %"]
+    assert column_of(figure, "speed-up") == ["1.00×", "1.00×", "5.00×", "1.00×"]
+    assert [float(text) for text in column_of(figure, "of the ideal")] == pytest.approx(
+        [1, 1, 5 * share, share], rel=0.01
+    )
+
+
+def test_without_block_sparse_cases_there_is_no_such_section(source: str) -> None:
+    assert 'id="density"' not in source

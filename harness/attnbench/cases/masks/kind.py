@@ -11,7 +11,7 @@ import numpy as np
 from attnbench.cases.tensors.source import mistake_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -24,17 +24,19 @@ class Parameter:
     """A field of a case that a kind of mask brings along; ``None`` in cases whose mask has no part of that kind."""
 
     name: str
-    form: Literal["integer", "integers", "boolean", "tensor"]
+    form: Literal["integer", "integers", "boolean", "tensor", "text"]
     default: int | bool | str | None = None
     """``None`` where it follows from the lengths (:meth:`Kind.lengths`)."""
     least: int = 0
+    mistake: Callable[[object], str | None] = mistake_in
+    """Of a tensor or a text: what is wrong with a value, as the end of a sentence, or ``None``."""
 
     def problem(self, value: object) -> str | None:
         """Why this is not a valid value of the field, in one sentence, or ``None``."""
         if self.form == "boolean":
             return None if isinstance(value, bool) else f"{self.name} = {value!r} is not true or false"
-        if self.form == "tensor":
-            return f"{self.name} = {value!r} {mistake}" if (mistake := mistake_in(value)) else None
+        if self.form in ("tensor", "text"):
+            return f"{self.name} = {value!r} {mistake}" if (mistake := self.mistake(value)) else None
         if self.form == "integers":
             listed = isinstance(value, list | tuple) and value and all(_is_int(item) for item in value)
             return None if listed else f"{self.name} = {value!r} is not a list of integers"
@@ -128,6 +130,16 @@ def one_run(case: Case, low: NDArray[np.int64] | int, high: NDArray[np.int64] | 
     low, high = np.clip(low, 0, case.seqlen_kv), np.clip(high, 0, case.seqlen_kv)
     runs = np.empty((case.seqlen_q, 1, 2), np.int64)
     runs[:, 0, 0], runs[:, 0, 1] = low, np.maximum(low, high)
+    return runs
+
+
+def runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The runs of each row of a matrix of truth, (rows, runs, 2): those without a key come last, from 0 to 0."""
+    steps = np.diff(mask.view(np.int8), axis=1, prepend=0, append=0)
+    (row, first), (_, beyond) = np.nonzero(steps == 1), np.nonzero(steps == -1)
+    nth = np.arange(len(row)) - np.searchsorted(row, row)  # of its row's runs
+    runs = np.zeros((len(mask), nth.max(initial=0) + 1, 2), np.int64)
+    runs[row, nth, 0], runs[row, nth, 1] = first, beyond
     return runs
 
 

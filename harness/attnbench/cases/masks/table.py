@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from attnbench.cases.masks.block_sparse import BlockSparse
 from attnbench.cases.masks.causal import Causal
 from attnbench.cases.masks.document import Document
 from attnbench.cases.masks.key_padding import KeyPadding
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
 MASKS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding(), Tree(), Tensor())
-}
+    for kind in (
+        NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding(), Tree(), Tensor(), BlockSparse(),
+    )
+}  # fmt: skip
 """In the order in which an intersection names them."""
+MASK_KINDS: tuple[str, ...] = tuple(MASKS)
+"""Every kind: what an implementation declares that takes a mask written out."""
 PARAMETERS: dict[str, Parameter] = {
     parameter.name: parameter for kind in MASKS.values() for parameter in kind.parameters
 }

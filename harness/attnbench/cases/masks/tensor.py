@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.cases.masks.kind import Kind, Parameter
+from attnbench.cases.masks.kind import Kind, Parameter, runs_of
 from attnbench.cases.tensors.planes import mask_tensor, misread
 from attnbench.cases.tensors.source import short
 
@@ -57,10 +57,6 @@ def _runs(text: str, shape: tuple[int, int, int], batch_index: int) -> NDArray[n
     """The runs of a sequence's rows; the heads of the sequence ask for them one after the other."""
     batch, rows, keys = shape
     mask = np.broadcast_to(mask_tensor(text, *shape), (batch, 1, rows, keys))[batch_index, 0]
-    steps = np.diff(mask.view(np.int8), axis=1, prepend=0, append=0)
-    (row, first), (_, beyond) = np.nonzero(steps == 1), np.nonzero(steps == -1)
-    nth = np.arange(len(row)) - np.searchsorted(row, row)  # of its row's runs
-    runs = np.zeros((rows, nth.max(initial=0) + 1, 2), np.int64)
-    runs[row, nth, 0], runs[row, nth, 1] = first, beyond
+    runs = runs_of(mask)
     runs.flags.writeable = False
     return runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -240,7 +241,43 @@ class RelativeBucketsOneWay(Steps):
         return table[:, relative_buckets(relative, bidirectional=False)][None]
 
 
+class LatentTwice(Steps):
+    """The up-projection of keys is absorbed twice: what the latent's part adds to scores is doubled."""
+
+    def scores(self, q: Tensor, k: Tensor, case: Case) -> Tensor:
+        scores = super().scores(q, k, case)
+        r = case.head_dim_v
+        return scores + super().scores(q[..., :r], k[..., :r], case) if case.kv_cache == "latent" else scores
+
+
+class LatentWithoutRope(Steps):
+    """Columns of a latent beyond the values, where positions are rotated in, are left out of scores."""
+
+    def scores(self, q: Tensor, k: Tensor, case: Case) -> Tensor:
+        r = case.head_dim_v if case.kv_cache == "latent" else case.head_dim
+        return super().scores(q[..., :r], k[..., :r], case)
+
+
+class LatentScale(Steps):
+    """The scale follows a latent's own width and not that of the heads that it stands for."""
+
+    def scores(self, q: Tensor, k: Tensor, case: Case) -> Tensor:
+        scores = super().scores(q, k, case)
+        return scores / (case.scale * math.sqrt(case.head_dim)) if case.kv_cache == "latent" else scores
+
+
+class LatentLastColumns(Steps):
+    """Values are the last columns of a latent, not the first."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+        return super().forward(q, k, k[..., -case.head_dim_v :] if case.kv_cache == "latent" else v, case, plan)
+
+
 MUTANTS = (
+    LatentTwice,
+    LatentWithoutRope,
+    LatentScale,
+    LatentLastColumns,
     GroupByModulo,
     GroupByHeadsKv,
     FirstKeyHeadForAll,

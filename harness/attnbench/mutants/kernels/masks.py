@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from attnbench.cases.masks import dense_mask
+from attnbench.cases.masks.block_sparse import misread_blocks
 from attnbench.cases.masks.table import instead_of
 from attnbench.cases.tensors.planes import misread
 from attnbench.mutants.steps import Explicit, Plan, Steps
@@ -261,6 +262,70 @@ class TensorOfFirstSequence(_MisreadTensor):
     how = "first"
 
 
+class _MisreadBlocks(_OtherMask):
+    how: ClassVar[str]
+
+    def changed(self, case: Case) -> Case:
+        if case.mask_blocks is None or (self.how == "transposed" and case.seqlen_q != case.seqlen_kv):
+            return case
+        return dataclasses.replace(case, mask_blocks=misread_blocks(self.how, case.mask_blocks))
+
+
+class BlocksOfNeighbour(_MisreadBlocks):
+    """Each block of queries has the list of the next one."""
+
+    how = "next"
+
+
+class BlocksOneBeyond(_MisreadBlocks):
+    """Indices of blocks of keys are one too high."""
+
+    how = "one-beyond"
+
+
+class LastBlockDropped(_MisreadBlocks):
+    """The last block of each list is not seen."""
+
+    how = "last-dropped"
+
+
+class BlocksTransposed(_MisreadBlocks):
+    """Lists say which queries see a block of keys, and not the other way round."""
+
+    how = "transposed"
+
+
+class BlocksSharedByTwo(_MisreadBlocks):
+    """Two blocks of queries, one tile of a kernel, have the list of the first."""
+
+    how = "pairs"
+
+
+class BlocksIgnored(_OtherMask):
+    """Blocks that are not listed are seen."""
+
+    def changed(self, case: Case) -> Case:
+        return _instead_of("block_sparse", "none", case)
+
+
+class BlocksWithoutTail(_OtherMask):
+    """A last block of keys that is not whole is not seen."""
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super(_OtherMask, self).visible(case)
+        if case.mask_block_size is None or visible is None:
+            return visible
+        whole = case.seqlen_kv // case.mask_block_size * case.mask_block_size
+        return visible & (np.arange(case.seqlen_kv) < whole)
+
+
+class BlocksSeenWhole(_OtherMask):
+    """What a causal mask hides within a listed block is seen."""
+
+    def changed(self, case: Case) -> Case:
+        return case if case.mask_blocks is None else _instead_of("causal", "none", case)
+
+
 class MaskOfFirstRow(_OtherMask):
     """All queries of a tile of 64 see what the first of them sees."""
 
@@ -297,5 +362,13 @@ MUTANTS = (
     TensorInverted,
     TensorTransposed,
     TensorOfFirstSequence,
+    BlocksOfNeighbour,
+    BlocksOneBeyond,
+    LastBlockDropped,
+    BlocksTransposed,
+    BlocksSharedByTwo,
+    BlocksIgnored,
+    BlocksWithoutTail,
+    BlocksSeenWhole,
     MaskOfFirstRow,
 )

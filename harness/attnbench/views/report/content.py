@@ -17,6 +17,7 @@ from attnbench.views.report.sections.about import conditions, failures, provenan
 from attnbench.views.report.sections.results import (
     agreement,
     answer,
+    density,
     explore,
     machines,
     memory,
@@ -42,6 +43,7 @@ SECTIONS = (
     time.section,
     over_commits.section,
     speedup.section,
+    density.section,
     memory.section,
     scaling.section,
     roofline.section,

@@ -41,6 +41,7 @@ _PLOT_HEIGHT = 230
 _AXIS_BELOW = 44
 """Pixels of the horizontal axis and its title."""
 _DOT_LINE = 24
+_SHARES = (1, 0.5, 0.25, 0.1, 0.05, 0.025, 0.01, 0.005, 0.0025, 0.001)
 _MOST_ACROSS = 5
 _BELOW = 1.6
 """How far the guide lines lie below the least memory of the shortest case."""
@@ -72,6 +73,29 @@ def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) 
     low, high = padded(min(values) / _BELOW, max(values), 1.4)
     vertical = {"title": "peak memory of one call", "axis": axis_of(binary_ticks(low, high), BYTES_LABEL)}
     return _by_length(rows, axis, marks, low, high, vertical, law=True)
+
+
+def gain_by_share(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
+    """Speed-up over the dense case against the share of pairs that a mask leaves visible, with the ideal as guide line.
+
+    Args:
+        rows: ``length`` (1 / share), ``implementation``, ``value`` (ratio), ``low`` and ``high`` (ratio or None).
+        marks: colour and shape of each implementation.
+    """
+    sparsest = max(row["length"] for row in rows)
+    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    low, high = padded(min(ends), max(*ends, sparsest))
+    right = sparsest * 1.15
+    shares = [share for share in _SHARES if 1 / share <= right]
+    x = quantity(
+        "length",
+        title="share of the dense case's pairs that is visible",
+        scale=log_scale(1 / 1.15, right),
+        axis=axis_of([1 / share for share in shares], "format(100 / datum.value, '~g') + ' %'"),
+    )
+    vertical = {"title": "speed-up", "axis": axis_of(decimal_ticks(low, high), RATIO_LABEL)}
+    ideal = [{"law": "ideal", "length": end, "value": end, "text": ""} for end in (1, sparsest)]
+    return _curves(rows, x, marks, low, high, vertical, ideal)
 
 
 def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Drawing:
@@ -142,18 +166,24 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
 def _by_length(
     rows: Sequence[Row], axis: str, marks: Mapping[str, Mark], low: float, high: float, vertical: Row, law: bool
 ) -> Drawing:
-    names = sorted({row["implementation"] for row in rows})
     lengths = sorted({row["length"] for row in rows})
     left, right = padded(lengths[0], lengths[-1], 1.15)[0], lengths[-1]
     ticks = axis_of(length_ticks(lengths), LENGTH_LABEL)
     x = quantity("length", title=axis, scale=log_scale(left, right), axis=ticks)
+    return _curves(rows, x, marks, low, high, vertical, _guides(rows, high) if law else [])
+
+
+def _curves(
+    rows: Sequence[Row], x: Spec, marks: Mapping[str, Mark], low: float, high: float, vertical: Row, guides: list[Row]
+) -> Drawing:
+    names = sorted({row["implementation"] for row in rows})
     vertical = vertical | {"scale": log_scale(low, high)}
     y = quantity("value", **vertical)
     coloured, shaped = colour(marks, names, None), shape(marks, names, None)
     base = {"x": x, "color": coloured, "opacity": FOCUS, "tooltip": TOOLTIP}
     height = max(_PLOT_HEIGHT, ends.LINE * (len(names) + 1))
     layers = [
-        *_guide_layers(_guides(rows, high) if law else [], x, y),
+        *_guide_layers(guides, x, y),
         layer({"type": "line", "strokeWidth": 1.75}, base | {"y": y}),
         spans(base | {"y": quantity("low", **vertical), "y2": {"field": "high"}}),
         layer({"type": "point", "filled": True, "size": 48}, base | {"y": y, "shape": shaped}),

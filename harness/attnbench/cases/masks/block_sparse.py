@@ -1,0 +1,182 @@
+"""``block_sparse``: each block of queries has a list of blocks of keys, all of which its queries see.
+
+Lists are an input: selecting blocks is not attention's business. They are written out, drawn from a seed, or those of a
+pattern that models use: neighbouring blocks and the first ones of the sequence (Zaheer et al., "Big Bird", NeurIPS
+2020, section 2; Xiao et al., "Efficient Streaming Language Models with Attention Sinks", ICLR 2024). All heads and
+sequences share them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.cases.masks.kind import Kind, Parameter, around, runs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+    Table = NDArray[np.bool_]
+
+LARGEST_TABLE = 2**24
+"""Of pairs of blocks."""
+_FORMS = {
+    "random": re.compile(r"random:(\d{1,3}(?:\.\d{1,9})?)%:(\d{1,18})"),
+    "local": re.compile(r"local:(\d{1,9}):(\d{1,9})"),
+    "list": re.compile(r"list:((?:\d{1,9}(?:\+\d{1,9})*)?(?:/(?:\d{1,9}(?:\+\d{1,9})*)?)*)"),
+}
+_MISREAD: dict[str, Callable[[Table], Table]] = {
+    "next": lambda table: np.roll(table, -1, axis=0),
+    "one-beyond": lambda table: np.pad(table, ((0, 0), (1, 0)))[:, :-1],
+    "last-dropped": lambda table: table & (np.cumsum(table[:, ::-1], axis=1)[:, ::-1] > 1),
+    "transposed": lambda table: table.T,
+    "pairs": lambda table: table[np.arange(len(table)) // 2 * 2],
+}
+"""How a mistaken implementation might read the lists; a text that begins so is no case's own."""
+
+
+def mistake_in_blocks(value: object) -> str | None:
+    """Why this gives no lists of blocks, as the end of a sentence, or ``None``."""
+    known = "is not random:DENSITY%:SEED, local:NEAR:FIRST, nor list:0/0+1/... with a list for each block of queries"
+    if not isinstance(value, str) or not any(form.fullmatch(value) for form in _FORMS.values()):
+        return known
+    drawn = _FORMS["random"].fullmatch(value)
+    return "has a density that is not above 0% and up to 100%" if drawn and not 0 < float(drawn[1]) <= 100 else None
+
+
+class BlockSparse(Kind):
+    """Squares, whole but for those at the ends of the sequences."""
+
+    name = "block_sparse"
+    parameters = (
+        Parameter(name="mask_block_size", form="integer", default=64, least=1),
+        Parameter(name="mask_blocks", form="text", default="random:10%:0", mistake=mistake_in_blocks),
+    )
+    on_diagonal = True
+    divisible = False
+
+    def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
+        """Neighbouring blocks in one run."""
+        del batch_index
+        size = case.mask_block_size or 1
+        of_block = np.minimum(runs_of(block_table(case)) * size, case.seqlen_kv)
+        return np.repeat(of_block, min(size, case.seqlen_q), axis=0)[: case.seqlen_q]
+
+    def pairs(self, case: Case) -> int | None:
+        """The listed blocks' areas."""
+        if self.problems(case):
+            return None
+        rows, keys = (_sizes(length, case.mask_block_size or 1) for length in (case.seqlen_q, case.seqlen_kv))
+        return case.batch * int(rows @ block_table(case).astype(np.int64) @ keys)
+
+    def problems(self, case: Case) -> list[str]:
+        """Written lists are as many as there are blocks of queries, and of blocks of keys that exist."""
+        size, text = case.mask_block_size or 1, case.mask_blocks or ""
+        rows, keys = -(-case.seqlen_q // size), -(-case.seqlen_kv // size)
+        if rows * keys > LARGEST_TABLE:
+            return [f"mask_block_size = {size} makes {rows:,} x {keys:,} blocks, more than {LARGEST_TABLE:,} pairs"]
+        if not text.startswith("list:"):
+            return []
+        lists = _lists(text)
+        if len(lists) != rows:
+            return [f"mask_blocks has {len(lists)} lists; there are {rows} blocks of {size} queries"]
+        beyond = [block for one in lists for block in one if block >= keys]
+        return [f"mask_blocks: there is no block {beyond[0]} of keys, only {keys} of {size}"] if beyond else []
+
+    def looks_ahead(self, case: Case) -> bool:
+        """To the end of a listed block, at least."""
+        del case
+        return True
+
+    def query_edges(self, case: Case) -> list[int]:
+        """The first boundary of blocks, and the last."""
+        return _boundaries(case.seqlen_q, case.mask_block_size or 1)
+
+    def key_edges(self, case: Case) -> list[int]:
+        """Likewise."""
+        return _boundaries(case.seqlen_kv, case.mask_block_size or 1)
+
+    def label(self, case: Case) -> str:
+        """With the size of blocks and, where it is short, the way the lists are given."""
+        text = case.mask_blocks or ""
+        return f"block_sparse {case.mask_block_size} {text if len(text) <= 24 else text[:20] + '...'}"
+
+    def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
+        """Lists of others, indices off by one, and the last block left out."""
+        text = case.mask_blocks or ""
+        yield "if each block of queries has the list of the next one", {"mask_blocks": misread_blocks("next", text)}
+        yield "if indices of blocks are one too high", {"mask_blocks": misread_blocks("one-beyond", text)}
+        yield "if the last block of each list is left out", {"mask_blocks": misread_blocks("last-dropped", text)}
+        yield "if two blocks of queries share the first one's list", {"mask_blocks": misread_blocks("pairs", text)}
+        if case.seqlen_q == case.seqlen_kv:
+            yield "with the lists transposed", {"mask_blocks": misread_blocks("transposed", text)}
+
+
+def block_table(case: Case) -> NDArray[np.bool_]:
+    """Which blocks are listed, (blocks of queries, blocks of keys); not to be written to."""
+    assert case.mask_blocks is not None
+    assert case.mask_block_size is not None
+    return _table(case.mask_blocks, case.mask_block_size, case.seqlen_q, case.seqlen_kv, case.diagonal_offset)
+
+
+def misread_blocks(how: str, text: str) -> str:
+    """The text of lists that are read in a mistaken way."""
+    assert how in _MISREAD
+    return f"{how}:{text}"
+
+
+@functools.lru_cache(maxsize=4)
+def _table(text: str, size: int, seqlen_q: int, seqlen_kv: int, offset: int) -> Table:
+    how, _, rest = text.partition(":")
+    if how in _MISREAD:
+        table = _MISREAD[how](_table(rest, size, seqlen_q, seqlen_kv, offset))
+    elif how == "list":
+        table = np.zeros((-(-seqlen_q // size), -(-seqlen_kv // size)), np.bool_)
+        for row, listed in enumerate(_lists(text)):
+            table[row, listed] = True
+    else:
+        starts = np.arange(0, seqlen_q, size)
+        ends = np.minimum(starts + size, seqlen_q) - 1  # the last query of each block
+        first, last = (starts + offset) // size, (ends + offset) // size  # the blocks where its queries' own keys stand
+        keys = np.arange(-(-seqlen_kv // size))
+        numbers = [float(part.rstrip("%")) for part in rest.split(":")]
+        if how == "local":
+            near, globally = numbers
+            table = (keys >= first[:, None] - near) & (keys <= last[:, None] + near) | (keys < globally)
+        else:
+            own = (keys >= first[:, None]) & (keys <= last[:, None])
+            table = _drawn(own, numbers[0] / 100, int(rest.partition(":")[2]))
+    table.flags.writeable = False
+    return table
+
+
+def _drawn(own: Table, density: float, seed: int) -> Table:
+    """The blocks of the diagonal, and others by chance: as many as the density says, rounded, or the diagonal alone."""
+    blocks = own.shape[1]
+    count = round(density * blocks)
+    table = np.array(own)
+    for row, diagonal in enumerate(own):
+        order = np.random.Generator(np.random.SFC64([seed, 2, row])).random((blocks,))
+        order[diagonal] = -1.0
+        table[row, np.argsort(order, kind="stable")[:count]] = True
+    return table
+
+
+def _lists(text: str) -> list[list[int]]:
+    return [[int(block) for block in one.split("+") if block] for one in text.removeprefix("list:").split("/")]
+
+
+def _sizes(length: int, size: int) -> NDArray[np.int64]:
+    """How many tokens each block has."""
+    return np.minimum(size, length - np.arange(0, length, size, dtype=np.int64))
+
+
+def _boundaries(length: int, size: int) -> list[int]:
+    return around(size, (length - 1) // size * size)
