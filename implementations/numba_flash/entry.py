@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from attnbench import Case
 
-__all__ = ["QUERIES", "TILE", "Call", "dtypes_of", "kernel"]
+__all__ = ["QUERIES", "TARGET", "TILE", "Call", "dtypes_of", "kernel", "launch"]
 
 BIAS = 2  # its place among the rules
 
