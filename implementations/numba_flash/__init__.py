@@ -9,7 +9,8 @@ keys.
 - ``softmax.py``: what happens to a tile of scores.
 - ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding;
 ``simd.py``: vectors as values in Numba.
-- ``tiles.py``: between tensors and tiles; ``target.py``: what the processor offers; ``entry.py``: what is compiled.
+- ``arguments.py``: what a kernel is given; ``tiles.py``: between tensors and tiles; ``target.py``: what the processor
+offers; ``compiling.py``: how, and ``entry.py``: what is compiled.
 
 Extra memory of a call: the LSE and some tiles for each thread, whatever the length; of a backward pass also sums of dK
 and dV in float32 for as many heads as there are threads. ``docs/numba-flash.md`` tells what each step gave, and what

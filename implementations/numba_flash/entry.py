@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from attnbench import Case
 
-__all__ = ["QUERIES", "SPLIT", "TILE", "Call", "dtypes_of", "kernel"]
+__all__ = ["QUERIES", "SPLIT", "TARGET", "TILE", "Call", "dtypes_of", "kernel", "launch"]
 
 LOW, BIAS, STRETCHES = 0, 2, 5  # their places among the rules
 

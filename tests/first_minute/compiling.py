@@ -1,0 +1,45 @@
+"""``python -m tests.first_minute.compiling``: processor time that the kernels of ``numba/flash`` take to compile.
+
+Each order is a process of its own, with an empty cache: what comes first also pays for what all kernels share. Time is
+user and system of that process, so other work on the machine hardly matters. ``NUMBA_CPU_NAME=znver3`` plays AVX2.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+ORDERS = (
+    ("forward float32", "forward bfloat16", "backward float32", "decode float32"),
+    ("backward float32", "forward float32"),
+    ("decode bfloat16", "decode float32"),
+)
+PROGRAM = """
+import importlib, sys, time
+import numba, torch
+entry = importlib.import_module("attnbench.implementations.numba_flash.entry")
+print(entry.TARGET.name)
+for name in sys.argv[1:]:
+    before = time.process_time()
+    entry.launch()
+    entry.kernel(*name.split())
+    print(f"{name:18} {time.process_time() - before:6.2f} s")
+"""
+
+
+def main() -> int:
+    """Measure and print."""
+    for order in ORDERS:
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
+            command = [sys.executable, "-c", PROGRAM, *order]
+            done = subprocess.run(command, env=environment, check=False)
+            if done.returncode:
+                return done.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
