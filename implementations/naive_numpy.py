@@ -79,11 +79,15 @@ EVERYTHING: dict[str, Any] = {
     "naive/numpy",
     **EVERYTHING,
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    kv_dtypes=("none", "int8"),
     returns_lse=True,
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
     """The three steps of attention, in plain NumPy."""
     # q (batch, heads_q, seqlen_q, head_dim) · k, v (batch, heads_kv, seqlen_kv, dim)
+
+    if case.kv_dtype is not None:  # what is stored, times the scale of its row
+        k, v = k * plan.k_scale[..., None], v * plan.v_scale[..., None]
 
     # 1. Scores: each query against each key, scaled.
     # phase: qk
@@ -120,6 +124,7 @@ class Plan:
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.astype(np.float64))
         self.bias = None if bias is None else bias.astype(dtype)  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
+        self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
         sinks = operands.sinks
         self.sinks = None if sinks is None else sinks.astype(dtype)[:, None, None]  # (heads_q, 1, 1)
 

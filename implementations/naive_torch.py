@@ -51,11 +51,13 @@ class Plan:
         # (1, heads_q, 1, 1); in float32 at least, as the LSE
         self.sinks = None if sinks is None else sinks[None, :, None, None]
         self.block_table = operands.block_table
+        self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
 
 
 @attention(
     "naive/torch",
     **{**EVERYTHING, "dtypes": (*EVERYTHING["dtypes"], "float8_e4m3fn"), "kv_caches": ("dense", "paged", "latent")},
+    kv_dtypes=("none", "int8", "float8_e4m3fn"),
 )
 def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
     """Scores, softmax, weighted sum, each a whole matrix in torch."""
@@ -63,6 +65,8 @@ def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
         q, k, v = q.bfloat16(), k.bfloat16(), v.bfloat16()
     if plan.block_table is not None:
         k, v = gather(k, plan.block_table, case), gather(v, plan.block_table, case)
+    if case.kv_dtype is not None:
+        k, v = dequantise(k, plan.k_scale, q), dequantise(v, plan.v_scale, q)
     return attend(q, k, v, case, plan)
 
 
@@ -108,6 +112,11 @@ def stack(x: Tensor, case: Case) -> Tensor:
 def unstack(x: Tensor, case: Case) -> Tensor:
     """(batch, heads_kv, heads of a group * seqlen_q, n) back to (batch, heads_q, seqlen_q, n)."""
     return x.reshape(case.batch, case.heads_q, -1, x.shape[-1])
+
+
+def dequantise(stored: Tensor, scale: Tensor, like: Tensor) -> Tensor:
+    """What is stored (..., seqlen_kv, dim), each row times its scale in float32, in the dtype of the queries."""
+    return (stored.to(scale.dtype) * scale[..., None]).to(like.dtype)
 
 
 def gather(pages: Tensor, block_table: Tensor, case: Case) -> Tensor:

@@ -5,7 +5,7 @@ are streamed past it, and the running softmax is corrected whenever a larger sco
 exists. Read it in this order:
 
 - ``forward.py``: the algorithm, in plain Numba; then ``backward.py``, and ``decode.py`` for a few queries over many
-keys.
+keys, ``quantised.py`` the same over int8.
 - ``softmax.py``: what happens to a tile of scores.
 - ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding;
 ``simd.py``: vectors as values in Numba.
@@ -29,6 +29,7 @@ from attnbench import alibi_slopes, attention, is_bidirectional, relative_bucket
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),
+    kv_dtypes=("none", "int8"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     kv_caches=("dense", "latent"),
     gqa=True,
@@ -57,7 +59,10 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
 
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
     lse = torch.empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.number)
-    plan.forward.start(lse, q, k, v, out)
+    if plan.decodes_int8:
+        plan.forward.start(lse, q, k, v, *(scale[..., None] for scale in plan.scales), out)
+    else:
+        plan.forward.start(lse, q, *dequantised(k, v, plan.scales, q.dtype), out)
     return out, lse
 
 
@@ -72,7 +77,10 @@ class Plan:
         dtypes = entry.dtypes_of(case.dtype)
         self.number = torch.float64 if case.dtype == "float64" else torch.float32
         runs = [row_runs(case, b) for b in range(case.batch)]
-        longest = entry.SPLIT * (2 if dtypes.words is np.int32 else 1)
+        few = case.seqlen_q <= entry.QUERIES
+        self.scales = () if case.kv_dtype is None else (operands.k_scale, operands.v_scale)
+        self.decodes_int8 = few and bool(self.scales)
+        longest = entry.SPLIT * (2 if dtypes.words is np.int32 and not self.decodes_int8 else 1)
         table = None if operands.relative_bias is None else operands.relative_bias.double().numpy()
         bias = diagonal_bias(case, table, spare=entry.TILE)
         sinks = np.full(case.heads_q, -np.inf) if operands.sinks is None else operands.sinks.double().numpy()
@@ -81,7 +89,7 @@ class Plan:
         numbers = (np.ascontiguousarray(rule, dtypes.number) for rule in (bias, sinks, scale))
         self.rules = (*bounds_of(runs, dtypes.index), *numbers, stretches_of(runs, case.seqlen_kv, longest))
         threads = numba.get_num_threads()
-        name = "decode" if case.seqlen_q <= entry.QUERIES else "forward"
+        name = "decode_int8" if self.decodes_int8 else "decode" if few else "forward"
         self.forward = entry.Call(name, case, self.rules, threads)
         self.backward = entry.Call("backward", case, self.rules, threads) if case.needs_gradients else None
 
@@ -107,6 +115,13 @@ def stretches_of(runs: list[NDArray[np.int64]], seqlen_kv: int, longest: int) ->
         found.append([(at, min(at + longest, end)) for start, end in edges for at in range(start, end, longest)])
     most = max(1, *map(len, found))
     return np.array([[*one, *[(0, 0)] * (most - len(one))] for one in found], np.int64)
+
+
+def dequantised(k: Tensor, v: Tensor, scales: tuple[Tensor, ...], dtype: torch.dtype) -> list[Tensor]:
+    """K and V for many queries, which read each row many times: written out once, in the dtype of the queries."""
+    if not scales:
+        return [k, v]
+    return [(x.to(scale.dtype) * scale[..., None]).to(dtype) for x, scale in zip((k, v), scales, strict=True)]
 
 
 def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) -> NDArray[np.float64]:

@@ -116,6 +116,29 @@ def weigh_row(
 
 
 @compiled
+def hide_gaps(s: Pointer, at: int, rules: Rules, seqlen_q: int, row: int, begin: int, keys: int) -> int:
+    """-inf between the runs of keys that a row sees; returns the first key beyond the last run.
+
+    Args:
+        s: scores; the row's are at ``at``, those of ``keys`` keys from ``begin`` on.
+        at: as said.
+        rules: of this element of the batch.
+        seqlen_q: as said.
+        row: as said.
+        begin: as said.
+        keys: as said.
+    """
+    last = wide(rules.high[row])
+    for run in range(1, rules.runs):
+        place = run * seqlen_q + row
+        if rules.low[place] < rules.high[place]:
+            for key in range(max(0, last - begin), min(keys, wide(rules.low[place]) - begin)):
+                s[at + key] = -np.inf
+            last = wide(rules.high[place])
+    return last
+
+
+@compiled
 def padded_row(width: int, words: Number) -> int:
     """Words of a row of so many numbers, padded to whole registers."""
     pair = per_word(words)
@@ -218,13 +241,7 @@ def attend_split(
             bias = (head + h) * rules.bias_row + i - begin + seqlen_kv - 1
             for key in range(keys):
                 s[r * room + key] += rules.bias[bias - key]
-        last = wide(rules.high[i])
-        for run in range(1, rules.runs):
-            at = run * seqlen_q + i
-            if rules.low[at] < rules.high[at]:
-                for key in range(max(0, last - begin), min(keys, wide(rules.low[at]) - begin)):
-                    s[r * room + key] = -np.inf
-                last = wide(rules.high[at])
+        last = hide_gaps(s, r * room, rules, seqlen_q, i, begin, keys)
         # phase: softmax
         seen, beyond = wide(rules.low[i]) - begin, min(last - begin, keys)
         weigh_row(s, p, r * room, vectors, seen, beyond, rules.low, moved(state, 2 * r))

@@ -1,8 +1,9 @@
-"""The three kernels, compiled for a dtype: what the rest of the package looks like from outside.
+"""The four kernels, compiled for a dtype: what the rest of the package looks like from outside.
 
 A kernel is given a block of integers, which ``arguments.py`` draws. Its tensors:
 
 - ``forward`` and ``decode``: Q, K, V, the output, the LSE.
+- ``decode_int8``: Q, K, V, the scales of K and of V, (batch, heads_kv, seqlen_kv, 1), the output, the LSE.
 - ``backward``: dO, Q, K, V, the output, dQ, dK, dV, the LSE.
 
 Q is (batch, heads_q, seqlen_q, head_dim), K and V (batch, heads_kv, seqlen_kv, head_dim or head_dim_v); gradients have
@@ -25,6 +26,7 @@ from .backward import backward_cut, backward_for
 from .compiling import kept, named
 from .decode import QUERIES, SPLIT, decode_cut, decode_for
 from .forward import forward_cut, forward_for
+from .quantised import decode_int8_cut, decode_int8_for
 from .scheduling import launcher
 from .softmax import TILE
 from .target import TARGET
@@ -38,6 +40,14 @@ if TYPE_CHECKING:
 __all__ = ["QUERIES", "SPLIT", "TARGET", "TILE", "Call", "dtypes_of", "kernel", "launch"]
 
 LOW, BIAS, STRETCHES = 0, 2, 5  # their places among the rules
+
+KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Cut]]] = {
+    "forward": (forward_for, forward_cut),
+    "backward": (backward_for, backward_cut),
+    "decode": (decode_for, decode_cut),
+    "decode_int8": (decode_int8_for, decode_int8_cut),
+}
+"""Of each what makes it, and what cuts its work."""
 
 BITS = {"float64": np.float64, "float32": np.float32, "float16": np.int16, "bfloat16": np.uint16}
 
@@ -56,7 +66,7 @@ def dtypes_of(dtype: str) -> Dtypes:
 
 @functools.cache
 def kernel(name: str, dtype: str) -> int:
-    """The address of ``forward``, ``backward`` or ``decode`` for a dtype; kept on disk for the next process.
+    """The address of a kernel for a dtype; kept on disk for the next process.
 
     One specialisation serves all strides, sizes, masks and score modifications.
 
@@ -66,7 +76,7 @@ def kernel(name: str, dtype: str) -> int:
     # Numba looks at the file of the function that it keeps compiled, and not at those that this one calls. What a
     # function closes over it does look at: a checksum of all files, so that a change in any of them is compiled.
     sources = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
-    source = {"forward": forward_for, "backward": backward_for, "decode": decode_for}[name]
+    source, _ = KERNELS[name]
     # Each dtype has files of its own: Numba numbers those of one name, and two processes that compile different dtypes
     # at the same moment would write the same number.
     return kept(named(source(sources, dtypes_of(dtype)), f"{name}_of_{dtype}"))
@@ -86,9 +96,7 @@ class Call:
         sizes = Sizes(
             case.batch, case.heads_q, case.heads_kv, case.seqlen_q, case.seqlen_kv, case.head_dim, case.head_dim_v
         )
-        self._cut: Cut = {"forward": forward_cut, "backward": backward_cut, "decode": decode_cut}[name](
-            sizes, dtypes_of(case.dtype), threads, rules[STRETCHES].shape[1]
-        )
+        self._cut: Cut = KERNELS[name][1](sizes, dtypes_of(case.dtype), threads, rules[STRETCHES].shape[1])
         self._rules = rules
         self._before = (*sizes, *self._cut.numbers)
         self._after = (*(rule.ctypes.data for rule in rules), rules[BIAS].shape[1], rules[LOW].shape[1])

@@ -12,7 +12,7 @@ or transposed::
                for all rows k            c1 += p_k * B[k, 16:32] ...  there are registers for
 
 With bfloat16 a word of B is two neighbours of a row. Dot products take them so; for sums over rows, two rows are
-interleaved in registers.
+interleaved in registers. Where B is int8, its numbers are widened on the way into a register.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def scores(rows: int, together: int) -> Any:
             c_at, c_row, a_at, a_row, b_at, b_row, vectors = (args[i] for i in (1, 2, 4, 5, 7, 8, 9))
             lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
             number = ir.VectorType(element_type(sig.args[0].dtype), lanes)
-            operand = ir.VectorType(element_type(sig.args[6].dtype), lanes)
-            multiply_add = multiply_adder(builder, number, pairs=isinstance(sig.args[6].dtype, types.Integer))
+            operand = ir.VectorType(element_type(sig.args[3].dtype), lanes)
+            multiply_add = multiply_adder(builder, number, pairs=sig.args[6].dtype == types.int32)
             tiles = [(r, key) for r in range(rows) for key in range(together)]
             with Loop(builder, integer(lanes // together), []) as steps:
                 first = builder.mul(steps.index, integer(together))
@@ -68,7 +68,7 @@ def scores(rows: int, together: int) -> Any:
 
                     def loaded(base: ir.Value, start: ir.Value, row: ir.Value, size: ir.Value) -> ir.Value:
                         at = builder.add(builder.add(start, builder.mul(row, size)), step)
-                        return load_at(builder, base, at, operand)
+                        return numbers_at(builder, base, at, operand)
 
                     left = [loaded(a, a_at, integer(r), a_row) for r in range(rows)]
                     right = [loaded(b, b_at, builder.add(first, integer(key)), b_row) for key in range(together)]
@@ -114,7 +114,7 @@ def sums(rows: int, columns: int) -> Any:
             c_at, c_row, p_at, p_row, b_at, b_row, inner = (args[i] for i in (1, 2, 4, 5, 7, 8, 9))
             lanes = TARGET.lanes(sig.args[0].dtype.bitwidth)
             number = ir.VectorType(element_type(sig.args[0].dtype), lanes)
-            words = isinstance(sig.args[6].dtype, types.Integer)
+            words = sig.args[6].dtype == types.int32
             multiply_add = multiply_adder(builder, number, pairs=words)
             tiles = [(i, j) for j in range(columns) for i in range(rows)]
             places = [
@@ -127,7 +127,7 @@ def sums(rows: int, columns: int) -> Any:
                 else:
                     row = builder.add(b_at, builder.mul(loop.index, b_row))
                     starts = [builder.add(row, integer(j * lanes)) for j in range(columns)]
-                    vectors = [load_at(builder, b, start, number) for start in starts]
+                    vectors = [numbers_at(builder, b, start, number) for start in starts]
                 steps = [
                     builder.add(builder.add(p_at, builder.mul(integer(i), p_row)), loop.index) for i in range(rows)
                 ]
@@ -141,6 +141,13 @@ def sums(rows: int, columns: int) -> Any:
         return signature, codegen
 
     return tile
+
+
+def numbers_at(builder: ir.IRBuilder, base: ir.Value, index: ir.Value, of: ir.VectorType) -> ir.Value:
+    """``of``, from element ``index`` after ``base``; of int8, as many of those, widened."""
+    if base.type.pointee != ir.IntType(8):
+        return load_at(builder, base, index, of)
+    return builder.sitofp(load_at(builder, base, index, ir.VectorType(ir.IntType(8), of.count)), of)
 
 
 def interleaved(

@@ -96,7 +96,7 @@ def per_word(context: Any, kind: Any) -> tuple[Any, Codegen]:
     """Numbers in an element of a tile: 2 in one of words, 1 elsewhere. A constant."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        return integer(2 if isinstance(sig.args[0].dtype, types.Integer) else 1)
+        return integer(2 if sig.args[0].dtype == types.int32 else 1)
 
     return types.intp(kind), codegen
 
@@ -156,6 +156,8 @@ def _widened(builder: ir.IRBuilder, value: ir.Value, source: Any, to: ir.Type) -
     def shaped(element: ir.Type) -> ir.Type:
         return element if lanes is None else ir.VectorType(element, lanes)
 
+    if source == types.int8:  # a quantised number: its scale is multiplied elsewhere
+        return builder.sitofp(value, shaped(to.element if lanes else to))
     if source == types.int16:
         return builder.fpext(builder.bitcast(value, shaped(ir.HalfType())), to)
     bits = builder.zext(value, shaped(ir.IntType(32)))

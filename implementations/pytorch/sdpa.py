@@ -3,6 +3,8 @@
 Where the case's mask is what torch means by ``is_causal`` (the diagonal starts in the top left corner) the flag is
 given; every other mask, and every bias, becomes one additive mask, made while preparing. It has the inputs' dtype:
 torch would turn a boolean one into that at every call.
+
+torch has no such kernel over quantised K and V: they are dequantised at every call, to the dtype of the queries.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ SUPPORTED: dict[str, Any] = {
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "kv_caches": ("dense", "latent"),
     "gqa": True,
+    "kv_dtypes": ("none", "int8", "float8_e4m3fn"),
 }
 
 
@@ -77,6 +80,7 @@ class Plan:
         if case.mask != "none" and not self.causal:
             additive = torch.zeros(1) if additive is None else additive
             additive = additive.masked_fill(~torch.from_numpy(dense_mask(case)), -torch.inf)
+        self.scales = None if operands.k_scale is None else (operands.k_scale, operands.v_scale)
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.mask = None if additive is None else additive.to(operands.q.device, operands.q.dtype)
 
@@ -90,6 +94,11 @@ def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """One call of torch's function."""
     from torch.nn import functional
 
+    if plan.scales is not None:
+        k, v = (
+            (stored.to(scale.dtype) * scale[..., None]).to(q.dtype)
+            for stored, scale in zip((k, v), plan.scales, strict=True)
+        )
     return functional.scaled_dot_product_attention(
         q, k, v, attn_mask=plan.mask, is_causal=plan.causal, scale=case.scale, enable_gqa=plan.grouped
     )
@@ -116,7 +125,7 @@ def refusal(backend: str, case: Case, device: str) -> str | None:
     q, k = zeros(case.heads_q, seqlen_q, case.head_dim), zeros(case.heads_kv, seqlen_kv, case.head_dim)
     v = zeros(case.heads_kv, seqlen_kv, case.head_dim_v)
     plan = object.__new__(Plan)
-    plan.grouped, plan.causal, plan.mask = case.heads_q != case.heads_kv, has_flag(case), None
+    plan.grouped, plan.causal, plan.mask, plan.scales = case.heads_q != case.heads_kv, has_flag(case), None, None
     if not plan.causal and (case.mask != "none" or case.score_mod != "none"):
         plan.mask = torch.zeros(1, 1, seqlen_q, seqlen_kv, device=device, dtype=dtype)
     with warnings.catch_warnings(record=True) as said:

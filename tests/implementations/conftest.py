@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from attnbench import Case, Implementation, Operands
+from attnbench.cases.quantised import dequantised, quantised
 from tests.conftest import REPOSITORY
 from tests.implementations.definition import Answer, Inputs, attention_by_definition
 
@@ -68,12 +69,16 @@ def inputs_of(case: Case) -> Inputs:
     def normal(*shape: int) -> NDArray[np.float64]:
         return rounded(generator.standard_normal(shape), case.dtype)
 
-    q, k = normal(b, hq, case.seqlen_q, case.head_dim), normal(b, hkv, case.seqlen_kv, case.head_dim)
+    def stored(*shape: int) -> NDArray[np.float64]:
+        values = normal(*shape)
+        return values if case.kv_dtype is None else dequantised(values, case.kv_dtype).astype(np.float64)
+
+    q, k = normal(b, hq, case.seqlen_q, case.head_dim), stored(b, hkv, case.seqlen_kv, case.head_dim)
     latent = case.kv_cache == "latent"
     return Inputs(
         q=q,
         k=k,
-        v=k[..., : case.head_dim_v] if latent else normal(b, hkv, case.seqlen_kv, case.head_dim_v),
+        v=k[..., : case.head_dim_v] if latent else stored(b, hkv, case.seqlen_kv, case.head_dim_v),
         dout=normal(b, hq, case.seqlen_q, case.head_dim_v),
         relative_bias=normal(hq, 32),
         sinks=normal(hq),
@@ -105,6 +110,13 @@ def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -
     inputs = inputs_of(case)
     wide = "float64" if case.dtype == "float64" else "float32"
     placed: dict[str, Any] = {name: tensor(getattr(inputs, name), case.dtype) for name in ("q", "k", "v", "dout")}
+    if case.kv_dtype is not None:
+        for name in ("k", "v"):
+            numbers, scale = quantised(getattr(inputs, name), case.kv_dtype)
+            placed |= {
+                name: tensor(numbers.astype(np.float64), case.kv_dtype),
+                f"{name}_scale": torch.from_numpy(scale),
+            }
     for name in ("q", "k", "v"):
         placed[name] = laid_out(placed[name], case.strides, expanded=name != "q")
     if layout == "bshd":

@@ -29,8 +29,9 @@ def planned(name: str, *devices: str) -> list[PlannedCase]:
 
 def test_the_bundled_scenarios_are_these() -> None:
     assert NAMES == (
-        "bert-base", "block-sparse", "cpu-decode", "cpu-race", "deepseek-v3", "dtypes", "edge-shapes", "gate-smoke",
-        "gpt2", "heads", "hopper", "llama3-8b-decode", "llama3-8b-prefill", "long-context", "masks", "modes", "quick",
+        "bert-base", "block-sparse", "cpu-decode", "cpu-decode-int8", "cpu-race", "deepseek-v3", "dtypes",
+        "edge-shapes", "gate-smoke", "gpt2", "heads", "hopper", "llama3-8b-decode", "llama3-8b-prefill",
+        "long-context", "masks", "modes", "quick",
         "scaling", "t5-base", "vit-b16", "whisper-small",
     )  # fmt: skip
 
@@ -123,6 +124,7 @@ def test_edge_shapes_have_every_kind_of_edge() -> None:
     assert {case.mode for case in cases} == {"forward", "backward", "forward_backward"}
     assert {case.inputs for case in cases} == set(INPUT_FAMILIES)
     assert {case.kv_cache for case in cases} == set(CHOICES["kv_cache"])
+    assert {case.kv_dtype or "none" for case in cases} == set(CHOICES["kv_dtype"])
     assert {case.operator for case in cases} == {"attention", "multi_head_attention"}
     for longer, shorter in (("seqlen_kv", "seqlen_q"), ("seqlen_q", "seqlen_kv")):
         corners = {c.alignment for c in cases if c.mask == "causal" and getattr(c, longer) > getattr(c, shorter) > 1}

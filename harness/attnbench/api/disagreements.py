@@ -23,7 +23,8 @@ IN_FULL = 3
 _SHOWN = 2
 _TILE = 64
 _FIELDS = (
-    "operator", "mode", "dtype", "mask", "alignment", "score_mod", "kv_cache", "strides", "inputs", "head_dim",
+    "operator", "mode", "dtype", "mask", "alignment", "score_mod", "kv_cache", "kv_dtype", "strides", "inputs",
+    "head_dim",
 )  # fmt: skip
 _TRAITS: Mapping[str, Callable[[Case], bool]] = {
     "batch > 1": lambda case: case.batch > 1,
@@ -123,7 +124,7 @@ def special(case: Case) -> str:
     if case.head_dim & (case.head_dim - 1):
         said.append(f"head_dim {case.head_dim}, no power of 2")
     said += ["several batch elements"] if case.batch > 1 else []
-    for name in ("score_mod", "kv_cache", "strides", "inputs"):
+    for name in ("score_mod", "kv_cache", "kv_dtype", "strides", "inputs"):
         if (value := getattr(case, name)) != DEFAULTS[name]:
             said.append(f"{name} {value}")
     return ", ".join(said)

@@ -26,6 +26,7 @@ DType = Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
 Alignment = Literal["top_left", "bottom_right"]
 ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink", "bias"]
 KVCache = Literal["dense", "paged", "latent"]
+KVDType = Literal["int8", "float8_e4m3fn"]
 Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"]
 InputsLayout = Literal["bhsd", "bshd"]
 InputFamily = Literal[
@@ -51,6 +52,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kv_cache": get_args(KVCache),
     "strides": get_args(Strides),
     "inputs_layout": get_args(InputsLayout),
+    "kv_dtype": ("none", *get_args(KVDType)),
 }
 INPUT_FAMILIES: tuple[str, ...] = get_args(InputFamily)
 FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a file
@@ -136,6 +138,9 @@ class Case:
     """Block-sparse mask: the blocks of keys that each block of queries sees. ``random:DENSITY%:SEED`` (so many of all,
     rounded, and at least those on the diagonal), ``local:NEAR:FIRST`` (so many on either side of the diagonal, and the
     first ones), or ``list:0/0+1/2``, a list for each block of queries."""
+    kv_dtype: KVDType | None = None
+    """What K and V are stored in where they are quantised, see :mod:`attnbench.cases.quantised`; they are computed with
+    in ``dtype``, or higher."""
 
     @property
     def case_id(self) -> str:
@@ -198,6 +203,8 @@ class Case:
         for value, quiet in ((self.score_mod, "none"), (self.kv_cache, "dense"), (self.strides, "contiguous")):
             if value != quiet:
                 parts.append(value)
+        if self.kv_dtype is not None:
+            parts.append(f"{self.kv_dtype}-kv")
         if self.bias_file is not None:
             parts.append(short(self.bias_file))
         if self.inputs != "normal":
@@ -239,6 +246,7 @@ DEFAULTS: dict[str, object] = {
     "inputs": "normal",
     "inputs_layout": None,  # bhsd, of a file
     "seed": 0,
+    "kv_dtype": None,
 }
 
 FIELDS: tuple[str, ...] = tuple(DEFAULTS)
@@ -249,6 +257,7 @@ _NULL_IN_IDS = frozenset(
      "page_size")
 )  # fmt: skip
 """Fields whose absence is part of a case's id. A field added since is part of it only where it has a value."""
+_MAY_BE_ABSENT = ("inputs_layout", "kv_dtype")
 _SIZES = ("batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_kv", "head_dim", "head_dim_v")
 
 
@@ -297,8 +306,8 @@ def _is_int(value: object) -> bool:
 
 
 def _wrong_choices(fields: Mapping[str, object]) -> list[str]:
-    chosen = [(name, fields[name]) for name in CHOICES if name not in ("mask", "inputs_layout")]
-    chosen += [("inputs_layout", layout)] if (layout := fields["inputs_layout"]) is not None else []
+    chosen = [(name, fields[name]) for name in CHOICES if name not in ("mask", *_MAY_BE_ABSENT)]
+    chosen += [(name, fields[name]) for name in _MAY_BE_ABSENT if fields[name] is not None]
     mask = fields["mask"]
     chosen += [("mask", name) for name in (mask_names(mask) if isinstance(mask, str) else (mask,))]
     problems = [
@@ -346,6 +355,7 @@ def _resolve(fields: dict[str, object]) -> None:
     of_file = str(fields["inputs"]).startswith(FILE_INPUTS)
     fields["inputs_layout"] = (fields["inputs_layout"] or "bhsd") if of_file else None
     fields["page_size"] = (fields["page_size"] or 16) if fields["kv_cache"] == "paged" else None
+    fields["kv_dtype"] = None if fields["kv_dtype"] == "none" else fields["kv_dtype"]
     fields["mask"] = mask = canonical(str(fields["mask"]))
     batch, seqlen_q, seqlen_kv = (fields[name] for name in ("batch", "seqlen_q", "seqlen_kv"))
     used: dict[str, object] = dict.fromkeys(PARAMETERS)
@@ -383,6 +393,7 @@ def _contradictions(case: Case) -> list[str]:
         problems.append(f"{cache} is for inference: mode must be 'forward' and operator 'attention'")
     if case.kv_cache == "latent":
         problems += _no_latent(case)
+    problems += _of_quantised(case) if case.kv_dtype is not None else []
     if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
         problems.append(f"strides = {case.strides!r} needs operator = 'attention' and kv_cache = 'dense'")
     if case.operator != "attention" and case.inputs in INPUT_FAMILIES and case.inputs != "normal":
@@ -395,4 +406,16 @@ def _contradictions(case: Case) -> list[str]:
         problems.append(
             "strides = 'qkv_slice' cuts Q, K and V out of one buffer: it needs equal lengths and equal head dims"
         )
+    return problems
+
+
+def _of_quantised(case: Case) -> list[str]:
+    """The contradictions of K and V that are stored quantised."""
+    said, problems = f"kv_dtype = {case.kv_dtype!r}", []
+    if case.mode != "forward" or case.operator != "attention":
+        problems.append(f"{said} is for inference: mode must be 'forward' and operator 'attention'")
+    if case.kv_cache != "dense" or case.strides != "contiguous":
+        problems.append(f"{said} needs kv_cache = 'dense' and strides = 'contiguous'")
+    if case.dtype == "float8_e4m3fn":
+        problems.append(f"{said} is computed in a higher precision: dtype must not be 'float8_e4m3fn'")
     return problems

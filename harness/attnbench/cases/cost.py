@@ -2,8 +2,8 @@
 
 Operations count the query-key pairs that the mask lets through, exactly, and two per multiply-add of the matrix
 products; the softmax, biases and caps are not counted. Bytes count each tensor read or written once, but for masks and
-biases that are tensors, of which a kernel may need a part. Both are properties of the problem, not of the way in which
-an implementation solves it.
+biases that are tensors, of which a kernel may need a part; K and V count by what they are stored in. Both are
+properties of the problem, not of the way in which an implementation solves it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ def tensor_elements(case: Case) -> dict[str, int]:
     }
 
 
+def _bytes_over_quantised(case: Case, count: dict[str, int]) -> int:
+    """K and V with a byte for each element, and four for the scale of each row."""
+    scales = 2 * case.batch * case.heads_kv * case.seqlen_kv
+    of_kv = count["k"] + count["v"] + 4 * scales
+    return of_kv + count["q"] * DTYPE_BYTES[case.dtype] + count["out"] * DTYPE_BYTES[case.output_dtype]
+
+
 def minimum_bytes(case: Case) -> int:
     """Bytes that one call must move: each input read once, each output written once.
 
@@ -67,6 +74,8 @@ def minimum_bytes(case: Case) -> int:
     dQ, dK, dV; both together read Q, K, V, dO and write O, dQ, dK, dV.
     """
     count = tensor_elements(case)
+    if case.kv_dtype is not None:
+        return _bytes_over_quantised(case, count)
     inputs = count["q"] + count["k"] + count["v"]
     weights = count.get("weights", 0)
     size, size_out = DTYPE_BYTES[case.dtype], DTYPE_BYTES[case.output_dtype]

@@ -14,7 +14,9 @@ import numpy as np
 from attnbench.cases.bias import RELATIVE_BUCKETS
 from attnbench.cases.case import FILE_INPUTS
 from attnbench.cases.input_distributions import Head, values
+from attnbench.cases.quantised import dequantised
 from attnbench.cases.sampling import upstream_rows
+from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.inputs import INPUTS, input_problem, input_tensor, remembered_tensor
 from attnbench.cases.tensors.planes import bias_problem, mask_problem
 
@@ -73,6 +75,8 @@ def output_shape(case: Case) -> tuple[int, ...]:
 def operand(case: Case, name: str, repetition: int = 0) -> NDArray[np.floating]:
     """One whole tensor of the case, in the canonical shape of :func:`operand_shapes`.
 
+    K and V that are stored quantised are the values that are left of them, whatever the case's dtype.
+
     Args:
         case: the problem.
         name: which tensor.
@@ -81,7 +85,7 @@ def operand(case: Case, name: str, repetition: int = 0) -> NDArray[np.floating]:
     Raises:
         TensorError: where the inputs come from a file which does not hold them.
     """
-    whole = _operand(case, name, operand_shapes(case)[name], repetition)
+    whole = _left_of(case, name, _operand(case, name, operand_shapes(case)[name], repetition))
     rows = upstream_rows(case, repetition) if name == "dout" else None
     return whole if rows is None else _only_rows(whole, rows)
 
@@ -108,9 +112,18 @@ def _operand(case: Case, name: str, shape: tuple[int, ...], repetition: int) -> 
 
 def operand_head(case: Case, name: str, batch_index: int, head: int, repetition: int = 0) -> NDArray[np.floating]:
     """One head of ``q``, ``k``, ``v`` or ``dout`` of an ``attention`` case, shape ``(seqlen, dim)``."""
-    one = _head(case, name, batch_index, head, repetition)
+    one = _left_of(case, name, _head(case, name, batch_index, head, repetition))
     rows = upstream_rows(case, repetition) if name == "dout" else None
     return one if rows is None else _only_rows(one, rows)
+
+
+def _left_of(case: Case, name: str, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """K and V once they are stored; everything else as it is."""
+    if case.kv_dtype is None or name not in ("k", "v"):
+        return values
+    if not np.isfinite(values).all():
+        raise TensorError(f"{case.inputs_label()}: {name} is not finite throughout, and {case.kv_dtype} stores numbers")
+    return dequantised(values, case.kv_dtype)
 
 
 def _head(case: Case, name: str, batch_index: int, head: int, repetition: int) -> NDArray[np.floating]:

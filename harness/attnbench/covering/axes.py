@@ -216,6 +216,7 @@ AXES: tuple[Axis, ...] = (
     Axis("alignment", (ABSENT, *CHOICES["alignment"]), _alignment),
     Axis("score_mod", (*CHOICES["score_mod"], "softcap that bends"), _score_mod),
     Axis("kv_cache", (*CHOICES["kv_cache"], "paged, other size"), _kv_cache),
+    Axis("kv_dtype", CHOICES["kv_dtype"], lambda case: case.kv_dtype or "none"),
     _field("strides"),
     Axis("inputs", INPUT_FAMILIES, lambda case: case.inputs),
     Axis("scale", ("default", "given"), _scale),

@@ -84,10 +84,11 @@ class _Draw:
     """One draw: part by part, the wanted levels first, and half of the rest plain."""
 
     def __init__(self, wanted: Mapping[str, str], said: Declaration, rng: random.Random) -> None:
-        self._wanted, self._said, self._rng = wanted, said, rng
+        self._wanted, self._said, self._rng = {**wanted}, said, rng
 
     def fields(self) -> dict[str, object] | None:
         """Fields of a case, or ``None`` where the wanted levels contradict each other."""
+        self._wanted = {**self._of_stored(), **self._wanted}
         kinds, strides = self._kinds(), self._declared("strides")
         if kinds is None:
             return None
@@ -118,10 +119,20 @@ class _Draw:
             "strides": strides,
             "inputs": self._level("inputs", INPUT_FAMILIES),
         }
+        fields["kv_dtype"] = self._wanted["kv_dtype"]
         fields |= self._score_mod() | self._kv_cache() | self._parameters(kinds, batch, *lengths)
         if self._level("scale") == "given":
             fields["scale"] = round(self._rng.choice((0.5, 0.8, 1.25)) * dims[0] ** -0.5, 6)
         return fields
+
+    def _of_stored(self) -> Levels:
+        """What K and V are stored in, and where they are quantised, the levels that go with it."""
+        with_it = {"mode": "forward", "operator": "attention", "kv_cache": "dense", "strides": "contiguous"}
+        fits = "forward" in self._said.modes and all(
+            self._wanted.get(axis, one) == one for axis, one in with_it.items()
+        )
+        stored = self._declared("kv_dtype") if fits and self._said.kv_dtypes != ("none",) else "none"
+        return {"kv_dtype": stored} if stored == "none" else {"kv_dtype": stored, **with_it}
 
     def _level(self, axis: str, among: tuple[str, ...] | None = None) -> str:
         """The wanted level, or one by chance: the plain one, which comes first, in half of the draws."""

@@ -91,7 +91,9 @@ class ValuesOfOne(Identity):
     needs: ClassVar[Needs] = "a call"
 
     def refuses(self, case: Case) -> str | None:
-        """A sink takes part of the weight."""
+        """A sink takes part of the weight; a scale times an integer need not be 1."""
+        if case.kv_dtype is not None:
+            return f"1 is not among the values that {case.kv_dtype} stores"
         return weights_do_not_add_up(case)
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:

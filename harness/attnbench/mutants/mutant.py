@@ -22,6 +22,7 @@ EVERYTHING: dict[str, Any] = {
     "kv_caches": ("dense", "latent"),
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    "kv_dtypes": CHOICES["kv_dtype"],
     "gqa": True,
     "unequal_head_dims": True,
     "returns_lse": True,

@@ -70,10 +70,16 @@ class Steps:
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
         """All steps: the output in the dtype of the inputs, and the LSE."""
+        k, v = self.dequantised(k, v, plan)
         scores = self.masked(self.modified(self.scores(wide(q), self.keys(wide(k), case), case), case, plan), plan)
         weights, lse = self.softmax(scores, plan.sinks)
         out = self.weighted(weights, self.values(wide(v), case))
         return out.to(q.dtype), lse
+
+    def dequantised(self, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+        """What stored K and V stand for; those that are not quantised as they are."""
+        k_scale, v_scale = plan.operands.k_scale, plan.operands.v_scale
+        return (k, v) if k_scale is None else (wide(k) * k_scale[..., None], wide(v) * v_scale[..., None])
 
     def keys(self, k: Tensor, case: Case) -> Tensor:
         """The key head of each query head."""
@@ -131,6 +137,7 @@ class Tiled(Steps):
         """Tile by tile: the largest score so far, the sum of exponentials, and the sum of values."""
         import torch
 
+        k, v = self.dequantised(k, v, plan)
         wide_q, wide_k, wide_v = wide(q), self.keys(wide(k), case), self.values(wide(v), case)
         scores = self.masked(self.modified(self.scores(wide_q, wide_k, case), case, plan), plan)
         rows = scores[..., :1]
@@ -262,4 +269,6 @@ def wide(x: Tensor) -> Tensor:
     """In float32 at least."""
     import torch
 
+    if x.element_size() == 1:  # torch promotes no float8
+        return x.float()
     return x.to(torch.promote_types(x.dtype, torch.float32))

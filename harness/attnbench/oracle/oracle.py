@@ -15,6 +15,7 @@ from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
 from attnbench.oracle.power.blind_spots import Mistake, blind_spot, hidden_mistakes
+from attnbench.oracle.quantisation import quantisation_error
 from attnbench.oracle.sampled_rows import judge_sampled_rows
 from attnbench.oracle.selection import requests, select
 from attnbench.stages.agreement import Expect, JudgeOutputs, LookInside, OutputVerdict, Select, Selected, Start
@@ -39,6 +40,7 @@ class Adjudicator:
         self._guesses = guesses
         self._blind_spots: dict[tuple[str, bool, tuple[str, ...]], str | None] = {}
         self._hidden_mistakes: dict[tuple[str, bool], tuple[Mistake, ...]] = {}
+        self._quantisation_errors: dict[str, float] = {}
         self._truths: collections.OrderedDict[tuple[str, int, int, bool], Truth] = collections.OrderedDict()
 
     def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
@@ -109,6 +111,13 @@ class Adjudicator:
             self._hidden_mistakes[key] = hidden_mistakes(case, select(case), truth)
         return self._hidden_mistakes[key]
 
+    def _quantisation_error(self, case: Case) -> float | None:
+        """Of the first inputs; the others are like them."""
+        if case.kv_dtype is not None and case.case_id not in self._quantisation_errors:
+            truth = self._truth(case, Inputs(), stores_scores=False)
+            self._quantisation_errors[case.case_id] = quantisation_error(case, select(case), truth)
+        return self._quantisation_errors.get(case.case_id)
+
     def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
         start = perf_counter_ns()
         case, inputs = question.case, question.inputs
@@ -127,6 +136,7 @@ class Adjudicator:
             cause = guess(case, selection, truth, judgement.seen, judgement.wrong, inputs.repetition)
         return OutputVerdict(
             **judgement.fields,
+            quantisation_error_rel=self._quantisation_error(case),
             problem=judgement.problem,
             blind=None if judgement.problem else self._blind_spot(question, truth, judgement),
             cause=cause,

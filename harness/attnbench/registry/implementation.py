@@ -63,6 +63,9 @@ class Declaration:
     alignments: tuple[str, ...]
     """Where the diagonal may lie when ``seqlen_q != seqlen_kv``; none declared means equal lengths only."""
     kv_caches: tuple[str, ...]
+    kv_dtypes: tuple[str, ...]
+    """What K and V may be stored in: ``none`` is the case's dtype; quantised ones come with scales, see
+    :class:`attnbench.registry.operands.Operands`."""
     strides: tuple[str, ...]
     gqa: bool
     """Whether ``heads_kv < heads_q`` is understood."""
@@ -96,6 +99,7 @@ class Declaration:
             (case.dtype, self.dtypes, "dtype"),
             (case.score_mod, self.score_mods, "score_mod"),
             (case.kv_cache, self.kv_caches, "kv_cache"),
+            (case.kv_dtype or "none", self.kv_dtypes, "kv_dtype"),
             (case.strides, self.strides, "strides"),
         ):
             if wanted not in said:
@@ -268,6 +272,7 @@ def attention(
     score_mods: Sequence[str] = ("none",),
     alignments: Sequence[str] = (),
     kv_caches: Sequence[str] = ("dense",),
+    kv_dtypes: Sequence[str] = ("none",),
     strides: Sequence[str] = ("contiguous",),
     gqa: bool = False,
     unequal_head_dims: bool = False,
@@ -304,6 +309,7 @@ def attention(
             score_mods=tuple(score_mods),
             alignments=tuple(alignments),
             kv_caches=tuple(kv_caches),
+            kv_dtypes=tuple(kv_dtypes),
             strides=tuple(strides),
             gqa=gqa,
             unequal_head_dims=unequal_head_dims,
@@ -346,6 +352,8 @@ def _check(said: Declaration) -> None:
         problems.append(f"the name is longer than {_LONGEST_NAME} characters")
     if not isinstance(said.interpreter, str | None):
         problems.append(f"interpreter: {shown(said.interpreter)} is not a path in quotes")
+    if said.framework == "jax" and {*said.kv_dtypes} != {"none"}:
+        problems.append("kv_dtypes: a plan keeps the scales, and jax's arrays are not rewritten in place")
     for noun, values, known in (
         ("device", said.devices, _DEVICES),
         ("agreement_only", said.agreement_only, _DEVICES),
@@ -356,6 +364,7 @@ def _check(said: Declaration) -> None:
         ("score_mods", said.score_mods, CHOICES["score_mod"]),
         ("alignments", said.alignments, CHOICES["alignment"]),
         ("kv_caches", said.kv_caches, CHOICES["kv_cache"]),
+        ("kv_dtypes", said.kv_dtypes, CHOICES["kv_dtype"]),
         ("strides", said.strides, CHOICES["strides"]),
         ("layout", (said.layout,), get_args(Layout)),
         ("framework", (said.framework,), get_args(Framework)),

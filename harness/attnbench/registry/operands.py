@@ -25,6 +25,10 @@ class Operands:
     sinks: Any | None = None
     """(heads_q,), float32 (float64 for float64 cases): one logit for each head that takes weight but has no value."""
     block_table: Any | None = None
+    k_scale: Any = None
+    """With a ``kv_dtype``, ``k`` and ``v`` hold what is stored, and a row of ``k`` stands for ``k * k_scale``: float32,
+    as ``k`` without its last axis, such as (batch, heads_kv, seqlen_kv). Rewritten in place with ``k`` and ``v``."""
+    v_scale: Any = None
     w_q: Any | None = None
     w_k: Any | None = None
     w_v: Any | None = None

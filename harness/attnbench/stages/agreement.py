@@ -103,6 +103,14 @@ class AgreementMetrics(Metrics, stage="agreement"):
         join="max",
         better="lower",
     )
+    quantisation_error_rel: float | None = metric(
+        "quantisation error",
+        "RMS of what storing K and V in kv_dtype changes in the exact output, over the RMS of the output without it; "
+        "no part of the verdict.",
+        unit="ratio",
+        join="max",
+        better="lower",
+    )
     rows_checked: int | None = metric("rows checked", "Rows of the output that were judged.", unit="count", join="max")
     rows_total: int | None = metric("rows", "Rows that the output has.", unit="count")
     stores_scores: bool | None = metric(

@@ -48,4 +48,4 @@ class Effects:
 
 def _takes(case: Case, name: str, given: object) -> bool:
     value = getattr(case, name)
-    return value == given if name == "alignment" else value is not None
+    return value == given if name == "alignment" else value is not None or given == "none"

@@ -31,6 +31,7 @@ _MEANINGS = {
     "scale": "softmax_scale sm_scale temperature",
     "kv_cache": "cache paged",
     "page_size": "block_size",
+    "kv_dtype": "kv_cache_dtype quantisation quantization",
     "inputs": "values distribution",
     # what a file of scenarios may hold
     "axes": "sweep grid parameters",

@@ -54,6 +54,7 @@ INTERVAL = Column(
 MEMORY = of_metric("memory_peak_bytes", spare=3)
 HELD = of_metric("memory_held_bytes", spare=6)
 ERROR = column("error / budget", "error_ratio", unit="ratio", spare=4)
+QUANTISATION = of_metric("quantisation_error_rel", spare=5)
 
 
 def _is_range(row: Row) -> bool:

@@ -24,6 +24,7 @@ _QUIET = {
     "seqlen_q": "seqlen_q = seqlen_kv",
     "scale": "default scale",
     "kv_cache": "dense",
+    "kv_dtype": "KV not quantised",
     "strides": "contiguous",
     "inputs": "normal inputs",
     "seed": "seed 0",
@@ -154,6 +155,7 @@ def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
         "seqlen_q": "seqlen_q = seqlen_kv" if queries is None else f"seqlen_q {length(queries)}",
         "scale": f"scale {case.scale:.4g}" if scaled else "default scale",
         "kv_cache": case.kv_cache if case.page_size is None else f"{case.kv_cache} (page_size {case.page_size})",
+        "kv_dtype": "KV not quantised" if case.kv_dtype is None else f"{case.kv_dtype} KV",
         "strides": case.strides,
         "inputs": f"{case.inputs_label()} inputs",
         "seed": f"seed {case.seed}",
@@ -193,7 +195,16 @@ def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
     names = ("operator", "mode", "dtype", "mask", "score_mod")
     chosen = [[CHOICES[name].index(one) for one in mask_names(getattr(case, name))] for name in names]
     sizes = (case.batch, case.heads_q, case.heads_kv, case.head_dim, case.head_dim_v, case.seqlen_q, case.seqlen_kv)
-    return (cells[0].device, *chosen, *sizes, case.strides, case.inputs, case.seed, cells[0].case_id)
+    return (
+        cells[0].device,
+        *chosen,
+        *sizes,
+        case.kv_dtype or "",
+        case.strides,
+        case.inputs,
+        case.seed,
+        cells[0].case_id,
+    )
 
 
 def _score_mod(case: Case) -> str:

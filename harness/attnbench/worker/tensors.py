@@ -12,6 +12,7 @@ import numpy as np
 from numpy import ascontiguousarray  # taken before any plug-in can replace it
 
 from attnbench.cases.operands import operand, operand_shapes
+from attnbench.cases.quantised import quantised
 from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.registry.operands import Operands
 
@@ -46,6 +47,11 @@ def place(
             placed[name] = values_within(case, placed["k"])
         elif name in _PER_MODEL:
             placed[name] = _to_framework(values, None, said.framework, device)
+        elif case.kv_dtype is not None and name in ("k", "v"):
+            placed |= {
+                part: _to_framework(numbers, dtype, said.framework, device)
+                for part, (numbers, dtype) in _quantised_parts(case, said.layout, name, values).items()
+            }
         elif name in _ROTATED and case.operator == "attention" and case.kv_cache != "paged":
             placed[name] = _lay_out(case, said, name, values, device)
         else:
@@ -73,6 +79,10 @@ def rewrite(
             fresh[name] = values_within(case, fresh["k"])
             continue
         values = values_of(name)
+        if case.kv_dtype is not None and name in ("k", "v"):
+            for part, (numbers, _) in _quantised_parts(case, said.layout, name, values).items():
+                fresh[part] = _write(getattr(operands, part), numbers, said.framework)
+            continue
         if case.kv_cache == "paged" and name in ("k", "v"):
             values = _paged_values(case, values)
         elif case.operator == "attention":
@@ -169,7 +179,9 @@ def _negate_all(parts: list[Any]) -> None:
     for part in parts:
         if isinstance(part, np.ndarray):
             np.negative(part, out=part)
-        elif part.element_size() == 1:  # float8: torch cannot negate it, so flip the sign bit
+        elif (
+            part.element_size() == 1 and part.is_floating_point()
+        ):  # float8: torch cannot negate it, so flip the sign bit
             import torch
 
             part.view(torch.uint8).bitwise_xor_(0x80)
@@ -183,6 +195,18 @@ def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
         return values
     tokens_first = values.transpose(0, 2, 1, 3)
     return tokens_first if layout == "bshd" else tokens_first.reshape(-1, *tokens_first.shape[2:])
+
+
+def _quantised_parts(
+    case: Case, layout: str, name: str, values: NDArray[np.floating]
+) -> dict[str, tuple[NDArray[np.floating], str | None]]:
+    """What K or V is stored as, in the layout: numbers and scales, each with its dtype."""
+    assert case.kv_dtype is not None
+    stored, scale = quantised(values, case.kv_dtype)
+    return {
+        name: (ascontiguousarray(_shaped(stored, layout)), case.kv_dtype),
+        f"{name}_scale": (ascontiguousarray(_shaped(scale[..., None], layout)[..., 0]), None),
+    }
 
 
 def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floating], device: str) -> Any:
@@ -206,7 +230,7 @@ def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floati
         position = _ROTATED.index(name) * shaped.shape[-1]
         whole = _to_framework(base, case.dtype, said.framework, device)
         part = whole[..., position : position + shaped.shape[-1]]
-        return _write(part, shaped, case, said.framework)
+        return _write(part, shaped, said.framework)
     if case.strides == "sliced":
         # The first tokens of a longer buffer, as in a cache with room to grow; the room holds NaN.
         base = np.concatenate([shaped, np.full_like(shaped, np.nan)], axis=axis)
@@ -244,10 +268,12 @@ def _to_framework(values: NDArray[np.floating], dtype: str | None, framework: st
     return np.array(values, dtype=np.dtype(dtype) if dtype else values.dtype)
 
 
-def _write(tensor: Any, values: NDArray[np.floating], case: Case, framework: str) -> Any:
+def _write(tensor: Any, values: NDArray[np.floating], framework: str) -> Any:
     """Overwrite a tensor's values; its memory stays where it is."""
     if framework == "torch":
-        tensor.copy_(_to_framework(values, case.dtype, framework, str(tensor.device)))
+        import torch
+
+        tensor.copy_(torch.from_numpy(ascontiguousarray(values)).to(tensor.dtype))
     else:
         tensor[...] = values
     return tensor
@@ -262,9 +288,9 @@ def _overwrite(tensor: Any, values: NDArray[np.floating], case: Case, framework:
         # All heads are one head's memory: write that one.
         axis = _strides(tensor).index(0)
         first = (slice(None),) * axis + (slice(0, 1),)
-        _write(tensor[first], values[first], case, framework)
+        _write(tensor[first], values[first], framework)
         return tensor
-    return _write(tensor.detach() if framework == "torch" else tensor, values, case, framework)
+    return _write(tensor.detach() if framework == "torch" else tensor, values, framework)
 
 
 def _strides(tensor: Any) -> tuple[int, ...]:
@@ -312,6 +338,8 @@ def inputs_of(case: Case, layout: str, operands: Operands) -> dict[str, NDArray[
         tensor = getattr(operands, name)
         if tensor is None:
             continue
+        if case.kv_dtype is not None and name in ("k", "v"):
+            tensor = as_array(tensor) * as_array(getattr(operands, f"{name}_scale"))[..., None]
         if case.kv_cache == "paged" and name in ("k", "v"):
             pages = as_array(tensor)[_page_order(case)]  # (batch, pages, page_size, heads, dim)
             found[name] = pages.reshape(case.batch, -1, *pages.shape[3:])[:, : case.seqlen_kv].swapaxes(1, 2)

@@ -31,6 +31,13 @@ def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).to(getattr(torch, case.dtype)).double()
 
 
+def keys_or_values(case: Case, values: NDArray[np.floating]) -> Tensor:
+    """As :func:`rounded`; quantised ones are what they stand for exactly, whatever the case's dtype."""
+    import torch
+
+    return rounded(case, values) if case.kv_dtype is None else torch.from_numpy(values).double()
+
+
 def stored(arithmetic: Arithmetic, tensor: Tensor | None) -> Tensor | None:
     """A head's gradient as it is stored, where there is one."""
     return None if tensor is None else arithmetic.store(tensor)

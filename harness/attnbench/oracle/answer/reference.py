@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attnbench.cases.operands import operand_head
-from attnbench.oracle.answer.heads import errors_of_storing, one_head, root_of_squares, rounded, stored, sum_of
+from attnbench.oracle.answer.heads import (
+    errors_of_storing,
+    keys_or_values,
+    one_head,
+    root_of_squares,
+    rounded,
+    stored,
+    sum_of,
+)
 from attnbench.oracle.answer.multihead import multi_head_reference
 
 if TYPE_CHECKING:
@@ -72,8 +80,10 @@ def references(
     found = [_Parts() for _ in arithmetics]
     size = case.heads_q // case.heads_kv
     for batch_index, kv_head in selection.groups:
-        k = rounded(case, operand_head(source, "k", batch_index, kv_head, repetition))
-        v = rounded(case, operand_head(source, "v", batch_index, kv_head, repetition))
+        k = keys_or_values(case, operand_head(source, "k", batch_index, kv_head, repetition))
+        v = keys_or_values(case, operand_head(source, "v", batch_index, kv_head, repetition))
+        # Dequantised on the way into a tile, K and V are rounded to the dtype; others have it already.
+        seen = [(k, v) if case.kv_dtype is None else (one.store(k), one.store(v)) for one in arithmetics]
         groups: list[list[Answer]] = [[] for _ in arithmetics]
         for head in range(kv_head * size, (kv_head + 1) * size):
             own = queries or (lambda b, h: operand_head(source, "q", b, h, repetition))
@@ -81,8 +91,8 @@ def references(
             dout = None
             if case.needs_gradients:
                 dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))
-            for arithmetic, group in zip(arithmetics, groups, strict=True):
-                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, k, v, dout))
+            for arithmetic, group, kv in zip(arithmetics, groups, seen, strict=True):
+                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, *kv, dout))
         found[0][VALUE_NORMS].append(v.square().sum(-1).mean().sqrt())
         for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
             _add_group(parts, case, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
