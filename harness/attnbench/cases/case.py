@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from attnbench.cases.counting import cannot_be_counted
 from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
+from attnbench.cases.requests import implied
 from attnbench.cases.tensors.source import mistake_in, short, without_path
 from attnbench.errors import UsageError
 
@@ -136,6 +137,8 @@ class Case:
     """Block-sparse mask: the blocks of keys that each block of queries sees. ``random:DENSITY%:SEED`` (so many of all,
     rounded, and at least those on the diagonal), ``local:NEAR:FIRST`` (so many on either side of the diagonal, and the
     first ones), or ``list:0/0+1/2``, a list for each block of queries."""
+    requests: str | None = None
+    """Ragged: the requests of a serving batch, such as ``2q2k_32q1s1k`` (:mod:`attnbench.cases.requests`)."""
 
     @property
     def case_id(self) -> str:
@@ -162,6 +165,11 @@ class Case:
     def diagonal_offset(self) -> int:
         """Query ``i`` stands at key position ``i + diagonal_offset``."""
         return self.seqlen_kv - self.seqlen_q if self.alignment == "bottom_right" else 0
+
+    @property
+    def new_tokens(self) -> int | None:
+        """The tokens that a step of a server adds: the queries of a ragged batch; ``None`` of other cases."""
+        return None if self.requests is None else self.seqlen_q
 
     @property
     def embed_dim(self) -> int:
@@ -259,7 +267,8 @@ def make_case(**given: object) -> Case:
         CaseError: with one sentence for each mistake, all of them at once.
     """
     problems = [f"unknown field {name!r}" for name in given if name not in DEFAULTS]
-    fields = {**DEFAULTS, **{name: value for name, value in given.items() if name in DEFAULTS}}
+    fields = {**DEFAULTS, **implied(given.get("requests"))}
+    fields |= {name: value for name, value in given.items() if name in DEFAULTS}
     problems += _too_large(fields) or _wrong_choices(fields) + _wrong_numbers(fields)
     if problems:
         raise CaseError(problems)
@@ -354,7 +363,7 @@ def _resolve(fields: dict[str, object]) -> None:
         defaults |= kind.lengths(batch, seqlen_q, seqlen_kv)  # type: ignore[arg-type]  # positive integers by now
         for name, default in defaults.items():
             value = default if fields[name] is None else fields[name]
-            used[name] = tuple(value) if isinstance(value, list) else value
+            used[name] = PARAMETERS[name].canonical(value)
     fields |= used
 
 
