@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from attnbench.mutants.kernels import conditions, gradients, heads, masks, misconduct, precision, scale, softmax
+from attnbench.mutants.kernels import (
+    conditions,
+    gradients,
+    heads,
+    masks,
+    misconduct,
+    precision,
+    requests,
+    scale,
+    softmax,
+)
 from attnbench.mutants.mutant import Mutant, mutant_of
 
-_THEMES = (scale, masks, softmax, heads, precision, gradients, misconduct, conditions)
+_THEMES = (scale, masks, requests, softmax, heads, precision, gradients, misconduct, conditions)
 
 
 def mutants() -> tuple[Mutant, ...]:
