@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask, request_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,6 +84,12 @@ EVERYTHING: dict[str, Any] = {
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
     """The three steps of attention, in plain NumPy."""
+    if plan.requests:  # packed: each by itself
+        parts = [
+            naive(q[:, :, one.rows], k[:, :, one.columns], v[:, :, one.columns], one.case, sub)
+            for one, sub in plan.requests
+        ]
+        return np.concatenate([out for out, _ in parts], 2), np.concatenate([lse for _, lse in parts], 2)
     # q (batch, heads_q, seqlen_q, head_dim) · k, v (batch, heads_kv, seqlen_kv, dim)
 
     if case.kv_dtype is not None:  # what is stored, times the scale of its row
@@ -118,8 +124,10 @@ class Plan:
     """The mask, the bias and the sinks, made once: they do not depend on Q, K and V."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
+        self.requests = [(one, Plan(one.case, operands)) for one in request_groups(case, one_by_one=True)]
         self.softcap = case.softcap
-        self.hidden = None if case.mask == "none" else ~dense_mask(case)  # (batch or 1, 1, seqlen_q, seqlen_kv)
+        masked = case.mask != "none" and not self.requests
+        self.hidden = ~dense_mask(case) if masked else None  # (batch or 1, 1, seqlen_q, seqlen_kv)
         dtype = np.dtype(case.dtype)
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.astype(np.float64))
@@ -169,6 +177,14 @@ def naive_backward(
 
     dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
     """
+    if plan.requests:
+        parts = []
+        for one, sub in plan.requests:
+            dout_, q_, out_, lse_ = (x[:, :, one.rows] for x in (dout, q, out, lse))
+            k_, v_ = (x[:, :, one.columns] for x in (k, v))
+            parts.append(naive_backward(dout_, q_, k_, v_, out_, lse_, one.case, sub))
+        all_dq, all_dk, all_dv = zip(*parts, strict=True)
+        return np.concatenate(all_dq, 2), np.concatenate(all_dk, 2), np.concatenate(all_dv, 2)
     # phase: qk
     scores = ungroup(group(q, case) @ k[:, :, None].swapaxes(-1, -2)) * case.scale
     # phase: mask

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask, request_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,9 @@ class Plan:
         import torch
 
         device, dtype = operands.q.device, getattr(torch, case.output_dtype)
-        self.hidden = None if case.mask == "none" else ~torch.from_numpy(dense_mask(case)).to(device)
+        self.requests = [(one, Plan(one.case, operands)) for one in request_groups(case, one_by_one=True)]
+        masked = case.mask != "none" and not self.requests
+        self.hidden = ~torch.from_numpy(dense_mask(case)).to(device) if masked else None
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
@@ -77,6 +79,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
     """(batch, heads_q, seqlen_q, head_dim_v) and the LSE, (batch, heads_q, seqlen_q)."""
     import torch
 
+    if plan.requests:  # packed: each by itself
+        parts = [
+            attend(q[:, :, one.rows], k[:, :, one.columns], v[:, :, one.columns], one.case, sub)
+            for one, sub in plan.requests
+        ]
+        return torch.cat([out for out, _ in parts], 2), torch.cat([lse for _, lse in parts], 2)
     # The query heads of a group share a key head, so their rows can stand below each other in one product.
     # phase: qk
     scores = stack(q * case.scale, case) @ k.transpose(-1, -2)  # (batch, heads_kv, group * seqlen_q, seqlen_kv)

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Unit = Literal[
-    "ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "%", "ratio", "count", "MHz", "J", "index", "yes/no", "text"
+    "ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "tokens/s", "%", "ratio", "count", "MHz", "J", "index", "yes/no",
+    "text",
 ]  # fmt: skip
 """The unit of a metric. An index is one of (batch, head, row, column)."""
 
@@ -42,7 +43,7 @@ def shown(value: Any, unit: Unit) -> str:
             return f"{number(value / one)} {name}"
         case "TFLOP/s":
             return rate(value)
-        case "GB/s" | "%" | "J":
+        case "GB/s" | "tokens/s" | "%" | "J":
             return f"{number(value)} {unit}"
         case "MHz":
             return f"{value:,.0f} MHz"

@@ -9,6 +9,7 @@ keys, ``quantised.py`` the same over int8.
 - ``softmax.py``: what happens to a tile of scores.
 - ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding;
 ``simd.py``: vectors as values in Numba.
+- ``requests.py``: ragged batches, run by run.
 - ``arguments.py``: what a kernel is given; ``tiles.py``: between tensors and tiles; ``target.py``: what the processor
 offers; ``compiling.py``: how, and ``entry.py``: what is compiled.
 
@@ -26,6 +27,8 @@ import numpy as np
 
 from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_runs
 
+from . import requests
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 @attention(
     "numba/flash",
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "block_sparse"),
+    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "block_sparse", "ragged"),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
@@ -59,7 +62,9 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
 
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
     lse = torch.empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.number)
-    if plan.decodes_int8:
+    if plan.parts:
+        requests.forward(q, k, v, out, lse, plan.parts)
+    elif plan.decodes_int8:
         plan.forward.start(lse, q, k, v, *(scale[..., None] for scale in plan.scales), out)
     else:
         plan.forward.start(lse, q, *dequantised(k, v, plan.scales, q.dtype), out)
@@ -76,6 +81,9 @@ class Plan:
         entry = import_module(f"{__name__}.entry")
         dtypes = entry.dtypes_of(case.dtype)
         self.number = torch.float64 if case.dtype == "float64" else torch.float32
+        self.parts = requests.parts_of(case, operands, Plan)
+        if self.parts:
+            return
         runs = [row_runs(case, b) for b in range(case.batch)]
         few = case.seqlen_q <= entry.QUERIES
         self.scales = () if case.kv_dtype is None else (operands.k_scale, operands.v_scale)
@@ -145,6 +153,9 @@ def flash_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by recomputing the weights from the LSE, block by block."""
     dq, dk, dv = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
+    if plan.parts:
+        requests.backward(dout, q, k, v, out, lse, (dq, dk, dv), plan.parts)
+        return dq, dk, dv
     assert plan.backward is not None
     plan.backward.start(lse, dout, q, k, v, out, dq, dk, dv)
     return dq, dk, dv

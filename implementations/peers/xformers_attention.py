@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask, request_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ class Plan:
     def __init__(self, name: str, case: Case, operands: Operands) -> None:
         self.operators = operators(name)
         mask = mask_object(case, self.operators)
-        self.one_sequence = mask is not None and case.mask in ("document", "key_padding")
+        self.one_sequence = mask is not None and case.mask in ("document", "key_padding", "ragged")
         self.bias = mask if mask is not None or not needs_dense(case) else dense_tensor(case, operands)
 
 
@@ -135,6 +135,11 @@ def mask_object(case: Case, chosen: tuple[Any, Any] | None) -> Any | None:
         mask = masks.BlockDiagonalPaddedKeysMask.from_seqlens(
             q_seqlen=[case.seqlen_q] * case.batch, kv_padding=case.seqlen_kv, kv_seqlen=list(case.kv_lengths)
         )
+    elif case.mask == "ragged":
+        requests = request_groups(case, one_by_one=True)
+        mask = masks.BlockDiagonalCausalFromBottomRightMask.from_seqlens(
+            [one.case.seqlen_q for one in requests], [one.case.seqlen_kv for one in requests]
+        )
     takers = (chosen or ()) if case.needs_gradients else (chosen or ())[:1]
     return mask if all(type(mask) in taker.SUPPORTED_ATTN_BIAS_TYPES for taker in takers) else None
 
@@ -179,7 +184,7 @@ def refusal(name: str, case: Case, device: str) -> str | None:
 
     chosen = operators(name)
     mask = mask_object(case, chosen)
-    one_sequence = mask is not None and case.mask in ("document", "key_padding")
+    one_sequence = mask is not None and case.mask in ("document", "key_padding", "ragged")
     dtype = getattr(torch, case.dtype)
     q = torch.empty(case.batch, case.seqlen_q, case.heads_q, case.head_dim, dtype=dtype, device=device)
     k = torch.empty(case.batch, case.seqlen_kv, case.heads_kv, case.head_dim, dtype=dtype, device=device)

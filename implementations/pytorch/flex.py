@@ -22,6 +22,7 @@ from attnbench import (
     dense_mask,
     is_bidirectional,
     relative_buckets,
+    row_bounds,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ LEAST_BLOCK = 64
         "tree",
         "tensor",
         "block_sparse",
+        "ragged",
     ),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
@@ -169,6 +171,14 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
             return j < lengths[b]
 
         return is_real
+
+    if kind == "ragged":
+        low, high = (torch.from_numpy(bound).to(device) for bound in row_bounds(case, 0))  # (seqlen_q,)
+
+        def same_request(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return (low[i] <= j) & (j < high[i])
+
+        return same_request
 
     if kind == "tree":
         assert case.tree_parents is not None

@@ -1,7 +1,7 @@
 """PyTorch's varlen_attn: FlashAttention over packed sequences, told where each begins.
 
 Written from torch 2.13's documentation; it has CUDA kernels only, and was never run. A batch of equal lengths is a
-pack, too. Its diagonal starts in the bottom right corner, which is the only one where lengths are equal.
+pack, too. Its diagonal ends in the bottom right corner of each sequence.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from attnbench import attention
+from attnbench import attention, request_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "torch/varlen",
     device="cuda",
     dtypes=("float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "document"),
+    masks=("none", "causal", "sliding_window", "document", "ragged"),
     modes=("forward", "backward", "forward_backward"),
     gqa=True,
     layout="packed",
@@ -34,7 +34,7 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     out = varlen_attn(
-        q, k, v, plan.starts, plan.starts, plan.longest, plan.longest,
+        q, k, v, plan.starts[0], plan.starts[1], plan.longest[0], plan.longest[1],
         scale=case.scale, window_size=plan.window, enable_gqa=case.heads_q != case.heads_kv,
     )  # fmt: skip
     assert not isinstance(out, tuple)
@@ -42,17 +42,22 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 class Plan:
-    """Where sequences begin, and how far a query sees."""
+    """Where sequences begin among queries and among keys, and how far a query sees."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
 
-        lengths = (case.document_lengths or (case.seqlen_q,)) * case.batch
-        self.longest = max(lengths)
-        starts = [0, *itertools.accumulate(lengths)]
-        self.starts = torch.tensor(starts, dtype=torch.int32, device=operands.q.device)
+        requests = [one.case for one in request_groups(case, one_by_one=True)]
+        packed = list((case.document_lengths or (case.seqlen_q,)) * case.batch)
+        of_queries = [one.seqlen_q for one in requests] or packed
+        of_keys = [one.seqlen_kv for one in requests] or packed
+        self.longest = (max(of_queries), max(of_keys))
+        self.starts = tuple(
+            torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=operands.q.device)
+            for lengths in (of_queries, of_keys)
+        )
         self.window = (-1, -1)
-        if case.mask == "causal" or case.document_causal:
+        if case.mask in ("causal", "ragged") or case.document_causal:
             self.window = (-1, 0)
         elif case.mask == "sliding_window":
             assert case.window_left is not None

@@ -17,6 +17,9 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
     length = st.integers(1, 24)
     kinds = draw(st.lists(st.sampled_from(CHOICES["mask"]), min_size=1, max_size=3, unique=True))
     seqlen_q, seqlen_kv, batch = draw(length), draw(length), draw(st.integers(1, 3))
+    if "ragged" in kinds:
+        kinds, batch = ["ragged"], 1
+        seqlen_q, seqlen_kv = min(seqlen_q, seqlen_kv), max(seqlen_q, seqlen_kv)
     if "document" in kinds:
         seqlen_kv = seqlen_q
     alignment = draw(st.sampled_from(CHOICES["alignment"]))
@@ -46,6 +49,10 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
     }
     if fields["mode"] == "forward" and fields["operator"] == "attention" and fields["head_dim_v"] <= head_dim:
         fields["kv_cache"] = draw(st.sampled_from(["dense", "latent"]))
+    if "ragged" in kinds:
+        fields["score_mod"] = draw(st.sampled_from(["none", "softcap", "sink"]))
+        fields["kv_cache"] = "dense"
+        fields["requests"] = draw(packs(seqlen_q, seqlen_kv))
     if fields["operator"] != "attention":
         fields["inputs"] = "normal"  # families are of queries, keys and values
     if "block_sparse" in kinds:
@@ -64,6 +71,17 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         edges = [0, *sorted(cuts), seqlen_q]
         fields["document_lengths"] = [b - a for a, b in itertools.pairwise(edges)]
     return fields
+
+
+@st.composite
+def packs(draw: st.DrawFn, seqlen_q: int, seqlen_kv: int) -> str:
+    """Requests that have so many queries and keys, the keys as many at least."""
+    cuts = draw(st.sets(st.integers(1, seqlen_q - 1))) if seqlen_q > 1 else set()
+    queries = [b - a for a, b in itertools.pairwise([0, *sorted(cuts), seqlen_q])]
+    cached = [0] * len(queries)
+    for _ in range(seqlen_kv - seqlen_q):
+        cached[draw(st.integers(0, len(queries) - 1))] += 1
+    return "_".join(f"q{n}s{n + before}" for n, before in zip(queries, cached, strict=True))
 
 
 @pytest.fixture(scope="session")

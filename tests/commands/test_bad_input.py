@@ -33,6 +33,16 @@ def refused(attnbench: Command, *arguments: str | Path) -> str:
         (["run", "quick", "-a", "dtype=bfloat61"], "did you mean 'bfloat16'?"),
         (["run", "-a", "seqlen"], "NAME=VALUE"),
         (["run", "-a", "heads_q=8", "-a", "heads_kv=3"], "heads_q = 8 is not a multiple of heads_kv = 3"),
+        (
+            ["run", "-a", "batch=2q2k_x"],
+            "batch: 'x' in '2q2k_x' is no requests: write COUNTqQUERIESsKEYS, such as 32q1s1k",
+        ),
+        (["run", "-a", "batch=many"], "nor requests such as 2q2k_32q1s1k"),
+        (
+            ["run", "-a", "batch=q4", "-a", "mask=causal"],
+            "requests has no effect on any case: it needs mask = 'ragged'",
+        ),
+        (["run", "-a", "batch=q4", "-a", "seqlen=8"], "have 4 queries and 4 keys, not seqlen_q = 8 and seqlen_kv = 8"),
         (["run", "-a", "seqlen=0"], "seqlen: '0' is not an integer >= 1"),
         (["run", "-i", "no/such"], "no implementation matches 'no/such' (there are "),
         (

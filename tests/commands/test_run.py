@@ -49,6 +49,23 @@ def test_a_run_says_what_checking_cost_and_show_says_it_again(attnbench: Command
     assert "checking " not in untimed.err
 
 
+def test_a_ragged_batch_is_reported_beside_its_classes(attnbench: Command) -> None:
+    batches = "batch=q5_2q1s9_q3s7,2q1s9,q5/5_q3kv7"
+    finished = attnbench("run", *FEW, "-a", batches, "--peaks", "none", "--out", "run.jsonl", "-a", "score_mod=sink")
+    assert finished.code == 0, finished.err
+    records = {one["requests"]: one for one in records_of(attnbench.folder / "run.jsonl")}
+    assert records.keys() == {"q5_2q1s9_q3s7", "2q1s9", "q5_q3s7"}
+    whole = records["q5_2q1s9_q3s7"]
+    assert "-a requests=q5_2q1s9_q3s7" in whole["repro"]
+    assert "seqlen" not in whole["repro"]
+    assert whole["tokens_per_s"] == pytest.approx(10e9 / whole["time_median_ns"])
+    attnbench("report", "run.jsonl", "--out", "page")
+    (section,) = (attnbench.folder / "page" / "report.md").read_text().split("## Serving steps")[1:]
+    rows = [line for line in section.partition("Tokens are those")[0].splitlines() if line.startswith("| naive/numpy")]
+    said = [row.split(" | ")[1].replace("\\", "") for row in rows]
+    assert said == ["q5_2q1s9_q3s7", "q5_q3s7 alone", "2q1s9 alone"]
+
+
 def test_a_record_holds_what_was_measured(attnbench: Command) -> None:
     attnbench("run", *FEW, "-a", "seqlen=64", "-a", "mode=forward_backward", "--out", "run.jsonl", "--threads", "1")
     (record,) = records_of(attnbench.folder / "run.jsonl")

@@ -31,6 +31,7 @@ EVERYTHING = Allowance(time_ns=math.inf, memory_bytes=math.inf, prepare_ns=math.
 USUAL: dict[str, Any] = {"heads_q": 2, "seqlen_q": 131, "head_dim": 32}
 BACKWARD: dict[str, Any] = {**USUAL, "mode": "forward_backward"}
 LATENT: dict[str, Any] = {**USUAL, "heads_kv": 1, "head_dim_v": 24, "kv_cache": "latent", "scale": 0.3}
+RAGGED: dict[str, Any] = {"heads_q": 2, "head_dim": 32, "mode": "forward_backward", "requests": "q66_3q1s70_q7s65"}
 PADDED: dict[str, Any] = {**BACKWARD, "mask": "key_padding", "batch": 2, "kv_lengths": [131, 77]}
 
 
@@ -89,6 +90,10 @@ BROKEN: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "last-sequence-alone": ("padding-of-first-sequence", PADDED),
     "another-sequence-beside": ("wrong-in-larger-batches", USUAL),
+    "last-request-alone": (
+        "requests-see-the-previous-last-key",
+        RAGGED,
+    ),
     "key-heads-repeated": ("group-by-modulo", {**USUAL, "heads_q": 6, "heads_kv": 2}),
     "keys-in-two-parts": ("lse-in-base2", USUAL),
     "latent-expanded": ("latent-twice", LATENT),
@@ -122,6 +127,7 @@ def test_what_is_right_breaks_none(steps: type[Steps], dtype: str, inputs: str) 
             {**BACKWARD, "heads_q": 4, "mask": "causal"},
             {**PADDED, "heads_q": 6},
             {**LATENT, "heads_q": 6},
+            RAGGED,
         )
     ]
     for case in [*cases, make_case(**{**cases[0].to_dict(), "heads_kv": 2})]:

@@ -134,6 +134,14 @@ def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
         return bool(at(mask_tensor(case.mask_file, case.batch, case.seqlen_q, case.seqlen_kv), b, 0, i, j))
     if kind == "block_sparse":
         return j // (case.mask_block_size or 0) in listed(case, i // (case.mask_block_size or 0))
+    if kind == "ragged":
+        assert case.requests is not None
+        first_query = first_key = 0
+        for queries, keys in requests_of(case.requests):
+            own = i - first_query
+            if 0 <= own < queries:
+                return 0 <= j - first_key <= own + keys - queries
+            first_query, first_key = first_query + queries, first_key + keys
     assert kind == "none"
     return True
 
@@ -155,6 +163,16 @@ def listed(case: Case, block: int) -> list[int]:
     others = sorted((key for key in blocks if key not in own), key=order.__getitem__)
     count = round(float(first.removesuffix("%")) / 100 * len(blocks))
     return [key for key in blocks if key in own] + others[: max(0, count - len(own & set(blocks)))]
+
+
+def requests_of(text: str) -> list[tuple[int, int]]:
+    """Queries and keys of each request, of a text without units."""
+    found = []
+    for part in text.split("_"):
+        count, _, sizes = part.partition("q")
+        queries, _, keys = sizes.partition("s")
+        found += [(int(queries), int(keys or queries))] * int(count or 1)
+    return found
 
 
 def at(tensor: NDArray[Any], *place: int) -> Any:

@@ -25,6 +25,7 @@ IMPLEMENTATIONS = [
     implementation("pytorch.sdpa", "torch/sdpa-flash"),
     implementation("pytorch.flex", "torch/flex"),
 ]
+OF_PACKS_ALONE = implementation("pytorch.sdpa_each", "torch/sdpa-each")
 NAMES = [one.declaration.name for one in IMPLEMENTATIONS]
 
 MASKS: dict[str, dict[str, Any]] = {
@@ -72,6 +73,15 @@ BLOCKS: list[dict[str, Any]] = [
 LATENTS: list[dict[str, Any]] = [
     {"kv_cache": "latent", "heads_kv": 1, "head_dim": 40, "head_dim_v": 32, "scale": 0.3, **fields}
     for fields in ({}, {"seqlen_q": 2, "seqlen_kv": 600}, {"mask": "causal", "dtype": "bfloat16"}, {"heads_kv": 2})
+]
+PACK = {"mask": "ragged", "batch": 1, "seqlen_q": 85, "seqlen_kv": 475, "requests": "q33_3q1s70_q40s65_5q1s19_q1_q3s71"}
+RAGGED: list[dict[str, Any]] = [
+    PACK,
+    {**PACK, "heads_q": 5, "heads_kv": 1, "head_dim_v": 40, "score_mod": "softcap", "softcap": 1.5},
+    {**PACK, "score_mod": "sink"},
+    {**PACK, "strides": "sliced"},
+    {**PACK, "dtype": "bfloat16"},
+    {**PACK, "seqlen_q": 9, "seqlen_kv": 405, "requests": "9q1s45"},
 ]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -124,6 +134,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *BLOCKS,
     *LATENTS,
     *QUANTISED,
+    *RAGGED,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),
@@ -154,7 +165,7 @@ def case_of(one: Implementation, difference: dict[str, Any]) -> Case | None:
 
 CASES = [
     pytest.param(one, case, id=f"{one.declaration.name}-{case.label().replace(' ', '-')}-{case.case_id[:4]}")
-    for one in IMPLEMENTATIONS
+    for one in (*IMPLEMENTATIONS, OF_PACKS_ALONE)
     for case in dict.fromkeys(case_of(one, difference) for difference in DIFFERENCES)
     if case is not None
 ]

@@ -28,6 +28,7 @@ MANY_QUERIES = {
 CROSS = {"seqlen_q": 37, "seqlen_kv": 131, "mask": "causal"}
 WINDOW = {"mask": "sliding_window", "window_left": 15, "window_right": 3, "inputs": "needle"}
 BLOCKS = {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "random:30%:0"}
+PACK: dict[str, Any] = {"seqlen_q": 15, "requests": "q5_3q1s40_q7s65"}
 GUESSES: list[tuple[str, dict[str, Any], str]] = [
     ("top-left-for-bottom-right", {**CROSS, "alignment": "bottom_right"}, "with alignment top_left"),
     ("bottom-right-for-top-left", CROSS, "with alignment bottom_right"),
@@ -46,6 +47,8 @@ GUESSES: list[tuple[str, dict[str, Any], str]] = [
         "it is what the case gives if the last real key is not seen",
     ),
     ("causal-one-beyond", {"mask": "causal & key_padding"}, "if a query sees one key beyond its own position"),
+    ("requests-one-key-late", PACK, "if the keys of a request end one key late"),
+    ("requests-see-each-other", PACK, "if requests see each other, below one diagonal"),
     ("tree-as-causal", {"mask": "tree"}, "with a causal mask, so that a draft sees all drafts before it"),
     ("tensor-inverted", {"mask": "tensor"}, "if True in the mask hides a key"),
     ("tensor-transposed", {"mask": "causal & tensor"}, "with the mask transposed"),

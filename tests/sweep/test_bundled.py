@@ -31,8 +31,8 @@ def test_the_bundled_scenarios_are_these() -> None:
     assert NAMES == (
         "bert-base", "block-sparse", "cpu-decode", "cpu-decode-int8", "cpu-race", "deepseek-v3", "dtypes",
         "edge-shapes", "gate-smoke", "gpt2", "heads", "hopper", "llama3-8b-decode", "llama3-8b-prefill",
-        "long-context", "masks", "modes", "quick",
-        "scaling", "t5-base", "vit-b16", "whisper-small",
+        "long-context", "masks", "modes", "quick", "scaling", "serve-chat", "serve-code", "serve-rag", "t5-base",
+        "vit-b16", "whisper-small",
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def test_edge_shapes_have_every_kind_of_edge() -> None:
     assert {1, 3, 4, 5, 8} <= {case.heads_q // case.heads_kv for case in cases}
     assert {case.mask for case in cases} == {
         "none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "tree", "tensor",
-        "causal & key_padding", "block_sparse", "causal & block_sparse",
+        "ragged", "causal & key_padding", "block_sparse", "causal & block_sparse",
     }  # fmt: skip
     assert {case.score_mod for case in cases} == set(CHOICES["score_mod"])
     assert {case.strides for case in cases} == set(CHOICES["strides"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from attnbench.cases.counting import cannot_be_counted
 from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
+from attnbench.cases.requests import implied
 from attnbench.cases.tensors.source import mistake_in, short, without_path
 from attnbench.errors import UsageError
 
@@ -141,6 +142,8 @@ class Case:
     kv_dtype: KVDType | None = None
     """What K and V are stored in where they are quantised, see :mod:`attnbench.cases.quantised`; they are computed with
     in ``dtype``, or higher."""
+    requests: str | None = None
+    """Ragged: the requests of a serving batch, such as ``2q2k_32q1s1k`` (:mod:`attnbench.cases.requests`)."""
 
     @property
     def case_id(self) -> str:
@@ -167,6 +170,11 @@ class Case:
     def diagonal_offset(self) -> int:
         """Query ``i`` stands at key position ``i + diagonal_offset``."""
         return self.seqlen_kv - self.seqlen_q if self.alignment == "bottom_right" else 0
+
+    @property
+    def new_tokens(self) -> int | None:
+        """The tokens that a step of a server adds: the queries of a ragged batch; ``None`` of other cases."""
+        return None if self.requests is None else self.seqlen_q
 
     @property
     def embed_dim(self) -> int:
@@ -268,7 +276,8 @@ def make_case(**given: object) -> Case:
         CaseError: with one sentence for each mistake, all of them at once.
     """
     problems = [f"unknown field {name!r}" for name in given if name not in DEFAULTS]
-    fields = {**DEFAULTS, **{name: value for name, value in given.items() if name in DEFAULTS}}
+    fields = {**DEFAULTS, **implied(given.get("requests"))}
+    fields |= {name: value for name, value in given.items() if name in DEFAULTS}
     problems += _too_large(fields) or _wrong_choices(fields) + _wrong_numbers(fields)
     if problems:
         raise CaseError(problems)
@@ -364,7 +373,7 @@ def _resolve(fields: dict[str, object]) -> None:
         defaults |= kind.lengths(batch, seqlen_q, seqlen_kv)  # type: ignore[arg-type]  # positive integers by now
         for name, default in defaults.items():
             value = default if fields[name] is None else fields[name]
-            used[name] = tuple(value) if isinstance(value, list) else value
+            used[name] = PARAMETERS[name].canonical(value)
     fields |= used
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from attnbench.cases.case import CHOICES, INPUT_FAMILIES
 from attnbench.cases.masks.visible import any_visible, batch_varies
+from attnbench.cases.requests import parse_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +122,15 @@ def _blocks(case: Case) -> str:
     return "parts of tiles" if case.mask_block_size % 64 else "whole tiles"
 
 
+def _requests(case: Case) -> str:
+    if case.requests is None:
+        return ABSENT
+    batch = parse_requests(case.requests)
+    if sum(one.number for one in batch) == 1:
+        return "one"
+    return "decodes" if all(one.request_class == "decode" for one in batch) else "longer ones too"
+
+
 @functools.lru_cache(maxsize=4096)
 def _queries_without_keys(case: Case) -> tuple[bool, bool]:
     """Whether some query sees no key, and whether none sees one."""
@@ -212,6 +222,7 @@ AXES: tuple[Axis, ...] = (
     Axis("padding", (ABSENT, "none", "some", "another empty", "last empty", "all empty"), _padding),
     Axis("tree", (ABSENT, "chain", "roots", "branches"), _tree),
     Axis("blocks", (ABSENT, "whole tiles", "parts of tiles"), _blocks),
+    Axis("requests", (ABSENT, "one", "decodes", "longer ones too"), _requests),
     Axis("rows without keys", ("no", "yes"), _sees_no_keys),
     Axis("alignment", (ABSENT, *CHOICES["alignment"]), _alignment),
     Axis("score_mod", (*CHOICES["score_mod"], "softcap that bends"), _score_mod),

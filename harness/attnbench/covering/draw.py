@@ -41,6 +41,7 @@ _KIND_OF = {
     "padding": "key_padding",
     "tree": "tree",
     "blocks": "block_sparse",
+    "requests": "ragged",
 }
 _OTHER_DIMS = (1, 4, 12, 20, 24, 33, 48, 56, 100, 104, 112, 160, 224)
 _HEAD_AXES = ("heads_q", "heads_kv", "group")
@@ -96,6 +97,8 @@ class _Draw:
         if lengths is None:
             return None
         level = self._level("batch", ("1", "1", *_AXIS["batch"].levels))
+        if "ragged" in kinds:
+            lengths, level = (min(lengths), max(lengths)), "1"
         batch = {"1": 1, "2 to 3": 2}.get(level, 4) + (level != "1" and self._rng.randrange(2))
         pairs = batch * lengths[0] * lengths[1]
         alone = not self._said.gqa or self._rng.random() < 0.4
@@ -232,6 +235,8 @@ class _Draw:
             fields["tree_parents"] = self._tree(min(seqlen_q, seqlen_kv))
         if "block_sparse" in kinds:
             fields |= self._blocks(seqlen_q, seqlen_kv)
+        if "ragged" in kinds:
+            fields["requests"] = self._requests(seqlen_q, seqlen_kv)
         if "tensor" in kinds:
             fields["mask_file"] = self._some_tensor()
         return fields
@@ -253,8 +258,7 @@ class _Draw:
         level = self._level("documents", _AXIS["documents"].levels[1:])
         fewest, most = {"o": (1, 1), "2": (2, 4), "5": (5, 9)}[level[0]]
         count = min(seqlen, self._rng.randint(fewest, most))
-        cuts = sorted(self._rng.sample(range(1, seqlen), count - 1))
-        lengths = tuple(b - a for a, b in itertools.pairwise((0, *cuts, seqlen)))
+        lengths = tuple(b - a for a, b in itertools.pairwise(self._cuts(seqlen, count)))
         causal = level.endswith("causal") or (level == "one" and self._rng.random() < 0.5)
         return {"document_lengths": lengths, "document_causal": causal}
 
@@ -268,6 +272,19 @@ class _Draw:
         if level in ("another empty", "last empty"):
             lengths[-1 if level == "last empty" else self._rng.randrange(max(1, batch - 1))] = 0
         return tuple(lengths)
+
+    def _requests(self, seqlen_q: int, seqlen_kv: int) -> str:
+        """Some cuts among the queries, every one for decodes; the other keys are cached for any of them."""
+        level = self._level("requests", _AXIS["requests"].levels[:0:-1])
+        fewest, most = {"one": (1, 1), "decodes": (seqlen_q, seqlen_q)}.get(level, (2, 9))
+        count = min(seqlen_q, self._rng.randint(fewest, most))
+        least = int(level == "decodes" and seqlen_kv >= 2 * seqlen_q)  # cached keys of each
+        ends = self._cuts(seqlen_kv - seqlen_q + (1 - least) * count, count)
+        sizes = zip(itertools.pairwise(self._cuts(seqlen_q, count)), itertools.pairwise(ends), strict=True)
+        return "_".join(f"q{b - a}s{b - a + end - begin - 1 + least}" for (a, b), (begin, end) in sizes)
+
+    def _cuts(self, total: int, parts: int) -> tuple[int, ...]:
+        return (0, *sorted(self._rng.sample(range(1, total), parts - 1)), total)
 
     def _tree(self, most: int) -> tuple[int, ...]:
         level = self._level("tree", _AXIS["tree"].levels[:0:-1])
@@ -297,7 +314,7 @@ def _mask_options(
     """Sets of kinds of masks that are declared and of the wanted levels: single ones, pairs, and triples."""
     options = {tuple(mask.split(" & ")) for mask in masks}
     if intersections:
-        kinds = [mask for mask in masks if mask in (*_KIND_OF.values(), "tensor")]
+        kinds = [mask for mask in masks if mask in (*_KIND_OF.values(), "tensor") and mask != "ragged"]
         options |= {chosen for count in (2, 3) for chosen in itertools.combinations(kinds, count)}
     mask, *levels = wanted
     present = [(kind, level) for kind, level in zip(_KIND_OF.values(), levels, strict=True) if level is not None]

@@ -77,7 +77,7 @@ def _divisible(case: Case) -> bool:
 def _tied_to_its_batch(case: Case) -> str | None:
     """Why a sequence of the batch is no case by itself, or ``None``."""
     if case.score_mod == "bias" or not all(kind.by_sequence for kind in kinds_of(case.mask)):
-        return "its mask or its bias is a tensor for this batch"
+        return "its mask or its bias is for this batch alone"
     return None
 
 

@@ -15,6 +15,7 @@ from attnbench.identities.another_case import (
     LatentExpanded,
 )
 from attnbench.identities.another_order import KeysInAnotherOrder, QueriesInAnotherOrder, ValuesOfOne
+from attnbench.identities.requests import LastRequestAlone
 from attnbench.identities.sums import (
     KeyGradientsCancel,
     KeysFollowTheQueries,
@@ -37,6 +38,7 @@ IDENTITIES: tuple[Identity, ...] = (
     LastQueriesAlone(),
     LastSequenceAlone(),
     AnotherSequenceBeside(),
+    LastRequestAlone(),
     KeyHeadsRepeated(),
     KeysInTwoParts(),
     LatentExpanded(),

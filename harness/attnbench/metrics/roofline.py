@@ -26,6 +26,10 @@ class RooflineMetrics(Metrics, stage="model"):
     gbytes_per_s: float | None = metric(
         "bandwidth", "bytes over time_median_ns.", unit="GB/s", join="derived", only_ok=True, better="higher"
     )
+    tokens_per_s: float | None = metric(
+        "tokens", "Of a ragged batch: new tokens of its requests over time_median_ns.", unit="tokens/s", join="derived",
+        only_ok=True, better="higher",
+    )  # fmt: skip
     peak_tflops: float | None = metric("peak rate", "Measured on this machine, for this dtype.", unit="TFLOP/s")
     peak_gbytes_per_s: float | None = metric("peak bandwidth", "Measured on this machine.", unit="GB/s")
     percent_of_peak: float | None = metric(
@@ -51,6 +55,7 @@ def roofline(
     median_ns: float | None,
     peak_tflops: float | None,
     peak_gbytes_per_s: float | None,
+    tokens: int | None = None,
 ) -> RooflineMetrics:
     """The model's metrics of a case and its time; those that lack a time or a peak are absent.
 
@@ -60,6 +65,7 @@ def roofline(
         median_ns: time of one call.
         peak_tflops: what the machine does at most in the dtype.
         peak_gbytes_per_s: what its memory moves at most.
+        tokens: new tokens of a serving batch.
     """
     tflops = operations / median_ns / 1e3 if operations is not None and median_ns else None
     bound: Literal["compute", "memory"] | None = None
@@ -73,6 +79,7 @@ def roofline(
         bytes=_in_a_column(moved),
         tflops=tflops,
         gbytes_per_s=moved / median_ns if moved is not None and median_ns else None,
+        tokens_per_s=1e9 * tokens / median_ns if tokens is not None and median_ns else None,
         peak_tflops=peak_tflops,
         peak_gbytes_per_s=peak_gbytes_per_s,
         percent_of_peak=100 * tflops / peak_tflops if tflops is not None and peak_tflops else None,

@@ -10,12 +10,13 @@ from attnbench.mutants.kernels import (
     misconduct,
     precision,
     quantised,
+    requests,
     scale,
     softmax,
 )
 from attnbench.mutants.mutant import Mutant, mutant_of
 
-_THEMES = (scale, masks, softmax, heads, precision, gradients, misconduct, conditions, quantised)
+_THEMES = (scale, masks, requests, softmax, heads, precision, gradients, misconduct, conditions, quantised)
 
 
 def mutants() -> tuple[Mutant, ...]:

@@ -116,7 +116,7 @@ class Declaration:
         if case.on_diagonal and case.seqlen_q != case.seqlen_kv and case.alignment not in self.alignments:
             said_so = f"only {', '.join(self.alignments)}" if self.alignments else "none is"
             return f"alignment {case.alignment!r} at seqlen_q != seqlen_kv is not declared ({said_so})"
-        if self.layout == "packed" and case.seqlen_q != case.seqlen_kv:
+        if self.layout == "packed" and case.seqlen_q != case.seqlen_kv and case.requests is None:
             return "layout 'packed' has one list of tokens for queries and keys: the lengths must be equal"
         return None
 

@@ -31,7 +31,8 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
         operations = flops(case)
     except TensorError:
         return RooflineMetrics()  # of a mask that is not there nobody knows how many pairs it shows
-    return roofline(operations, minimum_bytes(case), median_ns, peak, peaks.get("gbytes_per_s"))
+    bandwidth = peaks.get("gbytes_per_s")
+    return roofline(operations, minimum_bytes(case), median_ns, peak, bandwidth, case.new_tokens)
 
 
 def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
 
-DECIDING = frozenset(("mask", "score_mod", "kv_cache", "inputs", "seqlen", "seqlen_q", "seqlen_kv"))
+DECIDING = frozenset(("batch", "mask", "score_mod", "kv_cache", "inputs", "seqlen", "seqlen_q", "seqlen_kv"))
 """Fields that decide which others a case takes."""
 _NEEDS = {
     **{field.name: f"mask = {kind.name!r}" for kind in MASKS.values() for field in kind.parameters},

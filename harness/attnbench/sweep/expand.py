@@ -154,8 +154,8 @@ def _combinations(
         [_Part("axes", _fields({name: value})) for value in _axis(name, values)]
         for name, values in scenario.axes.items()
     ]
-    # Shorthands first, so that heads=8 and heads_kv=2 mean the same in either order.
-    for name in sorted(overrides, key=lambda name: name not in SHORTHANDS):
+    # Shorthands first, so that heads=8 and heads_kv=2 mean the same in either order; a batch may stand for even more.
+    for name in sorted(overrides, key=lambda name: (name not in ("batch", "requests"), name not in SHORTHANDS)):
         factors.append([_Part(_LINE, expand_shorthands({name: value})) for value in _axis(name, overrides[name])])
     count = math.prod(len(factor) for factor in factors)
     if count > MOST_COMBINATIONS:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, too_large
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
+from attnbench.cases.requests import SEGMENT, implied, parse_requests, requests_problem, written
 from attnbench.cases.tensors.source import mistake_in
 from attnbench.sweep.nearest import did_you_mean
 from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
@@ -24,7 +25,9 @@ _FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form 
 _LEAST = {"seed": 0, **{name: parameter.least for name, parameter in PARAMETERS.items()}}
 _TENSORS = ("bias_file", *(name for name, parameter in PARAMETERS.items() if parameter.form == "tensor"))
 _BLOCKS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "text")
-_TEXTS = ("inputs", *_TENSORS, *_BLOCKS)
+_REQUESTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "requests")
+_BATCH_SCHEMA = {"type": "string", "pattern": f"^{SEGMENT}(_{SEGMENT})*$"}
+_TEXTS = ("inputs", *_TENSORS, *_BLOCKS, *_REQUESTS)
 
 
 def is_quantity(name: str) -> bool:
@@ -38,9 +41,16 @@ def fields_of(name: str) -> tuple[str, ...]:
 
 
 def expand_shorthands(table: Mapping[str, object]) -> dict[str, object]:
-    """A table whose keys are fields of a case: ``seqlen = 128`` sets both lengths, ``seqlen_q`` beside it wins."""
-    fields = {field: value for name, value in table.items() if name in SHORTHANDS for field in SHORTHANDS[name]}
-    return fields | {name: value for name, value in table.items() if name not in SHORTHANDS}
+    """A table whose keys are fields of a case: ``seqlen = 128`` sets both lengths, ``seqlen_q`` beside it wins.
+
+    ``batch = "2q2k_32q1s1k"`` sets the requests, and what follows from them.
+    """
+    requests = next((table[name] for name in ("batch", *_REQUESTS) if isinstance(table.get(name), str)), None)
+    fields = {} if requests is None else {**implied(requests), "requests": requests}
+    fields |= {field: value for name, value in table.items() if name in SHORTHANDS for field in SHORTHANDS[name]}
+    return fields | {
+        n: v for n, v in table.items() if n not in SHORTHANDS and not (n == "batch" and isinstance(v, str))
+    }
 
 
 def parse_value(name: str, value: object) -> object:
@@ -55,6 +65,8 @@ def parse_value(name: str, value: object) -> object:
         return _choice(value, CHOICES[name])
     if name in (*_TENSORS, *_BLOCKS):
         return _text(value, PARAMETERS[name].mistake if name in PARAMETERS else mistake_in)
+    if name in _REQUESTS or (name == "batch" and isinstance(value, str) and "q" in value):
+        return _requests(value)
     if name in _TEXTS:
         if isinstance(value, str) and value.startswith(FILE_INPUTS):
             return value
@@ -86,6 +98,8 @@ def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
         return {"enum": list(CHOICES[name])}
     if name in (*_TENSORS, *_BLOCKS):
         return {"type": "string", "minLength": 1}
+    if name in _REQUESTS:
+        return dict(_BATCH_SCHEMA)
     if name in _TEXTS:
         return {"anyOf": [{"enum": list(INPUT_FAMILIES)}, {"type": "string", "pattern": f"^{FILE_INPUTS}"}]}
     if name in _FLAGS:
@@ -97,6 +111,8 @@ def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
     size: dict[str, Any] = {
         "anyOf": [{"type": "integer", "minimum": least}, {"type": "string", "pattern": f"^({written})$"}]
     }
+    if name == "batch":
+        size["anyOf"].append(_BATCH_SCHEMA)
     return {"type": "array", "items": size, "minItems": 1} if name in _LISTS else size
 
 
@@ -111,6 +127,12 @@ def _text(value: object, mistake_of: Callable[[object], str | None]) -> str:
     if mistake := mistake_of(value):
         raise ValueError(f"{shown(value)} {mistake}")
     return str(value)
+
+
+def _requests(value: object) -> str:
+    if problem := requests_problem(value):
+        raise ValueError(problem)
+    return written(parse_requests(str(value)))
 
 
 def _boolean(value: object) -> bool:
@@ -138,7 +160,8 @@ def _integer(name: str, value: object) -> int:
         size = -parsed if parsed is not None and value.startswith("-") else parsed
     least = _LEAST.get(name, 1)
     if not isinstance(size, int) or isinstance(size, bool) or size < least:
-        raise ValueError(f"{shown(value)} is not an integer >= {least}, or a size such as 16k")
+        also = ", nor requests such as 2q2k_32q1s1k" if name == "batch" else ""
+        raise ValueError(f"{shown(value)} is not an integer >= {least}, or a size such as 16k{also}")
     if problem := too_large(name, size):
         raise ValueError(problem)
     return size

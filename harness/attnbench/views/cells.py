@@ -146,16 +146,17 @@ def _result(records: list[Fields], case: Case, present: Sequence[Metric]) -> Cel
         reason=reason,
         repro=said["repro"],
         processes=len(records),
-        metrics=_metrics(join_metrics(present, records, counted), timing),
+        metrics=_metrics(join_metrics(present, records, counted), timing, case.new_tokens),
         timing=timing,
         counted=counted,
     )
 
 
-def _metrics(joined: Fields, timing: CellTiming | None) -> CellMetrics:
+def _metrics(joined: Fields, timing: CellTiming | None, tokens: int | None) -> CellMetrics:
     # Nothing is validated again: that would take longer than all the rest.
     found = _ABSENT.model_copy(update=joined)
-    model = roofline(found.flops, found.bytes, found.time_median_ns, found.peak_tflops, found.peak_gbytes_per_s)
+    peaks = (found.peak_tflops, found.peak_gbytes_per_s)
+    model = roofline(found.flops, found.bytes, found.time_median_ns, *peaks, tokens)
     ends = {} if timing is None else {"time_ci_low_ns": timing.estimate.low, "time_ci_high_ns": timing.estimate.high}
     return found.model_copy(update={**ends, **dict(model)})
 

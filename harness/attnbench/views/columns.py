@@ -51,6 +51,7 @@ INTERVAL = Column(
     footnote="* The range of the samples, which are too few for an interval of 95 %.",
     spare=5,
 )
+TOKENS = of_metric("tokens_per_s", spare=2)
 MEMORY = of_metric("memory_peak_bytes", spare=3)
 HELD = of_metric("memory_held_bytes", spare=6)
 ERROR = column("error / budget", "error_ratio", unit="ratio", spare=4)

@@ -189,6 +189,7 @@ def _cell_tables(group: Group, rows: Sequence[Row], baseline: str | None, more: 
     ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
     ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
     shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
+    shown += columns.filled([columns.TOKENS], ran)
     shown += [columns.speedup_column(baseline)] if baseline and any(row["speedup"] for row in ran) else []
     shown += [columns.MEMORY, columns.ERROR, *columns.filled([columns.QUANTISATION, *more], ran)]
     return [Table(columns=shown, rows=ran)] if ran else []

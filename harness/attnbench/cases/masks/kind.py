@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from attnbench.cases.requests import parse_requests, requests_problem, written
 from attnbench.cases.tensors.source import mistake_in
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Parameter:
     """A field of a case that a kind of mask brings along; ``None`` in cases whose mask has no part of that kind."""
 
     name: str
-    form: Literal["integer", "integers", "boolean", "tensor", "text"]
+    form: Literal["integer", "integers", "boolean", "tensor", "text", "requests"]
     default: int | bool | str | None = None
     """``None`` where it follows from the lengths (:meth:`Kind.lengths`)."""
     least: int = 0
@@ -37,12 +38,20 @@ class Parameter:
             return None if isinstance(value, bool) else f"{self.name} = {value!r} is not true or false"
         if self.form in ("tensor", "text"):
             return f"{self.name} = {value!r} {mistake}" if (mistake := self.mistake(value)) else None
+        if self.form == "requests":
+            return requests_problem(value)
         if self.form == "integers":
             listed = isinstance(value, list | tuple) and value and all(_is_int(item) for item in value)
             return None if listed else f"{self.name} = {value!r} is not a list of integers"
         if _is_int(value) and value >= self.least:  # type: ignore[operator]  # it is an integer
             return None
         return f"{self.name} = {value!r} is not an integer >= {self.least}"
+
+    def canonical(self, value: object) -> object:
+        """The one form of a valid value that a case has."""
+        if self.form == "requests":
+            return written(parse_requests(str(value)))
+        return tuple(value) if isinstance(value, list) else value
 
 
 def _is_int(value: object) -> bool:

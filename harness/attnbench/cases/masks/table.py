@@ -11,6 +11,7 @@ from attnbench.cases.masks.document import Document
 from attnbench.cases.masks.key_padding import KeyPadding
 from attnbench.cases.masks.none import NoMask
 from attnbench.cases.masks.prefix_lm import PrefixLM
+from attnbench.cases.masks.ragged import Ragged
 from attnbench.cases.masks.sliding_window import SlidingWindow
 from attnbench.cases.masks.tensor import Tensor
 from attnbench.cases.masks.tree import Tree
@@ -24,6 +25,7 @@ MASKS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding(), Tree(), Tensor(), BlockSparse(),
+        Ragged(),
     )
 }  # fmt: skip
 """In the order in which an intersection names them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from attnbench.oracle.answer.arithmetic import Answer, Arithmetic, Plane, Terms,
 from attnbench.oracle.answer.undetermined import attend_where_determined
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -87,13 +90,13 @@ def one_head(
     keys = None if selection.keys is None else torch.tensor(selection.keys)
     if not selection.gradients_of_keys:
         keys = torch.empty(0, dtype=torch.int64)
-    runs = row_runs(case, batch_index)
-    step = max(1, BLOCK_PAIRS // case.seqlen_kv)
+    runs = row_runs(case, batch_index)[wanted]
+    whole = dout is not None or case.score_mod in ("alibi", "relative_bias", "bias")
     answers = []
-    for start in range(0, len(wanted), step):
-        block = wanted[start : start + step]
+    for part, seen in _blocks(case, runs, whole=whole):
+        block = wanted[part]
         index = torch.from_numpy(block)
-        bias, hidden = _bias(case, arithmetic, where, block), _hidden(case, runs[block])
+        bias, hidden = _bias(case, arithmetic, where, block), _hidden(case, runs[part], seen)
         if bias is not None and case.score_mod == "bias":  # -inf hides a key as the mask does
             hidden = torch.isneginf(bias) if hidden is None else hidden | torch.isneginf(bias)
         answers.append(
@@ -102,8 +105,8 @@ def one_head(
                 case,
                 Plane(
                     q=q[index],
-                    k=k,
-                    v=v,
+                    k=k[seen],
+                    v=v[seen],
                     hidden=hidden,
                     bias=bias,
                     sink=float(operand(case, "sinks")[head]) if case.score_mod == "sink" else None,
@@ -124,6 +127,23 @@ def one_head(
         sum_of([a.dv for a in answers]) if gradients else None,
         _terms([a.terms for a in answers if a.terms is not None], factors),
     )
+
+
+def _blocks(case: Case, runs: NDArray[np.int64], *, whole: bool) -> Iterator[tuple[slice, slice]]:
+    """Rows that are computed at once, and the keys that any of them sees; ``whole`` leaves no key out.
+
+    Rows that are neighbours and share no key, as of two documents, are computed apart.
+    """
+    low, high = runs[:, 0, 0], runs[:, :, 1].max(1)
+    sees = low < high
+    apart = sees[1:] & sees[:-1] & ((low[1:] >= high[:-1]) | (high[1:] <= low[:-1]))
+    ends = [] if whole else (np.flatnonzero(apart) + 1).tolist()
+    for begin, end in itertools.pairwise([0, *ends, len(runs)]):
+        first = 0 if whole else min(int(low[begin:end].min()), case.seqlen_kv - 1)
+        beyond = case.seqlen_kv if whole else max(int(high[begin:end].max()), first + 1)
+        step = max(1, BLOCK_PAIRS // (beyond - first))
+        for start in range(begin, end, step):
+            yield slice(start, min(start + step, end)), slice(first, beyond)
 
 
 def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
@@ -164,13 +184,13 @@ def _directions(rows: Tensor) -> float:
     return float(covariance.trace()) ** 2 / whole if whole else 1.0
 
 
-def _hidden(case: Case, runs: NDArray[np.int64]) -> Tensor | None:
-    """Of rows whose runs are (rows, runs, 2), the keys outside of all runs: (rows, seqlen_kv)."""
+def _hidden(case: Case, runs: NDArray[np.int64], seen: slice) -> Tensor | None:
+    """Of rows whose runs are (rows, runs, 2), the keys outside of all runs: (rows, keys of ``seen``)."""
     import torch
 
     if case.mask == "none":
         return None
-    keys = torch.arange(case.seqlen_kv)
+    keys = torch.arange(seen.start, seen.stop)
     low, high = torch.from_numpy(runs)[..., None].unbind(2)  # (rows, runs, 1) each
     hidden = (keys < low[:, 0]) | (keys >= high[:, 0])
     for further in range(1, runs.shape[1]):

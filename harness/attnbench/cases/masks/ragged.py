@@ -1,0 +1,170 @@
+"""``ragged``: requests of a serving batch, packed one behind the other; of each the queries are its last tokens.
+
+Queries and keys are packed apart, so a request has other places in Q than in K and V (``cu_seqlens_q`` and
+``cu_seqlens_k`` of variable-length kernels). A query sees the keys of its own request up to itself: in each request
+the diagonal ends in the bottom right corner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.cases.masks.kind import Kind, Parameter, one_run
+from attnbench.cases.requests import Requests, described, parse_requests, tokens, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+_FOLLOW_POSITIONS = ("alibi", "relative_bias", "bias")
+
+
+class Ragged(Kind):
+    """Blocks along the packs' diagonal, of each the triangle that ends in its bottom right corner."""
+
+    name = "ragged"
+    parameters = (Parameter(name="requests", form="requests"),)
+    divisible = False
+    by_sequence = False
+
+    def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
+        """From the request's first key to the query's own position."""
+        del batch_index
+        low, high = bounds(parse_requests(case.requests or ""))
+        return one_run(case, low, high)
+
+    def pairs(self, case: Case) -> int:
+        """The requests' trapezia."""
+        return case.batch * sum(one.pairs for one in parse_requests(case.requests or ""))
+
+    def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
+        """A prefill of half of the queries, and one request of all others and the remaining keys."""
+        del batch
+        half = seqlen_q // 2 if seqlen_q <= seqlen_kv else 0
+        prefill, rest = Requests(1, half, half), Requests(1, seqlen_q - half, max(seqlen_q, seqlen_kv) - half)
+        return {"requests": written((prefill, rest) if half else (rest,))}
+
+    def problems(self, case: Case) -> list[str]:
+        """Requests make up all queries and all keys, and stand alone."""
+        text = case.requests or ""
+        queries, keys = tokens(parse_requests(text))
+        found = []
+        if (queries, keys) != (case.seqlen_q, case.seqlen_kv):
+            found.append(
+                f"requests = {text!r} have {queries} queries and {keys} keys, not seqlen_q = {case.seqlen_q} and "
+                f"seqlen_kv = {case.seqlen_kv}"
+            )
+        if case.batch != 1:
+            found.append(f"mask = 'ragged' is a batch by itself: batch = {case.batch} must be 1")
+        if len(case.mask_kinds) > 1:
+            found.append(f"mask = {case.mask!r}: 'ragged' stands alone, as other kinds follow the pack's own diagonal")
+        if case.kv_cache != "dense":
+            found.append(
+                f"kv_cache = {case.kv_cache!r} pages one sequence, and 'ragged' packs several: it must be dense"
+            )
+        if case.score_mod in _FOLLOW_POSITIONS:
+            found.append(
+                f"score_mod = {case.score_mod!r} follows positions in one sequence, and 'ragged' packs several"
+            )
+        return found
+
+    def query_edges(self, case: Case) -> list[int]:
+        """The last query of each request and the first of the next."""
+        ends = np.cumsum([one.queries for one in each(case)]).tolist()
+        return [token for end in ends for token in (end - 1, end)]
+
+    def key_edges(self, case: Case) -> list[int]:
+        """The same keys."""
+        ends = np.cumsum([one.keys for one in each(case)]).tolist()
+        return [token for end in ends for token in (end - 1, end)]
+
+    def label(self, case: Case) -> str:
+        """With the requests, or how many there are of each class."""
+        return f"ragged {described(parse_requests(case.requests or ''))}"
+
+    def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
+        """One diagonal for all requests, or a boundary between two of them that is one key late."""
+        one_diagonal: dict[str, object] = {"mask": "causal", "requests": None, "alignment": "bottom_right"}
+        yield "if requests see each other, below one diagonal", one_diagonal
+        if (late := one_key_late(case)) is not None:
+            yield "if the keys of a request end one key late", {"requests": late}
+
+
+def one_key_late(case: Case) -> str | None:
+    """The requests with the first boundary among keys that can be one key late; ``None`` where none can."""
+    all_of_them = each(case)
+    for place, (one, following) in enumerate(itertools.pairwise(all_of_them)):
+        if following.keys > following.queries:
+            all_of_them[place] = one._replace(keys=one.keys + 1)
+            all_of_them[place + 1] = following._replace(keys=following.keys - 1)
+            return written(tuple(all_of_them))
+    return None
+
+
+def bounds(batch: tuple[Requests, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First key that each query of the pack sees, and the first beyond: (seqlen_q,) each."""
+    numbers = [one.number for one in batch]
+    queries, keys = (
+        np.repeat(np.array(sizes, np.int64), numbers) for sizes in zip(*(one[1:] for one in batch), strict=True)
+    )
+    ends, first = np.cumsum(keys), np.cumsum(queries) - queries
+    which = np.repeat(np.arange(len(queries)), queries)
+    row = np.arange(len(which)) - first[which]
+    return (ends - keys)[which], (ends - queries)[which] + row + 1
+
+
+def each(case: Case) -> list[Requests]:
+    """The requests of a case one by one."""
+    return [one._replace(number=1) for one in parse_requests(case.requests or "") for _ in range(one.number)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Equal requests of a pack: a batch."""
+
+    rows: slice
+    """Of their queries in the pack."""
+    columns: slice
+    """Of their keys."""
+    case: Case
+    """Dense and causal, with the diagonal in the bottom right corner; ``batch`` is how many they are."""
+
+
+def request_groups(case: Case, *, one_by_one: bool = False) -> list[Group]:
+    """The requests of a ragged case in their order, equal neighbours as one batch.
+
+    Args:
+        case: any; without requests there are none.
+        one_by_one: a batch for each request.
+    """
+    if case.requests is None:
+        return []
+    found, row, column = [], 0, 0
+    for one in each(case) if one_by_one else parse_requests(case.requests or ""):
+        rows, columns = slice(row, row + one.number * one.queries), slice(column, column + one.number * one.keys)
+        row, column = rows.stop, columns.stop
+        found.append(Group(rows, columns, _alone(case, one)))
+    return found
+
+
+def _alone(case: Case, one: Requests) -> Case:
+    sees_all = one.queries == 1
+    return dataclasses.replace(
+        case,
+        batch=one.number,
+        seqlen_q=one.queries,
+        seqlen_kv=one.keys,
+        mask="none" if sees_all else "causal",
+        alignment="top_left" if sees_all or one.queries == one.keys else "bottom_right",
+        requests=None,
+        kv_cache="dense",
+        page_size=None,
+        strides="contiguous",
+    )

@@ -1,0 +1,133 @@
+"""Requests of a serving batch, as vLLM writes them: ``2q2k_32q1s1k`` is two prefills of 2048 tokens, and 32 decodes.
+
+A segment is ``[COUNT]qQUERIES[sKEYS]``, ``COUNT`` equal requests: new tokens, and all tokens of the sequence, the new
+ones included; as many as there are new ones where none is said. Segments are joined by ``_``. ``kv`` and ``/`` are read
+as ``s``. (vLLM, benchmarks/attention_benchmarks/README.md.)
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from typing import NamedTuple
+
+LONGEST = 2**14
+"""Characters."""
+_MOST = 2**20
+"""Of requests, as of a batch's elements."""
+_SIZE = "[0-9]{1,13}[kKmM]?"
+SEGMENT = f"[0-9]{{0,7}}q{_SIZE}((s|kv|/){_SIZE})?"
+_SEGMENT = re.compile(f"([0-9]{{0,7}})q({_SIZE})(?:(?:s|kv|/)({_SIZE}))?")
+_UNITS = {"k": 1024, "m": 1024**2}
+
+
+class Requests(NamedTuple):
+    """Equal requests, one behind the other."""
+
+    number: int
+    queries: int
+    """New tokens of each: the last ones of its sequence."""
+    keys: int
+    """Tokens of each sequence, the new ones included."""
+
+    @property
+    def request_class(self) -> str:
+        """``prefill`` where nothing is cached, ``decode`` of a single token, or ``extend``."""
+        if self.queries == self.keys:
+            return "prefill"
+        return "decode" if self.queries == 1 else "extend"
+
+    @property
+    def pairs(self) -> int:
+        """Query-key pairs: the last query sees all keys, each before it one less."""
+        return self.number * (self.queries * self.keys - self.queries * (self.queries - 1) // 2)
+
+
+@functools.lru_cache(maxsize=1024)
+def parse_requests(text: str) -> tuple[Requests, ...]:
+    """The requests of a batch in their order, equal neighbours together.
+
+    Raises:
+        ValueError: with a sentence, where the text is none.
+    """
+    if len(text) > LONGEST:
+        raise ValueError(f"a batch of {len(text):,} characters is longer than {LONGEST:,}")
+    parsed = [_segment(part, text) for part in text.split("_")]
+    if sum(one.number for one in parsed) > _MOST:
+        raise ValueError(f"the batch has more than {_MOST:,} requests, the most that attnbench counts with")
+    neighbours = itertools.groupby(parsed, key=lambda one: one[1:])
+    return tuple(Requests(sum(one.number for one in equal), *sizes) for sizes, equal in neighbours)
+
+
+def _segment(part: str, text: str) -> Requests:
+    match = _SEGMENT.fullmatch(part)
+    if match is None:
+        raise ValueError(
+            f"{part[:40]!r} in {text[:80]!r} is no requests: write COUNTqQUERIESsKEYS, such as 32q1s1k (32 requests of "
+            "1 query over 1024 keys) or q2k, joined by _"
+        )
+    count, queries = int(match[1] or 1), _size(match[2])
+    keys = _size(match[3]) if match[3] else queries
+    if not count or not queries:
+        raise ValueError(f"{part!r} asks for nothing: counts and lengths are 1 at least")
+    if keys < queries:
+        raise ValueError(f"{part!r} has {queries} queries and {keys} keys: its queries are the last of its keys")
+    return Requests(count, queries, keys)
+
+
+def requests_problem(value: object) -> str | None:
+    """Why this is no batch of requests, in a sentence, or ``None``."""
+    if not isinstance(value, str):
+        return f"requests = {value!r} is not a text such as 2q2k_32q1s1k"
+    try:
+        parse_requests(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _size(text: str) -> int:
+    unit = text[-1].lower()
+    return int(text[:-1]) * _UNITS[unit] if unit in _UNITS else int(text)
+
+
+def written(batch: tuple[Requests, ...]) -> str:
+    """The one way to write a batch: ``2q2k_32q1s1k``."""
+    return "_".join(
+        f"{one.number if one.number > 1 else ''}q{_written(one.queries)}"
+        + (f"s{_written(one.keys)}" if one.keys != one.queries else "")
+        for one in batch
+    )
+
+
+def _written(size: int) -> str:
+    for unit, of in (("m", 1024**2), ("k", 1024)):
+        if size % of == 0:
+            return f"{size // of}{unit}"
+    return str(size)
+
+
+def described(batch: tuple[Requests, ...]) -> str:
+    """A batch in a few words: as it is written, or how many requests there are of each class."""
+    text = written(batch)
+    if len(text) <= 40:
+        return text
+    counts = {name: sum(one.number for one in batch if one.request_class == name) for name in CLASSES}
+    return " ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+CLASSES = ("prefill", "extend", "decode")
+
+
+def tokens(batch: tuple[Requests, ...]) -> tuple[int, int]:
+    """Queries and keys of all requests."""
+    return sum(one.number * one.queries for one in batch), sum(one.number * one.keys for one in batch)
+
+
+def implied(value: object) -> dict[str, object]:
+    """The other fields of a case that requests settle; none where they are none."""
+    if requests_problem(value):
+        return {}
+    seqlen_q, seqlen_kv = tokens(parse_requests(str(value)))
+    return {"mask": "ragged", "batch": 1, "seqlen_q": seqlen_q, "seqlen_kv": seqlen_kv}

@@ -1,0 +1,161 @@
+"""Mistakes in where the requests of a ragged batch lie, and in what they see."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.cases.masks.ragged import each, one_key_late
+from attnbench.cases.requests import Requests, written
+from attnbench.mutants.kernels.masks import _OtherMask as OtherMask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+class _OfRequests(OtherMask):
+    """Of each request: first key that its queries see, and the first beyond, by how far they are from its last one."""
+
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+        """Counted from the request's own first key; ``left`` queries follow a query."""
+        return 0, one.keys - left
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        if case.requests is None:
+            return super(OtherMask, self).visible(case)
+        shown = np.zeros((case.seqlen_q, case.seqlen_kv), bool)
+        keys, row, column = np.arange(case.seqlen_kv), 0, 0
+        for one in each(case):
+            low, high = self.bounds(one, np.arange(one.queries - 1, -1, -1))
+            own = keys - column
+            of_queries = (own >= np.reshape(low, (-1, 1))) & (own < np.reshape(high, (-1, 1)))
+            shown[row : row + one.queries] = of_queries
+            row, column = row + one.queries, column + one.keys
+        return shown[None, None]
+
+
+class RequestsTopLeft(_OfRequests):
+    """The diagonal of each request starts at its first key, as if none were cached."""
+
+    copies = "Dao-AILab/flash-attention before 2.1, whose causal mask was aligned to the top left corner"
+
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+        return 0, one.queries - left
+
+
+class RequestsNotCausal(_OfRequests):
+    """New tokens of a request see those behind them."""
+
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+        return 0, np.full_like(left, one.keys)
+
+
+class RequestsSeeTheNextFirstKey(_OfRequests):
+    """The last query of a request sees the first key of the next one."""
+
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+        return 0, one.keys - left + (left == 0)
+
+
+class RequestsSeeThePreviousLastKey(_OfRequests):
+    """A request begins one key early, at the last key of the one before."""
+
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+        return -1, one.keys - left
+
+
+class RequestsOneKeyShort(_OfRequests):
+    """A query does not see its own key: the lengths of keys are those before the step."""
+
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+        return 0, one.keys - left - 1
+
+
+class RequestsWithoutTheirCache(_OfRequests):
+    """Only the new tokens of a request are seen, not those that are cached."""
+
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+        return one.keys - one.queries, one.keys - left
+
+
+class RequestsSeeEachOther(OtherMask):
+    """The pack is one sequence, causal from its bottom right corner."""
+
+    def changed(self, case: Case) -> Case:
+        if case.requests is None:
+            return case
+        return dataclasses.replace(case, mask="causal", requests=None, alignment="bottom_right")
+
+
+class RequestsByLengthsOfQueries(OtherMask):
+    """The boundaries among keys are taken from the lengths of the queries."""
+
+    def changed(self, case: Case) -> Case:
+        if case.requests is None:
+            return case
+        all_of_them = each(case)
+        lengths = [one.queries for one in all_of_them]
+        lengths[-1] += case.seqlen_kv - case.seqlen_q
+        moved = [one._replace(keys=keys) for one, keys in zip(all_of_them, lengths, strict=True)]
+        return dataclasses.replace(case, requests=written(tuple(moved)))
+
+
+class RequestsOneKeyLate(OtherMask):
+    """The keys of a request end one key late, and those of the next begin so."""
+
+    def changed(self, case: Case) -> Case:
+        late = None if case.requests is None else one_key_late(case)
+        return case if late is None else dataclasses.replace(case, requests=late)
+
+
+class RequestsOfEqualLengths(OtherMask):
+    """The keys are taken to be dealt out evenly among the requests."""
+
+    def changed(self, case: Case) -> Case:
+        if case.requests is None:
+            return case
+        all_of_them = each(case)
+        even, rest = divmod(case.seqlen_kv, len(all_of_them))
+        dealt = [one._replace(keys=even + (n < rest)) for n, one in enumerate(all_of_them)]
+        if any(one.keys < one.queries for one in dealt):
+            return case
+        return dataclasses.replace(case, requests=written(tuple(dealt)))
+
+
+class RequestsInReverse(OtherMask):
+    """The keys of the requests are looked for in the opposite order."""
+
+    def changed(self, case: Case) -> Case:
+        return case
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super().visible(case)
+        if case.requests is None or visible is None:
+            return visible
+        shown, row = np.zeros_like(visible), 0
+        all_of_them = each(case)
+        starts = np.cumsum([0, *(one.keys for one in all_of_them[::-1])])[:-1][::-1]
+        for one, start in zip(all_of_them, starts.tolist(), strict=True):
+            for query in range(one.queries):
+                shown[..., row + query, start : start + one.keys - one.queries + query + 1] = True
+            row += one.queries
+        return shown
+
+
+MUTANTS = (
+    RequestsTopLeft,
+    RequestsNotCausal,
+    RequestsSeeTheNextFirstKey,
+    RequestsSeeThePreviousLastKey,
+    RequestsOneKeyShort,
+    RequestsWithoutTheirCache,
+    RequestsSeeEachOther,
+    RequestsByLengthsOfQueries,
+    RequestsOneKeyLate,
+    RequestsOfEqualLengths,
+    RequestsInReverse,
+)

@@ -1,0 +1,68 @@
+"""PyTorch's scaled_dot_product_attention, called for each run of equal requests of a ragged batch.
+
+What a program does that has no kernel for variable lengths: no query meets a key of another request, and each call
+costs its overhead. Equal neighbours go together, as a batch that lies in the pack. torch's own choice of a back end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench import attention, dense_mask, request_groups
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench import Case, Operands
+
+
+@attention(
+    "torch/sdpa-each",
+    device=("cpu", "cuda"),
+    dtypes=("float64", "float32", "float16", "bfloat16"),
+    masks=("ragged",),
+    modes=("forward", "backward", "forward_backward"),
+    strides=("contiguous", "transposed", "sliced", "expanded_kv"),
+    gqa=True,
+    unequal_head_dims=True,
+)
+def each(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
+    """PyTorch's scaled_dot_product_attention, called for each run of equal requests."""
+    import torch
+    from torch.nn import functional
+
+    outs = [
+        functional.scaled_dot_product_attention(
+            as_batch(q, rows, count), as_batch(k, columns, count), as_batch(v, columns, count),
+            attn_mask=mask, is_causal=is_causal, scale=case.scale, enable_gqa=case.heads_q != case.heads_kv,
+        ).transpose(0, 1).flatten(1, 2)
+        for rows, columns, count, mask, is_causal in plan.calls
+    ]  # fmt: skip
+    return torch.cat(outs, 1)[None]
+
+
+class Plan:
+    """Of each call: the run's queries and keys in the pack, how many requests, and the mask, a tensor or the flag."""
+
+    def __init__(self, case: Case, operands: Operands) -> None:
+        import torch
+
+        self.calls = []
+        for group in request_groups(case):
+            one = group.case
+            is_causal = one.mask == "causal" and one.alignment == "top_left"
+            mask = None
+            if one.mask == "causal" and not is_causal:
+                hidden = ~torch.from_numpy(dense_mask(one)).to(operands.q.device)
+                mask = torch.zeros(hidden.shape, dtype=operands.q.dtype, device=hidden.device)
+                mask = mask.masked_fill(hidden, -torch.inf)  # (1, 1, queries, keys)
+            self.calls.append((group.rows, group.columns, one.batch, mask, is_causal))
+
+
+each.prepare(Plan)
+
+
+def as_batch(pack: Tensor, place: slice, count: int) -> Tensor:
+    """A view of (1, heads, tokens of the pack, dim) as (count, heads, tokens of a request, dim)."""
+    tokens = pack[0, :, place]
+    return tokens.view(len(tokens), count, -1, *tokens.shape[2:]).transpose(0, 1)
