@@ -83,17 +83,21 @@ EVERYTHING: dict[str, Any] = {
     returns_lse=True,
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
-    """The three steps of attention, in plain NumPy."""
+    """The output (batch, heads_q, seqlen_q, head_dim_v) and the LSE (batch, heads_q, seqlen_q), in plain NumPy."""
+    if case.kv_dtype is not None:  # what is stored, times the scale of its row
+        k, v = k * plan.k_scale[..., None], v * plan.v_scale[..., None]
+    return attend_by_heads(q, k, v, case, plan)
+
+
+def attend_by_heads(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
+    """The three steps of attention, for all heads of all sequences."""
     if plan.requests:  # packed: each by itself
         parts = [
-            naive(q[:, :, one.rows], k[:, :, one.columns], v[:, :, one.columns], one.case, sub)
+            attend_by_heads(q[:, :, one.rows], k[:, :, one.columns], v[:, :, one.columns], one.case, sub)
             for one, sub in plan.requests
         ]
         return np.concatenate([out for out, _ in parts], 2), np.concatenate([lse for _, lse in parts], 2)
     # q (batch, heads_q, seqlen_q, head_dim) · k, v (batch, heads_kv, seqlen_kv, dim)
-
-    if case.kv_dtype is not None:  # what is stored, times the scale of its row
-        k, v = k * plan.k_scale[..., None], v * plan.v_scale[..., None]
 
     # 1. Scores: each query against each key, scaled.
     # phase: qk

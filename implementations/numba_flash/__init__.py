@@ -30,7 +30,7 @@ from attnbench import alibi_slopes, attention, is_bidirectional, relative_bucket
 from . import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -63,12 +63,20 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
     lse = torch.empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.number)
     if plan.parts:
-        requests.forward(q, k, v, out, lse, plan.parts)
-    elif plan.decodes_int8:
-        plan.forward.start(lse, q, k, v, *(scale[..., None] for scale in plan.scales), out)
+        for part in plan.parts:
+            rows, keys = part.of_queries, part.of_keys
+            attend(part.plan, rows(q), keys(k), keys(v), [keys(scale) for scale in plan.scales], rows(out), rows(lse))
     else:
-        plan.forward.start(lse, q, *dequantised(k, v, plan.scales, q.dtype), out)
+        attend(plan, q, k, v, plan.scales, out, lse)
     return out, lse
+
+
+def attend(plan: Plan, q: Tensor, k: Tensor, v: Tensor, scales: Sequence[Tensor], out: Tensor, lse: Tensor) -> None:
+    """Fill ``out`` and ``lse``. K and V of int8 have scales, (batch, heads, tokens) each; others have none."""
+    if plan.decodes_int8:
+        plan.forward.start(lse, q, k, v, *(scale[..., None] for scale in scales), out)
+    else:
+        plan.forward.start(lse, q, *dequantised(k, v, scales, q.dtype), out)
 
 
 class Plan:
@@ -81,12 +89,12 @@ class Plan:
         entry = import_module(f"{__name__}.entry")
         dtypes = entry.dtypes_of(case.dtype)
         self.number = torch.float64 if case.dtype == "float64" else torch.float32
+        self.scales = () if case.kv_dtype is None else (operands.k_scale, operands.v_scale)
         self.parts = requests.parts_of(case, operands, Plan)
         if self.parts:
             return
         runs = [row_runs(case, b) for b in range(case.batch)]
         few = case.seqlen_q <= entry.QUERIES
-        self.scales = () if case.kv_dtype is None else (operands.k_scale, operands.v_scale)
         self.decodes_int8 = few and bool(self.scales)
         longest = entry.SPLIT * (2 if dtypes.words is np.int32 and not self.decodes_int8 else 1)
         table = None if operands.relative_bias is None else operands.relative_bias.double().numpy()
@@ -125,7 +133,7 @@ def stretches_of(runs: list[NDArray[np.int64]], seqlen_kv: int, longest: int) ->
     return np.array([[*one, *[(0, 0)] * (most - len(one))] for one in found], np.int64)
 
 
-def dequantised(k: Tensor, v: Tensor, scales: tuple[Tensor, ...], dtype: torch.dtype) -> list[Tensor]:
+def dequantised(k: Tensor, v: Tensor, scales: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """K and V for many queries, which read each row many times: written out once, in the dtype of the queries."""
     if not scales:
         return [k, v]

@@ -43,13 +43,6 @@ def as_batch(pack: Tensor, place: slice, count: int) -> Tensor:
     return tokens.view(len(tokens), count, -1, *tokens.shape[2:]).transpose(0, 1)
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, parts: list[Part]) -> None:
-    """Fill ``out`` and ``lse``, run by run."""
-    for part in parts:
-        plan, rows, keys = part.plan, part.of_queries, part.of_keys
-        plan.forward.start(rows(lse), rows(q), keys(k), keys(v), rows(out))
-
-
 def backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, gradients: tuple[Tensor, ...],
     parts: list[Part],
