@@ -20,6 +20,8 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
     if "ragged" in kinds:
         kinds, batch = ["ragged"], 1
         seqlen_q, seqlen_kv = max(1, min(seqlen_q, seqlen_kv)), max(1, seqlen_q, seqlen_kv)
+    if "block_sparse" in kinds:
+        seqlen_q, seqlen_kv = max(1, seqlen_q), max(1, seqlen_kv)
     if "document" in kinds:
         seqlen_kv = seqlen_q
     alignment = draw(st.sampled_from(CHOICES["alignment"]))
