@@ -12,6 +12,7 @@ Numbers are float32 throughout, float64 for float64.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,12 @@ SMALLEST_KEY_CHUNK = 64
     masks=MASK_KINDS,
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
-    score_mods=("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
+    score_mods=("none", "softcap", "alibi", "relative_bias", "bias", "sink"),
+    score_mod_combinations=True,
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     kv_caches=("dense", "latent"),
+    empty=True,
     gqa=True,
     unequal_head_dims=True,
     returns_lse=True,
@@ -131,12 +134,14 @@ class Plan:
         # A mask and a bias that are tensors are as large as the scores; they are inputs, held before the call.
         written = not {"tensor", "block_sparse"}.isdisjoint(case.mask_kinds)  # rows of many runs
         self.hidden = ~torch.from_numpy(dense_mask(case)).to(device) if written else None
-        tensor = dense_bias(case, None) if case.score_mod == "bias" else None
+        tensor = None
+        if "bias" in case.score_mods:
+            tensor = dense_bias(dataclasses.replace(case, score_mod="bias"), None)
         self.tensor_bias = None if tensor is None else torch.from_numpy(tensor).to(device, self.wide)
         self.sinks = torch.full((case.heads_q, 1), -torch.inf, dtype=self.wide, device=device)
         if operands.sinks is not None:
             self.sinks = operands.sinks[:, None].to(self.wide)
-        key_chunk = max(SMALLEST_KEY_CHUNK, math.isqrt(case.seqlen_kv - 1) + 1)
+        key_chunk = max(SMALLEST_KEY_CHUNK, math.isqrt(max(0, case.seqlen_kv - 1)) + 1)
         self.key_chunks = list(slices(case.seqlen_kv, key_chunk))
         # Each chunk of queries, and the chunks of keys that it meets.
         self.query_chunks = [
@@ -190,12 +195,13 @@ class Plan:
 
     def stack(self, x: Tensor) -> Tensor:
         """(batch, heads_q, rows, n) to (batch, heads_kv, heads of a group * rows, n)."""
-        return x.reshape(self.case.batch, self.case.heads_kv, -1, x.shape[-1])
+        group = self.case.heads_q // self.case.heads_kv
+        return x.reshape(self.case.batch, self.case.heads_kv, group * x.shape[2], x.shape[-1])
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """(batch, heads_q, rows, n) times (batch, heads_kv, n, m): the heads of a group share their right-hand side."""
         product = self.stack(a) @ b.to(self.wide)
-        return product.reshape(self.case.batch, self.case.heads_q, -1, b.shape[-1])
+        return product.reshape(self.case.batch, self.case.heads_q, a.shape[2], b.shape[-1])
 
 
 def slices(length: int, step: int) -> Iterator[slice]:
@@ -207,7 +213,7 @@ def slices(length: int, step: int) -> Iterator[slice]:
 def runs_of_batch(case: Case) -> NDArray[np.int64]:
     """The runs of keys that each row sees: (batch, seqlen_q, runs, 2), filled up with runs from 0 to 0."""
     found = [row_runs(case, b) for b in range(case.batch)]
-    filled = np.zeros((case.batch, case.seqlen_q, max(runs.shape[1] for runs in found), 2), np.int64)
+    filled = np.zeros((case.batch, case.seqlen_q, max((runs.shape[1] for runs in found), default=1), 2), np.int64)
     for element, runs in zip(filled, found, strict=True):
         element[:, : runs.shape[1]] = runs
     return filled
@@ -224,13 +230,13 @@ def bias_by_distance(case: Case, operands: Operands) -> Tensor | None:
     import torch
 
     distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - case.diagonal_offset
-    if case.score_mod == "alibi":
-        return torch.from_numpy(-alibi_slopes(case.heads_q)[:, None] * np.abs(distance))
+    added: list[Tensor] = []
+    if "alibi" in case.score_mods:
+        added.append(torch.from_numpy(-alibi_slopes(case.heads_q)[:, None] * np.abs(distance)))
     if operands.relative_bias is not None:
         buckets = torch.from_numpy(relative_buckets(distance, bidirectional=is_bidirectional(case)))
-        table: Tensor = operands.relative_bias
-        return table[:, buckets.to(table.device)]
-    return None
+        added.append(operands.relative_bias.double().cpu()[:, buckets])
+    return torch.stack(added).sum(0) if added else None
 
 
 chunked.prepare(Plan)

@@ -65,9 +65,11 @@ EVERYTHING: dict[str, Any] = {
     "masks": MASK_KINDS,
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
-    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
+    "score_mods": ("none", "softcap", "alibi", "relative_bias", "bias", "sink"),
+    "score_mod_combinations": True,
     "alignments": ("top_left", "bottom_right"),
     "kv_caches": ("dense", "latent"),
+    "empty": True,
     "gqa": True,
     "unequal_head_dims": True,
     "framework": "numpy",
@@ -162,12 +164,12 @@ def group(x: Array, case: Case) -> Array:
 
 def ungroup(x: Array) -> Array:
     """(batch, heads_kv, heads of one group, ...) back to (batch, heads_q, ...)."""
-    return x.reshape(x.shape[0], -1, *x.shape[3:])
+    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
 def row_maximum(scores: Array, sinks: Array | None) -> Array:
     """Largest score of each row, the sink's included; 0 for a row that sees nothing: (batch, heads_q, seqlen_q, 1)."""
-    top = scores.max(-1, keepdims=True)
+    top = scores.max(-1, keepdims=True, initial=-np.inf)
     if sinks is not None:
         top = np.maximum(top, sinks)
     return np.where(np.isneginf(top), 0, top).astype(scores.dtype)

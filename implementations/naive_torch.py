@@ -23,10 +23,12 @@ EVERYTHING: dict[str, Any] = {
     "masks": MASK_KINDS,
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
-    "score_mods": ("none", "softcap", "alibi", "relative_bias", "sink", "bias"),
+    "score_mods": ("none", "softcap", "alibi", "relative_bias", "bias", "sink"),
+    "score_mod_combinations": True,
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "kv_caches": ("dense", "latent"),
+    "empty": True,
     "gqa": True,
     "unequal_head_dims": True,
     "stores_scores": True,
@@ -98,7 +100,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
         scores = scores.masked_fill(plan.hidden, -torch.inf)
     # The softmax, in float32 at least. A row that sees nothing has the maximum -inf; it weighs nothing.
     # phase: softmax
-    top = scores.detach().amax(-1, keepdim=True).to(torch.promote_types(q.dtype, torch.float32))
+    nothing = scores.new_full((*scores.shape[:3], 1), -torch.inf)
+    top = scores.detach().amax(-1, keepdim=True) if case.seqlen_kv else nothing
+    top = top.to(torch.promote_types(q.dtype, torch.float32))
     if plan.sinks is not None:
         top = torch.maximum(top, plan.sinks)
     finite = top.masked_fill(torch.isneginf(top), 0)
@@ -114,12 +118,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
 
 def stack(x: Tensor, case: Case) -> Tensor:
     """(batch, heads_q, seqlen_q, n) to (batch, heads_kv, heads of a group * seqlen_q, n)."""
-    return x.reshape(case.batch, case.heads_kv, -1, x.shape[-1])
+    return x.reshape(case.batch, case.heads_kv, case.heads_q // case.heads_kv * case.seqlen_q, x.shape[-1])
 
 
 def unstack(x: Tensor, case: Case) -> Tensor:
     """(batch, heads_kv, heads of a group * seqlen_q, n) back to (batch, heads_q, seqlen_q, n)."""
-    return x.reshape(case.batch, case.heads_q, -1, x.shape[-1])
+    return x.reshape(case.batch, case.heads_q, case.seqlen_q, x.shape[-1])
 
 
 def dequantise(stored: Tensor, scale: Tensor, like: Tensor) -> Tensor:

@@ -42,14 +42,27 @@ if TYPE_CHECKING:
 @attention(
     "numba/flash",
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "block_sparse", "ragged"),
+    masks=(
+        "none",
+        "causal",
+        "sliding_window",
+        "prefix_lm",
+        "document",
+        "key_padding",
+        "left_padding",
+        "tree",
+        "block_sparse",
+        "ragged",
+    ),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "sink"),
     alignments=("top_left", "bottom_right"),
     kv_dtypes=("none", "int8"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+    score_mod_combinations=True,
     kv_caches=("dense", "latent"),
+    empty=True,
     gqa=True,
     unequal_head_dims=True,
     returns_lse=True,
@@ -113,6 +126,17 @@ class Plan:
 flash.prepare(Plan)
 
 
+@flash.supports
+def refusal(case: Case, device: str) -> str | None:
+    """The slope of the cap is taken from the scores, to which no bias may have been added since."""
+    del device
+    if not case.batch:
+        return "it makes no plan for a batch of 0"
+    if case.needs_gradients and case.softcap is not None and {"alibi", "relative_bias"} & {*case.score_mods}:
+        return "its backward pass has no cap below a bias"
+    return None
+
+
 def bounds_of(runs: list[NDArray[np.int64]], index: type[Any]) -> Iterator[NDArray[Any]]:
     """Beginnings and ends, (batch, runs, seqlen_q), of the runs of keys that rows see: (seqlen_q, runs, 2) each."""
     most = max(one.shape[1] for one in runs)
@@ -148,11 +172,12 @@ def diagonal_bias(case: Case, table: NDArray[np.float64] | None, *, spare: int) 
         nothing is added.
     """
     distance = np.arange(case.seqlen_kv - 1, -case.seqlen_q - spare, -1) - case.diagonal_offset
-    if case.score_mod == "alibi":
-        return -alibi_slopes(case.heads_q)[:, None] * np.abs(distance)
+    added = []
+    if "alibi" in case.score_mods:
+        added.append(-alibi_slopes(case.heads_q)[:, None] * np.abs(distance))
     if table is not None:
-        return np.ascontiguousarray(table[:, relative_buckets(distance, bidirectional=is_bidirectional(case))])
-    return np.empty((case.heads_q, 0))
+        added.append(table[:, relative_buckets(distance, bidirectional=is_bidirectional(case))])
+    return np.ascontiguousarray(sum(added)) if added else np.empty((case.heads_q, 0))
 
 
 @flash.backward

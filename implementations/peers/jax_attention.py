@@ -2,6 +2,9 @@
 
 Written from docs.jax.dev; on CUDA neither was run. JAX takes most of a GPU's memory for itself unless told not to, and
 its first import here tells it. On CUDA it is checked and not timed: JAX has streams of its own.
+
+To XLA masks other than causal and windows, and biases, are arrays. A row that sees no key is NaN to it: such rows are
+set to 0 after the call.
 """
 
 from __future__ import annotations
@@ -10,13 +13,16 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention
+import numpy as np
+
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
-    from attnbench import Case
+    from numpy.typing import NDArray
+
+    from attnbench import Case, Operands
 
 SUPPORTED: dict[str, Any] = {
-    "masks": ("none", "causal", "sliding_window"),
     "gqa": True,
     "layout": "bshd",
     "framework": "jax",
@@ -27,6 +33,7 @@ SUPPORTED: dict[str, Any] = {
     "jax/cudnn",
     device="cuda",
     dtypes=("float16", "bfloat16"),
+    masks=("none", "causal", "sliding_window"),
     memory="O(n)",
     requires=("jax>=0.11",),
     **SUPPORTED,
@@ -40,32 +47,57 @@ def cudnn(q: Any, k: Any, v: Any, case: Case) -> Any:
     "jax/xla",
     device=("cpu", "cuda"),
     dtypes=("float32", "float16", "bfloat16"),
+    masks=MASK_KINDS,
+    mask_intersections=True,
+    score_mods=("none", "alibi", "relative_bias", "bias"),
+    score_mod_combinations=True,
+    empty=True,
+    alignments=("top_left", "bottom_right"),
     requires=("jax>=0.10",),
     **SUPPORTED,
 )
-def xla(q: Any, k: Any, v: Any, case: Case) -> Any:
+def xla(q: Any, k: Any, v: Any, case: Case, plan: Any) -> Any:
     """JAX's dot_product_attention as XLA compiles its definition."""
-    return call("xla", q, k, v, case)
+    return call("xla", q, k, v, case, plan)
 
 
-def call(implementation: str, q: Any, k: Any, v: Any, case: Case) -> Any:
+@xla.prepare
+def additive(case: Case, operands: Operands) -> Any | None:
+    """Mask and bias as one array, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where flags say all."""
+    import jax
+
+    if case.score_mod == "none" and case.seqlen_q == case.seqlen_kv and case.mask in cudnn.declaration.masks:
+        return None
+    table = operands.relative_bias
+    bias = dense_bias(case, None if table is None else np.asarray(table, np.float64))
+    seen: NDArray[np.float32] = np.where(dense_mask(case), 0.0 if bias is None else bias, -np.inf).astype(np.float32)
+    return jax.device_put(seen, operands.q.device)
+
+
+def call(implementation: str, q: Any, k: Any, v: Any, case: Case, bias: Any = None) -> Any:
     """One call, compiled by JAX once for each case."""
-    return compiled(implementation, case.scale, case.mask == "causal", case.window_left, case.window_right)(
-        q, k, v
-    ).block_until_ready()
+    said = case if bias is None else None  # a bias says the mask
+    causal, left, right = said and case.mask == "causal", said and case.window_left, said and case.window_right
+    function = compiled(implementation, case.scale, bool(causal), left, right)
+    return function(q, k, v, bias).block_until_ready()
 
 
 @functools.cache
 def compiled(implementation: str, scale: float, causal: bool, window_left: int | None, window_right: int | None) -> Any:
     """The function for one way of asking."""
     import jax
+    import jax.numpy as jnp
 
     window = None if window_left is None else (window_left, window_right)
 
-    def attend(q: Any, k: Any, v: Any) -> Any:
-        return jax.nn.dot_product_attention(
-            q, k, v, scale=scale, is_causal=causal, local_window_size=window, implementation=implementation
+    def attend(q: Any, k: Any, v: Any, bias: Any) -> Any:
+        out = jax.nn.dot_product_attention(
+            q, k, v, bias, scale=scale, is_causal=causal, local_window_size=window, implementation=implementation
         )
+        if bias is None:
+            return out
+        blind = jnp.isneginf(bias).all(-1).swapaxes(1, 2)[..., None]  # (batch or 1, seqlen_q, heads or 1, 1)
+        return jnp.where(blind, 0, out)
 
     return jax.jit(attend)
 

@@ -1,14 +1,15 @@
 """ONNX Runtime's MultiHeadAttention on the CPU: a contrib operator with a flash kernel in float32.
 
-The model has that one node. Its session is built in prepare, and calls bind the tensors' own memory: nothing is copied.
-A mask and a bias that are tensors become its ``attention_bias``, made in prepare.
+The model has that one node; its session is built in prepare. Calls bind the tensors' own memory: nothing is copied.
+Other masks than causal, and biases, become its ``attention_bias``, made in prepare. A row that sees no key is NaN to
+it, and is set to 0 after the call.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 @attention(
     "onnxruntime/mha",
     dtypes=("float32",),
-    masks=("none", "causal", "tensor", "block_sparse"),
+    masks=MASK_KINDS,
     mask_intersections=True,
-    score_mods=("none", "bias"),
+    score_mods=("none", "alibi", "relative_bias", "bias"),
+    score_mod_combinations=True,
+    alignments=("top_left", "bottom_right"),
     unequal_head_dims=True,
     layout="bshd",
+    empty=True,
     requires=("onnxruntime>=1.20", "onnx>=1.17"),
 )
 def multi_head(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
@@ -36,7 +40,7 @@ def multi_head(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tenso
         binding.bind_input("bias", "cpu", 0, plan.number, list(plan.bias.shape), plan.bias.data_ptr())
     binding.bind_output("out", "cpu", 0, plan.number, plan.shape(out), out.data_ptr())
     plan.session.run_with_iobinding(binding)
-    return out
+    return out if plan.blind is None else out.masked_fill_(plan.blind[..., None], 0)
 
 
 class Plan:
@@ -47,8 +51,10 @@ class Plan:
         import onnxruntime as ort
         import torch
 
-        del operands
-        self.bias = additive(case)
+        self.bias = additive(case, operands)
+        # (batch or 1, seqlen_q, heads or 1): rows that see no key
+        blind = None if self.bias is None else self.bias.isneginf().all(-1).mT
+        self.blind = blind if blind is not None and bool(blind.any()) else None
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
@@ -66,13 +72,20 @@ multi_head.prepare(Plan)
 multi_head.phases({r"^onnxruntime_pybind11_state.*!\+": ("", "qk", "pv")})
 
 
-def additive(case: Case) -> Tensor | None:
+def has_flag(case: Case) -> bool:
+    """Whether a flag says the mask: the node's is for equal lengths."""
+    causal = case.mask == "causal" and case.seqlen_q == case.seqlen_kv
+    return case.score_mod == "none" and (causal or case.mask == "none")
+
+
+def additive(case: Case, operands: Operands) -> Tensor | None:
     """Mask and bias as one tensor, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where a flag says all."""
     import torch
 
-    bias = dense_bias(case, None)
-    if bias is None and case.mask in ("none", "causal"):
+    if has_flag(case):
         return None
+    table = operands.relative_bias
+    bias = dense_bias(case, None if table is None else table.double().numpy())
     added = torch.zeros(1, 1, 1, 1) if bias is None else torch.from_numpy(bias).float()
     visible = torch.from_numpy(dense_mask(case))
     return torch.where(visible, added, -torch.inf).contiguous()
@@ -110,11 +123,8 @@ def model(case: Case, bias: Tensor | None) -> bytes:
 
 @multi_head.supports
 def refusal(case: Case, device: str) -> str | None:
-    """The operator's causal mask is for equal lengths, and a row that sees no key has no answer there."""
+    """What it cannot be told of sizes that are 0."""
     del device
-    if case.mask == "causal" and case.score_mod == "none" and case.seqlen_q != case.seqlen_kv:
-        return "unidirectional attention of unequal lengths is not what causal means here"
-    bias = additive(case)
-    if bias is not None and bool(bias.isneginf().all(-1).any()):
-        return "a row that sees no key would be NaN"
+    if not case.batch or not case.seqlen_q:
+        return "ONNX Runtime binds no output without elements"
     return None

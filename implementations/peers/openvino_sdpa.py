@@ -1,14 +1,15 @@
 """OpenVINO's ScaledDotProductAttention on the CPU, computing in float32 or in bfloat16.
 
 The model has that one node. It is compiled in prepare, with the precision that is asked for, and calls hand over the
-tensors' own memory: nothing is copied, but the heads of a projection, whose tokens lie apart.
+tensors' own memory: nothing is copied, but the heads of a projection, whose tokens lie apart. A row that sees no key is
+NaN to it: such rows are set to 0 after the call.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, dense_bias, dense_mask
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 @attention(
     "openvino/sdpa",
     dtypes=("float32", "bfloat16"),
-    masks=("none", "causal", "tensor", "block_sparse"),
+    masks=MASK_KINDS,
     mask_intersections=True,
-    score_mods=("none", "bias"),
+    score_mods=("none", "alibi", "relative_bias", "bias"),
+    score_mod_combinations=True,
+    alignments=("top_left", "bottom_right"),
+    empty=True,
     requires=("openvino>=2025.0",),
     stores_scores=True,
 )
@@ -35,7 +39,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
         plan.request.set_input_tensor(i, plan.wrapped(tensor))
     plan.request.set_output_tensor(0, plan.wrapped(out))
     plan.request.infer()
-    return out
+    return out if plan.blind is None else out.masked_fill_(plan.blind[..., None], 0)
 
 
 class Plan:
@@ -47,7 +51,6 @@ class Plan:
         import torch
         from openvino import opset13
 
-        del operands
         self.kind = ov.Type.bf16 if case.dtype == "bfloat16" else ov.Type.f32
         q, k, v = (
             opset13.parameter([case.batch, case.heads_q, rows, width], self.kind)
@@ -59,7 +62,10 @@ class Plan:
         )
         scale = opset13.constant(np.array(case.scale, np.float32))
         scale = scale if self.kind == ov.Type.f32 else opset13.convert(scale, "bf16")
-        bias = additive(case)
+        bias = additive(case, operands)
+        # (batch or 1, heads or 1, seqlen_q): rows that see no key
+        blind = None if bias is None else torch.from_numpy(np.isneginf(bias).all(-1))
+        self.blind = blind if blind is not None and bool(blind.any()) else None
         mask = opset13.constant(np.zeros((), np.float32) if bias is None else bias)
         mask = mask if self.kind == ov.Type.f32 else opset13.convert(mask, "bf16")
         node = opset13.scaled_dot_product_attention(q, k, v, mask, scale, causal=case.mask == "causal" and bias is None)
@@ -86,24 +92,26 @@ sdpa.prepare(Plan)
 sdpa.phases({r"^(_pyopenvino|libopenvino\.so)": "dispatch"})
 
 
-def additive(case: Case) -> NDArray[np.float32] | None:
+def has_flag(case: Case) -> bool:
+    """Whether a flag says the mask: the node's is for equal lengths."""
+    causal = case.mask == "causal" and case.seqlen_q == case.seqlen_kv
+    return case.score_mod == "none" and (causal or case.mask == "none")
+
+
+def additive(case: Case, operands: Operands) -> NDArray[np.float32] | None:
     """Mask and bias as one array, (batch or 1, heads_q or 1, seqlen_q, seqlen_kv); ``None`` where a flag says all."""
     import numpy as np
 
-    bias = dense_bias(case, None)
-    if bias is None and case.mask in ("none", "causal"):
+    if has_flag(case):
         return None
+    table = operands.relative_bias
+    bias = dense_bias(case, None if table is None else table.double().numpy())
     added = np.zeros((1, 1, 1, 1)) if bias is None else bias
     return np.where(dense_mask(case), added, -np.inf).astype(np.float32)
 
 
 @sdpa.supports
 def refusal(case: Case, device: str) -> str | None:
-    """The node's causal mask is for equal lengths, and a row that sees no key has no answer there."""
+    """What it does with sizes that are 0."""
     del device
-    if case.mask == "causal" and case.score_mod == "none" and case.seqlen_q != case.seqlen_kv:
-        return "causal attention of unequal lengths is not what causal means here"
-    bias = additive(case)
-    if bias is not None and bool((bias.max(-1) == -float("inf")).any()):
-        return "a row that sees no key would be NaN"
-    return None
+    return None if case.seqlen_kv else "OpenVINO leaves the output as it was where there are no keys"

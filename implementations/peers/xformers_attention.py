@@ -29,6 +29,7 @@ SUPPORTED: dict[str, Any] = {
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "alibi", "relative_bias", "bias"),
+    "score_mod_combinations": True,
     "alignments": ("top_left", "bottom_right"),
     "gqa": True,
     "unequal_head_dims": True,

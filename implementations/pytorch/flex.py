@@ -8,6 +8,7 @@ compiled at the first call. On a CPU torch generates C++, for the forward pass o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ LEAST_BLOCK = 64
         "prefix_lm",
         "document",
         "key_padding",
+        "left_padding",
         "tree",
         "tensor",
         "block_sparse",
@@ -60,9 +62,11 @@ LEAST_BLOCK = 64
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=("none", "softcap", "alibi", "relative_bias", "bias"),
+    score_mod_combinations=True,
     alignments=("top_left", "bottom_right"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv"),
     kv_caches=("dense", "latent"),
+    empty=True,
     gqa=True,
     unequal_head_dims=True,
     memory="O(n)",
@@ -84,6 +88,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 @flex.supports
 def refusal(case: Case, device: str) -> str | None:
     """Why flex cannot run the case, or ``None``."""
+    if device == "cpu" and not (case.batch and case.seqlen_q and case.seqlen_kv):
+        return "the kernel that torch compiles for the CPU divides by sizes that are 0: SIGFPE ends the process"
     if device == "cpu" and case.needs_gradients:
         return "flex_attention is for inference only on the CPU: it has no backward pass there"
     return None
@@ -180,6 +186,14 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
 
         return same_request
 
+    if kind == "left_padding":
+        starts = torch.tensor(case.kv_starts, device=device)  # (batch,)
+
+        def is_behind_padding(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return j >= starts[b]
+
+        return is_behind_padding
+
     if kind == "tree":
         assert case.tree_parents is not None
         first, before = case.seqlen_kv - len(case.tree_parents), case.seqlen_q - len(case.tree_parents)
@@ -213,20 +227,30 @@ def mod_of_kind(kind: str, case: Case, device: Any) -> MaskMod:
 
 
 def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
-    """The function of a scaled score; ``None`` where there is none."""
+    """The function of a scaled score, all modifications in their order; ``None`` where there is none."""
+    mods = [mod_of_name(name, case, operands) for name in case.score_mods if name != "none"]
+
+    def one_after_the_other(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return functools.reduce(lambda changed, mod: mod(changed, b, h, i, j), mods, score)
+
+    return (mods[0] if len(mods) == 1 else one_after_the_other) if mods else None
+
+
+def mod_of_name(name: str, case: Case, operands: Operands) -> ScoreMod:
+    """The function of one modification."""
     import torch
 
     offset, cap = case.diagonal_offset, case.softcap or 0.0
     device = operands.q.device
 
-    if case.score_mod == "softcap":
+    if name == "softcap":
 
         def softcap(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             return cap * torch.tanh(score / cap)
 
         return softcap
 
-    if case.score_mod == "alibi":
+    if name == "alibi":
         slopes = torch.from_numpy(alibi_slopes(case.heads_q)).to(device, torch.float32)  # (heads_q,)
 
         def alibi(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -234,7 +258,7 @@ def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
 
         return alibi
 
-    if case.score_mod == "relative_bias":
+    if name == "relative_bias":
         assert operands.relative_bias is not None
         distance = np.arange(1 - case.seqlen_q, case.seqlen_kv) - offset
         buckets = torch.from_numpy(relative_buckets(distance, bidirectional=is_bidirectional(case))).to(device)
@@ -246,15 +270,12 @@ def score_mod_of(case: Case, operands: Operands) -> ScoreMod | None:
 
         return relative_bias
 
-    if case.score_mod == "bias":
-        tensor = dense_bias(case, None)
-        assert tensor is not None
-        shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
-        given = torch.from_numpy(tensor).to(device, torch.float32).expand(shape)
+    tensor = dense_bias(dataclasses.replace(case, score_mod="bias"), None)
+    assert tensor is not None
+    shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
+    given = torch.from_numpy(tensor).to(device, torch.float32).expand(shape)
 
-        def added(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            return score + given[b, h, i, j]
+    def added(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score + given[b, h, i, j]
 
-        return added
-
-    return None
+    return added

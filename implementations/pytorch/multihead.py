@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     modes=("forward", "backward", "forward_backward"),
     operators=("multi_head_attention",),
     alignments=("top_left", "bottom_right"),
+    empty=True,
 )
 def multi_head(x_q: Tensor, x_k: Tensor, x_v: Tensor, case: Case, plan: Plan) -> Tensor:
     """PyTorch's nn.MultiheadAttention, projections included."""

@@ -28,9 +28,11 @@ SUPPORTED: dict[str, Any] = {
     "mask_intersections": True,
     "modes": ("forward", "backward", "forward_backward"),
     "score_mods": ("none", "alibi", "relative_bias", "bias"),
+    "score_mod_combinations": True,
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "kv_caches": ("dense", "latent"),
+    "empty": True,
     "gqa": True,
     "kv_dtypes": ("none", "int8", "float8_e4m3fn"),
 }

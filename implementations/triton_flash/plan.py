@@ -142,7 +142,7 @@ class Plan:
         """Tile sizes that are worth trying for this case."""
         rows = self.case.seqlen_q * self.size.group
         dims = (self.case.head_dim, self.case.head_dim_v)
-        return candidates(kernel, *dims, self.element_bytes, rows, 4 if self.case.score_mod == "relative_bias" else 0)
+        return candidates(kernel, *dims, self.element_bytes, rows, 4 if "relative_bias" in self.case.score_mods else 0)
 
     def _kind(self, kernel: Kernel) -> tuple[Any, ...]:
         """The key of the best tile sizes: lengths count only by their order of magnitude."""
@@ -203,7 +203,7 @@ def rule_of(case: Case, tiles: Any) -> Any:
 def mod_of(case: Case, tiles: Any) -> Any:
     """The score modification as kernels take it."""
     named = {"softcap": tiles.SOFTCAP, "alibi": tiles.ALIBI, "relative_bias": tiles.RELATIVE}
-    return named.get(case.score_mod, tiles.PLAIN)
+    return next((named[mod] for mod in case.score_mods if mod in named), tiles.PLAIN)
 
 
 def bounds_of(case: Case, rule: Any, tiles: Any) -> list[NDArray[np.int32]]:
@@ -237,7 +237,7 @@ def column_bounds(
 
 def score_table(case: Case, operands: Operands) -> NDArray[np.float32]:
     """Slopes of ALiBi, or T5's biases by distance (see ``tiles.Scoring``); a dummy where there is neither."""
-    if case.score_mod == "alibi":
+    if "alibi" in case.score_mods:
         return alibi_slopes(case.heads_q).astype(np.float32)
     if operands.relative_bias is None:
         return np.zeros(1, np.float32)

@@ -143,9 +143,11 @@ def test_rules_say_the_mask_without_a_tensor() -> None:
 def test_what_no_case_can_say_has_a_reason() -> None:
     by_head = torch.rand(1, 4, 12, 12) < 0.5
     assert described(call(by_head)) == Reason("its mask differs between heads")
-    both = described(call(None, softcap=30.0, bias=torch.randn(1, 4, 12, 12)))
-    assert isinstance(both, Reason)
-    assert "softcap and bias at once" in both.sentence
+
+
+def test_a_cap_and_a_bias_are_said_in_the_order_in_which_they_are_applied() -> None:
+    both = spec(None, softcap=30.0, bias=torch.randn(1, 4, 12, 12))
+    assert (both.score_mod, both.softcap) == ("softcap & bias", 30.0)
 
 
 def test_a_mask_that_was_changed_in_place_is_looked_at_again() -> None:

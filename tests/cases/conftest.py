@@ -14,16 +14,18 @@ from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, make_case
 @st.composite
 def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
     """Fields that make a case, small enough to count its pairs one by one."""
-    length = st.integers(1, 24)
+    length = st.integers(0, 24)
     kinds = draw(st.lists(st.sampled_from(CHOICES["mask"]), min_size=1, max_size=3, unique=True))
-    seqlen_q, seqlen_kv, batch = draw(length), draw(length), draw(st.integers(1, 3))
+    seqlen_q, seqlen_kv, batch = draw(length), draw(length), draw(st.integers(0, 3))
     if "ragged" in kinds:
         kinds, batch = ["ragged"], 1
-        seqlen_q, seqlen_kv = min(seqlen_q, seqlen_kv), max(seqlen_q, seqlen_kv)
+        seqlen_q, seqlen_kv = max(1, min(seqlen_q, seqlen_kv)), max(1, seqlen_q, seqlen_kv)
+    if "block_sparse" in kinds:
+        seqlen_q, seqlen_kv = max(1, seqlen_q), max(1, seqlen_kv)
     if "document" in kinds:
         seqlen_kv = seqlen_q
     alignment = draw(st.sampled_from(CHOICES["alignment"]))
-    drafts = draw(st.integers(1, min(seqlen_q, seqlen_kv)))
+    drafts = draw(st.integers(0, min(seqlen_q, seqlen_kv)))
     if "tree" in kinds:
         alignment = "bottom_right"
     heads_kv, head_dim = draw(st.integers(1, 3)), draw(st.integers(1, 9))
@@ -42,7 +44,7 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         "mode": draw(st.sampled_from(CHOICES["mode"])),
         "dtype": draw(st.sampled_from(["float64", "float32", "float16", "bfloat16"])),
         "operator": draw(st.sampled_from(CHOICES["operator"])),
-        "score_mod": draw(st.sampled_from(CHOICES["score_mod"])),
+        "score_mod": " & ".join(draw(st.lists(st.sampled_from(CHOICES["score_mod"]), min_size=1, max_size=2))),
         "inputs": draw(st.sampled_from(INPUT_FAMILIES)),
         "document_causal": draw(st.booleans()),
         "seed": draw(st.integers(0, 3)),
@@ -66,7 +68,8 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         fields["scale"] = draw(st.floats(0.01, 4))
         fields["prefix_len"] = draw(st.integers(0, seqlen_kv))
         fields["kv_lengths"] = draw(st.lists(st.integers(0, seqlen_kv), min_size=batch, max_size=batch))
-        cuts = draw(st.sets(st.integers(1, seqlen_q - 1))) if seqlen_q > 1 else set()
+        fields["kv_starts"] = draw(st.lists(st.integers(0, seqlen_kv), min_size=batch, max_size=batch))
+        cuts = draw(st.lists(st.integers(0, seqlen_q), max_size=5))
         fields["tree_parents"] = [draw(st.integers(-1, draft - 1)) for draft in range(drafts)]
         edges = [0, *sorted(cuts), seqlen_q]
         fields["document_lengths"] = [b - a for a, b in itertools.pairwise(edges)]

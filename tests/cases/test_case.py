@@ -35,6 +35,9 @@ def test_cases_are_equal_exactly_when_their_ids_are(data: st.DataObject, any_cas
     assert (one == other) == (one.case_id == other.case_id)
 
 
+FULL = f"mask = 'full' is none of {', '.join(CHOICES['mask'])}"
+
+
 def test_ids_never_change() -> None:
     # Committed runs and baselines are found again by these. A change here orphans them all.
     assert make_case().case_id == "2968d72f2952"
@@ -142,11 +145,11 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         ({"heads": 8}, ["unknown field 'heads'"]),
         (
             {"mask": "full"},
-            [f"mask = 'full' is none of {', '.join(CHOICES['mask'])}"],
+            [FULL],
         ),
         (
             {"mask": "causal & full"},
-            [f"mask = 'full' is none of {', '.join(CHOICES['mask'])}"],
+            [FULL],
         ),
         (
             {"mask": ["causal"]},
@@ -156,9 +159,9 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
             {"inputs": "x"},
             [f"inputs = 'x' is none of {', '.join(INPUT_FAMILIES)}, nor file:PATH"],
         ),
-        ({"batch": 0}, ["batch = 0 is not a positive integer"]),
-        ({"batch": True}, ["batch = True is not a positive integer"]),
-        ({"seqlen_q": 1.0}, ["seqlen_q = 1.0 is not a positive integer"]),
+        ({"batch": -1}, ["batch = -1 is not an integer >= 0"]),
+        ({"batch": True}, ["batch = True is not an integer >= 0"]),
+        ({"seqlen_q": 1.0}, ["seqlen_q = 1.0 is not an integer >= 0"]),
         ({"seed": -1}, ["seed = -1 is not an integer >= 0"]),
         ({"scale": 0}, ["scale = 0 is not a finite number > 0"]),
         ({"scale": math.inf}, ["scale = inf is not a finite number > 0"]),
@@ -171,7 +174,7 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
         ),
         (
             {"mask": "document", "seqlen_q": 8, "document_lengths": [3, 4]},
-            ["document_lengths = [3, 4] must be positive and sum to seqlen_q = 8"],
+            ["document_lengths = [3, 4] must be >= 0 and sum to seqlen_q = 8"],
         ),
         (
             {"mask": "key_padding", "seqlen_q": 8, "kv_lengths": [3, 9]},
@@ -244,8 +247,8 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
             ],
         ),
         (
-            {"batch": 0, "heads_q": -1},
-            ["batch = 0 is not a positive integer", "heads_q = -1 is not a positive integer"],
+            {"batch": -2, "heads_q": -1},
+            ["batch = -2 is not an integer >= 0", "heads_q = -1 is not a positive integer"],
         ),
     ],
 )

@@ -125,9 +125,9 @@ def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -
         placed["v"] = placed["k"][..., : case.head_dim_v]
     if case.kv_cache == "paged":
         placed |= pages(case, placed)
-    if case.score_mod == "relative_bias":
+    if "relative_bias" in case.score_mods:
         placed["relative_bias"] = tensor(inputs.relative_bias, wide)
-    if case.score_mod == "sink":
+    if "sink" in case.score_mods:
         placed["sinks"] = tensor(inputs.sinks, wide)
     if framework == "numpy":
         placed = {name: value.numpy() for name, value in placed.items()}

@@ -70,12 +70,12 @@ def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, i
     q, k, v = inputs.q[b, h, i], inputs.k[b, g, keys], inputs.v[b, g, keys]
     scores = case.scale * (k @ q)
     slope = np.ones(len(keys))
-    if case.score_mod == "softcap":
+    if "softcap" in case.score_mod:
         assert case.softcap is not None
         slope = 1 - np.tanh(scores / case.softcap) ** 2
         scores = case.softcap * np.tanh(scores / case.softcap)
     scores = scores + np.array([added(case, inputs, b, h, i, j) for j in keys])
-    competitors = [*scores, inputs.sinks[h]] if case.score_mod == "sink" else [*scores]
+    competitors = [*scores, inputs.sinks[h]] if "sink" in case.score_mod else [*scores]
     if not competitors:
         return
     top = max(competitors)
@@ -120,6 +120,9 @@ def shows(kind: str, case: Case, b: int, i: int, j: int) -> bool:
     if kind == "key_padding":
         assert case.kv_lengths is not None
         return j < case.kv_lengths[b]
+    if kind == "left_padding":
+        assert case.kv_starts is not None
+        return j >= case.kv_starts[b]
     if kind == "tree":
         assert case.tree_parents is not None
         n = len(case.tree_parents)
@@ -182,20 +185,20 @@ def at(tensor: NDArray[Any], *place: int) -> Any:
 
 def added(case: Case, inputs: Inputs, b: int, h: int, i: int, j: int) -> float:
     """The bias of query i and key j in head h of batch element b."""
-    if case.score_mod == "bias":
+    mods, total = case.score_mod.split(" & "), 0.0
+    if "bias" in mods:
         assert case.bias_file is not None
-        return float(
-            at(bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv), b, h, i, j)
-        )
+        whole = bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
+        total += float(at(whole, b, h, i, j))
     distance = j - position(case, i)
-    if case.score_mod == "alibi":
-        return -alibi_slope(h, case.heads_q) * abs(distance)
-    if case.score_mod == "relative_bias":
+    if "alibi" in mods:
+        total -= alibi_slope(h, case.heads_q) * abs(distance)
+    if "relative_bias" in mods:
         never = {"causal", "tree"} | ({"sliding_window"} if case.window_right == 0 else set())
         never |= {"document"} if case.document_causal else set()
         ahead = never.isdisjoint(case.mask.split(" & "))
-        return float(inputs.relative_bias[h, t5_bucket(distance, both_ways=ahead)])
-    return 0.0
+        total += float(inputs.relative_bias[h, t5_bucket(distance, both_ways=ahead)])
+    return total
 
 
 def alibi_slope(h: int, heads: int) -> float:

@@ -45,8 +45,8 @@ def operands_of(case: Case) -> Operands:
         each = -(-case.seqlen_kv // case.page_size)
         k, v = (x.new_empty(case.batch * each, case.page_size, case.heads_kv, x.shape[-1]) for x in (k, v))
         pages["block_table"] = torch.empty(case.batch, each, dtype=torch.int32, device="meta")
-    sinks = torch.empty(case.heads_q, device="meta") if case.score_mod == "sink" else None
-    table = torch.zeros(case.heads_q, 32) if case.score_mod == "relative_bias" else None
+    sinks = torch.empty(case.heads_q, device="meta") if "sink" in case.score_mods else None
+    table = torch.zeros(case.heads_q, 32) if "relative_bias" in case.score_mods else None
     return Operands(q=q, k=k, v=v, dout=dout, sinks=sinks, relative_bias=table, **pages)
 
 

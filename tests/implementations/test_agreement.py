@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from attnbench import Case, Implementation, make_case
+from attnbench.mutants.mutant import Mutant
+from attnbench.mutants.trial import trial
 from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
 
 # What is left out has tests of its own (multi-head attention, Triton's interpreter, naive/torch-compile), or runs on
@@ -37,11 +39,16 @@ MASKS: dict[str, dict[str, Any]] = {
     "document": {"mask": "document", "document_lengths": (1, 29, 40)},
     "document_causal": {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
     "key_padding": {"mask": "key_padding", "kv_lengths": (0, 67)},
+    "left_padding": {"mask": "left_padding", "kv_starts": (70, 5)},
     "tree": {"mask": "tree", "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
 }
 INTERSECTIONS: list[dict[str, Any]] = [
     {"mask": "causal & key_padding", "kv_lengths": (33, 67)},
     {"mask": "causal & key_padding", "kv_lengths": (33, 67), "score_mod": "relative_bias"},
+    {"mask": "causal & left_padding", "kv_starts": (0, 67), "seqlen_kv": 131, "alignment": "bottom_right"},
+    {"mask": "key_padding & left_padding", "kv_lengths": (67, 9), "kv_starts": (1, 10)},
+    {"mask": "causal & document", "document_lengths": (1, 29, 40)},
+    {"mask": "tree & left_padding", "kv_starts": (3, 66), "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
     {"mask": "tree & key_padding", "kv_lengths": (64, 70), "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
     {"mask": "sliding_window & document", "window_left": 9, "window_right": 5, "document_lengths": (1, 29, 40)},
     {
@@ -90,6 +97,21 @@ SCORE_MODS: dict[str, dict[str, Any]] = {
     "relative_bias": {"score_mod": "relative_bias"},
     "sink": {"score_mod": "sink"},
 }
+COMBINED: list[dict[str, Any]] = [
+    {"score_mod": "softcap & alibi", "softcap": 1.5, "mask": "causal"},
+    {"score_mod": "softcap & bias", "softcap": 1.5, "mode": "forward"},
+    {"score_mod": "alibi & relative_bias & sink"},
+    {"score_mod": "softcap & sink", "softcap": 1.5},
+    {"score_mod": "alibi & sink"},
+    {"score_mod": "relative_bias & sink"},
+    {"score_mod": "softcap & alibi", "softcap": 1.5, "mode": "forward"},
+]
+EMPTY: list[dict[str, Any]] = [
+    {"batch": 0},
+    {"seqlen_q": 5, "seqlen_kv": 0},
+    {"seqlen_q": 0, "seqlen_kv": 7, "mask": "causal & key_padding", "kv_lengths": (0, 7)},
+    {"mask": "document", "document_lengths": (0, 5, 0, 65, 0)},
+]
 # 70 and 131 are no multiples of any block, and more than one block of all.
 ON_DIAGONAL = [MASKS["causal"], MASKS["sliding_window_ahead"], MASKS["prefix_lm"], SCORE_MODS["alibi"]]
 LENGTHS = [{"seqlen_q": 70, "seqlen_kv": 131}, {"seqlen_q": 131, "seqlen_kv": 70}]
@@ -135,6 +157,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *LATENTS,
     *QUANTISED,
     *RAGGED,
+    *COMBINED,
     *SHAPES,
     *({**MASKS["causal"], **dtype, **score_mod} for dtype, score_mod in itertools.product(DTYPES, SCORE_MODS.values())),
     *({**MASKS["causal"], **strides} for strides in STRIDES),
@@ -195,6 +218,15 @@ def _uncompiled() -> Any:
 @pytest.mark.parametrize(("one", "case"), CASES)
 def test_it_agrees_with_the_definition(one: Implementation, case: Case) -> None:
     assert disagreement(case, results_of(one, case), answer_of(case)) is None
+
+
+@pytest.mark.parametrize("fields", EMPTY, ids=str)
+@pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=NAMES)
+def test_what_is_empty_has_an_answer(one: Implementation, fields: dict[str, Any]) -> None:
+    case = case_of(one, fields)
+    if case is None:
+        pytest.skip("it refuses, with a sentence")
+    assert trial(case, [Mutant("peer", "", None, one)]) == {"peer": None}
 
 
 @pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=NAMES)

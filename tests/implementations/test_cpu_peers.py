@@ -82,16 +82,29 @@ def test_it_takes_a_mask_and_a_bias_of_a_file(name: str, dtype: str, fields: dic
     files = {"mask_file": str(tmp_path / "a.npz"), "bias_file": str(tmp_path / "a.npz")}
     case = make_case(batch=2, heads_q=4, seqlen_q=70, head_dim=40, dtype=dtype, **files, **fields)
     assert one.declaration.refuses(case, "cpu") is None
-    assert one.supports_hook(case, "cpu") is None
     assert disagreement(case, results_of(one, case), answer_of(case)) is None
 
 
-@pytest.mark.parametrize("name", ["onnxruntime/mha", "openvino/sdpa"])
-def test_a_row_without_a_key_is_refused(name: str) -> None:
+MASKS: tuple[dict[str, Any], ...] = (
+    {"mask": "causal & left_padding", "kv_starts": [3, 70]},
+    {"mask": "sliding_window & document", "window_left": 5, "document_lengths": [30, 1, 39]},
+    {"mask": "tree", "seqlen_q": 5, "alignment": "bottom_right", "tree_parents": [-1, 0, 0, 1]},
+    {"mask": "causal", "seqlen_q": 31, "alignment": "bottom_right"},
+    {"mask": "tensor & key_padding", "score_mod": "bias", "seqlen_kv": 90},
+    {"mask": "causal", "score_mod": "alibi"},
+    {"mask": "none", "score_mod": "relative_bias"},
+)
+
+
+@pytest.mark.parametrize("fields", MASKS, ids=lambda fields: f"{fields['mask']} {fields.get('score_mod', '')}")
+@pytest.mark.parametrize("name", PEERS)
+def test_it_takes_every_mask_and_rows_that_see_no_key(name: str, fields: dict[str, Any]) -> None:
     if missing(name):
         pytest.skip(f"not installed: {', '.join(missing(name))}")
     one: Any = implementation(PEERS[name], name)
-    assert one.supports_hook(make_case(seqlen_q=200, mask="tensor"), "cpu") == "a row that sees no key would be NaN"
+    case = make_case(**{"batch": 2, "heads_q": 4, "seqlen_q": 70, "seqlen_kv": 70, "head_dim": 40, **fields})
+    assert one.declaration.refuses(case, "cpu") is None
+    assert trial(case, [Mutant("peer", "", None, one)]) == {"peer": None}
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 from numba.core.dispatcher import Dispatcher
+from numpy.typing import NDArray
 
-from attnbench import make_case
+from attnbench import Case, dense_mask, make_case
 from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
 
 
@@ -271,7 +272,7 @@ def test_a_kernel_that_was_kept_is_loaded_and_computes_the_same(tmp_path: Path) 
 AVX2 = "+64bit,+cmov,+cx8,+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
 PROGRAM = """
 import sys
-from attnbench import make_case
+from attnbench import Case, dense_mask, make_case
 from tests.implementations.conftest import answer_of, disagreement, implementation, results_of
 case = make_case(heads_q=4, heads_kv=2, seqlen_q=70, seqlen_kv=131, head_dim=24, head_dim_v=40, dtype="bfloat16",
                  mask="causal", alignment="bottom_right", score_mod="softcap")
@@ -301,3 +302,52 @@ def test_the_same_code_compiled_for_avx2_agrees() -> None:
     environment = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": AVX2}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def keys_read(case: Case) -> NDArray[np.bool_]:
+    """Whether a row multiplies a key's value, though it may be with a weight of 0: (seqlen_q, seqlen_kv).
+
+    A value that is NaN shows it, on whatever processor.
+    """
+    one, operands = implementation("numba_flash", "numba/flash"), operands_of(case)
+    assert one.prepare_hook is not None
+    plan = one.prepare_hook(case, operands)
+    read = np.zeros((case.seqlen_q, case.seqlen_kv), np.bool_)
+    for key in range(case.seqlen_kv):
+        v = operands.v.clone()
+        v[0, :, key] = torch.nan
+        out, _ = one.call(operands.q, operands.k, v, case, plan)
+        read[:, key] = out[0, 0].isnan().any(-1).numpy()
+    return read
+
+
+TREES = {"one": [-1], "chain": [-1, 0, 1, 2], "binary": [-1, 0, 0, 1, 1, 2, 2], "medusa": [-1, 0, 0, 0, 1, 1, 2, 4]}
+
+
+@pytest.mark.parametrize("parents", TREES.values(), ids=TREES)
+@pytest.mark.parametrize("mask", ["tree", "left_padding & tree", "sliding_window & tree"])
+def test_keys_that_no_draft_sees_are_not_read(mask: str, parents: list[int]) -> None:
+    case = make_case(
+        mask=mask, heads_q=1, seqlen_q=len(parents), seqlen_kv=300, head_dim=16, alignment="bottom_right",
+        tree_parents=parents, kv_starts=[131], window_left=40,
+    )  # fmt: skip
+    seen, read = dense_mask(case)[0, 0], keys_read(case)
+    assert (read.any(0) == seen.any(0)).all()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mask": "sliding_window & document", "window_left": 20, "document_lengths": [130, 1, 169]},
+        {"mask": "causal & left_padding", "kv_starts": [131]},
+        {"mask": "causal & document", "document_lengths": [130, 1, 169]},
+    ],
+    ids=lambda fields: str(fields["mask"]),
+)
+def test_an_intersection_reads_hardly_more_than_its_tiles_see(fields: dict[str, Any]) -> None:
+    """The least is what any of a tile's 64 rows sees; keys go in pairs, so that a tile may begin one before."""
+    case = make_case(**{"heads_q": 1, "seqlen_q": 300, "head_dim": 16, **fields})
+    seen, read = dense_mask(case)[0, 0], keys_read(case)
+    tiles = [slice(start, start + 64) for start in range(0, 300, 64)]
+    least = sum(int(seen[rows].any(0).sum()) for rows in tiles)
+    assert least <= sum(int(read[rows].any(0).sum()) for rows in tiles) <= 1.02 * least

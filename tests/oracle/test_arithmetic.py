@@ -21,8 +21,8 @@ def by_definition(case: Case, b: int, h: int) -> tuple[np.ndarray, np.ndarray]:
     """Output (seqlen_q, head_dim_v) and LSE (seqlen_q,) of one head: sums of Python floats."""
     g = h // (case.heads_q // case.heads_kv)
     q, k, v = (operand(case, name).astype(np.float64) for name in ("q", "k", "v"))
-    table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
-    sink = float(operand(case, "sinks")[h]) if case.score_mod == "sink" else None
+    table = operand(case, "relative_bias").astype(np.float64) if "relative_bias" in case.score_mods else None
+    sink = float(operand(case, "sinks")[h]) if "sink" in case.score_mods else None
     out, lse = np.zeros((case.seqlen_q, case.head_dim_v)), np.full(case.seqlen_q, -math.inf)
     for i in range(case.seqlen_q):
         scores = {}

@@ -261,7 +261,7 @@ LATEST = (GOLDEN / f"v{SCHEMA_VERSION}.jsonl").read_bytes().splitlines(keepends=
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("memory_peak_bytes", -1), ("flops", -1), ("bytes", 0), ("peak_tflops", 1e-300), ("out_error_ratio", -0.5),
+        ("memory_peak_bytes", -1), ("flops", -1), ("bytes", -1), ("peak_tflops", 1e-300), ("out_error_ratio", -0.5),
         ("machine_drift", 1e200), ("machine_drift", -1.0), ("heartbeat_ns", -1.0), ("calls_per_sample", -1),
     ],
 )  # fmt: skip

@@ -181,7 +181,7 @@ class TestOverrides:
         with pytest.raises(ScenarioError) as caught:
             parse_overrides(["seqlen=12,1q", "sqlen=3", "dtype", "mode=backwards", "scale=-1", "mask=none & casual"])
         assert caught.value.problems == [
-            "seqlen: '1q' is not an integer >= 1, or a size such as 16k",
+            "seqlen: '1q' is not an integer >= 0, or a size such as 16k",
             f"sqlen: unknown field; did you mean 'seqlen'? (there are {', '.join(NAMES)})",
             "'dtype' is not of the form NAME=VALUE[,VALUE...]",
             "mode: 'backwards' is none of forward, backward, forward_backward; did you mean 'backward'?",

@@ -45,8 +45,8 @@ MISTAKES = {
     'shapes.a.inputs = "norml"': (
         f"shapes.a.inputs: 'norml' is none of {', '.join(INPUT_FAMILIES)}; did you mean 'normal'?"
     ),
-    "axes.seqlen = [128, 0]": "axes.seqlen[1]: 0 is not an integer >= 1, or a size such as 16k",
-    "axes.seqlen = [true]": "axes.seqlen[0]: True is not an integer >= 1, or a size such as 16k",
+    "axes.heads_q = [128, 0]": "axes.heads_q[1]: 0 is not an integer >= 1, or a size such as 16k",
+    "axes.seqlen = [true]": "axes.seqlen[0]: True is not an integer >= 0, or a size such as 16k",
     'axes.seqlen = ["128..1000"]': "axes.seqlen[0]: '128..1000' is no range: doubling 128 does not reach 1000",
     "axes.seqlen = []": "axes.seqlen: an axis without values leaves no case",
     "defaults.seed = -1": "defaults.seed: -1 is not an integer >= 0, or a size such as 16k",
@@ -80,7 +80,7 @@ MISTAKES = {
     # rules
     "[exclude]\nheads = 1": "exclude: write [[exclude]] with two brackets: there may be several",
     'exclude = [{reason = "x"}]': "exclude[0]: a rule without a condition would drop every cell",
-    'exclude = [{seqlen = "> 4z"}]': "exclude[0].seqlen: '4z' is not an integer >= 1, or a size such as 16k",
+    'exclude = [{seqlen = "> 4z"}]': "exclude[0].seqlen: '4z' is not an integer >= 0, or a size such as 16k",
     'exclude = [{mask = "> 4"}]': "exclude[0].mask: '> 4' compares, and mask has no order",
     'exclude = [{kv_cache = ["dense", "page"]}]': (
         "exclude[0].kv_cache[1]: 'page' is none of dense, paged, latent; did you mean 'paged'?"

@@ -96,34 +96,32 @@ def score_bias(
     Returns:
         Shape ``(r, c)``, or ``None`` where nothing is added.
     """
-    bias: NDArray[np.float64]
-    if case.score_mod == "bias":
+    added = []
+    if "bias" in case.score_mods:
         whole = np.broadcast_to(tensor_bias(case), (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv))
-        bias = whole[batch_index, head][np.ix_(rows, columns)].astype(np.float64)
-        return bias
-    if case.score_mod not in ("alibi", "relative_bias"):
-        return None
+        added.append(whole[batch_index, head][np.ix_(rows, columns)].astype(np.float64))
     relative = columns[None, :] - (rows[:, None] + case.diagonal_offset)
-    if case.score_mod == "alibi":
-        bias = -alibi_slopes(case.heads_q)[head] * np.abs(relative)
-        return bias
-    if table is None:
-        raise ValueError("score_mod = 'relative_bias' needs its table")
-    bias = table[head][relative_buckets(relative, bidirectional=is_bidirectional(case))]
-    return bias
+    if "alibi" in case.score_mods:
+        added.append(-alibi_slopes(case.heads_q)[head] * np.abs(relative))
+    if "relative_bias" in case.score_mods:
+        if table is None:
+            raise ValueError("score_mod = 'relative_bias' needs its table")
+        added.append(table[head][relative_buckets(relative, bidirectional=is_bidirectional(case))])
+    return np.sum(added, axis=0) if added else None
 
 
 def dense_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
-    """The whole bias, or ``None`` where the case has none.
+    """The whole bias, all that is added to the scores, or ``None`` where the case has none.
 
     Returns:
         Shape ``(1, heads_q, seqlen_q, seqlen_kv)``; of a tensor ``(batch or 1, heads_q or 1, seqlen_q, seqlen_kv)``.
     """
-    if case.score_mod == "bias":
+    if case.score_mods == ("bias",):
         tensor = tensor_bias(case)
         return np.array(np.broadcast_to(tensor, (*tensor.shape[:2], case.seqlen_q, case.seqlen_kv)))
     rows, columns = np.arange(case.seqlen_q), np.arange(case.seqlen_kv)
-    planes = [score_bias(case, head, rows, columns, table) for head in range(case.heads_q)]
-    if planes[0] is None:
+    elements = range(len(tensor_bias(case)) if "bias" in case.score_mods else 1)
+    planes = [[score_bias(case, head, rows, columns, table, b) for head in range(case.heads_q)] for b in elements]
+    if planes[0][0] is None:
         return None
-    return np.stack([plane for plane in planes if plane is not None])[None]
+    return np.stack([np.stack([plane for plane in heads if plane is not None]) for heads in planes])

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 from attnbench.cases.counting import cannot_be_counted
 from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
 from attnbench.cases.requests import implied
+from attnbench.cases.score_mods import SCORE_MODS, names_in
+from attnbench.cases.score_mods import canonical as in_order
 from attnbench.cases.tensors.source import mistake_in, short, without_path
 from attnbench.errors import UsageError
 
@@ -25,7 +27,6 @@ Operator = Literal["attention", "multi_head_attention"]
 Mode = Literal["forward", "backward", "forward_backward"]
 DType = Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
 Alignment = Literal["top_left", "bottom_right"]
-ScoreMod = Literal["none", "softcap", "alibi", "relative_bias", "sink", "bias"]
 KVCache = Literal["dense", "paged", "latent"]
 KVDType = Literal["int8", "float8_e4m3fn"]
 Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"]
@@ -49,7 +50,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": get_args(DType),
     "mask": tuple(MASKS),
     "alignment": get_args(Alignment),
-    "score_mod": get_args(ScoreMod),
+    "score_mod": SCORE_MODS,
     "kv_cache": get_args(KVCache),
     "strides": get_args(Strides),
     "inputs_layout": get_args(InputsLayout),
@@ -62,6 +63,8 @@ FILE_FIELDS: tuple[str, ...] = ("inputs", "mask_file", "bias_file")
 
 LARGEST = 2**40
 """Of any size: costs, which are products of several, stay numbers that a float holds."""
+MAY_BE_ZERO: tuple[str, ...] = ("batch", "seqlen_q", "seqlen_kv")
+"""Sizes of which there may be none: the output is empty then, or, where there are no keys, 0."""
 _MOST = {"batch": 2**20, "seed": 2**63 - 1}
 """Where it is another: some masks have a length for each element of the batch, and a seed fits into a column."""
 
@@ -114,7 +117,8 @@ class Case:
     mask_file: str | None
     """Tensor mask: ``random:SEED``, or a file with an array ``mask``, broadcastable to (batch, 1, seqlen_q, seqlen_kv),
     True where a query sees a key."""
-    score_mod: ScoreMod
+    score_mod: str
+    """One modification of the scores, or several joined by `` & `` in the order in which they are applied."""
     softcap: float | None
     """Scores become ``softcap * tanh(score / softcap)``, after scaling and before masking."""
     bias_file: str | None
@@ -133,6 +137,8 @@ class Case:
     inputs_layout: InputsLayout | None
     """The order of the axes in that file: (batch, heads, seqlen, head_dim), or tokens before heads."""
     seed: int
+    kv_starts: tuple[int, ...] | None = None
+    """Left padding: the first key that is real, for each batch element."""
     mask_block_size: int | None = None
     """Block-sparse mask: how many queries, and keys, a block has."""
     mask_blocks: str | None = None
@@ -162,9 +168,22 @@ class Case:
         return mask_names(self.mask)
 
     @property
+    def without(self) -> str | None:
+        """The size that is 0, ``batch``, ``seqlen_q``, ``seqlen_kv`` or a document's; ``None`` where none is."""
+        if self.document_lengths is not None and 0 in self.document_lengths and self.seqlen_q:
+            return "the length of a document"
+        return next((name for name in MAY_BE_ZERO if not getattr(self, name)), None)
+
+    @property
+    def score_mods(self) -> tuple[str, ...]:
+        """The modifications of the scores; one, for most."""
+        return names_in(self.score_mod)
+
+    @property
     def on_diagonal(self) -> bool:
         """Whether the answer hangs on where the diagonal lies."""
-        return self.score_mod in ("alibi", "relative_bias") or any(kind.on_diagonal for kind in kinds_of(self.mask))
+        follows = not {"alibi", "relative_bias"}.isdisjoint(self.score_mods)
+        return follows or any(kind.on_diagonal for kind in kinds_of(self.mask))
 
     @property
     def diagonal_offset(self) -> int:
@@ -315,10 +334,12 @@ def _is_int(value: object) -> bool:
 
 
 def _wrong_choices(fields: Mapping[str, object]) -> list[str]:
-    chosen = [(name, fields[name]) for name in CHOICES if name not in ("mask", *_MAY_BE_ABSENT)]
+    chosen = [(name, fields[name]) for name in CHOICES if name not in ("mask", "score_mod", *_MAY_BE_ABSENT)]
     chosen += [(name, fields[name]) for name in _MAY_BE_ABSENT if fields[name] is not None]
     mask = fields["mask"]
     chosen += [("mask", name) for name in (mask_names(mask) if isinstance(mask, str) else (mask,))]
+    mods = fields["score_mod"]
+    chosen += [("score_mod", name) for name in (names_in(mods) if isinstance(mods, str) else (mods,))]
     problems = [
         f"{name} = {value!r} is none of {', '.join(CHOICES[name])}"
         for name, value in chosen
@@ -339,8 +360,9 @@ def _wrong_numbers(fields: Mapping[str, object]) -> list[str]:
         value = fields[name]
         if value is None and (name in FOLLOWS or name == "page_size"):
             continue
-        if not _is_int(value) or value < 1:  # type: ignore[operator]
-            problems.append(f"{name} = {value!r} is not a positive integer")
+        if not _is_int(value) or value < (name not in MAY_BE_ZERO):  # type: ignore[operator]
+            least = "an integer >= 0" if name in MAY_BE_ZERO else "a positive integer"
+            problems.append(f"{name} = {value!r} is not {least}")
     if not _is_int(fields["seed"]) or fields["seed"] < 0:  # type: ignore[operator]
         problems.append(f"seed = {fields['seed']!r} is not an integer >= 0")
     for name in ("softcap", "scale"):
@@ -359,8 +381,9 @@ def _resolve(fields: dict[str, object]) -> None:
     if fields["scale"] is None:
         fields["scale"] = 1.0 / math.sqrt(fields["head_dim"])  # type: ignore[arg-type]
     fields["scale"] = float(fields["scale"])  # type: ignore[arg-type]
-    fields["softcap"] = float(fields["softcap"] or 50.0) if fields["score_mod"] == "softcap" else None  # type: ignore[arg-type]
-    fields["bias_file"] = (fields["bias_file"] or DEFAULTS["bias_file"]) if fields["score_mod"] == "bias" else None
+    fields["score_mod"] = mods = in_order(str(fields["score_mod"]))
+    fields["softcap"] = float(fields["softcap"] or 50.0) if "softcap" in names_in(mods) else None  # type: ignore[arg-type]
+    fields["bias_file"] = (fields["bias_file"] or DEFAULTS["bias_file"]) if "bias" in names_in(mods) else None
     of_file = str(fields["inputs"]).startswith(FILE_INPUTS)
     fields["inputs_layout"] = (fields["inputs_layout"] or "bhsd") if of_file else None
     fields["page_size"] = (fields["page_size"] or 16) if fields["kv_cache"] == "paged" else None

@@ -58,9 +58,9 @@ def operand_shapes(case: Case) -> dict[str, tuple[int, ...]]:
         }
     if case.needs_gradients:
         shapes["dout"] = output_shape(case)
-    if case.score_mod == "relative_bias":
+    if "relative_bias" in case.score_mods:
         shapes["relative_bias"] = (case.heads_q, RELATIVE_BUCKETS)
-    if case.score_mod == "sink":
+    if "sink" in case.score_mods:
         shapes["sinks"] = (case.heads_q,)
     return shapes
 

@@ -54,7 +54,7 @@ def unknown_inputs(case: Case) -> Inputs:
     """Inputs that nobody can know before: those of timed samples, and how far queries move in the last one."""
     # Odd: with values of a file the signs of V are then others than in the first calls.
     repetition = 2 * secrets.randbits(60) + 1
-    moved = secrets.randbelow(case.heads_q * case.seqlen_q) if queries_can_move(case) else 0
+    moved = secrets.randbelow(max(1, case.heads_q * case.seqlen_q)) if queries_can_move(case) else 0
     return Inputs(repetition=repetition, moved=moved)
 
 

@@ -105,7 +105,7 @@ def _telling(space: Space) -> Space:
 
 def _is_telling(case: Case) -> bool:
     """Whether its output is not zero whatever a kernel does: the sink leaves the keys some weight."""
-    return not (case.score_mod == "sink" and case.inputs == "negative_logits")
+    return not ("sink" in case.score_mods and case.inputs == "negative_logits")
 
 
 def _single_levels(space: Space, rng: random.Random) -> NDArray[np.bool_]:

@@ -107,6 +107,15 @@ def _padding(case: Case) -> str:
     return "none" if min(lengths) == case.seqlen_kv else "some"
 
 
+def _left_padding(case: Case) -> str:
+    starts = case.kv_starts
+    if starts is None:
+        return ABSENT
+    if max(starts) == case.seqlen_kv:
+        return "a whole sequence"
+    return "some" if any(starts) else "none"
+
+
 def _tree(case: Case) -> str:
     parents = case.tree_parents
     if parents is None:
@@ -155,6 +164,8 @@ def _alignment(case: Case) -> str:
 
 
 def _score_mod(case: Case) -> str:
+    if len(case.score_mods) > 1:
+        return "combination"
     return "softcap that bends" if case.softcap is not None and case.softcap < 10 else case.score_mod
 
 
@@ -220,12 +231,13 @@ AXES: tuple[Axis, ...] = (
     Axis("prefix", (ABSENT, "none", "some keys", "all keys"), _prefix),
     Axis("documents", (ABSENT, "one", "2 to 4", "5 and more", "2 to 4 causal", "5 and more causal"), _documents),
     Axis("padding", (ABSENT, "none", "some", "another empty", "last empty", "all empty"), _padding),
+    Axis("left padding", (ABSENT, "none", "some", "a whole sequence"), _left_padding),
     Axis("tree", (ABSENT, "chain", "roots", "branches"), _tree),
     Axis("blocks", (ABSENT, "whole tiles", "parts of tiles"), _blocks),
     Axis("requests", (ABSENT, "one", "decodes", "longer ones too"), _requests),
     Axis("rows without keys", ("no", "yes"), _sees_no_keys),
     Axis("alignment", (ABSENT, *CHOICES["alignment"]), _alignment),
-    Axis("score_mod", (*CHOICES["score_mod"], "softcap that bends"), _score_mod),
+    Axis("score_mod", (*CHOICES["score_mod"], "softcap that bends", "combination"), _score_mod),
     Axis("kv_cache", (*CHOICES["kv_cache"], "paged, other size"), _kv_cache),
     Axis("kv_dtype", CHOICES["kv_dtype"], lambda case: case.kv_dtype or "none"),
     _field("strides"),

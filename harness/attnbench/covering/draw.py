@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
 from attnbench.cases.masks.table import intersection
+from attnbench.cases.score_mods import in_order
 from attnbench.cases.tensors.source import RANDOM
 from attnbench.covering.axes import ABSENT, AXES, HEAD_DIMS, length_range, residue, sees_nothing
 
@@ -39,6 +40,7 @@ _KIND_OF = {
     "prefix": "prefix_lm",
     "documents": "document",
     "padding": "key_padding",
+    "left padding": "left_padding",
     "tree": "tree",
     "blocks": "block_sparse",
     "requests": "ragged",
@@ -203,7 +205,16 @@ class _Draw:
         return wanted if wanted != ABSENT else self._rng.choice(CHOICES["alignment"])
 
     def _score_mod(self) -> dict[str, object]:
-        level = self._level("score_mod", self._said.score_mods)
+        single = [mod for mod in self._said.score_mods if mod != "none" and "&" not in mod]
+        joined = [mod for mod in self._said.score_mods if "&" in mod]
+        if self._said.score_mod_combinations and len(single) > 1:
+            joined.append(in_order(self._rng.sample(single, self._rng.randint(2, min(3, len(single))))))
+        declared = tuple(mod for mod in self._said.score_mods if "&" not in mod)
+        level = self._level("score_mod", (*declared, "combination") if joined else declared)
+        if level == "combination" and joined:
+            some = self._rng.choice(joined)
+            softcap = {"softcap": self._rng.choice((2.0, 20.0))} if "softcap" in some else {}
+            return {"score_mod": some, "bias_file": self._some_tensor(), **softcap}
         if level == "bias":
             return {"score_mod": level, "bias_file": self._some_tensor()}
         if not level.startswith("softcap"):
@@ -231,6 +242,8 @@ class _Draw:
             fields |= self._documents(seqlen_q)
         if "key_padding" in kinds:
             fields["kv_lengths"] = self._padding(batch, seqlen_kv)
+        if "left_padding" in kinds:
+            fields["kv_starts"] = self._left_padding(batch, seqlen_kv)
         if "tree" in kinds:
             fields["tree_parents"] = self._tree(min(seqlen_q, seqlen_kv))
         if "block_sparse" in kinds:
@@ -285,6 +298,14 @@ class _Draw:
 
     def _cuts(self, total: int, parts: int) -> tuple[int, ...]:
         return (0, *sorted(self._rng.sample(range(1, total), parts - 1)), total)
+
+    def _left_padding(self, batch: int, seqlen_kv: int) -> tuple[int, ...]:
+        level = self._level("left padding", ("some", *_AXIS["left padding"].levels[1:]))
+        if level == "none":
+            return (0,) * batch
+        starts = [self._rng.randrange(seqlen_kv) for _ in range(batch)]
+        starts[self._rng.randrange(batch)] = seqlen_kv if level == "a whole sequence" else max(1, starts[-1])
+        return tuple(starts)
 
     def _tree(self, most: int) -> tuple[int, ...]:
         level = self._level("tree", _AXIS["tree"].levels[:0:-1])

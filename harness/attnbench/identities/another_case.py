@@ -14,6 +14,8 @@ from attnbench.identities.difference import difference, floor
 from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
@@ -71,12 +73,12 @@ class FirstTokensAlone(Identity):
 
 
 def _divisible(case: Case) -> bool:
-    return case.score_mod != "bias" and all(kind.divisible for kind in kinds_of(case.mask))
+    return "bias" not in case.score_mods and all(kind.divisible for kind in kinds_of(case.mask))
 
 
 def _tied_to_its_batch(case: Case) -> str | None:
     """Why a sequence of the batch is no case by itself, or ``None``."""
-    if case.score_mod == "bias" or not all(kind.by_sequence for kind in kinds_of(case.mask)):
+    if "bias" in case.score_mods or not all(kind.by_sequence for kind in kinds_of(case.mask)):
         return "its mask or its bias is for this batch alone"
     return None
 
@@ -84,8 +86,13 @@ def _tied_to_its_batch(case: Case) -> str | None:
 def _up_to(case: Case, count: int) -> dict[str, Any]:
     """The mask's parameters where only the first keys are left."""
     prefix = None if case.prefix_len is None else min(case.prefix_len, count)
-    lengths = None if case.kv_lengths is None else [min(n, count) for n in case.kv_lengths]
-    return {"prefix_len": prefix, "kv_lengths": lengths}
+    return {"prefix_len": prefix, **_padding(case, lambda key: min(key, count))}
+
+
+def _padding(case: Case, moved: Callable[[int], int]) -> dict[str, list[int]]:
+    """Where real keys begin and end, for each sequence, with each of these keys moved."""
+    ends = {"kv_starts": case.kv_starts, "kv_lengths": case.kv_lengths}
+    return {name: [moved(key) for key in keys] for name, keys in ends.items() if keys is not None}
 
 
 def _two_thirds(case: Case) -> int:
@@ -146,23 +153,18 @@ class KeysInTwoParts(Identity):
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """Two parts, the cut within a tile; forward only."""
         cut = self._cut(case)
-        lengths = {}
-        if case.kv_lengths is not None:
-            lengths = {
-                "first": [min(n, cut) for n in case.kv_lengths],
-                "last": [max(n - cut, 0) for n in case.kv_lengths],
-            }
+        first, last = _padding(case, lambda key: min(key, cut)), _padding(case, lambda key: max(key - cut, 0))
         parts = (
-            ("first", slice(cut), cut, "top_left"),
-            ("last", slice(cut, None), case.seqlen_kv - cut, "bottom_right"),
+            ("first", slice(cut), cut, "top_left", first),
+            ("last", slice(cut, None), case.seqlen_kv - cut, "bottom_right", last),
         )
         return [
             Variant(
-                case=_other(case, mode="forward", seqlen_kv=count, alignment=alignment, kv_lengths=lengths.get(which)),
+                case=_other(case, mode="forward", seqlen_kv=count, alignment=alignment, **padding),
                 inputs={"q": inputs["q"], **_rows(inputs, chosen, ("k", "v"))},
                 what=f"all queries over the {which} {count} keys",
             )
-            for which, chosen, count, alignment in parts
+            for which, chosen, count, alignment, padding in parts
         ]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
@@ -290,9 +292,10 @@ class LastSequenceAlone(Identity):
         last = {name: tensor[-1:] for name, tensor in inputs.items()}
         count = _real_keys_of_last(case)
         if not _padding_can_go(case):
-            lengths = None if case.kv_lengths is None else [count]
-            return [Variant(case=_other(case, batch=1, kv_lengths=lengths), inputs=last, what=_LAST_SEQUENCE)]
-        unpadded = {**_up_to(case, count), "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
+            padding = {name: keys[-1:] for name, keys in _padding(case, int).items()}
+            return [Variant(case=_other(case, batch=1, **padding), inputs=last, what=_LAST_SEQUENCE)]
+        kept = {name: keys[-1:] if name == "kv_starts" else keys for name, keys in _up_to(case, count).items()}
+        unpadded = {**kept, "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
         other = _other(case, batch=1, seqlen_kv=count, **unpadded)
         inputs = {**last, **_rows(last, slice(count), ("k", "v"))}
         return [Variant(case=other, inputs=inputs, what=f"{_LAST_SEQUENCE}, without its padding")]
@@ -339,8 +342,8 @@ class AnotherSequenceBeside(Identity):
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """First the tokens in reverse order (with key padding, half of the keys are real), then the sequence itself."""
         doubled = {name: np.concatenate([tensor[:, :, ::-1], tensor]) for name, tensor in inputs.items()}
-        lengths = None if case.kv_lengths is None else [(case.kv_lengths[0] + 1) // 2, case.kv_lengths[0]]
-        other = _other(case, batch=2, kv_lengths=lengths)
+        padding = {name: [(keys[0] + 1) // 2, keys[0]] for name, keys in _padding(case, int).items()}
+        other = _other(case, batch=2, **padding)
         return [Variant(case=other, inputs=doubled, what="the sequence beside another one")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _position_matters(case: Case) -> str | None:
     if any(kind.by_position for kind in kinds_of(case.mask)):
         return f"mask {case.mask!r} depends on positions"
-    if case.score_mod in ("alibi", "relative_bias", "bias"):
+    if not {"alibi", "relative_bias", "bias"}.isdisjoint(case.score_mods):
         return f"score_mod {case.score_mod!r} depends on positions"
     return None
 
@@ -61,7 +61,8 @@ class KeysInAnotherOrder(Identity):
 
     def refuses(self, case: Case) -> str | None:
         """Where positions matter, or nothing can move."""
-        return _position_matters(case) or ("there is one key" if max(_real_keys(case)) <= 1 else None)
+        some = max(keys.stop - keys.start for keys in _real_keys(case)) > 1
+        return _position_matters(case) or (None if some else "there is one key")
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """From the last real key to the first."""
@@ -74,14 +75,15 @@ class KeysInAnotherOrder(Identity):
         return [difference(name, back[name], results[name]) for name in results]
 
 
-def _real_keys(case: Case) -> tuple[int, ...]:
-    return case.kv_lengths or (case.seqlen_kv,) * case.batch
+def _real_keys(case: Case) -> list[slice]:
+    starts, ends = case.kv_starts or (0,) * case.batch, case.kv_lengths or (case.seqlen_kv,) * case.batch
+    return [slice(min(start, end), end) for start, end in zip(starts, ends, strict=True)]
 
 
 def _reversed(case: Case, tensor: NDArray[np.floating]) -> NDArray[np.floating]:
     turned = tensor.copy()
-    for batch_index, count in enumerate(_real_keys(case)):
-        turned[batch_index, :, :count] = tensor[batch_index, :, :count][:, ::-1]
+    for batch_index, keys in enumerate(_real_keys(case)):
+        turned[batch_index, :, keys] = tensor[batch_index, :, keys][:, ::-1]
     return turned
 
 

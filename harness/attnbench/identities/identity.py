@@ -104,6 +104,6 @@ class Identity(ABC):
 
 def weights_do_not_add_up(case: Case) -> str | None:
     """Why the weights of a row that sees a key need not add up to 1, or ``None``."""
-    if case.score_mod == "sink":
+    if "sink" in case.score_mods:
         return "a sink takes part of the weight"
-    return "its bias may hide all keys of a row" if case.score_mod == "bias" else None
+    return "its bias may hide all keys of a row" if "bias" in case.score_mods else None

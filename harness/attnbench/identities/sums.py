@@ -132,7 +132,7 @@ class KeyGradientsCancel(_Sums):
 
     def refuses(self, case: Case) -> str | None:
         """Where a constant changes weights."""
-        if case.score_mod in ("sink", "softcap"):
+        if not {"sink", "softcap"}.isdisjoint(case.score_mods):
             return f"with {case.score_mod} a constant added to all keys changes the weights"
         return super().refuses(case)
 

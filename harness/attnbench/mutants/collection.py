@@ -8,15 +8,19 @@ from attnbench.mutants.kernels import (
     heads,
     masks,
     misconduct,
+    padding,
     precision,
     quantised,
     requests,
     scale,
+    score_mods,
     softmax,
+    trees,
 )
 from attnbench.mutants.mutant import Mutant, mutant_of
 
-_THEMES = (scale, masks, requests, softmax, heads, precision, gradients, misconduct, conditions, quantised)
+_OF_MASKS = (masks, padding, trees, requests)
+_THEMES = (scale, *_OF_MASKS, softmax, heads, score_mods, precision, gradients, misconduct, conditions, quantised)
 
 
 def mutants() -> tuple[Mutant, ...]:

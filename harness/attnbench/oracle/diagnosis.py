@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.masks.table import instead_of, kinds_of
 from attnbench.cases.sampling import group_pairs
+from attnbench.cases.score_mods import in_order
 from attnbench.cases.tensors.planes import misread
 from attnbench.oracle.answer.arithmetic import EXACT
 from attnbench.oracle.answer.reference import reference
@@ -148,8 +149,10 @@ def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
     for kind in kinds:
         if kind.name != "none":
             yield f"without its mask ({kind.name})", other(mask=instead_of(case.mask, kind.name, "none"))
-    if case.score_mod != "none":
-        yield f"without {case.score_mod}", other(score_mod="none", softcap=None)
+    for mod in case.score_mods:
+        if mod != "none":
+            rest = in_order({*case.score_mods} - {mod})
+            yield f"without {mod}", other(score_mod=rest, softcap=None if mod == "softcap" else case.softcap)
     if case.bias_file is not None:
         for sentence, how in _BIAS_MISREAD.items():
             if how != "transposed" or case.seqlen_q == case.seqlen_kv:

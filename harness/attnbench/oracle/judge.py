@@ -100,6 +100,7 @@ def find_truth(
     arithmetics = [exact] if case.dtype == "float64" else [exact, *ways]
     answers, *low = references(case, selection, repetition, arithmetics, queries=queries)
     value_norms = answers.pop(VALUE_NORMS, None)
+    answers = {name: answer for name, answer in answers.items() if answer.numel()}  # of the others the shape is all
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
     if lost:
         raise CaseError(
@@ -161,7 +162,7 @@ def judge(
     problems: list[str] = []
     wrong: list[str] = []
     seen: dict[str, Tensor] = {}
-    for name, answer in due.answers.items():
+    for name in wanted:
         if name not in described:
             if name != "lse":
                 problems.append(f"{name} was not returned")
@@ -169,6 +170,9 @@ def judge(
         problem = _malformed(case, name, described[name], wanted[name].shape)
         if problem:
             problems.append(problem)
+            continue
+        answer = due.answers.get(name)
+        if answer is None:  # there is none of it
             continue
         got = seen[name] = read_tensor(shown[name], described[name].dtype, answer.shape)
         problem = _wrong_non_finite(name, got, answer, wanted[name]) or _judge_values(

@@ -80,7 +80,7 @@ def _plane(case: Case, call: AttentionCall, batch_index: int, head: int, rows: N
 
 def _added(case: Case, call: AttentionCall) -> torch.Tensor | None:
     """The sum that is added to the scores: the bias, and what a mask of floats holds beside it."""
-    if case.score_mod != "bias":
+    if "bias" not in case.score_mods:
         return None
     shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
     parts = [x for x in (call.bias, call.mask) if x is not None and x.is_floating_point()]

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attnbench.cases.case import CHOICES
 from attnbench.cases.masks.table import canonical, mask_names
+from attnbench.cases.score_mods import canonical as canonical_mods
+from attnbench.cases.score_mods import names_in
 from attnbench.errors import UsageError
 from attnbench.registry.signature import SignatureError, documentation, file_of_caller, takes_two, wants_plan
 from attnbench.untrusted.pattern import pattern_mistake
@@ -60,6 +62,8 @@ class Declaration:
     modes: tuple[str, ...]
     operators: tuple[str, ...]
     score_mods: tuple[str, ...]
+    score_mod_combinations: bool
+    """Whether any of the declared modifications of scores may be joined by `` & ``."""
     alignments: tuple[str, ...]
     """Where the diagonal may lie when ``seqlen_q != seqlen_kv``; none declared means equal lengths only."""
     kv_caches: tuple[str, ...]
@@ -67,6 +71,8 @@ class Declaration:
     """What K and V may be stored in: ``none`` is the case's dtype; quantised ones come with scales, see
     :class:`attnbench.registry.operands.Operands`."""
     strides: tuple[str, ...]
+    empty: bool
+    """Whether ``batch``, ``seqlen_q`` and ``seqlen_kv`` may be 0, and so may the length of a document."""
     gqa: bool
     """Whether ``heads_kv < heads_q`` is understood."""
     unequal_head_dims: bool
@@ -97,7 +103,6 @@ class Declaration:
             (case.operator, self.operators, "operator"),
             (case.mode, self.modes, "mode"),
             (case.dtype, self.dtypes, "dtype"),
-            (case.score_mod, self.score_mods, "score_mod"),
             (case.kv_cache, self.kv_caches, "kv_cache"),
             (case.kv_dtype or "none", self.kv_dtypes, "kv_dtype"),
             (case.strides, self.strides, "strides"),
@@ -107,6 +112,13 @@ class Declaration:
         if not self._takes_mask(case):
             also = "; nor is mask_intersections" if len(case.mask_kinds) > 1 and not self.mask_intersections else ""
             return f"mask {case.mask!r} is not declared (only {', '.join(self.masks)}{also})"
+        if case.score_mod not in self.score_mods and not (
+            self.score_mod_combinations and {*case.score_mods} <= {*self.score_mods}
+        ):
+            also = "; nor is score_mod_combinations" if len(case.score_mods) > 1 else ""
+            return f"score_mod {case.score_mod!r} is not declared (only {', '.join(self.score_mods)}{also})"
+        if not self.empty and (nothing := case.without):
+            return f"{nothing} is 0, and empty is not declared"
         if case.heads_q != case.heads_kv and not self.gqa:
             return f"heads_kv = {case.heads_kv} != heads_q = {case.heads_q}, and gqa is not declared"
         if case.head_dim_v != case.head_dim and not self.unequal_head_dims:
@@ -270,10 +282,12 @@ def attention(
     modes: Sequence[str] = ("forward",),
     operators: Sequence[str] = ("attention", "multi_head_attention"),
     score_mods: Sequence[str] = ("none",),
+    score_mod_combinations: bool = False,
     alignments: Sequence[str] = (),
     kv_caches: Sequence[str] = ("dense",),
     kv_dtypes: Sequence[str] = ("none",),
     strides: Sequence[str] = ("contiguous",),
+    empty: bool = False,
     gqa: bool = False,
     unequal_head_dims: bool = False,
     layout: Layout = "bhsd",
@@ -306,11 +320,13 @@ def attention(
             mask_intersections=mask_intersections,
             modes=tuple(modes),
             operators=tuple(operators),
-            score_mods=tuple(score_mods),
+            score_mods=tuple(canonical_mods(mods) for mods in score_mods),
+            score_mod_combinations=score_mod_combinations,
             alignments=tuple(alignments),
             kv_caches=tuple(kv_caches),
             kv_dtypes=tuple(kv_dtypes),
             strides=tuple(strides),
+            empty=empty,
             gqa=gqa,
             unequal_head_dims=unequal_head_dims,
             layout=layout,
@@ -361,7 +377,7 @@ def _check(said: Declaration) -> None:
         ("masks", [name for mask in said.masks for name in mask_names(mask)], CHOICES["mask"]),
         ("modes", said.modes, CHOICES["mode"]),
         ("operators", said.operators, CHOICES["operator"]),
-        ("score_mods", said.score_mods, CHOICES["score_mod"]),
+        ("score_mods", [name for mods in said.score_mods for name in names_in(mods)], CHOICES["score_mod"]),
         ("alignments", said.alignments, CHOICES["alignment"]),
         ("kv_caches", said.kv_caches, CHOICES["kv_cache"]),
         ("kv_dtypes", said.kv_dtypes, CHOICES["kv_dtype"]),

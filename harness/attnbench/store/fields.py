@@ -138,8 +138,6 @@ def _of_json(kind: type) -> frozenset[type]:
 def _bounds(name: str, kind: type) -> tuple[float, float] | None:
     if name in METRICS and METRICS[name].unit == "ns" and METRICS[name].only_ok:
         return _ANY_TIME
-    if name == "bytes":  # of the model: there is an output at least
-        return (1, _ANY_COUNT[1])
     if "_error_" in name:
         return _ANY_ERROR if kind is float else _ANY_INTEGER
     if name.startswith("peak_"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, too_large
+from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, MAY_BE_ZERO, too_large
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
 from attnbench.cases.requests import SEGMENT, implied, parse_requests, requests_problem, written
+from attnbench.cases.score_mods import in_order, names_in
 from attnbench.cases.tensors.source import mistake_in
 from attnbench.sweep.nearest import did_you_mean
 from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
@@ -22,7 +23,8 @@ NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
 _NUMBERS = ("softcap", "scale")
 _LISTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "integers")
 _FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean")
-_LEAST = {"seed": 0, **{name: parameter.least for name, parameter in PARAMETERS.items()}}
+_LEAST = {name: parameter.least for name, parameter in PARAMETERS.items()}
+_LEAST |= dict.fromkeys(("seed", "seqlen", *MAY_BE_ZERO), 0)
 _TENSORS = ("bias_file", *(name for name, parameter in PARAMETERS.items() if parameter.form == "tensor"))
 _BLOCKS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "text")
 _REQUESTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "requests")
@@ -61,6 +63,8 @@ def parse_value(name: str, value: object) -> object:
     """
     if name == "mask" and isinstance(value, str):
         return intersection([_choice(kind, CHOICES["mask"]) for kind in mask_names(value)])
+    if name == "score_mod" and isinstance(value, str):
+        return in_order([_choice(mod, CHOICES["score_mod"]) for mod in names_in(value)])
     if name in CHOICES:
         return _choice(value, CHOICES[name])
     if name in (*_TENSORS, *_BLOCKS):
@@ -91,7 +95,7 @@ def parse_values(name: str, value: object) -> list[object]:
 
 def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
     """The JSON Schema of what :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`)."""
-    if name == "mask":
+    if name in ("mask", "score_mod"):
         kind = f"({'|'.join(CHOICES[name])})"
         return {"anyOf": [{"enum": list(CHOICES[name])}, {"type": "string", "pattern": f"^{kind}( *& *{kind})+$"}]}
     if name in CHOICES:

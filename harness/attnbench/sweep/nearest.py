@@ -26,6 +26,7 @@ _MEANINGS = {
     "prefix_len": "prefix",
     "document_lengths": "cu_seqlens lengths varlen",
     "kv_lengths": "padding seqused_k",
+    "kv_starts": "left_pad leftpad_k",
     "score_mod": "bias alibi sink",
     "softcap": "cap logit_cap",
     "scale": "softmax_scale sm_scale temperature",

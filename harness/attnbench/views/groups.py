@@ -208,8 +208,7 @@ def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
 
 
 def _score_mod(case: Case) -> str:
-    if case.score_mod == "softcap":
-        return f"softcap {case.softcap:g}"
+    told = {"none": "no score_mod", "softcap": f"softcap {case.softcap:g}" if case.softcap else ""}
     if case.bias_file is not None:
-        return f"bias {short(case.bias_file)}"
-    return "no score_mod" if case.score_mod == "none" else case.score_mod
+        told["bias"] = f"bias {short(case.bias_file)}"
+    return " & ".join(told.get(mod, mod) for mod in case.score_mods)

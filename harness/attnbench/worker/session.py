@@ -143,7 +143,7 @@ class Session:
         said, case = self.implementation.declaration, self.case
         flip_index = self.inputs.flip_index + 1
         if moved is None:
-            moved = _RANDOM.randrange(case.heads_q * case.seqlen_q)
+            moved = _RANDOM.randrange(max(1, case.heads_q * case.seqlen_q))
         moved = 0 if self.queries is None else moved
         self.inputs = self.inputs.model_copy(update={"flip_index": flip_index, "moved": moved})
         self.operands = flip_signs(case, said, self.placed(), flip_index)

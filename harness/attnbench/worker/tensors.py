@@ -131,7 +131,7 @@ def _flipped(case: Case, said: Declaration, operands: Operands, name: str, chang
 
 def queries_in_a_row(case: Case, said: Declaration, device: str, repetition: int) -> Any:
     """All queries of a batch element head after head, (batch, heads * seqlen_q, head_dim), to be moved from."""
-    values = operand(case, "q", repetition).reshape(case.batch, -1, case.head_dim)
+    values = operand(case, "q", repetition).reshape(case.batch, case.heads_q * case.seqlen_q, case.head_dim)
     return _to_framework(values, case.dtype, "torch", device) if said.framework == "torch" else values
 
 

@@ -13,26 +13,38 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Band:
-    """The keys from ``left`` before a query's position to ``right`` behind it, of the first ``keys``; none: no end."""
+    """The keys from ``left`` before a query's position to ``right`` behind it, between ``starts`` and ``keys``."""
 
     left: int | None = None
+    """Absent, as the others may be: to the end."""
     right: int | None = None
+    starts: tuple[int, ...] | None = None
     keys: tuple[int, ...] | None = None
-    """Of each batch element."""
+    """Of each batch element, as is ``starts``."""
 
 
 def pairs_of(case: Case, bands: Sequence[Band]) -> int:
     """How many query-key pairs lie in all of the bands, over the batch."""
-    rows, first = case.seqlen_q, case.diagonal_offset
+    first_of = [band.starts for band in bands if band.starts is not None]
     lefts = [band.left for band in bands if band.left is not None]
     rights = [band.right for band in bands if band.right is not None]
     keys_of = [band.keys for band in bands if band.keys is not None]
-    elements = [min(keys) for keys in zip(*keys_of, strict=True)] or [case.seqlen_kv]
-    seen = 0
-    for keys in elements:
-        seen += pairs_below(rows, keys, first + min(rights) + 1) if rights else rows * keys
-        seen -= pairs_below(rows, keys, first - min(lefts)) if lefts else 0
-    return seen if keys_of else case.batch * seen
+    ends = [min(keys) for keys in zip(*keys_of, strict=True)] or [case.seqlen_kv] * case.batch
+    starts = [max(keys) for keys in zip(*first_of, strict=True)] or [0] * case.batch
+
+    def seen(keys: int) -> int:
+        return _pairs_of_first(case, keys, min(lefts, default=None), min(rights, default=None))
+
+    if not keys_of and not first_of:
+        return case.batch * seen(case.seqlen_kv)
+    return sum(seen(end) - seen(min(start, end)) for start, end in zip(starts, ends, strict=True))
+
+
+def _pairs_of_first(case: Case, keys: int, left: int | None, right: int | None) -> int:
+    """Pairs of one batch element with the first keys, within a band of two sides."""
+    rows, first = case.seqlen_q, case.diagonal_offset
+    seen = rows * keys if right is None else pairs_below(rows, keys, first + right + 1)
+    return seen if left is None else seen - pairs_below(rows, keys, first - left)
 
 
 def pairs_below(rows: int, keys: int, first: int) -> int:

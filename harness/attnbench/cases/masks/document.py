@@ -22,7 +22,7 @@ class Document(Kind):
 
     name = "document"
     parameters = (
-        Parameter(name="document_lengths", form="integers", least=1),
+        Parameter(name="document_lengths", form="integers"),
         Parameter(name="document_causal", form="boolean", default=False),
     )
     divisible = False
@@ -44,7 +44,7 @@ class Document(Kind):
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
         """Four documents of unlike lengths, about 1 : 2 : 3 : 4 (fewer where the sequence is shorter than that)."""
         del batch, seqlen_kv
-        edges = sorted({0, seqlen_q // 10, 3 * seqlen_q // 10, 6 * seqlen_q // 10, seqlen_q})
+        edges = sorted({0, seqlen_q // 10, 3 * seqlen_q // 10, 6 * seqlen_q // 10, seqlen_q}) if seqlen_q else [0, 0]
         return {"document_lengths": tuple(b - a for a, b in itertools.pairwise(edges))}
 
     def problems(self, case: Case) -> list[str]:
@@ -53,8 +53,8 @@ class Document(Kind):
         if case.seqlen_q != case.seqlen_kv:
             both = f"seqlen_q = {case.seqlen_q} must equal seqlen_kv = {case.seqlen_kv}"
             return [f"mask = 'document' packs one sequence: {both}"]
-        if sum(lengths) != case.seqlen_q or min(lengths) < 1:
-            return [f"document_lengths = {list(lengths)} must be positive and sum to seqlen_q = {case.seqlen_q}"]
+        if sum(lengths) != case.seqlen_q or min(lengths, default=0) < 0:
+            return [f"document_lengths = {list(lengths)} must be >= 0 and sum to seqlen_q = {case.seqlen_q}"]
         return []
 
     def looks_ahead(self, case: Case) -> bool:

@@ -40,13 +40,13 @@ class KeyPadding(Kind):
         """From all keys, for the first batch element, down to half of them, for the last; 3/4 for one alone."""
         del seqlen_q
         if batch == 1:
-            return {"kv_lengths": (max(1, 3 * seqlen_kv // 4),)}
-        return {"kv_lengths": tuple(max(1, seqlen_kv - seqlen_kv * b // (2 * (batch - 1))) for b in range(batch))}
+            return {"kv_lengths": (min(max(1, 3 * seqlen_kv // 4), seqlen_kv),)}
+        return {"kv_lengths": tuple(seqlen_kv - seqlen_kv * b // (2 * (batch - 1)) for b in range(batch))}
 
     def problems(self, case: Case) -> list[str]:
         """A length for each batch element."""
         lengths = case.kv_lengths or ()
-        if len(lengths) == case.batch and min(lengths) >= 0 and max(lengths) <= case.seqlen_kv:
+        if len(lengths) == case.batch and all(0 <= length <= case.seqlen_kv for length in lengths):
             return []
         return [
             f"kv_lengths = {list(lengths)} must be {case.batch} (batch) lengths of 0 to {case.seqlen_kv} (seqlen_kv)"
@@ -71,4 +71,4 @@ class KeyPadding(Kind):
             up = tuple(min(-(-n // tile) * tile, case.seqlen_kv) for n in lengths)
             if up not in (lengths, longer):
                 yield f"if keys are seen up to the end of a tile of {tile}", {"kv_lengths": up}
-        yield "with all sequences as long as the first", {"kv_lengths": (lengths[0],) * case.batch}
+        yield "with all sequences as long as the first", {"kv_lengths": lengths[:1] * case.batch}

@@ -41,7 +41,7 @@ class Parameter:
         if self.form == "requests":
             return requests_problem(value)
         if self.form == "integers":
-            listed = isinstance(value, list | tuple) and value and all(_is_int(item) for item in value)
+            listed = isinstance(value, list | tuple) and all(_is_int(item) for item in value)
             return None if listed else f"{self.name} = {value!r} is not a list of integers"
         if _is_int(value) and value >= self.least:  # type: ignore[operator]  # it is an integer
             return None

@@ -40,7 +40,7 @@ class PrefixLM(Kind):
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
         """A quarter of the keys."""
         del batch, seqlen_q
-        return {"prefix_len": max(1, seqlen_kv // 4)}
+        return {"prefix_len": min(max(1, seqlen_kv // 4), seqlen_kv)}
 
     def problems(self, case: Case) -> list[str]:
         """A prefix is no longer than the keys."""

@@ -9,6 +9,7 @@ from attnbench.cases.masks.block_sparse import BlockSparse
 from attnbench.cases.masks.causal import Causal
 from attnbench.cases.masks.document import Document
 from attnbench.cases.masks.key_padding import KeyPadding
+from attnbench.cases.masks.left_padding import LeftPadding
 from attnbench.cases.masks.none import NoMask
 from attnbench.cases.masks.prefix_lm import PrefixLM
 from attnbench.cases.masks.ragged import Ragged
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 MASKS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding(), Tree(), Tensor(), BlockSparse(),
-        Ragged(),
+        NoMask(), Causal(), SlidingWindow(), PrefixLM(), Document(), KeyPadding(), LeftPadding(), Tree(), Tensor(),
+        BlockSparse(), Ragged(),
     )
 }  # fmt: skip
 """In the order in which an intersection names them."""

@@ -45,7 +45,7 @@ class Tree(Kind):
         (rows, first), (_, beyond) = np.nonzero(steps == 1), np.nonzero(steps == -1)
         nth = np.arange(len(rows)) - np.searchsorted(rows, rows)  # of its row's runs
         before = case.seqlen_q - drafts
-        runs = np.zeros((case.seqlen_q, nth.max() + 1, 2), np.int64)
+        runs = np.zeros((case.seqlen_q, nth.max(initial=0) + 1, 2), np.int64)
         runs[:before, 0, 1] = np.maximum(np.arange(before) + 1 + case.seqlen_kv - case.seqlen_q, 0)
         runs[before + rows, nth, 0] = np.where(first == 0, 0, context + first - 1)
         runs[before + rows, nth, 1] = context + beyond - 1

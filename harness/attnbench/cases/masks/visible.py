@@ -31,14 +31,15 @@ def row_runs(case: Case, batch_index: int) -> NDArray[np.int64]:
 
 
 def _intersect(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    low = np.maximum(a[:, :, None, 0], b[:, None, :, 0]).reshape(len(a), -1)
-    high = np.minimum(a[:, :, None, 1], b[:, None, :, 1]).reshape(len(a), -1)
+    shape = (len(a), a.shape[1] * b.shape[1])
+    low = np.maximum(a[:, :, None, 0], b[:, None, :, 0]).reshape(shape)
+    high = np.minimum(a[:, :, None, 1], b[:, None, :, 1]).reshape(shape)
     both = np.stack([low, np.maximum(low, high)], axis=-1)
     if both.shape[1] == 1:
         return both
     empty = both[:, :, 0] == both[:, :, 1]
     order = np.argsort(empty, axis=1, kind="stable")
-    most = max(1, int((~empty).sum(1).max()))
+    most = max(1, int((~empty).sum(1).max(initial=0)))
     return np.take_along_axis(both, order[:, :most, None], axis=1)
 
 
@@ -85,7 +86,10 @@ def dense_mask(case: Case) -> NDArray[np.bool_]:
     """
     keys = np.arange(case.seqlen_kv)
     elements = range(case.batch if batch_varies(case) else 1)
-    return np.stack([within(row_runs(case, batch_index), keys) for batch_index in elements])[:, None]
+    planes = np.zeros((len(elements), 1, case.seqlen_q, case.seqlen_kv), np.bool_)
+    for batch_index in elements:
+        planes[batch_index, 0] = within(row_runs(case, batch_index), keys)
+    return planes
 
 
 def visible_pairs(case: Case) -> int:

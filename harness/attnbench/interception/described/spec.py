@@ -9,13 +9,13 @@ import torch
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.cases.masks import dense_mask
+from attnbench.cases.score_mods import in_order
 from attnbench.interception.described.known_masks import KnownMasks, SplitMask
 from attnbench.interception.described.masks import MaskFields, recognised
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attnbench.cases.case import ScoreMod
     from attnbench.interception.call import AttentionCall
 
 HIDDEN = -1e4
@@ -44,10 +44,10 @@ class CallSpec:
     dtype: str
     scale: float
     mask: MaskFields
-    score_mod: ScoreMod = "none"
+    score_mod: str = "none"
     softcap: float | None = None
     bias: Tensor | None = None
-    """Finite, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv); only of ``score_mod = "bias"``."""
+    """Finite, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv); only where ``score_mod`` has ``bias``."""
 
     def fields(self) -> dict[str, object]:
         """As keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
@@ -72,12 +72,7 @@ def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec 
     if isinstance(hidden_and_added, Reason):
         return hidden_and_added
     mask, bias = hidden_and_added
-    mods: list[ScoreMod] = []
-    mods += ["softcap"] if call.softcap is not None else []
-    mods += ["sink"] if call.sinks is not None else []
-    mods += ["bias"] if bias is not None else []
-    if len(mods) > 1:
-        return Reason(f"it has {' and '.join(mods)} at once, and a case has one modification of its scores")
+    there = {"softcap": call.softcap is not None, "bias": bias is not None, "sink": call.sinks is not None}
     spec = CallSpec(
         batch=q.shape[0],
         heads_q=q.shape[1],
@@ -89,7 +84,7 @@ def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec 
         dtype=str(q.dtype).removeprefix("torch."),
         scale=call.scale,
         mask=mask,
-        score_mod=mods[0] if mods else "none",
+        score_mod=in_order(mod for mod, is_there in there.items() if is_there),
         softcap=call.softcap,
         bias=bias,
     )

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 
-class _OtherMask(Steps):
+class OtherMask(Steps):
+    """The mask of another case, or another plane."""
+
     def changed(self, case: Case) -> Case:
         """The case whose mask is taken instead."""
         raise NotImplementedError
@@ -30,7 +32,7 @@ class _OtherMask(Steps):
         return None if changed.mask == "none" else dense_mask(changed)
 
 
-def _instead_of(name: str, other: str, case: Case, **fields: Any) -> Case:
+def other_mask(name: str, other: str, case: Case, **fields: Any) -> Case:
     """The case with another mask in place of one of its kinds; as it is where it has none of that kind."""
     if name not in case.mask_kinds:
         return case
@@ -39,10 +41,10 @@ def _instead_of(name: str, other: str, case: Case, **fields: Any) -> Case:
 
 def _diagonal(case: Case, right: int) -> Case:
     """Causal, but for so many keys beyond the diagonal."""
-    return _instead_of("causal", "sliding_window", case, window_left=case.seqlen_kv, window_right=right)
+    return other_mask("causal", "sliding_window", case, window_left=case.seqlen_kv, window_right=right)
 
 
-class TopLeftForBottomRight(_OtherMask):
+class TopLeftForBottomRight(OtherMask):
     """The diagonal starts in the top left corner whatever was asked for."""
 
     copies = "pytorch/pytorch#108108"
@@ -51,18 +53,18 @@ class TopLeftForBottomRight(_OtherMask):
         return dataclasses.replace(case, alignment="top_left")
 
 
-class BottomRightForTopLeft(_OtherMask):
+class BottomRightForTopLeft(OtherMask):
     """The diagonal ends in the bottom right corner whatever was asked for."""
 
     def changed(self, case: Case) -> Case:
         return dataclasses.replace(case, alignment="bottom_right")
 
 
-class CausalIgnored(_OtherMask):
+class CausalIgnored(OtherMask):
     """Queries see what comes after them."""
 
     def changed(self, case: Case) -> Case:
-        return _instead_of("causal", "none", case)
+        return other_mask("causal", "none", case)
 
 
 class CausalIgnoredBackward(Explicit):
@@ -74,25 +76,25 @@ class CausalIgnoredBackward(Explicit):
         return super().weights(linear, lse, case, dataclasses.replace(plan, hidden=None))
 
 
-class CausalWithoutDiagonal(_OtherMask):
+class CausalWithoutDiagonal(OtherMask):
     """A query does not see its own position."""
 
     def changed(self, case: Case) -> Case:
         return _diagonal(case, -1)
 
 
-class CausalOneBeyond(_OtherMask):
+class CausalOneBeyond(OtherMask):
     """A query sees one key beyond its own position."""
 
     def changed(self, case: Case) -> Case:
         return _diagonal(case, 1)
 
 
-class CausalByTiles(_OtherMask):
+class CausalByTiles(OtherMask):
     """The mask is applied to whole tiles of 64 keys, and the tile on the diagonal is let through."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(_OtherMask, self).visible(case)
+        visible = super(OtherMask, self).visible(case)
         if case.mask != "causal" or visible is None:
             return visible
         keys = np.arange(case.seqlen_kv)
@@ -100,117 +102,108 @@ class CausalByTiles(_OtherMask):
         return np.broadcast_to(keys // 64 <= diagonal // 64, visible.shape) & (diagonal >= 0)
 
 
-class WindowLeftWider(_OtherMask):
+class WindowLeftWider(OtherMask):
     """The window reaches one key too far to the left."""
 
     def changed(self, case: Case) -> Case:
         return case if case.window_left is None else dataclasses.replace(case, window_left=case.window_left + 1)
 
 
-class WindowLeftExclusive(_OtherMask):
+class WindowLeftExclusive(OtherMask):
     """The window leaves its leftmost key out."""
 
     def changed(self, case: Case) -> Case:
         return case if case.window_left is None else dataclasses.replace(case, window_left=case.window_left - 1)
 
 
-class WindowRightWider(_OtherMask):
+class WindowRightWider(OtherMask):
     """The window reaches one key too far to the right."""
 
     def changed(self, case: Case) -> Case:
         return case if case.window_right is None else dataclasses.replace(case, window_right=case.window_right + 1)
 
 
-class WindowRightExclusive(_OtherMask):
+class WindowRightExclusive(OtherMask):
     """The window leaves its rightmost key out."""
 
     def changed(self, case: Case) -> Case:
         return case if case.window_right is None else dataclasses.replace(case, window_right=case.window_right - 1)
 
 
-class WindowMirrored(_OtherMask):
+class WindowMirrored(OtherMask):
     """Left and right of the window are exchanged."""
 
     def changed(self, case: Case) -> Case:
         return dataclasses.replace(case, window_left=case.window_right, window_right=case.window_left)
 
 
-class WindowWithoutRight(_OtherMask):
+class WindowWithoutRight(OtherMask):
     """The window is closed on the left only."""
 
     def changed(self, case: Case) -> Case:
         return case if case.window_right is None else dataclasses.replace(case, window_right=case.seqlen_kv)
 
 
-class PrefixWider(_OtherMask):
+class PrefixWider(OtherMask):
     """The prefix holds one key too many."""
 
     def changed(self, case: Case) -> Case:
         return case if case.prefix_len is None else dataclasses.replace(case, prefix_len=case.prefix_len + 1)
 
 
-class PrefixNarrower(_OtherMask):
+class PrefixNarrower(OtherMask):
     """The prefix holds one key too few."""
 
     def changed(self, case: Case) -> Case:
         return case if case.prefix_len is None else dataclasses.replace(case, prefix_len=case.prefix_len - 1)
 
 
-class PrefixIgnored(_OtherMask):
+class PrefixIgnored(OtherMask):
     """A prefix mask is nothing but causal."""
 
     copies = "meta-pytorch/tritonbench flash_v3, which runs causal for prefix_lm"
 
     def changed(self, case: Case) -> Case:
-        return _instead_of("prefix_lm", "causal", case)
+        return other_mask("prefix_lm", "causal", case)
 
 
-class PaddingIgnored(_OtherMask):
-    """Padded keys are seen."""
+class KindsJoined(OtherMask):
+    """Of two kinds of masks a key is seen where either shows it, not both."""
 
-    def changed(self, case: Case) -> Case:
-        return _instead_of("key_padding", "none", case)
-
-
-class PaddingOneBeyond(_OtherMask):
-    """The first padded key is seen."""
-
-    def changed(self, case: Case) -> Case:
-        if case.kv_lengths is None:
-            return case
-        return dataclasses.replace(case, kv_lengths=tuple(min(n + 1, case.seqlen_kv) for n in case.kv_lengths))
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        if len(case.mask_kinds) == 1:
+            return super(OtherMask, self).visible(case)
+        planes = [dense_mask(dataclasses.replace(case, mask=kind)) for kind in case.mask_kinds]
+        shown: NDArray[np.bool_] = np.logical_or.reduce(np.broadcast_arrays(*planes))
+        return shown
 
 
-class PaddingOneShort(_OtherMask):
-    """The last real key is not seen."""
+class FirstKindOnly(OtherMask):
+    """Of two kinds of masks the second is left out."""
 
     def changed(self, case: Case) -> Case:
-        if case.kv_lengths is None:
-            return case
-        return dataclasses.replace(case, kv_lengths=tuple(max(n - 1, 0) for n in case.kv_lengths))
+        return dataclasses.replace(case, mask=case.mask_kinds[0])
 
 
-class PaddingOfFirstSequence(_OtherMask):
-    """All sequences of a batch are taken to be as long as the first one."""
+class SecondKindOnly(OtherMask):
+    """Of two kinds of masks the first is left out."""
 
     def changed(self, case: Case) -> Case:
-        if case.kv_lengths is None:
-            return case
-        return dataclasses.replace(case, kv_lengths=(case.kv_lengths[0],) * case.batch)
+        return dataclasses.replace(case, mask=case.mask_kinds[-1])
 
 
-class DocumentsIgnored(_OtherMask):
+class DocumentsIgnored(OtherMask):
     """Packed documents see each other."""
 
     def changed(self, case: Case) -> Case:
-        return _instead_of("document", "causal" if case.document_causal else "none", case)
+        return other_mask("document", "causal" if case.document_causal else "none", case)
 
 
-class DocumentBoundaryLeaks(_OtherMask):
+class DocumentBoundaryLeaks(OtherMask):
     """A document sees the last token of the document before it."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(_OtherMask, self).visible(case)
+        visible = super(OtherMask, self).visible(case)
         if case.document_lengths is None or visible is None:
             return visible
         leaking = visible.copy()
@@ -218,21 +211,14 @@ class DocumentBoundaryLeaks(_OtherMask):
         return leaking
 
 
-class DocumentCausalIgnored(_OtherMask):
+class DocumentCausalIgnored(OtherMask):
     """Within a document, queries see what comes after them."""
 
     def changed(self, case: Case) -> Case:
         return dataclasses.replace(case, document_causal=False)
 
 
-class TreeAsCausal(_OtherMask):
-    """A draft sees all drafts before it, other branches included."""
-
-    def changed(self, case: Case) -> Case:
-        return _instead_of("tree", "causal", case)
-
-
-class _MisreadTensor(_OtherMask):
+class _MisreadTensor(OtherMask):
     how: ClassVar[str]
 
     def changed(self, case: Case) -> Case:
@@ -262,7 +248,7 @@ class TensorOfFirstSequence(_MisreadTensor):
     how = "first"
 
 
-class _MisreadBlocks(_OtherMask):
+class _MisreadBlocks(OtherMask):
     how: ClassVar[str]
 
     def changed(self, case: Case) -> Case:
@@ -301,36 +287,36 @@ class BlocksSharedByTwo(_MisreadBlocks):
     how = "pairs"
 
 
-class BlocksIgnored(_OtherMask):
+class BlocksIgnored(OtherMask):
     """Blocks that are not listed are seen."""
 
     def changed(self, case: Case) -> Case:
-        return _instead_of("block_sparse", "none", case)
+        return other_mask("block_sparse", "none", case)
 
 
-class BlocksWithoutTail(_OtherMask):
+class BlocksWithoutTail(OtherMask):
     """A last block of keys that is not whole is not seen."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(_OtherMask, self).visible(case)
+        visible = super(OtherMask, self).visible(case)
         if case.mask_block_size is None or visible is None:
             return visible
         whole = case.seqlen_kv // case.mask_block_size * case.mask_block_size
         return visible & (np.arange(case.seqlen_kv) < whole)
 
 
-class BlocksSeenWhole(_OtherMask):
+class BlocksSeenWhole(OtherMask):
     """What a causal mask hides within a listed block is seen."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.mask_blocks is None else _instead_of("causal", "none", case)
+        return case if case.mask_blocks is None else other_mask("causal", "none", case)
 
 
-class MaskOfFirstRow(_OtherMask):
+class MaskOfFirstRow(OtherMask):
     """All queries of a tile of 64 see what the first of them sees."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(_OtherMask, self).visible(case)
+        visible = super(OtherMask, self).visible(case)
         return None if visible is None else visible[:, :, np.arange(case.seqlen_q) // 64 * 64]
 
 
@@ -351,14 +337,12 @@ MUTANTS = (
     PrefixWider,
     PrefixNarrower,
     PrefixIgnored,
-    PaddingIgnored,
-    PaddingOneBeyond,
-    PaddingOneShort,
-    PaddingOfFirstSequence,
+    KindsJoined,
+    FirstKindOnly,
+    SecondKindOnly,
     DocumentsIgnored,
     DocumentBoundaryLeaks,
     DocumentCausalIgnored,
-    TreeAsCausal,
     TensorInverted,
     TensorTransposed,
     TensorOfFirstSequence,

@@ -9,7 +9,7 @@ import numpy as np
 
 from attnbench.cases.masks.ragged import each, one_key_late
 from attnbench.cases.requests import Requests, written
-from attnbench.mutants.kernels.masks import _OtherMask as OtherMask
+from attnbench.mutants.kernels.masks import OtherMask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -148,7 +148,7 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         scores = arithmetic.store_score(scores + plane.bias)
     if plane.hidden is not None:
         scores = scores.masked_fill(plane.hidden, -torch.inf)
-    top = scores.amax(-1, keepdim=True)
+    top = scores.amax(-1, keepdim=True) if len(plane.k) else scores.new_full((len(scores), 1), -torch.inf)
     if plane.sink is not None:
         top = top.clamp_min(plane.sink)
     top = torch.where(torch.isneginf(top), 0.0, top)

@@ -91,13 +91,13 @@ def one_head(
     if not selection.gradients_of_keys:
         keys = torch.empty(0, dtype=torch.int64)
     runs = row_runs(case, batch_index)[wanted]
-    whole = dout is not None or case.score_mod in ("alibi", "relative_bias", "bias")
+    whole = dout is not None or not {"alibi", "relative_bias", "bias"}.isdisjoint(case.score_mods)
     answers = []
     for part, seen in _blocks(case, runs, whole=whole):
         block = wanted[part]
         index = torch.from_numpy(block)
         bias, hidden = _bias(case, arithmetic, where, block), _hidden(case, runs[part], seen)
-        if bias is not None and case.score_mod == "bias":  # -inf hides a key as the mask does
+        if bias is not None and "bias" in case.score_mods:  # -inf hides a key as the mask does
             hidden = torch.isneginf(bias) if hidden is None else hidden | torch.isneginf(bias)
         answers.append(
             attend_where_determined(
@@ -109,7 +109,7 @@ def one_head(
                     v=v[seen],
                     hidden=hidden,
                     bias=bias,
-                    sink=float(operand(case, "sinks")[head]) if case.score_mod == "sink" else None,
+                    sink=float(operand(case, "sinks")[head]) if "sink" in case.score_mods else None,
                     dout=None if dout is None else dout[index],
                     keys=keys,
                 ),
@@ -134,6 +134,9 @@ def _blocks(case: Case, runs: NDArray[np.int64], *, whole: bool) -> Iterator[tup
 
     Rows that are neighbours and share no key, as of two documents, are computed apart.
     """
+    if not (len(runs) and case.seqlen_kv):
+        yield slice(0, len(runs)), slice(0, case.seqlen_kv)
+        return
     low, high = runs[:, 0, 0], runs[:, :, 1].max(1)
     sees = low < high
     apart = sees[1:] & sees[:-1] & ((low[1:] >= high[:-1]) | (high[1:] <= low[:-1]))
@@ -202,6 +205,6 @@ def _bias(case: Case, arithmetic: Arithmetic, where: tuple[int, int], rows: NDAr
     import torch
 
     batch_index, head = where
-    table = operand(case, "relative_bias").astype(np.float64) if case.score_mod == "relative_bias" else None
+    table = operand(case, "relative_bias").astype(np.float64) if "relative_bias" in case.score_mods else None
     bias = score_bias(case, head, rows, np.arange(case.seqlen_kv), table, batch_index)
     return None if bias is None else arithmetic.store(torch.from_numpy(bias).double())

@@ -49,6 +49,8 @@ def hidden_mistakes(case: Case, selection: Selection, truth: Truth) -> tuple[Mis
         selection: what is judged.
         truth: its answer and the errors of the low-precision reference, on the first inputs.
     """
+    if "out" not in truth.answers:  # it is empty
+        return ()
     return tuple(one for one in _mistakes(case) if not _is_seen_in_few_rows(case, selection, truth, one.misread_as))
 
 

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CHOICES, FILE_FIELDS
+from attnbench.cases.score_mods import names_in
 from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.file import UNREADABLE, Entry, entry_of
 from attnbench.cases.tensors.inputs import in_file
@@ -55,7 +56,7 @@ def with_files(fields: Mapping[str, object]) -> dict[str, object]:
 def _is_used(name: str, fields: Mapping[str, object]) -> bool:
     if name == "mask_file":
         return "tensor" in str(fields.get("mask"))
-    return name == "inputs" or fields.get("score_mod") == "bias"
+    return name == "inputs" or "bias" in names_in(str(fields.get("score_mod")))
 
 
 def _known(name: str, text: str) -> StoredTensors:

@@ -1,0 +1,88 @@
+"""Mistakes in which drafts a draft sees."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.mutants.kernels.masks import OtherMask, other_mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from attnbench.cases.case import Case
+
+
+class TreeAsCausal(OtherMask):
+    """A draft sees all drafts before it, other branches included."""
+
+    def changed(self, case: Case) -> Case:
+        return other_mask("tree", "causal", case)
+
+
+class TreeParentNext(OtherMask):
+    """A draft hangs on the one behind its parent, where that comes before the draft."""
+
+    def changed(self, case: Case) -> Case:
+        parents = case.tree_parents
+        if parents is None:
+            return case
+        moved = tuple(min(parent + 1, draft - 1) for draft, parent in enumerate(parents))
+        return dataclasses.replace(case, tree_parents=moved)
+
+
+class TreeGrandparent(OtherMask):
+    """A draft does not see its parent, but what that sees."""
+
+    def changed(self, case: Case) -> Case:
+        parents = case.tree_parents
+        if parents is None:
+            return case
+        return dataclasses.replace(
+            case, tree_parents=tuple(parents[parent] if parent >= 0 else -1 for parent in parents)
+        )
+
+
+class TreeWithoutAncestors(OtherMask):
+    """A draft sees the context and itself, none of the drafts it follows."""
+
+    def changed(self, case: Case) -> Case:
+        parents = case.tree_parents
+        return case if parents is None else dataclasses.replace(case, tree_parents=(-1,) * len(parents))
+
+
+class TreeWithoutItself(OtherMask):
+    """A draft sees its ancestors and not itself."""
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super(OtherMask, self).visible(case)
+        if case.tree_parents is None or visible is None:
+            return visible
+        blind = np.broadcast_to(visible, (*visible.shape[:2], case.seqlen_q, case.seqlen_kv)).copy()
+        drafts = np.arange(1, len(case.tree_parents) + 1)
+        blind[:, :, -drafts, -drafts] = False
+        return blind
+
+
+class TreeSeesChildren(OtherMask):
+    """A draft sees those that follow it, not those it follows."""
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super(OtherMask, self).visible(case)
+        if case.tree_parents is None or visible is None:
+            return visible
+        drafts, turned = len(case.tree_parents), visible.copy()
+        turned[..., -drafts:, -drafts:] = visible[..., -drafts:, -drafts:].swapaxes(-1, -2)
+        return turned
+
+
+MUTANTS = (
+    TreeAsCausal,
+    TreeParentNext,
+    TreeGrandparent,
+    TreeWithoutAncestors,
+    TreeWithoutItself,
+    TreeSeesChildren,
+)
