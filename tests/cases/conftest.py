@@ -55,7 +55,7 @@ def fields_of_a_case(draw: st.DrawFn) -> dict[str, Any]:
         fields["score_mod"] = draw(st.sampled_from(["none", "softcap", "sink"]))
         fields["kv_cache"] = "dense"
         fields["requests"] = draw(packs(seqlen_q, seqlen_kv))
-    if fields["operator"] != "attention":
+    if fields["operator"] != "attention" or not (batch and seqlen_q and seqlen_kv):
         fields["inputs"] = "normal"  # families are of queries, keys and values
     if "block_sparse" in kinds:
         fields["mask_block_size"] = size = draw(st.integers(1, 10))

@@ -432,6 +432,8 @@ def _contradictions(case: Case) -> list[str]:
         problems.append(
             f"inputs = {case.inputs!r} is a family of queries, keys and values: it needs operator = 'attention'"
         )
+    if not (case.batch and case.seqlen_q and case.seqlen_kv) and case.inputs in INPUT_FAMILIES[1:]:
+        problems.append(f"inputs = {case.inputs!r} needs queries and keys: batch, seqlen_q and seqlen_kv must not be 0")
     if case.strides == "summed" and not case.needs_gradients:
         problems.append("strides = 'summed' is about the upstream gradient: mode must not be 'forward'")
     if case.strides == "qkv_slice" and not (case.seqlen_q == case.seqlen_kv and case.head_dim == case.head_dim_v):
