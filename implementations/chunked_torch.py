@@ -151,14 +151,23 @@ class Plan:
 
     def scores(self, q: Tensor, k: Tensor, rows: slice, keys: slice) -> Tensor:
         """Scores of a pair of chunks, scaled, capped, biased and masked: (batch, heads_q, rows, keys)."""
-        import torch
+        return self.masked(self.capped(q, k, rows, keys), rows, keys)
 
+    def capped(self, q: Tensor, k: Tensor, rows: slice, keys: slice) -> Tensor:
+        """Scores of a pair of chunks, scaled, and capped where there is a cap."""
         # phase: qk
         queries = q[:, :, rows].to(self.wide) * self.case.scale
         scores = self.matmul(queries, k[:, :, keys].mT)
         # phase: mask
         if self.case.softcap is not None:
             scores = scores.div_(self.case.softcap).tanh_().mul_(self.case.softcap)
+        return scores
+
+    def masked(self, scores: Tensor, rows: slice, keys: slice) -> Tensor:
+        """Add biases to what the cap has left, and hide; in place."""
+        import torch
+
+        # phase: mask
         if self.bias is not None:
             distance = self.key_index[keys] - self.row_index[rows, None] + (self.case.seqlen_q - 1)
             scores += self.bias[:, distance]
@@ -180,7 +189,10 @@ class Plan:
         """P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O)) of a pair of chunks; through the cap, if any."""
         import torch
 
-        scores = self.scores(q, k, rows, keys)
+        scores = self.capped(q, k, rows, keys)
+        cap = self.case.softcap
+        slope = None if cap is None else 1 - (scores / cap).square_()
+        scores = self.masked(scores, rows, keys)
         finite = lse[:, :, rows].masked_fill(torch.isneginf(lse[:, :, rows]), 0)
         # phase: softmax
         weights = (scores - finite[..., None]).exp_()
@@ -188,9 +200,8 @@ class Plan:
         delta = (upstream * out[:, :, rows]).sum(-1, keepdim=True)
         dscores = self.matmul(upstream, v[:, :, keys].mT)  # phase: gradients
         dscores.sub_(delta).mul_(weights)
-        if self.case.softcap is not None:
-            hidden = torch.isneginf(scores)
-            dscores *= 1 - (scores.masked_fill_(hidden, 0) / self.case.softcap).square_()
+        if slope is not None:
+            dscores *= slope
         return weights, dscores
 
     def stack(self, x: Tensor) -> Tensor:

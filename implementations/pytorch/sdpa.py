@@ -50,7 +50,7 @@ def math(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     return call_with("MATH", q, k, v, case, plan)
 
 
-@attention("torch/sdpa-flash", device=("cpu", "cuda"), memory="O(n)", **SUPPORTED)
+@attention("torch/sdpa-flash", device=("cpu", "cuda"), memory="O(n)", **{**SUPPORTED, "kv_caches": ("dense",)})
 def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """PyTorch's scaled_dot_product_attention as FlashAttention: FlashAttention-2 on CUDA, torch's own on the CPU."""
     return call_with("FLASH_ATTENTION", q, k, v, case, plan)
