@@ -246,7 +246,7 @@ class Explicit(Steps):
     def grouped(self, gradient: Tensor, case: Case) -> Tensor:
         """Summed over the query heads that share a key head."""
         b, _, n, d = gradient.shape
-        return gradient.reshape(b, case.heads_kv, -1, n, d).sum(2)
+        return gradient.reshape(b, case.heads_kv, case.heads_q // case.heads_kv, n, d).sum(2)
 
     def product_over_queries(self, weights: Tensor, other: Tensor, case: Case) -> Tensor:
         """The contribution of every query to each key, summed: (..., seqlen_kv, columns)."""

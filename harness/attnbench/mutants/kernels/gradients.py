@@ -52,7 +52,7 @@ class GroupNotSummed(Explicit):
 
     def grouped(self, gradient: Tensor, case: Case) -> Tensor:
         b, _, n, d = gradient.shape
-        return gradient.reshape(b, case.heads_kv, -1, n, d)[:, :, 0]
+        return gradient.reshape(b, case.heads_kv, case.heads_q // case.heads_kv, n, d)[:, :, 0]
 
 
 class GroupAveraged(Explicit):
