@@ -114,7 +114,9 @@ class Steps:
         """Weights and LSE; rows that see nothing weigh nothing."""
         import torch
 
-        top = scores.detach().amax(-1, keepdim=True)
+        top = scores.new_full((*scores.shape[:-1], 1), -torch.inf)  # of no keys
+        if scores.shape[-1]:
+            top = scores.detach().amax(-1, keepdim=True)
         if sinks is not None:
             top = torch.maximum(top, sinks)
         finite = top.masked_fill(torch.isneginf(top), 0)
