@@ -47,6 +47,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     5: lambda line: line,  # every budget had room for stored scores, and no verdict said that it was blind
     6: lambda line: line,  # all samples were taken in one go, whose interval is binomial
     7: _with_layout,  # no mask and no bias was a tensor
+    8: lambda line: line,  # no call was shared by ranks, K and V were stored as they are, and no shape was empty
 }
 """How a line of schema n becomes one of schema n + 1."""
 
