@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.bias import RELATIVE_BUCKETS
-from attnbench.cases.case import FILE_INPUTS
+from attnbench.cases.choices import FILE_INPUTS
 from attnbench.cases.input_distributions import Head, values
 from attnbench.cases.quantised import dequantised
 from attnbench.cases.sampling import upstream_rows

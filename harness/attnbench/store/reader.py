@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_o
 
 from pydantic import BaseModel, ValidationError
 
-from attnbench.cases.case import FILE_INPUTS
+from attnbench.cases.choices import FILE_INPUTS
 from attnbench.errors import UsageError
 from attnbench.store.fields import Cases, FieldError
 from attnbench.store.header import Footer, Header, Part

@@ -6,7 +6,7 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import DTYPE_BYTES
+from attnbench.cases.choices import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
 from attnbench.cases.operands import file_problems
 from attnbench.errors import UsageError
