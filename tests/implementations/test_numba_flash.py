@@ -28,7 +28,7 @@ def part(name: str) -> Any:
 
 
 SIMD, PRODUCT, STREAMING, TILES, SOFTMAX, TARGET, FORWARD = map(
-    part, ("simd", "product", "streaming", "tiles", "softmax", "target", "forward")
+    part, ("language.simd", "product", "streaming", "tiles", "softmax", "language.target", "forward")
 )
 ARGUMENTS = part("arguments")
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def caller(function: Any, arrays: tuple[bool, ...]) -> Any:
     given = [f"pointer({n}.ctypes.data, {n}.dtype.type)" if a else n for n, a in zip(names, arrays, strict=True)]
     space: dict[str, Any] = {"pointer": ARGUMENTS.pointer, "function": function}
     exec(f"def call({', '.join(names)}): function({', '.join(given)})", space)  # noqa: S102  # Numba takes no *arguments
-    return numba.njit(**part("compiling").OPTIONS)(space["call"])
+    return numba.njit(**part("language.compiling").OPTIONS)(space["call"])
 
 
 @numba.njit
@@ -361,7 +361,7 @@ def seventh(given: Any) -> None:
 def test_a_numba_without_the_overridden_methods_compiles_in_its_own_way(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    compiling = part("compiling")
+    compiling = part("language.compiling")
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "OVERRIDDEN", ("_no_such_method",))
     monkeypatch.setattr(compiling, "_Part", None)
