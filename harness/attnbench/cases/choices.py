@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from attnbench.cases.masks.table import MASKS
+from attnbench.cases.masks.table import MASK_KINDS
 from attnbench.cases.score_mods import SCORE_MODS
 
 Operator = Literal["attention", "multi_head_attention"]
@@ -32,7 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "operator": get_args(Operator),
     "mode": get_args(Mode),
     "dtype": get_args(DType),
-    "mask": tuple(MASKS),
+    "mask": MASK_KINDS,
     "alignment": get_args(Alignment),
     "score_mod": SCORE_MODS,
     "kv_cache": get_args(KVCache),

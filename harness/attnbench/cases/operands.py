@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
 
+OF_QUERIES: tuple[str, ...] = ("q", "dout", "out", "lse", "dq")
+"""Operands and outputs that have a row for each query; ``k``, ``v``, ``dk`` and ``dv`` have one for each key."""
+
 # Part of the random stream's key: append, never reorder.
 _STREAMS = ("q", "k", "v", "dout", "w_q", "w_k", "w_v", "w_o", "relative_bias", "sinks")
 
