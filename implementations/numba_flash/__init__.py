@@ -7,11 +7,11 @@ exists. Read it in this order:
 - ``forward.py``: the algorithm, in plain Numba; then ``backward.py``, and ``decode.py`` for a few queries over many
 keys, ``quantised.py`` the same over int8.
 - ``softmax.py``: what happens to a tile of scores.
-- ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding;
-``simd.py``: vectors as values in Numba.
+- ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding.
 - ``requests.py``: ragged batches, run by run.
-- ``arguments.py``: what a kernel is given; ``tiles.py``: between tensors and tiles; ``target.py``: what the processor
-offers; ``compiling.py``: how, and ``entry.py``: what is compiled.
+- ``arguments.py``: what a kernel is given; ``tiles.py``: between tensors and tiles; ``entry.py``: what is compiled.
+- ``language/``, what all of these are written in: ``simd.py``, vectors as values in Numba; ``compiling.py``;
+``scheduling.py``, tasks among threads; ``llvm.py``; ``target.py``, what the processor offers.
 
 Extra memory of a call: the LSE and some tiles for each thread, whatever the length; of a backward pass also sums of dK
 and dV in float32 for as many heads as there are threads. ``docs/numba-flash.md`` tells what each step gave, and what
@@ -200,5 +200,5 @@ def compiled_for(run: Callable[[], None]) -> str:
     import numba
 
     run()
-    target = import_module(f"{__name__}.target").TARGET
+    target = import_module(f"{__name__}.language.target").TARGET
     return f"{target.name}; Numba {numba.__version__}, {numba.threading_layer()}, {numba.get_num_threads()} threads"

@@ -29,7 +29,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .compiling import Codegen, Number, Pointer, compiled, intrinsic
+from .language.compiling import Codegen, Number, Pointer, compiled, intrinsic
 
 CUT, SHARED, RULES, TENSORS, WORDS = 7, 9, 10, 18, 5
 

@@ -37,14 +37,14 @@ from .arguments import (
     sizes_in,
     tensor_in,
 )
-from .compiling import Number, Pointer, compiled
 from .forward import any_sees, bound_tile
 from .gradients import differentiate, row_products
+from .language.compiling import Number, Pointer, compiled
+from .language.scheduling import next_task
+from .language.simd import lanes_of, load, spread, store, transpose
+from .language.target import TARGET
 from .product import multiply, multiply_add
-from .scheduling import next_task
-from .simd import lanes_of, load, spread, store, transpose
 from .softmax import TILE, add_bias, cap, hide
-from .target import TARGET
 from .tiles import (
     after,
     allocate,

@@ -38,12 +38,12 @@ from .arguments import (
     sizes_in,
     tensor_in,
 )
-from .compiling import Number, Pointer, chosen_by_types, compiled
-from .scheduling import next_task
-from .simd import exp, lane_numbers, lanes_of, largest_of, load, maximum, select, spread, store, sum_of
+from .language.compiling import Number, Pointer, chosen_by_types, compiled
+from .language.scheduling import next_task
+from .language.simd import exp, lane_numbers, lanes_of, largest_of, load, maximum, select, spread, store, sum_of
+from .language.target import TARGET
 from .softmax import TILE, cap
 from .streaming import TOGETHER, add_sums, multiply_rows
-from .target import TARGET
 from .tiles import (
     after,
     allocate,

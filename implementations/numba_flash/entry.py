@@ -23,13 +23,13 @@ import numpy as np
 
 from .arguments import Cut, Dtypes, Sizes
 from .backward import backward_cut, backward_for
-from .compiling import kept, named
 from .decode import QUERIES, SPLIT, decode_cut, decode_for
 from .forward import forward_cut, forward_for
+from .language.compiling import kept, named
+from .language.scheduling import launcher
+from .language.target import TARGET
 from .quantised import decode_int8_cut, decode_int8_for
-from .scheduling import launcher
 from .softmax import TILE
-from .target import TARGET
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def kernel(name: str, dtype: str) -> int:
     """
     # Numba looks at the file of the function that it keeps compiled, and not at those that this one calls. What a
     # function closes over it does look at: a checksum of all files, so that a change in any of them is compiled.
-    sources = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    sources = zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py"))))
     source, _ = KERNELS[name]
     # Each dtype has files of its own: Numba numbers those of one name, and two processes that compile different dtypes
     # at the same moment would write the same number.

@@ -36,10 +36,10 @@ from .arguments import (
     sizes_in,
     tensor_in,
 )
-from .compiling import Number, Pointer, compiled
+from .language.compiling import Number, Pointer, compiled
+from .language.scheduling import next_task
+from .language.simd import lanes_of, load, store, transpose
 from .product import multiply, multiply_add
-from .scheduling import next_task
-from .simd import lanes_of, load, store, transpose
 from .softmax import LOG2_E, TILE, add_bias, cap, hide, weigh
 from .tiles import (
     after,

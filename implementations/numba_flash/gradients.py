@@ -9,8 +9,8 @@ from typing import Any
 
 from numba import types
 
-from .compiling import Pointer, chosen_by_types, compiled
-from .simd import exp, fma, lanes_of, load, select, spread, store, sum_of
+from .language.compiling import Pointer, chosen_by_types, compiled
+from .language.simd import exp, fma, lanes_of, load, select, spread, store, sum_of
 from .softmax import TILE
 from .tiles import pair_vectors, store_halves
 

@@ -30,9 +30,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from .compiling import Codegen, intrinsic
-from .llvm import Loop, constant, element_type, integer, load_at, multiply_adder, splat, store_at
-from .target import TARGET
+from .language.compiling import Codegen, intrinsic
+from .language.llvm import Loop, constant, element_type, integer, load_at, multiply_adder, splat, store_at
+from .language.target import TARGET
 
 WIDE = TARGET.columns
 

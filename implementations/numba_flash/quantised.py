@@ -34,13 +34,13 @@ from .arguments import (
     sizes_in,
     tensor_in,
 )
-from .compiling import Number, Pointer, compiled
 from .decode import SPLIT, decode_cut, hide_gaps, merge, weigh_row
-from .scheduling import next_task
-from .simd import lanes_of, load, store
+from .language.compiling import Number, Pointer, compiled
+from .language.scheduling import next_task
+from .language.simd import lanes_of, load, store
+from .language.target import TARGET
 from .softmax import TILE, cap
 from .streaming import RUN, scores, sums
-from .target import TARGET
 from .tiles import after, allocate, fill, line_from, pack, padded, release, wide
 
 FOUR = 4  # queries that share what is widened

@@ -14,9 +14,9 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .compiling import Codegen, Pointer, chosen_by_types, compiled, intrinsic
-from .llvm import emit_polynomial
-from .simd import exp, exp2, exp2_for_bfloat16, fma, lanes_of, load, maximum, select, spread, store
+from .language.compiling import Codegen, Pointer, chosen_by_types, compiled, intrinsic
+from .language.llvm import emit_polynomial
+from .language.simd import exp, exp2, exp2_for_bfloat16, fma, lanes_of, load, maximum, select, spread, store
 from .tiles import pair_vectors
 
 TILE = 64  # queries

@@ -23,10 +23,10 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from .compiling import Codegen, Pointer, compiled, intrinsic
-from .llvm import Loop, constant, element_type, exchanged, integer, load_at, multiply_adder, splat, store_at
-from .simd import lanes_of
-from .target import TARGET
+from .language.compiling import Codegen, Pointer, compiled, intrinsic
+from .language.llvm import Loop, constant, element_type, exchanged, integer, load_at, multiply_adder, splat, store_at
+from .language.simd import lanes_of
+from .language.target import TARGET
 from .tiles import per_word
 
 TOGETHER = 3  # rows of A or C that share what is loaded; the first row is alone, and reads memory in order

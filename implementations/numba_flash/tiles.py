@@ -18,10 +18,10 @@ from numba import types
 from numba.core import cgutils
 
 from .arguments import Matrix, moved, pointer
-from .compiling import Codegen, Number, Pointer, chosen_by_types, compiled, intrinsic
-from .llvm import BFloat, call, element_type, integer, load_at, store_at
-from .simd import Vector, lanes_of, load, store, vector_type
-from .target import TARGET
+from .language.compiling import Codegen, Number, Pointer, chosen_by_types, compiled, intrinsic
+from .language.llvm import BFloat, call, element_type, integer, load_at, store_at
+from .language.simd import Vector, lanes_of, load, store, vector_type
+from .language.target import TARGET
 
 # --- Memory to work in ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, make_case
+from attnbench.cases.case import Case, make_case
+from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 
 
 @st.composite

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
+from attnbench.cases.case import Case, CaseError, make_case
+from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 from attnbench.cases.masks.block_sparse import mistake_in_blocks
 
 

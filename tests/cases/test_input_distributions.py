@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from attnbench import Case, make_case
-from attnbench.cases.case import INPUT_FAMILIES
+from attnbench.cases.choices import INPUT_FAMILIES
 from attnbench.cases.masks import row_bounds
 from attnbench.cases.operands import operand_head
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnbench.cases.case import INPUT_FAMILIES, Case, make_case
+from attnbench.cases.case import Case, make_case
+from attnbench.cases.choices import INPUT_FAMILIES
 from attnbench.cases.operands import operand, operand_head, operand_shapes, output_shape
 from attnbench.cases.tensors.errors import TensorError
 
@@ -41,7 +42,8 @@ CASES = [
 def test_values_are_the_same_in_another_process() -> None:
     script = """
 import hashlib, json, sys
-from attnbench.cases.case import INPUT_FAMILIES, Case, make_case
+from attnbench.cases.case import Case, make_case
+from attnbench.cases.choices import INPUT_FAMILIES
 from attnbench.cases.operands import operand, operand_shapes
 cases = [make_case(**fields) for fields in json.loads(sys.argv[1])]
 digest = lambda case, name: hashlib.sha256(operand(case, name, 3).tobytes()).hexdigest()

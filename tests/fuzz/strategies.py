@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from attnbench.cases.case import CHOICES, INPUT_FAMILIES
+from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 from attnbench.sweep.fields import NAMES
 from tests.conftest import REPOSITORY
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import importlib
@@ -27,7 +28,7 @@ def part(name: str) -> Any:
 
 
 SIMD, PRODUCT, STREAMING, TILES, SOFTMAX, TARGET, FORWARD = map(
-    part, ("simd", "product", "streaming", "tiles", "softmax", "target", "forward")
+    part, ("language.simd", "product", "streaming", "tiles", "softmax", "language.target", "forward")
 )
 ARGUMENTS = part("arguments")
 RNG = np.random.default_rng(0)
@@ -44,7 +45,7 @@ def caller(function: Any, arrays: tuple[bool, ...]) -> Any:
     given = [f"pointer({n}.ctypes.data, {n}.dtype.type)" if a else n for n, a in zip(names, arrays, strict=True)]
     space: dict[str, Any] = {"pointer": ARGUMENTS.pointer, "function": function}
     exec(f"def call({', '.join(names)}): function({', '.join(given)})", space)  # noqa: S102  # Numba takes no *arguments
-    return numba.njit(**part("compiling").OPTIONS)(space["call"])
+    return numba.njit(**part("language.compiling").OPTIONS)(space["call"])
 
 
 @numba.njit
@@ -351,3 +352,20 @@ def test_an_intersection_reads_hardly_more_than_its_tiles_see(fields: dict[str, 
     tiles = [slice(start, start + 64) for start in range(0, 300, 64)]
     least = sum(int(seen[rows].any(0).sum()) for rows in tiles)
     assert least <= sum(int(read[rows].any(0).sum()) for rows in tiles) <= 1.02 * least
+
+
+def seventh(given: Any) -> None:
+    given[0] = 7
+
+
+def test_a_numba_without_the_overridden_methods_compiles_in_its_own_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiling = part("language.compiling")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "OVERRIDDEN", ("_no_such_method",))
+    monkeypatch.setattr(compiling, "_Part", None)
+    monkeypatch.setattr(compiling, "_Kernel", None)
+    number = ctypes.c_int64(0)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiling.kept(seventh))(ctypes.addressof(number))
+    assert number.value == 7

@@ -20,7 +20,7 @@ def part(name: str) -> Any:
     return importlib.import_module(f"attnbench.implementations.numba_flash.{name}")
 
 
-LLVM, PRODUCT, TARGET = map(part, ("llvm", "product", "target"))
+LLVM, PRODUCT, TARGET = map(part, ("language.llvm", "product", "language.target"))
 
 
 def assembly(columns: int, pairs: bool, add: bool, cpu: str, features: str) -> str:

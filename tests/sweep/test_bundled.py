@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from attnbench.cases.case import CHOICES, INPUT_FAMILIES
+from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 from attnbench.cases.cost import flops
 from attnbench.cases.masks import visible_pairs
 from attnbench.sweep.expand import PlannedCase, expand

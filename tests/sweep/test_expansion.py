@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.cases.case import CHOICES, make_case
+from attnbench.cases.case import make_case
+from attnbench.cases.choices import CHOICES
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 from attnbench.sweep.fields import NAMES
 from attnbench.sweep.model import ScenarioError

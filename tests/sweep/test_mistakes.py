@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.cases.case import INPUT_FAMILIES
+from attnbench.cases.choices import INPUT_FAMILIES
 from attnbench.sweep.fields import NAMES
 from attnbench.sweep.load import load_scenario
 from attnbench.sweep.model import Limits, Scenario, ScenarioError

@@ -10,65 +10,28 @@ import dataclasses
 import hashlib
 import json
 import math
-from typing import TYPE_CHECKING, Literal, get_args
 
-from attnbench.cases.counting import cannot_be_counted
-from attnbench.cases.masks.table import MASKS, PARAMETERS, canonical, kinds_of, mask_names
+from attnbench.cases.checks import contradictions, wrong_values
+from attnbench.cases.choices import (
+    FILE_FIELDS,
+    FILE_INPUTS,
+    FOLLOWS,
+    MAY_BE_ZERO,
+    Alignment,
+    DType,
+    InputsLayout,
+    KVCache,
+    KVDType,
+    Mode,
+    Operator,
+    Strides,
+)
+from attnbench.cases.masks.table import PARAMETERS, canonical, kinds_of, mask_names
 from attnbench.cases.requests import implied
-from attnbench.cases.score_mods import SCORE_MODS, names_in
 from attnbench.cases.score_mods import canonical as in_order
-from attnbench.cases.tensors.source import mistake_in, short, without_path
+from attnbench.cases.score_mods import names_in
+from attnbench.cases.tensors.source import short, without_path
 from attnbench.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-Operator = Literal["attention", "multi_head_attention"]
-Mode = Literal["forward", "backward", "forward_backward"]
-DType = Literal["float64", "float32", "float16", "bfloat16", "float8_e4m3fn"]
-Alignment = Literal["top_left", "bottom_right"]
-KVCache = Literal["dense", "paged", "latent"]
-KVDType = Literal["int8", "float8_e4m3fn"]
-Strides = Literal["contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"]
-InputsLayout = Literal["bhsd", "bshd"]
-InputFamily = Literal[
-    "normal",
-    "needle",
-    "retrieval",
-    "outlier",
-    "large_logits",
-    "negative_logits",
-    "constant",
-    "ties",
-    "tiny",
-    "huge",
-]
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "operator": get_args(Operator),
-    "mode": get_args(Mode),
-    "dtype": get_args(DType),
-    "mask": tuple(MASKS),
-    "alignment": get_args(Alignment),
-    "score_mod": SCORE_MODS,
-    "kv_cache": get_args(KVCache),
-    "strides": get_args(Strides),
-    "inputs_layout": get_args(InputsLayout),
-    "kv_dtype": ("none", *get_args(KVDType)),
-}
-INPUT_FAMILIES: tuple[str, ...] = get_args(InputFamily)
-FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a file
-FILE_FIELDS: tuple[str, ...] = ("inputs", "mask_file", "bias_file")
-"""Fields that may name a file."""
-
-LARGEST = 2**40
-"""Of any size: costs, which are products of several, stay numbers that a float holds."""
-MAY_BE_ZERO: tuple[str, ...] = ("batch", "seqlen_q", "seqlen_kv")
-"""Sizes of which there may be none: the output is empty then, or, where there are no keys, 0."""
-_MOST = {"batch": 2**20, "seed": 2**63 - 1}
-"""Where it is another: some masks have a length for each element of the batch, and a seed fits into a column."""
-
-DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 
 class CaseError(UsageError):
@@ -277,15 +240,11 @@ DEFAULTS: dict[str, object] = {
 }
 
 FIELDS: tuple[str, ...] = tuple(DEFAULTS)
-FOLLOWS: dict[str, str] = {"heads_kv": "heads_q", "seqlen_kv": "seqlen_q", "head_dim_v": "head_dim"}
-"""Fields whose default is the value of another."""
 _NULL_IN_IDS = frozenset(
     ("window_left", "window_right", "prefix_len", "document_lengths", "document_causal", "kv_lengths", "softcap",
      "page_size")
 )  # fmt: skip
 """Fields whose absence is part of a case's id. A field added since is part of it only where it has a value."""
-_MAY_BE_ABSENT = ("inputs_layout", "kv_dtype")
-_SIZES = ("batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_kv", "head_dim", "head_dim_v")
 
 
 def make_case(**given: object) -> Case:
@@ -297,7 +256,7 @@ def make_case(**given: object) -> Case:
     problems = [f"unknown field {name!r}" for name in given if name not in DEFAULTS]
     fields = {**DEFAULTS, **implied(given.get("requests"))}
     fields |= {name: value for name, value in given.items() if name in DEFAULTS}
-    problems += _too_large(fields) or _wrong_choices(fields) + _wrong_numbers(fields)
+    problems += wrong_values(fields)
     if problems:
         raise CaseError(problems)
     for name, other in FOLLOWS.items():
@@ -306,74 +265,10 @@ def make_case(**given: object) -> Case:
     case = Case(**fields)  # type: ignore[arg-type]  # checked above, one sentence for each field
     if case.seqlen_q == case.seqlen_kv or not case.on_diagonal:
         case = dataclasses.replace(case, alignment="top_left")  # the corners coincide, or nothing hangs on the diagonal
-    problems = _contradictions(case)
+    problems = contradictions(case)
     if problems:
         raise CaseError(problems)
     return case
-
-
-def too_large(name: str, value: object) -> str | None:
-    """Why an integer of this field is beyond what attnbench counts with, or ``None``; a sentence."""
-    most = _MOST.get(name, LARGEST)
-    if _is_int(value) and value > most:  # type: ignore[operator]  # it is an integer
-        return f"{name} is larger than {most:,}, the most that attnbench counts with"
-    return None
-
-
-def _too_large(fields: Mapping[str, object]) -> list[str]:
-    problems = []
-    for name, value in fields.items():
-        if isinstance(value, int | list | tuple):
-            items = (value,) if isinstance(value, int) else value
-            problems += [problem for item in items if (problem := too_large(name, item))][:1]
-    return problems
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _wrong_choices(fields: Mapping[str, object]) -> list[str]:
-    chosen = [(name, fields[name]) for name in CHOICES if name not in ("mask", "score_mod", *_MAY_BE_ABSENT)]
-    chosen += [(name, fields[name]) for name in _MAY_BE_ABSENT if fields[name] is not None]
-    mask = fields["mask"]
-    chosen += [("mask", name) for name in (mask_names(mask) if isinstance(mask, str) else (mask,))]
-    mods = fields["score_mod"]
-    chosen += [("score_mod", name) for name in (names_in(mods) if isinstance(mods, str) else (mods,))]
-    problems = [
-        f"{name} = {value!r} is none of {', '.join(CHOICES[name])}"
-        for name, value in chosen
-        if value not in CHOICES[name]
-    ]
-    inputs = fields["inputs"]
-    if not isinstance(inputs, str) or (inputs not in INPUT_FAMILIES and not inputs.startswith(FILE_INPUTS)):
-        problems.append(f"inputs = {inputs!r} is none of {', '.join(INPUT_FAMILIES)}, nor file:PATH")
-    bias = fields["bias_file"]
-    if bias is not None and (mistake := mistake_in(bias)):
-        problems.append(f"bias_file = {bias!r} {mistake}")
-    return problems
-
-
-def _wrong_numbers(fields: Mapping[str, object]) -> list[str]:
-    problems: list[str] = []
-    for name in (*_SIZES, "page_size"):
-        value = fields[name]
-        if value is None and (name in FOLLOWS or name == "page_size"):
-            continue
-        if not _is_int(value) or value < (name not in MAY_BE_ZERO):  # type: ignore[operator]
-            least = "an integer >= 0" if name in MAY_BE_ZERO else "a positive integer"
-            problems.append(f"{name} = {value!r} is not {least}")
-    if not _is_int(fields["seed"]) or fields["seed"] < 0:  # type: ignore[operator]
-        problems.append(f"seed = {fields['seed']!r} is not an integer >= 0")
-    for name in ("softcap", "scale"):
-        value = fields[name]
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-            problems.append(f"{name} = {value!r} is not a finite number > 0")
-    given = [(parameter, fields[name]) for name, parameter in PARAMETERS.items() if fields[name] is not None]
-    problems += [problem for parameter, value in given if (problem := parameter.problem(value))]
-    return problems
 
 
 def _resolve(fields: dict[str, object]) -> None:
@@ -398,58 +293,3 @@ def _resolve(fields: dict[str, object]) -> None:
             value = default if fields[name] is None else fields[name]
             used[name] = PARAMETERS[name].canonical(value)
     fields |= used
-
-
-def _no_latent(case: Case) -> list[str]:
-    """Why keys and values cannot be one tensor, a sentence each."""
-    problems = []
-    if case.head_dim_v > case.head_dim:
-        wide = f"head_dim_v = {case.head_dim_v} must not be above head_dim = {case.head_dim}"
-        problems.append(f"kv_cache = 'latent' takes values out of keys: {wide}")
-    if case.inputs.startswith(FILE_INPUTS):
-        problems.append("kv_cache = 'latent' stores one tensor: inputs must not be a file of keys and values")
-    return problems
-
-
-def _contradictions(case: Case) -> list[str]:
-    """The contradictions between fields, a sentence each."""
-    problems: list[str] = []
-    if case.heads_q % case.heads_kv:
-        problems.append(f"heads_q = {case.heads_q} is not a multiple of heads_kv = {case.heads_kv}")
-    problems += [problem for kind in kinds_of(case.mask) for problem in kind.problems(case)]
-    problems += [problem] if (problem := cannot_be_counted(case)) else []
-    if case.dtype == "float8_e4m3fn" and case.mode != "forward":
-        problems.append("dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'")
-    if case.kv_cache != "dense" and (case.mode != "forward" or case.operator != "attention"):
-        cache = f"kv_cache = {case.kv_cache!r}"
-        problems.append(f"{cache} is for inference: mode must be 'forward' and operator 'attention'")
-    if case.kv_cache == "latent":
-        problems += _no_latent(case)
-    problems += _of_quantised(case) if case.kv_dtype is not None else []
-    if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
-        problems.append(f"strides = {case.strides!r} needs operator = 'attention' and kv_cache = 'dense'")
-    if case.operator != "attention" and case.inputs in INPUT_FAMILIES and case.inputs != "normal":
-        problems.append(
-            f"inputs = {case.inputs!r} is a family of queries, keys and values: it needs operator = 'attention'"
-        )
-    if not (case.batch and case.seqlen_q and case.seqlen_kv) and case.inputs in INPUT_FAMILIES[1:]:
-        problems.append(f"inputs = {case.inputs!r} needs queries and keys: batch, seqlen_q and seqlen_kv must not be 0")
-    if case.strides == "summed" and not case.needs_gradients:
-        problems.append("strides = 'summed' is about the upstream gradient: mode must not be 'forward'")
-    if case.strides == "qkv_slice" and not (case.seqlen_q == case.seqlen_kv and case.head_dim == case.head_dim_v):
-        problems.append(
-            "strides = 'qkv_slice' cuts Q, K and V out of one buffer: it needs equal lengths and equal head dims"
-        )
-    return problems
-
-
-def _of_quantised(case: Case) -> list[str]:
-    """The contradictions of K and V that are stored quantised."""
-    said, problems = f"kv_dtype = {case.kv_dtype!r}", []
-    if case.mode != "forward" or case.operator != "attention":
-        problems.append(f"{said} is for inference: mode must be 'forward' and operator 'attention'")
-    if case.kv_cache != "dense" or case.strides != "contiguous":
-        problems.append(f"{said} needs kv_cache = 'dense' and strides = 'contiguous'")
-    if case.dtype == "float8_e4m3fn":
-        problems.append(f"{said} is computed in a higher precision: dtype must not be 'float8_e4m3fn'")
-    return problems

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import DTYPE_BYTES
+from attnbench.cases.choices import DTYPE_BYTES
 from attnbench.cases.counting import visible_pairs
 
 if TYPE_CHECKING:

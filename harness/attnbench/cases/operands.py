@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.bias import RELATIVE_BUCKETS
-from attnbench.cases.case import FILE_INPUTS
+from attnbench.cases.choices import FILE_INPUTS
 from attnbench.cases.input_distributions import Head, values
 from attnbench.cases.quantised import dequantised
 from attnbench.cases.sampling import upstream_rows
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
+
+OF_QUERIES: tuple[str, ...] = ("q", "dout", "out", "lse", "dq")
+"""Operands and outputs that have a row for each query; ``k``, ``v``, ``dk`` and ``dv`` have one for each key."""
 
 # Part of the random stream's key: append, never reorder.
 _STREAMS = ("q", "k", "v", "dout", "w_q", "w_k", "w_v", "w_o", "relative_bias", "sinks")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.cases.case import CHOICES, INPUT_FAMILIES
+from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 from attnbench.cases.masks.visible import any_visible, batch_varies
 from attnbench.cases.requests import parse_requests
 

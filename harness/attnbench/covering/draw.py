@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import CHOICES, INPUT_FAMILIES, Case, CaseError, make_case
+from attnbench.cases.case import Case, CaseError, make_case
+from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
 from attnbench.cases.masks.table import intersection
 from attnbench.cases.score_mods import in_order
 from attnbench.cases.tensors.source import RANDOM

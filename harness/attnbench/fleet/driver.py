@@ -241,7 +241,7 @@ class Fleet:
         began, has_said = time.monotonic(), False
         while any(party.call is not None for party in self._parties):
             ready = self._ready()
-            self._drop([party for party, answer in ready if isinstance(answer, HolderLostError)], ready)
+            self._drop_lost(ready)
             found += [one for one in ready if not isinstance(one[1], HolderLostError)]
             if not has_said and time.monotonic() - began > _LONG_S:
                 waiting = [party.name for party in self._parties if party.call is not None]
@@ -253,13 +253,13 @@ class Fleet:
         for party, answer in ready:
             if not isinstance(answer, HolderLostError):
                 party.held = answer
-        self._drop([party for party, answer in ready if isinstance(answer, HolderLostError)], ready)
+        self._drop_lost(ready)
 
-    def _drop(self, lost: Sequence[_Party], ready: Sequence[tuple[_Party, Any]]) -> None:
-        for party, why in ready:
-            if party in lost:
+    def _drop_lost(self, ready: Sequence[tuple[_Party, Any]]) -> None:
+        for party, answer in ready:
+            if isinstance(answer, HolderLostError):
                 self._parties.remove(party)
-                self._say(f"{party.name} is lost: {why}")
+                self._say(f"{party.name} is lost: {answer}")
 
     def _ready(self) -> list[tuple[_Party, Any]]:
         """Whose call is answered, and the answer; where the holder is lost, that error."""

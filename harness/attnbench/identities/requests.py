@@ -8,14 +8,13 @@ import numpy as np
 
 from attnbench.cases.case import make_case
 from attnbench.cases.masks.ragged import request_groups
+from attnbench.cases.operands import OF_QUERIES
 from attnbench.cases.requests import Requests, written
 from attnbench.identities.difference import difference
 from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
 
 if TYPE_CHECKING:
     from attnbench.cases.case import Case
-
-_OF_QUERIES = ("q", "dout", "out", "lse", "dq")
 
 
 class LastRequestAlone(Identity):
@@ -32,7 +31,7 @@ class LastRequestAlone(Identity):
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """The last one, which is farthest from where the packs of queries and keys begin together."""
         places = _last(case)
-        alone = {name: tensor[:, :, places[name in _OF_QUERIES]] for name, tensor in inputs.items() if tensor.ndim == 4}
+        alone = {name: tensor[:, :, places[name in OF_QUERIES]] for name, tensor in inputs.items() if tensor.ndim == 4}
         requests = written((Requests(1, alone["q"].shape[2], alone["k"].shape[2]),))
         fields = {**case.to_dict(), "requests": requests, "seqlen_q": None, "seqlen_kv": None, "strides": "contiguous"}
         other = make_case(**{name: value for name, value in fields.items() if not name.startswith("seqlen")})
@@ -45,7 +44,7 @@ class LastRequestAlone(Identity):
         for name, tensor in others[0].items():
             whole = results[name]
             filled = whole.astype(np.promote_types(tensor.dtype, whole.dtype), copy=True)
-            filled[:, :, places[name in _OF_QUERIES]] = tensor
+            filled[:, :, places[name in OF_QUERIES]] = tensor
             found.append(difference(name, filled, whole))
         return found
 

@@ -7,7 +7,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import CHOICES
+from attnbench.cases.choices import CHOICES
 from attnbench.registry.implementation import Implementation, attention
 
 if TYPE_CHECKING:

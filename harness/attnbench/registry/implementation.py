@@ -13,7 +13,7 @@ import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from attnbench.cases.case import CHOICES
+from attnbench.cases.choices import CHOICES
 from attnbench.cases.masks.table import canonical, mask_names
 from attnbench.cases.score_mods import canonical as canonical_mods
 from attnbench.cases.score_mods import names_in

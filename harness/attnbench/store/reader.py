@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_o
 
 from pydantic import BaseModel, ValidationError
 
-from attnbench.cases.case import FILE_INPUTS
+from attnbench.cases.choices import FILE_INPUTS
 from attnbench.errors import UsageError
 from attnbench.store.fields import Cases, FieldError
 from attnbench.store.header import Footer, Header, Part
@@ -47,6 +47,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     5: lambda line: line,  # every budget had room for stored scores, and no verdict said that it was blind
     6: lambda line: line,  # all samples were taken in one go, whose interval is binomial
     7: _with_layout,  # no mask and no bias was a tensor
+    8: lambda line: line,  # no call was shared by ranks, K and V were stored as they are, and no shape was empty
 }
 """How a line of schema n becomes one of schema n + 1."""
 

@@ -27,7 +27,7 @@ from attnbench.stages.time.heartbeat import HeartbeatMetrics
 from attnbench.stages.time.metrics import TimeMetrics
 from attnbench.stages.time.sampled_rows import SampledRowMetrics
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """History of the format; every version has a golden file in tests/store/golden/.
 
 1 (2026-11): first.
@@ -41,6 +41,9 @@ SCHEMA_VERSION = 8
     time_visits, time_visits_left_out, heartbeat_ns, machine_drift: with visits, time_ci_low_ns and time_ci_high_ns are
     theirs.
 8 (2026-11): mask_file, bias_file, inputs_layout: tensors of files; the header of a merged run has its parts.
+9 (2026-11): kv_starts, mask_block_size, mask_blocks, kv_dtype, requests; score_mod may be several, and sizes may be 0;
+    quantisation_error_rel, tokens_per_s; ranks, ranks_compute_ns to ranks_sent_bytes; part lines, with a machine key,
+    threads and what an engine costs.
 """
 
 Status = Literal[

@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import DEFAULTS, FOLLOWS, Case, CaseError, make_case
+from attnbench.cases.case import DEFAULTS, Case, CaseError, make_case
+from attnbench.cases.choices import FOLLOWS
 from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.source import without_digest
 from attnbench.sweep.effect import DECIDING, Effects

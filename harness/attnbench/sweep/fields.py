@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.case import CHOICES, FIELDS, FILE_INPUTS, INPUT_FAMILIES, MAY_BE_ZERO, too_large
+from attnbench.cases.case import FIELDS
+from attnbench.cases.checks import too_large
+from attnbench.cases.choices import CHOICES, FILE_INPUTS, INPUT_FAMILIES, MAY_BE_ZERO
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
 from attnbench.cases.requests import SEGMENT, implied, parse_requests, requests_problem, written
 from attnbench.cases.score_mods import in_order, names_in

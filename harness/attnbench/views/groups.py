@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import CHOICES
+from attnbench.cases.choices import CHOICES
 from attnbench.cases.masks.table import PARAMETERS, mask_names
 from attnbench.cases.tensors.source import short
 from attnbench.units import length

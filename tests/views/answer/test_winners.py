@@ -8,7 +8,7 @@ from attnbench.cases.case import make_case
 from attnbench.views.answer.winners import winners_of
 from attnbench.views.cells import cells_of
 from attnbench.views.groups import group_cells
-from attnbench.views.report.sections.results.winners import answer_table
+from attnbench.views.report.sections.results.comparing.winners import answer_table
 from tests.views.conftest import timed
 
 if TYPE_CHECKING:

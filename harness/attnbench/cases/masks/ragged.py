@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
 
-_FOLLOW_POSITIONS = ("alibi", "relative_bias", "bias")
+_FOLLOW_POSITIONS = frozenset({"alibi", "relative_bias", "bias"})
 
 
 class Ragged(Kind):
@@ -69,7 +69,7 @@ class Ragged(Kind):
             found.append(
                 f"kv_cache = {case.kv_cache!r} pages one sequence, and 'ragged' packs several: it must be dense"
             )
-        if case.score_mod in _FOLLOW_POSITIONS:
+        if not _FOLLOW_POSITIONS.isdisjoint(case.score_mods):
             found.append(
                 f"score_mod = {case.score_mod!r} follows positions in one sequence, and 'ragged' packs several"
             )

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from attnbench.cases.case import Alignment, Case
+    from attnbench.cases.case import Case
+    from attnbench.cases.choices import Alignment
 
 TENSOR = "tensor"
 

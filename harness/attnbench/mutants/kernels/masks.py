@@ -90,11 +90,11 @@ class CausalOneBeyond(OtherMask):
         return _diagonal(case, 1)
 
 
-class CausalByTiles(OtherMask):
+class CausalByTiles(Steps):
     """The mask is applied to whole tiles of 64 keys, and the tile on the diagonal is let through."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(OtherMask, self).visible(case)
+        visible = super().visible(case)
         if case.mask != "causal" or visible is None:
             return visible
         keys = np.arange(case.seqlen_kv)
@@ -167,12 +167,12 @@ class PrefixIgnored(OtherMask):
         return other_mask("prefix_lm", "causal", case)
 
 
-class KindsJoined(OtherMask):
+class KindsJoined(Steps):
     """Of two kinds of masks a key is seen where either shows it, not both."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
         if len(case.mask_kinds) == 1:
-            return super(OtherMask, self).visible(case)
+            return super().visible(case)
         planes = [dense_mask(dataclasses.replace(case, mask=kind)) for kind in case.mask_kinds]
         shown: NDArray[np.bool_] = np.logical_or.reduce(np.broadcast_arrays(*planes))
         return shown
@@ -199,11 +199,11 @@ class DocumentsIgnored(OtherMask):
         return other_mask("document", "causal" if case.document_causal else "none", case)
 
 
-class DocumentBoundaryLeaks(OtherMask):
+class DocumentBoundaryLeaks(Steps):
     """A document sees the last token of the document before it."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(OtherMask, self).visible(case)
+        visible = super().visible(case)
         if case.document_lengths is None or visible is None:
             return visible
         leaking = visible.copy()
@@ -294,11 +294,11 @@ class BlocksIgnored(OtherMask):
         return other_mask("block_sparse", "none", case)
 
 
-class BlocksWithoutTail(OtherMask):
+class BlocksWithoutTail(Steps):
     """A last block of keys that is not whole is not seen."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(OtherMask, self).visible(case)
+        visible = super().visible(case)
         if case.mask_block_size is None or visible is None:
             return visible
         whole = case.seqlen_kv // case.mask_block_size * case.mask_block_size
@@ -312,11 +312,11 @@ class BlocksSeenWhole(OtherMask):
         return case if case.mask_blocks is None else other_mask("causal", "none", case)
 
 
-class MaskOfFirstRow(OtherMask):
+class MaskOfFirstRow(Steps):
     """All queries of a tile of 64 see what the first of them sees."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(OtherMask, self).visible(case)
+        visible = super().visible(case)
         return None if visible is None else visible[:, :, np.arange(case.seqlen_q) // 64 * 64]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from attnbench.cases.masks import dense_mask
 from attnbench.mutants.kernels.masks import OtherMask, other_mask
+from attnbench.mutants.steps import Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,11 +87,11 @@ class LeftPaddingOneBefore(OtherMask):
         return dataclasses.replace(case, kv_starts=tuple(max(start - 1, 0) for start in case.kv_starts))
 
 
-class LeftPaddingMovesDiagonal(OtherMask):
+class LeftPaddingMovesDiagonal(Steps):
     """The diagonal is counted from the first real key, and queries from the first of all."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(OtherMask, self).visible(case)
+        visible = super().visible(case)
         if case.kv_starts is None or visible is None or "causal" not in case.mask_kinds:
             return visible
         moved = [np.roll(plane, start, axis=-1) for plane, start in zip(visible, case.kv_starts, strict=True)]

@@ -10,6 +10,7 @@ import numpy as np
 from attnbench.cases.masks.ragged import each, one_key_late
 from attnbench.cases.requests import Requests, written
 from attnbench.mutants.kernels.masks import OtherMask
+from attnbench.mutants.steps import Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 
-class _OfRequests(OtherMask):
+class _OfRequests(Steps):
     """Of each request: first key that its queries see, and the first beyond, by how far they are from its last one."""
 
     def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
@@ -26,7 +27,7 @@ class _OfRequests(OtherMask):
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
         if case.requests is None:
-            return super(OtherMask, self).visible(case)
+            return super().visible(case)
         shown = np.zeros((case.seqlen_q, case.seqlen_kv), bool)
         keys, row, column = np.arange(case.seqlen_kv), 0, 0
         for one in each(case):
@@ -126,11 +127,8 @@ class RequestsOfEqualLengths(OtherMask):
         return dataclasses.replace(case, requests=written(tuple(dealt)))
 
 
-class RequestsInReverse(OtherMask):
+class RequestsInReverse(Steps):
     """The keys of the requests are looked for in the opposite order."""
-
-    def changed(self, case: Case) -> Case:
-        return case
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
         visible = super().visible(case)

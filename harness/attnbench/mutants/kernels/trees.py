@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.mutants.kernels.masks import OtherMask, other_mask
+from attnbench.mutants.steps import Steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,11 +54,11 @@ class TreeWithoutAncestors(OtherMask):
         return case if parents is None else dataclasses.replace(case, tree_parents=(-1,) * len(parents))
 
 
-class TreeWithoutItself(OtherMask):
+class TreeWithoutItself(Steps):
     """A draft sees its ancestors and not itself."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(OtherMask, self).visible(case)
+        visible = super().visible(case)
         if case.tree_parents is None or visible is None:
             return visible
         blind = np.broadcast_to(visible, (*visible.shape[:2], case.seqlen_q, case.seqlen_kv)).copy()
@@ -66,11 +67,11 @@ class TreeWithoutItself(OtherMask):
         return blind
 
 
-class TreeSeesChildren(OtherMask):
+class TreeSeesChildren(Steps):
     """A draft sees those that follow it, not those it follows."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        visible = super(OtherMask, self).visible(case)
+        visible = super().visible(case)
         if case.tree_parents is None or visible is None:
             return visible
         drafts, turned = len(case.tree_parents), visible.copy()

@@ -6,7 +6,7 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import DTYPE_BYTES
+from attnbench.cases.choices import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
 from attnbench.cases.operands import file_problems
 from attnbench.errors import UsageError
@@ -246,7 +246,10 @@ def _preset_outcome(
     if refusal is not None:
         return ("unsupported", refusal)
     if one.ranks and device != "cpu":
-        return ("unavailable", "ranks run on processors only so far: no machine with several GPUs was there to try")
+        return (
+            "unavailable",
+            "ranks run only on the CPU so far: they have not been tried on a machine with several GPUs",
+        )
     missing = host.device_unavailable(device)
     if missing is not None:
         return ("unavailable", missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import FILE_FIELDS, FILE_INPUTS
+from attnbench.cases.choices import FILE_FIELDS, FILE_INPUTS
 from attnbench.cases.tensors.source import RANDOM, StoredTensors, digest_of, stored
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import CHOICES, FILE_FIELDS
+from attnbench.cases.choices import CHOICES, FILE_FIELDS
 from attnbench.cases.score_mods import names_in
 from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.file import UNREADABLE, Entry, entry_of

@@ -17,18 +17,15 @@ from attnbench.views.report.sections.about import conditions, failures, provenan
 from attnbench.views.report.sections.results import (
     agreement,
     answer,
-    density,
     explore,
-    machines,
     memory,
     over_commits,
     roofline,
     scaling,
     serving,
-    speedup,
     time,
-    winners,
 )
+from attnbench.views.report.sections.results.comparing import density, machines, speedup, winners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,7 @@ import dataclasses
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from attnbench.cases.operands import OF_QUERIES
 from attnbench.registry.operands import Operands
 from attnbench.worker.call import bind
 from attnbench.worker.ranks.traffic import Recording, left_out, recorded
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from attnbench.worker.dump import Outputs
 
 _CLOCK = perf_counter_ns
-_OF_QUERIES = ("q", "dout", "out", "lse", "dq")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Tokens:
 
     def of(self, name: str, rank: int) -> Sequence[int]:
         """Their positions, in the order in which they lie there."""
-        seqlen = self.case.seqlen_q if name in _OF_QUERIES else self.case.seqlen_kv
+        seqlen = self.case.seqlen_q if name in OF_QUERIES else self.case.seqlen_kv
         return self.implementation.tokens_hook(self.case, seqlen, rank, self.ranks)
 
     def axis(self, name: str) -> int:
@@ -58,7 +58,7 @@ class Tokens:
 
         whole: Outputs = {}
         for name, first in parts[0].items():
-            axis, of_queries = self.axis(name), name in _OF_QUERIES
+            axis, of_queries = self.axis(name), name in OF_QUERIES
             shape = list(first.shape)
             shape[axis] = self.case.seqlen_q if of_queries else self.case.seqlen_kv
             joined = whole[name] = first.new_empty(shape)

@@ -7,7 +7,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import CHOICES
+from attnbench.cases.choices import CHOICES
 from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, length, number
 from attnbench.views import columns

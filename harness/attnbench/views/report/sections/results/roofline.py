@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.cases.case import CHOICES
+from attnbench.cases.choices import CHOICES
 from attnbench.units import count, length, number, rate
 from attnbench.views import columns
 from attnbench.views.document import Paragraph, Table, column
