@@ -63,7 +63,13 @@ def in_words(possible: NDArray[np.bool_]) -> set[tuple[tuple[str, str], ...]]:
 
 def test_every_possible_pair_is_in_a_case(array: Array) -> None:
     assert pairs_in(array.cases) == in_words(array.possible[2])
-    assert len(array.cases) < 520
+    assert len(array.cases) < 620
+
+
+@pytest.mark.parametrize("field", ["mode", "dtype", "mask", "score_mod", "kv_cache", "kv_dtype"])
+def test_all_that_is_declared_is_in_a_case(field: str, array: Array) -> None:
+    declared = {*getattr(NEARLY_ALL, f"{field}s")}
+    assert declared <= {getattr(case, field) or "none" for case in array.cases}
 
 
 def test_a_row_less_is_a_pair_less(array: Array) -> None:

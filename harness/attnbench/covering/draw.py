@@ -225,8 +225,8 @@ class _Draw:
 
     def _kv_cache(self) -> dict[str, object]:
         level = self._level("kv_cache", self._said.kv_caches)
-        if level == "dense":
-            return {}
+        if level in ("dense", "latent"):
+            return {"kv_cache": level}
         plain = level == "paged" and ("kv_cache" in self._wanted or self._rng.random() < 0.5)
         return {"kv_cache": "paged", "page_size": 16 if plain else self._rng.choice((1, 3, 8, 32, 64))}
 
