@@ -129,13 +129,13 @@ def test_other_cases_have_no_groups() -> None:
         ({"requests": "q3", "mask": "ragged & causal"}, "'ragged' stands alone"),
         ({"requests": "q3", "score_mod": "alibi"}, "score_mod = 'alibi' follows positions in one sequence"),
         ({"requests": "q3", "score_mod": "bias"}, "score_mod = 'bias' follows positions in one sequence"),
-        (
-            {"requests": "q3", "score_mod": "softcap & alibi"},
-            "score_mod = 'softcap & alibi' follows positions in one sequence",
-        ),
-        ({"requests": "q3", "kv_cache": "paged"}, "kv_cache = 'paged' pages one sequence"),
+        ({"requests": "q3", "score_mod": "softcap & alibi"}, "score_mod = 'softcap & alibi' follows positions"),
+        ({"requests": "q3", "kv_cache": "paged"}, "kv_cache = 'paged' holds one sequence"),
+        ({"requests": "q3", "kv_cache": "latent"}, "kv_cache = 'latent' holds one sequence"),
         ({"requests": "q3x"}, "'q3x' in 'q3x' is no requests"),
         ({"mask": "ragged", "seqlen_q": 9, "seqlen_kv": 4}, "have 9 queries and 9 keys"),
+        ({"mask": "ragged", "seqlen_q": 0}, "have 1 queries and 1 keys, not seqlen_q = 0 and seqlen_kv = 0"),
+        ({"mask": "ragged", "seqlen_q": 0, "seqlen_kv": 4}, "not seqlen_q = 0 and seqlen_kv = 4"),
     ],
 )
 def test_contradictions(fields: dict[str, Any], sentence: str) -> None:

@@ -45,8 +45,12 @@ class Ragged(Kind):
         return case.batch * sum(one.pairs for one in parse_requests(case.requests or ""))
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
-        """A prefill of half of the queries, and one request of all others and the remaining keys."""
+        """A prefill of half of the queries, and one request of all others and the remaining keys.
+
+        Without queries it is a request that does not fit: each has one at least.
+        """
         del batch
+        seqlen_q = max(1, seqlen_q)
         half = seqlen_q // 2 if seqlen_q <= seqlen_kv else 0
         prefill, rest = Requests(1, half, half), Requests(1, seqlen_q - half, max(seqlen_q, seqlen_kv) - half)
         return {"requests": written((prefill, rest) if half else (rest,))}
@@ -67,7 +71,7 @@ class Ragged(Kind):
             found.append(f"mask = {case.mask!r}: 'ragged' stands alone, as other kinds follow the pack's own diagonal")
         if case.kv_cache != "dense":
             found.append(
-                f"kv_cache = {case.kv_cache!r} pages one sequence, and 'ragged' packs several: it must be dense"
+                f"kv_cache = {case.kv_cache!r} holds one sequence, and 'ragged' packs several: it must be dense"
             )
         if not _FOLLOW_POSITIONS.isdisjoint(case.score_mods):
             found.append(
