@@ -217,6 +217,10 @@ def test_default_documents_fit_to_any_length(seqlen: int) -> None:
             {"mask": "block_sparse", "mask_blocks": "0,1"},
             [f"mask_blocks = '0,1' {mistake_in_blocks('0,1')}"],
         ),
+        (
+            {"mask": "block_sparse", "mask_blocks": "local:\u0663:0"},
+            [f"mask_blocks = 'local:\u0663:0' {mistake_in_blocks('0,1')}"],
+        ),
         ({"mask": "prefix_lm", "seqlen_q": 8, "prefix_len": 9}, ["prefix_len = 9 is beyond seqlen_kv = 8"]),
         (
             {"dtype": "float8_e4m3fn", "mode": "backward"},

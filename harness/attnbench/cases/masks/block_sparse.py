@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 LARGEST_TABLE = 2**24
 """Of pairs of blocks."""
 _FORMS = {
-    "random": re.compile(r"random:(\d{1,3}(?:\.\d{1,9})?)%:(\d{1,18})"),
-    "local": re.compile(r"local:(\d{1,9}):(\d{1,9})"),
-    "list": re.compile(r"list:((?:\d{1,9}(?:\+\d{1,9})*)?(?:/(?:\d{1,9}(?:\+\d{1,9})*)?)*)"),
+    "random": re.compile(r"random:(\d{1,3}(?:\.\d{1,9})?)%:(\d{1,18})", re.ASCII),
+    "local": re.compile(r"local:(\d{1,9}):(\d{1,9})", re.ASCII),
+    "list": re.compile(r"list:((?:\d{1,9}(?:\+\d{1,9})*)?(?:/(?:\d{1,9}(?:\+\d{1,9})*)?)*)", re.ASCII),
 }
 _MISREAD: dict[str, Callable[[Table], Table]] = {
     "next": lambda table: np.roll(table, -1, axis=0),
