@@ -73,3 +73,11 @@ def test_rounded_to_bfloat16_on_the_way_it_still_agrees() -> None:
     k, v = (torch.from_numpy(operand(case, name)).bfloat16().repeat_interleave(2, 1) for name in ("k", "v"))
     weights = torch.softmax((q @ k.transpose(-1, -2)).float() * case.scale, -1).bfloat16()
     assert verdict(case, (weights @ v)[0].float().numpy()).problem is None
+
+
+@pytest.mark.parametrize("fields", [{"seqlen_q": 0}, {"batch": 0}])
+def test_an_output_without_rows_loses_nothing_and_agrees(fields: dict[str, object]) -> None:
+    case = make_case(**{**FIELDS, **fields}, kv_dtype="int8")
+    said = verdict(case, np.zeros(0, np.float32))
+    assert said.problem is None
+    assert said.quantisation_error_rel is None

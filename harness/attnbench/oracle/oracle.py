@@ -112,11 +112,14 @@ class Adjudicator:
         return self._hidden_mistakes[key]
 
     def _quantisation_error(self, case: Case) -> float | None:
-        """Of the first inputs; the others are like them."""
-        if case.kv_dtype is not None and case.case_id not in self._quantisation_errors:
+        """Of the first inputs; the others are like them. An output without rows has none."""
+        selection = select(case)
+        if case.kv_dtype is None or not selection.rows_checked(case):
+            return None
+        if case.case_id not in self._quantisation_errors:
             truth = self._truth(case, Inputs(), stores_scores=False)
-            self._quantisation_errors[case.case_id] = quantisation_error(case, select(case), truth)
-        return self._quantisation_errors.get(case.case_id)
+            self._quantisation_errors[case.case_id] = quantisation_error(case, selection, truth)
+        return self._quantisation_errors[case.case_id]
 
     def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
         start = perf_counter_ns()
