@@ -96,6 +96,13 @@ def test_other_modifications_add_nothing(score_mod: str) -> None:
     assert dense_bias(make_case(score_mod=score_mod, seqlen_q=4), None) is None
 
 
+@pytest.mark.parametrize("score_mod", ["bias", "softcap & bias", "alibi & bias"])
+def test_a_batch_of_0_has_a_bias_of_no_elements(score_mod: str) -> None:
+    bias = dense_bias(make_case(score_mod=score_mod, batch=0, heads_q=2, seqlen_q=4, seqlen_kv=3), None)
+    assert bias is not None
+    assert bias.shape == (0, 2, 4, 3)
+
+
 def test_a_relative_bias_without_its_table_is_refused() -> None:
     with pytest.raises(ValueError, match="needs its table"):
         dense_bias(make_case(score_mod="relative_bias", seqlen_q=4), None)

@@ -119,9 +119,11 @@ def dense_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floa
     if case.score_mods == ("bias",):
         tensor = tensor_bias(case)
         return np.array(np.broadcast_to(tensor, (*tensor.shape[:2], case.seqlen_q, case.seqlen_kv)))
-    rows, columns = np.arange(case.seqlen_q), np.arange(case.seqlen_kv)
-    elements = range(len(tensor_bias(case)) if "bias" in case.score_mods else 1)
-    planes = [[score_bias(case, head, rows, columns, table, b) for head in range(case.heads_q)] for b in elements]
-    if planes[0][0] is None:
+    if {"bias", "alibi", "relative_bias"}.isdisjoint(case.score_mods):
         return None
-    return np.stack([np.stack([plane for plane in heads if plane is not None]) for heads in planes])
+    rows, columns = np.arange(case.seqlen_q), np.arange(case.seqlen_kv)
+    elements = len(tensor_bias(case)) if "bias" in case.score_mods else 1
+    whole = np.empty((elements, case.heads_q, case.seqlen_q, case.seqlen_kv))
+    for b, head in np.ndindex(elements, case.heads_q):
+        whole[b, head] = score_bias(case, head, rows, columns, table, b)
+    return whole
