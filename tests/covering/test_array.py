@@ -130,10 +130,13 @@ def test_the_number_of_a_tuple_is_its_own() -> None:
 def test_a_kernel_that_is_wrong_for_a_pair_alone_is_caught(number: int, array: Array) -> None:
     """Of a sample of pairs, in the output alone or in gradients alone; and what is right elsewhere is called right."""
     pair = random.Random(number).choice(sorted(pairs_in(array.cases)))
-    in_gradients = dict(pair).get("mode", ("forward", "backward")[number % 2]) == "backward"
 
     def is_there(case: Case) -> bool:
         return dict(pair).items() <= levels_of(case).items()
+
+    there = sorted(filter(is_there, array.cases), key=seconds)
+    of_gradients = dict(pair).get("mode", ("forward", "backward")[number % 2]) == "backward"
+    in_gradients = of_gradients and any(case.needs_gradients for case in there)  # caches, say, have none
 
     class WrongThere(Explicit):
         def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -147,7 +150,6 @@ def test_a_kernel_that_is_wrong_for_a_pair_alone_is_caught(number: int, array: A
             return dq, dk, (dv * 1.25 if is_there(case) and in_gradients else dv)
 
     mutant = Mutant("wrong-there", "", None, implementation_of(WrongThere, "mutant/wrong-there"))
-    there = sorted(filter(is_there, array.cases), key=seconds)
     assert any(any(trial(case, [mutant]).values()) for case in there), f"{pair}: {[case.label() for case in there]}"
     elsewhere = min(itertools.filterfalse(is_there, array.cases), key=seconds)
     assert not any(trial(elsewhere, [mutant]).values())
