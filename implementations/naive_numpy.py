@@ -85,14 +85,14 @@ EVERYTHING: dict[str, Any] = {
     returns_lse=True,
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
-    """The output (batch, heads_q, seqlen_q, head_dim_v) and the LSE (batch, heads_q, seqlen_q), in plain NumPy."""
+    """The three steps of attention, in plain NumPy."""
     if case.kv_dtype is not None:  # what is stored, times the scale of its row
         k, v = k * plan.k_scale[..., None], v * plan.v_scale[..., None]
     return attend_by_heads(q, k, v, case, plan)
 
 
 def attend_by_heads(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
-    """The three steps of attention, for all heads of all sequences."""
+    """The output (batch, heads_q, seqlen_q, head_dim_v) and the LSE (batch, heads_q, seqlen_q)."""
     if plan.requests:  # packed: each by itself
         parts = [
             attend_by_heads(q[:, :, one.rows], k[:, :, one.columns], v[:, :, one.columns], one.case, sub)

@@ -86,7 +86,6 @@ def call(implementation: str, q: Any, k: Any, v: Any, case: Case, bias: Any = No
 def compiled(implementation: str, scale: float, causal: bool, window_left: int | None, window_right: int | None) -> Any:
     """The function for one way of asking."""
     import jax
-    import jax.numpy as jnp
 
     window = None if window_left is None else (window_left, window_right)
 
@@ -96,6 +95,8 @@ def compiled(implementation: str, scale: float, causal: bool, window_left: int |
         )
         if bias is None:
             return out
+        import jax.numpy as jnp
+
         blind = jnp.isneginf(bias).all(-1).swapaxes(1, 2)[..., None]  # (batch or 1, seqlen_q, heads or 1, 1)
         return jnp.where(blind, 0, out)
 

@@ -43,7 +43,7 @@ def refused(attnbench: Command, *arguments: str | Path) -> str:
             "requests has no effect on any case: it needs mask = 'ragged'",
         ),
         (["run", "-a", "batch=q4", "-a", "seqlen=8"], "have 4 queries and 4 keys, not seqlen_q = 8 and seqlen_kv = 8"),
-        (["run", "-a", "seqlen=0"], "seqlen: '0' is not an integer >= 1"),
+        (["run", "-a", "seqlen=-1"], "seqlen: '-1' is not an integer >= 0"),
         (["run", "-i", "no/such"], "no implementation matches 'no/such' (there are "),
         (
             ["run", "-i", "numba/flsh"],

@@ -24,7 +24,6 @@ EVERYTHING: dict[str, Any] = {
     "alignments": ("top_left", "bottom_right"),
     "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     "kv_dtypes": CHOICES["kv_dtype"],
-    "empty": True,
     "gqa": True,
     "unequal_head_dims": True,
     "returns_lse": True,
@@ -53,7 +52,7 @@ def mutant_of(steps: type[Steps]) -> Mutant:
 def implementation_of(steps: type[Steps], name: str) -> Implementation:
     """An implementation that takes these steps."""
     taken = steps()
-    implementation = attention(name, modes=steps.modes, **EVERYTHING)(taken.forward)
+    implementation = attention(name, modes=steps.modes, empty=steps.empty, **EVERYTHING)(taken.forward)
     implementation.prepare(taken.prepare)
     if taken.backward is not None:
         implementation.backward(taken.backward)

@@ -43,6 +43,8 @@ class Steps:
     copies: ClassVar[str | None] = None
     """The real bug that a mutant copies."""
     modes: ClassVar[tuple[str, ...]] = ("forward", "backward", "forward_backward")
+    empty: ClassVar[bool] = True
+    """Whether it is tried on sizes of 0."""
     backward: Callable[..., Any] | None = None
 
     def prepare(self, case: Case, operands: Operands) -> Plan:
@@ -114,9 +116,7 @@ class Steps:
         """Weights and LSE; rows that see nothing weigh nothing."""
         import torch
 
-        top = scores.new_full((*scores.shape[:-1], 1), -torch.inf)  # of no keys
-        if scores.shape[-1]:
-            top = scores.detach().amax(-1, keepdim=True)
+        top = row_maximum(scores)
         if sinks is not None:
             top = torch.maximum(top, sinks)
         finite = top.masked_fill(torch.isneginf(top), 0)
@@ -132,8 +132,19 @@ class Steps:
         return weights @ v
 
 
+def row_maximum(scores: Tensor) -> Tensor:
+    """The largest score of each row, (..., seqlen_q, 1); -inf where there are no keys."""
+    import torch
+
+    if scores.shape[-1] == 0:
+        return scores.new_full((*scores.shape[:-1], 1), -torch.inf)
+    return scores.detach().amax(-1, keepdim=True)
+
+
 class Tiled(Steps):
     """Tiles of keys with a running softmax, as a fused kernel goes through them."""
+
+    empty = False
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
         """Tile by tile: the largest score so far, the sum of exponentials, and the sum of values."""
@@ -142,10 +153,10 @@ class Tiled(Steps):
         k, v = self.dequantised(k, v, plan)
         wide_q, wide_k, wide_v = wide(q), self.keys(wide(k), case), self.values(wide(v), case)
         scores = self.masked(self.modified(self.scores(wide_q, wide_k, case), case, plan), plan)
-        rows = scores[..., :1]
+        rows = row_maximum(scores)
         top = torch.full_like(rows, -torch.inf) if plan.sinks is None else plan.sinks.to(rows.dtype).expand_as(rows)
         total = torch.zeros_like(rows) if plan.sinks is None else torch.ones_like(rows)
-        out = torch.zeros_like(wide_v[..., :1, :]).expand(*scores.shape[:-1], -1)
+        out = wide_v.new_zeros(*scores.shape[:-1], wide_v.shape[-1])
         for start, stop in self.tiles(case.seqlen_kv):
             tile = self.tile(scores, start, stop)
             above = self.running_top(top, tile.detach().amax(-1, keepdim=True))

@@ -45,7 +45,7 @@ def test_where_no_pace_was_measured_nothing_is_said_of_it(run_of: Callable[..., 
 
 
 def test_the_page_shows_every_metric_that_a_cell_has(run_of: Callable[..., RunFile]) -> None:
-    found = section(page_of(run_of([full_record(make_case(seqlen_q=128))])), "conditions")
+    found = section(page_of(run_of([full_record(make_case(requests="3q16"))])), "conditions")
     titles = {head.words().strip().rsplit(", ", 1)[0] for head in found.all("th")}
     assert {metric.title for metric in METRICS.values() if not metric.is_per_sample} <= titles
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.mutants.steps import Explicit, Plan
+from attnbench.mutants.steps import Explicit, Plan, row_maximum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +106,7 @@ class DvOfUnnormalisedWeights(Explicit):
     """dV is made of exponentials that were not divided by their sum."""
 
     def weights_of_dv(self, weights: Tensor) -> Tensor:
-        return weights / weights.amax(-1, keepdim=True).clamp(min=1e-30)
+        return weights / row_maximum(weights).clamp(min=1e-30)
 
 
 class GradientsAccumulatedInTheirDtype(Explicit):

@@ -91,7 +91,7 @@ class KeyDropped(Steps):
 
         plan = super().prepare(case, operands)  # type: ignore[arg-type]
         hidden = torch.zeros(1, 1, case.seqlen_q, case.seqlen_kv, dtype=torch.bool)
-        hidden[..., case.seqlen_kv // 2] = True
+        hidden[..., case.seqlen_kv // 2 : case.seqlen_kv // 2 + 1] = True
         return Plan(hidden if plan.hidden is None else plan.hidden | hidden, plan.bias, plan.sinks, plan.operands)
 
 
@@ -102,7 +102,7 @@ class KeyDoubled(Steps):
         import torch
 
         twice = torch.zeros(case.seqlen_kv, dtype=scores.dtype)
-        twice[case.seqlen_kv // 2] = np.log(2.0)
+        twice[case.seqlen_kv // 2 : case.seqlen_kv // 2 + 1] = np.log(2.0)
         return super().modified(scores, case, plan) + twice
 
 
@@ -110,7 +110,8 @@ class ValuesSwapped(Steps):
     """The values of the first and the last key are exchanged."""
 
     def values(self, v: Tensor, case: Case) -> Tensor:
-        order = [case.seqlen_kv - 1, *range(1, case.seqlen_kv - 1), 0] if case.seqlen_kv > 1 else [0]
+        order = [*range(case.seqlen_kv)]
+        order[:1], order[-1:] = order[-1:], order[:1]
         return super().values(v[:, :, order], case)
 
 

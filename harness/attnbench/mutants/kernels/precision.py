@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from attnbench.mutants.steps import Plan, Steps, Tiled
+from attnbench.mutants.steps import Plan, Steps, Tiled, row_maximum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ class ExponentialClamped(Steps):
     def softmax(self, scores: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
         import torch
 
-        floor = scores.detach().amax(-1, keepdim=True) - 8
+        floor = row_maximum(scores) - 8
         return super().softmax(torch.where(torch.isneginf(scores), scores, torch.maximum(scores, floor)), sinks)
 
 
@@ -125,7 +125,7 @@ class LseWithoutMaximum(Steps):
 
     def softmax(self, scores: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
         weights, lse = super().softmax(scores, sinks)
-        top = scores.detach().amax(-1)
+        top = row_maximum(scores)[..., 0]
         return weights, lse - top.masked_fill(top.isneginf(), 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.mutants.steps import TILE, Plan, Steps, Tiled, wide
+from attnbench.mutants.steps import TILE, Plan, Steps, Tiled, row_maximum, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ class SumOfNextRow(Steps):
 
     def softmax(self, scores: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
         weights, lse = super().softmax(scores, sinks)
-        size = (scores - scores.detach().amax(-1, keepdim=True).clamp(min=-1e30)).exp().sum(-1, keepdim=True)
+        size = (scores - row_maximum(scores).clamp(min=-1e30)).exp().sum(-1, keepdim=True)
         return weights * size / size.roll(-1, 2).clamp(min=1e-30), lse
 
 
