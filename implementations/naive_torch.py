@@ -127,7 +127,7 @@ def unstack(x: Tensor, case: Case) -> Tensor:
 
 
 def dequantise(stored: Tensor, scale: Tensor, like: Tensor) -> Tensor:
-    """What is stored (..., seqlen_kv, dim), each row times its scale in float32, in the dtype of the queries."""
+    """Stored rows (..., seqlen_kv, dim) times their scales (..., seqlen_kv), in the dtype of the queries."""
     return (stored.to(scale.dtype) * scale[..., None]).to(like.dtype)
 
 

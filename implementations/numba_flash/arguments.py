@@ -1,4 +1,4 @@
-"""What a kernel is given: one block of 64-bit integers, in which everything else is found.
+"""A kernel's only argument: a block of 64-bit integers, in which everything else is found.
 
 So one function starts every kernel on all threads, whatever its dtype, and is compiled once (``scheduling.py``)::
 
@@ -35,7 +35,7 @@ CUT, SHARED, RULES, TENSORS, WORDS = 7, 9, 10, 18, 5
 
 
 class Dtypes(NamedTuple):
-    """What a kernel is compiled for, as types of NumPy's: these tell Numba the same in each process."""
+    """The dtypes that a kernel is compiled for, as NumPy types: Numba keys its cache by them."""
 
     tensors: type[Any]
     """bfloat16 travels as uint16 and float16 as int16: NumPy has none of the one, and Numba none of the other."""
@@ -76,7 +76,7 @@ class Cut(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What scores are made of besides Q and K: ``low`` and ``high`` of one element of the batch, the others of all."""
+    """Mask, bias, sinks and scale of the scores: ``low`` and ``high`` of one batch element, the others of all."""
 
     low: Pointer
     high: Pointer
@@ -130,13 +130,13 @@ def moved(context: Any, start: Any, count: Any) -> tuple[Any, Codegen]:
 
 @compiled
 def sizes_in(block: Pointer) -> Sizes:
-    """As said."""
+    """The sizes at the head of the block."""
     return Sizes(block[0], block[1], block[2], block[3], block[4], block[5], block[6])
 
 
 @compiled
 def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
-    """Those of the batch's first element."""
+    """The rules of the batch's first element."""
     return Rules(
         pointer(block[RULES], index), pointer(block[RULES + 1], index), pointer(block[RULES + 2], number),
         pointer(block[RULES + 3], number), pointer(block[RULES + 4], number), pointer(block[RULES + 5], np.int64),
@@ -146,7 +146,7 @@ def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
 
 @compiled
 def rules_of(rules: Rules, b: int, seqlen_q: int) -> Rules:
-    """Those of element ``b``."""
+    """The rules of batch element ``b``."""
     at = b * rules.runs * seqlen_q
     low, high = moved(rules.low, at), moved(rules.high, at)
     return Rules(low, high, rules.bias, rules.sinks, rules.scale, rules.stretches, rules.bias_row, rules.runs)

@@ -116,5 +116,5 @@ class Call:
 
 @functools.cache
 def launch() -> Callable[[int, int, int], None]:
-    """What starts a kernel: its address, that of a block, and how many threads."""
+    """The function that starts a kernel: (address of the kernel, address of its block, threads)."""
     return launcher()

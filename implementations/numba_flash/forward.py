@@ -76,7 +76,7 @@ def bounds_of_tile(low: Pointer, high: Pointer, at: int, count: int) -> tuple[in
 def bound_tile(
     lows: Pointer, highs: Pointer, bounds: Pointer, rules: Rules, seqlen_q: int, i: int, row: int, count: int
 ) -> None:
-    """What the rows of tile ``i`` see, from ``row`` on; lanes without a row see what the last row sees."""
+    """The runs of keys that rows of tile ``i`` see, from ``row`` on; lanes without a row copy the last row's."""
     for run in range(rules.runs):
         t = i * rules.runs + run
         low, high = moved(rules.low, run * seqlen_q), moved(rules.high, run * seqlen_q)

@@ -123,7 +123,7 @@ def model(case: Case, bias: Tensor | None) -> bytes:
 
 @multi_head.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What it cannot be told of sizes that are 0."""
+    """Why the case's sizes of 0 cannot be passed on, or ``None``."""
     del device
     if not case.batch or not case.seqlen_q:
         return "ONNX Runtime binds no output without elements"

@@ -112,6 +112,6 @@ def additive(case: Case, operands: Operands) -> NDArray[np.float32] | None:
 
 @sdpa.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What it does with sizes that are 0."""
+    """Why OpenVINO cannot run the case's sizes of 0, or ``None``."""
     del device
     return None if case.seqlen_kv else "OpenVINO leaves the output as it was where there are no keys"

@@ -61,7 +61,7 @@ class Block:
     def gradients(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What this block adds to dQ of its rows and dK, dV of its keys.
+        """The terms that this block adds to dQ of its rows and to dK and dV of its keys.
 
         ``out`` and ``lse`` are those over all keys, so that P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O)) are
         right in each block by itself.

@@ -36,7 +36,7 @@ def context_parallel(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
 
 @context_parallel.supports
 def refusal(case: Case, device: str) -> str | None:
-    """What torch says where it is tried on a CPU."""
+    """Torch's own reason against a CPU, or ``None``."""
     if device != "cpu":
         return None
     import torch

@@ -103,7 +103,7 @@ usp.prepare(Plan)
 
 @usp.tokens
 def tokens(case: Case, seqlen: int, rank: int, ranks: int) -> Sequence[int]:
-    """What the ring has in a place is shared by the pair that stands there."""
+    """Both ranks of a pair share the tokens of one place in the ring."""
     pair = pair_of(ranks)
     of_pair = tokens_of_ring(case, seqlen, rank // pair, ranks // pair)
     place = rank % pair

@@ -254,7 +254,7 @@ def test_blocks_of_two_threads_do_not_overlap() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # tracing warns of what it cannot see
 def test_a_trace_is_the_programs_own() -> None:
-    """What it records would be what the block computes, or an answer as a constant."""
+    """Tracing would record the block's computation, or its answer as a constant."""
     encoder = nn.MultiheadAttention(16, 2, batch_first=True).eval()
     x = Q[:, 0]
     seen = see(lambda: torch.jit.trace(encoder, (x, x, x), check_trace=False))  # type: ignore[no-untyped-call]  # torch's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -115,3 +116,17 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(site, "lay_out", with_a_mistake)
     with pytest.raises(subprocess.CalledProcessError):
         site.build(tmp_path)
+
+
+def test_no_docstring_begins_with_what() -> None:
+    """It names the thing, or says what a function returns."""
+    found = []
+    for folder in ("harness", "implementations", "tests"):
+        for path in sorted((printed.ROOT / folder).rglob("*.py")):
+            found += [
+                f"{path.relative_to(printed.ROOT)}:{node.lineno}"
+                for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                if isinstance(node, ast.Expr)
+                if isinstance(node.value, ast.Constant) and str(node.value.value).lstrip().startswith("What ")
+            ]
+    assert found == []

@@ -1,4 +1,4 @@
-"""What Ray costs for each cell, beside a run without it: ``python -m tests.fleet``; on an idle machine.
+"""Overhead of Ray per cell, beside a run without it: ``python -m tests.fleet``; on an idle machine.
 
 Two nodes on this machine share a sweep, and the same sweep runs without Ray. Between two cases a holder waits for the
 engine: for its answer to travel, to be appended, and for the next case to come. That is the overhead.

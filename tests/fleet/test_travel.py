@@ -1,4 +1,4 @@
-"""What travels to other machines, and what has to be the same there."""
+"""Files that travel to other machines, and software that must be the same there."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def by_loops(case: Case, k: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def verdict(case: Case, out: np.ndarray) -> OutputVerdict:
-    """What the oracle says of an output, (heads_q, seqlen_q, head_dim_v)."""
+    """The oracle's verdict on an output, (heads_q, seqlen_q, head_dim_v)."""
     wanted = requests(case, select(case))["out"]
     stored = torch.from_numpy(out).to(getattr(torch, case.output_dtype))
     bits = stored.view(torch.int32 if case.dtype == "float32" else torch.int16)

@@ -68,7 +68,7 @@ def without_last_step(case: Case, operands: Any) -> Any:
 
 
 def without_gradients_of_others(case: Case, operands: Any) -> Any:
-    """What the last rank finds for the keys of others stays with it."""
+    """The last rank keeps the gradients of other ranks' keys to itself."""
     plan = copied().prepare(case, operands)
     if plan.ring.rank == plan.ring.ranks - 1:
         for block in plan.blocks[0]:

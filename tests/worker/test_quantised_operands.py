@@ -1,4 +1,4 @@
-"""What an implementation is given of K and V that are stored quantised."""
+"""Implementations receive quantised K and V as stored numbers and scales."""
 
 from __future__ import annotations
 

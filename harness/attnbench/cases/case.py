@@ -109,8 +109,8 @@ class Case:
     rounded, and at least those on the diagonal), ``local:NEAR:FIRST`` (so many on either side of the diagonal, and the
     first ones), or ``list:0/0+1/2``, a list for each block of queries."""
     kv_dtype: KVDType | None = None
-    """What K and V are stored in where they are quantised, see :mod:`attnbench.cases.quantised`; they are computed with
-    in ``dtype``, or higher."""
+    """The dtype that quantised K and V are stored in, see :mod:`attnbench.cases.quantised`; ``None``: they are not
+    quantised. Either way the computation is in ``dtype`` or higher."""
     requests: str | None = None
     """Ragged: the requests of a serving batch, such as ``2q2k_32q1s1k`` (:mod:`attnbench.cases.requests`)."""
 

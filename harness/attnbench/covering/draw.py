@@ -132,7 +132,7 @@ class _Draw:
         return fields
 
     def _of_stored(self) -> Levels:
-        """What K and V are stored in, and where they are quantised, the levels that go with it."""
+        """A level of ``kv_dtype``; with a quantised one, also the levels that it requires of other axes."""
         with_it = {"mode": "forward", "operator": "attention", "kv_cache": "dense", "strides": "contiguous"}
         fits = "forward" in self._said.modes and all(
             self._wanted.get(axis, one) == one for axis, one in with_it.items()

@@ -43,7 +43,7 @@ class _Party:
 
     remote: RemoteHolder
     call: object | None
-    """What it has been asked and not answered yet."""
+    """The call that it has not answered yet; ``None`` while it is idle."""
     held: Held | None = None
     work: Work | None = None
 

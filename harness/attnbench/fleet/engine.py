@@ -1,4 +1,4 @@
-"""What a run needs of an engine that reaches other machines: places, holders there, calls, and word of who is lost."""
+"""The interface to an engine that reaches other machines: it lists places, starts holders and calls them."""
 
 from __future__ import annotations
 

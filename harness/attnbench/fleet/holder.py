@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Introduction:
-    """What a holder says before it holds anything."""
+    """A holder's first answer, before it holds its device."""
 
     software: Software
     cells: frozenset[tuple[str, str]]
@@ -46,10 +46,10 @@ class Introduction:
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """What a holder says once the device is its own."""
+    """A holder's answer once the device is its own."""
 
     header: dict[str, Any]
-    """As of a run that it does alone."""
+    """The header of a run of this machine alone."""
     aa_ratio: float | None
     """One cell's time over that of the same cell in another process, in turns."""
     engine_cores: float | None

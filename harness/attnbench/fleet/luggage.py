@@ -36,7 +36,7 @@ class Luggage:
 
 
 def packed(plugins: Sequence[str], found: Iterable[Found]) -> Luggage:
-    """What plug-ins need.
+    """Files that travel with plug-ins.
 
     These are the files that they read while they are imported or name in their sources, and code and data that lies
     beside them.

@@ -35,7 +35,7 @@ def software_of(here: Mapping[str, Any], found: Iterable[Found]) -> Software:
 
 
 def software_of_header(header: Header) -> Software:
-    """What a run began with."""
+    """The software that a run began with."""
     codes = {f"the code of {name}": str(about.get("source_hash")) for name, about in header.implementations.items()}
     return Software({**_libraries(header.environment), **codes})
 

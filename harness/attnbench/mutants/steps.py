@@ -79,7 +79,7 @@ class Steps:
         return out.to(q.dtype), lse
 
     def dequantised(self, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-        """What stored K and V stand for; those that are not quantised as they are."""
+        """K and V times their scales where they are quantised, else unchanged."""
         k_scale, v_scale = plan.operands.k_scale, plan.operands.v_scale
         return (k, v) if k_scale is None else (wide(k) * k_scale[..., None], wide(v) * v_scale[..., None])
 

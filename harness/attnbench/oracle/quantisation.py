@@ -1,4 +1,4 @@
-"""What it costs to store K and V quantised, apart from any implementation's error."""
+"""The error of storing K and V quantised, apart from any implementation's."""
 
 from __future__ import annotations
 

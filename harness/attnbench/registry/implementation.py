@@ -68,7 +68,7 @@ class Declaration:
     """Where the diagonal may lie when ``seqlen_q != seqlen_kv``; none declared means equal lengths only."""
     kv_caches: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
-    """What K and V may be stored in: ``none`` is the case's dtype; quantised ones come with scales, see
+    """Dtypes that K and V may be stored in: ``none`` is the case's own; quantised ones come with scales, see
     :class:`attnbench.registry.operands.Operands`."""
     strides: tuple[str, ...]
     empty: bool

@@ -49,7 +49,7 @@ class RanksMeasured(RankMetrics, AnswerMessage):
     """The ranks' account of a call."""
 
     due_bytes: int | None
-    """What the implementation's formula says of the bytes that are sent."""
+    """Bytes sent per call by the implementation's formula."""
 
 
 class MeasureRanks(WorkerRequest[RanksMeasured]):

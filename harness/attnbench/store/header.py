@@ -53,7 +53,7 @@ AllPeaks = Annotated[dict[str, dict[str, Any]], AfterValidator(_peaks)]
 
 
 class Part(BaseModel):
-    """What one machine measured of a run that several share: its records carry its ``run_id``."""
+    """One machine's part of a run that several share; its records carry its ``run_id``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

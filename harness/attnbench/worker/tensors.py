@@ -200,7 +200,7 @@ def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
 def _quantised_parts(
     case: Case, layout: str, name: str, values: NDArray[np.floating]
 ) -> dict[str, tuple[NDArray[np.floating], str | None]]:
-    """What K or V is stored as, in the layout: numbers and scales, each with its dtype."""
+    """Quantised K or V in the layout: the stored numbers and their scales, each in its dtype."""
     assert case.kv_dtype is not None
     stored, scale = quantised(values, case.kv_dtype)
     return {

@@ -83,7 +83,7 @@ class _Kernel(JITCodeLibrary):
 
 @contextmanager
 def _in_one_piece(kernel: str) -> Iterator[None]:
-    """What Numba compiles meanwhile are parts of a kernel, except the function of that qualified name."""
+    """Compile everything within this block as parts of a kernel, except the function of that qualified name."""
     codegen: Any = cpu_target.target_context.codegen()
     if not (
         all(hasattr(JITCodeLibrary, name) for name in OVERRIDDEN)

@@ -38,7 +38,7 @@ def next_task(context: Any, counters: Any, index: Any) -> tuple[Any, Codegen]:
 
 
 def launcher() -> Callable[[int, int, int], None]:
-    """What starts the kernel at an address, with a block at an address, on so many threads; one for all kernels."""
+    """The one launcher of all kernels: (address of the kernel, address of its block, threads)."""
 
     def launch(kernel: int, block: int, threads: int) -> None:
         if threads == 1:

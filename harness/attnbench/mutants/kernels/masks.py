@@ -306,7 +306,7 @@ class BlocksWithoutTail(Steps):
 
 
 class BlocksSeenWhole(OtherMask):
-    """What a causal mask hides within a listed block is seen."""
+    """Within a listed block, keys that the causal mask hides are seen."""
 
     def changed(self, case: Case) -> Case:
         return case if case.mask_blocks is None else other_mask("causal", "none", case)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     _Drawn: TypeAlias = tuple[dict[Case, str], tuple[int, int]]
     """Cases with their tags, and the counts of pairs and triples that are possible."""
     _Shared: TypeAlias = dict[tuple[Declaration, str], _Drawn]
-    """What was drawn for a declaration, without its name, on a device."""
+    """The cases drawn for each declaration (without its name) and device."""
 
 NAME = "covering"
 _RANDOM = 30
@@ -98,7 +98,7 @@ def with_covering_cases(
 def _drawn(
     request: Request, found: Found, device: str, workers: Workers, shared: _Shared, *, strength: int
 ) -> _Drawn | None:
-    """What covers the implementation, ``None`` where there is no case.
+    """Cases that cover the implementation; ``None`` where there are none.
 
     Implementations that declare the same and refuse nothing beyond it share one search, which takes seconds.
     """

@@ -104,7 +104,7 @@ def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
 
 
 def _asked(header: Header) -> dict[str, Any]:
-    """What was asked for: where that is a thread for each core, it is another number on another machine."""
+    """The request without its threads where it asks for one per core: machines differ in those."""
     threads = None if header.request.get("all_cores") else header.threads
     return {**header.request, "shard": None, "on": None, "threads": threads}
 

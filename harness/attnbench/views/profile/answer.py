@@ -87,7 +87,7 @@ def phase_table(cells: Sequence[ProfiledCell]) -> Table:
 
 
 def about_floors(cells: Sequence[ProfiledCell]) -> list[str]:
-    """What a floor is, where one is shown; what a phase below its floor says, where one is."""
+    """Explain floors if the table shows any, and phases below their floor if there are any."""
     over = [row["times_floor"] for one in cells for row in rows_of(one) if row["times_floor"]]
     said = ["The floor of a phase is the least time that this machine's measured peaks allow."] if over else []
     if any(share < _CLEARLY_BELOW for share in over):

@@ -37,7 +37,7 @@ _TRACED_S = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """What the ranks inherit."""
+    """The group's settings, inherited by every rank."""
 
     ranks: int
     threads: int

@@ -1,4 +1,4 @@
-"""What every rank but the first does: what rank 0 tells it, one thing after the other."""
+"""Every rank but the first: it carries out rank 0's orders, one after the other."""
 
 from __future__ import annotations
 

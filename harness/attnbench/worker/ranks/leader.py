@@ -71,7 +71,7 @@ class Others:
         return answer
 
     def _cause(self, error: Exception, at_s: float) -> Exception:
-        """What went wrong first: this rank's own error may only tell that another one is gone."""
+        """The first failure of the group: this rank's own error may only be the echo of a lost one."""
         failed: list[Failed] = []
         pending, ends_s = list(self._links), at_s + _HEARD_WITHIN_S
         while pending and (ready := wait(pending, max(0.0, ends_s - time.monotonic()))):

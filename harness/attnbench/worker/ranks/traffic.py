@@ -1,4 +1,4 @@
-"""What a call sends through ``torch.distributed``: written down, sent again by itself, or left out.
+"""Traffic of a call through ``torch.distributed``: recorded, replayed without the call, or left out.
 
 The methods of torch's process groups are replaced for as long as it takes; every function of ``torch.distributed`` that
 an implementation may call ends in one of them. Functional collectives (``_c10d_functional``) do not, and are not seen.
@@ -43,11 +43,11 @@ ring that it is at best."""
 
 @dataclasses.dataclass
 class Recording:
-    """What a rank sent in a call, in its order."""
+    """The collectives and messages of one rank in one call, in order."""
 
     sent_bytes: int = 0
     steps: list[Callable[[], Any] | None] = dataclasses.field(default_factory=list)
-    """What began something, or ``None`` where the rank waited."""
+    """The operation that was started; ``None`` where the rank waited."""
 
     def repeat(self) -> None:
         """Send it again; where the rank waited, it waits for all that has begun."""
