@@ -12,7 +12,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnbench import make_case
-from attnbench.cases.operands import operand
+from attnbench.cases.inputs.operands import operand
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select
 from attnbench.store.reader import load

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.choices import CHOICES, INPUT_FAMILIES
-from attnbench.cases.masks.block_sparse import mistake_in_blocks
+from attnbench.cases.masks.kinds.block_sparse import mistake_in_blocks
 
 
 @given(data=st.data())

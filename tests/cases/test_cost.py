@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.choices import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
+from attnbench.cases.inputs.operands import operand_shapes, output_shape
 from attnbench.cases.masks import dense_mask
-from attnbench.cases.operands import operand_shapes, output_shape
 
 
 def counted_flops(case: Case) -> int:

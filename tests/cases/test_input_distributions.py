@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from attnbench import Case, make_case
 from attnbench.cases.choices import INPUT_FAMILIES
+from attnbench.cases.inputs.operands import operand_head
 from attnbench.cases.masks import row_bounds
-from attnbench.cases.operands import operand_head
 
 CAUSAL = {"heads_q": 4, "heads_kv": 2, "seqlen_q": 150, "mask": "causal", "head_dim": 64}
 

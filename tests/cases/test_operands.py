@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from attnbench.cases.case import Case, make_case
 from attnbench.cases.choices import INPUT_FAMILIES
-from attnbench.cases.operands import operand, operand_head, operand_shapes, output_shape
+from attnbench.cases.inputs.operands import operand, operand_head, operand_shapes, output_shape
 from attnbench.cases.tensors.errors import TensorError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def test_values_are_the_same_in_another_process() -> None:
 import hashlib, json, sys
 from attnbench.cases.case import Case, make_case
 from attnbench.cases.choices import INPUT_FAMILIES
-from attnbench.cases.operands import operand, operand_shapes
+from attnbench.cases.inputs.operands import operand, operand_shapes
 cases = [make_case(**fields) for fields in json.loads(sys.argv[1])]
 digest = lambda case, name: hashlib.sha256(operand(case, name, 3).tobytes()).hexdigest()
 digests = [{name: digest(case, name) for name in reversed(operand_shapes(case))} for case in cases]

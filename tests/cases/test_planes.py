@@ -12,8 +12,8 @@ import pytest
 
 from attnbench.cases.bias import dense_bias, score_bias
 from attnbench.cases.case import Case, CaseError, make_case
+from attnbench.cases.inputs.operands import file_problems
 from attnbench.cases.masks import dense_mask, row_runs, visible_pairs
-from attnbench.cases.operands import file_problems
 from attnbench.cases.tensors.errors import TensorError
 
 MASK: dict[str, Any] = {"batch": 2, "heads_q": 3, "seqlen_q": 5, "seqlen_kv": 7, "mask": "tensor"}

@@ -5,8 +5,8 @@ import pytest
 
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.cost import flops, minimum_bytes
-from attnbench.cases.input_distributions import TILE
-from attnbench.cases.operands import operand, operand_head
+from attnbench.cases.inputs.input_distributions import TILE
+from attnbench.cases.inputs.operands import operand, operand_head
 from attnbench.cases.quantised import dequantised, quantised
 from attnbench.sweep.fields import parse_value
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from attnbench import make_case
-from attnbench.cases.operands import operand_head
-from attnbench.cases.sampling import SPARSE_ROWS, key_edges, query_edges, spread, upstream_rows
+from attnbench.cases.inputs.operands import operand_head
+from attnbench.cases.inputs.sampling import SPARSE_ROWS, key_edges, query_edges, spread, upstream_rows
 from attnbench.oracle.answer.arithmetic import EXACT
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.selection import MAX_KEYS, select

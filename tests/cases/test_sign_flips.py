@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from attnbench import Case, make_case
-from attnbench.cases.operands import operand
-from attnbench.cases.sample_inputs import Inputs, moved_from, moved_queries, queries_can_move
-from attnbench.cases.sign_flips import score_signs, value_signs
+from attnbench.cases.inputs.operands import operand
+from attnbench.cases.inputs.sample_inputs import Inputs, moved_from, moved_queries, queries_can_move
+from attnbench.cases.inputs.sign_flips import score_signs, value_signs
 from attnbench.oracle.answer import multihead, reference
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.selection import select

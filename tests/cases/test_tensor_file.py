@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from attnbench.cases.case import make_case
-from attnbench.cases.operands import file_problems, operand
+from attnbench.cases.inputs.operands import file_problems, operand
 from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.file import UNREADABLE, array_of, entry_of
 

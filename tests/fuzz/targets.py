@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from attnbench.cases.case import CaseError, make_case
-from attnbench.cases.operands import file_problems, operand
+from attnbench.cases.inputs.operands import file_problems, operand
 from attnbench.errors import AttnbenchError
 from attnbench.oracle.oracle import Adjudicator
 from attnbench.registry.implementation import Implementation, attention

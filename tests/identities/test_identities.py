@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from attnbench import Case, make_case
-from attnbench.cases import sampling
+from attnbench.cases.inputs import sampling
 from attnbench.identities.collection import IDENTITIES, name_of, sentence_of
 from attnbench.identities.identity import Allowance
 from attnbench.mutants.collection import mutants

@@ -10,7 +10,7 @@ import torch
 
 from attnbench import Case, make_case
 from attnbench.cases.bias import score_bias
-from attnbench.cases.operands import operand
+from attnbench.cases.inputs.operands import operand
 from attnbench.oracle.answer.arithmetic import EXACT, Arithmetic
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.selection import select

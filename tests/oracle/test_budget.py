@@ -8,7 +8,7 @@ import torch
 
 from attnbench import make_case
 from attnbench.cases.case import Case
-from attnbench.cases.operands import operand
+from attnbench.cases.inputs.operands import operand
 from attnbench.oracle.budget import budget, likely_size, measure
 from attnbench.oracle.judge import Truth, find_truth
 from attnbench.oracle.selection import select

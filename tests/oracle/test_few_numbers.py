@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attnbench import make_case
 from attnbench.cases.case import Case
-from attnbench.cases.operands import operand
+from attnbench.cases.inputs.operands import operand
 from attnbench.oracle.budget import budget, measure
 from attnbench.oracle.judge import Truth, find_truth
 from attnbench.oracle.selection import select

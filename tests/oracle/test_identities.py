@@ -160,7 +160,7 @@ def test_grouped_heads_are_equal_heads_whose_keys_repeat() -> None:
     assert truth["dk"].shape[0] == 2
     parts = []
     for head in range(6):
-        from attnbench.cases.operands import operand_head
+        from attnbench.cases.inputs.operands import operand_head
 
         k, v = (torch.from_numpy(operand_head(grouped, name, 0, head // 3)).double() for name in ("k", "v"))
         q, dout = (torch.from_numpy(operand_head(grouped, name, 0, head)).double() for name in ("q", "dout"))

@@ -86,7 +86,7 @@ def test_the_mean_of_the_values_never_passes_however_long_the_sequence(length: i
     case = make_case(heads_q=1, seqlen_q=length, dtype="bfloat16", head_dim=64)
 
     def change(outputs: dict[str, torch.Tensor]) -> None:
-        from attnbench.cases.operands import operand
+        from attnbench.cases.inputs.operands import operand
 
         outputs["out"][:] = torch.from_numpy(operand(case, "v")).double().mean(2)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from attnbench import Case, make_case
-from attnbench.cases.operands import operand
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.inputs.operands import operand
+from attnbench.cases.inputs.sample_inputs import Inputs
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.oracle import Adjudicator
 from attnbench.oracle.selection import requests, select

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from attnbench import make_case
-from attnbench.cases.sample_inputs import Inputs, SampledRow
+from attnbench.cases.inputs.sample_inputs import Inputs, SampledRow
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.stages.agreement import JudgeOutputs, OutputVerdict, Select, Selected, Show, Shown
 from attnbench.stages.backend import TellBackend, Told

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnbench import make_case
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.inputs.sample_inputs import Inputs
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.stages.agreement import JudgeOutputs, Select, Shape

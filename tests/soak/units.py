@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attnbench import Case, make_case
-from attnbench.cases.operands import operand, operand_shapes
+from attnbench.cases.inputs.operands import operand, operand_shapes
 from attnbench.identities.identity import Allowance
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import Truth, find_truth, judge

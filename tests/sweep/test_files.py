@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from attnbench.cases.case import make_case
-from attnbench.cases.operands import file_problems, operand
+from attnbench.cases.inputs.operands import file_problems, operand
 from attnbench.cases.tensors.errors import TensorError
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 from attnbench.sweep.load import load_scenario

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench import make_case
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.inputs.sample_inputs import Inputs
 from attnbench.identities.identity import Finding
 from attnbench.stages.agreement import JudgeOutputs, Select, Shape, Shown
 from attnbench.stages.identities import Findings

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from attnbench import Case, attention, make_case
-from attnbench.cases.operands import operand
+from attnbench.cases.inputs.operands import operand
+from attnbench.cases.inputs.sign_flips import score_signs, value_signs
 from attnbench.cases.quantised import quantised
-from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.registry.implementation import Declaration, DeclarationError
 from attnbench.worker.tensors import flip_signs, inputs_of, place, refresh
 

@@ -99,7 +99,7 @@ def _write(case: Case, chosen: Sequence[Found], folder: Path, *, device: str, ba
 
 
 def _case(axes: Sequence[str], tensors: Path | None) -> Case:
-    from attnbench.cases.operands import file_problems
+    from attnbench.cases.inputs.operands import file_problems
     from attnbench.sweep.expand import adhoc, expand, parse_overrides
 
     of_file = [] if tensors is None else [f"inputs=file:{tensors}"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from attnbench.cases.case import make_case
-from attnbench.cases.masks.ragged import request_groups
-from attnbench.cases.operands import OF_QUERIES
+from attnbench.cases.inputs.operands import OF_QUERIES
+from attnbench.cases.masks.kinds.ragged import request_groups
 from attnbench.cases.requests import Requests, written
 from attnbench.identities.difference import difference
 from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant

@@ -10,8 +10,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from attnbench.cases.inputs.sampling import group_pairs
 from attnbench.cases.masks.table import instead_of, kinds_of
-from attnbench.cases.sampling import group_pairs
 from attnbench.cases.score_mods import in_order
 from attnbench.cases.tensors.planes import misread
 from attnbench.oracle.answer.arithmetic import EXACT

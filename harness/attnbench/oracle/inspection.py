@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnbench.cases.cost import tensor_elements
+from attnbench.cases.inputs.operands import operand_head
 from attnbench.cases.masks import row_runs
 from attnbench.cases.masks.visible import within
-from attnbench.cases.operands import operand_head
 from attnbench.oracle.answer.arithmetic import EXACT
 from attnbench.oracle.answer.heads import keys_or_values, one_head, rounded
 from attnbench.oracle.selection import Selection, select

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
-from attnbench.cases.sign_flips import score_signs, value_signs
+from attnbench.cases.inputs.sign_flips import score_signs, value_signs
 from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import VALUE_NORMS, references
 from attnbench.oracle.budget import Error, budget, measure, size_of_storing, size_of_terms
@@ -47,7 +47,7 @@ class Truth:
         return sum(tensor.nbytes for tensor in self.answers.values())
 
     def flipped(self, case: Case, selection: Selection, flip_index: int) -> Truth:
-        """The truth with the signs of a flip index (:mod:`attnbench.cases.sign_flips`); the errors' sizes stay."""
+        """The truth with the signs of a flip index (``cases/inputs/sign_flips.py``); the errors' sizes stay."""
         return dataclasses.replace(self, answers=flipped(case, selection, self.answers, flip_index))
 
 
@@ -154,7 +154,7 @@ def judge(
         truth: what it ought to be, before any flip.
         described: what the call returned, by name.
         shown: the wanted parts' raw bytes.
-        flip_index: of V's signs (:mod:`attnbench.cases.sign_flips`).
+        flip_index: of V's signs (:mod:`attnbench.cases.inputs.sign_flips`).
     """
     wanted = requests(case, selection)
     due = truth.flipped(case, selection, flip_index)

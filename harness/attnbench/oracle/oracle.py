@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError
-from attnbench.cases.sample_inputs import Inputs, moved_queries
+from attnbench.cases.inputs.sample_inputs import Inputs, moved_queries
 from attnbench.machine.pace.heartbeat import beat
 from attnbench.machine.warm_up_libraries import warm_up_torch
 from attnbench.oracle.identities import judge_identities

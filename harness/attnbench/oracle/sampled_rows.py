@@ -10,9 +10,9 @@ import functools
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from attnbench.cases.operands import operand_head
-from attnbench.cases.sample_inputs import moved_from
-from attnbench.cases.sign_flips import value_signs
+from attnbench.cases.inputs.operands import operand_head
+from attnbench.cases.inputs.sample_inputs import moved_from
+from attnbench.cases.inputs.sign_flips import value_signs
 from attnbench.oracle.budget import budget, measure
 from attnbench.oracle.judge import find_truth, read_tensor
 from attnbench.oracle.power.blind_spots import forward_alone
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.cases.case import Case
-    from attnbench.cases.sample_inputs import SampledRow
+    from attnbench.cases.inputs.sample_inputs import SampledRow
 
 
 def judge_sampled_rows(question: JudgeRows) -> RowsVerdict:

@@ -10,8 +10,8 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING
 
-from attnbench.cases.operands import output_shape
-from attnbench.cases.sampling import SPARSE_PAIRS, group_pairs, key_edges, query_edges, spread, upstream_rows
+from attnbench.cases.inputs.operands import output_shape
+from attnbench.cases.inputs.sampling import SPARSE_PAIRS, group_pairs, key_edges, query_edges, spread, upstream_rows
 from attnbench.stages.agreement import Wanted
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attnbench.cases.operands import operand_shapes
+from attnbench.cases.inputs.operands import operand_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from attnbench.cases.sample_inputs import Inputs, unknown_inputs
+from attnbench.cases.inputs.sample_inputs import Inputs, unknown_inputs
 from attnbench.stages.agreement import Expect, Start
 from attnbench.transport.child import Child
 from attnbench.transport.executor import ExecutorError

@@ -12,7 +12,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attnbench.cases.sampling import group_pairs
+from attnbench.cases.inputs.sampling import group_pairs
 from attnbench.machine.pace.heartbeat import Heartbeats, heartbeats_of
 from attnbench.machine.pace.peaks import higher_of
 from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks

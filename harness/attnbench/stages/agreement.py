@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.inputs.sample_inputs import Inputs
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellEndedError, CellRun, WorkerRequest, filled
 from attnbench.transport.message import AnswerMessage, CaseField, Done, RequestMessage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.inputs.sample_inputs import Inputs
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.agreement import agree
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest

@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from attnbench.cases.sample_inputs import Inputs
+from attnbench.cases.inputs.sample_inputs import Inputs
 from attnbench.identities.identity import Allowance, Finding
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest

@@ -8,7 +8,7 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar
 
-from attnbench.cases.sample_inputs import Inputs, unknown_inputs
+from attnbench.cases.inputs.sample_inputs import Inputs, unknown_inputs
 from attnbench.metrics.metric import metrics_of
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.message import AnswerMessage, RequestMessage, Status

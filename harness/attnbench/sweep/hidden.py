@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.cases.counting import visible_pairs
-from attnbench.cases.operands import file_problems
+from attnbench.cases.inputs.operands import file_problems
 from attnbench.units import count
 from attnbench.untrusted.printable import printable
 

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import tensor_elements
-from attnbench.cases.operands import has_finite_operands, operand_shapes, output_shape
+from attnbench.cases.inputs.operands import has_finite_operands, operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
 from attnbench.untrusted.exceptions import message_of
 from attnbench.worker.call import bind, refusal

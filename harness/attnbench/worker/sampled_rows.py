@@ -6,8 +6,8 @@ import math
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
-from attnbench.cases.operands import output_shape
-from attnbench.cases.sample_inputs import SampledRow
+from attnbench.cases.inputs.operands import output_shape
+from attnbench.cases.inputs.sample_inputs import SampledRow
 from attnbench.worker.dump import canonical_output, selected
 from attnbench.worker.output_checks import MisconductError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from attnbench.cases.case import Case
-    from attnbench.cases.sample_inputs import Inputs
+    from attnbench.cases.inputs.sample_inputs import Inputs
 
 _MOST = 200
 # Bound before any plug-in is imported, and what it draws is known to the system alone.

@@ -8,7 +8,7 @@ from random import SystemRandom
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.sample_inputs import Inputs, queries_can_move
+from attnbench.cases.inputs.sample_inputs import Inputs, queries_can_move
 from attnbench.worker.dump import Outputs, copies, equal_bits
 from attnbench.worker.output_checks import (
     MisconductError,
@@ -136,7 +136,7 @@ class Session:
             self.queries = queries_in_a_row(self.case, self.implementation.declaration, self.device, repetition)
 
     def next_sample(self, moved: int | None = None) -> None:
-        """Other inputs than those of the sample before (:mod:`attnbench.cases.sample_inputs`), in the same memory.
+        """Other inputs than those of the sample before (``cases/inputs/sample_inputs.py``), in the same memory.
 
         Queries move by chance where it is not said how far.
         """

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ascontiguousarray  # taken before any plug-in can replace it
 
-from attnbench.cases.operands import operand, operand_shapes
+from attnbench.cases.inputs.operands import operand, operand_shapes
+from attnbench.cases.inputs.sign_flips import score_signs, value_signs
 from attnbench.cases.quantised import quantised
-from attnbench.cases.sign_flips import score_signs, value_signs
 from attnbench.registry.operands import Operands
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
-    from attnbench.cases.sample_inputs import Inputs
+    from attnbench.cases.inputs.sample_inputs import Inputs
     from attnbench.registry.implementation import Declaration
 
 _ROTATED = ("q", "k", "v", "dout")
@@ -92,7 +92,7 @@ def rewrite(
 
 
 def flip_signs(case: Case, said: Declaration, operands: Operands, number: int) -> Operands:
-    """From flip index ``number - 1`` to ``number``: the signs of heads change (:mod:`attnbench.cases.sign_flips`).
+    """From flip index ``number - 1`` to ``number``: the signs of heads change (``cases/inputs/sign_flips.py``).
 
     In place, where the framework has in-place writes.
     """
@@ -136,7 +136,7 @@ def queries_in_a_row(case: Case, said: Declaration, device: str, repetition: int
 
 
 def move_queries(case: Case, said: Declaration, operands: Operands, queries: Any, inputs: Inputs) -> Operands:
-    """Write queries that have moved, with their signs, see :mod:`attnbench.cases.sample_inputs`.
+    """Write queries that have moved, with their signs, see :mod:`attnbench.cases.inputs.sample_inputs`.
 
     Args:
         case: the problem.

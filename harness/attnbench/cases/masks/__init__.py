@@ -1,6 +1,6 @@
-"""Masks: which keys each query sees. One module for each kind; ``table.py`` lists them."""
+"""Masks: which keys each query sees. One module for each kind in ``kinds/``; ``table.py`` lists them."""
 
-from attnbench.cases.masks.block_sparse import block_table
+from attnbench.cases.masks.kinds.block_sparse import block_table
 from attnbench.cases.masks.visible import batch_varies, dense_mask, row_bounds, row_runs, visible_pairs
 
 __all__ = ["batch_varies", "block_table", "dense_mask", "row_bounds", "row_runs", "visible_pairs"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from attnbench.cases.masks.block_sparse import BlockSparse
-from attnbench.cases.masks.causal import Causal
-from attnbench.cases.masks.document import Document
-from attnbench.cases.masks.key_padding import KeyPadding
-from attnbench.cases.masks.left_padding import LeftPadding
-from attnbench.cases.masks.none import NoMask
-from attnbench.cases.masks.prefix_lm import PrefixLM
-from attnbench.cases.masks.ragged import Ragged
-from attnbench.cases.masks.sliding_window import SlidingWindow
-from attnbench.cases.masks.tensor import Tensor
-from attnbench.cases.masks.tree import Tree
+from attnbench.cases.masks.kinds.block_sparse import BlockSparse
+from attnbench.cases.masks.kinds.causal import Causal
+from attnbench.cases.masks.kinds.document import Document
+from attnbench.cases.masks.kinds.key_padding import KeyPadding
+from attnbench.cases.masks.kinds.left_padding import LeftPadding
+from attnbench.cases.masks.kinds.none import NoMask
+from attnbench.cases.masks.kinds.prefix_lm import PrefixLM
+from attnbench.cases.masks.kinds.ragged import Ragged
+from attnbench.cases.masks.kinds.sliding_window import SlidingWindow
+from attnbench.cases.masks.kinds.tensor import Tensor
+from attnbench.cases.masks.kinds.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from attnbench.cases.masks import dense_mask
-from attnbench.cases.masks.block_sparse import misread_blocks
+from attnbench.cases.masks.kinds.block_sparse import misread_blocks
 from attnbench.cases.masks.table import instead_of
 from attnbench.cases.tensors.planes import misread
 from attnbench.mutants.steps import Explicit, Plan, Steps

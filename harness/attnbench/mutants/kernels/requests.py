@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.cases.masks.ragged import each, one_key_late
+from attnbench.cases.masks.kinds.ragged import each, one_key_late
 from attnbench.cases.requests import Requests, written
 from attnbench.mutants.kernels.masks import OtherMask
 from attnbench.mutants.steps import Steps

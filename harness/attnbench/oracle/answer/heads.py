@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.bias import score_bias
+from attnbench.cases.inputs.operands import operand
 from attnbench.cases.masks import row_runs
-from attnbench.cases.operands import operand
 from attnbench.oracle.answer.arithmetic import Answer, Arithmetic, Plane, Terms, coarser
 from attnbench.oracle.answer.undetermined import attend_where_determined
 

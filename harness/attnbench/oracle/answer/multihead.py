@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from attnbench.cases.operands import operand
+from attnbench.cases.inputs.operands import operand
 from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, stored, sum_of
 
 if TYPE_CHECKING:

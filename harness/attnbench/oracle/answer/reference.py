@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attnbench.cases.operands import operand_head
+from attnbench.cases.inputs.operands import operand_head
 from attnbench.oracle.answer.heads import (
     errors_of_storing,
     keys_or_values,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.choices import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
-from attnbench.cases.operands import file_problems
+from attnbench.cases.inputs.operands import file_problems
 from attnbench.errors import UsageError
 from attnbench.registry.discover import UNKNOWN
 from attnbench.store.repro import repro_command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attnbench.cases.sample_inputs import SampledRow
+from attnbench.cases.inputs.sample_inputs import SampledRow
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellEndedError
 from attnbench.transport.message import AnswerMessage, CaseField, RequestMessage

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from attnbench.cases.sample_inputs import Inputs, SampledRow
+from attnbench.cases.inputs.sample_inputs import Inputs, SampledRow
 from attnbench.machine.interference import interference, read_counters
 from attnbench.stages.stage import WorkerRequest
 from attnbench.stages.time.metrics import TimeMetrics
@@ -123,7 +123,7 @@ class Visited(AnswerMessage):
 
 
 class Visit(WorkerRequest[Visited]):
-    """Take samples. Each has inputs of its own (:mod:`attnbench.cases.sample_inputs`)."""
+    """Take samples. Each has inputs of its own (:mod:`attnbench.cases.inputs.sample_inputs`)."""
 
     max_samples: int = Field(ge=1)
     max_ns: int

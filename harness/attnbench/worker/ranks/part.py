@@ -6,7 +6,7 @@ import dataclasses
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from attnbench.cases.operands import OF_QUERIES
+from attnbench.cases.inputs.operands import OF_QUERIES
 from attnbench.registry.operands import Operands
 from attnbench.worker.call import bind
 from attnbench.worker.ranks.traffic import Recording, left_out, recorded

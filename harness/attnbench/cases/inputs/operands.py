@@ -13,9 +13,9 @@ import numpy as np
 
 from attnbench.cases.bias import RELATIVE_BUCKETS
 from attnbench.cases.choices import FILE_INPUTS
-from attnbench.cases.input_distributions import Head, values
+from attnbench.cases.inputs.input_distributions import Head, values
+from attnbench.cases.inputs.sampling import upstream_rows
 from attnbench.cases.quantised import dequantised
-from attnbench.cases.sampling import upstream_rows
 from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.inputs import INPUTS, input_problem, input_tensor, remembered_tensor
 from attnbench.cases.tensors.planes import bias_problem, mask_problem

@@ -1,8 +1,8 @@
 """The inputs of timed samples: each sample has new ones, at hardly any cost, and the oracle knows their answers.
 
-The signs of V flip, and those of Q and K together (:mod:`attnbench.cases.sign_flips`). Queries move: those of a batch
-element, head after head, move on by a random number of rows, the last ones to the front. What an implementation kept of
-an earlier call, be it outputs, weights or another form of K, is then wrong.
+The signs of V flip, and those of Q and K together (``sign_flips.py``). Queries move: those of a batch element, head
+after head, move on by a random number of rows, the last ones to the front. What an implementation kept of an earlier
+call, be it outputs, weights or another form of K, is then wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from attnbench.cases.operands import operand_head
+from attnbench.cases.inputs.operands import operand_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,9 +30,9 @@ class Inputs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repetition: int = Field(default=0, ge=0)
-    """Of the values, see :func:`attnbench.cases.operands.operand`."""
+    """Of the values, see :func:`attnbench.cases.inputs.operands.operand`."""
     flip_index: int = Field(default=0, ge=0)
-    """Of the signs, see :mod:`attnbench.cases.sign_flips`."""
+    """Of the signs, see :mod:`attnbench.cases.inputs.sign_flips`."""
     moved: int = Field(default=0, ge=0)
     """By how many rows the queries moved."""
 

@@ -1,0 +1,1 @@
+"""One module for each kind of mask; ``masks/table.py`` lists them."""
