@@ -20,7 +20,9 @@ from attnbench.fleet.software import Software
 from attnbench.runner.planning.plan import Cell
 from attnbench.runner.planning.request import Request, plan_request
 from attnbench.runner.run import Outcome
+from attnbench.store.header import Header
 from attnbench.store.reader import RunFile, read_run
+from attnbench.store.record import Record
 from attnbench.store.writer import RunWriter
 from tests.views.conftest import header, record
 
@@ -51,14 +53,16 @@ class Machine(RemoteHolder):
 
     def hold(self, quick: bool) -> Held:
         of_machine = header(run_id=self.place.node, machine_key=self.key, schema_version=8)
-        return Held(of_machine, self.held.get("aa_ratio"), self.held.get("engine_cores"))
+        return Held(Header.model_validate(of_machine), self.held.get("aa_ratio"), self.held.get("engine_cores"))
 
     def measure(self, case_id: str, names: Sequence[str], replicate: int) -> Measured:
         self.cases.append(case_id)
         if len(self.cases) == self.lost_over:
             raise HolderLostError("it was killed")
         case = next(cell.case for cell in self.cells if cell.case.case_id == case_id)
-        return Measured([record(case, name, run_id=self.place.node, replicate=replicate) for name in names], 0.01)
+        lines = [record(case, name, run_id=self.place.node, replicate=replicate) for name in names]
+        fields = [{name: value for name, value in line.items() if name != "kind"} for line in lines]
+        return Measured([Record.model_validate(one) for one in fields], 0.01)
 
     def end(self) -> dict[str, float]:
         return {"samples_s": 1.0} | dict.fromkeys(
@@ -81,7 +85,7 @@ class Machines(Engine):
     def places(self) -> list[Place]:
         return list(self.machines)
 
-    def start(self, place: Place, request: dict[str, Any], luggage: Luggage) -> RemoteHolder:
+    def start(self, place: Place, request: str, luggage: Luggage) -> RemoteHolder:
         return self.machines[place]
 
     def answered(self, calls: Sequence[object], timeout_s: float) -> list[object]:
@@ -107,11 +111,11 @@ def measured(request_and_cells: tuple[Request, list[Cell]], tmp_path: Path) -> M
         engine, log = Machines(*machines), Log(progress=False)
         for one in machines:
             one.cells = one.cells or cells
-        fleet = Fleet(engine, engine.places(), request.to_dict(), Luggage({}, ()), log.says)
+        fleet = Fleet(engine, engine.places(), json.dumps(request.to_dict()), Luggage({}, ()), log.says)
         fleet.require_same(cells, known or {})
-        head = run_header(fleet.hold(quick_peaks=None), request.to_dict(), ["run"], cells)
+        head = run_header(fleet.hold(quick_peaks=None), request, ["run"], cells)
         path = tmp_path / "run.jsonl"
-        writer = RunWriter.create(path, json.loads(json.dumps(head)))
+        writer = RunWriter.create(path, head.model_dump(mode="json", exclude={"parts"}))
         with Progress(cells, 0.0, log) as progress:
             outcome = fleet.run(cells, writer, progress, {})
         writer.close()
@@ -143,6 +147,7 @@ def test_where_there_is_no_other_of_its_kind_its_cells_say_why_they_are_missing(
     outcome, run, _ = measured(lost, other)
     assert (outcome.exit_code, run.is_complete, len(run.records)) == (4, True, 6)
     missing = [one for one in run.records if one["case_id"] == lost.cases[0]]
+    assert {one["layout"] for one in missing} == {"bhsd"}
     reason = "no machine of the kind that has begun this case (v1-a) is left: n1 cpu: it was killed"
     assert {(one["status"], one["stage"], one["reason"], one["run_id"]) for one in missing} == {
         ("crashed", "start", reason, "n1")

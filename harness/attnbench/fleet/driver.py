@@ -17,7 +17,6 @@ from attnbench.runner.interrupts import exit_code_of
 from attnbench.runner.run import Outcome
 from attnbench.runner.time_accounting import Shares
 from attnbench.store.header import Part
-from attnbench.store.record import Record
 from attnbench.store.recording import record_of
 from attnbench.units import count, number, times
 
@@ -29,7 +28,10 @@ if TYPE_CHECKING:
     from attnbench.fleet.luggage import Luggage
     from attnbench.fleet.software import Software
     from attnbench.runner.planning.plan import Cell
+    from attnbench.runner.planning.request import Request
     from attnbench.runner.run import Lines, RunObserver
+    from attnbench.store.header import Header
+    from attnbench.store.record import Record
 
 _WAIT_S = 1.0
 _LONG_S = 10.0
@@ -54,7 +56,7 @@ class _Party:
     @property
     def kind(self) -> tuple[str, str] | None:
         """Device and machine key; ``None`` while it waits for its device."""
-        return None if self.held is None else (self.remote.place.device, str(self.held.header["machine_key"]))
+        return None if self.held is None else (self.remote.place.device, self.held.header.machine_key)
 
 
 class Fleet:
@@ -63,7 +65,7 @@ class Fleet:
     Args:
         engine: reaches them.
         places: where there shall be one.
-        request: what is asked for, as a header keeps it.
+        request: what is asked for, as JSON of what a header keeps.
         luggage: the request's plug-ins.
         say: is given sentences for a person.
     """
@@ -72,7 +74,7 @@ class Fleet:
         self,
         engine: Engine,
         places: Sequence[Place],
-        request: dict[str, Any],
+        request: str,
         luggage: Luggage,
         say: Callable[[str], object],
     ) -> None:
@@ -107,7 +109,7 @@ class Fleet:
         if unlike := differences(found):
             raise FleetError(f"the machines are not alike: {'; '.join(unlike)}. Install the same everywhere")
 
-    def hold(self, quick_peaks: bool | None) -> dict[str, Any]:
+    def hold(self, quick_peaks: bool | None) -> Header:
         """Let all wait for their devices; the header of the first that has it.
 
         Raises:
@@ -199,20 +201,20 @@ class Fleet:
         observer.says(f"{party.name} is lost: {why}")
         if party.work is not None:
             assert party.held is not None
-            queue.give_back(party.work, party.held.header["run_id"], f"{party.name}: {why}")
+            queue.give_back(party.work, party.held.header.run_id, f"{party.name}: {why}")
 
     def _is_ready(self, party: _Party, writer: Lines) -> None:
         held = party.held
         assert held is not None
         header = held.header
         part = Part(
-            run_id=header["run_id"],
-            created_at=header["created_at"],
-            environment=header["environment"],
-            libraries=header["libraries"],
-            peaks=header["peaks"],
-            machine_key=header["machine_key"],
-            threads=header["threads"],
+            run_id=header.run_id,
+            created_at=header.created_at,
+            environment=header.environment,
+            libraries=header.libraries,
+            peaks=header.peaks,
+            machine_key=header.machine_key,
+            threads=header.threads,
             place=party.name,
             aa_ratio=held.aa_ratio,
             engine_cores=held.engine_cores,
@@ -286,36 +288,19 @@ class _Appending:
         for cell in work.cells:
             self.observer.begins(cell)
 
-    def keep(self, work: Work, records: Sequence[Mapping[str, Any]]) -> None:
+    def keep(self, work: Work, records: Sequence[Record]) -> None:
         """Records as a holder has made them; the command that shows a cell again is this machine's."""
         cells = {cell.found.name: cell for cell in work.cells}
-        for line in records:
-            cell = cells[line["implementation"]]
-            fields = {name: value for name, value in line.items() if name != "kind"}
-            self._append(cell, Record.model_validate({**fields, "repro": cell.repro}))
+        for record in records:
+            cell = cells[record.implementation]
+            self._append(cell, record.model_copy(update={"repro": cell.repro}))
 
     def give_up(self, work: Work, reason: str, run_id: str) -> None:
         """Records of cells that nobody can measure any more."""
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         for cell in work.cells:
-            values = {
-                "run_id": run_id,
-                "record_id": uuid.uuid4().hex,
-                "case_id": cell.case.case_id,
-                "implementation": cell.found.name,
-                "implementation_version": cell.found.version,
-                "source_hash": cell.found.source_hash,
-                "replicate": cell.replicate,
-                "repro": cell.repro,
-                "device": cell.device,
-                "cell_tags": cell.tags,
-                "started_at": at,
-                **cell.case.to_dict(),
-                "status": "crashed",
-                "stage": "start",
-                "reason": reason,
-            }
-            self._append(cell, record_of(values))
+            ended = {"status": "crashed", "stage": "start", "reason": reason}
+            self._append(cell, record_of({**cell.record_fields(), "run_id": run_id, "started_at": at, **ended}))
 
     def _append(self, cell: Cell, record: Record) -> None:
         self._outcome.saw(record.status, record.implementation)
@@ -325,16 +310,14 @@ class _Appending:
             self.observer.says(f"{self.writer.problem}; {len(self.writer.pending)} records wait in memory")
 
 
-def run_header(
-    first: Mapping[str, Any], request: dict[str, Any], command: Sequence[str], cells: Sequence[Cell]
-) -> dict[str, Any]:
+def run_header(first: Header, request: Request, command: Sequence[str], cells: Sequence[Cell]) -> Header:
     """The header of the whole run: the first machine's, with what was asked for here."""
-    return {
-        **first,
+    about = {
         "run_id": uuid.uuid4().hex[:12],
         "command": ["attnbench", *command],
-        "request": request,
-        "devices": request["devices"],
+        "request": request.to_dict(),
+        "devices": list(request.devices),
         "implementations": {cell.found.name: to_json(cell.found) for cell in cells},
         "cells_planned": len(cells),
     }
+    return first.model_copy(update=about)

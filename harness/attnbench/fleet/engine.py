@@ -54,7 +54,7 @@ class Engine(ABC):
         """The devices that nodes offer."""
 
     @abstractmethod
-    def start(self, place: Place, request: dict[str, Any], luggage: Luggage) -> RemoteHolder:
+    def start(self, place: Place, request: str, luggage: Luggage) -> RemoteHolder:
         """A holder at a place; it begins when the place is free. See :class:`attnbench.fleet.holder.Holder`."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import flops
 from attnbench.fleet.software import software_of
@@ -22,9 +22,11 @@ from attnbench.runner.run import Run, measure_together
 from attnbench.runner.time_accounting import Shares
 from attnbench.runner.turns import take_turns
 from attnbench.stages.stage import Company
+from attnbench.store.header import Header
+from attnbench.untrusted.json_text import parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import psutil
 
@@ -48,8 +50,8 @@ class Introduction:
 class Held:
     """A holder's answer once the device is its own."""
 
-    header: dict[str, Any]
-    """The header of a run of this machine alone."""
+    header: Header
+    """That of a run of this machine alone."""
     aa_ratio: float | None
     """One cell's time over that of the same cell in another process, in turns."""
     engine_cores: float | None
@@ -60,7 +62,7 @@ class Held:
 class Measured:
     """The records of a case."""
 
-    records: list[dict[str, Any]]
+    records: list[Record]
     waited_s: float
     """How long the holder had nothing to do since the case before; 0 before the first."""
 
@@ -70,14 +72,14 @@ class Holder:
 
     Args:
         device: ``cpu`` or ``cuda``.
-        request: what is asked for, as a header keeps it.
+        request: what is asked for, as JSON of what a header keeps: a machine of another version can read it.
         luggage: the request's plug-ins.
     """
 
-    def __init__(self, device: str, request: dict[str, Any], luggage: Luggage) -> None:
+    def __init__(self, device: str, request: str, luggage: Luggage) -> None:
         self._closing = contextlib.ExitStack()
         folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="attnbench-")))
-        asked = request_from(request)
+        asked = request_from(parse_json(request))
         self._device = device
         self._request = dataclasses.replace(
             asked,
@@ -111,7 +113,7 @@ class Holder:
         self._oracle = self._closing.enter_context(contextlib.closing(Oracle(setting.threads, setting.environment)))
         self._oracle.wait()
         ratio, cores = self._same_twice(setting) if setting.limits.timed else (None, None)
-        return Held(header, ratio, cores)
+        return Held(Header.model_validate(header), ratio, cores)
 
     def measure(self, case_id: str, implementations: Sequence[str], replicate: int) -> Measured:
         """All cells of a case in one replicate, for which there are fresh workers."""
@@ -155,18 +157,17 @@ class Holder:
 
 
 class _Lines:
-    """Keeps the lines of a run in memory until they are taken, and sees nothing."""
+    """In place of a run file and a terminal: keeps records until they are taken."""
 
     def __init__(self) -> None:
         self.pending: Sequence[bytes] = ()
         self.problem: str | None = None
-        self._records: list[dict[str, Any]] = []
+        self._records: list[Record] = []
 
-    def append(self, line: dict[str, Any]) -> None:
-        if line["kind"] == "record":
-            self._records.append(line)
+    def append(self, line: Mapping[str, object]) -> None:
+        """There is no file."""
 
-    def taken(self) -> list[dict[str, Any]]:
+    def taken(self) -> list[Record]:
         """The records since the last time."""
         found, self._records = self._records, []
         return found
@@ -181,7 +182,7 @@ class _Lines:
         """The driver shows the case."""
 
     def ended(self, cell: Cell, record: Record) -> None:
-        """The driver gets all records of the case."""
+        self._records.append(record)
 
     def says(self, sentence: str) -> None:
         """The driver tells who is waited for."""

@@ -31,7 +31,7 @@ _OFFER = """--resources='{"device:cpu": 1}'"""
 class RayHolder:
     """A holder in an actor, whose answers say how they are meant: Ray's own errors are then those of Ray."""
 
-    def __init__(self, device: str, request: dict[str, Any], luggage: Luggage) -> None:
+    def __init__(self, device: str, request: str, luggage: Luggage) -> None:
         self._asked = (device, request, luggage)
         self._holder: Holder | None = None
 
@@ -145,7 +145,7 @@ class RayEngine(Engine):
             )
         return found
 
-    def start(self, place: Place, request: dict[str, Any], luggage: Luggage) -> RemoteHolder:
+    def start(self, place: Place, request: str, luggage: Luggage) -> RemoteHolder:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         actor = (

@@ -9,7 +9,6 @@ import datetime
 import functools
 import itertools
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench.cases.inputs.sampling import group_pairs
@@ -175,21 +174,10 @@ class Run:
         values = self._completed(values, cell)
         return record_of(
             {
+                **cell.record_fields(),
                 "run_id": self.setting.run_id,
-                "record_id": uuid.uuid4().hex,
-                "case_id": cell.case.case_id,
-                "implementation": cell.found.name,
-                "implementation_version": cell.found.version,
-                "source_hash": cell.found.source_hash,
-                "replicate": cell.replicate,
-                "repro": cell.repro,
-                "layout": cell.found.declaration.layout if cell.found.declaration else None,
-                "device": cell.device,
                 "threads": self.setting.threads if cell.device == "cpu" else None,
-                "ranks": cell.found.ranks,
-                "cell_tags": cell.tags,
                 "started_at": started_at,
-                **cell.case.to_dict(),
                 **values,
             }
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 from typing import TYPE_CHECKING
 
 from attnbench.api.measuring import created, default_path, finish, refusals
@@ -57,7 +58,7 @@ def begin_on(
         if peaks == "auto":
             peaks = "quick" if sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600 else "full"
         first = fleet.hold(None if peaks == "none" else peaks == "quick")
-        header = run_header(first, request.to_dict(), command, cells)
+        header = run_header(first, request, command, cells).model_dump(mode="json", exclude={"parts"})
         with refusals(out), contextlib.closing(created(out, name, header, force=force)) as writer:
             return finish(request, cells, functools.partial(_measured, fleet, cells, writer, {}, log), writer, log)
 
@@ -112,7 +113,7 @@ def _fleet(
     places = [place for place in engine.places() if place.device in wanted]
     if missing := sorted(wanted - {place.device for place in places}):
         raise UsageError(f"no node offers {' and '.join(missing)}: leave it out with --device")
-    fleet = Fleet(engine, places, request.to_dict(), packed(request.plugins, found), log.says)
+    fleet = Fleet(engine, places, json.dumps(request.to_dict()), packed(request.plugins, found), log.says)
     fleet.require_same(cells, {"this machine": software_of({}, found), **known})
     return fleet
 

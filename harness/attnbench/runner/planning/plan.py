@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import uuid
 from typing import TYPE_CHECKING
 
 from attnbench.cases.choices import DTYPE_BYTES
@@ -57,6 +58,23 @@ class Cell:
     def repro(self) -> str:
         """The shortest command that shows this cell again."""
         return repro_command(self.case, self.found.name, self.found.plugin, self.device)
+
+    def record_fields(self) -> dict[str, object]:
+        """The fields of its record that are known before it runs, and a new ``record_id``."""
+        return {
+            "record_id": uuid.uuid4().hex,
+            "case_id": self.case.case_id,
+            "implementation": self.found.name,
+            "implementation_version": self.found.version,
+            "source_hash": self.found.source_hash,
+            "replicate": self.replicate,
+            "repro": self.repro,
+            "layout": self.found.declaration.layout if self.found.declaration else None,
+            "device": self.device,
+            "ranks": self.found.ranks,
+            "cell_tags": self.tags,
+            **self.case.to_dict(),
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
