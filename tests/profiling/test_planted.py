@@ -37,7 +37,7 @@ def test_loops_of_one_function_are_told_apart_by_their_lines(take: Take, name: s
     found = take(name, 1)
     if found.lost and os.geteuid() != 0:
         pytest.skip("without privileges the system gives room for few samples")
-    assert found.lost < found.samples  # beside other work the room for samples may be emptied too late
+    assert found.lost <= 0.01 * found.samples
     require_seven_of_ten(found, Phase.SOFTMAX, Phase.EXP)
 
 

@@ -121,12 +121,17 @@ def record(
         plain, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
     lines = LineClock(files)
     with Sampler(period_ns, _STACK_BYTES) as sampler:
+
+        def caught_up() -> None:
+            sampler.catch_up()
+            set_up()
+
         marked = operators.marked(run) if operators else run
         with operators or contextlib.nullcontext(), lines, markers.around("traced calls"):
             _, traced_starts, traced_ends = _calls(marked, set_up, _TRACED_NS, least=1, most=_MOST_TRACED)
         used, own, kept = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler), _kept_waiting_ns(sampler)
         with lines, markers.around("sampled calls"):
-            _, starts, ends = _calls(run, set_up, wall_ns)
+            _, starts, ends = _calls(run, caught_up, wall_ns)
         then, own = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler) - own
         kept = _kept_waiting_ns(sampler) - kept
     with markers.around("calls without a sampler"):
