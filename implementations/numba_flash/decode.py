@@ -305,6 +305,36 @@ def merge(
         unpack(out, i, sums, r * row_size, row_size, 1, spare)
 
 
+@compiled
+def merge_group(
+    out: Tensor, lse: Tensor, sinks: Pointer, sums: Pointer, states: Pointer, sizes: Sizes, owner: int, splits: int,
+    row_size: int, spare: Pointer,
+) -> None:  # fmt: skip
+    """Fill ``out`` and ``lse`` of the query heads that share one head of keys, ``owner``.
+
+    Args:
+        out: (batch, heads_q, seqlen_q, head_dim_v).
+        lse: (batch, heads_q, seqlen_q, 1).
+        sinks: (heads_q,).
+        sums: (owners, splits, queries, row_size), where queries are the group's; overwritten.
+        states: (owners, splits, queries, 2).
+        sizes: of the case.
+        owner: batch element * heads_kv + head of keys.
+        splits: of the keys.
+        row_size: head_dim_v, padded.
+        spare: one register's numbers of the output's dtype.
+    """
+    group, rows = sizes.heads_q // sizes.heads_kv, sizes.seqlen_q
+    b, first, queries = owner // sizes.heads_kv, owner % sizes.heads_kv * group, group * rows
+    at = owner * splits * queries
+    for head in range(first, first + group):
+        merge(
+            matrix_of(out, b, head, sizes.head_dim_v), matrix_of(lse, b, head, 1), sinks[head],
+            moved(sums, at * row_size), moved(states, at * 2), splits, queries, (head - first) * rows, rows, row_size,
+            spare,
+        )  # fmt: skip
+
+
 def decode_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
     """Into so many splits of the keys; the memory that is shared has their sums of values, and then their states."""
     pair = 2 if dtypes.words is np.int32 else 1
@@ -351,13 +381,7 @@ def decode_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
                 keys[0], keys[1], moved(partial, task * queries * row_size), moved(states, task * queries * 2), scratch,
             )  # fmt: skip
             if next_task(block, counter + 1 + owner) == splits - 1:
-                at = owner * splits * queries
-                for head in range(g * group, (g + 1) * group):
-                    merge(
-                        matrix_of(out, b, head, sizes.head_dim_v), matrix_of(lse, b, head, 1), rules.sinks[head],
-                        moved(partial, at * row_size), moved(states, at * 2), splits, queries,
-                        (head - g * group) * seqlen_q, seqlen_q, row_size, scratch.spare,
-                    )  # fmt: skip
+                merge_group(out, lse, rules.sinks, partial, states, sizes, owner, splits, row_size, scratch.spare)
             task = next_task(block, counter)
         release(memory)
 

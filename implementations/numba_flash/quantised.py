@@ -34,7 +34,7 @@ from .arguments import (
     sizes_in,
     tensor_in,
 )
-from .decode import SPLIT, decode_cut, hide_gaps, merge, weigh_row
+from .decode import SPLIT, decode_cut, hide_gaps, merge_group, weigh_row
 from .language.compiling import Number, Pointer, compiled
 from .language.scheduling import next_task
 from .language.simd import lanes_of, load, store
@@ -276,13 +276,7 @@ def decode_int8_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
                 moved(partial, task * queries * row_v), moved(states, task * queries * 2), scratch,
             )  # fmt: skip
             if next_task(block, counter + 1 + owner) == splits - 1:
-                at = owner * splits * queries
-                for head in range(g * group, (g + 1) * group):
-                    merge(
-                        matrix_of(out, b, head, sizes.head_dim_v), matrix_of(lse, b, head, 1), rules.sinks[head],
-                        moved(partial, at * row_v), moved(states, at * 2), splits, queries,
-                        (head - g * group) * seqlen_q, seqlen_q, row_v, scratch.spare,
-                    )  # fmt: skip
+                merge_group(out, lse, rules.sinks, partial, states, sizes, owner, splits, row_v, scratch.spare)
             task = next_task(block, counter)
         release(memory)
 
