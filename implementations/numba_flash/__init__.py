@@ -8,7 +8,6 @@ exists. Read it in this order:
 keys, ``quantised.py`` the same over int8.
 - ``softmax.py``: what happens to a tile of scores.
 - ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding.
-- ``requests.py``: ragged batches, run by run.
 - ``arguments.py``: what a kernel is given; ``tiles.py``: between tensors and tiles; ``entry.py``: what is compiled.
 - ``language/``, what all of these are written in: ``simd.py``, vectors as values in Numba; ``compiling.py``;
 ``scheduling.py``, tasks among threads; ``llvm.py``; ``target.py``, what the processor offers.
@@ -25,9 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, row_runs
-
-from . import requests
+from attnbench import alibi_slopes, attention, is_bidirectional, relative_buckets, request_groups, row_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,9 +73,9 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
     out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
     lse = torch.empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.number)
     if plan.parts:
-        for part in plan.parts:
-            rows, keys = part.of_queries, part.of_keys
-            attend(part.plan, rows(q), keys(k), keys(v), [keys(scale) for scale in plan.scales], rows(out), rows(lse))
+        for group, part in plan.parts:
+            rows, keys = group.queries_of, group.keys_of
+            attend(part, rows(q), keys(k), keys(v), [keys(scale) for scale in plan.scales], rows(out), rows(lse))
     else:
         attend(plan, q, k, v, plan.scales, out, lse)
     return out, lse
@@ -103,7 +100,9 @@ class Plan:
         dtypes = entry.dtypes_of(case.dtype)
         self.number = torch.float64 if case.dtype == "float64" else torch.float32
         self.scales = () if case.kv_dtype is None else (operands.k_scale, operands.v_scale)
-        self.parts = requests.parts_of(case, operands, Plan)
+        # Each group of a pack by a call of its own: requests share no tile, decodes go to the kernel for decoding,
+        # and nothing is copied or masked that no request sees.
+        self.parts = [(group, Plan(group.case, operands)) for group in request_groups(case)]
         if self.parts:
             return
         runs = [row_runs(case, b) for b in range(case.batch)]
@@ -186,11 +185,14 @@ def flash_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients by recomputing the weights from the LSE, block by block."""
     dq, dk, dv = (tensor.new_empty(tensor.shape) for tensor in (q, k, v))
-    if plan.parts:
-        requests.backward(dout, q, k, v, out, lse, (dq, dk, dv), plan.parts)
-        return dq, dk, dv
-    assert plan.backward is not None
-    plan.backward.start(lse, dout, q, k, v, out, dq, dk, dv)
+    for group, part in plan.parts:
+        rows, keys = group.queries_of, group.keys_of
+        assert part.backward is not None
+        tensors = (rows(dout), rows(q), keys(k), keys(v), rows(out), rows(dq), keys(dk), keys(dv))
+        part.backward.start(rows(lse), *tensors)
+    if not plan.parts:
+        assert plan.backward is not None
+        plan.backward.start(lse, dout, q, k, v, out, dq, dk, dv)
     return dq, dk, dv
 
 

@@ -33,16 +33,16 @@ def each(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
     outs = [
         functional.scaled_dot_product_attention(
-            as_batch(q, rows, count), as_batch(k, columns, count), as_batch(v, columns, count),
+            group.queries_of(q), group.keys_of(k), group.keys_of(v),
             attn_mask=mask, is_causal=is_causal, scale=case.scale, enable_gqa=case.heads_q != case.heads_kv,
         ).transpose(0, 1).flatten(1, 2)
-        for rows, columns, count, mask, is_causal in plan.calls
+        for group, mask, is_causal in plan.calls
     ]  # fmt: skip
     return torch.cat(outs, 1)[None]
 
 
 class Plan:
-    """Of each call: the run's queries and keys in the pack, how many requests, and the mask, a tensor or the flag."""
+    """The calls: a group of requests each, and its mask, as a tensor or as the flag."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch
@@ -56,13 +56,7 @@ class Plan:
                 hidden = ~torch.from_numpy(dense_mask(one)).to(operands.q.device)
                 mask = torch.zeros(hidden.shape, dtype=operands.q.dtype, device=hidden.device)
                 mask = mask.masked_fill(hidden, -torch.inf)  # (1, 1, queries, keys)
-            self.calls.append((group.rows, group.columns, one.batch, mask, is_causal))
+            self.calls.append((group, mask, is_causal))
 
 
 each.prepare(Plan)
-
-
-def as_batch(pack: Tensor, place: slice, count: int) -> Tensor:
-    """A view of (1, heads, tokens of the pack, dim) as (count, heads, tokens of a request, dim)."""
-    tokens = pack[0, :, place]
-    return tokens.view(len(tokens), count, -1, *tokens.shape[2:]).transpose(0, 1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from attnbench.cases.case import Case
 
@@ -130,18 +131,26 @@ def each(case: Case) -> list[Requests]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """Equal requests of a pack: a batch."""
+class RequestGroup:
+    """Equal requests that lie beside each other in a pack: a batch."""
 
     rows: slice
-    """Of their queries in the pack."""
+    """Their queries in the pack."""
     columns: slice
-    """Of their keys."""
+    """Their keys in the pack."""
     case: Case
     """Dense and causal, with the diagonal in the bottom right corner; ``batch`` is how many they are."""
 
+    def queries_of(self, pack: Tensor) -> Tensor:
+        """Their part of a torch tensor (1, heads, all queries, ...), as a view (batch, heads, seqlen_q, ...)."""
+        return _as_batch(pack[0, :, self.rows], self.case.batch)
 
-def request_groups(case: Case, *, one_by_one: bool = False) -> list[Group]:
+    def keys_of(self, pack: Tensor) -> Tensor:
+        """Their part of a torch tensor (1, heads, all keys, ...), as a view (batch, heads, seqlen_kv, ...)."""
+        return _as_batch(pack[0, :, self.columns], self.case.batch)
+
+
+def request_groups(case: Case, *, one_by_one: bool = False) -> list[RequestGroup]:
     """The requests of a ragged case in their order, equal neighbours as one batch.
 
     Args:
@@ -154,8 +163,12 @@ def request_groups(case: Case, *, one_by_one: bool = False) -> list[Group]:
     for one in each(case) if one_by_one else parse_requests(case.requests or ""):
         rows, columns = slice(row, row + one.number * one.queries), slice(column, column + one.number * one.keys)
         row, column = rows.stop, columns.stop
-        found.append(Group(rows, columns, _alone(case, one)))
+        found.append(RequestGroup(rows, columns, _alone(case, one)))
     return found
+
+
+def _as_batch(tokens: Tensor, count: int) -> Tensor:
+    return tokens.view(len(tokens), count, -1, *tokens.shape[2:]).transpose(0, 1)
 
 
 def _alone(case: Case, one: Requests) -> Case:
