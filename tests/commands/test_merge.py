@@ -173,3 +173,18 @@ def test_more_shards_than_cases_are_refused(module_attnbench: Command, folder: P
     refused = module_attnbench(*RUN, "--shard", "1/7", "--out", "none.jsonl")
     assert (refused.code, "7 shards are more than the 6 cases" in refused.err) == (2, True)
     assert not (folder / "none.jsonl").exists()
+
+
+def test_records_that_do_not_tell_where_they_were_measured_are_not_merged(
+    module_attnbench: Command, folder: Path
+) -> None:
+    part1, part2 = (header_of(folder / f"part{index}.jsonl")["run_id"] for index in (1, 2))
+    others = {
+        f"other.jsonl and part1.jsonl are the same run, '{part1}'": part1,
+        f"other.jsonl has records of another run, '{part2}'": "0123456789ab",
+    }
+    for sentence, run_id in others.items():
+        other = changed(folder, "other.jsonl", run_id=run_id, **of_another_kind(header_of(folder / "part2.jsonl")))
+        refused = module_attnbench("merge", "part1.jsonl", other.name, "--out", "none.jsonl")
+        assert (refused.code, sentence in refused.err) == (2, True), refused.err
+        assert not (folder / "none.jsonl").exists()

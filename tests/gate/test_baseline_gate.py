@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,24 @@ def test_a_baseline_that_says_nothing_here(
 
 def test_a_baseline_of_this_machine_is_comparable(run: Make) -> None:
     require_comparable(run("base.jsonl"), machine_key="v1-aaaa", threads=2)
+
+
+@pytest.mark.parametrize("share", [2, 1])
+def test_a_baseline_of_several_kinds_of_machines_is_refused(run: Make, tmp_path: Path, share: int) -> None:
+    """Also one whose header is of this machine, and none of its records."""
+    path = Path(run("base.jsonl").path)
+    header, *lines = map(json.loads, path.read_text().splitlines())
+    about = {name: header[name] for name in ("created_at", "environment", "libraries", "peaks")}
+    header["parts"] = [{**about, "run_id": "there", "machine_key": "v1-bbbb"}]
+    for record in [line for line in lines if line["kind"] == "record"][::share]:
+        record["run_id"] = "there"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [header, *lines]))
+    words = r"of several kinds of machines \(v1-aaaa, v1-bbbb\)"
+    with pytest.raises(NotComparableError, match=words):
+        require_comparable(read_run(path), machine_key="v1-aaaa", threads=2)
+    with pytest.raises(BaselineError, match=words):
+        save(read_run(path), "nightly", tmp_path / "baselines")
+    assert not (tmp_path / "baselines").exists()
 
 
 def test_a_run_is_stored_under_its_machine_and_found_by_name(run: Make, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""Known-wrong implementations of several ranks: a ring with one thing replaced, and ranks that die, hang or raise."""
+"""Known-wrong implementations of several ranks: a ring with one thing replaced; ranks that die, hang or misbehave."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import signal
+import threading
 import time
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from attnbench import Case, Implementation, attention
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 DECLARED: dict[str, Any] = {
@@ -125,3 +129,72 @@ def raises() -> None:
 killed = _trouble("mutant/killed", dies)
 asleep = _trouble("mutant/asleep", sleeps)
 raising = _trouble("mutant/raising", raises)
+
+
+def _conduct(name: str, ending: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Implementation:
+    """A ring; on its last rank ``ending`` of the output, q and k is returned."""
+    module = copied()
+
+    def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Any) -> Tensor:
+        out: Tensor = module.ring.call(q, k, v, case, plan)[0]
+        return ending(out, q, k) if plan.ring.rank == plan.ring.ranks - 1 else out
+
+    made = attention(name, **DECLARED)(call)
+    made.prepare(module.prepare)
+    made.tokens(module.tokens)
+    made.sends(module.sent_bytes)
+    return made
+
+
+def writes_inputs(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """Keys that came around the ring are left where this rank's own ones were."""
+    k.zero_()
+    return out
+
+
+def hands_out_input(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """The output lies in the memory of the queries."""
+    return q.copy_(out)
+
+
+@functools.cache
+def _buffer(shape: tuple[int, ...]) -> Tensor:
+    import torch
+
+    return torch.empty(shape)
+
+
+def reuses_output(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """All calls return the same memory."""
+    return _buffer(tuple(out.shape)).copy_(out)
+
+
+def ends_later(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """The call returns before its output is there."""
+    import torch
+
+    returned = torch.zeros_like(out)
+
+    def finish() -> None:
+        time.sleep(2e-3)
+        returned.copy_(out)
+
+    threading.Thread(target=finish).start()
+    return returned
+
+
+def returns_subclass(out: Tensor, q: Tensor, k: Tensor) -> Tensor:
+    """A tensor that might compute when it is looked at."""
+    import torch
+
+    class Lazy(torch.Tensor):
+        pass
+
+    return out.as_subclass(Lazy)
+
+
+conduct_writes_inputs = _conduct("conduct/writes-inputs", writes_inputs)
+conduct_hands_out_input = _conduct("conduct/hands-out-input", hands_out_input)
+conduct_reuses_output = _conduct("conduct/reuses-output", reuses_output)
+conduct_ends_later = _conduct("conduct/ends-later", ends_later)
+conduct_returns_subclass = _conduct("conduct/returns-subclass", returns_subclass)

@@ -80,6 +80,20 @@ def test_a_rank_that_dies_hangs_or_raises_is_named_and_nothing_is_left(attnbench
     assert not left_over(attnbench.folder)
 
 
+def test_conduct_is_looked_at_on_every_rank(attnbench: Command) -> None:
+    late = "what a call returned was changed afterwards: it goes on after it returned, or reuses its output"
+    due = {
+        "writes-inputs": "rank 1: the call wrote into its inputs: k",
+        "hands-out-input": "rank 1: out lies in the memory of input q: a result must have its own",
+        "reuses-output": "rank 1: out lies in the memory of an earlier call's out: a result must have its own",
+        "ends-later": f"rank 1: {late}",
+        "returns-subclass": "rank 1: the call returned Lazy as out, not a torch.Tensor",
+    }
+    records = by_name(attnbench, "check", "-p", MUTANTS, "-i", "^conduct/", "--ranks", "2", *SMALL)
+    found = {name: (one["status"], one["reason"]) for name, one in records.items()}
+    assert found == {f"conduct/{name}@2": ("wrong", reason) for name, reason in due.items()}
+
+
 def left_over(folder: Path) -> list[str]:
     """Ranks, and who starts them, that have the test's mark and are still there."""
     mark = f"{MARK}={folder}".encode()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnbench.errors import NotComparableError
+from attnbench.gate.baselines import not_of_one_machine
 from attnbench.gate.gate import GatePlan, grown_cells, growth_verdicts, side_facts, verdicts_of
 from attnbench.gate.judge.cell_data import Observed, SideOfCell, case_of
 from attnbench.gate.judge.inference import LEAST_ROUNDS, Effect, estimate_unpaired
@@ -47,6 +48,8 @@ def require_comparable(baseline: RunFile, *, machine_key: str, threads: int) -> 
         NotComparableError: with the reason.
     """
     header = baseline.header
+    if reason := not_of_one_machine(baseline):
+        raise NotComparableError(reason)
     if header.machine_key != machine_key:
         raise NotComparableError(
             f"{baseline.path} is not comparable: it was measured on another machine ({header.machine_key}, "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.errors import UsageError
 from attnbench.gate.judge.inference import LEAST_ROUNDS
+from attnbench.store.machines import by_machine
 from attnbench.store.reader import read_run
 from attnbench.store.record import FAILED
 from attnbench.untrusted.json_text import parse_json
@@ -121,6 +122,13 @@ def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) ->
     return others[0].path
 
 
+def not_of_one_machine(run: RunFile) -> str | None:
+    """Why a run cannot be one machine's baseline, or ``None``: others have records in it, or its header is another's."""
+    keys = {run.header.machine_key: None, **{one.header.machine_key: None for one in by_machine(run)}}
+    several = f"{run.path} is of several kinds of machines ({', '.join(keys)}), and a baseline is of one"
+    return several if len(keys) > 1 else None
+
+
 def _target(run: RunFile, name: str | None, folder: Path) -> Path:
     chosen = name or run.header.scenario_name
     for noun, text in (("a baseline", chosen), ("a machine", run.header.machine_key)):
@@ -130,6 +138,8 @@ def _target(run: RunFile, name: str | None, folder: Path) -> Path:
 
 
 def _require_fit(run: RunFile) -> None:
+    if reason := not_of_one_machine(run):
+        raise BaselineError(reason)
     if not run.is_complete:
         raise BaselineError(f"{run.path} is incomplete: attnbench run --resume {run.path}")
     if run.header.replicates < LEAST_ROUNDS:

@@ -85,6 +85,7 @@ class FirstCalls(WorkerRequest[Called]):
         for call in calls:
             call.require_finished()
         require_unchanged(inputs, session.placed())
+        session.prepared().require_conduct()
         spreads = [0.0 if equal_bits(one.kept, call.kept) else spread(one.kept, call.kept) for call in calls]
         farthest = max(range(len(calls)), key=spreads.__getitem__)
         same = all(equal_bits(one.kept, call.kept) for call in calls)

@@ -124,6 +124,13 @@ class Call(ABC):
         """One call whose memory is measured, in other processes that share it too."""
         return self.run()
 
+    def require_conduct(self) -> None:  # noqa: B027 - whose tensors the caller sees, needs no more looking at
+        """Look at the first calls where they were made.
+
+        Raises:
+            MisconductError: where another process that shares them misbehaves.
+        """
+
     @abstractmethod
     def outputs(self, result: Any) -> Outputs:
         """The tensors that a call returned, by name: out, lse, dq, dk, dv."""

@@ -10,6 +10,7 @@ from attnbench.runner.planning.request import request_from
 from attnbench.runner.planning.shard import Shard, missing_shards
 from attnbench.store.header import Part
 from attnbench.store.record import SCHEMA_VERSION
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,9 +47,21 @@ def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[di
     for run in ordered[1:]:
         if others := list(_differences(ordered[0], run)):
             raise MergeError(f"{run.path} does not belong to {ordered[0].path}: {'; '.join(others)}")
+    _require_own_records(ordered)
     records = [{"kind": "record", **record} for run in ordered for record in run.records]
     footers = [footer.model_dump(mode="json") for run in ordered for footer in run.footers]
     return [_header([run.header for run in ordered]), *records, *footers]
+
+
+def _require_own_records(runs: Sequence[RunFile]) -> None:
+    """By its ``run_id`` alone a record of the whole tells on which machine it was measured."""
+    of_run: dict[str, RunFile] = {}
+    for run in runs:
+        other = of_run.setdefault(run.header.run_id, run)
+        if other is not run:
+            raise MergeError(f"{run.path} and {other.path} are the same run, {shown(run.header.run_id)}")
+        if stray := next((one["run_id"] for one in run.records if one["run_id"] != run.header.run_id), None):
+            raise MergeError(f"{run.path} has records of another run, {shown(stray)}")
 
 
 def _whole(runs: Sequence[RunFile], *, may_be_one: bool) -> list[RunFile]:

@@ -9,8 +9,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from attnbench.untrusted.exceptions import message_of
 from attnbench.worker.memory import weighing
 from attnbench.worker.memory.allocator import is_out_of_memory
+from attnbench.worker.output_checks import MisconductError
 from attnbench.worker.ranks.part import Part
 from attnbench.worker.worker import sentence
 
@@ -23,12 +25,17 @@ if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
 
 
+class RankFailedError(Exception):
+    """Another rank raised; the message says which and what."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Failed:
     """A rank's answer where something was raised."""
 
     reason: str
-    is_out_of_memory: bool
+    kind: type[Exception]
+    """As what rank 0 raises it again."""
     at_s: float
     """By the clock that all ranks share."""
 
@@ -76,6 +83,10 @@ class Follower:
         """As :meth:`Part.watch`; with the bytes that were sent when that was last written down."""
         return self.part.watch(how), self.part.recording.sent_bytes
 
+    def require_conduct(self) -> None:
+        """As :meth:`Part.require_conduct`."""
+        self.part.require_conduct()
+
     def outputs(self) -> dict[str, Any]:
         """Its share of what the last call returned."""
         return {name: tensor.detach() for name, tensor in self.part.outputs().items()}
@@ -90,10 +101,16 @@ def follow(link: Connection, worker: Worker, rank: int) -> None:
             try:
                 answer = getattr(follower, name)(*given)
             except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer
-                reason = f"rank {rank}: {sentence(error)}"
-                link.send_bytes(packed(Failed(reason, is_out_of_memory(error), time.monotonic())))
+                link.send_bytes(packed(_failed(error, rank)))
                 os._exit(0)
             link.send_bytes(packed(answer))
+
+
+def _failed(error: Exception, rank: int) -> Failed:
+    if isinstance(error, MisconductError):
+        return Failed(f"rank {rank}: {message_of(error)}", MisconductError, time.monotonic())
+    kind = MemoryError if is_out_of_memory(error) else RankFailedError
+    return Failed(f"rank {rank}: {sentence(error)}", kind, time.monotonic())
 
 
 def packed(message: object) -> bytes:

@@ -7,7 +7,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from attnbench.worker.call import Call
-from attnbench.worker.ranks.follower import Failed, packed, unpacked
+from attnbench.worker.ranks.follower import Failed, RankFailedError, packed, unpacked
 from attnbench.worker.ranks.part import Part, Tokens
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 _HEARD_WITHIN_S = 2.0
 _KILLED_WITHIN_S = 10.0
 _SERVED_BY_ALL = ("Load", "Close")
-
-
-class RankFailedError(Exception):
-    """Another rank raised; the message says which and what."""
 
 
 class Others:
@@ -67,7 +63,7 @@ class Others:
             answer = None
             self._await_the_end()
         if isinstance(answer, Failed):
-            raise _failure(answer)
+            raise answer.kind(answer.reason)
         return answer
 
     def _cause(self, error: Exception, at_s: float) -> Exception:
@@ -85,16 +81,12 @@ class Others:
                 if isinstance(answer, Failed):
                     failed.append(answer)
         first = min(failed, key=lambda one: one.at_s, default=None)
-        return error if first is None or first.at_s > at_s else _failure(first)
+        return error if first is None or first.at_s > at_s else first.kind(first.reason)
 
     def _await_the_end(self) -> None:
         """A rank has died: whoever started them all names it, and ends this one too."""
         time.sleep(_KILLED_WITHIN_S)
         raise RankFailedError("a rank is gone")
-
-
-def _failure(failed: Failed) -> Exception:
-    return MemoryError(failed.reason) if failed.is_out_of_memory else RankFailedError(failed.reason)
 
 
 class RankCall(Call):
@@ -141,8 +133,12 @@ class RankCall(Call):
     def outputs(self, result: Any) -> Outputs:
         """All ranks' shares of the last call's outputs, joined."""
         mine: list[Outputs] = []
-        others = self._others.together("outputs", lambda rank: (), lambda: mine.append(self.part.call.outputs(result)))
+        others = self._others.together("outputs", lambda rank: (), lambda: mine.append(self.part.outputs()))
         return self.tokens.joined([*mine, *others])
+
+    def require_conduct(self) -> None:
+        """Each rank looks at its own first calls."""
+        self._others.together("require_conduct", lambda rank: (), self.part.require_conduct)
 
     def watch(self, how: str) -> tuple[list[int], int]:
         """As :meth:`Part.watch`: nanoseconds of each rank; and the bytes that all of them sent, where recorded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from attnbench.cases.inputs.operands import OF_QUERIES
 from attnbench.registry.operands import Operands
 from attnbench.worker.call import bind
+from attnbench.worker.dump import copies
+from attnbench.worker.memory.allocator import poisoned_memory
+from attnbench.worker.output_checks import (
+    checksums,
+    require_own_memory,
+    require_separate_memory,
+    require_tensors,
+    require_unchanged,
+    tensors_of,
+)
 from attnbench.worker.ranks.traffic import Recording, left_out, recorded
+from attnbench.worker.session import ObservedCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +31,7 @@ if TYPE_CHECKING:
     from attnbench.worker.dump import Outputs
 
 _CLOCK = perf_counter_ns
+_OBSERVED_CALLS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +92,19 @@ class Part:
         self.call = bind(implementation, case, self.operands)
         self.result: Any = None
         self.recording = Recording()
+        self._framework = implementation.declaration.framework
+        self._observed: list[ObservedCall] | None = []
+        """The first calls, until they were looked at."""
+        self._returned: list[Outputs] = []
+        """What the first calls returned: the next one may not lie in that memory."""
+        self._given: dict[str, int] = {}
 
     def set_up(self, shares: Mapping[str, Any]) -> None:
         """Take other values, do what precedes a call, and wait until all ranks are as far."""
         for name, values in shares.items():
             getattr(self.operands, name).copy_(values)
+        if self._observed is not None:
+            self._given = checksums(self.operands)
         self.get_ready()
 
     def get_ready(self) -> None:
@@ -95,12 +116,43 @@ class Part:
         dist.barrier()
 
     def run(self) -> None:
-        """One call."""
-        self.result = self.call.run()
+        """One call. What the first ones return is copied at once, and fresh memory of the second one holds NaN."""
+        observed = self._observed
+        if observed is None or len(observed) >= _OBSERVED_CALLS:
+            self.result = self.call.run()
+            return
+        with poisoned_memory() if observed else contextlib.nullcontext():
+            self.result = self.call.run()
+        outputs = self.call.outputs(self.result)
+        require_tensors(outputs, self._framework, "cpu")
+        observed.append(ObservedCall(outputs, copies(outputs), 0))
 
     def outputs(self) -> Outputs:
-        """This rank's share of what the last call returned."""
-        return self.call.outputs(self.result)
+        """This rank's share of what the last call returned.
+
+        Raises:
+            MisconductError: where it is no plain tensor, or lies in other memory than its own.
+        """
+        outputs = self.call.outputs(self.result)
+        require_tensors(outputs, self._framework, "cpu")
+        require_own_memory(outputs, tensors_of(self.operands), "input")
+        if self._observed is None:
+            require_separate_memory([*self._returned, outputs])
+            self._returned = []
+        return outputs
+
+    def require_conduct(self) -> None:
+        """Look at the first calls, some time after they returned.
+
+        Raises:
+            MisconductError: as a call in one process, for whose whole tensors the harness has only copies here.
+        """
+        observed, self._observed = self._observed or [], None
+        self._returned = [one.live for one in observed]
+        require_separate_memory(self._returned)
+        for one in observed:
+            one.require_finished()
+        require_unchanged(self._given, self.operands)
 
     def watch(self, how: str) -> int:
         """One call on the values as they are, timed by this rank's own clock.
