@@ -123,7 +123,7 @@ def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) ->
 
 
 def not_of_one_machine(run: RunFile) -> str | None:
-    """Why a run cannot be one machine's baseline, or ``None``: others have records in it, or its header is another's."""
+    """Why a run cannot be one machine's baseline, or ``None``: it has records or a header of several machines."""
     keys = {run.header.machine_key: None, **{one.header.machine_key: None for one in by_machine(run)}}
     several = f"{run.path} is of several kinds of machines ({', '.join(keys)}), and a baseline is of one"
     return several if len(keys) > 1 else None
