@@ -185,7 +185,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def place_of(file: str) -> int:
-    """Where a file stands among those that take longest; behind them, if it is none."""
+    """A file's place among those that take longest; all others come after these."""
     return FILES_THAT_TAKE_LONGEST.index(file) if file in FILES_THAT_TAKE_LONGEST else len(FILES_THAT_TAKE_LONGEST)
 
 

@@ -118,7 +118,7 @@ def in_turn(queries, rows, k, v, base, job, size, CAUSAL: gl.constexpr, SPECIALI
 def overlapped(queries, rows, k, v, turns, base, turn, job, size,
                PART: gl.constexpr, CAUSAL: gl.constexpr, TURNS: gl.constexpr, SPECIALISED: gl.constexpr,
                S_LAYOUT: gl.constexpr, O_LAYOUT: gl.constexpr):  # fmt: skip
-    """As :func:`in_turn`, with the softmax of a block beside the products with the values of the block before.
+    """Like :func:`in_turn`, with the softmax of a block beside the products with the values of the block before.
 
     ``TURNS``: consumers start their products one after another, so that one multiplies while another has its softmax.
     """

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 64
-"""Of queries, for each consumer: what a warp group multiplies at once."""
+"""Queries of each consumer: as many as a warp group multiplies at once."""
 PRODUCER_REGISTERS = 24
 SHARED_BYTES = 226 * 2**10
-"""Of a program, for tiles: 227 KiB less the barriers."""
+"""Shared memory that a program has for tiles: 227 KiB less the barriers."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,25 @@ class Variant:
     stages: int = 2
     """Tiles of K, and of V, that shared memory has room for."""
     consumers: int = 2
-    """Of 64 queries each."""
+    """Warp groups that compute, 64 queries each."""
     overlap: bool = True
     """Scores of a block are computed beside the softmax of the block before."""
     turns: bool = False
     """Consumers multiply in turns, so that one has its softmax while the other multiplies."""
     persistent: bool = True
-    """As many programs as the GPU has multiprocessors, each with one block of queries after another."""
+    """Start one program for each multiprocessor; it takes one block of queries after another."""
     specialised: bool = True
     """One warp fetches; without it, the warps that compute do, and all of them share one tile of queries."""
 
     @property
     def registers(self) -> int:
-        """Of each thread of a consumer: a multiprocessor has 2^16."""
+        """Registers for each thread of a consumer: a multiprocessor has 2^16."""
         groups = self.consumers + 1
         share = 2**16 // (128 * groups) // 8 * 8
         return min((share * groups - PRODUCER_REGISTERS) // self.consumers // 8 * 8, 240)
 
     def shared_bytes(self, head_dim: int, *, apart: bool) -> int:
-        """Of the tiles, for a head dim; with output apart from the queries, and without."""
+        """Shared memory of the tiles; ``apart``: the output has a tile of its own, beside the queries'."""
         return 2 * head_dim * (ROWS * self.consumers * (1 + apart) + 2 * self.stages * self.block_n)
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Variant:
 
 
 def descriptor(tensor: Tensor, rows: int) -> Any:
-    """Of tiles of ``rows`` tokens of one head, from (batch, heads, seqlen, head_dim), contiguous.
+    """A TMA descriptor of tiles of ``rows`` tokens of one head, from (batch, heads, seqlen, head_dim), contiguous.
 
     Three axes keep heads apart: what lies behind a head's last token reads as 0, and is not written.
     """

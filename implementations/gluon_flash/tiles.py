@@ -22,7 +22,7 @@ class Ring(NamedTuple):
     """Places in shared memory that one kind of tile takes in turn."""
 
     desc: Any
-    """Where they come from: (batch * heads, seqlen, head_dim), in tiles of (1, rows, head_dim)."""
+    """The tensor that they come from: (batch * heads, seqlen, head_dim), in tiles of (1, rows, head_dim)."""
     tiles: Any
     """(places, 1, rows, head_dim)."""
     ready: Any
@@ -54,7 +54,7 @@ class Job(NamedTuple):
     """Batch and head of the keys, as one index."""
     start_m: Any
     blocks: Any
-    """Of keys, one at least."""
+    """Number of blocks of keys, at least one."""
     edge: Any
     """How many of them have masked scores; they go first."""
 
@@ -99,7 +99,7 @@ def ring_of(desc, PLACES: gl.constexpr, READERS: gl.constexpr):
 
 @gluon.jit
 def place(n, ring):
-    """Where the ``n``-th tile of a ring lies, and the phase of the barriers that it completes."""
+    """Return the place of the ``n``-th tile in a ring, and the phase of the barriers that it completes."""
     PLACES: gl.constexpr = ring.tiles.shape[0]
     return n % PLACES, (n // PLACES) & 1
 

@@ -40,7 +40,7 @@ class Dtypes(NamedTuple):
     tensors: type[Any]
     """bfloat16 travels as uint16 and float16 as int16: NumPy has none of the one, and Numba none of the other."""
     index: type[Any]
-    """Of keys in the rules."""
+    """Integer type of the keys' positions in the rules."""
     words: type[Any]
     """In which matrices are multiplied; int32 for pairs of bfloat16."""
     number: type[Any]
@@ -48,7 +48,7 @@ class Dtypes(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Of a case."""
+    """Sizes of a case's tensors."""
 
     batch: int
     heads_q: int

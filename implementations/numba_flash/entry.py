@@ -47,7 +47,7 @@ KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Cut]]] = {
     "decode": (decode_for, decode_cut),
     "decode_int8": (decode_int8_for, decode_int8_cut),
 }
-"""Of each what makes it, and what cuts its work."""
+"""For each kernel: the function that makes it, and the one that cuts its work into parts."""
 
 BITS = {"float64": np.float64, "float32": np.float32, "float16": np.int16, "bfloat16": np.uint16}
 

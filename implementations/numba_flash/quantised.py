@@ -240,7 +240,7 @@ def attend_split(
 
 
 def decode_int8_cut(sizes: Sizes, dtypes: Dtypes, threads: int, splits: int) -> Cut:
-    """As :func:`decode.decode_cut`; nothing is multiplied in pairs."""
+    """Like :func:`decode.decode_cut`, but products are not taken in pairs."""
     return decode_cut(sizes, dtypes._replace(words=dtypes.number), threads, splits)
 
 

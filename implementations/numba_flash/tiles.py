@@ -53,7 +53,7 @@ def release(context: Any, address: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def bytes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
-    """Of a number of a type: a constant."""
+    """Size of a number of type ``kind`` in bytes, as a constant."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return ir.Constant(ir.IntType(64), sig.args[0].dtype.bitwidth // 8)
@@ -63,7 +63,7 @@ def bytes_of(context: Any, kind: Any) -> tuple[Any, Codegen]:
 
 @compiled
 def line_from(address: int) -> int:
-    """Where the next line of the cache begins."""
+    """The first address from ``address`` on that begins a cache line."""
     return (address + LINE - 1) // LINE * LINE
 
 
@@ -115,7 +115,7 @@ def shared(context: Any, source: Any, tile: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def address_of(context: Any, pointer: Any) -> tuple[Any, Codegen]:
-    """As said."""
+    """A pointer's address as an integer."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return builder.ptrtoint(args[0], ir.IntType(64))
@@ -187,7 +187,7 @@ def _bfloat16_bits(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 @intrinsic
 def widen(context: Any, tile: Any, source: Any, index: Any) -> tuple[Any, Codegen]:
-    """As many numbers of a tensor, from element ``index`` on, as fit into a vector of the tile's type."""
+    """Load a vector of the tile's type from element ``index`` of a tensor on, widening each number."""
     vector = Vector(tile.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:

@@ -42,7 +42,7 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
 
 
 class Plan:
-    """Where sequences begin among queries and among keys, and how far a query sees."""
+    """Bounds of the sequences among queries and keys, and how far a query sees."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch

@@ -156,7 +156,7 @@ def refusal(case: Case, device: str) -> str | None:
 
 @ring.sends
 def sent_bytes(case: Case, ranks: int) -> int:
-    """As :func:`hops_bytes`, with all heads."""
+    """Like :func:`hops_bytes`, with all heads."""
     return hops_bytes(case, ranks, case.heads_kv)
 
 

@@ -101,7 +101,7 @@ def heads_of(case: Case, rank: int, ranks: int) -> tuple[range, range, list[int]
 
 
 def exchanges(case: Case, rank: int, lengths: tuple[list[int], list[int]], group: Any = None) -> list[Exchange]:
-    """Of queries, and of keys and values, whose tokens the ranks of a group hold in these numbers."""
+    """The exchanges of queries, and of keys and values, for the numbers of tokens that the ranks of a group hold."""
     ranks = len(lengths[0])
     heads = [heads_of(case, one, ranks)[:2] for one in range(ranks)]
     by_tensor = zip(zip(*heads, strict=True), lengths, strict=True)
@@ -117,7 +117,7 @@ def lengths_of(case: Case, ranks: int) -> tuple[list[int], list[int]]:
 
 
 class Plan:
-    """Who gets which heads, and the mask."""
+    """The heads of each rank, and the mask."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch

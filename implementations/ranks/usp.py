@@ -75,7 +75,7 @@ def mesh(rank: int, ranks: int) -> tuple[Any, Any]:
 
 
 class Plan:
-    """Who gets which heads in the pair, and the blocks of the ring."""
+    """The heads of each rank in its Ulysses group, and the blocks of its ring."""
 
     def __init__(self, case: Case, operands: Operands) -> None:
         import torch.distributed as dist

@@ -100,7 +100,7 @@ def backward(
 
 
 def decode(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """As :func:`forward`, for few queries; K and V may be pages (pages, page_size, heads_kv, dim)."""
+    """Like :func:`forward`, for few queries; K and V may be pages (pages, page_size, heads_kv, dim)."""
     case = plan.case
     kernels = load("decode", interpreted=plan.interpreted)
     if plan.paged:

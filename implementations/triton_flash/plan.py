@@ -110,7 +110,7 @@ class Plan:
         return _FLOAT8_SHIFT if self.element_bytes == 1 else 0
 
     def strides(self, tensor: Tensor) -> Any:
-        """As kernels take them."""
+        """A tensor's strides in the form that kernels take."""
         return self.tiles.Strides(*tensor.stride())
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 
 class Strides(NamedTuple):
-    """Of a tensor (batch, heads, seqlen, dim), in elements."""
+    """Strides of a tensor (batch, heads, seqlen, dim), in elements."""
 
     batch: int
     head: int

@@ -30,7 +30,7 @@ class Config:
     """How many tiles are on their way from memory at once."""
 
     def __str__(self) -> str:
-        """As it stands in a record."""
+        """The text that stands in a record."""
         return f"{self.block_m}x{self.block_n} warps={self.num_warps} stages={self.num_stages}"
 
 

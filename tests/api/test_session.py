@@ -20,7 +20,7 @@ SESSION = Path(__file__).with_name("session.py")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the session ran."""
+    """The folder that the session ran in."""
     folder = tmp_path_factory.mktemp("session")
     for path in (SESSION, PLUGINS / "kernel.py"):
         shutil.copy(path, folder)

@@ -38,7 +38,7 @@ dtype = "float64"
 
 @pytest.fixture(scope="module")
 def folder(module_attnbench: Command) -> Path:
-    """Where the module's gates are made."""
+    """The folder of this module's gates."""
     here = module_attnbench.folder
     (here / "base.py").write_text(SOUND)
     (here / "head.py").write_text(UNSOUND)

@@ -50,7 +50,7 @@ def watching(attnbench: Command) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(text: str, file: Path, behind: int = 0) -> int:
-    """Where a text stands in a file that is being written, behind a place; the place after it."""
+    """Wait until a file holds a text behind a place, and return the place after the text."""
     deadline = time.monotonic() + WITHIN_S
     while (at := file.read_text().find(text, behind)) < 0:
         assert time.monotonic() < deadline, file.read_text()

@@ -128,7 +128,7 @@ def test_the_number_of_a_tuple_is_its_own() -> None:
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 @pytest.mark.parametrize("number", range(20))
 def test_a_kernel_that_is_wrong_for_a_pair_alone_is_caught(number: int, array: Array) -> None:
-    """Of a sample of pairs, in the output alone or in gradients alone; and what is right elsewhere is called right."""
+    """For a sample of pairs, in outputs or in gradients alone; elsewhere the kernel is right and called so."""
     pair = random.Random(number).choice(sorted(pairs_in(array.cases)))
 
     def is_there(case: Case) -> bool:

@@ -1,4 +1,4 @@
-"""Who gets which case: none is split between kinds of machines, and what a lost machine had is given to another."""
+"""The queue splits no case between kinds of machines, and gives what a lost machine had to another one."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def grown(series: Series, quantity: Quantity = "memory") -> ScalingChange:
 
 
 def verdict(series: Series, again: Series | None) -> str | None:
-    """Of memory, with what fresh processes read."""
+    """The verdict on memory, with what fresh processes read."""
     second = grown(again) if again is not None else None
     found = growth_verdict(series, "memory", grown(series), second, TOLERATED)
     return found.verdict if found is not None else None

@@ -19,7 +19,7 @@ from tests.gpu.table import table
 from tests.gpu.tiles import tiles
 
 MOST_CHARACTERS = 11_000
-"""Of a summary: what a terminal's scroll-back, or a log's tail, surely keeps."""
+"""The longest summary: a terminal's scroll-back, or a log's tail, surely keeps so much."""
 PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     "agreement": lambda given: agreement(given.folder, given.seconds, given.requests, given.include),
     "table": lambda given: table(given.folder, given.seconds, given.scenario),

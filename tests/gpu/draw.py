@@ -21,7 +21,7 @@ from attnbench.transport.host import LocalHost
 
 SEED = 25
 PROCESSES = {"triton/flash": 5, "torch/flex": 2}
-"""Of what compiles for seconds for each case."""
+"""Processes for implementations that compile for seconds for each case."""
 
 
 class HostWithGPU(LocalHost):

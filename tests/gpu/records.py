@@ -9,7 +9,7 @@ from attnbench.store.reader import RunFileError, read_run
 
 
 def records_of(path: Path) -> list[dict[str, Any]]:
-    """Of a run file that may not be there, or not have a header yet."""
+    """The records of a run file that may not exist, or not have a header yet."""
     try:
         return list(read_run(path).records)
     except (OSError, RunFileError):

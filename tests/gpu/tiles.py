@@ -69,7 +69,7 @@ def tiles(_folder: Path, seconds: float) -> list[str]:
 
 
 def decoding(case: Case, operands: Operands) -> Iterator[str]:
-    """Of decoding: how many programs each multiprocessor has, and whether the merge is launched ahead."""
+    """Variants of decoding: how many programs each multiprocessor has, and whether the merge is launched ahead."""
     if case.needs_gradients or case.seqlen_q > 1:
         return
     for programs in (1, 2, 3, 4):
@@ -136,7 +136,7 @@ def cudnn(case: Case, operands: Operands) -> Callable[[], object]:
 
 
 def median_ms(call: Callable[[], object]) -> float:
-    """Of a call, warm: of a graph of calls, or the launches of short ones would be what is timed."""
+    """Median time of a warm call, taken from a graph of calls: alone, a short call is no longer than its launch."""
     from triton.testing import do_bench_cudagraph
 
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]  # torch does not say

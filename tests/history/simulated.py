@@ -28,10 +28,10 @@ class Kind:
 
     title: str
     sd: float
-    """Of a point: what its interval says."""
+    """Standard deviation of a point, as its interval says."""
     gate: Noise
     correlation: float = 0.0
-    """Of a point with the one before."""
+    """Correlation of a point with the one before."""
     spikes: float = 0.0
     """Share of points that are 20 % slower."""
     rules: Rules = dataclasses.field(default_factory=Rules)

@@ -149,7 +149,7 @@ class Barriers(list[Barrier]):
 
 
 class Descriptor:
-    """Of tiles of (1, rows, dim)."""
+    """A TMA descriptor of tiles of (1, rows, dim)."""
 
     def __init__(self, tensor: Any, rows: int) -> None:
         self.tensor = tensor.view(-1, *tensor.shape[2:])

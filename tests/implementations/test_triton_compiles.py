@@ -39,7 +39,7 @@ JOBS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 BY_WGMMA = {"full-128", "causal-64", "causal-backward-128", "float8", "wide-heads"}
 MOST_SHARED_BYTES = 227 * 2**10
-"""Of a block (CUDA C++ Programming Guide, "Compute Capabilities", 9.0)."""
+"""Shared memory of a block (CUDA C++ Programming Guide, "Compute Capabilities", 9.0)."""
 
 
 @pytest.fixture(scope="module")

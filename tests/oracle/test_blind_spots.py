@@ -43,7 +43,7 @@ def test_a_gradient_that_could_as_well_be_zero_is_told() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("inputs", ["normal", "needle", "constant", "ties", "tiny", "large_logits"])
 def test_what_is_right_is_no_mistake(inputs: str, dtype: str) -> None:
-    """Of constant keys the mean of the values is the answer, and the gradient of the queries is zero."""
+    """With constant keys the mean of the values is the answer, and the gradient of the queries is zero."""
     assert blind({**FIELDS, "dtype": dtype, "inputs": inputs, "mode": "backward"}) is None
 
 

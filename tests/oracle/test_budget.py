@@ -36,7 +36,7 @@ def stored(numbers: torch.Tensor, bits: int, generator: torch.Generator) -> torc
 
 
 def test_whoever_rounds_scores_at_other_places_agrees_whatever_the_values() -> None:
-    """As torch.compile does: of 200 sets of values 38 were beyond twice the errors of the low-precision reference."""
+    """torch.compile does so: of 200 sets of values 38 were beyond twice the errors of the low-precision reference."""
     generator = torch.Generator().manual_seed(0)
     worst, of_reference_alone = 0.0, 0
     for repetition in range(60):

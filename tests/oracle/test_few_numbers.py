@@ -1,4 +1,4 @@
-"""Of few numbers the reference may have been lucky, and their sum may cancel: sound kernels agree all the same."""
+"""Sound kernels agree on few numbers too, where the reference may be exact by luck, and a sum may cancel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FEW: list[dict[str, Any]] = [
         "inputs": "constant",
     },
 ]  # fmt: skip
-"""Of each, one to four in a hundred results of :func:`flash` were beyond twice the reference's errors."""
+"""In each of these, one to four in a hundred results of :func:`flash` were beyond twice the reference's errors."""
 
 
 def one_by_one(a: Tensor, b: Tensor) -> Tensor:

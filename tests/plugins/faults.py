@@ -80,7 +80,7 @@ BROKEN = []
 
 @attention("faults/broken-context", framework="numpy")
 def broken_context(q, k, v, case):
-    """As after an illegal access on a GPU: one call fails, and then every other one in the same process."""
+    """One call fails, then every other one in the same process, as after an illegal access on a GPU."""
     if case.seqlen_q == DIES_AT or BROKEN:
         BROKEN.append(True)
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")

@@ -83,7 +83,7 @@ def two_loops_alone(numbers: Any, passes: int) -> None:
 
 @attention("planted/locked", **OPTIONS)
 def locked(q: Any, k: Any, v: Any, case: Any) -> Any:
-    """As planted/loops, for a fifth of a second in which no other thread may run Python."""
+    """Like planted/loops, for a fifth of a second in which no other thread may run Python."""
     two_loops_alone(np.ones(4096, np.float32), 100 * PASSES)
     return v.copy()
 
@@ -94,7 +94,7 @@ def helper(numbers: Any) -> None:
 
 @attention("planted/helper", **OPTIONS)
 def helped(q: Any, k: Any, v: Any, case: Any) -> Any:
-    """As planted/python, by a function that names no phase."""
+    """Like planted/python, by a function that names no phase."""
     numbers = np.ones(2**20, np.float32)
     # phase: qk
     for _ in range(7):

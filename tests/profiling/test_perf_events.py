@@ -87,7 +87,7 @@ def test_samples_lie_within_the_time_in_which_they_were_taken(sampler: Sampler) 
 
 
 def test_without_the_kernel_user_code_alone_is_sampled() -> None:
-    """As a process without privileges is allowed."""
+    """A process without privileges is allowed no more."""
 
     def opener(attribute: Any, thread: int) -> int:
         if not int.from_bytes(bytes(attribute)[40:48], "little") & 1 << 5:

@@ -56,7 +56,7 @@ def test_the_output_is_the_models_and_calls_are_counted(name: str, causal: bool)
 
 @pytest.mark.parametrize("name", ["numba/flash", "naive/torch", "torch/sdpa-flash"])
 def test_gradients_are_the_models(name: str) -> None:
-    """Of numba/flash by its own backward pass, of the others by torch's autograd."""
+    """numba/flash has a backward pass of its own; torch's autograd differentiates the others."""
 
     def gradients(model: Model) -> list[Tensor]:
         model.zero_grad()
@@ -271,7 +271,7 @@ def test_an_unknown_implementation_is_a_usage_error(name: str, plugin: str | Non
 
 
 def test_heads_that_are_equal_by_chance_have_gradients_of_their_own() -> None:
-    """As of weights that are all alike; those of copies are added up."""
+    """Weights that are all alike make such heads; only the gradients of copies are added up."""
     k, v = (torch.randn(1, 1, 5, 8).repeat(1, 4, 1, 1) for _ in range(2))
     upstream, q = torch.randn(1, 4, 5, 8), torch.randn(1, 4, 5, 8)
 

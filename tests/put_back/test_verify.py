@@ -69,7 +69,7 @@ def test_a_mistake_in_a_single_row_is_caught() -> None:
 
 
 def test_rows_that_hang_on_queries_without_keys_are_left_out() -> None:
-    """Where a query sees no key the implementation gives 0, and this model something else."""
+    """For a query that sees no key the implementation gives 0, and this model something else."""
     sees = torch.ones(24, 24, dtype=torch.bool).tril()
     sees = sees & (torch.arange(24) >= torch.tensor([0, 5])[:, None, None, None])  # left padding
     mask = torch.where(sees, 0.0, torch.finfo(torch.float32).min)

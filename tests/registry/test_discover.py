@@ -1,4 +1,4 @@
-"""Where implementations are found, and what is said of those that cannot be used."""
+"""Implementations are found in all places, and those that cannot be used have a reason."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from attnbench.transport.message import AnswerMessage, Done, RequestMessage
 A = TypeVar("A", bound=AnswerMessage)
 
 UNKNOWN = Inputs(repetition=1)
-"""Of timed samples."""
+"""The inputs of timed samples."""
 TIMED = Timed(
     time_samples_ns=(40_000.0,) * 10, calls_per_sample=1, warmup_ns=8e6, inputs=Inputs(repetition=1, flip_index=9),
     cache_state="cold", time_method="CUDA events, L2 flushed, launch queued ahead",
@@ -119,7 +119,7 @@ class Agreeing:
     wrong_on: int | None = None
     """0: the first inputs; 1: fresh ones."""
     ratios: tuple[float, ...] = ()
-    """Of ``out``, verdict by verdict."""
+    """Error ratios of ``out``, one for each verdict."""
     fails: bool = False
 
     def __post_init__(self) -> None:
@@ -156,7 +156,7 @@ class Agreeing:
 
 
 def limits(**changed: Any) -> CellLimits:
-    """Of a cell that is timed and whose memory is measured."""
+    """Limits of a cell that is timed and whose memory is measured."""
     return CellLimits(**{"time_s": 60, "memory_bytes": 2**30, "measures": frozenset({"time", "memory"}), **changed})
 
 

@@ -337,7 +337,7 @@ class TestTheRunnersOwnClock:
         assert [one.samples for one in worker.asked if isinstance(one, PassSamples)] == [3, 3, 3, 3, 9, 9, 9, 9]
 
     def test_one_slow_pass_excuses_no_visit(self, clock: list[int]) -> None:
-        """As when other work comes between while samples are passed."""
+        """Other work may come between while samples are passed."""
         passes = iter([0, 0, 0, 0, 200])
 
         def passed(request: RequestMessage[Any]) -> Done:

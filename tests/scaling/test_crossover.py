@@ -1,4 +1,4 @@
-"""Where one curve overtakes another, and how surely."""
+"""Crossovers lie where one curve overtakes another, with honest bounds."""
 
 from __future__ import annotations
 

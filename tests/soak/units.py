@@ -88,7 +88,7 @@ def bounded(case: Case, most_tokens: int) -> Case:
 
 
 def implementations(include: Sequence[str], exclude: Sequence[str]) -> list[Implementation]:
-    """Those of the registry that can run here, on the CPU."""
+    """The registry's implementations that can run here, on the CPU."""
     return [_loaded(one) for one in bundled() if _is_wanted(one, include, exclude)]
 
 
@@ -172,7 +172,7 @@ class Judge:
             worker.end()
 
     def _values_of(self, repetition: int) -> dict[str, NDArray[np.floating]]:
-        """As :func:`attnbench.worker.tensors.refresh` makes them, once for all implementations."""
+        """The values that :func:`attnbench.worker.tensors.refresh` makes, once for all implementations."""
         if repetition not in self._inputs:
             names = operand_shapes(self.case).keys() & {"q", "k", "v", "dout"}
             self._inputs[repetition] = {name: operand(self.case, name, repetition) for name in sorted(names)}

@@ -52,7 +52,7 @@ def burning(folders: list[Path], microjoules: list[int]) -> Implementation:
 
 
 def measured(implementation: Implementation, mode: str = "forward", window_ns: int = 5_000_000) -> Energy:
-    """Of a small case."""
+    """The energy of a small case."""
     worker = Worker(implementation)
     case = make_case(seqlen_q=4, heads_q=1, head_dim=4, mode=mode)
     Prepare(case=case, device="cpu", memory_bytes=None).serve(worker)

@@ -124,7 +124,7 @@ def test_the_machines_drift_is_in_a_ratio_too() -> None:
 
 
 def test_a_drift_beyond_all_numbers_gives_no_interval() -> None:
-    """Of a stranger's file: its ends would be no numbers."""
+    """A stranger's file may hold one; the interval's ends would be no numbers."""
     wild = Visits(run="r", medians=(100, 100, 100), drift=1e6)
     one = CellTiming(medians=(100,), intervals=(None,), visits=(wild,))
     assert ratio(one, visited("r", 50, 50, 50)).low is None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 _MOST = {"batch": 2**20, "seed": 2**63 - 1}
-"""Where it is another: some masks have a length for each element of the batch, and a seed fits into a column."""
+"""Fields with another limit: some masks have a length for each element of the batch, and a seed fits into a column."""
 _MAY_BE_ABSENT = ("inputs_layout", "kv_dtype")
 _SIZES = ("batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_kv", "head_dim", "head_dim_v")
 

@@ -46,7 +46,7 @@ FILE_FIELDS: tuple[str, ...] = ("inputs", "mask_file", "bias_file")
 """Fields that may name a file."""
 
 LARGEST = 2**40
-"""Of any size: costs, which are products of several, stay numbers that a float holds."""
+"""The largest value of any size: costs, which are products of several sizes, still fit into a float."""
 MAY_BE_ZERO: tuple[str, ...] = ("batch", "seqlen_q", "seqlen_kv")
 """Sizes of which there may be none: the output is empty then, or, where there are no keys, 0."""
 DTYPE_BYTES: dict[str, int] = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 MOST_ROWS = 2**24
-"""Of masks whose pairs can only be counted row by row."""
+"""The most rows of a mask whose pairs can only be counted row by row."""
 
 
 def visible_pairs(case: Case) -> int:
-    """As :func:`attnbench.cases.masks.visible_pairs`; but for a few masks in a time that no length changes."""
+    """Like :func:`attnbench.cases.masks.visible_pairs`, but in constant time for all but a few masks."""
     pairs = _by_formula(case)
     return _by_rows(case) if pairs is None else pairs
 

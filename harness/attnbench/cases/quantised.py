@@ -20,7 +20,7 @@ LARGEST_STORED: dict[str, int] = {"int8": 127, "float8_e4m3fn": 448}
 _LEAST_SCALE = np.float32(2.0**-100)
 """Also that of a row of zeros. The products with it are normal float32 numbers."""
 _LOW_BITS = np.uint32(0xFF)
-"""Of a float32: 24 significant bits less 16."""
+"""The bits of a float32 below its 16 highest significant ones (24 in all)."""
 
 
 def quantised(values: Floats, kv_dtype: str) -> tuple[Floats, NDArray[np.float32]]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 LONGEST = 2**14
 """Characters."""
 _MOST = 2**20
-"""Of requests, as of a batch's elements."""
+"""The most requests; a batch may have as many elements."""
 _SIZE = "[0-9]{1,13}[kKmM]?"
 SEGMENT = f"[0-9]{{0,7}}q{_SIZE}((s|kv|/){_SIZE})?"
 _SEGMENT = re.compile(f"([0-9]{{0,7}})q({_SIZE})(?:(?:s|kv|/)({_SIZE}))?")

@@ -264,7 +264,7 @@ class Fleet:
                 self._say(f"{party.name} is lost: {answer}")
 
     def _ready(self) -> list[tuple[_Party, Any]]:
-        """Whose call is answered, and the answer; where the holder is lost, that error."""
+        """Parties whose call is answered, each with its answer, or with the error if the holder is lost."""
         asked = [party for party in self._parties if party.call is not None]
         done = self._engine.answered([party.call for party in asked], _WAIT_S)
         found: list[tuple[_Party, Any]] = []

@@ -59,7 +59,7 @@ class Engine(ABC):
 
     @abstractmethod
     def answered(self, calls: Sequence[object], timeout_s: float) -> list[object]:
-        """Those of the calls that have an answer, or never will; waits until there is one, or the time is over."""
+        """Return the calls that are over, answered or lost; wait until there is one, at most ``timeout_s``."""
 
     @abstractmethod
     def answer(self, call: object) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from attnbench.registry.discover import Found
 
 MOST_BYTES = 16 * 2**20
-"""Of a file beside a plug-in that no source names; a larger one stays."""
+"""The largest file beside a plug-in that travels without being named in a source."""
 
 
 @dataclasses.dataclass(frozen=True)

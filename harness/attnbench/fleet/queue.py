@@ -21,7 +21,7 @@ class Work:
 
     cells: Sequence[Cell]
     losses: list[str] = dataclasses.field(default_factory=list)
-    """Who was lost while measuring it, and why."""
+    """One sentence for each holder that was lost while measuring it."""
 
     @property
     def case(self) -> tuple[str, str]:
@@ -58,7 +58,7 @@ class WorkQueue:
         return None
 
     def give_back(self, work: Work, run_id: str, loss: str) -> None:
-        """Whoever had it, under this ``run_id``, is lost: it comes next."""
+        """Put work back at the head of the queue: its holder, with this ``run_id``, is lost."""
         work.losses.append(loss)
         self._lost[work.case] = run_id
         self._waiting.appendleft(work)

@@ -42,7 +42,7 @@ from .target import TARGET
 
 
 class Vector(types.Type):
-    """As many numbers as a register holds.
+    """A vector: as many numbers as a register holds.
 
     Args:
         dtype: Numba type of one.

@@ -94,7 +94,7 @@ def test_the_sentence_names_the_fastest(
     ],
 )
 def test_with_a_plugin_the_sentence_is_about_it(run_of: RunOf, mine: Sequence[float | str], said: str) -> None:
-    """Whoever else is faster."""
+    """The sentence names the plug-in first, even if others are faster."""
     others = {"torch/sdpa": [100] * len(mine)}
     run = run_of(lines({"a/mine": mine, **others}), implementations=MINE, scenario={"name": "s"})
     assert sentence(run) == f"a/mine is {said}."

@@ -53,7 +53,7 @@ class OnDevice(Worker):
 
 
 def prepared(device: FakeDevice, case: Any = CASE, *, waits: bool = False) -> OnDevice:
-    """Of an implementation that computes on the CPU and takes its time on the fake device."""
+    """An implementation that computes on the CPU and takes its time on the fake device."""
 
     @attention("fake/gpu", modes=["forward", "backward", "forward_backward"])
     def on_device(q: Any, k: Any, v: Any, case: Any) -> Any:

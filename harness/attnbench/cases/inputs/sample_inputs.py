@@ -30,15 +30,15 @@ class Inputs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repetition: int = Field(default=0, ge=0)
-    """Of the values, see :func:`attnbench.cases.inputs.operands.operand`."""
+    """Which draw of the values this is, see :func:`attnbench.cases.inputs.operands.operand`."""
     flip_index: int = Field(default=0, ge=0)
-    """Of the signs, see :mod:`attnbench.cases.inputs.sign_flips`."""
+    """Which pattern of signs this is, see :mod:`attnbench.cases.inputs.sign_flips`."""
     moved: int = Field(default=0, ge=0)
     """By how many rows the queries moved."""
 
 
 class SampledRow(BaseModel):
-    """Where a row of a sample's output stood."""
+    """The place of a row in a sample's output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -20,7 +20,7 @@ class Band:
     right: int | None = None
     starts: tuple[int, ...] | None = None
     keys: tuple[int, ...] | None = None
-    """Of each batch element, as is ``starts``."""
+    """One entry for each batch element, as in ``starts``."""
 
 
 def pairs_of(case: Case, bands: Sequence[Band]) -> int:

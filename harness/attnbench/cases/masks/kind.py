@@ -30,7 +30,7 @@ class Parameter:
     """``None`` where it follows from the lengths (:meth:`Kind.lengths`)."""
     least: int = 0
     mistake: Callable[[object], str | None] = mistake_in
-    """Of a tensor or a text: what is wrong with a value, as the end of a sentence, or ``None``."""
+    """Say what is wrong with a value, as the end of a sentence, or return ``None``; for tensors and texts."""
 
     def problem(self, value: object) -> str | None:
         """Why this is not a valid value of the field, in one sentence, or ``None``."""
@@ -153,7 +153,7 @@ def runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def positions(case: Case) -> NDArray[np.int64]:
-    """Where each query stands among the keys, (seqlen_q,); negative for queries before the first key."""
+    """Return each query's position among the keys, (seqlen_q,); negative for queries before the first key."""
     return np.arange(case.seqlen_q, dtype=np.int64) + case.diagonal_offset
 
 

@@ -63,7 +63,7 @@ def input_tensor(text: str, layout: str | None, name: str, shape: Shape) -> NDAr
 
 @functools.lru_cache(maxsize=4)
 def remembered_tensor(text: str, layout: str | None, name: str, shape: Shape) -> NDArray[np.generic]:
-    """As :func:`input_tensor`, kept for the next head of the same tensor; not to be written to."""
+    """Like :func:`input_tensor`, but kept for the next head of the same tensor; not to be written to."""
     return input_tensor(text, layout, name, shape)
 
 

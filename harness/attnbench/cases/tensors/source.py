@@ -1,4 +1,4 @@
-"""Where a tensor's values come from: a seed, ``random:7``, or a file, ``/data/mask.npz#sha256:0123456789abcdef``.
+"""The source of a tensor's values: a seed, ``random:7``, or a file, ``/data/mask.npz#sha256:0123456789abcdef``.
 
 The digest is that of the file's bytes. A plan adds it, so that a case is known by what its file holds and not by where
 it lies, and whoever reads the file later notices that it is another.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Table = NDArray[np.bool_]
 
 LARGEST_TABLE = 2**24
-"""Of pairs of blocks."""
+"""The most pairs of blocks that a table may have."""
 _FORMS = {
     "random": re.compile(r"random:(\d{1,3}(?:\.\d{1,9})?)%:(\d{1,18})", re.ASCII),
     "local": re.compile(r"local:(\d{1,9}):(\d{1,9})", re.ASCII),

@@ -58,7 +58,7 @@ class KeyPadding(Kind):
         return True
 
     def key_edges(self, case: Case) -> list[int]:
-        """Where the padding begins."""
+        """The keys at which padding begins."""
         return around(*(case.kv_lengths or ()))
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:

@@ -54,7 +54,7 @@ class LeftPadding(Kind):
         return True
 
     def key_edges(self, case: Case) -> list[int]:
-        """Where the padding ends."""
+        """The keys at which padding ends."""
         return around(*(case.kv_starts or ()))
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:

@@ -55,7 +55,7 @@ class PrefixLM(Kind):
         return True
 
     def query_edges(self, case: Case) -> list[int]:
-        """Where the diagonal leaves the prefix, if it starts in the corner."""
+        """The query at which the diagonal leaves the prefix, if it starts in the corner."""
         return around(case.prefix_len or 0)
 
     def key_edges(self, case: Case) -> list[int]:

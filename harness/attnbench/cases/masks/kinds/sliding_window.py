@@ -40,7 +40,7 @@ class SlidingWindow(Kind):
         return one_run(case, place - case.window_left, place + case.window_right + 1)
 
     def looks_ahead(self, case: Case) -> bool:
-        """Where the window has a right side."""
+        """Whether the window reaches beyond the diagonal."""
         return bool(case.window_right)
 
     def query_edges(self, case: Case) -> list[int]:
