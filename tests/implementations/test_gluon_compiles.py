@@ -43,7 +43,7 @@ JOBS: dict[str, dict[str, Any]] = {
 OVERLAPPED = ("full-128", "causal-128", "full-64", "causal-64-float16", "turns", "three-stages")
 ONE_ROLE = {"one-group", "plain"}
 MOST_SPILLED_BYTES = {"three-consumers": 40, "full-64": 112, "causal-64-float16": 176}
-"""Bytes that a thread may spill, by Triton's assembler (3.7, 3.9). On an H200 three consumers were faster than two anyway."""
+"""Bytes that a thread may spill, by Triton's assembler (3.7, 3.9). On an H200 three consumers beat two."""
 MOST_SHARED_BYTES = 227 * 2**10
 
 

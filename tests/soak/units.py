@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench import Case, make_case
 from attnbench.cases.inputs.operands import operand, operand_shapes
+from attnbench.cases.masks.table import PARAMETERS
 from attnbench.identities.identity import Allowance
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import Truth, find_truth, judge
@@ -72,10 +73,9 @@ def bounded(case: Case, most_tokens: int) -> Case:
         return case
     size = case.heads_q // case.heads_kv
     heads_kv = max(1, min(case.heads_kv, 4 // size))
-    lengths = {"prefix_len": None, "document_lengths": None, "kv_lengths": None}  # the defaults of the new length
     fields = {
         **case.to_dict(),
-        **lengths,
+        **{name: None for name, parameter in PARAMETERS.items() if parameter.default is None},  # as the lengths have it
         "batch": min(case.batch, 2),
         "heads_q": heads_kv * size,
         "heads_kv": heads_kv,
