@@ -27,6 +27,10 @@ KINDS: list[dict[str, object]] = [
     {"mask": "key_padding", "kv_lengths": (5, 0, 4)},
     {"mask": "causal & key_padding", "kv_lengths": (5, 3, 1)},
     {"mask": "causal & key_padding", "kv_lengths": (5, 3, 1), "alignment": "bottom_right"},
+    {"mask": "left_padding", "kv_starts": (0, 2, 4)},
+    {"mask": "key_padding & left_padding", "kv_starts": (0, 1, 3), "kv_lengths": (5, 3, 4)},
+    {"mask": "causal & left_padding", "kv_starts": (0, 2, 3)},
+    {"mask": "causal & left_padding", "kv_starts": (1, 2, 4), "alignment": "bottom_right"},
     {"mask": "sliding_window", "window_left": 3, "window_right": 0},
     {"mask": "sliding_window", "window_left": 3, "window_right": 0, "alignment": "bottom_right"},
     {"mask": "sliding_window", "window_left": 2, "window_right": 1},
@@ -64,19 +68,14 @@ def test_each_kind_is_found_and_is_the_same_mask(fields: dict[str, object], seql
         assert {name: getattr(case, name) for name in fields} == {name: getattr(said, name) for name in fields}
 
 
-def left_padded(causal: bool) -> NDArray[np.bool_]:
-    keys = np.arange(12) >= np.array([0, 4, 7])[:, None]
-    rows = np.tril(np.ones((12, 12), bool)) if causal else np.ones((12, 12), bool)
-    return keys[:, None] & rows
-
-
-def test_padding_on_the_left_is_a_tensor_of_keys_beside_the_kind() -> None:
-    for causal, name in ((True, "causal & tensor"), (False, "tensor")):
-        said = recognised(left_padded(causal), BATCH, 12, 12)
+def test_keys_with_holes_are_a_tensor_beside_the_kind() -> None:
+    keys = np.random.default_rng(0).random((BATCH, 1, 12)) < 0.6
+    for rows, name in ((np.tril(np.ones((12, 12), bool)), "causal & tensor"), (np.ones((12, 12), bool), "tensor")):
+        said = recognised(keys & rows, BATCH, 12, 12)
         assert said.mask == name
         assert said.tensor is not None
         assert said.tensor.shape == (BATCH, 1, 1, 12)
-        assert (dense(said, 12, 12) == left_padded(causal)).all()
+        assert (dense(said, 12, 12) == (keys & rows)).all()
 
 
 def test_one_more_key_anywhere_makes_it_another_mask() -> None:

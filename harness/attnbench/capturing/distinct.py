@@ -39,7 +39,8 @@ class Tally:
     def work(self) -> int:
         """Scores of a head if nothing but padding is skipped: what the time of a call grows with."""
         spec = self.spec
-        return spec.seqlen_q * sum(spec.mask.kv_lengths or (spec.batch * spec.seqlen_kv,))
+        real_keys = sum(spec.mask.kv_lengths or (spec.batch * spec.seqlen_kv,)) - sum(spec.mask.kv_starts or ())
+        return spec.seqlen_q * real_keys
 
     def add(self, layer: str | None, place: int, seconds: float) -> None:
         """Count a call; ``place`` is its number among all calls."""
@@ -84,7 +85,7 @@ def _family(tally: Tally) -> object:
     return (tally.api, tally.mode, tally.part, is_decode, *sorted(fields.items(), key=lambda item: item[0]))
 
 
-_LENGTHS = ("seqlen_q", "seqlen_kv", "kv_lengths", "document_lengths")
+_LENGTHS = ("seqlen_q", "seqlen_kv", "kv_lengths", "kv_starts", "document_lengths")
 
 
 def _buckets(family: Sequence[Tally]) -> Iterable[list[Tally]]:

@@ -34,6 +34,7 @@ class MaskFields:
     document_lengths: tuple[int, ...] | None = None
     document_causal: bool | None = None
     kv_lengths: tuple[int, ...] | None = None
+    kv_starts: tuple[int, ...] | None = None
     tensor: NDArray[np.bool_] | None = None
     """Boolean, broadcastable to (batch, 1, seqlen_q, seqlen_kv)."""
 
@@ -74,14 +75,12 @@ def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv:
     shapes = [MaskFields(), *_shapes(of_any)]
     bounds = _Bounds.of(seen)
     if bounds is not None:
-        lengths = tuple(int(n) for n in np.broadcast_to(bounds.high.max(axis=1), batch))
-        for shape in (*shapes[:3], shapes[0].joined("key_padding", kv_lengths=lengths), *shapes[3:]):
-            if bounds.are_of(shape, batch):
-                return shape
-        for shape in shapes[1:]:
-            padded = shape.joined("key_padding", kv_lengths=lengths)
-            if bounds.are_of(padded, batch):
-                return padded
+        paddings = bounds.paddings(batch)
+        padded = [shape.joined(kind, **more) for shape in shapes for kind, more in paddings]
+        alone = len(paddings)
+        for said in (*shapes[:3], *padded[:alone], *shapes[3:], *padded[alone:]):
+            if bounds.are_of(said, batch):
+                return said
     keys: NDArray[np.bool_] = np.logical_or.reduce(seen, axis=1)
     for shape in shapes:
         case = _case(shape, 1, seqlen_q, seqlen_kv)
@@ -106,6 +105,16 @@ class _Bounds:
         low = np.where(counts > 0, seen.argmax(axis=-1), 0)
         high = np.where(counts > 0, keys - seen[..., ::-1].argmax(axis=-1), 0)
         return cls(low, high, keys) if (high - low == counts).all() else None
+
+    def paddings(self, batch: int) -> list[tuple[str, dict[str, tuple[int, ...]]]]:
+        """The kinds of padding that hide the first or last keys of each element, or both, with their fields."""
+        starts = np.where(self.low < self.high, self.low, self.seqlen_kv).min(axis=1)
+        first, beyond = (
+            tuple(int(n) for n in np.broadcast_to(ends, batch)) for ends in (starts, self.high.max(axis=1))
+        )
+        right, left = {"kv_lengths": beyond}, {"kv_starts": first}
+        both = {"kv_lengths": tuple(map(max, first, beyond)), **left}
+        return [("key_padding", right), ("left_padding", left), ("key_padding & left_padding", both)]
 
     def are_of(self, said: MaskFields, batch: int) -> bool:
         """Whether the said mask is this one, for each element of the batch."""
