@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class AttnbenchError(Exception):
@@ -22,3 +25,10 @@ class NotComparableError(AttnbenchError):
     """A stored run says nothing about this machine."""
 
     exit_code = 6
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first of what pydantic has found wrong: its place, where it has one, and a few words."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from attnbench import Implementation, UsageError, api, attention
-from attnbench.api.selection import CellSelection, axis_texts, plugin_texts
+from attnbench.api.selection import CellOptions, CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
+from attnbench.cli.options import Cells, Selection
 from tests.conftest import Command
 
 COMMANDS = (
@@ -24,18 +25,23 @@ ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "pro
 
 
 def defaults(function: Callable[..., object], without: set[str]) -> dict[str, object]:
-    """The parameters of a function in their order, with what they are when nothing is said."""
-    parameters = inspect.signature(function).parameters.values()
-    return {one.name: one.default for one in parameters if one.name not in without}
+    """The words of a function, with what they are when nothing is said; those of a selection one by one."""
+    words: dict[str, object] = {}
+    for one in inspect.signature(function).parameters.values():
+        if one.kind is one.VAR_KEYWORD:
+            words |= dict.fromkeys(CellOptions.__annotations__)
+        elif isinstance(one.default, Selection):
+            words |= vars(one.default)
+        else:
+            words[one.name] = one.default
+    return {name: default for name, default in words.items() if name not in without}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_function_and_its_command_take_the_same_words(name: str) -> None:
     command = app[name].default_command
     assert command is not None
-    ours = defaults(getattr(api, name), ONLY_IN_PYTHON)
-    theirs = defaults(command, ONLY_ON_THE_LINE)
-    assert list(ours.items()) == list(theirs.items())
+    assert defaults(getattr(api, name), ONLY_IN_PYTHON) == defaults(command, ONLY_ON_THE_LINE)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -59,10 +65,11 @@ def test_the_words_of_a_selection_read_back_as_the_same() -> None:
         "quick", ["numba", "torch"], "math", {"seqlen": [128, "1k"], "dtype": "bfloat16"}, Path("k.py"), "cpu", 2, 0
     )
     _, bound, _ = app.parse_args(["run", *asked.words()], exit_on_error=False)
-    assert bound.arguments == {
-        "scenario": "quick", "include": ["numba", "torch"], "exclude": ["math"],
-        "axis": ["seqlen=128,1k", "dtype=bfloat16"], "plugin": ["k.py"], "device": ["cpu"], "threads": 2, "seed": 0,
-    }  # fmt: skip
+    cells = Cells(
+        include=["numba", "torch"], exclude=["math"], axis=["seqlen=128,1k", "dtype=bfloat16"], plugin=["k.py"],
+        device=["cpu"], threads=2,
+    )  # fmt: skip
+    assert bound.arguments == {"scenario": "quick", "cells": cells, "seed": 0}
 
 
 def test_axes_are_a_text_several_or_a_mapping() -> None:

@@ -18,7 +18,7 @@ from attnbench.store.reader import RunFile, RunFileError, read_run
 from attnbench.views.compare import compare_implementations
 from attnbench.views.compare_view import view_of
 from attnbench.views.document import View, as_csv, as_json, markdown
-from attnbench.views.report import write_report
+from attnbench.views.report.write import write_report
 from attnbench.views.show import show
 from attnbench.views.terminal_table import as_text
 from tests.views.conftest import failed, timed, write

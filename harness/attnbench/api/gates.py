@@ -7,7 +7,7 @@ import datetime
 import functools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from attnbench.api.config import read_config
 from attnbench.api.progress import GateProgress, Log
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.api.selection import CellOptions, Texts
     from attnbench.gate.gate import GatePlan
     from attnbench.gate.judge.statistics import Rules
     from attnbench.gate.measure.rounds import SideName
@@ -38,12 +38,6 @@ def gate(
     base: str | os.PathLike[str] | None = None,
     head: str | os.PathLike[str] | None = None,
     baseline: str | os.PathLike[str] | None = None,
-    include: Texts | None = None,
-    exclude: Texts | None = None,
-    axis: Axes | None = None,
-    plugin: Plugins | None = None,
-    device: Texts | None = None,
-    threads: int | None = None,
     delta: Texts | None = None,
     rounds: int = 4,
     confirm: int = 6,
@@ -54,6 +48,7 @@ def gate(
     out: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    **cells: Unpack[CellOptions],
 ) -> Gate:
     """Judge a change: measure both sides on this machine, in fresh processes and in turns, and compare pair by pair.
 
@@ -65,12 +60,6 @@ def gate(
         head: what is judged; default the current directory, uncommitted changes included (with a baseline: this
             environment).
         baseline: instead of a base, a stored run: RUN.jsonl, or the name of one in results/baselines.
-        include: implementations to judge: regular expressions.
-        exclude: implementations to leave out: regular expressions.
-        axis: values in place of the scenario's, as of :func:`attnbench.run`.
-        plugin: plug-ins that both sides have, as of :func:`attnbench.run`.
-        device: ``"cpu"``, ``"cuda"``, or both.
-        threads: threads of each worker on the CPU; default one less than there are cores, for the rest of the machine.
         delta: change that is tolerated: ``5%`` or ``time=5%``, ``memory=1%``, ``exponent=0.2``.
         rounds: rounds of the first stage, in which all cells are measured.
         confirm: rounds of the second stage, in which suspects are measured again.
@@ -81,6 +70,7 @@ def gate(
         out: folder for run files and results; default ``results/gates/UTC-TIME-SCENARIO``.
         cache_dir: where sides are built and kept; default $ATTNBENCH_CACHE, or attnbench in the user's cache folder.
         progress: whether stderr tells how it goes; default: where it is a terminal.
+        cells: which are judged: ``include``, ``exclude``, ``axis``, ``plugin``, ``device`` and ``threads``.
 
     Returns:
         The gate: ``ok``, ``exit_code``, ``result`` with its verdicts, ``frame`` with a row for each.
@@ -100,7 +90,7 @@ def gate(
     accepted = read_waivers(Path(waivers)) if waivers else []
     rules = rules_of(delta, rounds, confirm)
     log = Log(progress)
-    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    asked = CellSelection.of(scenario, seed=seed, **cells)
     command = [
         "attnbench",
         "gate",
@@ -112,7 +102,7 @@ def gate(
     cache = None if cache_dir is None else Path(cache_dir)
     folder = None if out is None else Path(out)
     if baseline is not None:
-        if scenario or include or exclude or axis or device:
+        if scenario or asked.include or asked.exclude or asked.axis or asked.device:
             raise UsageError(
                 "a baseline says itself which cells it has: no scenario and no selection beside --baseline"
             )
@@ -133,12 +123,6 @@ def gate(
 def calibrate(
     scenario: str | os.PathLike[str] = SMOKE,
     *,
-    include: Texts | None = None,
-    exclude: Texts | None = None,
-    axis: Axes | None = None,
-    plugin: Plugins | None = None,
-    device: Texts | None = None,
-    threads: int | None = None,
     rounds: int = 20,
     delta: str = "3%",
     seed: int = 0,
@@ -146,6 +130,7 @@ def calibrate(
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: bool | None = None,
+    **cells: Unpack[CellOptions],
 ) -> CalibratedMachine:
     """Measure the same code on both sides, to learn each cell's noise floor and the gate's false-alarm rate here.
 
@@ -153,12 +138,6 @@ def calibrate(
 
     Args:
         scenario: name of a bundled scenario, or path of a .toml file.
-        include: implementations: regular expressions.
-        exclude: implementations to leave out: regular expressions.
-        axis: values in place of the scenario's, as of :func:`attnbench.run`.
-        plugin: plug-ins, as of :func:`attnbench.run`.
-        device: ``"cpu"``, ``"cuda"``, or both.
-        threads: threads of each worker on the CPU; default as the gate's.
         rounds: rounds of both sides; twenty tell a noise floor, fewer a rough one.
         delta: change of time that the gate will tolerate.
         seed: of orders and draws.
@@ -166,6 +145,7 @@ def calibrate(
         out: where the result goes; default ``results/calibration/SCENARIO-MACHINE-THREADS.json``.
         force: replace an earlier calibration.
         progress: whether stderr tells how it goes; default: where it is a terminal.
+        cells: which are judged: ``include``, ``exclude``, ``axis``, ``plugin``, ``device`` and ``threads``.
 
     Returns:
         The noise of each cell: ``path``, ``frame``.
@@ -182,7 +162,7 @@ def calibrate(
 
     at_least(rounds, 4)
     log = Log(progress)
-    asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed)
+    asked = CellSelection.of(scenario, seed=seed, **cells)
     request = asked_of_gate(asked, log)
     name = request.scenario.name
     path = Path(out) if out else calibration_path(name, machine_key(environment()), request.threads)

@@ -55,6 +55,11 @@ def inspect(
     Raises:
         UsageError: when the axes make no case or several, the tensors do not fit, or the folder exists.
     """
+    from attnbench.machine.hardware.pinning import default_threads
+    from attnbench.runner.inspect import write_inspection
+    from attnbench.store.whole_folder import require_room, whole_folder
+    from attnbench.views.report.inspection import write_inspection_page
+
     require_device(device)
     file = None if tensors is None else Path(tensors)
     case = _case(axis_texts(axis) or (() if file else _SMALL), file)
@@ -62,13 +67,10 @@ def inspect(
         raise UsageError(f"batch_index {batch_index}: the case has {case.batch}")
     chosen = _chosen(texts(include), texts(exclude), plugin_texts(plugin))
     folder = Path(out) if out is not None else Path("reports/runs") / f"inspect-{case.case_id}"
-    if folder.exists() and not (force and (folder / "inspection.json").is_file()):
-        hint = "--force replaces it" if (folder / "inspection.json").is_file() else "and it is no inspection"
-        raise UsageError(f"{folder} exists already; {hint}")
-    try:
-        disagree = _write(case, chosen, folder, device=device, batch_index=batch_index)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+    require_room(folder, "inspection", "inspection.json", force=force)
+    with whole_folder(folder) as made:
+        write_inspection(case, chosen, made, device=device, batch_index=batch_index, threads=default_threads())
+        disagree = write_inspection_page(made)
     return Inspection(folder / "index.html", ok=not disagree)
 
 
@@ -80,22 +82,6 @@ def _chosen(include: tuple[str, ...], exclude: tuple[str, ...], plugins: tuple[s
     if not include:
         return []
     return choose(find((*read_config().plugins, *plugins)), adhoc(), Selectors(include=include, exclude=exclude))
-
-
-def _write(case: Case, chosen: Sequence[Found], folder: Path, *, device: str, batch_index: int) -> bool:
-    """Write the folder whole, or not at all.
-
-    Returns:
-        Whether an implementation disagrees.
-    """
-    from attnbench.machine.hardware.pinning import default_threads
-    from attnbench.runner.inspect import write_inspection
-    from attnbench.store.whole_folder import whole_folder
-    from attnbench.views.report.inspection import write_inspection_page
-
-    with whole_folder(folder) as made:
-        write_inspection(case, chosen, made, device=device, batch_index=batch_index, threads=default_threads())
-        return write_inspection_page(made)
 
 
 def _case(axes: Sequence[str], tensors: Path | None) -> Case:

@@ -8,7 +8,7 @@ import functools
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.api.gates import both_sides
 from attnbench.api.measuring import begin
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
     from attnbench.runner.profile import ProfileSetting
-    from attnbench.store.header import Header
     from attnbench.store.profile import CellProfile
     from attnbench.store.reader import RunFile
     from attnbench.transport.host import Host
@@ -84,6 +83,9 @@ def profile(
     Raises:
         UsageError: when there are more than 24 cells, or what is asked for cannot be done as asked.
     """
+    from attnbench.store.profile import PROFILE
+    from attnbench.store.whole_folder import require_room
+
     log = Log(progress)
     if not _SECONDS[0] <= seconds <= _SECONDS[1] or not 1 <= samples <= 1_000_000:
         raise UsageError("a profile takes 0.1 to 600 seconds, and 1 to 1,000,000 samples")
@@ -97,18 +99,15 @@ def profile(
     )  # fmt: skip
     command = ["profile", *asked.words(), *more]
     folder = Path(out) if out is not None else _default_folder()
-    _require_room(folder, force=force)
+    require_room(folder, "profile", PROFILE, force=force)
     if head is not None and base is None:
         raise UsageError("--head is compared with what? one of --base main, --base HEAD~1, --base old_kernel.py")
     sides = None if base is None else both_sides(str(base), "." if head is None else str(head), None, log)
     how = functools.partial(_setting, request.threads, seconds=seconds, samples=samples, assembly=assembly)
-    try:
-        if sides is None:
-            return _write(functools.partial(_measure_here, request, log, command), how, command, folder, log)
-        measure = functools.partial(_measure_sides, _of_both(request, asked), sides, log)
-        return _write(measure, how, command, folder, log, {name: side.label for name, side in sides.items()})
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+    if sides is None:
+        return _write(functools.partial(_measure_here, request, log, command), how, command, folder, log)
+    measure = functools.partial(_measure_sides, _of_both(request, asked), sides, log)
+    return _write(measure, how, command, folder, log, {name: side.label for name, side in sides.items()})
 
 
 def _request(asked: CellSelection, log: Log) -> Request:
@@ -201,8 +200,10 @@ def _write(
     sides: dict[SideName, str] | None = None,
 ) -> ProfiledCells:
     """Write the folder whole, or not at all."""
+    from attnbench.store.profile import Profile, write_profile
     from attnbench.store.whole_folder import whole_folder
     from attnbench.transport.host import LOCAL_HOST
+    from attnbench.version import VERSION
     from attnbench.views.profile.page import write_profile_page
 
     with whole_folder(folder) as made:
@@ -211,7 +212,16 @@ def _write(
         peaks = dict(header.peaks) or {"cpu": dict(LOCAL_HOST.peaks("cpu", header.threads, quick=True))}
         setting = setting_with(dict(peaks.get("cpu", {}).get("tflops") or {}))
         found = [cell for one in measured for cell in _profiles(one, setting, log)]
-        _store(found, header, peaks, sides or {}, command, made)
+        stored = Profile(
+            created_utc=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            attnbench=VERSION,
+            command=shlex.join(["attnbench", *command]),
+            sides=sides or {},
+            environment=dict(header.environment),
+            peaks=peaks,
+            cells=tuple(found),
+        )
+        write_profile(stored, made)
         write_profile_page(made)
     worst = max(one.exit_code for one in measured)
     return ProfiledCells(folder / "index.html", exit_code=worst or _exit_code(found))
@@ -220,6 +230,7 @@ def _write(
 def _setting(
     threads: int, tflops: Mapping[str, float], *, seconds: float, samples: int, assembly: bool
 ) -> ProfileSetting:
+    from attnbench.machine.ask_probe import ask_probe
     from attnbench.runner.profile import ProfileSetting
 
     return ProfileSetting(
@@ -228,7 +239,7 @@ def _setting(
         samples=samples,
         assembly=assembly,
         tflops=tflops,
-        exponentials_per_ns=_exponentials(threads),
+        exponentials_per_ns=ask_probe("exponentials", threads).get("per_ns"),  # absent where it cannot be measured
     )
 
 
@@ -259,38 +270,6 @@ def _profiles(measured: _Measured, setting: ProfileSetting, log: Log) -> list[Ce
     return [one.model_copy(update={"side": side}) for one in found]
 
 
-def _store(
-    found: Sequence[CellProfile],
-    header: Header,
-    peaks: dict[str, Any],
-    sides: dict[SideName, str],
-    command: Sequence[str],
-    folder: Path,
-) -> None:
-    from attnbench.store.profile import Profile, write_profile
-    from attnbench.version import VERSION
-
-    write_profile(
-        Profile(
-            created_utc=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
-            attnbench=VERSION,
-            command=shlex.join(["attnbench", *command]),
-            sides=sides,
-            environment=dict(header.environment),
-            peaks=peaks,
-            cells=tuple(found),
-        ),
-        folder,
-    )
-
-
-def _exponentials(threads: int) -> float | None:
-    """The machine's peak of exponentials; ``None`` where it could not be measured."""
-    from attnbench.machine.ask_probe import ask_probe
-
-    return ask_probe("exponentials", threads).get("per_ns")
-
-
 def _default_folder() -> Path:
     """A name that no folder has yet."""
     stem = Path("reports/runs") / f"profile-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
@@ -299,16 +278,3 @@ def _default_folder() -> Path:
         number += 1
         folder = stem.with_name(f"{stem.name}-{number}")
     return folder
-
-
-def _require_room(folder: Path, *, force: bool) -> None:
-    """Do nothing where a profile may be written.
-
-    Raises:
-        UsageError: where something is there already.
-    """
-    from attnbench.store.profile import PROFILE
-
-    if folder.exists() and not (force and (folder / PROFILE).is_file()):
-        hint = "--force replaces it" if (folder / PROFILE).is_file() else "and it is no profile"
-        raise UsageError(f"{folder} exists already; {hint}")

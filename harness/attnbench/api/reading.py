@@ -110,7 +110,7 @@ def report(
     from attnbench.api.history.reading import of_this_machine
     from attnbench.store.machines import by_machine
     from attnbench.store.reader import read_run
-    from attnbench.views.report import write_report
+    from attnbench.views.report.write import write_report
 
     paths = list(map(Path, runs)) or [latest_run()]
     files = [read_run(path) for path in paths]

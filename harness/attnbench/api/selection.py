@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from attnbench.api.config import read_config
 from attnbench.errors import UsageError
@@ -25,6 +25,24 @@ Axes = Texts | Mapping[str, object]
 Plugin = str | os.PathLike[str] | Implementation
 Plugins = Plugin | Sequence[Plugin]
 """``FILE.py``, ``FILE.py:family/variant``, or a function of a file, decorated with ``@attention``; or several."""
+
+
+class CellOptions(TypedDict, total=False):
+    """Arguments that choose cells, of functions that compare revisions; absent is as ``None``."""
+
+    include: Texts | None
+    """Implementations: regular expressions."""
+    exclude: Texts | None
+    """Implementations to leave out: regular expressions."""
+    axis: Axes | None
+    """Values in place of the scenario's, as of :func:`attnbench.run`."""
+    plugin: Plugins | None
+    """Plug-ins that all revisions have, as of :func:`attnbench.run`."""
+    device: Texts | None
+    """``"cpu"``, ``"cuda"``, or both."""
+    threads: int | None
+    """Threads of each worker on the CPU; default one less than there are cores, for the rest of the machine."""
+
 
 _FLAGS = {"include": "-i", "exclude": "-x", "axis": "-a", "plugin": "-p", "device": "-d"}
 

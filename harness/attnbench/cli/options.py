@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,6 +42,12 @@ Plugins = Annotated[
 ]
 Devices = Annotated[list[str] | None, Parameter(name=["--device", "-d"], negative="", help="cpu or cuda; repeatable.")]
 Threads = Annotated[int | None, Parameter(help="threads of each worker on the CPU; default: one for each core.")]
+GateThreads = Annotated[
+    int | None,
+    Parameter(
+        help="threads of each worker on the CPU; default one less than there are cores, for the rest of the machine."
+    ),
+]
 Ranks = Annotated[
     list[int] | None,
     Parameter(negative="", help="processes among which ring/torch and its like share a call's tokens; repeatable."),
@@ -71,3 +78,31 @@ Across = Annotated[
 Form = Literal["terminal", "markdown", "csv", "json"]
 Format = Annotated[Form, Parameter(name=["--format", "-f"], help="terminal, markdown, csv or json.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="print JSON.")]
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Options that choose implementations and cases."""
+
+    include: Include = None
+    exclude: Exclude = None
+    axis: Axes = None
+    plugin: Plugins = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cells(Selection):
+    """Options that choose cells: also where they run."""
+
+    device: Devices = None
+    threads: Threads = None
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GateCells(Cells):
+    """The same of commands that compare revisions."""
+
+    threads: GateThreads = None

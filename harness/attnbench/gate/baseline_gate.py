@@ -81,7 +81,7 @@ def gate_stored(
     """
     first_run = _measure(plan, folder / "runs" / "screen-1-head.jsonl", plan.rules.screen_rounds, (), observer, 0)
     first = observe_stored(baseline, first_run)
-    cells = [cell for cell in first.values() if cell.base.status == cell.head.status == "ok"]
+    cells = [cell for cell in first.values() if cell.both_ok]
     effects, moved = _effects(cells)
     screened = screen_effects(effects, None, plan.rules)
     fresh: dict[CellKey, Observed] = {}

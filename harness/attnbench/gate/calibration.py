@@ -81,7 +81,7 @@ def calibrate(rounds: Sequence[Round], rules: Rules, seed: int) -> Calibration:
     Raises:
         CalibrationError: when too few cells were timed to learn anything.
     """
-    cells = [cell for cell in observe(rounds).values() if cell.base.status == cell.head.status == "ok"]
+    cells = [cell for cell in observe(rounds).values() if cell.both_ok]
     logs = log_ratios(cells)
     timed = [row for row in range(len(cells)) if np.isfinite(logs[row]).all()]
     cells, logs = [cells[row] for row in timed], logs[timed]

@@ -28,6 +28,7 @@ from attnbench.gate.judge.verify_speedups import check_speed_ups
 from attnbench.gate.measure.rounds import MEMORY_ROUNDS, SIDES, run_rounds
 from attnbench.gate.repro import shown_on_head, with_repeating_command
 from attnbench.gate.verdict import GateResult, RoundFacts, SideFacts, Verdict
+from attnbench.grouping import grouped
 from attnbench.scaling import FEWEST_SIZES, NARROWEST
 from attnbench.version import VERSION
 
@@ -181,12 +182,9 @@ def result_of(plan: GatePlan, command: Sequence[str], **found: Any) -> GateResul
 
 def screen_cells(first: Mapping[CellKey, Observed], rules: Rules, floors: Mapping[str, float]) -> list[Judged]:
     """First stage, device by device; only cells that are ok on both sides have times worth comparing."""
-    by_device: dict[str, list[Observed]] = {}
-    for cell in first.values():
-        if cell.base.status == cell.head.status == "ok":
-            by_device.setdefault(cell.key[2], []).append(cell)
+    timed = (cell for cell in first.values() if cell.both_ok)
     judged = []
-    for device, cells in by_device.items():
+    for device, cells in grouped(timed, lambda cell: cell.key[2]).items():
         deltas = {
             row: max(rules.delta, floors[cell.name])
             for row, cell in enumerate(cells)

@@ -141,7 +141,7 @@ def _effects(cells: Sequence[Observed]) -> dict[tuple[str, str, str], Effect]:
     """Effects by cell, and of what a device's cells have in common."""
     found: dict[tuple[str, str, str], Effect] = {}
     for device in dict.fromkeys(cell.key[2] for cell in cells):
-        timed = [cell for cell in cells if cell.key[2] == device and cell.base.status == cell.head.status == "ok"]
+        timed = [cell for cell in cells if cell.key[2] == device and cell.both_ok]
         effects, shift = effects_of(log_ratios(timed))
         found |= {cell.key: effect for cell, effect in zip(timed, effects, strict=True) if effect is not None}
         if shift is not None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnbench.grouping import grouped
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -79,10 +81,8 @@ class Reading:
 
 def by_cell_and_segment(points: Iterable[Point]) -> dict[tuple[CellName, str], list[Point]]:
     """Points that may be compared, oldest revision first."""
-    found: dict[tuple[CellName, str], list[Point]] = {}
-    for point in sorted(points, key=lambda one: (one.label, one.place, one.measured_at)):
-        found.setdefault((point.cell, point.segment), []).append(point)
-    return found
+    ordered = sorted(points, key=lambda one: (one.label, one.place, one.measured_at))
+    return grouped(ordered, lambda one: (one.cell, one.segment))
 
 
 def time_series(points: Iterable[Point]) -> list[TimeSeries]:
@@ -148,10 +148,8 @@ def adjusted(
 
 def readings(points: Iterable[Point]) -> list[Reading]:
     """The readings of one cell in one segment, oldest revision first."""
-    own: dict[str, list[Point]] = {}
-    for point in sorted(points, key=lambda one: (one.place, one.measured_at)):
-        own.setdefault(point.revision, []).append(point)
-    return [_reading(same) for same in own.values()]
+    ordered = sorted(points, key=lambda one: (one.place, one.measured_at))
+    return [_reading(same) for same in grouped(ordered, lambda one: one.revision).values()]
 
 
 def _reading(same: Sequence[Point]) -> Reading:

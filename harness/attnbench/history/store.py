@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from attnbench.errors import UsageError
+from attnbench.errors import UsageError, first_mistake
 from attnbench.history.point import LINE, Change, Point, Segment
 from attnbench.untrusted.json_text import parse_json
 from attnbench.untrusted.names import name_mistake
@@ -98,9 +98,7 @@ def read_history(path: Path) -> History:
         try:
             one = LINE.validate_python(parse_json(line.decode("utf-8")))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            warnings.append(f"{path}, line {number} is left out: {place and f'{place}: '}{first['msg']}")
+            warnings.append(f"{path}, line {number} is left out: {first_mistake(error)}")
         except ValueError as error:
             warnings.append(f"{path}, line {number} is left out: it is no JSON ({str(error).splitlines()[0]})")
         else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from attnbench.errors import UsageError
+from attnbench.errors import UsageError, first_mistake
 from attnbench.untrusted.printable import in_one_line
 from attnbench.untrusted.regular_file import read_regular
 
@@ -118,6 +118,4 @@ def read_capture(path: Path) -> Capture:
     except OSError as error:
         raise CaptureError(f"{file} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise CaptureError(f"{file} is no capture: {where}: {first['msg']}") from error
+        raise CaptureError(f"{file} is no capture: {first_mistake(error)}") from error

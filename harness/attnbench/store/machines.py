@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from attnbench.grouping import grouped
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,9 +21,7 @@ def by_machine(run: RunFile) -> list[RunFile]:
     none is left.
     """
     keys = run.header.machine_keys
-    of_key: dict[str, list[dict[str, Any]]] = {}
-    for record in run.records:
-        of_key.setdefault(keys.get(record["run_id"], run.header.machine_key), []).append(record)
+    of_key = grouped(run.records, lambda record: keys.get(record["run_id"], run.header.machine_key))
     if of_key.keys() <= {run.header.machine_key}:
         return [run]
     headers = {key: _header_of(run.header, key, len(records)) for key, records in of_key.items()}

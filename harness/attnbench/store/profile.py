@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attnbench.errors import UsageError
+from attnbench.errors import UsageError, first_mistake
 from attnbench.profiling.parts import (
     Counted,
     FunctionTime,
@@ -146,6 +146,4 @@ def read_profile(path: Path) -> Profile:
     except OSError as error:
         raise ProfileError(f"{file} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise ProfileError(f"{file} is no profile: {where}: {first['msg']}") from error
+        raise ProfileError(f"{file} is no profile: {first_mistake(error)}") from error

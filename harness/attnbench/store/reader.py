@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_o
 from pydantic import BaseModel, ValidationError
 
 from attnbench.cases.choices import FILE_INPUTS
-from attnbench.errors import UsageError
+from attnbench.errors import UsageError, first_mistake
 from attnbench.store.fields import Cases, FieldError
 from attnbench.store.header import Footer, Header, Part
 from attnbench.store.record import SCHEMA_VERSION, Record
@@ -260,14 +260,14 @@ def _header(name: str, text: bytes) -> Header:
     try:
         return Header.model_validate(upgrade(line, name, 1))
     except ValidationError as error:
-        _refuse(name, 1, f"is no header: {_first_mistake(error)}", error)
+        _refuse(name, 1, f"is no header: {first_mistake(error)}", error)
 
 
 def _checked(kind: type[M], name: str, number: int, line: dict[str, Any]) -> M:
     try:
         return kind.model_validate(line)
     except ValidationError as error:
-        _refuse(name, number, f"is no {kind.__name__.lower()}: {_first_mistake(error)}", error)
+        _refuse(name, number, f"is no {kind.__name__.lower()}: {first_mistake(error)}", error)
 
 
 class _CheckedRecords:
@@ -312,11 +312,6 @@ class _CheckedRecords:
         if len(fields) > len(_BLANK):
             unknown = ", ".join(sorted(fields.keys() - _BLANK.keys()))
             _refuse(self._name, number, f"is a record with fields that schema {SCHEMA_VERSION} has not: {unknown}")
-
-
-def _first_mistake(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def _refuse(name: str, number: int, what: str, cause: Exception | None = None) -> NoReturn:

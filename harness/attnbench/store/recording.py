@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from attnbench.errors import first_mistake
 from attnbench.store.record import METRICS, Record
 from attnbench.untrusted.printable import printable
 
@@ -19,9 +20,8 @@ def record_of(values: Mapping[str, Any]) -> Record:
     try:
         return Record.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place, message = ".".join(str(part) for part in first["loc"]), first["msg"]
+        mistake = first_mistake(error)
     kept = {name: value for name, value in values.items() if name not in METRICS}
     stage = kept.get("stage") or "agreement"
-    reason = f"what was measured makes no record: {place + ': ' if place else ''}{message}"
+    reason = f"what was measured makes no record: {mistake}"
     return Record.model_validate({**kept, "status": "error", "stage": stage, "reason": reason})

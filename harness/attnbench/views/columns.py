@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.store.record import METRICS
 from attnbench.units import count, duration_interval, length, listing, times
 from attnbench.views.document import Column, Row, Table, column
@@ -70,10 +71,10 @@ def speedup_column(baseline: str) -> Column:
 
 def reasons(cells: Iterable[CellResult]) -> Table:
     """Why cells are not ok. Reasons that are equal, or differ in numbers alone, share a line across implementations."""
-    alike: dict[tuple[str, str, str], list[CellResult]] = {}
-    for cell in cells:
-        if cell.status != "ok":
-            alike.setdefault((cell.status, cell.stage or "", _NUMBER.sub("#", cell.reason or "")), []).append(cell)
+    alike = grouped(
+        (cell for cell in cells if cell.status != "ok"),
+        lambda cell: (cell.status, cell.stage or "", _NUMBER.sub("#", cell.reason or "")),
+    )
     rows = [
         {
             "status": status,

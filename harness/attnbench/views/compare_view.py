@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.units import TIMES, count, listing, times, times_interval
 from attnbench.views import columns
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View, column
@@ -85,12 +86,10 @@ def _missing(comparison: Comparison) -> Table:
     labels: dict[CellKey, str] = {}
     for group in grouping.groups:
         labels |= {cell.key: group.case_label(cell.case.seqlen_kv) for cell in group.cells}
-    alike: dict[tuple[str, str], list[str]] = {}
-    for one in comparison.missing:
-        alike.setdefault((one.cell.implementation, one.why), []).append(labels[one.cell.key])
+    alike = grouped(comparison.missing, lambda one: (one.cell.implementation, one.why))
     rows = [
-        {"implementation": implementation, "cells": len(cases), "why": why, "cases": cases}
-        for (implementation, why), cases in sorted(alike.items())
+        {"implementation": name, "cells": len(found), "why": why, "cases": [labels[one.cell.key] for one in found]}
+        for (name, why), found in sorted(alike.items())
     ]
     return Table(
         columns=[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.choices import CHOICES
 from attnbench.cases.masks.table import PARAMETERS, mask_names
 from attnbench.cases.tensors.source import short
+from attnbench.grouping import grouped
 from attnbench.units import length
 
 if TYPE_CHECKING:
@@ -104,11 +105,8 @@ class _LabelPart:
 
 def _families(cells: Iterable[CellResult]) -> list[list[CellResult]]:
     """Cells by everything but their lengths; where queries and keys differ in number, by the number of queries too."""
-    alike: dict[tuple[str, ...], list[CellResult]] = {}
-    for cell in cells:
-        alike.setdefault(tuple(_words(cell, None).values()), []).append(cell)
     families: dict[tuple[object, ...], list[CellResult]] = {}
-    for words, found in alike.items():
+    for words, found in grouped(cells, lambda cell: tuple(_words(cell, None).values())).items():
         few_queries = {cell.case.seqlen_q for cell in found if cell.case.seqlen_q != cell.case.seqlen_kv}
         square = {cell.case.seqlen_q for cell in found if cell.case.seqlen_q == cell.case.seqlen_kv}
         # A single square case among those with as many queries is where their keys begin, not a sweep of its own.
@@ -126,9 +124,7 @@ def _told_apart(cells: list[CellResult]) -> list[_LabelPart]:
         cases.setdefault(cell.case.seqlen_kv, set()).add(cell.case_id)
     if all(len(ids) == 1 for ids in cases.values()):
         return [_LabelPart(word="", cells=cells)]
-    parts: dict[str, list[CellResult]] = {}
-    for cell in cells:
-        parts.setdefault(_lengths_within(cell.case), []).append(cell)
+    parts = grouped(cells, lambda cell: _lengths_within(cell.case))
     return [_LabelPart(word=word, cells=part) for word, part in parts.items()]
 
 

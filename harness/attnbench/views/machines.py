@@ -6,6 +6,7 @@ import collections
 import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.units import count, listing, times, times_interval
 from attnbench.views import columns
 from attnbench.views.answer.winners import Winner, winner_of
@@ -108,10 +109,7 @@ def _bests(places: Sequence[Place]) -> dict[str, list[_Best]]:
     """By case the fastest of each place, the fastest place first."""
     found: dict[str, list[_Best]] = {}
     for place in places:
-        of_case: dict[str, list[CellResult]] = {}
-        for cell in place.cells:
-            of_case.setdefault(cell.case_id, []).append(cell)
-        for case_id, cells in of_case.items():
+        for case_id, cells in grouped(place.cells, lambda cell: cell.case_id).items():
             winner = winner_of(cells[0].case.seqlen_kv, cells)
             timing = next(cell.timing for cell in cells if cell.implementation == winner.names[0])
             assert timing is not None

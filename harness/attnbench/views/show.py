@@ -6,6 +6,7 @@ import collections
 import functools
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.store.checking import checking_sentence
 from attnbench.store.machines import by_machine
 from attnbench.units import count, duration, length, listing, size
@@ -165,22 +166,19 @@ def status_counts(cells: Iterable[CellResult]) -> str:
 
 def _never_ran(cells: Iterable[CellResult]) -> list[str]:
     """Implementations without a single cell that was tried."""
-    tried: dict[str, bool] = {}
-    for cell in cells:
-        tried[cell.implementation] = tried.get(cell.implementation, False) or cell.status not in NEVER_RAN
-    return sorted(name for name, was_tried in tried.items() if not was_tried)
+    by_name = grouped(cells, lambda cell: cell.implementation)
+    return sorted(name for name, own in by_name.items() if all(cell.status in NEVER_RAN for cell in own))
 
 
 def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Block]:
     """The cells that ran as a table, fastest first at each length; one line for those which did not here."""
     blocks: list[Block] = [Heading(text=group.label)] if group.label else []
     blocks += [*_plots(group), *_cell_tables(group, rows, baseline, more=[columns.HELD])]
-    left_out: dict[tuple[str, str], list[int]] = {}
-    for row in rows:
-        if row["status"] in NEVER_RAN:
-            left_out.setdefault((row["implementation"], row["status"]), []).append(row["seqlen_kv"])
+    left_out = [row for row in rows if row["status"] in NEVER_RAN]
     if left_out:
-        blocks.append(Paragraph(text=f"Not run: {'; '.join(_left_out(group, *item) for item in left_out.items())}."))
+        alike = grouped(left_out, lambda row: (row["implementation"], row["status"]))
+        said = [_left_out(group, *who, [row["seqlen_kv"] for row in found]) for who, found in alike.items()]
+        blocks.append(Paragraph(text=f"Not run: {'; '.join(said)}."))
     return blocks
 
 
@@ -209,8 +207,7 @@ def _plots(group: Group) -> list[Block]:
     return found
 
 
-def _left_out(group: Group, who: tuple[str, str], lengths: list[int]) -> str:
-    implementation, status = who
+def _left_out(group: Group, implementation: str, status: str, lengths: list[int]) -> str:
     where = "" if len(lengths) == len(group.lengths) else f" at {listing([length(n) for n in lengths])}"
     return f"{implementation} ({status}{where})"
 

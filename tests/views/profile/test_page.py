@@ -14,7 +14,7 @@ from attnbench.views.profile.cases import cases_of
 from attnbench.views.profile.marks import MARKS
 from attnbench.views.profile.page import profile_report, write_profile_page
 from attnbench.views.profile.sections.chart import phase_bars
-from attnbench.views.report.page import figures_of
+from attnbench.views.report.page import drawn_svg, pictures_of
 from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
 from tests.views.report.chromium import CHROMIUM, Chromium
 from tests.views.report.parsed_page import Page
@@ -171,14 +171,13 @@ def test_two_readings_at_one_moment_are_not_stacked(two: Profile) -> None:
     assert memory is not None
     twice = memory.model_copy(update={"points": (*memory.points, *memory.points)})
     report = profile_report(profile_of(two.cells[0].model_copy(update={"memory": twice})))
-    [figure] = [one for section in report.sections if section.anchor == "memory" for one in figures_of(section.blocks)]
-    assert "10 MiB" in figure.drawing.svg
+    [figure] = [one for section in report.sections if section.anchor == "memory" for one in pictures_of(section.blocks)]
+    svg = drawn_svg(figure)
+    assert "10 MiB" in svg
     # Stacked, 9 MiB twice would leave 10 MiB about halfway up.
     heights = [
         float(y)
-        for y in re.findall(
-            r'class="mark-rule role-mark[^"]*"[^>]*><line transform="translate\([^,]+,([^)]+)\)', figure.drawing.svg
-        )
+        for y in re.findall(r'class="mark-rule role-mark[^"]*"[^>]*><line transform="translate\([^,]+,([^)]+)\)', svg)
     ]
     assert [height < 50 for height in heights] == [True]
 

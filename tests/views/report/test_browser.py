@@ -11,9 +11,9 @@ import pytest
 
 from attnbench import units
 from attnbench.store.reader import read_run
-from attnbench.views.report import write_report
 from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page
+from attnbench.views.report.write import write_report
 from tests.views.report.chromium import CHROMIUM, Chromium
 from tests.views.synthetic import large_run
 

@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 
 from attnbench.cases.case import make_case
-from attnbench.views.report import ReportError, write, write_report
+from attnbench.errors import UsageError
+from attnbench.views.report import write
 from attnbench.views.report.charts.vega import vega_bundle
+from attnbench.views.report.write import write_report
 from tests.views.conftest import timed
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def test_speed_ups_crossovers_and_lengths_that_fit_are_there_as_numbers_too(
 
 
 def test_a_baseline_that_no_run_has_is_refused(run: RunFile, tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="no run has an implementation 'x/y'; there are: a/a"):
+    with pytest.raises(UsageError, match="no run has an implementation 'x/y'; there are: a/a"):
         write_report([run], tmp_path / "out", baseline="x/y")
 
 
@@ -114,7 +116,7 @@ def test_the_library_of_the_charts_is_bundled_once_and_then_kept(
 
 def test_an_existing_folder_is_refused(run: RunFile, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ReportError, match=r"out exists already; --force replaces it$"):
+    with pytest.raises(UsageError, match=r"out exists already; --force replaces it$"):
         write_report([run], tmp_path / "out")
 
 
@@ -131,9 +133,9 @@ def test_force_never_replaces_what_is_no_report(run: RunFile, tmp_path: Path) ->
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.tex").write_text("years of work")
-    with pytest.raises(ReportError, match="is not a report, so it is not replaced"):
+    with pytest.raises(UsageError, match="is not a report, so it is not replaced"):
         write_report([run], home, force=True)
-    with pytest.raises(ReportError, match="is not a report, so it is not replaced"):
+    with pytest.raises(UsageError, match="is not a report, so it is not replaced"):
         write_report([run], home / "thesis.tex", force=True)
     assert names(home) == ["thesis.tex"]
 
@@ -149,7 +151,7 @@ def test_a_report_that_fails_leaves_the_old_one_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(write, "_write_files", full_disk)
-    with pytest.raises(ReportError, match=r"out cannot be written: No space left on device$"):
+    with pytest.raises(UsageError, match=r"out cannot be written: No space left on device$"):
         write_report([run], out, force=True)
     assert (out / "index.html").read_bytes() == before
     assert names(tmp_path) == ["out", "run.jsonl"]
@@ -168,7 +170,7 @@ def test_a_report_that_cannot_be_moved_into_place_leaves_the_old_one_there(
         return rename(self, target)
 
     monkeypatch.setattr(type(out), "rename", stubborn)
-    with pytest.raises(ReportError, match="Permission denied"):
+    with pytest.raises(UsageError, match="Permission denied"):
         write_report([run], out, force=True)
     assert "index.html" in names(out)
 
@@ -178,12 +180,12 @@ def test_a_missing_library_is_one_sentence_with_its_cure(
 ) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else find_spec(name))
-    with pytest.raises(ReportError) as refused:
+    with pytest.raises(UsageError) as refused:
         write_report([run], tmp_path / "out")
     assert str(refused.value) == "reports need jinja2: pip install 'attnbench[report]'"
     assert not (tmp_path / "out").exists()
 
 
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="at least one run"):
+    with pytest.raises(UsageError, match="at least one run"):
         write_report([], tmp_path / "out")

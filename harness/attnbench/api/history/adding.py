@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from attnbench.api.gates import SMOKE, asked_of_gate, rules_of
 from attnbench.api.history.results import AddedRevisions
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.api.selection import CellOptions, Texts
     from attnbench.history.revisions import Commit
     from attnbench.history.store import History
     from attnbench.runner.planning.request import Request
@@ -32,17 +32,12 @@ def add(
     path: Texts | None = None,
     anchor: str | None = None,
     minutes: float = 60.0,
-    include: Texts | None = None,
-    exclude: Texts | None = None,
-    axis: Axes | None = None,
-    plugin: Plugins | None = None,
-    device: Texts | None = None,
-    threads: int | None = None,
     rounds: int = 4,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    **cells: Unpack[CellOptions],
 ) -> AddedRevisions:
     """Measure revisions that the history lacks, each in the same rounds as the anchor revision.
 
@@ -57,17 +52,12 @@ def add(
         path: only commits that touch one of these paths, and both ends.
         anchor: what all are measured with; default the one that the history has, else the oldest revision.
         minutes: no revision is begun that would probably take longer than that.
-        include: implementations: regular expressions.
-        exclude: implementations to leave out: regular expressions.
-        axis: values in place of the scenario's, as of :func:`attnbench.run`.
-        plugin: plug-ins that all revisions have, as of :func:`attnbench.run`.
-        device: ``"cpu"``, ``"cuda"``, or both.
-        threads: threads of each worker on the CPU; default as the gate's.
         rounds: rounds of each revision and its anchor.
         seed: of values and orders.
         folder: where histories are kept; default ``results/history``.
         cache_dir: where sides are built and kept; default as the gate's.
         progress: whether stderr tells how it goes; default: where it is a terminal.
+        cells: which are measured, as of :func:`attnbench.api.gate`.
 
     Returns:
         What was measured, and the history.
@@ -83,7 +73,7 @@ def add(
     if every < 1:
         raise UsageError(f"every {every} commits: at least 1")
     log = Log(progress)
-    request = asked_of_gate(CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), log)
+    request = asked_of_gate(CellSelection.of(scenario, seed=seed, **cells), log)
     here = Path.cwd()
     line = branch(here, until)
     stored = path_of_this_machine(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from attnbench.api.gates import SMOKE, asked_of_gate, rules_of
 from attnbench.api.history.results import BisectedChange, FoundChanges
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
-    from attnbench.api.selection import Axes, Plugins, Texts
+    from attnbench.api.selection import CellOptions, Texts
     from attnbench.history.changes.candidates import Candidate
     from attnbench.history.point import CellName, Metric
     from attnbench.history.store import History
@@ -38,12 +38,6 @@ def find(
     candidates: bool = False,
     minutes: float = 60.0,
     until: str = "HEAD",
-    include: Texts | None = None,
-    exclude: Texts | None = None,
-    axis: Axes | None = None,
-    plugin: Plugins | None = None,
-    device: Texts | None = None,
-    threads: int | None = None,
     delta: Texts | None = None,
     rounds: int = 4,
     confirm: int = 6,
@@ -51,6 +45,7 @@ def find(
     folder: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    **cells: Unpack[CellOptions],
 ) -> FoundChanges:
     """Find the commits that changed cells: candidates from the history, each confirmed by the gate.
 
@@ -59,12 +54,6 @@ def find(
         candidates: list the candidates and measure nothing.
         minutes: no further candidate is begun after that.
         until: as of :func:`add`.
-        include: as of :func:`add`.
-        exclude: as of :func:`add`.
-        axis: as of :func:`add`.
-        plugin: as of :func:`add`.
-        device: as of :func:`add`.
-        threads: as of :func:`add`.
         delta: change that is tolerated, as of the gate.
         rounds: rounds of a gate's first stage.
         confirm: rounds of its second stage.
@@ -72,6 +61,7 @@ def find(
         folder: as of :func:`add`.
         cache_dir: as of :func:`add`.
         progress: as of :func:`add`.
+        cells: as of :func:`add`.
 
     Returns:
         What was confirmed: ``changes``, ``exit_code``.
@@ -87,7 +77,7 @@ def find(
     from attnbench.history.store import only_writer, read_history
 
     log = Log(progress)
-    request = asked_of_gate(CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), log)
+    request = asked_of_gate(CellSelection.of(scenario, seed=seed, **cells), log)
     line = branch(Path.cwd(), until)
     path = path_of_this_machine(folder)
     history = read_history(path).on({commit.revision for commit in line})
@@ -114,12 +104,6 @@ def bisect(
     good: str,
     bad: str = "HEAD",
     metric: Metric = "time",
-    include: Texts | None = None,
-    exclude: Texts | None = None,
-    axis: Axes | None = None,
-    plugin: Plugins | None = None,
-    device: Texts | None = None,
-    threads: int | None = None,
     delta: Texts | None = None,
     rounds: int = 4,
     confirm: int = 6,
@@ -127,6 +111,7 @@ def bisect(
     folder: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    **cells: Unpack[CellOptions],
 ) -> BisectedChange:
     """Find the commit that made one cell slower, bigger or wrong, as git bisect does, with the gate as the judge.
 
@@ -136,12 +121,6 @@ def bisect(
         good: a revision before the change.
         bad: a later revision that has it.
         metric: ``time``, ``memory`` or ``outcome``.
-        include: as of :func:`add`.
-        exclude: as of :func:`add`.
-        axis: as of :func:`add`.
-        plugin: as of :func:`add`.
-        device: as of :func:`add`.
-        threads: as of :func:`add`.
         delta: change that is tolerated, as of the gate.
         rounds: rounds of a gate's first stage.
         confirm: rounds of its second stage.
@@ -149,6 +128,7 @@ def bisect(
         folder: as of :func:`add`.
         cache_dir: as of :func:`add`.
         progress: as of :func:`add`.
+        cells: as of :func:`add`.
 
     Returns:
         The commit, or the shortest range of commits that still holds it; ``exit_code`` is 6 for a range.
@@ -164,7 +144,7 @@ def bisect(
     if metric not in _WORDS:
         raise UsageError(f"{metric!r} is no metric that is judged: {', '.join(_WORDS)}")
     log = Log(progress)
-    request = asked_of_gate(CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed), log)
+    request = asked_of_gate(CellSelection.of(scenario, seed=seed, **cells), log)
     here = Path.cwd()
     line = branch(here, bad)
     first = commit_of(good, here, line)

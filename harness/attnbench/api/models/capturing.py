@@ -39,24 +39,22 @@ def capture(out: str | os.PathLike[str], *, tensors: Tensors = "none", force: bo
         UsageError: when the folder is there already, or cannot be written, or a block of another thread is open.
     """
     from attnbench.capturing.session import Session
-    from attnbench.store.whole_folder import whole_folder
+    from attnbench.store.capture import CAPTURE
+    from attnbench.store.whole_folder import require_room, whole_folder
 
     folder, most = Path(out), number_of_tensors(tensors)
-    require_room(folder, force=force)
+    require_room(folder, "capture", CAPTURE, force=force)
     more = ("" if tensors == "none" else f", tensors={tensors!r}") + (", force=True" if force else "")
     captured = CapturedModel(folder)
     raised: BaseException | None = None
-    try:
-        with whole_folder(folder) as made:
-            session = Session(made, most, f"attnbench.capture({str(out)!r}{more})")
-            try:
-                with session.capturing():
-                    yield captured
-            except BaseException as error:  # noqa: BLE001 - raised below, when what was captured is written
-                raised = error
-            session.write()
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+    with whole_folder(folder) as made:
+        session = Session(made, most, f"attnbench.capture({str(out)!r}{more})")
+        try:
+            with session.capturing():
+                yield captured
+        except BaseException as error:  # noqa: BLE001 - raised below, when what was captured is written
+            raised = error
+        session.write()
     if raised is not None:
         raise raised
 
@@ -72,18 +70,15 @@ def capture_program(program: Sequence[str], out: Path, tensors: Tensors, *, forc
     """
     from attnbench.capturing.launch import Program
     from attnbench.store.capture import CAPTURE
-    from attnbench.store.whole_folder import whole_folder
+    from attnbench.store.whole_folder import require_room, whole_folder
 
     asked, most = Program.of(program), number_of_tensors(tensors)
-    require_room(out, force=force)
+    require_room(out, "capture", CAPTURE, force=force)
     words = ["attnbench", "capture", "--out", str(out), *([] if tensors == "none" else ["--tensors", str(tensors)])]
-    try:
-        with whole_folder(out) as made:
-            code = asked.run(made, most, shlex.join([*words, "--", *program]))
-            if not (made / CAPTURE).is_file():
-                raise UsageError(f"the program ended with exit code {code} before its capture was written")
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
+    with whole_folder(out) as made:
+        code = asked.run(made, most, shlex.join([*words, "--", *program]))
+        if not (made / CAPTURE).is_file():
+            raise UsageError(f"the program ended with exit code {code} before its capture was written")
     return CapturedModel(out), code
 
 
@@ -97,16 +92,3 @@ def number_of_tensors(tensors: Tensors) -> int:
     if not isinstance(most, int) or not 0 <= most <= _MOST_TENSORS:
         raise UsageError(f"tensors = {tensors!r} is neither none, first, nor a number of calls up to {_MOST_TENSORS}")
     return most
-
-
-def require_room(folder: Path, *, force: bool) -> None:
-    """Do nothing where a capture may be written.
-
-    Raises:
-        UsageError: where something is there already.
-    """
-    from attnbench.store.capture import CAPTURE
-
-    if folder.exists() and not (force and (folder / CAPTURE).is_file()):
-        hint = "--force replaces it" if (folder / CAPTURE).is_file() else "and it is no capture"
-        raise UsageError(f"{folder} exists already; {hint}")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
 from attnbench import api
-from attnbench.cli.options import Axes, Exclude, Force, Include, Plugins  # noqa: TC001 - cyclopts reads them
+from attnbench.cli.options import Force, Selection
 from attnbench.untrusted.printable import printable
 
 
@@ -14,10 +14,7 @@ def inspect(
     tensors: Path | None = None,
     /,
     *,
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
+    selection: Selection = Selection(),
     device: str = "cpu",
     batch_index: int = 0,
     out: Path | None = None,
@@ -41,8 +38,7 @@ def inspect(
         out: folder of the page; default reports/runs/inspect-CASE.
     """
     inspection = api.inspect(
-        tensors, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, batch_index=batch_index,
-        out=out, force=force,
+        tensors, **vars(selection), device=device, batch_index=batch_index, out=out, force=force
     )  # fmt: skip
     for one in inspection.view.facts["implementations"]:
         if one["status"] != "ok":

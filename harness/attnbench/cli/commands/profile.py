@@ -6,27 +6,14 @@ import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
 from attnbench import api
-from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
-    Axes,
-    Exclude,
-    Force,
-    Format,
-    Include,
-    Plugins,
-    Seed,
-    Switch,
-    Threads,
-)
+from attnbench.cli.options import Force, Format, Seed, Selection, Switch, Threads
 from attnbench.cli.output import print_view
 
 
 def profile(
     scenario: str | None = None,
     *,
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
+    selection: Selection = Selection(),
     threads: Threads = None,
     seed: Seed = None,
     base: str | None = None,
@@ -60,8 +47,8 @@ def profile(
         out: folder of the page; default reports/runs/profile-UTC-TIME.
     """
     profiled = api.profile(
-        scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, threads=threads, seed=seed,
-        base=base, head=head, seconds=seconds, samples=samples, assembly=assembly, out=out, force=force, progress=True,
+        scenario, **vars(selection), threads=threads, seed=seed, base=base, head=head, seconds=seconds,
+        samples=samples, assembly=assembly, out=out, force=force, progress=True,
     )  # fmt: skip
     print_view(profiled.view, form)
     sys.stderr.write(f"attnbench: the page is {profiled.path}\n")

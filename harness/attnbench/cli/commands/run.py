@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from attnbench import api
-from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
-    Axes,
-    Devices,
+from attnbench.cli.options import (
+    Cells,
     DryRun,
-    Exclude,
     Force,
-    Include,
     Json,
-    Plugins,
     Ranks,
     RunOut,
     Scenario,
     Seed,
     Switch,
-    Threads,
     Verbose,
     Watch,
 )
@@ -45,12 +40,7 @@ EXIT_NOT_STORED = 3
 def run(
     scenario: Scenario = None,
     *,
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
-    device: Devices = None,
-    threads: Threads = None,
+    cells: Cells = Cells(),
     ranks: Ranks = None,
     replicates: int | None = None,
     seed: Seed = None,
@@ -96,16 +86,15 @@ def run(
     if dry_run and resume is None:
         return _print_plan(
             api.plan(
-                scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                ranks=ranks, replicates=replicates, seed=seed, shard=shard, progress=True,
+                scenario, **vars(cells), ranks=ranks, replicates=replicates, seed=seed, shard=shard, progress=True
             )
         )  # fmt: skip
 
     def measure(before: FinishedRun | None = None) -> FinishedRun:
         return api.run(
-            scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            ranks=ranks, replicates=replicates, seed=seed, cache=cache, peaks=peaks, shard=shard, on=on, out=out,
-            force=force or before is not None, resume=resume, verbose=verbose, progress=True,
+            scenario, **vars(cells), ranks=ranks, replicates=replicates, seed=seed, cache=cache, peaks=peaks,
+            shard=shard, on=on, out=out, force=force or before is not None, resume=resume, verbose=verbose,
+            progress=True,
         )  # fmt: skip
 
     if watch and resume is not None:
@@ -116,12 +105,7 @@ def run(
 def check(
     scenario: Scenario = None,
     *,
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
-    device: Devices = None,
-    threads: Threads = None,
+    cells: Cells = Cells(),
     ranks: Ranks = None,
     seed: Seed = None,
     thorough: Switch = False,
@@ -152,21 +136,19 @@ def check(
         as_json: print what attnbench show --json prints of the run instead of its path.
     """
     if sensitivity:
-        caught = api.sensitivity(scenario, axis=axis, seed=seed, progress=True)
+        caught = api.sensitivity(scenario, axis=cells.axis, seed=seed, progress=True)
         print_view(caught.view, "json" if as_json else "terminal")
         return 0
     if dry_run:
         return _print_plan(
             api.plan(
-                scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-                ranks=ranks, seed=seed, only_agreement=True, thorough=thorough, progress=True,
+                scenario, **vars(cells), ranks=ranks, seed=seed, only_agreement=True, thorough=thorough, progress=True
             )
         )  # fmt: skip
 
     def measure(before: FinishedRun | None = None) -> FinishedRun:
         return api.check(
-            scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-            ranks=ranks, seed=before.file.header.seed if before else seed, thorough=thorough,
+            scenario, **vars(cells), ranks=ranks, seed=before.file.header.seed if before else seed, thorough=thorough,
             stop_at_first=stop_at_first, verbose=verbose, out=out, force=force or before is not None, progress=True,
         )  # fmt: skip
 

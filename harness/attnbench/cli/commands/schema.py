@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import sys
 from typing import Literal
+
+_MODELS = {
+    "record": "attnbench.store.record:Record",
+    "header": "attnbench.store.header:Header",
+    "gate": "attnbench.gate.verdict:GateResult",
+    "calibration": "attnbench.gate.calibration:Calibration",
+}
+"""By name: one of them is imported, and not what all of them need."""
 
 
 def schema(what: Literal["scenario", "record", "header", "gate", "calibration"], /) -> int:
@@ -17,26 +26,9 @@ def schema(what: Literal["scenario", "record", "header", "gate", "calibration"],
     Args:
         what: scenario (the .toml files), record or header (the lines of a run file), gate (gate.json), calibration.
     """
-    if what == "scenario":
-        from attnbench.sweep.load import scenario_schema
+    from attnbench.sweep.load import scenario_schema
 
-        described = scenario_schema()
-    elif what == "record":
-        from attnbench.store.record import Record
-
-        described = Record.model_json_schema()
-    elif what == "gate":
-        from attnbench.gate.verdict import GateResult
-
-        described = GateResult.model_json_schema()
-    elif what == "calibration":
-        from attnbench.gate.calibration import Calibration
-
-        described = Calibration.model_json_schema()
-    else:
-        from attnbench.store.header import Header
-
-        described = Header.model_json_schema()
+    described = scenario_schema() if what == "scenario" else pkgutil.resolve_name(_MODELS[what]).model_json_schema()
     sys.stdout.write(json.dumps(described, indent=2) + "\n")
     return 0
 

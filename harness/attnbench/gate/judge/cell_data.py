@@ -123,6 +123,11 @@ class Observed:
         return f"{self.key[1]}, {self.case.label()}{where}"
 
     @property
+    def both_ok(self) -> bool:
+        """Whether both sides are ok: only then there are times worth comparing."""
+        return self.base.status == self.head.status == "ok"
+
+    @property
     def repro(self) -> str:
         """The command that shows the cell again, from head where it has one."""
         record = self.head.decisive or self.base.decisive

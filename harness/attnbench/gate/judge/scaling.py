@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from attnbench.cases.masks.table import PARAMETERS
 from attnbench.gate.judge.inference import LEAST_ROUNDS, student_quantile
+from attnbench.grouping import grouped
 from attnbench.scaling import FEWEST_SIZES, NARROWEST, Interval, Refusal, Scaling, fit_scaling
 
 if TYPE_CHECKING:
@@ -152,12 +153,8 @@ def series_of(cells: Iterable[Observed]) -> list[Series]:
 
     Where two cases have the same length (say, of other documents) none of them is taken for a point of a curve.
     """
-    alike: dict[tuple[object, ...], list[Observed]] = {}
-    for cell in cells:
-        if cell.base.status == cell.head.status == "ok":
-            alike.setdefault(_family(cell), []).append(cell)
     found = []
-    for members in alike.values():
+    for members in grouped((cell for cell in cells if cell.both_ok), _family).values():
         ordered = sorted(members, key=lambda cell: cell.case.seqlen_kv)
         lengths = [cell.case.seqlen_kv for cell in ordered]
         if 1 < len(lengths) == len(set(lengths)):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.machine.interference import busy, stolen
 from attnbench.units import count, times
 from attnbench.views.compare import Pair
@@ -32,11 +32,8 @@ def noise_sentences(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
 
 def _unlike_equals(timed: Sequence[CellResult]) -> Iterator[str]:
     """Where two implementations ran one back end and still differ by more than noise: an A/A test that failed."""
-    groups: dict[tuple[str, str, str], list[CellResult]] = collections.defaultdict(list)
-    for cell in timed:
-        backend = cell.metrics.backend
-        if backend and not backend.startswith(_UNFUSED):
-            groups[cell.case_id, cell.device, backend].append(cell)
+    known = (cell for cell in timed if cell.metrics.backend and not cell.metrics.backend.startswith(_UNFUSED))
+    groups = grouped(known, lambda cell: (cell.case_id, cell.device, cell.metrics.backend))
     pairs = [
         Pair(reference=one, subject=other)
         for group in groups.values()

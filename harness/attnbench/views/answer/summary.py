@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.units import TIMES, count, times
 from attnbench.views import columns
 from attnbench.views.answer.winners import winners_of
@@ -38,15 +39,10 @@ def summary_table(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str 
 
 def summary_rows(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None) -> list[Row]:
     """A row for each implementation that was timed or judged, the greatest gain over the baseline first."""
-    of_each: dict[str, list[CellResult]] = {}
-    for group in groups:
-        for cell in group.cells:
-            of_each.setdefault(cell.implementation, []).append(cell)
+    of_each = grouped((cell for group in groups for cell in group.cells), lambda cell: cell.implementation)
     winners = [winner for group in groups for winner in winners_of(group)]
     won = collections.Counter(winner.names[0] for winner in winners if winner.is_clear)
-    over: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        over.setdefault(pair.subject.implementation, []).append(pair)
+    over = grouped(pairs, lambda pair: pair.subject.implementation)
     rows = [_row(name, cells, won[name], over.get(name, ()), baseline) for name, cells in of_each.items()]
     shown = [row for row in rows if row["timed"] or row["error_ratio"] is not None]
     shown.sort(key=lambda row: (row["speedup"] is None, -(row["speedup"] or 0), row["implementation"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.views.estimates import Estimate, clearly_faster, ratio
 
 if TYPE_CHECKING:
@@ -42,10 +43,7 @@ class Winner:
 
 def winners_of(group: Group) -> list[Winner]:
     """The winner at each length of a group at which anything was timed."""
-    at: dict[int, list[CellResult]] = {}
-    for cell in group.cells:
-        if cell.timing is not None:
-            at.setdefault(cell.case.seqlen_kv, []).append(cell)
+    at = grouped((cell for cell in group.cells if cell.timing is not None), lambda cell: cell.case.seqlen_kv)
     return [winner_of(tokens, at[tokens]) for tokens in sorted(at)]
 
 

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 from attnbench.gate.verdict import UNDECIDED
+from attnbench.grouping import grouped
 
 if TYPE_CHECKING:
     from attnbench.gate.verdict import GateResult, Verdict
@@ -16,9 +17,7 @@ _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U001
 
 def junit(result: GateResult) -> str:
     """The result in the dialect that CI systems read: testsuites, testsuite, testcase, failure, error, skipped."""
-    by_implementation: dict[str, list[Verdict]] = {}
-    for one in result.all_verdicts:
-        by_implementation.setdefault(one.implementation or "all cells", []).append(one)
+    by_implementation = grouped(result.all_verdicts, lambda one: one.implementation or "all cells")
     root = ET.Element("testsuites", name="attnbench gate", time=f"{result.wall_s:.1f}")
     for name, verdicts in by_implementation.items():
         suite = ET.SubElement(root, "testsuite", name=_text(name), tests=str(len(verdicts)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.units import ABSENT, count, listing
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View
 
@@ -156,11 +157,9 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def _commands(verdicts: Sequence[Verdict]) -> Table:
-    of_command: dict[str | None, list[str]] = {}
-    for one in verdicts:
-        of_command.setdefault(one.repro, []).append(one.label)
     rows: list[Row] = [
-        {"label": listing(list(dict.fromkeys(labels)), 2), "repro": repro} for repro, labels in of_command.items()
+        {"label": listing(list(dict.fromkeys(one.label for one in alike)), 2), "repro": repro}
+        for repro, alike in grouped(verdicts, lambda one: one.repro).items()
     ]
     return Table(
         columns=[

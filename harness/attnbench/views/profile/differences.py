@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.profiling.phases import TITLES, Phase
 from attnbench.units import TIMES, duration, duration_interval, number, signed_duration
 from attnbench.views.document import Column, Table, column
@@ -69,9 +70,7 @@ class Difference:
 def differences_of(case: ProfiledCase) -> list[Difference]:
     """Of each cell to the fastest one, or of both sides of each implementation; of those with phases and a median."""
     timed = [one for one in case.profiled if one.cell.median_ns is not None]
-    sets: dict[str, list[ProfiledCell]] = {}
-    for one in timed:
-        sets.setdefault(one.cell.implementation if one.cell.side else "", []).append(one)
+    sets = grouped(timed, lambda one: one.cell.implementation if one.cell.side else "")
     return [_difference(fastest, slow) for fastest, *others in sets.values() for slow in others]
 
 

@@ -12,8 +12,7 @@ from attnbench.views.profile.marks import MARKS
 from attnbench.views.profile.sections import flames, functions, kernels, lines, memory, phases, provenance
 from attnbench.views.profile.trace import trace_json
 from attnbench.views.report.blocks import ReportPage
-from attnbench.views.report.charts.vega import vega_bundle
-from attnbench.views.report.page import figures_of, html_page, markdown_page, svg_file
+from attnbench.views.report.write import write_page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +35,7 @@ def write_profile_page(folder: Path) -> None:
             (folder / f"flame-{number}.folded").write_text(folded(cell), encoding="utf-8")
         if cell.timeline:
             (folder / f"trace-{number}.json").write_text(trace_json(cell), encoding="utf-8")
-    report = profile_report(profile)
-    for section in report.sections:
-        for figure in figures_of(section.blocks):
-            (folder / f"{figure.stem}.svg").write_text(svg_file(figure), encoding="utf-8")
-    (folder / "report.md").write_text(markdown_page(report), encoding="utf-8")
-    (folder / "index.html").write_text(html_page(report, vega_bundle()), encoding="utf-8")
+    write_page(profile_report(profile), folder)
 
 
 def profile_report(profile: Profile) -> ReportPage:

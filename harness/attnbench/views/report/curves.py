@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
+from attnbench.grouping import grouped
 from attnbench.scaling import Refusal, Scaling, fit_scaling
 from attnbench.units import number
 
@@ -87,10 +88,7 @@ def curves_of(sources: Sequence[ReportedRun]) -> list[ScalingCurve]:
         for group in source.grouping.groups:
             if len(group.lengths) < 2 or len(found) >= MOST_FITS:
                 continue
-            curves: dict[str, list[CellResult]] = {}
-            for cell in group.cells:
-                curves.setdefault(cell.implementation, []).append(cell)
-            for implementation, cells in sorted(curves.items()):
+            for implementation, cells in sorted(grouped(group.cells, lambda cell: cell.implementation).items()):
                 found += [one for one in (_curve(source, group, implementation, cells, q) for q in QUANTITIES) if one]
     return found
 

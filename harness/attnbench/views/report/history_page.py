@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from attnbench.errors import UsageError
+from attnbench.store.whole_folder import whole_folder
 from attnbench.units import count, duration, number, size
 from attnbench.views.document import Column, Paragraph, Table, column
 from attnbench.views.history.cells import cell_histories, row_of
@@ -23,7 +23,7 @@ from attnbench.views.history.tables import (
 from attnbench.views.report.blocks import MOST_CHARTS, Figure, Lead, ReportPage, Section
 from attnbench.views.report.charts.history_chart import over_commits
 from attnbench.views.report.charts.marks import marks_of
-from attnbench.views.report.write import PAGE, TWIN, check_extra, check_place
+from attnbench.views.report.write import PAGE, check_extra, check_place, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,22 +50,11 @@ def write_history_page(history: History, out: Path, *, since: str | None, link: 
     Raises:
         UsageError: when the folder exists, it cannot be written, or the extra ``report`` is not installed.
     """
-    from attnbench.store.whole_folder import whole_folder
-    from attnbench.views.report.charts.vega import vega_bundle
-    from attnbench.views.report.page import figures_of, html_page, markdown_page, svg_file
-
     check_place(out, force=force)
     check_extra()
     report = history_report(history, since, link)
-    try:
-        with whole_folder(out) as made:
-            for section in report.sections:
-                for figure in figures_of(section.blocks):
-                    (made / f"{figure.stem}.svg").write_text(svg_file(figure), encoding="utf-8")
-            (made / TWIN).write_text(markdown_page(report), encoding="utf-8")
-            (made / PAGE).write_text(html_page(report, vega_bundle()), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
+    with whole_folder(out) as made:
+        write_page(report, made)
     return out / PAGE
 
 

@@ -14,8 +14,7 @@ from attnbench.views.report.blocks import Block, Contradiction, Figure, Lead, Pi
 from attnbench.views.report.charts.drawing import FOCUS, TOOLTIP, colour, drawn, layer, legend_of, quantity
 from attnbench.views.report.charts.marks import Mark, marks_of
 from attnbench.views.report.charts.matrix import Axis, matrix
-from attnbench.views.report.charts.vega import vega_bundle
-from attnbench.views.report.page import html_page, markdown_page, pictures_of, svg_file
+from attnbench.views.report.write import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,11 +36,7 @@ def write_inspection_page(folder: Path) -> bool:
     facts = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
     with np.load(folder / "inside.npz") as inside:
         report = inspection_report(facts, dict(inside), _errors(folder, facts))
-    (folder / "index.html").write_text(html_page(report, vega_bundle()), encoding="utf-8")
-    (folder / "report.md").write_text(markdown_page(report), encoding="utf-8")
-    for section in report.sections:
-        for block in pictures_of(section.blocks):
-            (folder / f"{block.stem}.svg").write_text(svg_file(block), encoding="utf-8")
+    write_page(report, folder)
     return any(one["status"] == "wrong" for one in facts["implementations"])
 
 

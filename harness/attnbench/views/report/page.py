@@ -153,11 +153,6 @@ def pictures_of(blocks: Sequence[Block]) -> list[Figure | Picture]:
     return found
 
 
-def figures_of(blocks: Sequence[Block]) -> list[Figure]:
-    """The charts among them."""
-    return [block for block in pictures_of(blocks) if isinstance(block, Figure)]
-
-
 def markdown_page(report: ReportPage) -> str:
     """The report in GitHub's Markdown; figures name the files that lie beside it.
 

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib.util
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.errors import UsageError
 from attnbench.store.reader import without_collector
+from attnbench.store.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor, Future
+    from pathlib import Path
 
     from attnbench.history.store import History
     from attnbench.store.reader import RunFile
-    from attnbench.views.report.blocks import Figure, ReportPage
+    from attnbench.views.report.blocks import Figure, Picture, ReportPage
 
 PAGE = "index.html"
 TWIN = "report.md"
 DATA = "data"
-
-
-class ReportError(UsageError):
-    """A report cannot be written; one sentence."""
 
 
 def write_report(
@@ -55,89 +51,77 @@ def write_report(
         The page's path.
 
     Raises:
-        ReportError: when there is no run, no run has the baseline, ``out`` exists, the report extra is not installed,
+        UsageError: when there is no run, no run has the baseline, ``out`` exists, the report extra is not installed,
             or nothing can be written.
     """
     if not runs:
-        raise ReportError("a report needs at least one run")
+        raise UsageError("a report needs at least one run")
     check_place(out, force=force)
     check_extra()
     from attnbench.views.report.charts.vega import vega_bundle
     from attnbench.views.report.content import report_of
 
     _check_baseline(runs, baseline)
-    try:
-        # Charts are drawn outside of Python: beside everything else, where there is a second processor.
-        with without_collector(), concurrent.futures.ThreadPoolExecutor(1) as beside:
-            vega = beside.submit(vega_bundle)
-            report = report_of(runs, baseline, history, across_machines=across_machines)
-            out.absolute().parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as folder:
-                made = Path(folder) / "new"
-                made.mkdir()
-                _write_files(report, vega, made, beside)
-                _put_in_place(made, out, aside=Path(folder) / "old")
-    except OSError as error:
-        raise ReportError(f"the report {out} cannot be written: {error.strerror}") from error
+    # Charts are drawn outside of Python: beside everything else, where there is a second processor.
+    with without_collector(), concurrent.futures.ThreadPoolExecutor(1) as beside:
+        vega = beside.submit(vega_bundle)
+        report = report_of(runs, baseline, history, across_machines=across_machines)
+        with whole_folder(out) as made:
+            _write_files(report, vega, made, beside)
     return out / PAGE
+
+
+def write_page(report: ReportPage, folder: Path) -> None:
+    """Write ``index.html``, ``report.md`` and each chart as SVG into a folder."""
+    from attnbench.views.report.charts.vega import vega_bundle
+    from attnbench.views.report.page import html_page, markdown_page, pictures_of
+
+    for section in report.sections:
+        for figure in pictures_of(section.blocks):
+            _write_svg(figure, folder)
+    (folder / TWIN).write_text(markdown_page(report), encoding="utf-8")
+    (folder / PAGE).write_text(html_page(report, vega_bundle()), encoding="utf-8")
 
 
 def _check_baseline(runs: Sequence[RunFile], baseline: str | None) -> None:
     present = sorted({record["implementation"] for run in runs for record in run.records})
     if baseline is not None and baseline not in present:
-        raise ReportError(f"no run has an implementation {baseline!r}; there are: {', '.join(present)}")
-
-
-def _put_in_place(made: Path, out: Path, aside: Path) -> None:
-    """Move the new folder to its place; what was there stays there if that fails."""
-    if not out.exists():
-        made.rename(out)
-        return
-    out.rename(aside)
-    try:
-        made.rename(out)
-    except OSError:
-        aside.rename(out)
-        raise
+        raise UsageError(f"no run has an implementation {baseline!r}; there are: {', '.join(present)}")
 
 
 def check_place(out: Path, *, force: bool) -> None:
     """Do nothing where a report may be written.
 
     Raises:
-        ReportError: where something is there already, and ``force`` does not replace it.
+        UsageError: where something is there already, and ``force`` does not replace it.
     """
     if not out.exists():
         return
     if not force:
-        raise ReportError(f"{out} exists already; --force replaces it")
+        raise UsageError(f"{out} exists already; --force replaces it")
     # --force was meant for a report: a slip of the pen must not cost a home folder.
-    is_report = out.is_dir() and (_holds_report(out) or not any(out.iterdir()))
-    if not is_report:
-        raise ReportError(f"{out} is not a report, so it is not replaced; remove it yourself or choose another folder")
-
-
-def _holds_report(folder: Path) -> bool:
-    return (folder / PAGE).is_file() and (folder / TWIN).is_file()
+    is_report = (out / PAGE).is_file() and (out / TWIN).is_file()
+    if not is_report and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out} is not a report, so it is not replaced; remove it yourself or choose another folder")
 
 
 def check_extra() -> None:
     """Do nothing where the extra is installed.
 
     Raises:
-        ReportError: otherwise.
+        UsageError: otherwise.
     """
     needed = ("vl_convert", "jinja2", "pyarrow")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise ReportError(f"reports need {', '.join(missing)}: pip install 'attnbench[report]'")
+        raise UsageError(f"reports need {', '.join(missing)}: pip install 'attnbench[report]'")
 
 
 def _write_files(report: ReportPage, vega: Future[str], folder: Path, beside: Executor) -> None:
     from attnbench.views.report.export import write_export
-    from attnbench.views.report.page import figures_of, html_page, markdown_page
+    from attnbench.views.report.page import html_page, markdown_page, pictures_of
 
-    figures = [figure for section in report.sections for figure in figures_of(section.blocks)]
+    figures = [figure for section in report.sections for figure in pictures_of(section.blocks)]
     drawings = [beside.submit(_write_svg, figure, folder) for figure in figures]
     images = [beside.submit(_write_png, figure, folder) for figure in figures]
     (folder / DATA).mkdir()
@@ -151,13 +135,13 @@ def _write_files(report: ReportPage, vega: Future[str], folder: Path, beside: Ex
         image.result()
 
 
-def _write_svg(figure: Figure, folder: Path) -> None:
+def _write_svg(figure: Figure | Picture, folder: Path) -> None:
     from attnbench.views.report.page import svg_file
 
     (folder / f"{figure.stem}.svg").write_text(svg_file(figure), encoding="utf-8")
 
 
-def _write_png(figure: Figure, folder: Path) -> None:
+def _write_png(figure: Figure | Picture, folder: Path) -> None:
     import vl_convert
 
     from attnbench.views.report.page import svg_file

@@ -6,30 +6,14 @@ import sys
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotations
 
 from attnbench import api
-from attnbench.cli.commands.gating.gate import GateThreads  # noqa: TC001 - cyclopts reads it
-from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
-    Axes,
-    Devices,
-    Exclude,
-    Force,
-    Format,
-    Include,
-    Json,
-    Plugins,
-    SomeScenario,
-)
+from attnbench.cli.options import Force, Format, GateCells, Json, SomeScenario
 from attnbench.cli.output import print_view
 
 
 def calibrate(
     scenario: SomeScenario = "gate-smoke",
     *,
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
-    device: Devices = None,
-    threads: GateThreads = None,
+    cells: GateCells = GateCells(),
     rounds: int = 20,
     delta: str = "3%",
     seed: int = 0,
@@ -56,8 +40,7 @@ def calibrate(
         out: where the result goes; default results/calibration/SCENARIO-MACHINE-THREADS.json.
     """
     learned = api.calibrate(
-        scenario, include=include, exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads,
-        rounds=rounds, delta=delta, seed=seed, runs=runs, out=out, force=force, progress=True,
+        scenario, **vars(cells), rounds=rounds, delta=delta, seed=seed, runs=runs, out=out, force=force, progress=True
     )  # fmt: skip
     if as_json or form == "json":
         sys.stdout.write(learned.calibration.model_dump_json(indent=2) + "\n")

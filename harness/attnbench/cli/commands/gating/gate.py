@@ -9,25 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from attnbench import api
-from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
-    Axes,
-    Devices,
-    Exclude,
-    Format,
-    Include,
-    Json,
-    Plugins,
-    Scenario,
-    Switch,
-)
+from attnbench.cli.options import Format, GateCells, Json, Scenario, Switch
 from attnbench.cli.output import print_view
 
-GateThreads = Annotated[
-    int | None,
-    Parameter(
-        help="threads of each worker on the CPU; default one less than there are cores, for the rest of the machine."
-    ),
-]
 Deltas = Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)]
 
 
@@ -37,12 +21,7 @@ def gate(
     base: str | None = None,
     head: str | None = None,
     baseline: str | None = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
-    device: Devices = None,
-    threads: GateThreads = None,
+    cells: GateCells = GateCells(),
     delta: Deltas = None,
     rounds: int = 4,
     confirm: int = 6,
@@ -83,9 +62,9 @@ def gate(
         cache_dir: where sides are built and kept; default $ATTNBENCH_CACHE, or attnbench in the user's cache folder.
     """
     judged = api.gate(
-        scenario, base=base, head=head, baseline=baseline, include=include, exclude=exclude, axis=axis, plugin=plugin,
-        device=device, threads=threads, delta=delta, rounds=rounds, confirm=confirm, seed=seed, waivers=waivers,
-        calibration=calibration, measure_identical=measure_identical, out=out, cache_dir=cache_dir, progress=True,
+        scenario, **vars(cells), base=base, head=head, baseline=baseline, delta=delta, rounds=rounds, confirm=confirm,
+        seed=seed, waivers=waivers, calibration=calibration, measure_identical=measure_identical, out=out,
+        cache_dir=cache_dir, progress=True,
     )  # fmt: skip
     if as_json or form == "json":
         sys.stdout.write(judged.result.model_dump_json(indent=2) + "\n")  # just what gate.json holds

@@ -8,18 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from attnbench.cli.commands.gating.gate import Deltas, GateThreads  # noqa: TC001 - cyclopts reads them
-from attnbench.cli.options import (  # noqa: TC001 - cyclopts reads them
-    Axes,
-    Devices,
-    Exclude,
-    Force,
-    Format,
-    Include,
-    Plugins,
-    SomeScenario,
-    Switch,
-)
+from attnbench.cli.commands.gating.gate import Deltas  # noqa: TC001 - cyclopts reads it
+from attnbench.cli.options import Force, Format, GateCells, SomeScenario, Switch
 from attnbench.cli.output import print_view
 
 app = App(name="history", help="How each cell went over commits, and which commit changed it.")
@@ -45,12 +35,7 @@ def add(
     path: Paths = None,
     anchor: str | None = None,
     minutes: Minutes = 60.0,
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
-    device: Devices = None,
-    threads: GateThreads = None,
+    cells: GateCells = GateCells(),
     rounds: int = 4,
     seed: SeedOfGate = 0,
     folder: Folder = None,
@@ -79,9 +64,8 @@ def add(
     from attnbench.api import history
 
     added = history.add(
-        scenario, since=since, until=until, every=every, path=path, anchor=anchor, minutes=minutes, include=include,
-        exclude=exclude, axis=axis, plugin=plugin, device=device, threads=threads, rounds=rounds, seed=seed,
-        folder=folder, cache_dir=cache_dir, progress=True,
+        scenario, **vars(cells), since=since, until=until, every=every, path=path, anchor=anchor, minutes=minutes,
+        rounds=rounds, seed=seed, folder=folder, cache_dir=cache_dir, progress=True,
     )  # fmt: skip
     print_view(added.view, form)
     return added.exit_code
@@ -135,12 +119,7 @@ def find(
     candidates: Switch = False,
     minutes: Minutes = 60.0,
     until: str = "HEAD",
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
-    device: Devices = None,
-    threads: GateThreads = None,
+    cells: GateCells = GateCells(),
     delta: Deltas = None,
     rounds: GateRounds = 4,
     confirm: GateConfirm = 6,
@@ -168,10 +147,8 @@ def find(
     from attnbench.api import history
 
     found = history.find(
-        scenario, candidates=candidates, minutes=minutes, until=until, include=include, exclude=exclude, axis=axis,
-        plugin=plugin, device=device, threads=threads, delta=delta, rounds=rounds, confirm=confirm, seed=seed,
-        folder=folder, cache_dir=cache_dir,
-        progress=True,
+        scenario, **vars(cells), candidates=candidates, minutes=minutes, until=until, delta=delta, rounds=rounds,
+        confirm=confirm, seed=seed, folder=folder, cache_dir=cache_dir, progress=True,
     )  # fmt: skip
     print_view(found.view, form)
     return found.exit_code
@@ -185,12 +162,7 @@ def bisect(
     good: str,
     bad: str = "HEAD",
     metric: Literal["time", "memory", "outcome"] = "time",
-    include: Include = None,
-    exclude: Exclude = None,
-    axis: Axes = None,
-    plugin: Plugins = None,
-    device: Devices = None,
-    threads: GateThreads = None,
+    cells: GateCells = GateCells(),
     delta: Deltas = None,
     rounds: GateRounds = 4,
     confirm: GateConfirm = 6,
@@ -217,10 +189,8 @@ def bisect(
     from attnbench.api import history
 
     ended = history.bisect(
-        scenario, cell=cell, good=good, bad=bad, metric=metric, include=include, exclude=exclude, axis=axis,
-        plugin=plugin, device=device, threads=threads, delta=delta, rounds=rounds, confirm=confirm, seed=seed,
-        folder=folder, cache_dir=cache_dir,
-        progress=True,
+        scenario, **vars(cells), cell=cell, good=good, bad=bad, metric=metric, delta=delta, rounds=rounds,
+        confirm=confirm, seed=seed, folder=folder, cache_dir=cache_dir, progress=True,
     )  # fmt: skip
     print_view(ended.view, form)
     return ended.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.profiling.phases import TITLES
 from attnbench.units import count, duration, number
 from attnbench.views.document import Column, Heading, Paragraph, Table, column
@@ -70,9 +71,7 @@ def instructions(cases: Sequence[ProfiledCase]) -> Section | None:
 
 def _hottest(found: Sequence[InstructionTime]) -> list[tuple[float, str, list[InstructionTime]]]:
     """Time, name and instructions of the functions that take most, longest first; instructions in their own order."""
-    by_function: dict[str, list[InstructionTime]] = {}
-    for each in found:
-        by_function.setdefault(each.function, []).append(each)
+    by_function = grouped(found, lambda each: each.function)
     summed = [(sum(each.ns for each in group), function, group) for function, group in by_function.items()]
     return sorted(summed, key=lambda one: -one[0])[:_SHOWN]
 

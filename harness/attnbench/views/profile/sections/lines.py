@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.profiling.phases import TITLES
 from attnbench.units import duration, number
 from attnbench.views.document import Column, Heading, Paragraph, Table, column
@@ -40,9 +41,7 @@ def _cell(one: ProfiledCell) -> list[Block]:
     lines = one.cell.lines
     hottest = sorted((line for line in lines if line.ns), key=lambda line: -line.ns)[:_HOTTEST]
     blocks: list[Block] = [_table(hottest, one, with_file=True)] if hottest else []
-    by_file: dict[str, list[LineTime]] = {}
-    for line in sorted(lines, key=lambda line: line.line):
-        by_file.setdefault(line.file, []).append(line)
+    by_file = grouped(sorted(lines, key=lambda line: line.line), lambda line: line.file)
     self_ns = {file: sum(line.ns for line in found) for file, found in by_file.items()}
     for file in sorted(by_file, key=lambda file: -self_ns[file]):
         summary = f"{file}, in its own order: {duration(self_ns[file])}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.metrics.join import join_values
 from attnbench.store.record import METRICS
 from attnbench.units import count, listing, number
@@ -61,11 +62,8 @@ def _sentence(timed: Sequence[CellResult]) -> str:
 
 def _worst(timed: Sequence[CellResult]) -> Table:
     """Each condition over all cells of an implementation, joined as it is over the processes of one."""
-    found: dict[str, list[CellResult]] = {}
-    for cell in timed:
-        found.setdefault(cell.implementation, []).append(cell)
     rows: list[Row] = []
-    for implementation, cells in sorted(found.items()):
+    for implementation, cells in sorted(grouped(timed, lambda cell: cell.implementation).items()):
         row: Row = {"implementation": implementation, "cells": len(cells)}
         for name in CONDITIONS:
             values = [value for cell in cells if (value := getattr(cell.metrics, name)) is not None]

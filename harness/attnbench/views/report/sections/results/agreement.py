@@ -8,6 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from attnbench.cases.choices import CHOICES
+from attnbench.grouping import grouped
 from attnbench.stages.agreement import JUDGED_TENSORS
 from attnbench.units import count, length, number
 from attnbench.views import columns
@@ -124,26 +125,24 @@ def agreement_sentence(table: Table) -> str:
 
 def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> Figure | None:
     """Error over budget of all cells of a dtype; ``None`` where none was judged."""
-    found: dict[str, list[tuple[float, int]]] = {}
-    for cell in cells:
-        if cell.error_ratio is not None:
-            found.setdefault(cell.implementation, []).append((cell.error_ratio, cell.case.seqlen_kv))
+    judged = [
+        (cell.implementation, cell.error_ratio, cell.case.seqlen_kv) for cell in cells if cell.error_ratio is not None
+    ]
     rows: list[Row] = [
         {"implementation": name, "value": ratio, "at": length(tokens), "text": number(ratio)}
-        for name, all_of in found.items()
-        for ratio, tokens in _spread(all_of)
+        for of_name in grouped(judged, lambda one: one[0]).values()
+        for name, ratio, tokens in _spread(of_name)
         if ratio
     ]
     if not rows:
         return None
     worst = max(rows, key=lambda row: row["value"])
-    judged = count(sum(map(len, found.values())), "judged cell")
-    exact = any(ratio == 0 for all_of in found.values() for ratio, _ in all_of)
+    exact = any(ratio == 0 for _, ratio, _ in judged)
     return Figure(
         stem=stem,
         title=dtype,
-        alt=f"Error over budget of {judged} in {dtype}, by implementation. The largest is {number(worst['value'])}, "
-        f"of {worst['implementation']}; above 1 is wrong.",
+        alt=f"Error over budget of {count(len(judged), 'judged cell')} in {dtype}, by implementation. The largest is "
+        f"{number(worst['value'])}, of {worst['implementation']}; above 1 is wrong.",
         drawing=charts.errors(rows, marks),
         table=error_table(cells),
         note="Errors of exactly 0 cannot be drawn on a logarithmic axis." if exact else "",
@@ -153,10 +152,8 @@ def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapp
 
 def error_table(cells: Iterable[CellResult]) -> Table:
     """Worst and median error over budget for each implementation and dtype."""
-    found: dict[tuple[str, str], list[CellResult]] = {}
-    for cell in cells:
-        if cell.errors or cell.status == "wrong":
-            found.setdefault((cell.implementation, cell.case.dtype), []).append(cell)
+    judged = [cell for cell in cells if cell.errors or cell.status == "wrong"]
+    found = grouped(judged, lambda cell: (cell.implementation, cell.case.dtype))
     order = CHOICES["dtype"]
     rows = [_error_row(*key, found[key]) for key in sorted(found, key=lambda key: (order.index(key[1]), key[0]))]
     return Table(
@@ -257,10 +254,7 @@ def _determinism(cells: Sequence[CellResult]) -> Block:
     known = [cell for cell in cells if cell.metrics.deterministic is not None]
     if not known:
         return Paragraph(text="Whether calls repeat bit by bit was not recorded.")
-    unsteady: dict[str, list[CellResult]] = {}
-    for cell in known:
-        if not cell.metrics.deterministic:
-            unsteady.setdefault(cell.implementation, []).append(cell)
+    unsteady = grouped((cell for cell in known if not cell.metrics.deterministic), lambda cell: cell.implementation)
     if not unsteady:
         return Paragraph(text=f"All of {count(len(known), 'cell')} repeated their result bit by bit.")
     said = []
@@ -296,7 +290,7 @@ def _unmarked(text: str) -> str:
     return re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text).replace("`", "").strip("| ")
 
 
-def _spread(values: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+def _spread(values: Sequence[tuple[str, float, int]]) -> list[tuple[str, float, int]]:
     """All of few values; of many, as many as are drawn, evenly from the least to the largest."""
     ordered = sorted(values)
     if len(ordered) <= MOST_DOTS:

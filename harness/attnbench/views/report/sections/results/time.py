@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
+from attnbench.grouping import grouped
 from attnbench.units import duration, length, times
 from attnbench.views import columns
 from attnbench.views.cells import PER_SAMPLE
@@ -52,10 +53,8 @@ def section(material: Material) -> Section:
 
 def _before_first(cells: Sequence[CellResult]) -> Table:
     """The cost of an implementation before it runs at its speed: the largest over all of its cells."""
-    found: dict[str, list[CellResult]] = {}
-    for cell in cells:
-        if cell.metrics.first_call_ns is not None or cell.metrics.prepare_ns is not None:
-            found.setdefault(cell.implementation, []).append(cell)
+    known = [cell for cell in cells if (cell.metrics.first_call_ns, cell.metrics.prepare_ns) != (None, None)]
+    found = grouped(known, lambda cell: cell.implementation)
     rows = [_before_row(name, of_name) for name, of_name in sorted(found.items())]
     return Table(
         columns=[
