@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attnbench.mutants.kernels import (
     conditions,
     gradients,
     heads,
     masks,
     misconduct,
-    padding,
     precision,
     quantised,
-    requests,
     scale,
-    score_mods,
+    sequences,
     softmax,
     trees,
 )
 from attnbench.mutants.mutant import Mutant, mutant_of
 
-_OF_MASKS = (masks, padding, trees, requests)
-_THEMES = (scale, *_OF_MASKS, softmax, heads, score_mods, precision, gradients, misconduct, conditions, quantised)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from attnbench.mutants.steps import Steps
+
+_OF_MASKS = (masks, sequences, trees)
+_THEMES = (scale, *_OF_MASKS, softmax, heads, precision, gradients, misconduct, conditions, quantised)
 
 
 def mutants() -> tuple[Mutant, ...]:
     """Every mutant, theme by theme, each with a state of its own."""
-    return tuple(mutant_of(steps) for theme in _THEMES for steps in theme.MUTANTS)
+    return tuple(mutant_of(steps) for theme in _THEMES for steps in _defined_in(theme))
+
+
+def _defined_in(theme: ModuleType) -> Iterator[type[Steps]]:
+    """The classes of a module in their order, but for those that others share, which begin with an underscore."""
+    for name, one in vars(theme).items():
+        if isinstance(one, type) and one.__module__ == theme.__name__ and not name.startswith("_"):
+            yield one

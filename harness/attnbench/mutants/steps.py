@@ -14,6 +14,7 @@ import numpy as np
 
 from attnbench.cases.bias import dense_bias
 from attnbench.cases.masks import dense_mask
+from attnbench.cases.masks.table import instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +140,32 @@ def row_maximum(scores: Tensor) -> Tensor:
     if scores.shape[-1] == 0:
         return scores.new_full((*scores.shape[:-1], 1), -torch.inf)
     return scores.detach().amax(-1, keepdim=True)
+
+
+class OtherMask(Steps):
+    """The mask of another case, or another plane."""
+
+    def changed(self, case: Case) -> Case:
+        """The case whose mask is taken instead."""
+        raise NotImplementedError
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        """That of the other case."""
+        changed = self.changed(case)
+        return None if changed.mask == "none" else dense_mask(changed)
+
+
+def other_mask(name: str, other: str, case: Case, **fields: Any) -> Case:
+    """The case with another mask in place of one of its kinds; as it is where it has none of that kind."""
+    if name not in case.mask_kinds:
+        return case
+    return dataclasses.replace(case, mask=instead_of(case.mask, name, other), **fields)
+
+
+def with_other(case: Case, field: str, change: Callable[[Any], Any]) -> Case:
+    """The case with a field changed; as it is where it has none."""
+    value = getattr(case, field)
+    return case if value is None else dataclasses.replace(case, **{field: change(value)})
 
 
 class Tiled(Steps):

@@ -13,6 +13,8 @@ Nanoseconds = Annotated[float, Field(ge=0, le=1e18)]
 Moment = Annotated[int, Field(ge=0, le=10**18)]
 """Nanoseconds since a beginning."""
 Bytes = Annotated[int, Field(ge=-(2**60), le=2**60)]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_MOST = 20_000
 
 
 class _Part(BaseModel):
@@ -133,6 +135,33 @@ class MemoryOfCall(_Part):
     blocks: BlocksAtPeak | None = None
     blocks_note: str | None = None
     """Why there are none, or how they differ from the exact peak."""
+
+
+class Sampled(_Part):
+    """What a worker tells of the calls that it sampled, and a file keeps."""
+
+    calls: Count = 0
+    samples: Count = 0
+    lost: Count = 0
+    """Samples that the system dropped."""
+    period_ns: Count = 0
+    has_kernel: bool = True
+    """Whether time in the kernel was sampled; else it is counted by the system's clocks, as ``memory``."""
+    has_lines: bool = False
+    """Whether compiled code was compiled with lines."""
+    functions: tuple[FunctionTime, ...] = Field(default=(), max_length=_MOST)
+    lines: tuple[LineTime, ...] = Field(default=(), max_length=_MOST)
+    instructions: tuple[InstructionTime, ...] = Field(default=(), max_length=_MOST)
+    """Only where they were asked for."""
+    stacks: tuple[Stack, ...] = Field(default=(), max_length=_MOST)
+    timeline: tuple[Span, ...] = Field(default=(), max_length=_MOST)
+    no_operators: str | None = None
+    """Why the time line has no operators of torch's."""
+    counted: Counted | None = None
+    """Where this machine has hardware counters."""
+    not_counted: str | None = None
+    """Why it has none."""
+    memory: MemoryOfCall | None = None
 
 
 class KernelOfCall(_Part):

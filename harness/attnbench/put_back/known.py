@@ -86,7 +86,7 @@ class KnownCalls:
             *((x.shape, x.stride(), x.dtype, x.device) for x in tensors),
             *(None if x is None else self._number(x) for x in (call.mask, call.bias, call.sinks)),
             (call.scale, call.causal, call.window, call.softcap, call.dropout > 0, call.api == "matmul"),
-            _gradients(call),
+            call.needs_gradients,
         )
 
     def _number(self, tensor: Tensor) -> tuple[int, bool]:
@@ -130,7 +130,7 @@ class KnownCalls:
             fields["mask_file"] = self._file("mask", torch.from_numpy(spec.mask.tensor))
         if spec.bias is not None:
             fields["bias_file"] = self._file("bias", spec.bias)
-        return make_case(**fields, mode="forward_backward" if _gradients(call) else "forward")
+        return make_case(**fields, mode="forward_backward" if call.needs_gradients else "forward")
 
     def _file(self, name: str, tensor: Tensor) -> str:
         """A file of a tensor, as cases take theirs."""
@@ -160,10 +160,6 @@ def _remove(files: Iterable[Path], users: collections.Counter[Path]) -> None:
         if not users[file]:
             del users[file]
             file.unlink(missing_ok=True)
-
-
-def _gradients(call: AttentionCall) -> bool:
-    return call.needs_gradients
 
 
 def _hint(refused: str, case: Case) -> str:

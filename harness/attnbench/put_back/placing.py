@@ -7,24 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attnbench.registry.implementation import Declaration, Framework, Layout
+    from attnbench.registry.implementation import Declaration, Framework
 
 _VIEWS = {"transposed", "qkv_slice", "sliced"}
-
-
-def laid_out(tensor: Tensor, layout: Layout) -> Tensor:
-    """From (batch, heads, seqlen, dim) to a layout; a view, where memory allows it."""
-    if layout == "bhsd":
-        return tensor
-    tokens_first = tensor.transpose(1, 2)
-    return tokens_first if layout == "bshd" else tokens_first.reshape(-1, *tokens_first.shape[2:])
-
-
-def laid_back(tensor: Tensor, layout: Layout, batch: int) -> Tensor:
-    """From a layout to (batch, heads, seqlen, dim)."""
-    if layout == "bhsd":
-        return tensor
-    return (tensor if layout == "bshd" else tensor.unflatten(0, (batch, -1))).transpose(1, 2)  # type: ignore[no-untyped-call]  # torch's
 
 
 def must_be_copied(tensor: Tensor, said: Declaration) -> bool:

@@ -10,8 +10,9 @@ from torch.autograd.function import once_differentiable
 
 from attnbench.errors import AttnbenchError
 from attnbench.interception.autocast import autocast_off
-from attnbench.put_back.placing import laid_back, laid_out, must_be_copied, to_framework, to_torch
+from attnbench.put_back.placing import must_be_copied, to_framework, to_torch
 from attnbench.registry.operands import Operands
+from attnbench.worker.tensors import canonical, laid_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ class ReadyCall:
             out, _ = self.forward(q, k, v)
         else:
             out = _Explicit.apply(q, k, v, self)  # type: ignore[no-untyped-call]  # torch's
-        return self._checked(laid_back(out, layout, self.case.batch))
+        return self._checked(canonical(self.case, layout, out))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output in the declared layout, and the LSE where the implementation returns one."""

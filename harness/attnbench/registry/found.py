@@ -51,6 +51,11 @@ class Found:
         return dataclasses.replace(self, name=f"{self.name}@{ranks}", ranks=ranks)
 
     @property
+    def stores_scores(self) -> bool:
+        """Whether it declares so."""
+        return self.declaration is not None and self.declaration.stores_scores
+
+    @property
     def plugin(self) -> str | None:
         """The file that a command line must name, or ``None`` where it finds the implementation by itself."""
         return self.origin.target if self.origin.kind == "file" else None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeAlias
+
+Tensor: TypeAlias = Any
+"""A tensor of torch, or an array of NumPy or JAX."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,20 +19,20 @@ class Operands:
     With ``"latent"``, ``v`` is a view of the first ``head_dim_v`` columns of ``k``.
     """
 
-    q: Any
-    k: Any
-    v: Any
-    dout: Any | None = None
-    relative_bias: Any | None = None
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    dout: Tensor | None = None
+    relative_bias: Tensor | None = None
     """(heads_q, 32), float32 (float64 for float64 cases), whatever the case's dtype."""
-    sinks: Any | None = None
+    sinks: Tensor | None = None
     """(heads_q,), float32 (float64 for float64 cases): one logit for each head that takes weight but has no value."""
-    block_table: Any | None = None
-    k_scale: Any = None
+    block_table: Tensor | None = None
+    k_scale: Tensor = None
     """With a ``kv_dtype``, ``k`` and ``v`` hold what is stored, and a row of ``k`` stands for ``k * k_scale``: float32,
     as ``k`` without its last axis, such as (batch, heads_kv, seqlen_kv). Rewritten in place with ``k`` and ``v``."""
-    v_scale: Any = None
-    w_q: Any | None = None
-    w_k: Any | None = None
-    w_v: Any | None = None
-    w_o: Any | None = None
+    v_scale: Tensor = None
+    w_q: Tensor | None = None
+    w_k: Tensor | None = None
+    w_v: Tensor | None = None
+    w_o: Tensor | None = None

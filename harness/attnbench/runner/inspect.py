@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
@@ -68,15 +68,17 @@ def write_inspection(
         for number, one in enumerate(found, start=1):
             inspector = _Inspector(oracle, batch_index)
             values = _look_at(case, one, inspector, workers, device)
-            entry: dict[str, Any] = {"implementation": one.name, "errors": None, "fields": {}}
-            entry |= {"status": values["status"], "reason": values.get("reason")}
+            entry = {
+                "implementation": one.name, "errors": None, "fields": {}, "status": values["status"],
+                "reason": values.get("reason"), "repro": repro_command(case, one.name, one.plugin, device),
+            }  # fmt: skip
             verdict = inspector.verdict
             if verdict is not None:
-                entry |= {"fields": filled(verdict), "rms": verdict.rms, "cause": verdict.cause}
+                errors = f"errors-{number}.npz"
+                (folder / errors).write_bytes(verdict.frames["errors"])
+                entry |= {"fields": filled(verdict), "rms": verdict.rms, "cause": verdict.cause, "errors": errors}
                 entry["reason"] = verdict.problem or entry["reason"]
-                entry["errors"] = f"errors-{number}.npz"
-                (folder / entry["errors"]).write_bytes(verdict.frames["errors"])
-            said.append({**entry, "repro": repro_command(case, one.name, one.plugin, device)})
+            said.append(entry)
     except ExecutorError as error:
         raise InspectError(error.reason) from error
     finally:
@@ -104,8 +106,7 @@ def _look_at(case: Case, found: Found, inspector: _Inspector, workers: Workers, 
     except ExecutorError as error:
         return failed({}, "load", error.status, error.reason)
     try:
-        stores_scores = found.declaration is not None and found.declaration.stores_scores
-        cell = CellRun(worker, inspector, case, device, _LIMITS, stores_scores=stores_scores)
+        cell = CellRun(worker, inspector, case, device, _LIMITS, stores_scores=found.stores_scores)
         return without_pauses(drive(cell, (prepare.STAGE, call.STAGE)))
     finally:
         workers.done(found, device, keep=False)

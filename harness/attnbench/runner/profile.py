@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from attnbench.machine.caches import own_cache
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.profiling.parts import FunctionTime, InstructionTime, KernelsOfCall, MemoryOfCall, Span, Stack
+from attnbench.profiling.parts import FunctionTime, InstructionTime, KernelsOfCall, MemoryOfCall, Sampled, Span, Stack
 from attnbench.profiling.phases import Phase
 from attnbench.profiling.recording import Marker
 from attnbench.runner.driver import drive, without_pauses
@@ -72,8 +72,10 @@ def profile_cells(
     """
     plain = worker_environment(setting.threads)
     environment = {**plain, **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}
-    oracle, workers = Oracle(setting.threads, plain), Workers(setting.threads, environment, host)
-    try:
+    with (
+        contextlib.closing(Oracle(setting.threads, plain)) as oracle,
+        contextlib.closing(Workers(setting.threads, environment, host)) as workers,
+    ):
         for cell, record in zip(cells, records, strict=True):
             begins(cell)
             if record["status"] != "ok" or record["time_median_ns"] is None:
@@ -82,9 +84,6 @@ def profile_cells(
                 yield _on_gpu(cell, record, setting, workers, oracle)
             else:
                 yield _profiled(cell, record, setting, workers, oracle)
-    finally:
-        workers.close()
-        oracle.close()
 
 
 def vendors_tools(repro: str) -> str:
@@ -102,7 +101,8 @@ def _without(cell: Cell, record: Mapping[str, Any], threads: int, reason: str) -
     )
 
 
-def _about(cell: Cell, record: Mapping[str, Any], threads: int) -> dict[str, Any]:
+def _about(cell: Cell, record: Mapping[str, Any], threads: int) -> Mapping[str, Any]:
+    """The fields of a profile that are known before it is taken."""
     return {
         "implementation": cell.found.name,
         "case": cell.case.to_dict(),
@@ -157,10 +157,7 @@ def _profiled(
             worker = workers.get(cell.found, cell.device)
     except ExecutorError as error:
         return CellProfile(**{**about, "status": error.status}, stage="load", reason=error.reason)
-    said = cell.found.declaration
-    run = CellRun(
-        worker, oracle, cell.case, cell.device, _LIMITS, stores_scores=said is not None and said.stores_scores
-    )
+    run = CellRun(worker, oracle, cell.case, cell.device, _LIMITS, stores_scores=cell.found.stores_scores)
     values = without_pauses(drive(run, [_timed(one, stages) for one in (prepare.STAGE, call.STAGE, stage)]))
     workers.done(cell.found, cell.device, keep=False)
     if not taken:
@@ -225,28 +222,21 @@ def completed(
         peak_bytes: of the run.
     """
     factor = about["median_ns"] / (taken.mean_ns - taken.kept_waiting_ns)
-    return CellProfile(
-        **about,
-        slowdown=taken.sampled_ns / taken.plain_ns,
-        calls=taken.calls,
-        samples=taken.samples,
-        lost=taken.lost,
-        period_ns=taken.period_ns,
-        has_kernel=taken.has_kernel,
-        has_lines=taken.has_lines,
-        notes=tuple(_notes(taken, about["median_ns"])),
-        phases=tuple(sorted(_phases(taken, factor, lowest), key=lambda one: -one.ns)),
-        functions=_scaled(taken.functions, factor),
-        lines=tuple(
+    parts = {name: getattr(taken, name) for name in Sampled.model_fields} | {
+        "functions": _scaled(taken.functions, factor),
+        "lines": tuple(
             one.model_copy(update={"ns": factor * one.ns, "below_ns": factor * one.below_ns}) for one in taken.lines
         ),
-        instructions=_scaled(taken.instructions, factor),
-        stacks=_scaled(taken.stacks, factor),
-        timeline=taken.timeline,
-        no_operators=taken.no_operators,
-        counted=taken.counted,
-        not_counted=taken.not_counted,
-        memory=taken.memory and _beside_the_runs(taken.memory, peak_bytes),
+        "instructions": _scaled(taken.instructions, factor),
+        "stacks": _scaled(taken.stacks, factor),
+        "memory": taken.memory and _beside_the_runs(taken.memory, peak_bytes),
+    }
+    return CellProfile(
+        **about,
+        **parts,
+        slowdown=taken.sampled_ns / taken.plain_ns,
+        notes=tuple(_notes(taken, about["median_ns"])),
+        phases=tuple(sorted(_phases(taken, factor, lowest), key=lambda one: -one.ns)),
     )
 
 

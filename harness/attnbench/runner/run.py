@@ -218,7 +218,7 @@ class Run:
             cell.case,
             cell.device,
             limits,
-            stores_scores=_stores_scores(cell),
+            stores_scores=cell.found.stores_scores,
             unknown=oracle.unknown_inputs(cell.case),
             company=company,
             ranks=cell.found.ranks,
@@ -332,7 +332,7 @@ def _expect(run: Run, cells: Sequence[Cell], oracle: Oracle) -> None:
     """Let an oracle find the answers for cells of one case that will run, where it is small."""
     case = cells[0].case
     if group_pairs(case) * case.batch * case.heads_kv <= _EXPECTED_PAIRS:
-        for stores_scores in sorted({_stores_scores(cell) for cell in cells if run.known_outcome(cell) is None}):
+        for stores_scores in sorted({cell.found.stores_scores for cell in cells if run.known_outcome(cell) is None}):
             oracle.expect(case, stores_scores=stores_scores)
 
 
@@ -342,11 +342,6 @@ def _doubts_allowed(completed: Values) -> int:
         return _MOST_DOUBTS
     # A good kernel may beat a library's product; by so much, the machine was probably slower when it showed its peak.
     return 1 if (completed.get("percent_of_peak") or 0.0) > _SURPRISING else 0
-
-
-def _stores_scores(cell: Cell) -> bool:
-    said = cell.found.declaration
-    return said is not None and said.stores_scores
 
 
 def _why_untimed(cell: Cell) -> str | None:

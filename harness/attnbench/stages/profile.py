@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from attnbench.profiling.parts import (
-    Counted,
-    FunctionTime,
-    InstructionTime,
-    KernelsOfCall,
-    LineTime,
-    MemoryOfCall,
-    Span,
-    Stack,
-)
+from attnbench.profiling.parts import Counted, KernelsOfCall, MemoryOfCall, Sampled
 from attnbench.profiling.phases import Phase
 from attnbench.stages.stage import WorkerRequest
 from attnbench.transport.message import AnswerMessage
@@ -36,7 +27,7 @@ LINES_VARIABLES = {"NUMBA_DEBUGINFO": "1"}
 """Environment of a process that shall compile with lines."""
 
 
-class Profiled(AnswerMessage):
+class Profiled(Sampled, AnswerMessage):
     """A profile by this process's clocks, in nanoseconds of a call; all threads together, divided by their number."""
 
     refused: str | None = None
@@ -47,12 +38,6 @@ class Profiled(AnswerMessage):
     """Median of those with one."""
     mean_ns: float = 0
     """Mean of those with one: phases and ``kept_waiting_ns`` add up to it."""
-    calls: int = 0
-    samples: int = 0
-    lost: int = 0
-    period_ns: int = 0
-    has_kernel: bool = True
-    has_lines: bool = False
     by_phase: dict[Phase, int] = Field(default_factory=dict)
     """Samples."""
     sample_ns: float = 0
@@ -62,19 +47,8 @@ class Profiled(AnswerMessage):
     """Of those that could have run, while other processes did."""
     system_ns: float = 0
     """In the kernel, where it cannot be sampled."""
-    functions: tuple[FunctionTime, ...] = ()
-    lines: tuple[LineTime, ...] = ()
-    instructions: tuple[InstructionTime, ...] = ()
-    stacks: tuple[Stack, ...] = ()
     begins_ns: int = 0
     """Of the time line and of the memory's, by this machine's monotonic clock."""
-    timeline: tuple[Span, ...] = ()
-    no_operators: str | None = None
-    """Why the time line has none of torch."""
-    counted: Counted | None = None
-    not_counted: str | None = None
-    """Why nothing was."""
-    memory: MemoryOfCall | None = None
     no_memory: str | None = None
     """Why there is none."""
     not_installed: tuple[str, ...] = ()

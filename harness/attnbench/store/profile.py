@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import UsageError, first_mistake
-from attnbench.profiling.parts import (
-    Counted,
-    FunctionTime,
-    InstructionTime,
-    KernelsOfCall,
-    LineTime,
-    MemoryOfCall,
-    Nanoseconds,
-    Span,
-    Stack,
-)
+from attnbench.profiling.parts import KernelsOfCall, Nanoseconds, Sampled
 from attnbench.profiling.phases import Phase
 
 if TYPE_CHECKING:
@@ -25,12 +15,11 @@ if TYPE_CHECKING:
 
 PROFILE = "profile.json"
 PROFILE_VERSION: Literal[1] = 1
-_LARGEST_BYTES, _MOST_PARTS = 2**28, 20_000
+_LARGEST_BYTES = 2**28
 
 
 Duration = Annotated[float, Field(ge=1e-3, le=1e18)]
 """Nanoseconds: ratios are taken of it."""
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class ProfileError(UsageError):
@@ -55,7 +44,7 @@ class PhaseTime(_Stored):
     """How the floor is computed, as a sentence."""
 
 
-class CellProfile(_Stored):
+class CellProfile(Sampled):
     """One case and one implementation."""
 
     implementation: str
@@ -77,32 +66,10 @@ class CellProfile(_Stored):
     """Its 95 % interval."""
     slowdown: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Median call while it was sampled over the median of calls without, right before and after."""
-    calls: Count = 0
-    samples: Count = 0
-    lost: Count = 0
-    """Samples that the system dropped."""
-    period_ns: Count = 0
-    has_kernel: bool = True
-    """Whether time in the kernel was sampled; else it is counted by the system's clocks, as ``memory``."""
-    has_lines: bool = False
-    """Whether compiled code was compiled with lines."""
     notes: tuple[str, ...] = ()
     """Reasons for what could not be told."""
     phases: tuple[PhaseTime, ...] = ()
     """Longest first; those that took no time are left out."""
-    functions: tuple[FunctionTime, ...] = Field(default=(), max_length=_MOST_PARTS)
-    lines: tuple[LineTime, ...] = Field(default=(), max_length=_MOST_PARTS)
-    instructions: tuple[InstructionTime, ...] = Field(default=(), max_length=_MOST_PARTS)
-    """Only where they were asked for."""
-    stacks: tuple[Stack, ...] = Field(default=(), max_length=_MOST_PARTS)
-    timeline: tuple[Span, ...] = Field(default=(), max_length=_MOST_PARTS)
-    no_operators: str | None = None
-    """Why the time line has no operators of torch's."""
-    counted: Counted | None = None
-    """Where this machine has hardware counters."""
-    not_counted: str | None = None
-    """Why it has none."""
-    memory: MemoryOfCall | None = None
     kernels: KernelsOfCall | None = None
     """Of a call on a GPU."""
 

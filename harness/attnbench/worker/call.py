@@ -50,16 +50,15 @@ def _wrapped(implementation: Implementation, case: Case) -> bool:
 
 def bind(implementation: Implementation, case: Case, operands: Operands) -> Call:
     """Prepare the implementation for the case and make it callable; raises what its ``prepare`` hook raises."""
-    core = implementation
     _forget_compiled()
-    plan, prepare_ns = _prepare(core, case, operands)
-    function = _forward(core, case, plan)
-    if _wrapped(core, case):
-        function = _with_projections(function, core.declaration, case, operands)
+    plan, prepare_ns = _prepare(implementation, case, operands)
+    function = _forward(implementation, case, plan)
+    if _wrapped(implementation, case):
+        function = _with_projections(function, implementation.declaration, case, operands)
     kind: type[Call] = Forward
     if case.needs_gradients:
-        kind = ExplicitBackward if core.backward_hook is not None else AutogradBackward
-    return kind(core, case, operands, plan, function, prepare_ns)
+        kind = AutogradBackward if implementation.backward_hook is None else ExplicitBackward
+    return kind(implementation, case, operands, plan, function, prepare_ns)
 
 
 def _forget_compiled() -> None:
@@ -160,71 +159,73 @@ class Forward(Call):
         return self._named(result)
 
 
-class ExplicitBackward(Call):
-    """Gradients by the implementation's own backward pass."""
+class _Backward(Call):
+    """The backward pass behind a forward pass that it needs: alone, or both."""
 
     needs_set_up = True
     _forward_result: Any = None
 
+    @abstractmethod
+    def _forward(self) -> Any:
+        """The forward pass."""
+
+    @abstractmethod
+    def _gradients(self, forward: Any) -> Any:
+        """``dq``, ``dk``, ``dv``, from what the forward pass returned."""
+
     def set_up(self) -> None:
         """For ``backward`` alone, the forward pass whose results it needs."""
+        self._forward_result = None
         if self.case.mode == "backward":
             with out_of_sight(self.operands.dout):
                 self._forward_result = self._forward()
 
     def run(self) -> Any:
         """The backward pass, or both."""
-        forward = self._forward() if self.case.mode == "forward_backward" else self._forward_result
-        out, lse = forward if self.core.declaration.returns_lse else (forward, None)
-        o = self.operands
-        assert self.core.backward_hook is not None
-        gradients = self.core.backward_hook(o.dout, o.q, o.k, o.v, out, lse, self.case, self.plan)
-        return (forward, gradients) if self.case.mode == "forward_backward" else gradients
+        if self.case.mode == "backward":
+            return self._gradients(self._forward_result)
+        forward = self._forward()
+        return forward, self._gradients(forward)
 
     def outputs(self, result: Any) -> Outputs:
         """``dq``, ``dk``, ``dv``, and the forward pass's results."""
-        forward, gradients = result if self.case.mode == "forward_backward" else (self._forward_result, result)
-        named = dict(zip(("dq", "dk", "dv"), gradients, strict=True))
-        return {**self._named(forward), **named}
+        forward, gradients = (self._forward_result, result) if self.case.mode == "backward" else result
+        return {**self._named(forward), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}
+
+
+class ExplicitBackward(_Backward):
+    """Gradients by the implementation's own backward pass."""
 
     def _forward(self) -> Any:
         return self.function(self.operands.q, self.operands.k, self.operands.v)
 
+    def _gradients(self, forward: Any) -> Any:
+        out, lse = forward if self.core.declaration.returns_lse else (forward, None)
+        o = self.operands
+        assert self.core.backward_hook is not None
+        return self.core.backward_hook(o.dout, o.q, o.k, o.v, out, lse, self.case, self.plan)
 
-class AutogradBackward(Call):
+
+class AutogradBackward(_Backward):
     """Gradients by torch's autograd. Each backward pass has a graph of its own, as in training."""
-
-    needs_set_up = True
-    _result: Any = None
 
     def rebind(self, operands: Operands) -> None:
         """Make leaves of the inputs, so that gradients arrive there."""
         super().rebind(operands)
         self._leaves = [t.detach().requires_grad_() for t in (operands.q, operands.k, operands.v)]
 
-    def set_up(self) -> None:
-        """For ``backward`` alone, a forward pass that records its graph."""
-        self._result = None
-        if self.case.mode == "backward":
-            with out_of_sight(self.operands.dout):
-                self._result = self.function(*self._leaves)
+    def _forward(self) -> Any:
+        return self.function(*self._leaves)
 
-    def run(self) -> Any:
-        """The backward pass, or both."""
+    def _gradients(self, forward: Any) -> Any:
         import torch
 
-        result = self.function(*self._leaves) if self.case.mode == "forward_backward" else self._result
-        out = result[0] if isinstance(result, tuple) else result
-        gradients = torch.autograd.grad(out, self._leaves, self.operands.dout)
-        return (result, gradients) if self.case.mode == "forward_backward" else gradients
+        out = forward[0] if isinstance(forward, tuple) else forward
+        return torch.autograd.grad(out, self._leaves, self.operands.dout)
 
     def outputs(self, result: Any) -> Outputs:
-        """``dq``, ``dk``, ``dv``, and the forward pass's results."""
-        forward, gradients = result if self.case.mode == "forward_backward" else (self._result, result)
-        named = self._named(forward)
-        return {
-            name: t.detach() for name, t in {**named, **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}.items()
-        }
+        """As they are, without their graph."""
+        return {name: tensor.detach() for name, tensor in super().outputs(result).items()}
 
 
 def _with_projections(

@@ -10,6 +10,7 @@ import numpy as np
 # Taken before any plug-in is imported: one that replaces numpy's functions changes nothing here.
 from numpy import array_equal, ascontiguousarray
 
+from attnbench.registry.operands import Tensor
 from attnbench.worker.tensors import canonical
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
 
-Outputs = dict[str, Any]
+Outputs = dict[str, Tensor]
+"""The tensors that a call returned, by name."""
 
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 

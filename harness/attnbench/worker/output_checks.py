@@ -12,9 +12,9 @@ import numpy as np
 from numpy import ascontiguousarray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from attnbench.registry.operands import Operands
+    from attnbench.registry.operands import Operands, Tensor
     from attnbench.worker.dump import Outputs
 
 _crc32 = zlib.crc32
@@ -56,7 +56,7 @@ def _unusual_form(tensor: Any) -> str | None:
     return None
 
 
-def require_own_memory(outputs: Outputs, others: dict[str, Any], whose: str) -> None:
+def require_own_memory(outputs: Outputs, others: Mapping[str, Tensor], whose: str) -> None:
     """An output must not lie in the memory of something else.
 
     Args:
@@ -116,7 +116,7 @@ def _extent(tensor: Any) -> tuple[int, int] | None:
     return begin, begin + span * int(tensor.element_size())
 
 
-def tensors_of(operands: Operands) -> dict[str, Any]:
+def tensors_of(operands: Operands) -> dict[str, Tensor]:
     """All tensors of a call's operands, by name."""
     fields = {f.name: getattr(operands, f.name) for f in dataclasses.fields(operands)}
     return {name: tensor for name, tensor in fields.items() if tensor is not None}

@@ -14,7 +14,7 @@ from numpy import ascontiguousarray  # taken before any plug-in can replace it
 from attnbench.cases.inputs.operands import operand, operand_shapes
 from attnbench.cases.inputs.sign_flips import score_signs, value_signs
 from attnbench.cases.quantised import quantised
-from attnbench.registry.operands import Operands
+from attnbench.registry.operands import Operands, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ def place(
         device: where they go.
         given: values of some tensors in the canonical shape, in place of the case's own.
     """
-    placed: dict[str, Any] = {}
+    placed: dict[str, Tensor] = {}
     for name in operand_shapes(case):
         values = given[name] if given and name in given else operand(case, name)
         if name == "v" and case.kv_cache == "latent":
@@ -70,7 +70,7 @@ def rewrite(
     case: Case, said: Declaration, operands: Operands, values_of: Callable[[str], NDArray[np.floating]]
 ) -> Operands:
     """Give q, k, v and dout other values, as :func:`refresh`; ``values_of`` a name has the canonical shape."""
-    fresh: dict[str, Any] = {}
+    fresh: dict[str, Tensor] = {}
     for name in _ROTATED:
         tensor = getattr(operands, name)
         if tensor is None:
@@ -86,7 +86,7 @@ def rewrite(
         if case.kv_cache == "paged" and name in ("k", "v"):
             values = _paged_values(case, values)
         elif case.operator == "attention":
-            values = _shaped(values, said.layout)
+            values = laid_out(values, said.layout)
         fresh[name] = _overwrite(tensor, values, case, said.framework)
     return dataclasses.replace(operands, **fresh)
 
@@ -120,7 +120,7 @@ def _flipped(case: Case, said: Declaration, operands: Operands, name: str, chang
     if said.framework == "jax":
         signs = np.where(change, -1.0, 1.0)[..., None, None]
         whole = np.broadcast_to(signs, (*change.shape, case.seqlen_q if name == "q" else case.seqlen_kv, 1))
-        factor = signs[:, 0] if case.operator != "attention" else _shaped(whole, said.layout)
+        factor = signs[:, 0] if case.operator != "attention" else laid_out(whole, said.layout)
         return tensor * factor.astype(tensor.dtype)
     all_are_one = case.operator != "attention" or (case.strides == "expanded_kv" and name != "q")
     for batch_index, heads in enumerate(change):
@@ -149,18 +149,10 @@ def move_queries(case: Case, said: Declaration, operands: Operands, queries: Any
     shape = (case.batch, case.heads_q, case.seqlen_q, case.head_dim)
     if said.framework == "torch":
         moved = queries.roll(inputs.moved, 1).reshape(shape) * queries.new_tensor(signs)
-        operands.q.copy_(_laid_out(moved, said.layout))
+        operands.q.copy_(laid_out(moved, said.layout))
         return operands
-    values = _shaped(np.roll(queries, inputs.moved, 1).reshape(shape) * signs, said.layout)
+    values = laid_out(np.roll(queries, inputs.moved, 1).reshape(shape) * signs, said.layout)
     return dataclasses.replace(operands, q=_overwrite(operands.q, values, case, said.framework))
-
-
-def _laid_out(tensor: Any, layout: str) -> Any:
-    """As :func:`_shaped`, of torch's tensors."""
-    if layout == "bhsd":
-        return tensor
-    tokens_first = _swap(tensor, 1, 2)
-    return tokens_first if layout == "bshd" else tokens_first.flatten(0, 1)
 
 
 def _values_of(case: Case, layout: str, name: str, tensor: Any, batch_index: int, head: int) -> list[Any]:
@@ -189,11 +181,11 @@ def _negate_all(parts: list[Any]) -> None:
             part.neg_()
 
 
-def _shaped(values: NDArray[np.floating], layout: str) -> NDArray[np.floating]:
-    """From (batch, heads, seqlen, dim) to the layout, without a copy."""
+def laid_out(tensor: Any, layout: str) -> Any:
+    """From (batch, heads, seqlen, dim) to the layout, of any framework; a view, where memory allows it."""
     if layout == "bhsd":
-        return values
-    tokens_first = values.transpose(0, 2, 1, 3)
+        return tensor
+    tokens_first = _swap(tensor, 1, 2)
     return tokens_first if layout == "bshd" else tokens_first.reshape(-1, *tokens_first.shape[2:])
 
 
@@ -204,14 +196,14 @@ def _quantised_parts(
     assert case.kv_dtype is not None
     stored, scale = quantised(values, case.kv_dtype)
     return {
-        name: (ascontiguousarray(_shaped(stored, layout)), case.kv_dtype),
-        f"{name}_scale": (ascontiguousarray(_shaped(scale[..., None], layout)[..., 0]), None),
+        name: (ascontiguousarray(laid_out(stored, layout)), case.kv_dtype),
+        f"{name}_scale": (ascontiguousarray(laid_out(scale[..., None], layout)[..., 0]), None),
     }
 
 
 def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floating], device: str) -> Any:
     """A tensor of the declared layout whose memory lies as ``case.strides`` says."""
-    shaped = ascontiguousarray(_shaped(values, said.layout))
+    shaped = ascontiguousarray(laid_out(values, said.layout))
     if name == "dout" and case.strides == "summed":
         one = _to_framework(shaped.reshape(-1)[:1].reshape((1,) * shaped.ndim), case.dtype, said.framework, device)
         return _expanded(one, shaped.shape) if said.framework == "numpy" else one.expand(shaped.shape)
@@ -298,7 +290,7 @@ def _strides(tensor: Any) -> tuple[int, ...]:
     return strides
 
 
-def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]]) -> dict[str, Any]:
+def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]]) -> dict[str, Tensor]:
     """K and V cut into pages that lie in a shuffled order, and the table that says which page is whose."""
     pages = {}
     for name in ("k", "v"):

@@ -163,23 +163,3 @@ class OverflowsAt88(Steps):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
         out, lse = super().forward(q, k, v, case, plan)
         return out.masked_fill((lse > 88.7)[..., None], float("inf")), lse
-
-
-MUTANTS = (
-    WrongInLargerBatches,
-    WrongBeyondFirstBatch,
-    WrongAtHalfTiles,
-    WrongOneBeyondAVector,
-    KeysBeyond65536Dropped,
-    WrongForLargeHeads,
-    WrongForOddHeads,
-    WrongForWideValues,
-    WrongForOneQuery,
-    WrongForOneKey,
-    WrongForOddLengths,
-    WrongForMoreQueriesThanKeys,
-    WrongForFewKeyHeads,
-    WrongInLowPrecision,
-    NanWhereMaskedAndUnequal,
-    OverflowsAt88,
-)

@@ -157,23 +157,3 @@ class HiddenLseOverflows(Explicit):
         overflown = (lse < -88.7) & ~torch.isneginf(lse) & (case.seqlen_kv % 64 != 0)
         self._poison = torch.where(overflown, torch.nan, 1.0)[..., None]
         return super().weights(linear, lse, case, plan)
-
-
-MUTANTS = (
-    DqMissing,
-    DkMissing,
-    DvMissing,
-    DeltaMissing,
-    DeltaOfNextRow,
-    GroupNotSummed,
-    GroupAveraged,
-    ScaleMissingInDq,
-    ScaleTwiceInDk,
-    SlopeOfSoftcapMissing,
-    BiasMissingBackward,
-    UpdatesLost,
-    DvOfUnnormalisedWeights,
-    GradientsAccumulatedInTheirDtype,
-    DoutAssumedContiguous,
-    HiddenLseOverflows,
-)

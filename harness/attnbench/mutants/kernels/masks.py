@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from attnbench.cases.masks import dense_mask
 from attnbench.cases.masks.kinds.block_sparse import misread_blocks
-from attnbench.cases.masks.table import instead_of
 from attnbench.cases.tensors.planes import misread
-from attnbench.mutants.steps import Explicit, Plan, Steps
+from attnbench.mutants.steps import Explicit, OtherMask, Plan, Steps, other_mask, with_other
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from attnbench.cases.case import Case
-
-
-class OtherMask(Steps):
-    """The mask of another case, or another plane."""
-
-    def changed(self, case: Case) -> Case:
-        """The case whose mask is taken instead."""
-        raise NotImplementedError
-
-    def visible(self, case: Case) -> NDArray[np.bool_] | None:
-        changed = self.changed(case)
-        return None if changed.mask == "none" else dense_mask(changed)
-
-
-def other_mask(name: str, other: str, case: Case, **fields: Any) -> Case:
-    """The case with another mask in place of one of its kinds; as it is where it has none of that kind."""
-    if name not in case.mask_kinds:
-        return case
-    return dataclasses.replace(case, mask=instead_of(case.mask, name, other), **fields)
 
 
 def _diagonal(case: Case, right: int) -> Case:
@@ -106,28 +86,28 @@ class WindowLeftWider(OtherMask):
     """The window reaches one key too far to the left."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.window_left is None else dataclasses.replace(case, window_left=case.window_left + 1)
+        return with_other(case, "window_left", lambda n: n + 1)
 
 
 class WindowLeftExclusive(OtherMask):
     """The window leaves its leftmost key out."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.window_left is None else dataclasses.replace(case, window_left=case.window_left - 1)
+        return with_other(case, "window_left", lambda n: n - 1)
 
 
 class WindowRightWider(OtherMask):
     """The window reaches one key too far to the right."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.window_right is None else dataclasses.replace(case, window_right=case.window_right + 1)
+        return with_other(case, "window_right", lambda n: n + 1)
 
 
 class WindowRightExclusive(OtherMask):
     """The window leaves its rightmost key out."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.window_right is None else dataclasses.replace(case, window_right=case.window_right - 1)
+        return with_other(case, "window_right", lambda n: n - 1)
 
 
 class WindowMirrored(OtherMask):
@@ -141,21 +121,21 @@ class WindowWithoutRight(OtherMask):
     """The window is closed on the left only."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.window_right is None else dataclasses.replace(case, window_right=case.seqlen_kv)
+        return with_other(case, "window_right", lambda _: case.seqlen_kv)
 
 
 class PrefixWider(OtherMask):
     """The prefix holds one key too many."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.prefix_len is None else dataclasses.replace(case, prefix_len=case.prefix_len + 1)
+        return with_other(case, "prefix_len", lambda n: n + 1)
 
 
 class PrefixNarrower(OtherMask):
     """The prefix holds one key too few."""
 
     def changed(self, case: Case) -> Case:
-        return case if case.prefix_len is None else dataclasses.replace(case, prefix_len=case.prefix_len - 1)
+        return with_other(case, "prefix_len", lambda n: n - 1)
 
 
 class PrefixIgnored(OtherMask):
@@ -222,9 +202,7 @@ class _MisreadTensor(OtherMask):
     how: ClassVar[str]
 
     def changed(self, case: Case) -> Case:
-        return (
-            case if case.mask_file is None else dataclasses.replace(case, mask_file=misread(self.how, case.mask_file))
-        )
+        return with_other(case, "mask_file", lambda file: misread(self.how, file))
 
 
 class TensorInverted(_MisreadTensor):
@@ -252,9 +230,9 @@ class _MisreadBlocks(OtherMask):
     how: ClassVar[str]
 
     def changed(self, case: Case) -> Case:
-        if case.mask_blocks is None or (self.how == "transposed" and case.seqlen_q != case.seqlen_kv):
+        if self.how == "transposed" and case.seqlen_q != case.seqlen_kv:
             return case
-        return dataclasses.replace(case, mask_blocks=misread_blocks(self.how, case.mask_blocks))
+        return with_other(case, "mask_blocks", lambda blocks: misread_blocks(self.how, blocks))
 
 
 class BlocksOfNeighbour(_MisreadBlocks):
@@ -318,41 +296,3 @@ class MaskOfFirstRow(Steps):
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
         visible = super().visible(case)
         return None if visible is None else visible[:, :, np.arange(case.seqlen_q) // 64 * 64]
-
-
-MUTANTS = (
-    TopLeftForBottomRight,
-    BottomRightForTopLeft,
-    CausalIgnored,
-    CausalIgnoredBackward,
-    CausalWithoutDiagonal,
-    CausalOneBeyond,
-    CausalByTiles,
-    WindowLeftWider,
-    WindowLeftExclusive,
-    WindowRightWider,
-    WindowRightExclusive,
-    WindowMirrored,
-    WindowWithoutRight,
-    PrefixWider,
-    PrefixNarrower,
-    PrefixIgnored,
-    KindsJoined,
-    FirstKindOnly,
-    SecondKindOnly,
-    DocumentsIgnored,
-    DocumentBoundaryLeaks,
-    DocumentCausalIgnored,
-    TensorInverted,
-    TensorTransposed,
-    TensorOfFirstSequence,
-    BlocksOfNeighbour,
-    BlocksOneBeyond,
-    LastBlockDropped,
-    BlocksTransposed,
-    BlocksSharedByTwo,
-    BlocksIgnored,
-    BlocksWithoutTail,
-    BlocksSeenWhole,
-    MaskOfFirstRow,
-)

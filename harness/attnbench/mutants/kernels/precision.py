@@ -145,21 +145,3 @@ class LseOfAllKeys(Steps):
         out, _ = super().forward(q, k, v, case, plan)
         _, lse = super().forward(q, k, v, case, Plan(None, plan.bias, plan.sinks, plan.operands))
         return out, lse
-
-
-MUTANTS = (
-    SumInBfloat16,
-    OutputAccumulatedInBfloat16,
-    WeightsInFloat8,
-    WeightsInBfloat16,
-    ScoresInBfloat16,
-    ScoresStored,
-    InputsInTf32,
-    SumInFloat16,
-    ExponentialClamped,
-    EpsilonInDenominator,
-    LseInBase2,
-    LseWithoutMaximum,
-    LseOfUnscaledScores,
-    LseOfAllKeys,
-)

@@ -184,25 +184,3 @@ class _RoundedWeights(Steps):
     def weighted(self, weights: Tensor, v: Tensor) -> Tensor:
         top = weights.amax(-1, keepdim=True).clamp(min=1e-30)
         return super().weighted((weights / top * 127).round() / 127 * top, v)
-
-
-MUTANTS = (
-    KeyScaleOfNeighbour,
-    ValueScaleOfNeighbour,
-    KeyScaleForValues,
-    ValueScaleForKeys,
-    ScaleOfFirstHead,
-    ScaleOfFirstSequence,
-    OneScaleForAHead,
-    ScaleOfSixteen,
-    ScaleOfTheTailLate,
-    ScaleOver128,
-    ScaleInBfloat16,
-    ValueScaleMissing,
-    ZeroPointOffByOne,
-    StoredReadUnsigned,
-    ScaleOfGroupByModulo,
-    KeyScaleBehindTheCap,
-    SumOfScaledWeights,
-    WeightsInInt8,
-)

@@ -195,27 +195,3 @@ class SplitsAveraged(Tiled):
             self.softmax(scores[..., part], None)[0] @ values[..., part, :] for part in (slice(half), slice(half, None))
         ]
         return ((parts[0] + parts[1]) / 2).to(q.dtype), lse
-
-
-MUTANTS = (
-    MeanOfV,
-    MeanOfVisibleV,
-    Zeros,
-    SoftmaxWithoutMax,
-    SoftmaxNotNormalised,
-    SumOfNextRow,
-    SinkMissing,
-    SinkMissingInLse,
-    SinkOfFirstHead,
-    EmptyRowIsNan,
-    EmptyRowIsMean,
-    EmptyRowHasLseZero,
-    AccumulatorNotRescaled,
-    SumNotRescaled,
-    MaximumOfThisTile,
-    MaximumOfFirstTile,
-    LastTileDropped,
-    FirstTileTwice,
-    TailNotMasked,
-    SplitsAveraged,
-)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.mutants.kernels.masks import OtherMask, other_mask
-from attnbench.mutants.steps import Steps
+from attnbench.mutants.steps import OtherMask, Steps, other_mask, with_other
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,22 +25,17 @@ class TreeParentNext(OtherMask):
     """A draft hangs on the one behind its parent, where that comes before the draft."""
 
     def changed(self, case: Case) -> Case:
-        parents = case.tree_parents
-        if parents is None:
-            return case
-        moved = tuple(min(parent + 1, draft - 1) for draft, parent in enumerate(parents))
-        return dataclasses.replace(case, tree_parents=moved)
+        return with_other(
+            case, "tree_parents", lambda parents: tuple(min(one + 1, draft - 1) for draft, one in enumerate(parents))
+        )
 
 
 class TreeGrandparent(OtherMask):
     """A draft does not see its parent, but what that sees."""
 
     def changed(self, case: Case) -> Case:
-        parents = case.tree_parents
-        if parents is None:
-            return case
-        return dataclasses.replace(
-            case, tree_parents=tuple(parents[parent] if parent >= 0 else -1 for parent in parents)
+        return with_other(
+            case, "tree_parents", lambda parents: tuple(parents[one] if one >= 0 else -1 for one in parents)
         )
 
 
@@ -50,8 +43,7 @@ class TreeWithoutAncestors(OtherMask):
     """A draft sees the context and itself, none of the drafts it follows."""
 
     def changed(self, case: Case) -> Case:
-        parents = case.tree_parents
-        return case if parents is None else dataclasses.replace(case, tree_parents=(-1,) * len(parents))
+        return with_other(case, "tree_parents", lambda parents: (-1,) * len(parents))
 
 
 class TreeWithoutItself(Steps):
@@ -77,13 +69,3 @@ class TreeSeesChildren(Steps):
         drafts, turned = len(case.tree_parents), visible.copy()
         turned[..., -drafts:, -drafts:] = visible[..., -drafts:, -drafts:].swapaxes(-1, -2)
         return turned
-
-
-MUTANTS = (
-    TreeAsCausal,
-    TreeParentNext,
-    TreeGrandparent,
-    TreeWithoutAncestors,
-    TreeWithoutItself,
-    TreeSeesChildren,
-)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
     from attnbench.transport.message import RequestMessage
+    from attnbench.worker.dump import Outputs
     from attnbench.worker.worker import Worker
 
 
@@ -87,7 +88,7 @@ class Follower:
         """As :meth:`Part.require_conduct`."""
         self.part.require_conduct()
 
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> Outputs:
         """Its share of what the last call returned."""
         return {name: tensor.detach() for name, tensor in self.part.outputs().items()}
 

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.inputs.operands import OF_QUERIES
-from attnbench.registry.operands import Operands
+from attnbench.registry.operands import Operands, Tensor
 from attnbench.worker.call import bind
 from attnbench.worker.dump import copies
 from attnbench.worker.memory.allocator import poisoned_memory
@@ -51,7 +51,7 @@ class Tokens:
         """The axis of tokens."""
         return 1 if self.implementation.declaration.layout == "bshd" and name != "lse" else 2
 
-    def shares(self, operands: Operands, rank: int) -> dict[str, Any]:
+    def shares(self, operands: Operands, rank: int) -> dict[str, Tensor]:
         """A rank's share of each tensor, by name; copies."""
         import torch
 
@@ -61,7 +61,7 @@ class Tokens:
             if (tensor := getattr(operands, name)) is not None
         }
 
-    def joined(self, parts: Sequence[Mapping[str, Any]]) -> Outputs:
+    def joined(self, parts: Sequence[Mapping[str, Tensor]]) -> Outputs:
         """Whole tensors of all ranks' shares, by name.
 
         Raises:
@@ -87,7 +87,7 @@ class Tokens:
 class Part:
     """A rank's share of the operands, and a call on it. What it does, all ranks do at the same time."""
 
-    def __init__(self, implementation: Implementation, case: Case, shares: Mapping[str, Any]) -> None:
+    def __init__(self, implementation: Implementation, case: Case, shares: Mapping[str, Tensor]) -> None:
         self.operands = Operands(**shares)
         self.call = bind(implementation, case, self.operands)
         self.result: Any = None
@@ -99,7 +99,7 @@ class Part:
         """What the first calls returned: the next one may not lie in that memory."""
         self._given: dict[str, int] = {}
 
-    def set_up(self, shares: Mapping[str, Any]) -> None:
+    def set_up(self, shares: Mapping[str, Tensor]) -> None:
         """Take other values, do what precedes a call, and wait until all ranks are as far."""
         for name, values in shares.items():
             getattr(self.operands, name).copy_(values)

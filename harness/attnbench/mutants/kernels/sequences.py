@@ -1,4 +1,4 @@
-"""Mistakes in where the requests of a ragged batch lie, and in what they see."""
+"""Mistakes in where sequences begin and end: which keys are padding, and where the requests of a ragged batch lie."""
 
 from __future__ import annotations
 
@@ -7,21 +7,96 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnbench.cases.masks import dense_mask
 from attnbench.cases.masks.kinds.ragged import each, one_key_late
 from attnbench.cases.requests import Requests, written
-from attnbench.mutants.kernels.masks import OtherMask
-from attnbench.mutants.steps import Steps
+from attnbench.mutants.steps import OtherMask, Steps, other_mask, with_other
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from attnbench.cases.case import Case
 
+    Bounds = tuple[NDArray[np.int64] | int, NDArray[np.int64]]
+
+
+class PaddingIgnored(OtherMask):
+    """Padded keys are seen."""
+
+    def changed(self, case: Case) -> Case:
+        return other_mask("key_padding", "none", case)
+
+
+class PaddingOneBeyond(OtherMask):
+    """The first padded key is seen."""
+
+    def changed(self, case: Case) -> Case:
+        return with_other(case, "kv_lengths", lambda lengths: tuple(min(n + 1, case.seqlen_kv) for n in lengths))
+
+
+class PaddingOneShort(OtherMask):
+    """The last real key is not seen."""
+
+    def changed(self, case: Case) -> Case:
+        return with_other(case, "kv_lengths", lambda lengths: tuple(max(n - 1, 0) for n in lengths))
+
+
+class PaddingOfFirstSequence(OtherMask):
+    """All sequences of a batch are taken to be as long as the first one."""
+
+    def changed(self, case: Case) -> Case:
+        return with_other(case, "kv_lengths", lambda lengths: (lengths[0],) * case.batch)
+
+
+class LeftPaddingOnTheRight(OtherMask):
+    """As many keys are hidden at the end as should be at the beginning."""
+
+    def changed(self, case: Case) -> Case:
+        if case.kv_starts is None or case.kv_lengths is not None:
+            return case
+        lengths = tuple(case.seqlen_kv - start for start in case.kv_starts)
+        return other_mask("left_padding", "key_padding", case, kv_lengths=lengths)
+
+
+class PaddingOnTheLeft(OtherMask):
+    """As many keys are hidden at the beginning as should be at the end."""
+
+    def changed(self, case: Case) -> Case:
+        if case.kv_lengths is None or case.kv_starts is not None:
+            return case
+        starts = tuple(case.seqlen_kv - length for length in case.kv_lengths)
+        return other_mask("key_padding", "left_padding", case, kv_starts=starts)
+
+
+class LeftPaddingIgnored(OtherMask):
+    """Padded keys before the first real one are seen."""
+
+    def changed(self, case: Case) -> Case:
+        return other_mask("left_padding", "none", case)
+
+
+class LeftPaddingOneBefore(OtherMask):
+    """The last padded key before the first real one is seen."""
+
+    def changed(self, case: Case) -> Case:
+        return with_other(case, "kv_starts", lambda starts: tuple(max(start - 1, 0) for start in starts))
+
+
+class LeftPaddingMovesDiagonal(Steps):
+    """The diagonal is counted from the first real key, and queries from the first of all."""
+
+    def visible(self, case: Case) -> NDArray[np.bool_] | None:
+        visible = super().visible(case)
+        if case.kv_starts is None or visible is None or "causal" not in case.mask_kinds:
+            return visible
+        moved = [np.roll(plane, start, axis=-1) for plane, start in zip(visible, case.kv_starts, strict=True)]
+        return np.stack(moved) & dense_mask(other_mask("causal", "none", case))
+
 
 class _OfRequests(Steps):
     """Of each request: first key that its queries see, and the first beyond, by how far they are from its last one."""
 
-    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         """Counted from the request's own first key; ``left`` queries follow a query."""
         return 0, one.keys - left
 
@@ -44,42 +119,42 @@ class RequestsTopLeft(_OfRequests):
 
     copies = "Dao-AILab/flash-attention before 2.1, whose causal mask was aligned to the top left corner"
 
-    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         return 0, one.queries - left
 
 
 class RequestsNotCausal(_OfRequests):
     """New tokens of a request see those behind them."""
 
-    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         return 0, np.full_like(left, one.keys)
 
 
 class RequestsSeeTheNextFirstKey(_OfRequests):
     """The last query of a request sees the first key of the next one."""
 
-    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         return 0, one.keys - left + (left == 0)
 
 
 class RequestsSeeThePreviousLastKey(_OfRequests):
     """A request begins one key early, at the last key of the one before."""
 
-    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         return -1, one.keys - left
 
 
 class RequestsOneKeyShort(_OfRequests):
     """A query does not see its own key: the lengths of keys are those before the step."""
 
-    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         return 0, one.keys - left - 1
 
 
 class RequestsWithoutTheirCache(_OfRequests):
     """Only the new tokens of a request are seen, not those that are cached."""
 
-    def bounds(self, one: Requests, left: NDArray[np.int64]) -> tuple[NDArray[np.int64] | int, NDArray[np.int64]]:
+    def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         return one.keys - one.queries, one.keys - left
 
 
@@ -142,18 +217,3 @@ class RequestsInReverse(Steps):
                 shown[..., row + query, start : start + one.keys - one.queries + query + 1] = True
             row += one.queries
         return shown
-
-
-MUTANTS = (
-    RequestsTopLeft,
-    RequestsNotCausal,
-    RequestsSeeTheNextFirstKey,
-    RequestsSeeThePreviousLastKey,
-    RequestsOneKeyShort,
-    RequestsWithoutTheirCache,
-    RequestsSeeEachOther,
-    RequestsByLengthsOfQueries,
-    RequestsOneKeyLate,
-    RequestsOfEqualLengths,
-    RequestsInReverse,
-)
