@@ -118,7 +118,9 @@ def test_what_is_no_tensor_is_wrong(run: Any) -> None:
 def test_a_hook_that_returns_nonsense_makes_its_cell_an_error(run: Any) -> None:
     records = of(run, "faults/nonsense-of-itself")
     assert [(r["status"], r["stage"]) for r in records] == [("error", "backend")] * 3
-    assert all("its hook 'backend' returned ['not', 'a', 'name'], neither a sentence" in r["reason"] for r in records)
+    assert all(
+        "its hook 'backend' returned ['not', 'a', 'name'], which is neither a string" in r["reason"] for r in records
+    )
 
 
 def test_a_plugin_that_raises_at_import_is_unavailable_with_its_words(run: Any) -> None:

@@ -175,7 +175,7 @@ def test_revisions_of_a_repository_of_attnbench_differ_in_their_implementations(
         (["gate", "--base", "mine.py", "--head", "mine.py", "--rounds", "2"], "2 rounds are too few: at least 3"),
         (["gate", "--base", "mine.py", "--waivers", "bad.toml"], "bad.toml: waiver 1, expires: "),
         (["gate", "--base", "mine.py", "--head", "mine.py", "--calibration", "no.json"], "no.json cannot be read"),
-        (["gate", "smoke", "--base", "mine.py", "--head", "mine.py"], "there is none of this name"),
+        (["gate", "smoke", "--base", "mine.py", "--head", "mine.py"], "no scenario has this name"),
         (["gate", "--baseline", "weekly"], "there is no baseline 'weekly' in results/baselines"),
         (["gate", "--baseline", "none.jsonl"], "none.jsonl cannot be read"),
         (["gate", "quick", "--baseline", "b.jsonl"], "no scenario and no selection beside --baseline"),

@@ -248,7 +248,7 @@ def test_a_file_of_which_nothing_can_be_called_is_refused(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("hook", "words"),
     [
-        ("return True", "returned True, neither a sentence nor None"),
+        ("return True", "returned True, which is neither a string nor None"),
         ("raise OSError('no driver')", "raised OSError: no"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_back_end_is_told_of_the_plan_where_it_asks() -> None:
 def test_a_hook_says_a_sentence_or_nothing(hook: str, said: object) -> None:
     one = attention("my/kernel")(four)
     getattr(one, hook)(lambda *_: said)
-    with pytest.raises(HookError, match=f"its hook '{hook}' returned .*, neither a sentence nor None"):
+    with pytest.raises(HookError, match=f"its hook '{hook}' returned .*, which is neither a string nor None"):
         getattr(one, f"{hook}_hook")("run")
 
 

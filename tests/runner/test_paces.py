@@ -86,3 +86,5 @@ def test_a_plan_is_sorted_and_counts_what_cannot_run(
     sentence = str(view.facts["sentence"])
     assert sentence.startswith(f"{len(running)} cells to run, about ")
     assert sentence.endswith(f"; of {len(view.rows)} cells {len(view.rows) - len(running)} unsupported")
+    alone = plan_view(request_, cells_of(request_)[:1])
+    assert "1 cell " in str(alone.facts["sentence"])

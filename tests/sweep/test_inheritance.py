@@ -97,7 +97,7 @@ def test_a_base_that_is_not_there_is_a_mistake_of_the_one_that_extends_it(write:
     path = write('extends = "vit-b61"')
     with pytest.raises(
         ScenarioError,
-        match=r"mine\.toml: extends: scenario 'vit-b61': there is none of this name; did you mean 'vit-b16'",
+        match=r"mine\.toml: extends: scenario 'vit-b61': no scenario has this name; did you mean 'vit-b16'",
     ):
         load_scenario(path)
 

@@ -148,6 +148,6 @@ def test_a_file_that_is_not_there_is_reported(tmp_path_factory: pytest.TempPathF
 def test_an_unknown_scenario_name_gets_a_suggestion_and_the_list() -> None:
     with pytest.raises(
         ScenarioError,
-        match=r"^scenario 'qick': there is none of this name; did you mean 'quick'\? \(there are bert-base, ",
+        match=r"^scenario 'qick': no scenario has this name; did you mean 'quick'\? \(there are bert-base, ",
     ):
         load_scenario("qick")

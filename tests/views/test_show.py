@@ -54,7 +54,7 @@ Imaginary 9000; devices cpu; 2 threads, 1 process for each cell
 
 All cases: forward · float32 · no mask · batch 1 · heads 8 · head\\_dim 64 · cpu
 
-Ran in no case: gone/library; why is told at the end.
+Ran in no case: gone/library; the reasons are at the end.
 
 | seqlen | implementation | status | median | 95 % interval | speed-up over slow/plain | peak memory | error / budget |
 | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |
@@ -80,7 +80,7 @@ def test_a_case_tells_only_of_those_that_ran_in_others(run_of: Callable[..., Run
     some = [timed(SHORT, "a/a", 1e6), failed(LONG, "a/a", "unsupported", REASON, stage="plan")]
     nowhere = [failed(case, "b/b", "unavailable", "libb is not installed", stage="plan") for case in (SHORT, LONG)]
     text = markdown(show(run_of(some + nowhere)))
-    assert "Ran in no case: b/b; why is told at the end." in text
+    assert "Ran in no case: b/b; the reasons are at the end." in text
     assert "Not run: a/a (unsupported at 1k)." in text
 
 

@@ -35,7 +35,7 @@ def too_large(name: str, value: object) -> str | None:
     """Why an integer of this field is beyond what attnbench counts with, or ``None``; a sentence."""
     most = _MOST.get(name, LARGEST)
     if _is_int(value) and value > most:  # type: ignore[operator]  # it is an integer
-        return f"{name} is larger than {most:,}, the most that attnbench counts with"
+        return f"{name} is larger than {most:,}, the largest that attnbench accepts"
     return None
 
 

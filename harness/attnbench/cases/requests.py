@@ -55,7 +55,7 @@ def parse_requests(text: str) -> tuple[Requests, ...]:
         raise ValueError(f"a batch of {len(text):,} characters is longer than {LONGEST:,}")
     parsed = [_segment(part, text) for part in text.split("_")]
     if sum(one.number for one in parsed) > _MOST:
-        raise ValueError(f"the batch has more than {_MOST:,} requests, the most that attnbench counts with")
+        raise ValueError(f"the batch has more than {_MOST:,} requests, the most that attnbench accepts")
     neighbours = itertools.groupby(parsed, key=lambda one: one[1:])
     return tuple(Requests(sum(one.number for one in equal), *sizes) for sizes, equal in neighbours)
 

@@ -104,7 +104,7 @@ def find_truth(
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
     if lost:
         raise CaseError(
-            [f"there is no right answer: a query meets NaN or inf, or overflows ({', '.join(lost)} is NaN)"]
+            [f"there is no right answer: a query meets NaN or inf, or overflows (NaN in {', '.join(lost)})"]
         )
     terms: dict[str, Error] = {
         name: size_of_terms(case, name, answers[name], answers.pop(f"{name}_terms"))

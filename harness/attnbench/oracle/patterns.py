@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.oracle.selection import Selection
 
 TILES = (256, 128, 64, 32, 16)
-_ALL_OF_IT = "all of it is wrong, and no mask, scale or head map that is often confused gives the same"
+_ALL_OF_IT = "all of it is wrong, and no common mistake in mask, scale or head mapping explains it"
 
 
 def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Tensor, allowed: float) -> str | None:

@@ -267,7 +267,7 @@ def _saying_so(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
         said = hook(*args)
         if said is None or isinstance(said, str):
             return in_one_line(said)[:_LONGEST_SENTENCE] if said else None
-        raise HookError(f"its hook {name!r} returned {shown(said)}, neither a sentence nor None")
+        raise HookError(f"its hook {name!r} returned {shown(said)}, which is neither a string nor None")
 
     return checked
 

@@ -85,7 +85,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
         if name_or_path not in known:
             hint = did_you_mean(name_or_path, known)
             sentence = (
-                f"there is none of this name{hint} (there are {', '.join(known)}; or give the path of a .toml file)"
+                f"no scenario has this name{hint} (there are {', '.join(known)}; or give the path of a .toml file)"
             )
             raise ScenarioError(where, [sentence])
         path = resources.files(_PACKAGE) / f"{name_or_path}{_SUFFIX}"

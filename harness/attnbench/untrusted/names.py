@@ -12,7 +12,7 @@ def name_mistake(name: str) -> str | None:
     if len(name.encode(errors="replace")) > _LONGEST:
         return f"it is longer than {_LONGEST} bytes"
     if not name.isprintable() or any(character in name for character in "/\\"):
-        return "a name has no slashes, and no characters that do not show"
+        return "a name must not contain slashes or characters that do not show"
     if name.startswith("."):
         return "a name does not begin with a dot"
     return None

@@ -59,7 +59,7 @@ def show(run: RunFile, baseline: str | None = None) -> View:
         blocks.append(Paragraph(text=f"All cases: {grouping.common}"))
     nowhere = _never_ran(cells)
     if nowhere:
-        blocks.append(Paragraph(text=f"Ran in no case: {listing(nowhere)}; why is told at the end."))
+        blocks.append(Paragraph(text=f"Ran in no case: {listing(nowhere)}; the reasons are at the end."))
     for group in grouping.groups:
         present = [by_key[cell.key] for cell in group.cells if cell.implementation not in nowhere]
         blocks += _group_blocks(group, present, chosen)

@@ -123,7 +123,7 @@ def _npz_member(file: IO[bytes], name: str) -> Iterator[tuple[IO[bytes], Shape, 
 def _require_sizes(name: str, shape: object, dtype: np.dtype[Any], size: int) -> None:
     """Raise if a shape is invalid or does not match the number of bytes."""
     if not isinstance(shape, tuple | list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError(f"{name} has the shape {shown(shape)}, which is none")
+        raise ValueError(f"{name} has the shape {shown(shape)}, which is not a shape")
     if math.prod(shape) * dtype.itemsize != size:
         raise ValueError(f"{name} has other bytes than its shape says")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
+from attnbench.units import count
 from attnbench.views.document import Column, Heading, Paragraph, Table, View
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ def plan_view(request: Request, cells: Sequence[Cell]) -> View:
     running = [row for row in rows if row["status"] is None]
     counts = collections.Counter(row["status"] for row in rows if row["status"])
     seconds = whole_s(cells, paces, request.sampling_s)
-    left_out = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    others = f"; of {len(rows)} cells {left_out}" if left_out else ""
-    said = f"{len(running)} cells to run, about {seconds:.0f} s{others}"
+    left_out = ", ".join(f"{number} {status}" for status, number in counts.most_common())
+    others = f"; of {count(len(rows), 'cell')} {left_out}" if left_out else ""
+    said = f"{count(len(running), 'cell')} to run, about {seconds:.0f} s{others}"
     columns = [
         Column(title="estimate", text=lambda row: f"{row['estimate_s']:.1f} s", is_number=True),
         Column(title="device", text=lambda row: str(row["device"])),

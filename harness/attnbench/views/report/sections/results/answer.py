@@ -89,7 +89,9 @@ def shortfall(cells: Sequence[CellResult]) -> list[str]:
     said = []
     if failed:
         names = listing(sorted({cell.implementation for cell in failed}))
-        said.append(f"{count(len(failed), 'cell')} failed: {status_counts(failed)} ({names}); why is told at the end.")
+        said.append(
+            f"{count(len(failed), 'cell')} failed: {status_counts(failed)} ({names}); the reasons are at the end."
+        )
     if never:
         ran = count(len(cells) - len(never), "cell")
         said.append(f"{ran} ran; {len(never):,} more cannot run here ({status_counts(never)}), listed at the end.")

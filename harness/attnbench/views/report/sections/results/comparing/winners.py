@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 _LEGEND = (
-    "Each field names the fastest, and by how much it is ahead of the next that is clearly slower, with the 95 % "
-    "interval of that ratio. ≈ stands before those that noise does not tell from it: the interval of the ratio of the "
-    "two times holds 1, or, with fewer than six processes for each cell, the lead is less than 2 %. It does not say "
-    "that they are equal: how far apart they may be is the interval behind it. Where an implementation is hidden, the "
-    "fastest of the others is named."
+    "Each field names the fastest implementation and its lead over the next one that is clearly slower, with the 95 % "
+    "interval of that ratio. ≈ marks those whose time cannot be told from the fastest one's: the interval of the "
+    "ratio of the two times contains 1, or, with fewer than six processes for each cell, the lead is less than 2 %. "
+    "They need not be equal: the interval beside each one shows how far apart the two may be. If an implementation is "
+    "hidden, the fastest of the others is named."
 )
 
 
