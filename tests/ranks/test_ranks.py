@@ -94,6 +94,31 @@ def test_conduct_is_looked_at_on_every_rank(attnbench: Command) -> None:
     assert found == {f"conduct/{name}@2": ("wrong", reason) for name, reason in due.items()}
 
 
+def test_who_holds_tokens_that_others_hold_too_or_returns_another_share_is_told(attnbench: Command) -> None:
+    due = {
+        "holding/all": "ValueError: tokens: ranks 0 and 1 both hold token 0 of q (",
+        "holding/too-few": "ValueError: tokens: no rank holds token 3 of q (",
+        "holding/beyond": "ValueError: tokens: ranks 0 and 1 both hold token 31 of q (",
+        "share/of-a-head": "ValueError: rank 1 returned out of shape (1, 1, 32, 16) in torch.float32, and (1, 2, 32,",
+        "share/in-float64": "ValueError: rank 1 returned out of shape (1, 2, 32, 16) in torch.float64, and",
+        "share/ends-well": "RankFailedError: rank 1 ended its process, with exit code 0 (",
+    }
+    shape = ("-a", "seqlen=64", "-a", "heads=2", "-a", "head_dim=16")
+    records = by_name(attnbench, "check", "-p", MUTANTS, "-i", "^holding/", "-i", "^share/", "--ranks", "2", *shape)
+    for name, beginning in due.items():
+        record = records[f"{name}@2"]
+        assert record["status"] == "error", record["reason"]
+        assert record["reason"].startswith(beginning)
+
+
+def test_collectives_with_a_root_are_counted_and_left_out(attnbench: Command) -> None:
+    shape = ("-a", "seqlen=64", "-a", "heads=2", "-a", "head_dim=16")
+    records = by_name(attnbench, "run", "-p", MUTANTS, "-i", "^rooted/", "--ranks", "2", *shape, "--peaks", "none")
+    record = records["rooted/gathered@2"]
+    assert record["status"] == "ok", record["reason"]
+    assert record["ranks_sent_bytes"] == 3 * 4 * 2 * 32 * 32  # half of the keys and values, then all of them
+
+
 def left_over(folder: Path) -> list[str]:
     """Ranks, and who starts them, that have the test's mark and are still there."""
     mark = f"{MARK}={folder}".encode()
