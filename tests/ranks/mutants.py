@@ -211,7 +211,7 @@ def gathered(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
     dist.gather(both, at_0, dst=0)
     dist.broadcast(whole := torch.stack(parts), src=0)
     dist.barrier()
-    keys, values = torch.cat(list(whole), -2).split(k.shape[-1], -1)
+    keys, values = torch.cat(list(whole), -2).tensor_split([k.shape[-1]], -1)
     return torch.nn.functional.scaled_dot_product_attention(q, keys, values, scale=case.scale)
 
 
