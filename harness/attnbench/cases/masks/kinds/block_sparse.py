@@ -70,7 +70,7 @@ class BlockSparse(Kind):
         return np.repeat(of_block, min(size, case.seqlen_q), axis=0)[: case.seqlen_q]
 
     def runs_to_count(self, case: Case) -> int:
-        """Of listed blocks, each by itself."""
+        """Listed blocks, each a run by itself."""
         how, _, rest = (case.mask_blocks or "").partition(":")
         blocks = -(-case.seqlen_kv // (case.mask_block_size or 1))
         density = float(rest.partition("%")[0]) / 100 if how == "random" else 1.0
