@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.choices import DTYPE_BYTES
 from attnbench.cases.cost import flops, minimum_bytes, tensor_elements
 from attnbench.cases.inputs.operands import operand_shapes, output_shape
-from attnbench.cases.masks import dense_mask
+from attnbench.cases.masks import dense_mask, row_runs
+from attnbench.cases.masks.table import kinds_of
 
 
 def counted_flops(case: Case) -> int:
@@ -103,5 +105,34 @@ def test_costs_of_cases_that_fit_nowhere_are_counted_without_arrays(mask: str) -
 
 def test_a_mask_that_is_counted_row_by_row_has_a_largest_number_of_rows() -> None:
     assert make_case(mask="causal & document", seqlen_q=2**24)
-    with pytest.raises(CaseError, match="counted row by row, and 33,554,432 rows are more than 16,777,216"):
+    with pytest.raises(CaseError, match="row by row, and 33,554,432 rows of a batch of 1 are more than 16,777,216"):
         make_case(mask="causal & document", seqlen_q=2**25)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"mask": "causal & block_sparse", "mask_block_size": 4096, "seqlen_q": 2**24}, "runs of keys in its rows"),
+        ({"mask": "key_padding & block_sparse", "mask_block_size": 1024, "seqlen_q": 2**20}, "runs of keys"),
+        ({"mask": "tensor", "seqlen_q": 2**15}, "runs of keys"),
+        ({"mask": "tensor", "batch": 2**20, "seqlen_q": 1}, "1 rows of a batch of 1,048,576"),
+        ({"mask": "left_padding & tree", "batch": 2**20, "seqlen_q": 16}, "16 rows of a batch of 1,048,576"),
+        ({"mask": "tree", "seqlen_q": 2**24}, "runs of keys"),
+        ({"mask": "tree", "seqlen_q": 5000, "tree_parents": [-1] * 5000}, "5,000 drafts, more than 4,096"),
+    ],
+)
+def test_masks_whose_pairs_would_take_minutes_to_count_are_refused_at_once(
+    fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(CaseError, match=sentence):
+        make_case(**fields)
+
+
+@pytest.mark.parametrize("parents", [[-1], [-1, 0, 0, 1, 1, 2], [-1, -1, -1], [-1, 0, -1, 2, 0, 4, 3]])
+@pytest.mark.parametrize("mask", ["tree", "block_sparse"])
+def test_no_query_sees_more_runs_than_its_mask_says(mask: str, parents: list[int]) -> None:
+    of_tree = {"tree_parents": parents} if mask == "tree" else {}
+    of_blocks = [{"mask_block_size": 2, "mask_blocks": text} for text in ("random:40%:3", "random:5%:0", "local:1:1")]
+    for fields in of_blocks if mask == "block_sparse" else [of_tree]:
+        case = make_case(mask=mask, seqlen_q=39, **fields)
+        assert row_runs(case, 0).shape[1] <= kinds_of(mask)[0].runs_to_count(case)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from attnbench import CaseError, dense_mask, flops, make_case, minimum_bytes, request_groups, visible_pairs
-from attnbench.cases.requests import Requests, parse_requests, requests_problem, written
+from attnbench.cases.requests import Requests, mistake_in_requests, parse_requests, written
+from attnbench.untrusted.printable import shown
 
 
 @pytest.mark.parametrize(
@@ -34,22 +35,24 @@ def test_vllms_grammar(text: str, batch: list[tuple[int, int, int]]) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("2k", "'2k' in '2k' is no requests: write COUNTqQUERIESsKEYS"),
-        ("q2k_", "'' in 'q2k_' is no requests"),
-        ("q2k 8q1s1k", "'q2k 8q1s1k' in"),
-        ("q1s", "'q1s' in 'q1s' is no requests"),
-        ("-1q4", "'-1q4' in"),
-        ("q1.5k", "'q1.5k' in"),
-        ("q4s2", "'q4s2' has 4 queries and 2 keys: its queries are the last of its keys"),
-        ("0q4", "'0q4' asks for nothing: counts and lengths are 1 at least"),
-        ("q0s4", "'q0s4' asks for nothing"),
-        ("9999999q1s4", "the batch has more than 1,048,576 requests"),
-        ("q1_" * 10_000, "a batch of 30,000 characters is longer than 16,384"),
-        (8, "requests = 8 is not a text such as 2q2k_32q1s1k"),
+        ("2k", "has '2k' where requests are COUNTqQUERIESsKEYS"),
+        ("q2k_", "has '' where"),
+        ("q2k 8q1s1k", "has 'q2k 8q1s1k' where"),
+        ("q1s", "has 'q1s' where"),
+        ("-1q4", "has '-1q4' where"),
+        ("q1.5k", "has 'q1.5k' where"),
+        ("q8_q4s2", "has 4 queries and 2 keys in 'q4s2': queries are the last of a request's keys"),
+        ("0q4", "asks for nothing in '0q4': counts and lengths are 1 at least"),
+        ("q0s4", "asks for nothing in 'q0s4'"),
+        ("9999999q1s4", "has more than 1,048,576 requests"),
+        ("q1_" * 10_000, "is longer than 16,384 characters"),
+        (8, "is not a text such as 2q2k_32q1s1k"),
     ],
 )
 def test_what_is_no_batch_is_told_in_a_sentence(text: object, sentence: str) -> None:
-    assert (requests_problem(text) or "").startswith(sentence)
+    assert (mistake_in_requests(text) or "").startswith(sentence)
+    with pytest.raises(CaseError, match=re.escape(f"requests = {shown(text)} {sentence}")):
+        make_case(requests=text)
 
 
 def test_one_batch_is_one_case_however_it_is_written() -> None:
@@ -132,7 +135,7 @@ def test_other_cases_have_no_groups() -> None:
         ({"requests": "q3", "score_mod": "softcap & alibi"}, "score_mod = 'softcap & alibi' follows positions"),
         ({"requests": "q3", "kv_cache": "paged"}, "kv_cache = 'paged' holds one sequence"),
         ({"requests": "q3", "kv_cache": "latent"}, "kv_cache = 'latent' holds one sequence"),
-        ({"requests": "q3x"}, "'q3x' in 'q3x' is no requests"),
+        ({"requests": "q3x"}, "requests = 'q3x' has 'q3x' where"),
         ({"mask": "ragged", "seqlen_q": 9, "seqlen_kv": 4}, "have 9 queries and 9 keys"),
         ({"mask": "ragged", "seqlen_q": 0}, "have 1 queries and 1 keys, not seqlen_q = 0 and seqlen_kv = 0"),
         ({"mask": "ragged", "seqlen_q": 0, "seqlen_kv": 4}, "not seqlen_q = 0 and seqlen_kv = 4"),

@@ -35,7 +35,7 @@ def refused(attnbench: Command, *arguments: str | Path) -> str:
         (["run", "-a", "heads_q=8", "-a", "heads_kv=3"], "heads_q = 8 is not a multiple of heads_kv = 3"),
         (
             ["run", "-a", "batch=2q2k_x"],
-            "batch: 'x' in '2q2k_x' is no requests: write COUNTqQUERIESsKEYS, such as 32q1s1k",
+            "batch: '2q2k_x' has 'x' where requests are COUNTqQUERIESsKEYS, such as 32q1s1k",
         ),
         (["run", "-a", "batch=many"], "nor requests such as 2q2k_32q1s1k"),
         (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,22 @@ def test_a_plugin_travels_with_what_it_imports_and_what_lies_beside_it(plugin: P
     (again,) = [one for one in find([there], load_entry_points=False) if one.name == "mine/a"]
     (here,) = [one for one in found if one.name == "mine/a"]
     assert again.source_hash == here.source_hash
+
+
+def test_what_was_put_down_is_removed_with_the_process_even_if_that_is_killed() -> None:
+    holder = (
+        "import os, signal; from attnbench.fleet.luggage import Luggage, folder_of_this_process\n"
+        "with folder_of_this_process() as folder:\n"
+        "    Luggage({'deep/mine.py': b'secret'}, ('deep/mine.py',)).put_down(folder)\n"
+        "    print(folder, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    folder, until = Path(ended.stdout.strip()), time.monotonic() + 60
+    while folder.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_without_plugins_nothing_travels(tmp_path: Path) -> None:

@@ -198,3 +198,65 @@ conduct_hands_out_input = _conduct("conduct/hands-out-input", hands_out_input)
 conduct_reuses_output = _conduct("conduct/reuses-output", reuses_output)
 conduct_ends_later = _conduct("conduct/ends-later", ends_later)
 conduct_returns_subclass = _conduct("conduct/returns-subclass", returns_subclass)
+
+
+def gathered(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+    """The output of a rank's queries over all keys, which two ranks exchange by collectives that have a root."""
+    import torch
+    from torch import distributed as dist
+
+    both = torch.cat([k, v], -1)
+    parts = [torch.empty_like(both) for _ in range(2)]
+    at_0 = parts if dist.get_rank() == 0 else None
+    dist.gather(both, at_0, dst=0)
+    dist.broadcast(whole := torch.stack(parts), src=0)
+    dist.barrier()
+    keys, values = torch.cat(list(whole), -2).tensor_split([k.shape[-1]], -1)
+    return torch.nn.functional.scaled_dot_product_attention(q, keys, values, scale=case.scale)
+
+
+_PLAIN: dict[str, Any] = {"operators": ("attention",), "ranks": True}
+rooted = attention("rooted/gathered", **_PLAIN)(gathered)
+
+
+@rooted.sends
+def rooted_bytes(case: Case, ranks: int) -> int:
+    """Rank 1 sends its half to rank 0, which sends the whole back; as if it were one of 4 bytes each."""
+    return (1 + 2) * 4 * case.batch * case.heads_kv * case.seqlen_kv // 2 * (case.head_dim + case.head_dim_v)
+
+
+def _holding(name: str, hook: Callable[[int, int, int], Any]) -> Implementation:
+    """Attention of what a rank holds, without a word to the others."""
+
+    def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+        import torch
+
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=case.scale)
+
+    made = attention(name, **_PLAIN)(call)
+    made.tokens(lambda case, seqlen, rank, ranks: hook(seqlen, rank, ranks))
+    return made
+
+
+holding_all = _holding("holding/all", lambda seqlen, rank, ranks: range(seqlen))
+holding_too_few = _holding(
+    "holding/too-few", lambda seqlen, rank, ranks: range(rank * seqlen // 2, rank * seqlen // 2 + 3)
+)
+holding_beyond = _holding("holding/beyond", lambda seqlen, rank, ranks: range(seqlen // 2 - 1, seqlen + rank))
+
+
+def _last_rank(name: str, ending: Callable[[Tensor], Any]) -> Implementation:
+    """As ``rooted/gathered``, with ``ending`` of the output on rank 1."""
+
+    def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Any:
+        from torch import distributed as dist
+
+        out = gathered(q, k, v, case)
+        return ending(out) if dist.get_rank() == 1 else out
+
+    return attention(name, **_PLAIN)(call)
+
+
+share_of_a_head = _last_rank("share/of-a-head", lambda out: out[:, :1].clone())
+share_in_float64 = _last_rank("share/in-float64", lambda out: out.double())
+share_ends_well = _last_rank("share/ends-well", lambda out: os._exit(0))

@@ -200,6 +200,17 @@ def test_an_older_file_goes_through_every_upgrade_in_turn(file: Write, monkeypat
             [LINES[0], changed(LINES[1], time_visits="all")],
             "FILE, line 2, is a record whose time_visits is 'all', not a list or null",
         ),
+        (
+            [LINES[0], changed(LINES[1], ranks=2)],
+            f"FILE, line 2, is a record of {json.loads(LINES[1])['implementation']!r} and yet has ranks 2",
+        ),
+        *(
+            (
+                [LINES[0], changed(LINES[1], implementation=f"ring/torch{named}", ranks=ranks)],
+                f"FILE, line 2, is a record of 'ring/torch{named}' and yet has ranks {ranks}",
+            )
+            for named, ranks in (("", 2), ("@2", None), ("@2", 4), ("@0", 0), ("@02", 2))
+        ),
         ([LINES[0], without(LINES[-1], "wall_s")], "FILE, line 2, is no footer: wall_s: Field required"),
     ],
 )

@@ -101,7 +101,7 @@ def contradictions(case: Case) -> list[str]:
     if case.heads_q % case.heads_kv:
         problems.append(f"heads_q = {case.heads_q} is not a multiple of heads_kv = {case.heads_kv}")
     problems += [problem for kind in kinds_of(case.mask) for problem in kind.problems(case)]
-    problems += [problem] if (problem := cannot_be_counted(case)) else []
+    problems += [problem] if not problems and (problem := cannot_be_counted(case)) else []
     if case.dtype == "float8_e4m3fn" and case.mode != "forward":
         problems.append("dtype = 'float8_e4m3fn' has no gradients: mode must be 'forward'")
     if case.kv_cache != "dense" and (case.mode != "forward" or case.operator != "attention"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING
 
 from attnbench.cases import masks
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 2**24
 """The most rows of a mask whose pairs can only be counted row by row."""
+MOST_RUNS = 2**25
+"""The most runs of keys that these rows see: an array of them is half a GiB."""
+_ROWS_OF_AN_ELEMENT = 256
+"""The rows that take as long as beginning with another element of the batch."""
 
 
 def visible_pairs(case: Case) -> int:
@@ -30,10 +35,14 @@ def _by_rows(case: Case) -> int:
 
 def cannot_be_counted(case: Case) -> str | None:
     """Why nobody can say how many pairs there are, in a sentence, or ``None``."""
-    rows = case.seqlen_q * (case.batch if masks.batch_varies(case) else 1)
-    if rows <= MOST_ROWS or _by_formula(case) is not None:
+    rows = max(case.seqlen_q, _ROWS_OF_AN_ELEMENT) * case.batch if masks.batch_varies(case) else case.seqlen_q
+    runs = rows * math.prod(kind.runs_to_count(case) for kind in kinds_of(case.mask))
+    if (rows <= MOST_ROWS and runs <= MOST_RUNS) or _by_formula(case) is not None:
         return None
-    return f"mask = {case.mask!r} is counted row by row, and {rows:,} rows are more than {MOST_ROWS:,}"
+    counted = f"mask = {case.mask!r} is counted row by row"
+    if rows > MOST_ROWS:
+        return f"{counted}, and {case.seqlen_q:,} rows of a batch of {case.batch:,} are more than {MOST_ROWS:,}"
+    return f"{counted}, and {runs:,} runs of keys in its rows are more than {MOST_RUNS:,}"
 
 
 def _by_formula(case: Case) -> int | None:

@@ -49,37 +49,37 @@ def parse_requests(text: str) -> tuple[Requests, ...]:
     """The requests of a batch in their order, equal neighbours together.
 
     Raises:
-        ValueError: with a sentence, where the text is none.
+        ValueError: with the end of a sentence about the text, where it is none.
     """
     if len(text) > LONGEST:
-        raise ValueError(f"a batch of {len(text):,} characters is longer than {LONGEST:,}")
-    parsed = [_segment(part, text) for part in text.split("_")]
+        raise ValueError(f"is longer than {LONGEST:,} characters")
+    parsed = [_segment(part) for part in text.split("_")]
     if sum(one.number for one in parsed) > _MOST:
-        raise ValueError(f"the batch has more than {_MOST:,} requests, the most that attnbench accepts")
+        raise ValueError(f"has more than {_MOST:,} requests, the most that attnbench accepts")
     neighbours = itertools.groupby(parsed, key=lambda one: one[1:])
     return tuple(Requests(sum(one.number for one in equal), *sizes) for sizes, equal in neighbours)
 
 
-def _segment(part: str, text: str) -> Requests:
+def _segment(part: str) -> Requests:
     match = _SEGMENT.fullmatch(part)
     if match is None:
         raise ValueError(
-            f"{part[:40]!r} in {text[:80]!r} is no requests: write COUNTqQUERIESsKEYS, such as 32q1s1k (32 requests of "
-            "1 query over 1024 keys) or q2k, joined by _"
+            f"has {part[:40]!r} where requests are COUNTqQUERIESsKEYS, such as 32q1s1k (32 requests of 1 query over "
+            "1024 keys) or q2k, joined by _"
         )
     count, queries = int(match[1] or 1), _size(match[2])
     keys = _size(match[3]) if match[3] else queries
     if not count or not queries:
-        raise ValueError(f"{part!r} asks for nothing: counts and lengths are 1 at least")
+        raise ValueError(f"asks for nothing in {part!r}: counts and lengths are 1 at least")
     if keys < queries:
-        raise ValueError(f"{part!r} has {queries} queries and {keys} keys: its queries are the last of its keys")
+        raise ValueError(f"has {queries} queries and {keys} keys in {part!r}: queries are the last of a request's keys")
     return Requests(count, queries, keys)
 
 
-def requests_problem(value: object) -> str | None:
-    """Why this is no batch of requests, in a sentence, or ``None``."""
+def mistake_in_requests(value: object) -> str | None:
+    """Why this is no batch of requests, as the end of a sentence, or ``None``."""
     if not isinstance(value, str):
-        return f"requests = {value!r} is not a text such as 2q2k_32q1s1k"
+        return "is not a text such as 2q2k_32q1s1k"
     try:
         parse_requests(value)
     except ValueError as error:
@@ -127,7 +127,7 @@ def tokens(batch: tuple[Requests, ...]) -> tuple[int, int]:
 
 def implied(value: object) -> dict[str, object]:
     """The other fields of a case that requests settle; none where they are none."""
-    if requests_problem(value):
+    if mistake_in_requests(value):
         return {}
     seqlen_q, seqlen_kv = tokens(parse_requests(str(value)))
     return {"mask": "ragged", "batch": 1, "seqlen_q": seqlen_q, "seqlen_kv": seqlen_kv}

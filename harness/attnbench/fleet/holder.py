@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.cases.cost import flops
+from attnbench.fleet.luggage import folder_of_this_process
 from attnbench.fleet.software import software_of
 from attnbench.machine.device_lock import devices_to_ourselves
 from attnbench.machine.environment import environment
@@ -78,7 +77,7 @@ class Holder:
 
     def __init__(self, device: str, request: str, luggage: Luggage) -> None:
         self._closing = contextlib.ExitStack()
-        folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="attnbench-")))
+        folder = self._closing.enter_context(folder_of_this_process())
         asked = request_from(parse_json(request))
         self._device = device
         self._request = dataclasses.replace(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import subprocess
+import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -11,12 +14,29 @@ from attnbench.registry.plugin_path import file_and_name
 from attnbench.registry.sources import CODE_OR_DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from attnbench.registry.discover import Found
 
 MOST_BYTES = 16 * 2**20
 """The largest file beside a plug-in that travels without being named in a source."""
+
+_REMOVES_AT_THE_END = 'exec 3<&0; { read -r _ <&3; rm -rf -- "$1"; } &'
+"""For a shell: reads until the pipe closes. It goes on by itself: an engine kills the children of what it ends."""
+
+
+@contextlib.contextmanager
+def folder_of_this_process() -> Iterator[Path]:
+    """A temporary folder that is removed with this process, even if that is killed."""
+    with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", _REMOVES_AT_THE_END, "sh", folder],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        shell.wait()
+        yield Path(folder)
+    assert shell.stdin is not None
+    shell.stdin.close()
 
 
 @dataclasses.dataclass(frozen=True)

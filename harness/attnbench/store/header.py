@@ -98,7 +98,7 @@ class Header(BaseModel):
     threads: int
     replicates: int
     implementations: dict[str, About] = Field(description="Declaration, origin and version of each.")
-    cells_planned: int = Field(description="Records that the complete run has.")
+    cells_planned: int = Field(ge=0, description="Records that the complete run has.")
     parts: list[Part] = Field(
         default_factory=list, description="Of a run that several machines share: what each measured."
     )

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import gc
+import re
 import sys
 import types
 import warnings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STDIN = "-"
+_ON_RANKS = re.compile("@([0-9]+)$")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -290,10 +292,13 @@ class _CheckedRecords:
             _refuse(self._name, number, f"is a record with status {fields['status']!r} and yet a time")
         if fields["status"] == "ok":
             self._require_agreement(number, fields)
+        implementation, ranks = fields["implementation"], fields["ranks"]
+        named = _ON_RANKS.search(implementation)
+        if (named and named[1]) != (None if ranks is None else str(ranks)) or ranks == 0:
+            _refuse(self._name, number, f"is a record of {shown(implementation)} and yet has ranks {ranks}")
         visits = fields["time_visits"]
         if visits and (min(visits) < 1 or sum(visits) != len(fields["time_samples_ns"] or ())):
             _refuse(self._name, number, "is a record whose time_visits do not add up to its samples")
-        implementation = fields["implementation"]
         plugin = self._header.plugin_of(implementation)
         fields["repro"] = self._commands.of(fields["repro"], case, implementation, plugin, fields["device"])
         return fields

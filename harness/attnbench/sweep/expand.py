@@ -33,6 +33,8 @@ Fields = dict[str, object]
 MOST_COMBINATIONS = 50_000
 """Some seconds of planning. Days of measuring lie behind a hundredth of it."""
 _SHOWN = 10
+_LONGEST_VALUE = 200
+"""Characters of a value in a message."""
 _LINE = "--axis"
 
 
@@ -195,10 +197,14 @@ def _described(impossible: Mapping[str, list[Fields]]) -> list[str]:
     """A sentence for each mistake, with the first combination that makes it."""
     described = []
     for problem, combinations in list(impossible.items())[:_SHOWN]:
-        shown = ", ".join(f"{name}={without_digest(str(value))}" for name, value in combinations[0].items())
+        shown = ", ".join(f"{name}={_cut(without_digest(str(value)))}" for name, value in combinations[0].items())
         more = len(combinations) - 1
         also = f"; {more} more combination{'s' if more > 1 else ''} too" if more else ""
         described.append(f"{problem} (in {shown or 'the default case'}{also})")
     if len(impossible) > _SHOWN:
         described.append(f"and {len(impossible) - _SHOWN} more mistakes of this kind")
     return described
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."

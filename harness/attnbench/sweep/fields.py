@@ -9,7 +9,7 @@ from attnbench.cases.case import FIELDS
 from attnbench.cases.checks import too_large
 from attnbench.cases.choices import CHOICES, FILE_INPUTS, INPUT_FAMILIES, MAY_BE_ZERO
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
-from attnbench.cases.requests import SEGMENT, implied, parse_requests, requests_problem, written
+from attnbench.cases.requests import SEGMENT, implied, mistake_in_requests, parse_requests, written
 from attnbench.cases.score_mods import in_order, names_in
 from attnbench.cases.tensors.source import mistake_in
 from attnbench.sweep.nearest import did_you_mean
@@ -72,7 +72,7 @@ def parse_value(name: str, value: object) -> object:
     if name in (*_TENSORS, *_BLOCKS):
         return _text(value, PARAMETERS[name].mistake if name in PARAMETERS else mistake_in)
     if name in _REQUESTS or (name == "batch" and isinstance(value, str) and "q" in value):
-        return _requests(value)
+        return written(parse_requests(_text(value, mistake_in_requests)))
     if name in _TEXTS:
         if isinstance(value, str) and value.startswith(FILE_INPUTS):
             return value
@@ -133,12 +133,6 @@ def _text(value: object, mistake_of: Callable[[object], str | None]) -> str:
     if mistake := mistake_of(value):
         raise ValueError(f"{shown(value)} {mistake}")
     return str(value)
-
-
-def _requests(value: object) -> str:
-    if problem := requests_problem(value):
-        raise ValueError(problem)
-    return written(parse_requests(str(value)))
 
 
 def _boolean(value: object) -> bool:

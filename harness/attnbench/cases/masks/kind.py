@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from attnbench.cases.requests import parse_requests, requests_problem, written
+from attnbench.cases.requests import parse_requests, written
 from attnbench.cases.tensors.source import mistake_in
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,16 +31,14 @@ class Parameter:
     """``None`` where it follows from the lengths (:meth:`Kind.lengths`)."""
     least: int = 0
     mistake: Callable[[object], str | None] = mistake_in
-    """Say what is wrong with a value, as the end of a sentence, or return ``None``; for tensors and texts."""
+    """Say what is wrong with a value, as the end of a sentence, or return ``None``; of tensors, texts and requests."""
 
     def problem(self, value: object) -> str | None:
         """Why this is not a valid value of the field, in one sentence, or ``None``."""
         if self.form == "boolean":
             return None if isinstance(value, bool) else f"{self.name} = {value!r} is not true or false"
-        if self.form in ("tensor", "text"):
-            return f"{self.name} = {value!r} {mistake}" if (mistake := self.mistake(value)) else None
-        if self.form == "requests":
-            return requests_problem(value)
+        if self.form in ("tensor", "text", "requests"):
+            return f"{self.name} = {shown(value)} {mistake}" if (mistake := self.mistake(value)) else None
         if self.form == "integers":
             listed = isinstance(value, list | tuple) and all(_is_int(item) for item in value)
             return None if listed else f"{self.name} = {value!r} is not a list of integers"
@@ -91,6 +90,11 @@ class Kind(abc.ABC):
         """How many query-key pairs it lets through by itself over the batch, if a formula tells."""
         del case
         return None
+
+    def runs_to_count(self, case: Case) -> int:
+        """How many runs of keys a query may see: what counting its pairs takes, told without an array."""
+        del case
+        return 1
 
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
         """Defaults of those parameters that follow from the lengths."""

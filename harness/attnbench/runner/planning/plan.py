@@ -96,6 +96,8 @@ class Selectors:
         """A sentence for each expression that is invalid, or too costly to match against these names."""
         problems = []
         for pattern in (*self.include, *self.exclude):
+            if (base := pattern.rpartition("@")[0]) in names:
+                problems.append(f"{shown(pattern)} is a name of results: choose {base}, and with --ranks on how many")
             if reason := pattern_mistake(pattern):
                 problems.append(f"{shown(pattern)} is not a regular expression: {reason}")
                 continue
@@ -149,7 +151,7 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors, ranks: S
 def _on_ranks(one: Found, ranks: Sequence[int]) -> list[Found]:
     if one.declaration is None or not one.declaration.ranks:
         return [one]
-    return [one.on(count) for count in ranks]
+    return [one.on(count) for count in dict.fromkeys(ranks)]
 
 
 def _not_imported(found: Sequence[Found]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from attnbench.worker.call import Call
 from attnbench.worker.ranks.follower import Failed, RankFailedError, packed, unpacked
@@ -49,7 +49,10 @@ class Others:
             RankFailedError: when another rank was the first one to raise.
         """
         for rank, link in enumerate(self._links, 1):
-            link.send_bytes(packed((name, given(rank))))
+            try:
+                link.send_bytes(packed((name, given(rank))))
+            except OSError:
+                self._await_the_end(link)
         try:
             mine()
         except Exception as error:
@@ -59,9 +62,8 @@ class Others:
     def _heard(self, link: Connection) -> Any:
         try:
             answer = unpacked(link.recv_bytes())
-        except EOFError:
-            answer = None
-            self._await_the_end()
+        except (EOFError, OSError):
+            self._await_the_end(link)
         if isinstance(answer, Failed):
             raise answer.kind(answer.reason)
         return answer
@@ -75,18 +77,17 @@ class Others:
                 pending.remove(link)  # type: ignore[arg-type]  # it is one of them
                 try:
                     answer = unpacked(link.recv_bytes())  # type: ignore[union-attr]
-                except EOFError:
-                    self._await_the_end()
-                    continue
+                except (EOFError, OSError):
+                    self._await_the_end(link)
                 if isinstance(answer, Failed):
                     failed.append(answer)
         first = min(failed, key=lambda one: one.at_s, default=None)
         return error if first is None or first.at_s > at_s else first.kind(first.reason)
 
-    def _await_the_end(self) -> None:
-        """A rank has died: whoever started them all names it, and ends this one too."""
+    def _await_the_end(self, link: Any) -> NoReturn:
+        """A rank has ended: whoever started them all names one that failed, and ends this one too."""
         time.sleep(_KILLED_WITHIN_S)
-        raise RankFailedError("a rank is gone")
+        raise RankFailedError(f"rank {1 + self._links.index(link)} ended its process, with exit code 0")
 
 
 class RankCall(Call):
@@ -99,6 +100,7 @@ class RankCall(Call):
         others: Others,
     ) -> None:  # fmt: skip
         self._others, self.tokens = others, Tokens(implementation, case, others.ranks)
+        self.tokens.require_each_once()
         made: list[Part] = []
         prepared = others.together(
             "begin",

@@ -41,11 +41,33 @@ class Tokens:
     implementation: Implementation
     case: Case
     ranks: int
+    _held: dict[tuple[int, int], tuple[int, ...]] = dataclasses.field(default_factory=dict, compare=False)
+    """Asked once, by length and rank."""
+
+    def require_each_once(self) -> None:
+        """Raise unless every token is held by one rank: who has them all need not ask the others for any.
+
+        Raises:
+            ValueError: with a sentence that names a rank.
+        """
+        for name, seqlen in (("q", self.case.seqlen_q), ("k", self.case.seqlen_kv)):
+            holders = [-1] * seqlen
+            for rank in range(self.ranks):
+                for token in self.of(name, rank):
+                    if not 0 <= token < seqlen:
+                        raise ValueError(f"tokens: rank {rank} holds token {token} of {name}, which has {seqlen}")
+                    if holders[token] >= 0:
+                        raise ValueError(f"tokens: ranks {holders[token]} and {rank} both hold token {token} of {name}")
+                    holders[token] = rank
+            if -1 in holders:
+                raise ValueError(f"tokens: no rank holds token {holders.index(-1)} of {name}")
 
     def of(self, name: str, rank: int) -> Sequence[int]:
         """Their positions, in the order in which they lie there."""
         seqlen = self.case.seqlen_q if name in OF_QUERIES else self.case.seqlen_kv
-        return self.implementation.tokens_hook(self.case, seqlen, rank, self.ranks)
+        if (seqlen, rank) not in self._held:
+            self._held[seqlen, rank] = tuple(self.implementation.tokens_hook(self.case, seqlen, rank, self.ranks))
+        return self._held[seqlen, rank]
 
     def axis(self, name: str) -> int:
         """The axis of tokens."""
@@ -65,7 +87,7 @@ class Tokens:
         """Whole tensors of all ranks' shares, by name.
 
         Raises:
-            ValueError: when a share has not as many tokens as its rank holds.
+            ValueError: when a share is missing, or another than its rank's tokens make.
         """
         import torch
 
@@ -77,10 +99,13 @@ class Tokens:
             joined = whole[name] = first.new_empty(shape)
             for rank, part in enumerate(parts):
                 places = torch.tensor(self.of(name, rank), dtype=torch.int64)
-                if part[name].shape[axis] != len(places):
-                    held = f"holds {len(places)} of its tokens"
-                    raise ValueError(f"rank {rank} returned {name} of shape {tuple(part[name].shape)}, and {held}")
-                joined.index_copy_(axis, places, part[name].detach())
+                due = (*shape[:axis], len(places), *shape[axis + 1 :])
+                if (share := part.get(name)) is None:
+                    raise ValueError(f"rank {rank} returned no {name}, and rank 0 did")
+                if tuple(share.shape) != due or share.dtype != first.dtype:
+                    returned = f"{name} of shape {tuple(share.shape)} in {share.dtype}"
+                    raise ValueError(f"rank {rank} returned {returned}, and {due} in {first.dtype} is its share")
+                joined.index_copy_(axis, places, share.detach())
         return whole
 
 
@@ -96,7 +121,7 @@ class Part:
         self._observed: list[ObservedCall] | None = []
         """The first calls, until they were looked at."""
         self._returned: list[Outputs] = []
-        """What the first calls returned: the next one may not lie in that memory."""
+        """The results of the first calls: the next one may not lie in that memory."""
         self._given: dict[str, int] = {}
 
     def set_up(self, shares: Mapping[str, Tensor]) -> None:

@@ -26,15 +26,30 @@ def _all_to_all(group: Any, output: Any, given: Any, out_splits: Any = (), split
     return _bytes(given) - _bytes(given[:1]) * rows if given.shape[0] else 0
 
 
+def _of_root(group: Any, how: Any, bytes_: int) -> int:
+    """The bytes where this rank is the collective's root, else none."""
+    return bytes_ if how.rootRank == group.rank() else 0
+
+
 SENT: dict[str, Callable[..., int]] = {
     "send": lambda group, tensors, *_: _bytes(tensors),
     "recv": lambda *_: 0,
+    "recv_anysource": lambda *_: 0,
+    "barrier": lambda *_: 0,
+    "broadcast": lambda group, tensors, how, *_: _of_root(group, how, _bytes(tensors) * (group.size() - 1)),
+    "scatter": lambda group, outs, ins, how, *_: _of_root(group, how, _bytes(outs) * (group.size() - 1)),
+    "gather": lambda group, outs, ins, how, *_: _bytes(ins) - _of_root(group, how, _bytes(ins)),
+    "reduce": lambda group, tensors, how, *_: _bytes(tensors) - _of_root(group, how, _bytes(tensors)),
     "all_to_all_single": _all_to_all,
     "alltoall": lambda group, outs, ins, *_: _bytes(ins) - _bytes(ins[group.rank()]),
     "allgather": lambda group, outs, ins, *_: _bytes(ins) * (group.size() - 1),
     "all_gather_single": lambda group, out, given, *_: _bytes(given) * (group.size() - 1),
+    "allgather_coalesced": lambda group, outs, ins, *_: _bytes(ins) * (group.size() - 1),
+    "all_gather_single_coalesced": lambda group, outs, ins, *_: _bytes(ins) * (group.size() - 1),
+    "allreduce_coalesced": lambda group, tensors, *_: 2 * _bytes(tensors) * (group.size() - 1) // group.size(),
     "allreduce": lambda group, tensors, *_: 2 * _bytes(tensors) * (group.size() - 1) // group.size(),
     "reduce_scatter": lambda group, outs, ins, *_: _bytes(ins[0]) * (group.size() - 1) // group.size(),
+    "reduce_scatter_single_coalesced": lambda group, outs, ins, *_: _bytes(ins) * (group.size() - 1) // group.size(),
     "reduce_scatter_single": lambda group, out, given, *_: _bytes(given) * (group.size() - 1) // group.size(),
 }
 """By the method of a process group: the bytes that this rank sends, of a method's arguments. What reduces counts as the

@@ -69,6 +69,13 @@ class BlockSparse(Kind):
         of_block = np.minimum(runs_of(block_table(case)) * size, case.seqlen_kv)
         return np.repeat(of_block, min(size, case.seqlen_q), axis=0)[: case.seqlen_q]
 
+    def runs_to_count(self, case: Case) -> int:
+        """Listed blocks, each a run by itself."""
+        how, _, rest = (case.mask_blocks or "").partition(":")
+        blocks = -(-case.seqlen_kv // (case.mask_block_size or 1))
+        density = float(rest.partition("%")[0]) / 100 if how == "random" else 1.0
+        return 2 if how == "local" else min((blocks + 1) // 2, round(density * blocks) + 2)
+
     def pairs(self, case: Case) -> int | None:
         """The listed blocks' areas."""
         if self.problems(case):

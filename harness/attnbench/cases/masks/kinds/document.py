@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.masks.kind import Kind, Parameter, one_run
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ class Document(Kind):
             both = f"seqlen_q = {case.seqlen_q} must equal seqlen_kv = {case.seqlen_kv}"
             return [f"mask = 'document' packs one sequence: {both}"]
         if sum(lengths) != case.seqlen_q or min(lengths, default=0) < 0:
-            return [f"document_lengths = {list(lengths)} must be >= 0 and sum to seqlen_q = {case.seqlen_q}"]
+            return [f"document_lengths = {shown(list(lengths))} must be >= 0 and sum to seqlen_q = {case.seqlen_q}"]
         return []
 
     def looks_ahead(self, case: Case) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.masks.band import Band
 from attnbench.cases.masks.kind import Kind, Parameter, around, one_run
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,9 +49,8 @@ class KeyPadding(Kind):
         lengths = case.kv_lengths or ()
         if len(lengths) == case.batch and all(0 <= length <= case.seqlen_kv for length in lengths):
             return []
-        return [
-            f"kv_lengths = {list(lengths)} must be {case.batch} (batch) lengths of 0 to {case.seqlen_kv} (seqlen_kv)"
-        ]
+        all_lengths = f"lengths of 0 to {case.seqlen_kv} (seqlen_kv)"
+        return [f"kv_lengths = {shown(list(lengths))} must be {case.batch} (batch) {all_lengths}"]
 
     def looks_ahead(self, case: Case) -> bool:
         """To the last real key."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.masks.band import Band
 from attnbench.cases.masks.kind import Kind, Parameter, around, one_run
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,8 @@ class LeftPadding(Kind):
         starts = case.kv_starts or ()
         if len(starts) == case.batch and all(0 <= start <= case.seqlen_kv for start in starts):
             return []
-        return [f"kv_starts = {list(starts)} must be {case.batch} (batch) keys of 0 to {case.seqlen_kv} (seqlen_kv)"]
+        all_keys = f"keys of 0 to {case.seqlen_kv} (seqlen_kv)"
+        return [f"kv_starts = {shown(list(starts))} must be {case.batch} (batch) {all_keys}"]
 
     def looks_ahead(self, case: Case) -> bool:
         """To the last key."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.masks.kind import Kind, Parameter, one_run
-from attnbench.cases.requests import Requests, described, parse_requests, tokens, written
+from attnbench.cases.requests import Requests, described, mistake_in_requests, parse_requests, tokens, written
+from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ class Ragged(Kind):
     """Blocks along the packs' diagonal, of each the triangle that ends in its bottom right corner."""
 
     name = "ragged"
-    parameters = (Parameter(name="requests", form="requests"),)
+    parameters = (Parameter(name="requests", form="requests", mistake=mistake_in_requests),)
     divisible = False
     by_sequence = False
 
@@ -63,7 +64,7 @@ class Ragged(Kind):
         found = []
         if (queries, keys) != (case.seqlen_q, case.seqlen_kv):
             found.append(
-                f"requests = {text!r} have {queries} queries and {keys} keys, not seqlen_q = {case.seqlen_q} and "
+                f"requests = {shown(text)} have {queries} queries and {keys} keys, not seqlen_q = {case.seqlen_q} and "
                 f"seqlen_kv = {case.seqlen_kv}"
             )
         if case.batch != 1:

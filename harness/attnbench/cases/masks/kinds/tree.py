@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 _DRAFTS = 15
+_MOST_DRAFTS = 4096
+"""Each is compared with all."""
 
 
 class Tree(Kind):
@@ -51,6 +53,13 @@ class Tree(Kind):
         runs[before + rows, nth, 1] = context + beyond - 1
         return runs
 
+    def runs_to_count(self, case: Case) -> int:
+        """As many as the deepest draft has: another one where it does not stand right behind its parent."""
+        runs: list[int] = []
+        for draft, parent in enumerate(case.tree_parents or ()):
+            runs.append((runs[parent] if parent >= 0 else 1) + (parent != draft - 1))
+        return max(runs, default=1)
+
     def lengths(self, batch: int, seqlen_q: int, seqlen_kv: int) -> dict[str, object]:
         """A binary tree, level by level, of 15 drafts, or as many as there are tokens."""
         del batch
@@ -59,6 +68,8 @@ class Tree(Kind):
     def problems(self, case: Case) -> list[str]:
         """Drafts are the last tokens of both queries and keys, and come after their parents."""
         parents, found = case.tree_parents or (), []
+        if len(parents) > _MOST_DRAFTS:
+            return [f"tree_parents has {len(parents):,} drafts, more than {_MOST_DRAFTS:,}"]
         if len(parents) > min(case.seqlen_q, case.seqlen_kv):
             longest = f"seqlen_q = {case.seqlen_q} or seqlen_kv = {case.seqlen_kv}"
             found.append(f"tree_parents has {len(parents)} drafts, more than {longest}")
