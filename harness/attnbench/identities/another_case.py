@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from attnbench.cases.case import make_case
 from attnbench.cases.masks import batch_varies, row_runs
 from attnbench.cases.masks.table import instead_of, kinds_of
 from attnbench.identities.difference import difference, floor
-from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
+from attnbench.identities.identity import Arrays, Finding, Identity, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,6 @@ def _rows(inputs: Arrays, chosen: slice, names: tuple[str, ...]) -> Arrays:
 
 class FirstTokensAlone(Identity):
     """Tokens that come later do not change what a causal mask lets the earlier ones see."""
-
-    needs: ClassVar[Needs] = "another case"
 
     def refuses(self, case: Case) -> str | None:
         """Where later keys are seen."""
@@ -103,8 +101,6 @@ def _two_thirds(case: Case) -> int:
 class LastQueriesAlone(Identity):
     """The last queries by themselves, over all keys, give the same rows."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
         """Where the queries left out decide what the others see."""
         if not _divisible(case):
@@ -137,8 +133,6 @@ class LastQueriesAlone(Identity):
 
 class KeysInTwoParts(Identity):
     """The keys in two parts, merged through their LSE, give the same output."""
-
-    needs: ClassVar[Needs] = "another case"
 
     def refuses(self, case: Case) -> str | None:
         """Where a part is no case of its own."""
@@ -202,8 +196,6 @@ def _longest(weights: list[NDArray[Any]], parts: list[Arrays], whole: NDArray[An
 class KeyHeadsRepeated(Identity):
     """A key head for each query head, the shared ones repeated, gives the same output; their gradients add up."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
         """Where no key head is shared."""
         return None if case.heads_kv < case.heads_q else "no key head is shared"
@@ -236,8 +228,6 @@ class LatentExpanded(Identity):
     Here each head's W_UK and W_UV are permutations with signs, for which products are exact in every dtype: what the
     two forms differ by is the implementation's.
     """
-
-    needs: ClassVar[Needs] = "another case"
 
     def refuses(self, case: Case) -> str | None:
         """Where no latent is stored."""
@@ -277,8 +267,6 @@ class LatentExpanded(Identity):
 class LastSequenceAlone(Identity):
     """A sequence by itself, without the others of its batch and without its padding, gives the same."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
         """Where there is nothing to leave out."""
         if tied := _tied_to_its_batch(case):
@@ -303,13 +291,9 @@ class LastSequenceAlone(Identity):
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of every tensor; what is beyond the real keys has no gradient."""
         del case, inputs
-        found = []
-        for name, tensor in others[0].items():
-            whole = results[name]
-            # Scales are those of the whole batch: the sequence is compared in its place.
-            one = difference(name, _in_its_place(tensor, whole), whole)
-            found.append(one)
-        return found
+        # Scales are those of the whole batch: the sequence is compared in its place.
+        wholes = ((name, tensor, results[name]) for name, tensor in others[0].items())
+        return [difference(name, _in_its_place(tensor, whole), whole) for name, tensor, whole in wholes]
 
 
 def _padding_can_go(case: Case) -> bool:
@@ -332,8 +316,6 @@ def _in_its_place(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
 
 class AnotherSequenceBeside(Identity):
     """Another sequence in the batch, other and shorter, changes nothing."""
-
-    needs: ClassVar[Needs] = "another case"
 
     def refuses(self, case: Case) -> str | None:
         """Where there is another one already."""

@@ -78,7 +78,7 @@ class Allowance:
 class Identity(ABC):
     """One identity. Subclasses are named for what is done; the docstring's first line is what must hold."""
 
-    needs: ClassVar[Needs]
+    needs: ClassVar[Needs] = "another case"
     """The cost of an identity: sums alone, one more call of the same case, or calls of other cases."""
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from attnbench.cases.inputs.operands import OF_QUERIES
 from attnbench.cases.masks.kinds.ragged import request_groups
 from attnbench.cases.requests import Requests, written
 from attnbench.identities.difference import difference
-from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
+from attnbench.identities.identity import Arrays, Finding, Identity, Variant
 
 if TYPE_CHECKING:
     from attnbench.cases.case import Case
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 class LastRequestAlone(Identity):
     """A request in a pack of its own gives the same."""
-
-    needs: ClassVar[Needs] = "another case"
 
     def refuses(self, case: Case) -> str | None:
         """Where there are no other requests."""

@@ -149,11 +149,6 @@ def _by_remedy(missing: Iterable[Missing]) -> list[tuple[list[str], list[str], s
     ]
 
 
-def to_json(report: Diagnosis) -> dict[str, Any]:
-    """The report as data, JSON-ready."""
-    return dataclasses.asdict(report)
-
-
 def _wrapped(text: str, first: str = "  ", rest: str = "  ") -> list[str]:
     """Lines of at most 100 columns; words such as ``torch/sdpa-flash`` and commands stay whole."""
     return textwrap.wrap(

@@ -18,6 +18,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -180,11 +182,7 @@ def scales(answer: Tensor) -> tuple[float, Tensor]:
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    result: list[int] = []
-    for size in reversed(shape):
-        index, rest = divmod(index, size)
-        result.append(rest)
-    return tuple(reversed(result))
+    return tuple(int(place) for place in np.unravel_index(index, shape))
 
 
 def roundoff(case: Case, name: str) -> float:

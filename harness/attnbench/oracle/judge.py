@@ -41,6 +41,15 @@ class Truth:
     value_norms: Tensor | None = None
     """RMS length of each judged group's values."""
 
+    def allowed(self, case: Case, name: str) -> tuple[float, float]:
+        """The budgets of ``rel`` and ``max`` of a tensor."""
+        return budget(case, name, self.low_precision[name], self.terms.get(name))
+
+    def is_within(self, case: Case, name: str, got: Tensor, answer: Tensor) -> bool:
+        """Whether a tensor is within its budget of an answer."""
+        error, (allowed_rel, allowed_max) = measure(got, answer, per_value=name == "lse"), self.allowed(case, name)
+        return error.rel <= allowed_rel and error.max <= allowed_max
+
     @functools.cached_property
     def nbytes(self) -> int:
         """Memory that the answers take."""
@@ -228,7 +237,7 @@ def _judge_values(
 ) -> str | None:
     answer = truth.answers[name]
     error = measure(got, answer, per_value=name == "lse")
-    allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
+    allowed_rel, allowed_max = truth.allowed(case, name)
     ratio = max(error.rel / allowed_rel, error.max / allowed_max)
     where = locate(error.worst, wanted)
     fields[f"{name}_error_rel"] = error.rel

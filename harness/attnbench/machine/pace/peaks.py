@@ -7,7 +7,7 @@ what the same machine did in the same run, on random data (zeros need less power
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from attnbench.machine.ask_probe import ask_probe
 from attnbench.machine.hardware.cpu import last_level_cache_bytes
@@ -110,20 +110,13 @@ def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
     Takes a few seconds, about half as many when ``quick``; torch's import is one or two of them. A probe that fails
     answers with a sentence in ``failed``.
     """
-    failed = device_unavailable(device)
-    question = "quick-peaks" if quick else "peaks"
-    answer: dict[str, Any] = {"failed": failed} if failed else ask_probe(question, threads, device)
-    return {
-        "device": device,
-        "threads": threads,
-        "failed": answer.get("failed"),
-        "tflops": answer.get("tflops", {}),
-        "not_measured": answer.get("not_measured", {}),
-        "gbytes_per_s": answer.get("gbytes_per_s"),
-        "read_gbytes_per_s": answer.get("read_gbytes_per_s"),
-        "method": answer.get("method"),
-        "disturbance": answer.get("disturbance", {}),
-    }
+    nothing: Peaks = {
+        "device": device, "threads": threads, "failed": device_unavailable(device), "tflops": {}, "not_measured": {},
+        "gbytes_per_s": None, "read_gbytes_per_s": None, "method": None, "disturbance": {},
+    }  # fmt: skip
+    if nothing["failed"]:
+        return nothing
+    return cast("Peaks", {**nothing, **ask_probe("quick-peaks" if quick else "peaks", threads, device)})
 
 
 def find_peaks(device: str, *, quick: bool) -> PeakRates:

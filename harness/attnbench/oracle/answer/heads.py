@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,11 +62,7 @@ def errors_of_storing(case: Case, gradients: list[Tensor | None]) -> list[Tensor
 
 def sum_of(tensors: list[Tensor | None]) -> Tensor:
     """The sum of gradients that are all there."""
-    present = [tensor for tensor in tensors if tensor is not None]
-    total = present[0]
-    for tensor in present[1:]:
-        total = total + tensor
-    return total
+    return functools.reduce(operator.add, (tensor for tensor in tensors if tensor is not None))
 
 
 def root_of_squares(norms: list[Tensor | None]) -> Tensor:

@@ -126,11 +126,10 @@ def _add_group(
     if gradients_of_keys:
         # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated
         # for each head, as torch and FlashAttention-2 do, what is added up was stored before.
-        parts["dk"].append(arithmetic.store(sum_of([stored(arithmetic, a.dk) for a in group])))
-        parts["dv"].append(arithmetic.store(sum_of([stored(arithmetic, a.dv) for a in group])))
-        if terms:
-            of_storing_k, of_storing_v = (errors_of_storing(case, [getattr(a, n) for a in group]) for n in ("dk", "dv"))
-            parts["dk_terms"].append(root_of_squares([*(of_head.dk for of_head in terms), *of_storing_k]))
-            parts["dv_terms"].append(root_of_squares([*(of_head.dv for of_head in terms), *of_storing_v]))
-            for name in ("dk", "dv"):
+        for name in ("dk", "dv"):
+            gradients = [getattr(answer, name) for answer in group]
+            parts[name].append(arithmetic.store(sum_of([stored(arithmetic, one) for one in gradients])))
+            if terms:
+                of_heads = [getattr(of_head, name) for of_head in terms]
+                parts[f"{name}_terms"].append(root_of_squares([*of_heads, *errors_of_storing(case, gradients)]))
                 parts[f"{name}_stored"].append(sum_of([of_head.stored[name] for of_head in terms]))

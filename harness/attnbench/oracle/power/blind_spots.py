@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.oracle.answer.arithmetic import Arithmetic
 from attnbench.oracle.answer.reference import reference
-from attnbench.oracle.budget import budget, measure, roundoff, scales, summed_roundoff
+from attnbench.oracle.budget import measure, roundoff, scales, summed_roundoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,7 +106,7 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
     answer = truth.answers["out"]
     _, of_rows = scales(torch.where(torch.isfinite(answer), answer, 0.0))
     difference = (got - answer[:heads, places]).nan_to_num()
-    _, allowed = budget(case, "out", truth.low_precision["out"], truth.terms.get("out"))
+    _, allowed = truth.allowed(case, "out")
     return bool((difference.norm(dim=-1) > allowed * of_rows[:heads, places]).any())
 
 
@@ -117,12 +117,7 @@ def forward_alone(case: Case) -> Case:
 
 
 def _agrees(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
-    for name, got in answers.items():
-        error = measure(got, truth.answers[name], per_value=name == "lse")
-        allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
-        if error.rel > allowed_rel or error.max > allowed_max:
-            return False
-    return True
+    return all(truth.is_within(case, name, got, truth.answers[name]) for name, got in answers.items())
 
 
 def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
