@@ -16,6 +16,7 @@ from attnbench.machine.git import git_state
 from attnbench.machine.software import extras, recorded_variables, software, version_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 HERE: dict[str, Any] = {
@@ -36,7 +37,7 @@ LEAVES = (str, int, float, bool, type(None))
 
 
 @pytest.fixture(scope="module")
-def here() -> dict[str, Any]:
+def here() -> Mapping[str, Any]:
     return environment()
 
 

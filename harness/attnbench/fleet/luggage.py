@@ -13,7 +13,7 @@ from attnbench.registry.sources import CODE_OR_DATA
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
 
 MOST_BYTES = 16 * 2**20
 """The largest file beside a plug-in that travels without being named in a source."""

@@ -81,7 +81,7 @@ def _tied_to_its_batch(case: Case) -> str | None:
     return None
 
 
-def _up_to(case: Case, count: int) -> dict[str, Any]:
+def _up_to(case: Case, count: int) -> dict[str, object]:
     """The mask's parameters where only the first keys are left."""
     prefix = None if case.prefix_len is None else min(case.prefix_len, count)
     return {"prefix_len": prefix, **_padding(case, lambda key: min(key, count))}
@@ -282,8 +282,9 @@ class LastSequenceAlone(Identity):
         if not _padding_can_go(case):
             padding = {name: keys[-1:] for name, keys in _padding(case, int).items()}
             return [Variant(case=_other(case, batch=1, **padding), inputs=last, what=_LAST_SEQUENCE)]
-        kept = {name: keys[-1:] if name == "kv_starts" else keys for name, keys in _up_to(case, count).items()}
-        unpadded = {**kept, "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
+        unpadded = {**_up_to(case, count), "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
+        if case.kv_starts is not None:
+            unpadded["kv_starts"] = [min(case.kv_starts[-1], count)]
         other = _other(case, batch=1, seqlen_kv=count, **unpadded)
         inputs = {**last, **_rows(last, slice(count), ("k", "v"))}
         return [Variant(case=other, inputs=inputs, what=f"{_LAST_SEQUENCE}, without its padding")]

@@ -7,7 +7,7 @@ import platform
 import shutil
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.machine.git import git_state
 
@@ -31,7 +31,7 @@ _NAMES = (
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
-def software() -> dict[str, Any]:
+def software() -> dict[str, object]:
     """Operating system, Python, compiler, versions of distributions; ``None`` for what is not installed."""
     return {
         "os": platform.system(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.inputs.sign_flips import score_signs, value_signs
@@ -14,6 +14,7 @@ from attnbench.oracle.answer.reference import VALUE_NORMS, references
 from attnbench.oracle.budget import Error, budget, measure, size_of_storing, size_of_terms
 from attnbench.oracle.power.noticed import noticed
 from attnbench.oracle.selection import requests
+from attnbench.stages.agreement import AgreementMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,8 +137,7 @@ def find_truth(
 class Judgement:
     """The judgement on the outputs of a call."""
 
-    fields: dict[str, Any]
-    """For the record."""
+    metrics: AgreementMetrics
     problem: str | None
     """A sentence, where they disagree."""
     wrong: tuple[str, ...]
@@ -167,7 +167,7 @@ def judge(
     """
     wanted = requests(case, selection)
     due = truth.flipped(case, selection, flip_index)
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     problems: list[str] = []
     wrong: list[str] = []
     seen: dict[str, Tensor] = {}
@@ -196,7 +196,8 @@ def judge(
         fields |= noticed(case, truth, groups)
     fields["rows_checked"] = selection.rows_checked(case)
     fields["rows_total"] = case.batch * case.seqlen_q * (1 if case.operator == "multi_head_attention" else case.heads_q)
-    return Judgement(fields, "; ".join(problems) or None, tuple(wrong), flipped(case, selection, seen, flip_index))
+    metrics = AgreementMetrics.model_validate(fields)
+    return Judgement(metrics, "; ".join(problems) or None, tuple(wrong), flipped(case, selection, seen, flip_index))
 
 
 def _malformed(case: Case, name: str, got: Shape, expected: tuple[int, ...]) -> str | None:
@@ -233,7 +234,7 @@ def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: Wanted) ->
 
 
 def _judge_values(
-    case: Case, name: str, got: Tensor, truth: Truth, wanted: Wanted, fields: dict[str, Any]
+    case: Case, name: str, got: Tensor, truth: Truth, wanted: Wanted, fields: dict[str, object]
 ) -> str | None:
     answer = truth.answers[name]
     error = measure(got, answer, per_value=name == "lse")
@@ -244,7 +245,7 @@ def _judge_values(
     fields[f"{name}_error_max"] = error.max
     fields[f"{name}_error_budget"] = allowed_rel
     fields[f"{name}_error_ratio"] = ratio
-    fields[f"{name}_error_worst"] = list(where)
+    fields[f"{name}_error_worst"] = where
     if ratio <= 1:
         return None
     beyond, allowed = (

@@ -138,7 +138,7 @@ class Adjudicator:
 
             cause = guess(case, selection, truth, judgement.seen, judgement.wrong, inputs.repetition)
         return OutputVerdict(
-            **judgement.fields,
+            **judgement.metrics.model_dump(exclude_none=True),
             quantisation_error_rel=self._quantisation_error(case),
             problem=judgement.problem,
             blind=None if judgement.problem else self._blind_spot(question, truth, judgement),

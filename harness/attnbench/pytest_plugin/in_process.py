@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.machine.hardware.pinning import default_threads, worker_environment
-from attnbench.registry.discover import Found, find, implementations_of
-from attnbench.registry.found import Origin
+from attnbench.registry.discover import find, implementations_of
+from attnbench.registry.found import Found, Origin
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.importing import load_module
 from attnbench.runner.derived_metrics import complete
@@ -76,7 +76,7 @@ def run_here(oracle: Oracle, cell: Cell) -> Values:
     return complete(values, cell.case, cell.device, None)
 
 
-def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
+def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, object]:
     """The ``extra_info`` of a benchmark."""
     ratios = [fields.get(f"{tensor}_error_ratio") for tensor in JUDGED_TENSORS]
     return {

@@ -14,12 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.registry.found import Found, Origin, RegistryError, from_json, to_json
-from attnbench.registry.implementation import (
-    DeclarationError,
-    HookError,
-    Implementation,
-)
+from attnbench.registry.found import Found, Origin, RegistryError
+from attnbench.registry.implementation import HookError, Implementation
 from attnbench.registry.importing import load_module
 from attnbench.registry.plugin_path import file_and_name
 from attnbench.registry.probing.ask_probe import ask_probe
@@ -213,20 +209,3 @@ def unmet(requires: Iterable[str]) -> str | None:
         if not requirement.specifier.contains(version, prereleases=True):
             return f"{requirement.name} {version} is installed, but it needs {text}"
     return None
-
-
-__all__ = [
-    "DeclarationError",
-    "Found",
-    "Origin",
-    "RegistryError",
-    "bundled",
-    "describe",
-    "find",
-    "from_file",
-    "from_json",
-    "implementations_of",
-    "load_module",
-    "to_json",
-    "unmet",
-]

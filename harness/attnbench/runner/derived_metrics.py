@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from attnbench.cases.case import Case
+    from attnbench.stages.stage import Values
 
 
 def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, device: str) -> RooflineMetrics:
@@ -35,7 +36,7 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
     return roofline(operations, minimum_bytes(case), median_ns, peak, bandwidth, case.new_tokens)
 
 
-def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str, Any] | None) -> dict[str, Any]:
+def complete(fields: Values, case: Case, device: str, peaks: Mapping[str, Any] | None) -> Values:
     """Add statistics and model to a cell's fields; a rate that cannot be true makes the cell ``invalid``."""
     samples = fields.get("time_samples_ns")
     visits, drift = fields.get("time_visits"), fields.get("machine_drift")

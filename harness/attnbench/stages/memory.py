@@ -70,10 +70,18 @@ class MeasureMemory(WorkerRequest[Measured]):
         session.results = []
         start = perf_counter_ns()
         if session.accelerator is not None:
-            from attnbench.worker.cuda.extra_timings import memory_of
+            from attnbench.worker.cuda.extra_timings import MEMORY_METHOD, memory_of
 
             found = memory_of(call.run, session.accelerator, call.set_up_hook)
-            return Measured(**found, memory_output_bytes=output, measuring_ns=perf_counter_ns() - start)
+            return Measured(
+                memory_peak_bytes=found.peak,
+                memory_reserved_bytes=found.reserved,
+                memory_device_bytes=found.device,
+                memory_resolution_bytes=found.resolution,
+                memory_output_bytes=output,
+                memory_method=MEMORY_METHOD,
+                measuring_ns=perf_counter_ns() - start,
+            )
         try:
             peak = weighing.peak_of(call.run_weighed, set_up=call.set_up_hook)
         except weighing.UnsettledError as unsettled:

@@ -50,7 +50,7 @@ class PeakRates(TypedDict):
     read_gbytes_per_s: float | None
     """Bandwidth of reading alone, on CUDA: a bus that need not turn round may be faster than a copy."""
     method: str | None
-    disturbance: dict[str, Any]
+    disturbance: dict[str, float | None]
     """Of :class:`attnbench.machine.interference.Interference`; many switches mean that the peaks may be too low."""
 
 
@@ -92,7 +92,7 @@ def require_rates(peaks: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {shown(rate)}, which is not a rate")
 
 
-def higher_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def higher_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, object]:
     """Peaks measured twice: each rate is the higher one, for what disturbs makes it lower."""
     rates: dict[str, float] = dict(one.get("tflops", {}))
     for dtype, rate in other.get("tflops", {}).items():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from attnbench.registry.discover import to_json
+from attnbench.registry.found import to_json
 from attnbench.store.record import SCHEMA_VERSION
 from attnbench.transport.host import LOCAL_HOST
 from attnbench.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
@@ -74,13 +74,13 @@ def measure_header(
 
 def _peaks(
     host: Host, machine_key: str, device: str, threads: int, *, quick: bool, measured_now: bool
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """A GPU's depend on the power and heat of the moment: they are measured in each run."""
     from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks
 
     known = None if measured_now or device != "cpu" else remembered_peaks(machine_key, device, threads, quick=quick)
     if known is not None:
         return known
-    peaks = dict(host.peaks(device, threads, quick=quick))
+    peaks = host.peaks(device, threads, quick=quick)
     remember(machine_key, peaks, quick=quick)
     return peaks

@@ -23,7 +23,7 @@ from attnbench.worker.timing import SamplingLimits
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.plan import Cell
     from attnbench.transport.host import Host
 
@@ -75,7 +75,7 @@ class Request:
         """Seconds of sampling for each cell; 0 where nothing is timed."""
         return self.scenario.limits.sampling_s if "time" in self.stages else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready; :func:`request_from` turns it back."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {**fields, "scenario": self.scenario.to_dict()}

@@ -124,26 +124,30 @@ def kernels(
     return device.profile(call)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CallMemory:
+    """Memory of one call, in bytes above what was there before it: inputs are not counted."""
+
+    peak: int
+    """Highest in tensors."""
+    reserved: int
+    """Highest that the allocator took from the device."""
+    device: int
+    """What the whole device had less after the call than before it: a kernel that allocates by itself shows here."""
+    resolution: int = 0
+    """The peak that an empty call reads."""
+
+
 def memory_of(
     call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
-) -> dict[str, Any]:
-    """Memory of one call, in bytes above what was there before it: inputs are not counted.
-
-    Returns:
-        ``memory_peak_bytes``: highest in tensors. ``memory_reserved_bytes``: highest that the allocator took from the
-        device. ``memory_device_bytes``: what the whole device had less after the call than before it: a kernel that
-        allocates by itself shows there only. ``memory_resolution_bytes``: what an empty call reads.
-    """
+) -> CallMemory:
+    """Make a call, and see what it takes."""
     _reading(call, device, set_up)  # workspaces that libraries keep for ever exist from here on
-    resolution = _reading(lambda: None, device, None)["memory_peak_bytes"]
-    return {
-        **_reading(call, device, set_up),
-        "memory_resolution_bytes": resolution,
-        "memory_method": MEMORY_METHOD,
-    }
+    resolution = _reading(lambda: None, device, None).peak
+    return dataclasses.replace(_reading(call, device, set_up), resolution=resolution)
 
 
-def _reading(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None) -> dict[str, int]:
+def _reading(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None) -> CallMemory:
     if set_up is not None:
         set_up()
     gc.collect()
@@ -154,8 +158,8 @@ def _reading(call: Callable[[], object], device: Accelerator, set_up: Callable[[
     device.synchronize()
     after = device.memory()
     del result
-    return {
-        "memory_peak_bytes": max(0, after.peak_allocated - before.allocated),
-        "memory_reserved_bytes": max(0, after.peak_reserved - before.reserved),
-        "memory_device_bytes": max(0, after.used - before.used),
-    }
+    return CallMemory(
+        peak=max(0, after.peak_allocated - before.allocated),
+        reserved=max(0, after.peak_reserved - before.reserved),
+        device=max(0, after.used - before.used),
+    )
