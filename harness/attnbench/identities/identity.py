@@ -94,11 +94,7 @@ class Identity(ABC):
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Compare.
 
-        Args:
-            case: the problem.
-            inputs: what it was given.
-            results: what the call gave.
-            others: what the variants gave, in their order.
+        ``others`` are what the variants gave, in their order.
         """
 
 

@@ -41,10 +41,7 @@ class _Oracle:
 def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) -> dict[str, str | None]:
     """The check's reason for each mutant that supports the case, or ``None`` where it goes unseen.
 
-    Args:
-        case: the problem.
-        mutants: what to try on it.
-        identities: whether other ways to the same answer are looked at too, which takes several times as long.
+    With ``identities`` other ways to the same answer are looked at too, which takes several times as long.
 
     Raises:
         BrokenMutantError: when a mutant raises; none of them is meant to.

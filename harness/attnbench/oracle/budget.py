@@ -55,10 +55,7 @@ class Error:
 def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
     """Error of a tensor (..., rows, columns) in float64, over the places where both are finite.
 
-    Args:
-        got: what came out.
-        answer: what ought to.
-        per_value: whether each value is a row of its own with an absolute scale of at least 1, as for an LSE.
+    With ``per_value`` each value is a row of its own with an absolute scale of at least 1, as for an LSE.
     """
     import torch
 
@@ -87,11 +84,7 @@ def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> 
     The low-precision reference shows what it is to store a row in 16 bits, and a typical size beside it is enough. Its
     errors show nothing of the order of a sum, which is what counts in float32 and float64, and little of an LSE.
 
-    Args:
-        case: the problem.
-        name: of the tensor.
-        answer: its values.
-        deviations: standard deviations of rows' errors, see :func:`attnbench.oracle.answer.arithmetic.term_sizes`.
+    ``deviations`` are standard deviations of rows' errors, see :func:`attnbench.oracle.answer.arithmetic.term_sizes`.
     """
     if name == "lse" or case.output_dtype in ("float32", "float64"):
         return likely_size(answer, deviations, per_value=name == "lse")
@@ -203,11 +196,7 @@ def summed_roundoff(case: Case) -> float:
 def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> tuple[float, float]:
     """The budgets of ``rel`` and ``max`` of a tensor.
 
-    Args:
-        case: the problem.
-        name: of the tensor.
-        low_precision: the errors of the low-precision reference.
-        terms: the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
+    ``terms`` are the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
     """
     once = summed_roundoff(case)
     rounding = roundoff(case, name) + _ACCUMULATED * once * math.sqrt(_reduction_length(case, name))

@@ -48,13 +48,7 @@ def guess(
 ) -> str | None:
     """Why the tensors ``wrong`` disagree, in one sentence, or ``None``.
 
-    Args:
-        case: the problem.
-        selection: what was judged.
-        truth: what it ought to be.
-        got: the judged tensors in float64, shaped as the truth's.
-        wrong: names of those that disagree.
-        repetition: which inputs.
+    ``got`` are the judged tensors in float64, shaped as the truth's.
     """
     simple = _of_the_lse_alone(truth, got, wrong) or _of_no_values(got, wrong)
     if simple:

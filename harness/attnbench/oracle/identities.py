@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Sequence[Finding]]) -> IdentityVerdict:
     """Judge what a worker found.
 
-    Args:
-        case: the problem.
-        truths: of the first inputs and of those that were looked at, which may have no gradients of keys.
-        found: by the identity's name, its findings.
+    The truths are of the first inputs and of those that were looked at, which may have no gradients of keys.
     """
     by_tensor = {name: truth for truth in truths for name in truth.answers}
     ratios: dict[str, float] = {}
@@ -50,13 +47,7 @@ def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Se
 
 
 def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float | None:
-    """The budget of a finding; ``None`` where it takes a tensor that was not judged.
-
-    Args:
-        case: the problem.
-        finding: what was found.
-        truths: by tensor, the truth that its budget follows from.
-    """
+    """The budget of a finding; ``None`` where it takes a tensor that was not judged."""
     needed = {*finding.row_by_row, *finding.independent, *finding.common}
     if not needed <= truths.keys():
         return None

@@ -94,12 +94,7 @@ def find_truth(
 ) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
 
-    Args:
-        case: the problem.
-        selection: what is judged.
-        repetition: which inputs.
-        stores_scores: whether the reference stores scores in the dtype of the inputs.
-        queries: in place of the case's own.
+    ``queries`` take the place of the case's own.
 
     Raises:
         CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
@@ -157,13 +152,7 @@ def judge(
 ) -> Judgement:
     """Judge the tensors that a worker showed.
 
-    Args:
-        case: the problem.
-        selection: what was asked for.
-        truth: what it ought to be, before any flip.
-        described: what the call returned, by name.
-        shown: the wanted parts' raw bytes.
-        flip_index: of V's signs (:mod:`attnbench.cases.inputs.sign_flips`).
+    ``truth`` is that before any flip, and ``shown`` are the wanted parts' raw bytes.
     """
     wanted = requests(case, selection)
     due = truth.flipped(case, selection, flip_index)

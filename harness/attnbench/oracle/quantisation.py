@@ -19,12 +19,6 @@ _PLAIN = Arithmetic("float64")
 
 
 def quantisation_error(case: Case, selection: Selection, truth: Truth) -> float:
-    """RMS of the exact output over dequantised K and V less that over K and V as drawn, over the RMS of the latter.
-
-    Args:
-        case: one with a ``kv_dtype``.
-        selection: the judged rows.
-        truth: its answer on the first inputs.
-    """
+    """RMS of the exact output over dequantised K and V less that over K and V as drawn, over the RMS of the latter."""
     answers = reference(dataclasses.replace(case, kv_dtype=None), selection, 0, _PLAIN)
     return measure(truth.answers["out"], answers["out"], per_value=False).rel

@@ -90,11 +90,7 @@ def told_by_the_caller(
 
     That is told where its samples right before and right after are of one product, as of autograd's steps.
 
-    Args:
-        samples: of all threads.
-        found: what each of them tells by itself.
-        main_thread: the one that makes the calls.
-        near_ns: how far away those samples may be.
+    ``near_ns`` is how far away those samples may be.
     """
     main = sorted(
         (sample.time_ns, one.phase) for sample, one in zip(samples, found, strict=True) if sample.thread == main_thread
@@ -133,13 +129,7 @@ class _Seen:
 
 
 class Attribution:
-    """Finds phases of samples.
-
-    Args:
-        space: what lies at addresses.
-        rules: of the implementation.
-        lines: when which line of Python ran.
-    """
+    """Finds phases of samples."""
 
     def __init__(self, space: AddressSpace, rules: Sequence[Rule], lines: LineClock) -> None:
         self._space, self._rules, self._lines = space, rules, lines

@@ -30,9 +30,7 @@ class NoCountersError(RuntimeError):
 def count(calls: Callable[[], int], opener: Opener = open_event) -> Counted:
     """Count while calls are made.
 
-    Args:
-        calls: makes calls on threads that are there already, and returns how many.
-        opener: opens an event.
+    ``calls`` makes them on threads that are there already, and returns how many.
 
     Raises:
         NoCountersError: where this machine has no counters, or hides them.

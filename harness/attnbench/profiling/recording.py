@@ -103,14 +103,7 @@ def record(
 ) -> Recording:
     """Make calls for a while, and sample them; before these a few of which a trace is kept.
 
-    Args:
-        run: makes a call.
-        set_up: must precede each.
-        files: Python sources whose lines are noted.
-        threads: how many compute.
-        wall_ns: how long calls are sampled; at least three are.
-        samples: how many there should be in all.
-        operators: notes torch's operators in those calls of which a trace is kept.
+    Calls, three at least, are sampled for ``wall_ns``, with so many samples in all; lines of ``files`` are noted.
 
     Raises:
         SamplingRefusedError: when the system refuses.

@@ -40,10 +40,8 @@ def find(
 ) -> list[Found]:
     """All implementations, sorted by name.
 
-    Args:
-        plugins: ``file.py`` or ``file.py:family/variant``, as on the command line.
-        load_entry_points: whether installed plug-ins are probed, or only named.
-        say: called with one sentence when a plug-in takes long to import.
+    Plug-ins are named as on the command line; without ``load_entry_points`` installed ones are named and not probed.
+    ``say`` hears one sentence when a plug-in takes long to import.
 
     Raises:
         RegistryError: when two sources give the same name, or a plug-in file cannot be read or defines nothing.

@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 
 def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, device: str) -> RooflineMetrics:
-    """The roofline's metrics of a case.
-
-    Args:
-        case: the problem.
-        median_ns: time of one call, where it was measured.
-        peaks: what :func:`attnbench.machine.pace.peaks.measure_peaks` gave for the device.
-        device: ``cpu`` or ``cuda``.
-    """
+    """The roofline's metrics of a case."""
     peaks = peaks or {}
     peak = peak_of(case.dtype, peaks.get("tflops", {}), device)
     try:

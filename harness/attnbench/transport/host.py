@@ -29,10 +29,7 @@ class Host(ABC):
     def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
         """A worker that has not loaded anything yet.
 
-        Args:
-            threads: what its libraries may use.
-            environment: its variables.
-            interpreter: the implementation's own Python, where it has one.
+        ``interpreter`` is the implementation's own Python, where it has one.
 
         Raises:
             OSError: when it cannot be started.

@@ -161,11 +161,6 @@ def size_for(target_ns: float, time_of: Callable[[int], float], largest: int) ->
     """A size at which a square matrix product takes ``target_ns``, or little more, found from below.
 
     Small first: where a dtype has no instructions of its own, a product can be a thousand times slower.
-
-    Args:
-        target_ns: how long a product shall take at least.
-        time_of: time in ns of a product of a size.
-        largest: no size beyond.
     """
     size = _SMALLEST
     while (taken := time_of(size)) < target_ns and size < largest:

@@ -150,9 +150,7 @@ def _blocks(case: Case, runs: NDArray[np.int64], *, whole: bool) -> Iterator[tup
 def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
     """Of all blocks: rows one behind the other, and what every row adds to a key.
 
-    Args:
-        blocks: those of a head.
-        factors: by tensor, the rows of which its own rows are weighted sums.
+    ``factors`` are, by tensor, the rows of which its own rows are weighted sums.
     """
     import torch
 

@@ -41,13 +41,8 @@ def reference(
 ) -> dict[str, Tensor]:
     """The right values of the selected parts of the output.
 
-    Args:
-        case: the problem.
-        selection: what is wanted of the answer.
-        repetition: which inputs.
-        arithmetic: how it is computed.
-        inputs_of: the case whose queries, keys and values these are, where it is another one: some families depend on
-            the mask.
+    ``inputs_of`` is the case whose queries, keys and values these are, where it is another one: some families depend on
+    the mask.
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);

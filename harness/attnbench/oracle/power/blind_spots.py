@@ -42,13 +42,7 @@ class Mistake:
 
 
 def hidden_mistakes(case: Case, selection: Selection, truth: Truth) -> tuple[Mistake, ...]:
-    """Return the gross mistakes that a few rows of the output do not show already; nearly always they do.
-
-    Args:
-        case: the problem.
-        selection: what is judged.
-        truth: its answer and the errors of the low-precision reference, on the first inputs.
-    """
+    """Return the gross mistakes that a few rows of the output do not show already; nearly always they do."""
     if "out" not in truth.answers:  # it is empty
         return ()
     return tuple(one for one in _mistakes(case) if not _is_seen_in_few_rows(case, selection, truth, one.misread_as))
@@ -59,12 +53,7 @@ def blind_spot(
 ) -> str | None:
     """A gross mistake that would have agreed without being right, or ``None``; a few words.
 
-    Args:
-        case: the problem.
-        selection: what was judged.
-        truth: its answer and the errors of the low-precision reference, on the first inputs.
-        judged: the tensors that were returned. A mistake that shows in any of them is seen.
-        hidden: what :func:`hidden_mistakes` returned.
+    A mistake that shows in any of the tensors ``judged`` is seen; the truth is that of the first inputs.
     """
     for name in judged:
         zeros = truth.answers[name].new_zeros(truth.answers[name].shape)

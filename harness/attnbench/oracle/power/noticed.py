@@ -19,10 +19,7 @@ def noticed(case: Case, truth: Truth, group_of_head: list[int]) -> dict[str, flo
     times the length of a value. Of N keys with equal weights, n that are dropped at random move it by sqrt(n) / N of
     that length.
 
-    Args:
-        case: the problem.
-        truth: its answer.
-        group_of_head: for each judged head, the place of its group among the judged ones.
+    ``group_of_head`` is, for each judged head, the place of its group among the judged ones.
     """
     _, allowed = truth.allowed(case, "out")
     found = {"noticed_row_error": allowed}

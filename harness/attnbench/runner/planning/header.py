@@ -30,14 +30,8 @@ def measure_header(
 ) -> dict[str, Any]:
     """Look at the machine, measure its peaks, and write down what was asked for.
 
-    Args:
-        request: what was asked for.
-        cells: the plan.
-        run_id: names the run.
-        quick_peaks: how long to measure peaks; ``None`` not at all.
-        arguments: of the command line.
-        host: the machine.
-        measured_now: whether peaks of a CPU that were measured within the last day will not do.
+    Peaks are measured quickly or not, and not at all where ``quick_peaks`` is ``None``; unless they must be
+    ``measured_now``, a CPU's of the last day will do.
     """
     from attnbench.machine.environment import machine_key
 

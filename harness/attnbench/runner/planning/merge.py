@@ -29,9 +29,7 @@ def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[di
     A record keeps its ``run_id``; the header says on which machine that part was measured. A case is in one shard, so
     the machines of the shards may be of several kinds.
 
-    Args:
-        runs: the shards, in any order.
-        across_machines: whether there is a whole run for each kind of machine, in one file or in shards.
+    ``across_machines`` says whether there is a whole run for each kind of machine, in one file or in shards.
 
     Raises:
         MergeError: when they are not all shards of one request, measured by the same code.

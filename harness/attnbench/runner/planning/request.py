@@ -123,10 +123,7 @@ def memory_limit(request: Request, host: Host) -> int:
 def plan_request(request: Request, found: Sequence[Found] | None = None, host: Host = LOCAL_HOST) -> list[Cell]:
     """All cells of the request.
 
-    Args:
-        request: what was asked for.
-        found: the implementations that it chooses, where another interpreter has found them.
-        host: where it is to run.
+    ``found`` are the implementations that it chooses, where another interpreter has found them.
 
     Raises:
         PlanError: when there is none, or no case can take its tensors from the files that it names.

@@ -22,11 +22,7 @@ class ResumeError(UsageError):
 def require_same(path: object, header: Header, planned: Sequence[Cell], left: Sequence[Cell]) -> None:
     """See to it that the records to come belong with those that are there.
 
-    Args:
-        path: of the run file, for the message.
-        header: of the run.
-        planned: all cells of the run, as its request is understood now.
-        left: those that have no record yet.
+    ``planned`` are all cells of the run, as its request is understood now, and ``left`` those without a record.
 
     Raises:
         ResumeError: where machine, versions or implementations are others than the header's.

@@ -53,9 +53,7 @@ def input_sets(input_bytes: int, device: Accelerator) -> int:
 def graph_ns(calls: Sequence[Callable[[], object]], device: Accelerator) -> float:
     """Time of one call when all of them are replayed from a graph: neither launches nor gaps between them.
 
-    Args:
-        calls: the same call on other memory each.
-        device: where.
+    Each call is the same one on other memory.
 
     Raises:
         Exception: what CUDA says where a call cannot be recorded (it waits for the device, allocates outside torch).

@@ -94,13 +94,8 @@ def cold_samples(
 ) -> ColdSamples:
     """Take samples until the median is known to 0.5 % on either side, or a limit is reached.
 
-    Args:
-        call: puts its work on the stream and returns.
-        device: where.
-        limits: ``sampling_ns`` counts the whole of it, flushing and holding up included.
-        enqueue_ns: about how long queueing takes.
-        set_up: done before each sample, not timed.
-        freshen: changes the inputs before ``set_up``, not timed.
+    ``limits.sampling_ns`` counts the whole of it, flushing and holding up included; ``set_up`` and ``freshen``, which
+    changes the inputs before it, are not timed. Queueing takes about ``enqueue_ns``.
     """
     start, end = device.event(), device.event()
     highest = device.highest_sm_clock_mhz()
