@@ -7,7 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from attnbench.registry.plugin_path import file_and_name
+from attnbench.registry.found import file_and_name
 from attnbench.registry.sources import CODE_OR_DATA
 
 if TYPE_CHECKING:

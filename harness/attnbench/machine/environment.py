@@ -31,8 +31,6 @@ _IDENTITY = (
 )
 LIBRARY_FACTS = {"failed", "processors", "thread_pools", "torch_threads", "torch_cpu_capability", "torch_cuda"}
 """Some of what the probe tells: what is kept without them is of another version."""
-_PASSING = ("cpu_mhz", "load_average", "runnable", "cpu_steal_share", "memory_available_bytes", "swap_used_bytes")
-_PASSING_OF_A_GPU = ("memory_used_bytes", "sm_clock_mhz", "memory_clock_mhz", "temperature_c", "processes")
 
 
 def environment() -> Mapping[str, Any]:
@@ -45,14 +43,6 @@ def environment() -> Mapping[str, Any]:
         "gpus": gpus(),
         "cuda_unavailable": device_unavailable("cuda"),
     }
-
-
-def lasting(here: Mapping[str, Any]) -> dict[str, object]:
-    """The lasting part of what :func:`environment` describes, for comparing two machines."""
-    gpus_then = [
-        {name: value for name, value in gpu.items() if name not in _PASSING_OF_A_GPU} for gpu in here.get("gpus") or []
-    ]
-    return {**{name: value for name, value in here.items() if name not in _PASSING}, "gpus": gpus_then}
 
 
 def libraries(threads: int, *, anew: bool = False) -> Mapping[str, Any]:

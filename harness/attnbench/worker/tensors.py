@@ -237,7 +237,7 @@ def _swap(tensor: Any, a: int, b: int) -> Any:
     return tensor.swapaxes(a, b)
 
 
-def _to_framework(values: NDArray[np.floating], dtype: str | None, framework: str, device: str) -> Any:
+def _to_framework(values: NDArray[Any], dtype: str | None, framework: str, device: str) -> Any:
     if framework == "torch":
         import torch
 
@@ -287,12 +287,7 @@ def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArr
     for name in ("k", "v"):
         values = given[name] if name in given else operand(case, name)
         pages[name] = _to_framework(_paged_values(case, values), case.dtype, said.framework, device)
-    table = _to_framework(_page_order(case).astype(np.float32), None, said.framework, device)
-    if said.framework == "torch":
-        import torch
-
-        return {**pages, "block_table": table.to(torch.int32)}
-    return {**pages, "block_table": table.astype(np.int32)}
+    return {**pages, "block_table": _to_framework(_page_order(case).astype(np.int32), None, said.framework, device)}
 
 
 def _page_order(case: Case) -> NDArray[np.int64]:
