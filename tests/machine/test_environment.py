@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from attnbench.machine.environment import LIBRARY_FACTS, environment, libraries, machine_key
-from attnbench.machine.git import git_state
-from attnbench.machine.software import extras, recorded_variables, software, version_of
+from attnbench.machine.software import extras, git_state, recorded_variables, software, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

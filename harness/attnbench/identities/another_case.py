@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnbench.cases.case import make_case
+from attnbench.cases.inputs.operands import OF_QUERIES
 from attnbench.cases.masks import batch_varies, row_runs
+from attnbench.cases.masks.kinds.ragged import request_groups
 from attnbench.cases.masks.table import instead_of, kinds_of
+from attnbench.cases.requests import Requests, written
 from attnbench.identities.difference import difference, floor
 from attnbench.identities.identity import Arrays, Finding, Identity, Variant
 
@@ -333,3 +336,39 @@ class AnotherSequenceBeside(Identity):
         """Of every tensor."""
         del case, inputs
         return [difference(name, others[0][name][1:], results[name]) for name in results]
+
+
+class LastRequestAlone(Identity):
+    """A request in a pack of its own gives the same."""
+
+    def refuses(self, case: Case) -> str | None:
+        """Where there are no other requests."""
+        if case.requests is None:
+            return "it is no ragged batch"
+        return None if len(request_groups(case, one_by_one=True)) > 1 else "it is a single request"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """The last one, which is farthest from where the packs of queries and keys begin together."""
+        places = _last_request(case)
+        alone = {name: tensor[:, :, places[name in OF_QUERIES]] for name, tensor in inputs.items() if tensor.ndim == 4}
+        requests = written((Requests(1, alone["q"].shape[2], alone["k"].shape[2]),))
+        fields = {**case.to_dict(), "requests": requests, "seqlen_q": None, "seqlen_kv": None, "strides": "contiguous"}
+        other = make_case(**{name: value for name, value in fields.items() if not name.startswith("seqlen")})
+        return [Variant(case=other, inputs={**inputs, **alone}, what=f"the last request, {requests}, alone")]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor, in the request's place."""
+        del inputs
+        places, found = _last_request(case), []
+        for name, tensor in others[0].items():
+            whole = results[name]
+            filled = whole.astype(np.promote_types(tensor.dtype, whole.dtype), copy=True)
+            filled[:, :, places[name in OF_QUERIES]] = tensor
+            found.append(difference(name, filled, whole))
+        return found
+
+
+def _last_request(case: Case) -> dict[bool, slice]:
+    """Where the last request lies: among queries (``True``), among keys."""
+    last = request_groups(case, one_by_one=True)[-1]
+    return {True: last.rows, False: last.columns}

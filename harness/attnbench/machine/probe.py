@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> dict[str, object]:
     if question == "libraries":
         return describe_libraries()
     if question == "exponentials":
-        from attnbench.machine.pace.exponentials import find_exponentials
+        from attnbench.machine.pace.peaks import find_exponentials
 
         return {**find_exponentials(threads)}
     if question in ("peaks", "quick-peaks"):

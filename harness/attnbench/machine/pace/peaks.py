@@ -1,4 +1,4 @@
-"""This machine's peaks, measured: matrix products per dtype, and copying memory.
+"""This machine's peaks, measured: matrix products per dtype, copying memory, and exponentials.
 
 Tables of data sheets rot, and power caps and neighbours lower what they promise; so percent of peak is percent of
 what the same machine did in the same run, on random data (zeros need less power and run faster than data do).
@@ -31,6 +31,10 @@ _GPU_PRODUCT_NS = 1.5e6
 """How long a GPU's product takes at least, as a call of attention does: within 10 ms at full power the clock of an H200
 falls so far that FlashAttention-3 ran at 110 % of the product."""
 _LEAST_COPY_BYTES = 2**28
+_EXPONENTIALS = 2**14
+"""Inputs and outputs lie in the second-level cache."""
+_EXP_CALLS = 50
+_EXP_REPEATS = 30
 _LEAST_RATE, _MOST_RATE = 1e-6, 1e9
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "tflops": dict, "not_measured": dict, "disturbance": dict, "device": str, "threads": int,
@@ -235,3 +239,27 @@ def _read(size: int) -> Callable[[], object]:
 
     source = torch.randn(2**18, device="cuda").repeat(size // 2**20)
     return source.sum
+
+
+def find_exponentials(threads: int) -> dict[str, float]:
+    """Exponentials of float32 for each nanosecond, by the better of torch and NumPy: ``{"per_ns": rate}``.
+
+    One thread is measured, and counts so many times: a call on several ones is mostly waking them.
+    """
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    numbers = torch.randn(_EXPONENTIALS)
+    out = torch.empty_like(numbers)
+
+    def torchs() -> None:
+        for _ in range(_EXP_CALLS):
+            torch.exp(numbers, out=out)
+
+    def numpys() -> None:
+        for _ in range(_EXP_CALLS):
+            np.exp(numbers.numpy(), out=out.numpy())
+
+    fastest = min(fastest_ns(several, "cpu", _EXP_REPEATS) for several in (torchs, numpys))
+    return {"per_ns": _EXP_CALLS * threads * _EXPONENTIALS / fastest}

@@ -41,7 +41,7 @@ class Others:
         """Have all ranks do something at the same time; what the others answer.
 
         Args:
-            name: a method of :class:`attnbench.worker.ranks.follower.Follower`.
+            name: a method of :class:`attnbench.worker.ranks.follower.Follower`, or of its part.
             given: its arguments, for each rank.
             mine: what rank 0 does meanwhile.
 
