@@ -100,10 +100,10 @@ def prepared(cell: Cell, rounds: int = 20) -> Iterator[ReadyCall]:
     worker = Worker(_loaded(cell.found))
     Prepare(case=cell.case, device=cell.device).serve(worker)
     call = worker.session.prepared()
-    set_up = call.set_up_hook
-    warmed = warm_up(call.run, perf_counter_ns, set_up=set_up)
+    warmed = warm_up(call.run, perf_counter_ns, set_up=call.set_up)
     resolution_ns = get_clock_info("perf_counter").resolution * 1e9
-    iterations = 1 if set_up is not None else calls_per_sample(warmed.call_ns, resolution_ns)
+    set_up = call.set_up if call.needs_set_up else None
+    iterations = 1 if call.needs_set_up else calls_per_sample(warmed.call_ns, resolution_ns)
     try:
         yield ReadyCall(run=call.run, set_up=set_up, rounds=rounds, iterations=iterations)
     finally:

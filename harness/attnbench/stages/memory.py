@@ -68,7 +68,7 @@ class MeasureMemory(WorkerRequest[Measured]):
         if session.accelerator is not None:
             from attnbench.worker.cuda.extra_timings import MEMORY_METHOD, memory_of
 
-            found = memory_of(call.run, session.accelerator, call.set_up_hook)
+            found = memory_of(call.run, session.accelerator, call.set_up)
             return Measured(
                 memory_peak_bytes=found.peak,
                 memory_reserved_bytes=found.reserved,
@@ -79,7 +79,7 @@ class MeasureMemory(WorkerRequest[Measured]):
                 measuring_ns=perf_counter_ns() - start,
             )
         try:
-            peak = weighing.peak_of(call.run_weighed, set_up=call.set_up_hook)
+            peak = weighing.peak_of(call.run_weighed, set_up=call.set_up)
         except weighing.UnsettledError as unsettled:
             return Measured(refused=str(unsettled))
         return Measured(

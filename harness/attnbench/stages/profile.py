@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -123,10 +124,7 @@ class TakeProfile(WorkerRequest[Profiled]):
             has_kernel=recording.with_kernel,
             has_lines=space.has_lines,
             by_phase=dict(collections.Counter(one.phase for one in found)),
-            sample_ns=scale.sample_ns,
-            waiting_ns=scale.waiting_ns,
-            kept_waiting_ns=scale.kept_waiting_ns,
-            system_ns=scale.system_ns,
+            **dataclasses.asdict(scale),
             functions=summary.functions(found, scale),
             lines=summary.lines(found, scale, files),
             instructions=summary.instructions(recording, found, scale, space) if self.assembly else (),
@@ -192,10 +190,10 @@ def _memory(worker: Worker, files: frozenset[str], begins_ns: int) -> tuple[Memo
     call = worker.session.prepared()
     worker.session.results = []
     try:
-        found = memory_by_line(call.run, call.set_up_hook, files, begins_ns)
+        found = memory_by_line(call.run, call.set_up, files, begins_ns)
     except (weighing.UnsettledError, OSError) as error:
         return None, str(error)
     try:
-        return found.model_copy(update={"blocks": blocks_at_peak(call.run, call.set_up_hook)}), None
+        return found.model_copy(update={"blocks": blocks_at_peak(call.run, call.set_up)}), None
     except NoBlocksError as error:
         return found.model_copy(update={"blocks_note": str(error)}), None

@@ -43,7 +43,7 @@ class MeasureExtraTimes(WorkerRequest[ExtraTimes]):
         call, device, operands = session.prepared(), session.accelerator, session.placed()
         assert device is not None
         start = perf_counter_ns()
-        waited_ns = wall_ns(call.run, device, call.set_up_hook)
+        waited_ns = wall_ns(call.run, device, call.set_up)
         replayed_ns: float | None = None
         refused: str | None = None
         if session.case.mode == "backward":

@@ -29,12 +29,11 @@ _ROTATED = ("q", "k", "v", "dout")
 MEMORY_METHOD = "torch's allocator: highest in tensors during a call, less what was there before"
 
 
-def wall_ns(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None) -> float:
+def wall_ns(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None) -> float:
     """Median of the host's time from the call to the end of its work: the number to compare with a CPU's."""
     samples: list[int] = []
     while len(samples) < WALL_CALLS and (len(samples) < 3 or sum(samples) < WALL_NS):
-        if set_up is not None:
-            set_up()
+        set_up()
         device.synchronize()
         start = device.now_ns()
         call()
@@ -113,11 +112,10 @@ def _nbytes(tensor: Any) -> int:
 
 
 def kernels(
-    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
 ) -> list[KernelTime]:
     """Which kernels a call runs, and their times, as the profiler sees it."""
-    if set_up is not None:
-        set_up()
+    set_up()
     device.synchronize()
     return device.profile(call)
 
@@ -137,17 +135,18 @@ class CallMemory:
 
 
 def memory_of(
-    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
 ) -> CallMemory:
     """Make a call, and see what it takes."""
     _reading(call, device, set_up)  # workspaces that libraries keep for ever exist from here on
-    resolution = _reading(lambda: None, device, None).peak
+    resolution = _reading(lambda: None, device).peak
     return dataclasses.replace(_reading(call, device, set_up), resolution=resolution)
 
 
-def _reading(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None) -> CallMemory:
-    if set_up is not None:
-        set_up()
+def _reading(
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
+) -> CallMemory:
+    set_up()
     gc.collect()
     device.synchronize()
     device.forget_peaks()

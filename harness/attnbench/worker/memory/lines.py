@@ -24,7 +24,7 @@ TraceFunction = Callable[["FrameType", str, object], Any]
 
 
 def memory_by_line(
-    call: Callable[[], object], set_up: Callable[[], object] | None, files: frozenset[str], begins_ns: int
+    call: Callable[[], object], set_up: Callable[[], object], files: frozenset[str], begins_ns: int
 ) -> MemoryOfCall:
     """Make a call and record its footprint over time.
 
