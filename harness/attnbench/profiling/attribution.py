@@ -154,13 +154,6 @@ class Attribution:
         sites, spinners = self._call_sites(seen), self._spinners(seen)
         return [self._attributed(one, sites, spinners) for one in seen]
 
-    def attribute_both(
-        self, few: Sequence[Sample], many: Sequence[Sample]
-    ) -> tuple[list[Attributed], list[Attributed]]:
-        """The phases of two lots: what many tell of a function holds for the few as well."""
-        found = self.attribute([*few, *many])
-        return found[: len(few)], found[len(few) :]
-
     def _attributed(self, seen: _Seen, sites: Mapping[int, Phase], spinners: Set[str]) -> Attributed:
         phase, why = seen.phase, seen.why
         if self._spins(seen, spinners):

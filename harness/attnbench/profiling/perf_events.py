@@ -99,10 +99,8 @@ def attribute(
 class Sampler:
     """Samples the threads of this process while it is entered; threads that begin meanwhile are found within 10 ms.
 
-    Args:
-        period_ns: processor time of a thread between two of its samples.
-        stack_bytes: how much of the stack each sample keeps, a multiple of 8; less where rings must be small.
-        opener: opens an event.
+    Two samples of a thread are ``period_ns`` of its processor time apart. Each keeps ``stack_bytes`` of the stack, a
+    multiple of 8; less where rings must be small.
 
     Raises:
         SamplingRefusedError: when the system refuses.
@@ -153,10 +151,10 @@ class Sampler:
             self._rings.popitem()[1].close()
 
     @property
-    def own_clock(self) -> int:
-        """The clock of the processor time of the thread that reads samples."""
+    def own_ns(self) -> int:
+        """Processor time of the thread that reads samples."""
         assert self._thread.ident is not None  # it runs while the sampler is entered
-        return time.pthread_getcpuclockid(self._thread.ident)
+        return time.clock_gettime_ns(time.pthread_getcpuclockid(self._thread.ident))
 
     @property
     def own_thread(self) -> int | None:

@@ -136,9 +136,7 @@ def check(
     said = implementation.declaration
     loaded = load_scenario(scenario) if scenario else adhoc()
     origin = Origin("module", getattr(kernel, "__module__", None) or "tests")
-    found = Found(
-        name=said.name, origin=origin, declaration=said, version=None, source_hash=None, unavailable=None
-    )  # fmt: skip
+    found = Found(name=said.name, origin=origin, declaration=said)
     problems, checked = [], 0
     for planned in expand(loaded, parse_overrides(list(axes))):
         excluded = loaded.excluded(planned.case, device=device, implementation=said.name)

@@ -107,16 +107,7 @@ def _installed(say: Callable[[str], object], *, load: bool) -> list[Found]:
             found += ask_probe(origin, entry.name, say)
         else:
             version = entry.dist.version if entry.dist else None
-            found.append(
-                Found(
-                    name=entry.name,
-                    origin=origin,
-                    declaration=None,
-                    version=version,
-                    source_hash=None,
-                    unavailable=None,
-                )
-            )
+            found.append(Found(name=entry.name, origin=origin, version=version))
     return found
 
 

@@ -36,11 +36,11 @@ class Found:
 
     name: str
     origin: Origin
-    declaration: Declaration | None
+    declaration: Declaration | None = None
     """``None`` where it could not be had (``unavailable`` says why), or was not asked for in a mere listing."""
-    version: str | None
-    source_hash: str | None
-    unavailable: str | None
+    version: str | None = None
+    source_hash: str | None = None
+    unavailable: str | None = None
     """Why it cannot run on this machine, or ``None``."""
     files: tuple[str, ...] = ()
     """The files of a plug-in of which ``source_hash`` is the hash; else empty."""

@@ -109,8 +109,9 @@ class TakeProfile(WorkerRequest[Profiled]):
         counted, not_counted = _counted(lambda: calls_for(call.run, call.set_up, COUNTED_NS))
         memory, no_memory = _memory(worker, files, recording.begins_ns)
         attribution = Attribution(space, rules, recording.lines)
-        traced, found = attribution.attribute_both(recording.traced.samples, recording.samples)
-        found = told_by_the_caller(recording.samples, found, recording.main_thread, recording.near_ns)
+        few = recording.traced.samples  # what the many tell of a function holds for them as well
+        both = attribution.attribute([*few, *recording.samples])
+        found = told_by_the_caller(recording.samples, both[len(few) :], recording.main_thread, recording.near_ns)
         scale = summary.scale_of(recording, self.threads)
         durations = [end - start for start, end in zip(recording.starts_ns, recording.ends_ns, strict=True)]
         return Profiled(
@@ -130,7 +131,7 @@ class TakeProfile(WorkerRequest[Profiled]):
             instructions=summary.instructions(recording, found, scale, space) if self.assembly else (),
             stacks=summary.stacks(recording, found, scale),
             begins_ns=recording.begins_ns,
-            timeline=timeline(recording, traced, operators),
+            timeline=timeline(recording, both[: len(few)], operators),
             no_operators=no_operators,
             counted=counted,
             not_counted=not_counted,

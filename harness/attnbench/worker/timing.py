@@ -137,15 +137,9 @@ def sample(
 ) -> tuple[list[float], object]:
     """Take samples, at least one, until there are enough of them or calls have taken long enough.
 
-    Args:
-        call: what is timed.
-        clock: nanoseconds.
-        max_samples: how many are enough.
-        max_ns: how long is enough; with what is done between calls, :data:`MOST_BETWEEN_CALLS` times as long.
-        calls: how many calls make one sample; must be 1 with ``set_up``.
-        set_up: done before each sample, not timed.
-        freshen: changes the sample's inputs before ``set_up``, not timed.
-        after: given what the sample's last call returned, not timed.
+    Calls have taken long enough after ``max_ns``, or with what is done between them after :data:`MOST_BETWEEN_CALLS`
+    times as long. Not timed are ``freshen``, which changes the inputs, ``set_up``, before which a sample holds one
+    call, and ``after``, which is given what the last call returned.
 
     Returns:
         Nanoseconds of one call for each sample, in order, and what the last call returned.
