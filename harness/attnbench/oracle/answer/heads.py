@@ -43,11 +43,6 @@ def keys_or_values(case: Case, values: NDArray[np.floating]) -> Tensor:
     return rounded(case, values) if case.kv_dtype is None else torch.from_numpy(values).double()
 
 
-def stored(arithmetic: Arithmetic, tensor: Tensor | None) -> Tensor | None:
-    """A head's gradient as it is stored, where there is one."""
-    return None if tensor is None else arithmetic.store(tensor)
-
-
 def errors_of_storing(case: Case, gradients: list[Tensor | None]) -> list[Tensor | None]:
     """Standard deviations of rows' errors where each head's gradient is stored before a group's are added up.
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from attnbench.cases.inputs.operands import operand
-from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, stored, sum_of
+from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, sum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ def multi_head_reference(
         if selection.gradients_of_keys:
             groups = [heads[g * size : (g + 1) * size] for g in range(case.heads_kv)]
             for name, projection in (("dk", w_k), ("dv", w_v)):
-                added = [sum_of([stored(arithmetic, getattr(one, name)) for one in group]) for group in groups]
+                added = [sum_of([arithmetic.store(getattr(one, name)) for one in group]) for group in groups]
                 parts[name].append(matmul(torch.cat([arithmetic.store(one) for one in added], -1), projection.T))
                 if terms:
                     parts[f"{name}_terms"].append(root_of_squares([getattr(of_head, name) for of_head in terms]))

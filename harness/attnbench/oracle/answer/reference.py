@@ -13,7 +13,6 @@ from attnbench.oracle.answer.heads import (
     one_head,
     root_of_squares,
     rounded,
-    stored,
     sum_of,
 )
 from attnbench.oracle.answer.multihead import multi_head_reference
@@ -123,7 +122,7 @@ def _add_group(
         # for each head, as torch and FlashAttention-2 do, what is added up was stored before.
         for name in ("dk", "dv"):
             gradients = [getattr(answer, name) for answer in group]
-            parts[name].append(arithmetic.store(sum_of([stored(arithmetic, one) for one in gradients])))
+            parts[name].append(arithmetic.store(sum_of(list(map(arithmetic.store, gradients)))))
             if terms:
                 of_heads = [getattr(of_head, name) for of_head in terms]
                 parts[f"{name}_terms"].append(root_of_squares([*of_heads, *errors_of_storing(case, gradients)]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attnbench.oracle.answer.arithmetic import Arithmetic
+from attnbench.oracle.answer.arithmetic import PLAIN
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.budget import measure, roundoff, scales, summed_roundoff
 
@@ -28,8 +28,6 @@ _FLOAT16 = 2.0**-12
 """The unit roundoff."""
 _NOISE = 2.0**-50
 """Some roundings of the answer's own float64, as a share of its terms."""
-_PLAIN = Arithmetic("float64")
-"""Exact, without the sizes of terms, which take longer than the answer."""
 _FEW_ROWS = 64
 
 
@@ -65,7 +63,7 @@ def blind_spot(
     if _agrees(case, truth, shifted) and not _is_right(case, truth, shifted):
         return "the answer of the row before"
     for mistake in hidden:
-        answers = reference(mistake.misread_as, selection, 0, _PLAIN, inputs_of=case)
+        answers = reference(mistake.misread_as, selection, 0, PLAIN, inputs_of=case)
         mistaken = {name: answers[name] for name in judged}
         if _agrees(case, truth, mistaken) and not _is_right(case, truth, mistaken):
             return mistake.words
@@ -91,7 +89,7 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
     some = dataclasses.replace(
         selection, groups=selection.groups[:1], rows=tuple(rows[i] for i in places), gradients_of_keys=False, keys=None
     )
-    got = reference(forward_alone(other), some, 0, _PLAIN, inputs_of=forward_alone(case))["out"]
+    got = reference(forward_alone(other), some, 0, PLAIN, inputs_of=forward_alone(case))["out"]
     answer = truth.answers["out"]
     _, of_rows = scales(torch.where(torch.isfinite(answer), answer, 0.0))
     difference = (got - answer[:heads, places]).nan_to_num()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
@@ -153,18 +154,13 @@ class Leader:
 
     def __init__(self, worker: Worker, links: Sequence[Connection]) -> None:
         self._worker, self._others = worker, Others(links)
-        worker.bind = self._bind
+        worker.bind = functools.partial(RankCall, others=self._others)
 
     def answer(self, request: Any) -> AnswerMessage | Failure:
         """As :meth:`Worker.answer`."""
         if type(request).__name__ not in _SERVED_BY_ALL:
             return self._worker.answer(request)
         return self._worker.answer(_ByAll(request, self._others))  # type: ignore[arg-type]  # it fails as the request does
-
-    def _bind(
-        self, implementation: Implementation, case: Case, device: str, operands: Operands, memory_bytes: int | None
-    ) -> Call:
-        return RankCall(implementation, case, device, operands, memory_bytes, self._others)
 
 
 class _ByAll:
