@@ -40,7 +40,6 @@ class FirstTokensAlone(Identity):
     """Tokens that come later do not change what a causal mask lets the earlier ones see."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where later keys are seen."""
         if not any(kind.causal for kind in kinds_of(case.mask)):
             return f"mask {case.mask!r} is not causal"
         if not _divisible(case):
@@ -57,8 +56,6 @@ class FirstTokensAlone(Identity):
         return [Variant(case=other, inputs=inputs, what=f"the first {kept} tokens alone")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of what belongs to queries."""
-        del inputs
         count = self._rows_that_stay(case)
         return [
             difference(name, others[0][name][:, :, :count], results[name])
@@ -105,7 +102,6 @@ class LastQueriesAlone(Identity):
     """The last queries by themselves, over all keys, give the same rows."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where the queries left out decide what the others see."""
         if not _divisible(case):
             return "its last queries are no case of their own"
         if case.seqlen_q < 3:
@@ -122,8 +118,6 @@ class LastQueriesAlone(Identity):
         return [Variant(case=other, inputs=inputs, what=f"the last {other.seqlen_q} queries over all keys")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of what belongs to queries."""
-        del inputs
         return [
             difference(name, others[0][name], results[name], first_row=self._start(case))
             for name in ("out", "lse", "dq")
@@ -138,7 +132,6 @@ class KeysInTwoParts(Identity):
     """The keys in two parts, merged through their LSE, give the same output."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where a part is no case of its own."""
         if not all(kind.splits for kind in kinds_of(case.mask)):
             return f"mask {case.mask!r} has no such parts"
         if case.on_diagonal and case.seqlen_q != case.seqlen_kv:
@@ -166,7 +159,6 @@ class KeysInTwoParts(Identity):
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of output and LSE, where the implementation returns one."""
-        del case, inputs
         first, last = others
         if "lse" not in first:
             return []
@@ -200,7 +192,6 @@ class KeyHeadsRepeated(Identity):
     """A key head for each query head, the shared ones repeated, gives the same output; their gradients add up."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where no key head is shared."""
         return None if case.heads_kv < case.heads_q else "no key head is shared"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
@@ -211,9 +202,6 @@ class KeyHeadsRepeated(Identity):
         return [Variant(case=other, inputs={**inputs, **repeated}, what="the case with a key head for each query head")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del inputs
-
         def added(tensor: NDArray[Any]) -> NDArray[Any]:
             total: NDArray[Any] = tensor.reshape(case.batch, case.heads_kv, -1, *tensor.shape[2:]).sum(2)
             return total
@@ -233,7 +221,6 @@ class LatentExpanded(Identity):
     """
 
     def refuses(self, case: Case) -> str | None:
-        """Where no latent is stored."""
         return None if case.kv_cache == "latent" else "there is no latent"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
@@ -250,8 +237,6 @@ class LatentExpanded(Identity):
         return [Variant(case=other, inputs={"q": q, "k": k, "v": v}, what=what)]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del inputs
         absorbed = dict(results)
         absorbed["out"] = results["out"].copy()
         for head, (_, _, of_values, value_signs) in enumerate(self._projections(case)):
@@ -271,7 +256,6 @@ class LastSequenceAlone(Identity):
     """A sequence by itself, without the others of its batch and without its padding, gives the same."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where there is nothing to leave out."""
         if tied := _tied_to_its_batch(case):
             return tied
         if case.batch == 1 and not _padding_can_go(case):
@@ -294,7 +278,6 @@ class LastSequenceAlone(Identity):
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of every tensor; what is beyond the real keys has no gradient."""
-        del case, inputs
         # Scales are those of the whole batch: the sequence is compared in its place.
         wholes = ((name, tensor, results[name]) for name, tensor in others[0].items())
         return [difference(name, _in_its_place(tensor, whole), whole) for name, tensor, whole in wholes]
@@ -322,7 +305,6 @@ class AnotherSequenceBeside(Identity):
     """Another sequence in the batch, other and shorter, changes nothing."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where there is another one already."""
         return _tied_to_its_batch(case) or (None if case.batch == 1 else "there are other sequences already")
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
@@ -333,8 +315,6 @@ class AnotherSequenceBeside(Identity):
         return [Variant(case=other, inputs=doubled, what="the sequence beside another one")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del case, inputs
         return [difference(name, others[0][name][1:], results[name]) for name in results]
 
 
@@ -342,7 +322,6 @@ class LastRequestAlone(Identity):
     """A request in a pack of its own gives the same."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where there are no other requests."""
         if case.requests is None:
             return "it is no ragged batch"
         return None if len(request_groups(case, one_by_one=True)) > 1 else "it is a single request"
@@ -358,7 +337,6 @@ class LastRequestAlone(Identity):
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of every tensor, in the request's place."""
-        del inputs
         places, found = _last_request(case), []
         for name, tensor in others[0].items():
             whole = results[name]

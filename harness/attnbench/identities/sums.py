@@ -39,12 +39,10 @@ class _Sums(Identity):
     needs: ClassVar[Needs] = "nothing"
 
     def refuses(self, case: Case) -> str | None:
-        """Without gradients."""
         return None if case.needs_gradients else "it has no gradients"
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """The largest error of any key head relative to its rounding error."""
-        del others
         found = [self.side(case, inputs, results, *group) for group in _groups(case)]
         return [max(found, key=lambda finding: finding.error / (sum(finding.independent.values()) or 1.0))]
 
@@ -65,7 +63,6 @@ class _Follow(_Sums):
         self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
     ) -> Finding:
         """Two square matrices. What makes a row of R wrong makes all wrong that it adds to dX."""
-        del case
         own, result, given = self.names
         gradient = f"d{own}"
         x, dx = inputs[own][batch_index, key_head], results[gradient][batch_index, key_head]
@@ -101,7 +98,6 @@ class ValueGradientsAddUp(_Sums):
     """The rows of dV sum to the rows of dO that see a key: the weights of each row sum to 1."""
 
     def refuses(self, case: Case) -> str | None:
-        """A sink takes part of the weight."""
         return super().refuses(case) or weights_do_not_add_up(case)
 
     def side(
@@ -127,7 +123,6 @@ class KeyGradientsCancel(_Sums):
     """The rows of dK sum to 0: a constant added to all keys changes no weight."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where a constant changes weights."""
         if not {"sink", "softcap"}.isdisjoint(case.score_mods):
             return f"with {case.score_mod} a constant added to all keys changes the weights"
         return super().refuses(case)

@@ -146,7 +146,6 @@ class Forward(Call):
     """The output alone."""
 
     def run(self) -> Any:
-        """One forward pass."""
         return self.function(self.operands.q, self.operands.k, self.operands.v)
 
     def outputs(self, result: Any) -> Outputs:

@@ -126,7 +126,6 @@ class RankCall(Call):
         return self.part.result
 
     def run_weighed(self) -> Any:
-        """As :meth:`run`; the others weigh their parts."""
         peaks = self._others.together("weigh", lambda rank: (), self.part.run)
         self.others_peak_bytes = max([0, *peaks])
         return self.part.result
@@ -138,7 +137,6 @@ class RankCall(Call):
         return self.tokens.joined([*mine, *others])
 
     def require_conduct(self) -> None:
-        """Each rank looks at its own first calls."""
         self._others.together("require_conduct", lambda rank: (), self.part.require_conduct)
 
     def watch(self, how: str) -> tuple[list[int], int]:
