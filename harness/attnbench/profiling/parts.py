@@ -138,7 +138,7 @@ class MemoryOfCall(_Part):
 
 
 class Sampled(_Part):
-    """What a worker tells of the calls that it sampled, and a file keeps."""
+    """A worker's account of the calls that it sampled, as a file keeps it."""
 
     calls: Count = 0
     samples: Count = 0

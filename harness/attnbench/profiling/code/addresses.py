@@ -139,7 +139,7 @@ class AddressSpace:
         return Place(mapping.path.name, _chosen().get(start + base, f"+{start:#x}"))
 
     def _base(self, mapping: Mapping, elf: Elf) -> int:
-        """What is added to the addresses of a file's symbols: of the first of its mappings that was asked about."""
+        """The offset of a file's symbols in memory, by the first of its mappings that was asked about."""
         return self._bases.setdefault(mapping.name, mapping.base(elf))
 
     def _compiled_place(self, address: int, start: int) -> Place:

@@ -129,7 +129,7 @@ class CallMemory:
     reserved: int
     """Highest that the allocator took from the device."""
     device: int
-    """What the whole device had less after the call than before it: a kernel that allocates by itself shows here."""
+    """The loss of the whole device from before the call to after it: a kernel that allocates by itself shows here."""
     resolution: int = 0
     """The peak that an empty call reads."""
 

@@ -96,7 +96,7 @@ class Part:
         self._observed: list[ObservedCall] | None = []
         """The first calls, until they were looked at."""
         self._returned: list[Outputs] = []
-        """What the first calls returned: the next one may not lie in that memory."""
+        """The results of the first calls: the next one may not lie in that memory."""
         self._given: dict[str, int] = {}
 
     def set_up(self, shares: Mapping[str, Tensor]) -> None:
