@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from attnbench.registry.discover import Found, bundled
+from attnbench.registry.discover import bundled
+from attnbench.registry.found import Found
 
 MODULES = sorted({found.origin.target for found in bundled()})
 HEAVY = ("torch", "numba", "triton", "xformers", "pandas", "scipy", "jax")

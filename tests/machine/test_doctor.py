@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 import pytest
 
-from attnbench.machine.doctor import Diagnosis, diagnose, remedy, render_doctor, to_json
+from attnbench.machine.doctor import Diagnosis, diagnose, remedy, render_doctor
 from attnbench.machine.environment import environment
 from attnbench.machine.hardware.devices import device_unavailable
 from attnbench.registry.discover import unmet
@@ -149,7 +150,7 @@ def test_what_is_unknown_has_no_line() -> None:
 
 def test_the_report_as_data_says_the_same() -> None:
     found = report([("naive/numpy", None), ("triton/flash", NO_GPU)])
-    data = json.loads(json.dumps(to_json(found)))
+    data = json.loads(json.dumps(dataclasses.asdict(found)))
     assert data["available"] == ["naive/numpy"]
     driver = remedy(NO_GPU, {}, "Linux")
     assert data["missing"][0] == {"what": ["device cuda", "triton/flash"], "reason": NO_GPU, "remedy": driver}

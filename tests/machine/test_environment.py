@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attnbench.machine.environment import LIBRARY_FACTS, environment, lasting, libraries, machine_key
-from attnbench.machine.git import git_state
-from attnbench.machine.software import extras, recorded_variables, software, version_of
+from attnbench.machine.environment import LIBRARY_FACTS, environment, libraries, machine_key
+from attnbench.machine.software import extras, git_state, recorded_variables, software, version_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 HERE: dict[str, Any] = {
@@ -36,7 +36,7 @@ LEAVES = (str, int, float, bool, type(None))
 
 
 @pytest.fixture(scope="module")
-def here() -> dict[str, Any]:
+def here() -> Mapping[str, Any]:
     return environment()
 
 
@@ -137,13 +137,14 @@ def test_what_lasts_is_equal_a_minute_later() -> None:
     gpu = HERE["gpus"][0]
     now = {**HERE, "load_average": [0.1, 0.1, 0.1], "gpus": [{**gpu, "temperature_c": 31, "processes": 0}]}
     later = {**HERE, "load_average": [7.1, 2.0, 0.5], "gpus": [{**gpu, "temperature_c": 80, "processes": 2}]}
-    assert lasting(now) == lasting(later)
-    assert lasting(now) != lasting({**later, "cpu_governor": "powersave"})
-    assert lasting(now) != lasting({**later, "gpus": [{**gpu, "power_limit_w": 300.0}]})
+    assert machine_key(now) == machine_key(later)
+    assert machine_key(now) != machine_key({**later, "cpu_physical": 8})
+    assert machine_key(now) != machine_key({**later, "gpus": [{**gpu, "name": "another"}]})
 
 
 def test_what_lasts_on_this_machine_is_equal_when_asked_twice(here: dict[str, Any]) -> None:
-    assert lasting(environment()) == lasting(here)
+    assert environment().keys() == here.keys()
+    assert machine_key(environment()) == machine_key(here)
 
 
 def test_the_machine_key_of_version_1_never_changes() -> None:

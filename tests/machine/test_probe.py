@@ -11,10 +11,11 @@ import pytest
 from attnbench.machine.ask_probe import answer_of, ask_probe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
-def answer(code: str, timeout_s: float = 600) -> dict[str, Any]:
+def answer(code: str, timeout_s: float = 600) -> Mapping[str, Any]:
     return answer_of([sys.executable, "-c", code], os.environ, timeout_s)
 
 

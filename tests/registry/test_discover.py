@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from attnbench.registry.discover import RegistryError, bundled, find, from_file, unmet
-from attnbench.registry.found import Origin
+from attnbench.registry.discover import bundled, find, from_file, unmet
+from attnbench.registry.found import Origin, RegistryError
 from attnbench.registry.implementation import DeclarationError, attention
 from tests.conftest import PLUGINS, Command, records_of
 

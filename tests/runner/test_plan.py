@@ -7,8 +7,8 @@ import itertools
 
 import pytest
 
-from attnbench.registry.discover import Found, bundled
-from attnbench.registry.found import Origin
+from attnbench.registry.discover import bundled
+from attnbench.registry.found import Found, Origin
 from attnbench.runner.planning.plan import Cell, PlanError, Selectors, choose, plan
 from attnbench.sweep.expand import adhoc, parse_overrides
 

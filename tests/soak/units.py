@@ -16,7 +16,8 @@ from attnbench.identities.identity import Allowance
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.judge import Truth, find_truth, judge
 from attnbench.oracle.selection import requests, select
-from attnbench.registry.discover import Found, bundled, implementations_of
+from attnbench.registry.discover import bundled, implementations_of
+from attnbench.registry.found import Found
 from attnbench.registry.implementation import Implementation
 from attnbench.registry.importing import load_module
 from attnbench.stages.agreement import Show
@@ -192,7 +193,7 @@ class Judge:
         shown = Show(selection=requests(self.case, selection), result=0).serve(worker)
         said = judge(self.case, selection, self._truth(worker, repetition), shown.outputs, shown.frames)
         for tensor in ("out", "lse", "dq", "dk", "dv"):
-            self._keep(name, tensor, said.fields.get(f"{tensor}_error_ratio"))
+            self._keep(name, tensor, getattr(said.metrics, f"{tensor}_error_ratio"))
         if said.problem:
             self._alarm(name, repetition, said.problem)
 

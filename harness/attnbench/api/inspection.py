@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from attnbench.api.selection import Axes, Plugins, Texts
     from attnbench.cases.case import Case
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
 
 _SMALL = ("seqlen=64", "heads=2", "mask=causal")
 """The case of those who name none: small enough to see every weight."""

@@ -81,9 +81,7 @@ class _Timed:
 class CapturingHandler:
     """The handler of a capture: keeps each call and its time.
 
-    Args:
-        folder: where tensors are written.
-        tensors: of how many calls of each kind queries, keys and values are kept.
+    Queries, keys and values of so many calls of each kind as ``tensors`` says are written into the folder.
     """
 
     def __init__(self, folder: Path, tensors: int) -> None:

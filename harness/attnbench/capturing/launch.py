@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shlex
 import shutil
@@ -80,7 +81,8 @@ class Program:
             raise UsageError(f"there is no file {self.words[0]}")
         self._require_attnbench()
         settings = Settings(folder=str(folder), tensors=tensors, command=command, start=self.start)
-        line = [self.python, *self.options, "-m", "attnbench.capturing.program", settings.to_json(), *self.words]
+        told = json.dumps(dataclasses.asdict(settings))
+        line = [self.python, *self.options, "-m", "attnbench.capturing.program", told, *self.words]
         child = subprocess.Popen(line)
         while True:
             try:

@@ -14,11 +14,7 @@ _NUMBERS = re.compile(r"(\d+)")
 
 
 def in_short(layers: Sequence[str]) -> str:
-    """Those that differ in a number together, such as ``model.layers.0…11.self_attn``, and of several such the first.
-
-    Args:
-        layers: their names, one or more.
-    """
+    """Those that differ in a number together, such as ``model.layers.0…11.self_attn``; of several such the first."""
     alike: dict[tuple[str, ...], list[list[str]]] = {}
     for layer in layers:
         parts = _NUMBERS.split(layer)

@@ -35,22 +35,13 @@ class Settings:
     """The line that makes the capture again."""
     start: Start
 
-    def to_json(self) -> str:
-        """As the program's process takes it."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """Read it back."""
-        return cls(**json.loads(text))
-
 
 def main() -> int:
     """Run the program; its exit code."""
     from attnbench.capturing.session import Session
     from attnbench.runner.interrupts import exit_code_of, raise_signals
 
-    settings = Settings.from_json(sys.argv[1])
+    settings = Settings(**json.loads(sys.argv[1]))
     sys.argv[:] = sys.argv[2:]
     raise_signals()
     session = Session(Path(settings.folder), settings.tensors, settings.command)

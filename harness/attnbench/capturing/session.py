@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 class Session:
     """Captures what runs within :meth:`capturing`, and writes it.
 
-    Args:
-        folder: an empty folder to write into.
-        tensors: of how many calls of each kind queries, keys and values are kept.
-        command: the line that makes the capture again.
+    Queries, keys and values of so many calls of each kind as ``tensors`` says are kept; ``command`` is the line that
+    makes the capture again.
     """
 
     def __init__(self, folder: Path, tensors: int, command: str) -> None:

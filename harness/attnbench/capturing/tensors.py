@@ -19,9 +19,7 @@ _NAME_DIGITS = 16
 def save_tensors(folder: Path, arrays: Mapping[str, Tensor]) -> str:
     """Write arrays into one safetensors file, if no such file is there yet.
 
-    Args:
-        folder: the capture's, or another; the file goes into its subfolder ``tensors``.
-        arrays: by their names in the file.
+    It goes into the folder's subfolder ``tensors``.
 
     Returns:
         The file, relative to the folder.

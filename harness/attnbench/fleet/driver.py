@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.fleet.engine import FleetError, HolderLostError, RemoteHolder
 from attnbench.fleet.queue import Work, WorkQueue
 from attnbench.fleet.software import differences
-from attnbench.registry.discover import to_json
+from attnbench.registry.found import to_json
 from attnbench.runner.interrupts import exit_code_of
 from attnbench.runner.run import Outcome
 from attnbench.runner.time_accounting import Shares

@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from attnbench.registry.plugin_path import file_and_name
+from attnbench.registry.found import file_and_name
 from attnbench.registry.sources import CODE_OR_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
 
 MOST_BYTES = 16 * 2**20
 """The largest file beside a plug-in that travels without being named in a source."""

@@ -10,7 +10,7 @@ from attnbench.registry.discover import hash_of_source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.store.header import Header
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnbench.cases.case import make_case
+from attnbench.cases.inputs.operands import OF_QUERIES
 from attnbench.cases.masks import batch_varies, row_runs
+from attnbench.cases.masks.kinds.ragged import request_groups
 from attnbench.cases.masks.table import instead_of, kinds_of
+from attnbench.cases.requests import Requests, written
 from attnbench.identities.difference import difference, floor
-from attnbench.identities.identity import Arrays, Finding, Identity, Needs, Variant
+from attnbench.identities.identity import Arrays, Finding, Identity, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +39,7 @@ def _rows(inputs: Arrays, chosen: slice, names: tuple[str, ...]) -> Arrays:
 class FirstTokensAlone(Identity):
     """Tokens that come later do not change what a causal mask lets the earlier ones see."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
-        """Where later keys are seen."""
         if not any(kind.causal for kind in kinds_of(case.mask)):
             return f"mask {case.mask!r} is not causal"
         if not _divisible(case):
@@ -56,8 +56,6 @@ class FirstTokensAlone(Identity):
         return [Variant(case=other, inputs=inputs, what=f"the first {kept} tokens alone")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of what belongs to queries."""
-        del inputs
         count = self._rows_that_stay(case)
         return [
             difference(name, others[0][name][:, :, :count], results[name])
@@ -83,7 +81,7 @@ def _tied_to_its_batch(case: Case) -> str | None:
     return None
 
 
-def _up_to(case: Case, count: int) -> dict[str, Any]:
+def _up_to(case: Case, count: int) -> dict[str, object]:
     """The mask's parameters where only the first keys are left."""
     prefix = None if case.prefix_len is None else min(case.prefix_len, count)
     return {"prefix_len": prefix, **_padding(case, lambda key: min(key, count))}
@@ -103,10 +101,7 @@ def _two_thirds(case: Case) -> int:
 class LastQueriesAlone(Identity):
     """The last queries by themselves, over all keys, give the same rows."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
-        """Where the queries left out decide what the others see."""
         if not _divisible(case):
             return "its last queries are no case of their own"
         if case.seqlen_q < 3:
@@ -123,8 +118,6 @@ class LastQueriesAlone(Identity):
         return [Variant(case=other, inputs=inputs, what=f"the last {other.seqlen_q} queries over all keys")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of what belongs to queries."""
-        del inputs
         return [
             difference(name, others[0][name], results[name], first_row=self._start(case))
             for name in ("out", "lse", "dq")
@@ -138,10 +131,7 @@ class LastQueriesAlone(Identity):
 class KeysInTwoParts(Identity):
     """The keys in two parts, merged through their LSE, give the same output."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
-        """Where a part is no case of its own."""
         if not all(kind.splits for kind in kinds_of(case.mask)):
             return f"mask {case.mask!r} has no such parts"
         if case.on_diagonal and case.seqlen_q != case.seqlen_kv:
@@ -169,7 +159,6 @@ class KeysInTwoParts(Identity):
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of output and LSE, where the implementation returns one."""
-        del case, inputs
         first, last = others
         if "lse" not in first:
             return []
@@ -202,10 +191,7 @@ def _longest(weights: list[NDArray[Any]], parts: list[Arrays], whole: NDArray[An
 class KeyHeadsRepeated(Identity):
     """A key head for each query head, the shared ones repeated, gives the same output; their gradients add up."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
-        """Where no key head is shared."""
         return None if case.heads_kv < case.heads_q else "no key head is shared"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
@@ -216,9 +202,6 @@ class KeyHeadsRepeated(Identity):
         return [Variant(case=other, inputs={**inputs, **repeated}, what="the case with a key head for each query head")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del inputs
-
         def added(tensor: NDArray[Any]) -> NDArray[Any]:
             total: NDArray[Any] = tensor.reshape(case.batch, case.heads_kv, -1, *tensor.shape[2:]).sum(2)
             return total
@@ -237,10 +220,7 @@ class LatentExpanded(Identity):
     two forms differ by is the implementation's.
     """
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
-        """Where no latent is stored."""
         return None if case.kv_cache == "latent" else "there is no latent"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
@@ -257,8 +237,6 @@ class LatentExpanded(Identity):
         return [Variant(case=other, inputs={"q": q, "k": k, "v": v}, what=what)]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del inputs
         absorbed = dict(results)
         absorbed["out"] = results["out"].copy()
         for head, (_, _, of_values, value_signs) in enumerate(self._projections(case)):
@@ -277,10 +255,7 @@ class LatentExpanded(Identity):
 class LastSequenceAlone(Identity):
     """A sequence by itself, without the others of its batch and without its padding, gives the same."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
-        """Where there is nothing to leave out."""
         if tied := _tied_to_its_batch(case):
             return tied
         if case.batch == 1 and not _padding_can_go(case):
@@ -294,22 +269,18 @@ class LastSequenceAlone(Identity):
         if not _padding_can_go(case):
             padding = {name: keys[-1:] for name, keys in _padding(case, int).items()}
             return [Variant(case=_other(case, batch=1, **padding), inputs=last, what=_LAST_SEQUENCE)]
-        kept = {name: keys[-1:] if name == "kv_starts" else keys for name, keys in _up_to(case, count).items()}
-        unpadded = {**kept, "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
+        unpadded = {**_up_to(case, count), "mask": instead_of(case.mask, "key_padding", "none"), "kv_lengths": None}
+        if case.kv_starts is not None:
+            unpadded["kv_starts"] = [min(case.kv_starts[-1], count)]
         other = _other(case, batch=1, seqlen_kv=count, **unpadded)
         inputs = {**last, **_rows(last, slice(count), ("k", "v"))}
         return [Variant(case=other, inputs=inputs, what=f"{_LAST_SEQUENCE}, without its padding")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Of every tensor; what is beyond the real keys has no gradient."""
-        del case, inputs
-        found = []
-        for name, tensor in others[0].items():
-            whole = results[name]
-            # Scales are those of the whole batch: the sequence is compared in its place.
-            one = difference(name, _in_its_place(tensor, whole), whole)
-            found.append(one)
-        return found
+        # Scales are those of the whole batch: the sequence is compared in its place.
+        wholes = ((name, tensor, results[name]) for name, tensor in others[0].items())
+        return [difference(name, _in_its_place(tensor, whole), whole) for name, tensor, whole in wholes]
 
 
 def _padding_can_go(case: Case) -> bool:
@@ -333,10 +304,7 @@ def _in_its_place(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
 class AnotherSequenceBeside(Identity):
     """Another sequence in the batch, other and shorter, changes nothing."""
 
-    needs: ClassVar[Needs] = "another case"
-
     def refuses(self, case: Case) -> str | None:
-        """Where there is another one already."""
         return _tied_to_its_batch(case) or (None if case.batch == 1 else "there are other sequences already")
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
@@ -347,6 +315,38 @@ class AnotherSequenceBeside(Identity):
         return [Variant(case=other, inputs=doubled, what="the sequence beside another one")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del case, inputs
         return [difference(name, others[0][name][1:], results[name]) for name in results]
+
+
+class LastRequestAlone(Identity):
+    """A request in a pack of its own gives the same."""
+
+    def refuses(self, case: Case) -> str | None:
+        if case.requests is None:
+            return "it is no ragged batch"
+        return None if len(request_groups(case, one_by_one=True)) > 1 else "it is a single request"
+
+    def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
+        """The last one, which is farthest from where the packs of queries and keys begin together."""
+        places = _last_request(case)
+        alone = {name: tensor[:, :, places[name in OF_QUERIES]] for name, tensor in inputs.items() if tensor.ndim == 4}
+        requests = written((Requests(1, alone["q"].shape[2], alone["k"].shape[2]),))
+        fields = {**case.to_dict(), "requests": requests, "seqlen_q": None, "seqlen_kv": None, "strides": "contiguous"}
+        other = make_case(**{name: value for name, value in fields.items() if not name.startswith("seqlen")})
+        return [Variant(case=other, inputs={**inputs, **alone}, what=f"the last request, {requests}, alone")]
+
+    def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
+        """Of every tensor, in the request's place."""
+        places, found = _last_request(case), []
+        for name, tensor in others[0].items():
+            whole = results[name]
+            filled = whole.astype(np.promote_types(tensor.dtype, whole.dtype), copy=True)
+            filled[:, :, places[name in OF_QUERIES]] = tensor
+            found.append(difference(name, filled, whole))
+        return found
+
+
+def _last_request(case: Case) -> dict[bool, slice]:
+    """Where the last request lies: among queries (``True``), among keys."""
+    last = request_groups(case, one_by_one=True)[-1]
+    return {True: last.rows, False: last.columns}

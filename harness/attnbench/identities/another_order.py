@@ -31,7 +31,6 @@ class QueriesInAnotherOrder(Identity):
     needs: ClassVar[Needs] = "a call"
 
     def refuses(self, case: Case) -> str | None:
-        """Where positions matter, or nothing can move."""
         return _position_matters(case) or ("there is one query" if case.seqlen_q == 1 else None)
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
@@ -41,8 +40,6 @@ class QueriesInAnotherOrder(Identity):
         return [Variant(case=case, inputs=rolled)]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del inputs
         back = {
             name: np.roll(tensor, -_shift(case), axis=2) if name in ("out", "lse", "dq") else tensor
             for name, tensor in others[0].items()
@@ -60,7 +57,6 @@ class KeysInAnotherOrder(Identity):
     needs: ClassVar[Needs] = "a call"
 
     def refuses(self, case: Case) -> str | None:
-        """Where positions matter, or nothing can move."""
         some = max(keys.stop - keys.start for keys in _real_keys(case)) > 1
         return _position_matters(case) or (None if some else "there is one key")
 
@@ -69,8 +65,6 @@ class KeysInAnotherOrder(Identity):
         return [Variant(case=case, inputs={**inputs, **{n: _reversed(case, inputs[n]) for n in ("k", "v")}})]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor."""
-        del inputs
         back = {n: _reversed(case, tensor) if n in ("dk", "dv") else tensor for n, tensor in others[0].items()}
         return [difference(name, back[name], results[name]) for name in results]
 
@@ -111,7 +105,6 @@ class ValuesOfOne(Identity):
 
         A weight that is rounded changes by u at most, relative to itself, so their sum changes by u at most.
         """
-        del inputs, results
         out = others[0]["out"]
         worst, where, seen = -1.0, (0, 0, 0), (0.0, 0.0)
         for batch_index in range(case.batch):

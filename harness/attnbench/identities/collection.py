@@ -11,11 +11,11 @@ from attnbench.identities.another_case import (
     KeyHeadsRepeated,
     KeysInTwoParts,
     LastQueriesAlone,
+    LastRequestAlone,
     LastSequenceAlone,
     LatentExpanded,
 )
 from attnbench.identities.another_order import KeysInAnotherOrder, QueriesInAnotherOrder, ValuesOfOne
-from attnbench.identities.requests import LastRequestAlone
 from attnbench.identities.sums import (
     KeyGradientsCancel,
     KeysFollowTheQueries,

@@ -78,7 +78,7 @@ class Allowance:
 class Identity(ABC):
     """One identity. Subclasses are named for what is done; the docstring's first line is what must hold."""
 
-    needs: ClassVar[Needs]
+    needs: ClassVar[Needs] = "another case"
     """The cost of an identity: sums alone, one more call of the same case, or calls of other cases."""
 
     @abstractmethod
@@ -87,18 +87,13 @@ class Identity(ABC):
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
         """The other ways; none where the results at hand are enough."""
-        del case, inputs
         return []
 
     @abstractmethod
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """Compare.
 
-        Args:
-            case: the problem.
-            inputs: what it was given.
-            results: what the call gave.
-            others: what the variants gave, in their order.
+        ``others`` are what the variants gave, in their order.
         """
 
 

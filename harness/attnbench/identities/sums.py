@@ -39,12 +39,10 @@ class _Sums(Identity):
     needs: ClassVar[Needs] = "nothing"
 
     def refuses(self, case: Case) -> str | None:
-        """Without gradients."""
         return None if case.needs_gradients else "it has no gradients"
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
         """The largest error of any key head relative to its rounding error."""
-        del others
         found = [self.side(case, inputs, results, *group) for group in _groups(case)]
         return [max(found, key=lambda finding: finding.error / (sum(finding.independent.values()) or 1.0))]
 
@@ -55,57 +53,51 @@ class _Sums(Identity):
         """Both sides for one key head."""
 
 
-class ValuesFollowTheOutput(_Sums):
+class _Follow(_Sums):
+    """X' dX = R' G, for each key head: of an input X of the keys, a result R of the queries and an input G."""
+
+    names: ClassVar[tuple[str, str, str]]
+    """X, R and G."""
+
+    def side(
+        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
+    ) -> Finding:
+        """Two square matrices. What makes a row of R wrong makes all wrong that it adds to dX."""
+        own, result, given = self.names
+        gradient = f"d{own}"
+        x, dx = inputs[own][batch_index, key_head], results[gradient][batch_index, key_head]
+        rows = [(results[result][batch_index, h], inputs[given][batch_index, h]) for h in heads]
+        least = {name: floor(name, results[name]) for name in (gradient, result)}
+        by_rows = sum(_spread(one, other, least[result]) for one, other in rows)
+        return _finding(
+            gradient,
+            (batch_index, key_head),
+            got=_product(x, dx),
+            want=np.sum([_product(one, other) for one, other in rows], axis=0),
+            independent={
+                gradient: math.sqrt(_spread(dx, x, least[gradient]) + by_rows),
+                result: math.sqrt(by_rows),
+            },
+            floors=least,
+        )
+
+
+class ValuesFollowTheOutput(_Follow):
     """V' dV = O' dO, for each key head: what the values receive is what the output was given."""
 
-    def side(
-        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
-    ) -> Finding:
-        """Two matrices (head_dim_v, head_dim_v). A wrong weight makes a row of O wrong, and all that it adds to dV."""
-        del case
-        v, dv = inputs["v"][batch_index, key_head], results["dv"][batch_index, key_head]
-        rows = [(results["out"][batch_index, h], inputs["dout"][batch_index, h]) for h in heads]
-        least = {name: floor(name, results[name]) for name in ("dv", "out")}
-        by_out = sum(_spread(out, dout, least["out"]) for out, dout in rows)
-        by_dv = _spread(dv, v, least["dv"])
-        return _finding(
-            "dv",
-            (batch_index, key_head),
-            got=_product(v, dv),
-            want=np.sum([_product(out, dout) for out, dout in rows], axis=0),
-            independent={"dv": math.sqrt(by_dv + by_out), "out": math.sqrt(by_out)},
-            floors=least,
-        )
+    names = ("v", "out", "dout")
 
 
-class KeysFollowTheQueries(_Sums):
+class KeysFollowTheQueries(_Follow):
     """Q' dQ = dK' K, for each key head: queries and keys receive the gradients of the same scores."""
 
-    def side(
-        self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
-    ) -> Finding:
-        """Two matrices (head_dim, head_dim)."""
-        del case
-        k, dk = inputs["k"][batch_index, key_head], results["dk"][batch_index, key_head]
-        rows = [(inputs["q"][batch_index, h], results["dq"][batch_index, h]) for h in heads]
-        least = {name: floor(name, results[name]) for name in ("dq", "dk")}
-        by_dq = sum(_spread(dq, q, least["dq"]) for q, dq in rows)
-        by_dk = _spread(dk, k, least["dk"])
-        return _finding(
-            "dk",
-            (batch_index, key_head),
-            got=_product(dk, k),
-            want=np.sum([_product(q, dq) for q, dq in rows], axis=0),
-            independent={"dk": math.sqrt(by_dk + by_dq), "dq": math.sqrt(by_dq)},
-            floors=least,
-        )
+    names = ("k", "dq", "q")
 
 
 class ValueGradientsAddUp(_Sums):
     """The rows of dV sum to the rows of dO that see a key: the weights of each row sum to 1."""
 
     def refuses(self, case: Case) -> str | None:
-        """A sink takes part of the weight."""
         return super().refuses(case) or weights_do_not_add_up(case)
 
     def side(
@@ -131,7 +123,6 @@ class KeyGradientsCancel(_Sums):
     """The rows of dK sum to 0: a constant added to all keys changes no weight."""
 
     def refuses(self, case: Case) -> str | None:
-        """Where a constant changes weights."""
         if not {"sink", "softcap"}.isdisjoint(case.score_mods):
             return f"with {case.score_mod} a constant added to all keys changes the weights"
         return super().refuses(case)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.interception.call import AttentionCall
 
-
-class Handler(Protocol):
-    """Answers a call: (batch, heads_q, seqlen_q, head_dim_v), in the dtype of ``q``."""
-
-    def __call__(self, call: AttentionCall, /) -> Tensor: ...  # noqa: D102 - as the class says
-
-
-class Unmatched(Protocol):
-    """Told of attention that was seen and cannot be said as an :class:`AttentionCall`; it has run as the model asks."""
-
-    def __call__(self, what: str, reason: str) -> None: ...  # noqa: D102 - as the class says
+Handler = Callable[["AttentionCall"], "Tensor"]
+"""Answers a call: (batch, heads_q, seqlen_q, head_dim_v), in the dtype of ``q``."""
+Unmatched = Callable[[str, str], None]
+"""Told of attention, and of why it cannot be said as an :class:`AttentionCall`; it has run as the model asks."""
 
 
 def ignore(what: str, reason: str) -> None:

@@ -20,8 +20,7 @@ _INSTALL: list[Callable[[], None]] = []
 def opened(install: Callable[[], None]) -> Iterator[None]:
     """Keep a block open.
 
-    Args:
-        install: exchanges what the program has imported by now, and was not exchanged before.
+    ``install`` exchanges what the program has imported by now, and was not exchanged before.
 
     Raises:
         UsageError: when a block of another thread is open, which may end before this one.

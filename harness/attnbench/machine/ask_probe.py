@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 600.0
 
 
-def ask_probe(question: str, threads: int, *arguments: str) -> dict[str, Any]:
+def ask_probe(question: str, threads: int, *arguments: str) -> Mapping[str, Any]:
     """Ask in a process with a worker's settings; one that fails answers ``{"failed": sentence}``."""
     # -P: a file called statistics.py in the user's folder is not Python's own.
     command = [sys.executable, "-P", "-m", "attnbench.machine.probe", question, str(threads), *arguments]
     return answer_of(command, worker_environment(threads), _TIMEOUT_S)
 
 
-def answer_of(command: Sequence[str], variables: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
+def answer_of(command: Sequence[str], variables: Mapping[str, str], timeout_s: float) -> Mapping[str, Any]:
     """The JSON object that is the last line of a command's output, or ``{"failed": sentence}``."""
     try:
         done = subprocess.run(

@@ -24,11 +24,8 @@ def devices_to_ourselves(
 
     Another attnbench that holds it is waited for; any other program is only told of, before this one starts work there.
 
-    Args:
-        devices: of the run.
-        say: is given sentences for a person.
-        alone: whether times or memory are measured.
-        folder: where the lock's file lies; by default the system's folder for temporary files, which all users share.
+    ``alone`` says whether times or memory are measured. The lock's file lies in the system's folder for temporary
+    files, which all users share, or in ``folder``.
     """
     if "cuda" not in devices:
         yield

@@ -60,13 +60,7 @@ def diagnose(
 ) -> Diagnosis:
     """Judge what was found.
 
-    Args:
-        environment: of :func:`attnbench.machine.environment.environment`.
-        libraries: of :func:`attnbench.machine.environment.libraries`.
-        implementations: name, and why it is unavailable or ``None``.
-        extras: of :func:`attnbench.machine.software.extras`; names the extra that brings a distribution.
-        abilities: of the harness, such as ``("peak memory on the CPU", reason or None)``.
-        peaks: of :func:`attnbench.machine.pace.peaks.measure_peaks`, where they were measured.
+    ``extras`` name the extra that brings a distribution; ``abilities`` are the harness's, with why they are missing.
     """
     implementations = list(implementations)
     lacking = [*_own_abilities(environment, libraries, extras, peaks), *abilities, *implementations]
@@ -88,10 +82,7 @@ def diagnose(
 def remedy(reason: str, extras: Mapping[str, Mapping[str, str | None]], system: str) -> str | None:
     """The remedy for a reason, or ``None`` where nothing simple helps.
 
-    Args:
-        reason: a sentence of the registry, of the devices, or of this module.
-        extras: which extra of attnbench brings which distribution.
-        system: ``Linux``, ``Darwin`` or ``Windows``.
+    ``system`` is ``Linux``, ``Darwin`` or ``Windows``.
     """
     lacking = _LACKING.match(reason)
     if lacking:
@@ -147,11 +138,6 @@ def _by_remedy(missing: Iterable[Missing]) -> list[tuple[list[str], list[str], s
         (names, [own for own in reasons if not any(other != own and other.startswith(own) for other in reasons)], helps)
         for names, reasons, helps in entries.values()
     ]
-
-
-def to_json(report: Diagnosis) -> dict[str, Any]:
-    """The report as data, JSON-ready."""
-    return dataclasses.asdict(report)
 
 
 def _wrapped(text: str, first: str = "  ", rest: str = "  ") -> list[str]:

@@ -31,11 +31,9 @@ _IDENTITY = (
 )
 LIBRARY_FACTS = {"failed", "processors", "thread_pools", "torch_threads", "torch_cpu_capability", "torch_cuda"}
 """Some of what the probe tells: what is kept without them is of another version."""
-_PASSING = ("cpu_mhz", "load_average", "runnable", "cpu_steal_share", "memory_available_bytes", "swap_used_bytes")
-_PASSING_OF_A_GPU = ("memory_used_bytes", "sm_clock_mhz", "memory_clock_mhz", "temperature_c", "processes")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Mapping[str, Any]:
     """The machine and its software, JSON-ready; imports neither torch nor numba."""
     return {
         "host": hashlib.sha256(platform.node().encode()).hexdigest()[:12],
@@ -47,15 +45,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def lasting(here: Mapping[str, Any]) -> dict[str, Any]:
-    """The lasting part of what :func:`environment` describes, for comparing two machines."""
-    gpus_then = [
-        {name: value for name, value in gpu.items() if name not in _PASSING_OF_A_GPU} for gpu in here.get("gpus") or []
-    ]
-    return {**{name: value for name, value in here.items() if name not in _PASSING}, "gpus": gpus_then}
-
-
-def libraries(threads: int, *, anew: bool = False) -> dict[str, Any]:
+def libraries(threads: int, *, anew: bool = False) -> Mapping[str, Any]:
     """BLAS, OpenMP and torch's build, as a process with a worker's settings sees them; or ``failed``, a sentence.
 
     That process imports torch, which takes seconds, so its answer is kept until the machine boots or something changes

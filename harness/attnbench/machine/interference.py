@@ -77,8 +77,7 @@ def interference(before: Counters, after: Counters) -> Interference:
 def warnings(here: Mapping[str, Any]) -> list[str]:
     """Sentences on what makes this machine's numbers less reliable.
 
-    Args:
-        here: what :func:`attnbench.machine.environment.environment` gave; what is absent or ``None`` warns of nothing.
+    What is absent or ``None`` warns of nothing.
     """
     found = [sentence for look in (_load, _clock, _virtual, _memory, _pages) for sentence in look(here.get)]
     return found + [sentence for gpu in here.get("gpus") or [] for sentence in _gpu(gpu)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.machine.hardware.pinning import pin, usable_processors
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def describe_libraries() -> dict[str, Any]:
+def describe_libraries() -> dict[str, object]:
     """BLAS and OpenMP libraries with their threads, how torch was built, and on which processors this process runs."""
     import numpy as np
     import torch
@@ -45,7 +45,7 @@ def describe_libraries() -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str]) -> dict[str, Any]:
+def main(arguments: Sequence[str]) -> dict[str, object]:
     """Answer one question."""
     question, threads = arguments[0], int(arguments[1])
     pin(threads)
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> dict[str, Any]:
     if question == "libraries":
         return describe_libraries()
     if question == "exponentials":
-        from attnbench.machine.pace.exponentials import find_exponentials
+        from attnbench.machine.pace.peaks import find_exponentials
 
         return {**find_exponentials(threads)}
     if question in ("peaks", "quick-peaks"):

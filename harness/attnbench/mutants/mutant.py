@@ -5,29 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.choices import CHOICES
 from attnbench.registry.implementation import Implementation, attention
 
 if TYPE_CHECKING:
     from attnbench.mutants.steps import Steps
-
-EVERYTHING: dict[str, Any] = {
-    "dtypes": ("float64", "float32", "float16", "bfloat16"),
-    "masks": CHOICES["mask"],
-    "mask_intersections": True,
-    "operators": ("attention", "multi_head_attention"),
-    "score_mods": CHOICES["score_mod"],
-    "kv_caches": ("dense", "latent"),
-    "score_mod_combinations": True,
-    "alignments": ("top_left", "bottom_right"),
-    "strides": ("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
-    "kv_dtypes": CHOICES["kv_dtype"],
-    "gqa": True,
-    "unequal_head_dims": True,
-    "returns_lse": True,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +34,25 @@ def mutant_of(steps: type[Steps]) -> Mutant:
 
 
 def implementation_of(steps: type[Steps], name: str) -> Implementation:
-    """An implementation that takes these steps."""
+    """An implementation that takes these steps, and every case that a mutant can."""
     taken = steps()
-    implementation = attention(name, modes=steps.modes, empty=steps.empty, **EVERYTHING)(taken.forward)
+    implementation = attention(
+        name,
+        modes=steps.modes,
+        empty=steps.empty,
+        dtypes=("float64", "float32", "float16", "bfloat16"),
+        masks=CHOICES["mask"],
+        mask_intersections=True,
+        score_mods=CHOICES["score_mod"],
+        score_mod_combinations=True,
+        kv_caches=("dense", "latent"),
+        kv_dtypes=CHOICES["kv_dtype"],
+        alignments=("top_left", "bottom_right"),
+        strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
+        gqa=True,
+        unequal_head_dims=True,
+        returns_lse=True,
+    )(taken.forward)
     implementation.prepare(taken.prepare)
     if taken.backward is not None:
         implementation.backward(taken.backward)

@@ -54,9 +54,7 @@ class Sensitivity:
 def measure_sensitivity(cases: Sequence[Case], progress: Callable[[int], None]) -> Sensitivity:
     """Try every mutant on every case.
 
-    Args:
-        cases: problems of a scenario.
-        progress: told after each case how many are done.
+    ``progress`` is told after each case how many are done.
 
     Raises:
         SensitivityError: when a mutant raises, or crashes the process that tries it.

@@ -254,7 +254,7 @@ class Explicit(Steps):
         dscores = dscores * self.slope(linear, case)
         dq = dscores @ wide_k * self.scale_of_dq(case)
         dk = self.grouped(self.product_over_queries(dscores, wide_q, case) * self.scale_of_dk(case), case)
-        dv = self.product_over_queries(self.weights_of_dv(weights), self.dout_of_dv(wide_dout), case)
+        dv = self.product_over_queries(self.weights_of_dv(weights), wide_dout, case)
         dv = self.grouped(dv, case)
         return self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype))
 
@@ -295,10 +295,6 @@ class Explicit(Steps):
     def weights_of_dv(self, weights: Tensor) -> Tensor:
         """The weights that dV is made of."""
         return weights
-
-    def dout_of_dv(self, dout: Tensor) -> Tensor:
-        """The upstream gradient that dV is made of."""
-        return dout
 
     def gradients(self, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The tensors that the call returns."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from attnbench.oracle.oracle import Adjudicator
 from attnbench.runner.driver import drive, without_pauses
 from attnbench.stages import identities as other_ways
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import CHECKED
-from attnbench.transport.executor import InProcess, succeeded
-from attnbench.transport.message import AnswerMessage
+from attnbench.transport.executor import InProcess
 from attnbench.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -18,38 +17,23 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
     from attnbench.mutants.mutant import Mutant
-    from attnbench.transport.message import RequestMessage
 
 _LIMITS = CellLimits(time_s=600.0, memory_bytes=None)
-A = TypeVar("A", bound=AnswerMessage)
 
 
 class BrokenMutantError(Exception):
     """A mutant raised instead of giving a wrong answer."""
 
 
-class _Oracle:
-    """The oracle in this process, without guesses at causes."""
-
-    def __init__(self) -> None:
-        self._oracle = Adjudicator(guesses=False)
-
-    def ask(self, request: RequestMessage[A]) -> A:
-        return succeeded(request, self._oracle.answer(request))
-
-
 def trial(case: Case, mutants: Sequence[Mutant], *, identities: bool = False) -> dict[str, str | None]:
     """The check's reason for each mutant that supports the case, or ``None`` where it goes unseen.
 
-    Args:
-        case: the problem.
-        mutants: what to try on it.
-        identities: whether other ways to the same answer are looked at too, which takes several times as long.
+    With ``identities`` other ways to the same answer are looked at too, which takes several times as long.
 
     Raises:
         BrokenMutantError: when a mutant raises; none of them is meant to.
     """
-    oracle = _Oracle()
+    oracle = Adjudicator(guesses=False)
     stages = (*CHECKED, other_ways.STAGE) if identities else CHECKED
     said: dict[str, str | None] = {}
     for mutant in mutants:

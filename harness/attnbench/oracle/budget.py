@@ -18,6 +18,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -53,10 +55,7 @@ class Error:
 def measure(got: Tensor, answer: Tensor, *, per_value: bool) -> Error:
     """Error of a tensor (..., rows, columns) in float64, over the places where both are finite.
 
-    Args:
-        got: what came out.
-        answer: what ought to.
-        per_value: whether each value is a row of its own with an absolute scale of at least 1, as for an LSE.
+    With ``per_value`` each value is a row of its own with an absolute scale of at least 1, as for an LSE.
     """
     import torch
 
@@ -85,11 +84,7 @@ def size_of_terms(case: Case, name: str, answer: Tensor, deviations: Tensor) -> 
     The low-precision reference shows what it is to store a row in 16 bits, and a typical size beside it is enough. Its
     errors show nothing of the order of a sum, which is what counts in float32 and float64, and little of an LSE.
 
-    Args:
-        case: the problem.
-        name: of the tensor.
-        answer: its values.
-        deviations: standard deviations of rows' errors, see :func:`attnbench.oracle.answer.arithmetic.term_sizes`.
+    ``deviations`` are standard deviations of rows' errors, see :func:`attnbench.oracle.answer.arithmetic.term_sizes`.
     """
     if name == "lse" or case.output_dtype in ("float32", "float64"):
         return likely_size(answer, deviations, per_value=name == "lse")
@@ -145,10 +140,7 @@ def size_of_storing(case: Case, answer: Tensor, sizes: Tensor) -> Error:
     reference's are larger. For the bound see :func:`likely_size`; of s² along each of n directions, a squared norm
     exceeds ``n s² + 2 s² sqrt(n x) + 2 x s²`` with a probability of exp(-x) at most.
 
-    Args:
-        case: the problem.
-        answer: the tensor (..., rows, columns).
-        sizes: (..., rows, 2), see :func:`attnbench.oracle.answer.heads.one_head`.
+    Sizes (..., rows, 2) are those of :func:`attnbench.oracle.answer.heads.one_head`.
     """
     whole, scale = scales(answer)
     variance, along_one = sizes.unbind(-1)
@@ -180,11 +172,7 @@ def scales(answer: Tensor) -> tuple[float, Tensor]:
 
 
 def _unravel(index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    result: list[int] = []
-    for size in reversed(shape):
-        index, rest = divmod(index, size)
-        result.append(rest)
-    return tuple(reversed(result))
+    return tuple(int(place) for place in np.unravel_index(index, shape))
 
 
 def roundoff(case: Case, name: str) -> float:
@@ -205,11 +193,7 @@ def summed_roundoff(case: Case) -> float:
 def budget(case: Case, name: str, low_precision: Error, terms: Error | None) -> tuple[float, float]:
     """The budgets of ``rel`` and ``max`` of a tensor.
 
-    Args:
-        case: the problem.
-        name: of the tensor.
-        low_precision: the errors of the low-precision reference.
-        terms: the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
+    ``terms`` are the size of rounding errors of scores and of terms that cancel, in unit roundoffs of the accumulator.
     """
     once = summed_roundoff(case)
     rounding = roundoff(case, name) + _ACCUMULATED * once * math.sqrt(_reduction_length(case, name))

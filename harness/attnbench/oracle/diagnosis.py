@@ -16,7 +16,6 @@ from attnbench.cases.score_mods import in_order
 from attnbench.cases.tensors.planes import misread
 from attnbench.oracle.answer.arithmetic import EXACT
 from attnbench.oracle.answer.reference import reference
-from attnbench.oracle.budget import budget, measure
 from attnbench.oracle.judge import find_truth
 from attnbench.oracle.patterns import TILES, pattern
 
@@ -49,13 +48,7 @@ def guess(
 ) -> str | None:
     """Why the tensors ``wrong`` disagree, in one sentence, or ``None``.
 
-    Args:
-        case: the problem.
-        selection: what was judged.
-        truth: what it ought to be.
-        got: the judged tensors in float64, shaped as the truth's.
-        wrong: names of those that disagree.
-        repetition: which inputs.
+    ``got`` are the judged tensors in float64, shaped as the truth's.
     """
     simple = _of_the_lse_alone(truth, got, wrong) or _of_no_values(got, wrong)
     if simple:
@@ -73,7 +66,7 @@ def guess(
                     "stores_scores=True, which widens the budget"
                 )
     name = wrong[0]
-    _, allowed = budget(case, name, truth.low_precision[name], truth.terms.get(name))
+    _, allowed = truth.allowed(case, name)
     return pattern(case, selection, name, got[name], truth.answers[name], allowed)
 
 
@@ -86,11 +79,8 @@ def _may_store_scores(case: Case, truth: Truth, wrong: Sequence[str]) -> bool:
 def _agrees(case: Case, truth: Truth, name: str, got: Tensor, answer: Tensor) -> bool:
     import torch
 
-    if not torch.equal(torch.isfinite(got), torch.isfinite(answer)):
-        return False
-    error = measure(got, answer, per_value=name == "lse")
-    allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
-    return error.rel <= allowed_rel and error.max <= allowed_max
+    same = torch.equal(torch.isfinite(got), torch.isfinite(answer))
+    return same and truth.is_within(case, name, got, answer)
 
 
 def _of_the_lse_alone(truth: Truth, got: Mapping[str, Tensor], wrong: Sequence[str]) -> str | None:

@@ -15,7 +15,7 @@ import math
 from typing import TYPE_CHECKING
 
 from attnbench.identities.collection import IDENTITIES, name_of, sentence_of
-from attnbench.oracle.budget import budget, smallest_scale
+from attnbench.oracle.budget import roundoff, smallest_scale, summed_roundoff
 from attnbench.stages.identities import IdentityVerdict
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Sequence[Finding]]) -> IdentityVerdict:
     """Judge what a worker found.
 
-    Args:
-        case: the problem.
-        truths: of the first inputs and of those that were looked at, which may have no gradients of keys.
-        found: by the identity's name, its findings.
+    The truths are of the first inputs and of those that were looked at, which may have no gradients of keys.
     """
     by_tensor = {name: truth for truth in truths for name in truth.answers}
     ratios: dict[str, float] = {}
@@ -50,13 +47,7 @@ def judge_identities(case: Case, truths: Sequence[Truth], found: Mapping[str, Se
 
 
 def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float | None:
-    """The budget of a finding; ``None`` where it takes a tensor that was not judged.
-
-    Args:
-        case: the problem.
-        finding: what was found.
-        truths: by tensor, the truth that its budget follows from.
-    """
+    """The budget of a finding; ``None`` where it takes a tensor that was not judged."""
     needed = {*finding.row_by_row, *finding.independent, *finding.common}
     if not needed <= truths.keys():
         return None
@@ -64,10 +55,7 @@ def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float 
     total: float = (
         sum(factor * largest[name] for name, factor in finding.row_by_row.items())
         + math.sqrt(sum((factor * largest[name]) ** 2 for name, factor in finding.independent.items()))
-        + sum(
-            factor * budget(case, name, truths[name].low_precision[name], truths[name].terms.get(name))[0]
-            for name, factor in finding.common.items()
-        )
+        + sum(factor * truths[name].allowed(case, name)[0] for name, factor in finding.common.items())
         + _rounded(case, finding.roundings)
     )
     return total
@@ -76,7 +64,7 @@ def allowed(case: Case, finding: Finding, truths: Mapping[str, Truth]) -> float 
 def _largest(case: Case, name: str, truth: Truth, finding: Finding) -> float:
     """The budget of any row, on the scales that the finding was measured on."""
     answer = truth.answers[name]
-    of_judged = budget(case, name, truth.low_precision[name], truth.terms.get(name))[1]
+    _, of_judged = truth.allowed(case, name)
     judged = math.prod(answer.shape[:2])
     growth = math.sqrt(max(1.0, math.log(max(finding.rows, 2)) / math.log(max(judged, 2))))
     least: float | None = finding.floors.get(name)
@@ -91,14 +79,10 @@ def _rounded(case: Case, roundings: int) -> float:
     All terms have one sign here, so the errors of adding them up have no reason to cancel: the bound is n u, that of
     Wilkinson, not the square root of n.
     """
-    import torch
-
     if roundings == 0:
         return 0.0
-    summed = torch.finfo(torch.float64 if case.dtype == "float64" else torch.float32)
-    once = float(torch.finfo(getattr(torch, case.output_dtype)).eps) / 2
-    accumulated = float(summed.eps) / 2 * (case.seqlen_kv + case.head_dim)
-    return roundings * once * (1 + 2 * once) + accumulated
+    once = roundoff(case, "out")
+    return roundings * once * (1 + 2 * once) + summed_roundoff(case) * (case.seqlen_kv + case.head_dim)
 
 
 def _sentence(name: str, finding: Finding, limit: float, ratio: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.inputs.sign_flips import score_signs, value_signs
@@ -14,6 +14,7 @@ from attnbench.oracle.answer.reference import VALUE_NORMS, references
 from attnbench.oracle.budget import Error, budget, measure, size_of_storing, size_of_terms
 from attnbench.oracle.power.noticed import noticed
 from attnbench.oracle.selection import requests
+from attnbench.stages.agreement import AgreementMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,15 @@ class Truth:
     """Whether the low-precision reference stores scores."""
     value_norms: Tensor | None = None
     """RMS length of each judged group's values."""
+
+    def allowed(self, case: Case, name: str) -> tuple[float, float]:
+        """The budgets of ``rel`` and ``max`` of a tensor."""
+        return budget(case, name, self.low_precision[name], self.terms.get(name))
+
+    def is_within(self, case: Case, name: str, got: Tensor, answer: Tensor) -> bool:
+        """Whether a tensor is within its budget of an answer."""
+        error, (allowed_rel, allowed_max) = measure(got, answer, per_value=name == "lse"), self.allowed(case, name)
+        return error.rel <= allowed_rel and error.max <= allowed_max
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -84,12 +94,7 @@ def find_truth(
 ) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
 
-    Args:
-        case: the problem.
-        selection: what is judged.
-        repetition: which inputs.
-        stores_scores: whether the reference stores scores in the dtype of the inputs.
-        queries: in place of the case's own.
+    ``queries`` take the place of the case's own.
 
     Raises:
         CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
@@ -127,8 +132,7 @@ def find_truth(
 class Judgement:
     """The judgement on the outputs of a call."""
 
-    fields: dict[str, Any]
-    """For the record."""
+    metrics: AgreementMetrics
     problem: str | None
     """A sentence, where they disagree."""
     wrong: tuple[str, ...]
@@ -148,17 +152,11 @@ def judge(
 ) -> Judgement:
     """Judge the tensors that a worker showed.
 
-    Args:
-        case: the problem.
-        selection: what was asked for.
-        truth: what it ought to be, before any flip.
-        described: what the call returned, by name.
-        shown: the wanted parts' raw bytes.
-        flip_index: of V's signs (:mod:`attnbench.cases.inputs.sign_flips`).
+    ``truth`` is that before any flip, and ``shown`` are the wanted parts' raw bytes.
     """
     wanted = requests(case, selection)
     due = truth.flipped(case, selection, flip_index)
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     problems: list[str] = []
     wrong: list[str] = []
     seen: dict[str, Tensor] = {}
@@ -187,7 +185,8 @@ def judge(
         fields |= noticed(case, truth, groups)
     fields["rows_checked"] = selection.rows_checked(case)
     fields["rows_total"] = case.batch * case.seqlen_q * (1 if case.operator == "multi_head_attention" else case.heads_q)
-    return Judgement(fields, "; ".join(problems) or None, tuple(wrong), flipped(case, selection, seen, flip_index))
+    metrics = AgreementMetrics.model_validate(fields)
+    return Judgement(metrics, "; ".join(problems) or None, tuple(wrong), flipped(case, selection, seen, flip_index))
 
 
 def _malformed(case: Case, name: str, got: Shape, expected: tuple[int, ...]) -> str | None:
@@ -224,18 +223,18 @@ def _wrong_non_finite(name: str, got: Tensor, answer: Tensor, wanted: Wanted) ->
 
 
 def _judge_values(
-    case: Case, name: str, got: Tensor, truth: Truth, wanted: Wanted, fields: dict[str, Any]
+    case: Case, name: str, got: Tensor, truth: Truth, wanted: Wanted, fields: dict[str, object]
 ) -> str | None:
     answer = truth.answers[name]
     error = measure(got, answer, per_value=name == "lse")
-    allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
+    allowed_rel, allowed_max = truth.allowed(case, name)
     ratio = max(error.rel / allowed_rel, error.max / allowed_max)
     where = locate(error.worst, wanted)
     fields[f"{name}_error_rel"] = error.rel
     fields[f"{name}_error_max"] = error.max
     fields[f"{name}_error_budget"] = allowed_rel
     fields[f"{name}_error_ratio"] = ratio
-    fields[f"{name}_error_worst"] = list(where)
+    fields[f"{name}_error_worst"] = where
     if ratio <= 1:
         return None
     beyond, allowed = (

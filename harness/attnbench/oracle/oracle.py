@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.inputs.sample_inputs import Inputs, moved_queries
@@ -22,6 +22,7 @@ from attnbench.stages.agreement import Expect, JudgeOutputs, LookInside, OutputV
 from attnbench.stages.identities import JudgeIdentities
 from attnbench.stages.time.heartbeat import Beat, Beaten
 from attnbench.stages.time.sampled_rows import JudgeRows
+from attnbench.transport.executor import succeeded
 from attnbench.transport.message import AnswerMessage, Done, Failure
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 QUESTIONS = (Start, Expect, Select, JudgeOutputs, JudgeIdentities, JudgeRows, LookInside, Beat)
 _REMEMBERED_BYTES = 512 * 2**20
+A = TypeVar("A", bound=AnswerMessage)
 
 
 class Adjudicator:
@@ -42,6 +44,10 @@ class Adjudicator:
         self._hidden_mistakes: dict[tuple[str, bool], tuple[Mistake, ...]] = {}
         self._quantisation_errors: dict[str, float] = {}
         self._truths: collections.OrderedDict[tuple[str, int, int, bool], Truth] = collections.OrderedDict()
+
+    def ask(self, question: RequestMessage[A]) -> A:
+        """Answer in this process, as a :class:`attnbench.stages.stage.Judge`."""
+        return succeeded(question, self.answer(question))
 
     def answer(self, question: RequestMessage[Any]) -> AnswerMessage | Failure:
         """Answer; a question that cannot be answered must not end the oracle."""
@@ -138,7 +144,7 @@ class Adjudicator:
 
             cause = guess(case, selection, truth, judgement.seen, judgement.wrong, inputs.repetition)
         return OutputVerdict(
-            **judgement.fields,
+            **judgement.metrics.model_dump(exclude_none=True),
             quantisation_error_rel=self._quantisation_error(case),
             problem=judgement.problem,
             blind=None if judgement.problem else self._blind_spot(question, truth, judgement),

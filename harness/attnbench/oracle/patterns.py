@@ -24,13 +24,8 @@ _ALL_OF_IT = "all of it is wrong, and no common mistake in mask, scale or head m
 def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Tensor, allowed: float) -> str | None:
     """One sentence on what the wrong elements have in common.
 
-    Args:
-        case: the problem.
-        selection: what was judged.
-        name: of the tensor.
-        got: what came out, (heads, rows, columns), or (heads, rows) for an LSE.
-        answer: what ought to.
-        allowed: largest error of a row, relative to the row's norm.
+    Tensors are (heads, rows, columns), or (heads, rows) for an LSE; ``allowed`` is the largest error of a row, relative
+    to the row's norm.
     """
     import torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attnbench.oracle.answer.arithmetic import Arithmetic
+from attnbench.oracle.answer.arithmetic import PLAIN
 from attnbench.oracle.answer.reference import reference
 from attnbench.oracle.budget import measure
 
@@ -14,17 +14,8 @@ if TYPE_CHECKING:
     from attnbench.oracle.judge import Truth
     from attnbench.oracle.selection import Selection
 
-_PLAIN = Arithmetic("float64")
-"""Exact, without the sizes of terms."""
-
 
 def quantisation_error(case: Case, selection: Selection, truth: Truth) -> float:
-    """RMS of the exact output over dequantised K and V less that over K and V as drawn, over the RMS of the latter.
-
-    Args:
-        case: one with a ``kv_dtype``.
-        selection: the judged rows.
-        truth: its answer on the first inputs.
-    """
-    answers = reference(dataclasses.replace(case, kv_dtype=None), selection, 0, _PLAIN)
+    """RMS of the exact output over dequantised K and V less that over K and V as drawn, over the RMS of the latter."""
+    answers = reference(dataclasses.replace(case, kv_dtype=None), selection, 0, PLAIN)
     return measure(truth.answers["out"], answers["out"], per_value=False).rel

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from attnbench.cases.inputs.operands import operand_head
 from attnbench.cases.inputs.sample_inputs import moved_from
 from attnbench.cases.inputs.sign_flips import value_signs
-from attnbench.oracle.budget import budget, measure
+from attnbench.oracle.budget import measure
 from attnbench.oracle.judge import find_truth, read_tensor
 from attnbench.oracle.power.blind_spots import forward_alone
 from attnbench.oracle.selection import Selection
@@ -51,7 +51,7 @@ def judge_sampled_rows(question: JudgeRows) -> RowsVerdict:
     answer = truth.answers["out"]
     shown = read_tensor(question.frames[FRAME], question.dtype, (len(rows), case.head_dim_v))
     heads = {where: number for number, where in enumerate(selection.query_heads(case))}
-    _, allowed = budget(case, "out", truth.low_precision["out"], truth.terms.get("out"))
+    _, allowed = truth.allowed(case, "out")
     worst, problem = 0.0, None
     for one, values in zip(rows, shown, strict=True):
         place = (heads[one.batch, one.head], places.index(one.row))

@@ -90,11 +90,7 @@ def told_by_the_caller(
 
     That is told where its samples right before and right after are of one product, as of autograd's steps.
 
-    Args:
-        samples: of all threads.
-        found: what each of them tells by itself.
-        main_thread: the one that makes the calls.
-        near_ns: how far away those samples may be.
+    ``near_ns`` is how far away those samples may be.
     """
     main = sorted(
         (sample.time_ns, one.phase) for sample, one in zip(samples, found, strict=True) if sample.thread == main_thread
@@ -133,13 +129,7 @@ class _Seen:
 
 
 class Attribution:
-    """Finds phases of samples.
-
-    Args:
-        space: what lies at addresses.
-        rules: of the implementation.
-        lines: when which line of Python ran.
-    """
+    """Finds phases of samples."""
 
     def __init__(self, space: AddressSpace, rules: Sequence[Rule], lines: LineClock) -> None:
         self._space, self._rules, self._lines = space, rules, lines
@@ -163,13 +153,6 @@ class Attribution:
         ]
         sites, spinners = self._call_sites(seen), self._spinners(seen)
         return [self._attributed(one, sites, spinners) for one in seen]
-
-    def attribute_both(
-        self, few: Sequence[Sample], many: Sequence[Sample]
-    ) -> tuple[list[Attributed], list[Attributed]]:
-        """The phases of two lots: what many tell of a function holds for the few as well."""
-        found = self.attribute([*few, *many])
-        return found[: len(few)], found[len(few) :]
 
     def _attributed(self, seen: _Seen, sites: Mapping[int, Phase], spinners: Set[str]) -> Attributed:
         phase, why = seen.phase, seen.why

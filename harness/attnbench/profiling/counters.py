@@ -6,21 +6,18 @@ it on every one, so the bytes are a lower bound.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from typing import TYPE_CHECKING
 
 from attnbench.profiling.parts import Counted
-from attnbench.profiling.perf_events import TASKS, Opener, open_event
+from attnbench.profiling.perf_events import EXCLUDE_HV, EXCLUDE_KERNEL, TASKS, Opener, attribute, open_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _HARDWARE = 0
 _EVENTS = {"cycles": 0, "instructions": 1, "cache_misses": 3}
-_EXCLUDE_KERNEL, _EXCLUDE_HV = 1 << 5, 1 << 6
-_ATTRIBUTE_BYTES = 136
 
 
 class NoCountersError(RuntimeError):
@@ -30,9 +27,7 @@ class NoCountersError(RuntimeError):
 def count(calls: Callable[[], int], opener: Opener = open_event) -> Counted:
     """Count while calls are made.
 
-    Args:
-        calls: makes calls on threads that are there already, and returns how many.
-        opener: opens an event.
+    ``calls`` makes them on threads that are there already, and returns how many.
 
     Raises:
         NoCountersError: where this machine has no counters, or hides them.
@@ -40,7 +35,9 @@ def count(calls: Callable[[], int], opener: Opener = open_event) -> Counted:
     opened: list[tuple[str, int]] = []
     try:
         for task in TASKS.iterdir():
-            opened += [(name, opener(_attribute(event), int(task.name))) for name, event in _EVENTS.items()]
+            for name, event in _EVENTS.items():
+                _, taken = attribute(_HARDWARE, event, EXCLUDE_KERNEL | EXCLUDE_HV)
+                opened.append((name, opener(taken, int(task.name))))
         before = {descriptor: _read(descriptor) for _, descriptor in opened}
         made = calls()
         totals = dict.fromkeys(_EVENTS, 0)
@@ -54,14 +51,6 @@ def count(calls: Callable[[], int], opener: Opener = open_event) -> Counted:
     if not totals["cycles"] or not made:
         raise NoCountersError("this machine's hardware counters stand still")
     return Counted(**{name: total / made for name, total in totals.items()})
-
-
-def _attribute(event: int) -> ctypes.Array[ctypes.c_char]:
-    attribute = bytearray(_ATTRIBUTE_BYTES)
-    struct.pack_into(
-        "<IIQQQQQ", attribute, 0, _HARDWARE, _ATTRIBUTE_BYTES, event, 0, 0, 0, _EXCLUDE_KERNEL | _EXCLUDE_HV
-    )
-    return (ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(attribute)
 
 
 def _read(descriptor: int) -> int:

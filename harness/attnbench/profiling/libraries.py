@@ -32,19 +32,17 @@ _CALLERS: tuple[tuple[str, Phase], ...] = (
     (r"torch::autograd::generated::\w+Backward\d*::apply", Phase.SOFTMAX),
 )
 """Steps of torch's automatic differentiation: whatever else a backward pass of attention has belongs to the softmax."""
-_COMPILED = tuple((re.compile(pattern), phase) for pattern, phase in _RULES)
-
-
-_COMPILED_CALLERS = tuple((re.compile(pattern), phase) for pattern, phase in _CALLERS)
 
 
 def calling_phase(name: str) -> Phase | None:
     """The phase of whatever a function calls, ``module!function``; ``None`` where no library is known by that."""
-    if "autograd" not in name:
-        return None
-    return next((phase for pattern, phase in _COMPILED_CALLERS if pattern.search(name)), None)
+    return _first(_CALLERS, name) if "autograd" in name else None
 
 
 def library_phase(name: str) -> Phase | None:
     """The phase of a function, ``module!function``; ``None`` where no library is known by that."""
-    return next((phase for pattern, phase in _COMPILED if pattern.search(name)), None)
+    return _first(_RULES, name)
+
+
+def _first(rules: tuple[tuple[str, Phase], ...], name: str) -> Phase | None:
+    return next((phase for pattern, phase in rules if re.search(pattern, name)), None)

@@ -60,14 +60,14 @@ class OperatorClock:
     def operators(self, starts_ns: Sequence[int]) -> list[Operator]:
         """The operators, in the order of their beginnings.
 
-        Args:
-            starts_ns: when each marked call began, by the monotonic clock.
+        ``starts_ns`` tells when each marked call began, by the monotonic clock.
 
         Raises:
             NoOperatorsError: where torch saw other calls, or its clock ran at another pace.
         """
         events = self._profile.events() or []
-        return placed([TorchEvent.of(event) for event in events], starts_ns)
+        found = [TorchEvent(one.name, one.thread, one.time_range.start, one.time_range.end) for one in events]
+        return placed(found, starts_ns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +78,6 @@ class TorchEvent:
     thread: int
     start_us: float
     end_us: float
-
-    @classmethod
-    def of(cls, event: Any) -> TorchEvent:
-        """Of a ``FunctionEvent``."""
-        return cls(event.name, event.thread, event.time_range.start, event.time_range.end)
 
 
 def placed(events: Sequence[TorchEvent], starts_ns: Sequence[int]) -> list[Operator]:

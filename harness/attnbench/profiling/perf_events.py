@@ -31,7 +31,7 @@ _SOFTWARE, _CPU_CLOCK = 1, 0
 _IP, _TID, _TIME, _REGISTERS, _STACK_USER = 1, 2, 4, 1 << 12, 1 << 13
 _FRAME_REGISTERS = {"x86_64": 1 << 6 | 1 << 7, "aarch64": 1 << 29 | 1 << 31}
 """Frame pointer and stack pointer, by their numbers in perf_regs.h; the kernel writes the lower number first."""
-_DISABLED, _EXCLUDE_KERNEL, _EXCLUDE_HV, _USE_CLOCKID = 1, 1 << 5, 1 << 6, 1 << 25
+_DISABLED, EXCLUDE_KERNEL, EXCLUDE_HV, _USE_CLOCKID = 1, 1 << 5, 1 << 6, 1 << 25
 _CLOCK_MONOTONIC = 1
 _CLOSE_ON_EXEC = 8
 _ENABLE, _DISABLE = 0x2400, 0x2401
@@ -87,13 +87,20 @@ def open_event(attribute: ctypes.Array[Any], thread: int) -> int:
     return descriptor
 
 
+def attribute(
+    kind: int, event: int, flags: int, *, period: int = 0, sampled: int = 0
+) -> tuple[bytearray, ctypes.Array[ctypes.c_char]]:
+    """An event's attribute (``struct perf_event_attr``): its bytes, and what :func:`open_event` takes of them."""
+    data = bytearray(_ATTRIBUTE_BYTES)
+    struct.pack_into("<IIQQQQQ", data, 0, kind, _ATTRIBUTE_BYTES, event, period, sampled, 0, flags)
+    return data, (ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(data)
+
+
 class Sampler:
     """Samples the threads of this process while it is entered; threads that begin meanwhile are found within 10 ms.
 
-    Args:
-        period_ns: processor time of a thread between two of its samples.
-        stack_bytes: how much of the stack each sample keeps, a multiple of 8; less where rings must be small.
-        opener: opens an event.
+    Two samples of a thread are ``period_ns`` of its processor time apart. Each keeps ``stack_bytes`` of the stack, a
+    multiple of 8; less where rings must be small.
 
     Raises:
         SamplingRefusedError: when the system refuses.
@@ -144,10 +151,10 @@ class Sampler:
             self._rings.popitem()[1].close()
 
     @property
-    def own_clock(self) -> int:
-        """The clock of the processor time of the thread that reads samples."""
+    def own_ns(self) -> int:
+        """Processor time of the thread that reads samples."""
         assert self._thread.ident is not None  # it runs while the sampler is entered
-        return time.pthread_getcpuclockid(self._thread.ident)
+        return time.clock_gettime_ns(time.pthread_getcpuclockid(self._thread.ident))
 
     @property
     def own_thread(self) -> int | None:
@@ -175,16 +182,13 @@ class Sampler:
         return [thread for thread in threads if thread not in self._rings and thread != self.own_thread]
 
     def _ring(self, thread: int, pages: int) -> _Ring:
-        flags = _DISABLED | _EXCLUDE_HV | _USE_CLOCKID | (0 if self.with_kernel else _EXCLUDE_KERNEL)
-        kinds = _IP | _TID | _TIME | _REGISTERS | _STACK_USER
-        attribute = bytearray(_ATTRIBUTE_BYTES)
-        struct.pack_into(
-            "<IIQQQQQ", attribute, 0, _SOFTWARE, _ATTRIBUTE_BYTES, _CPU_CLOCK, self._period_ns, kinds, 0, flags
-        )
+        flags = _DISABLED | EXCLUDE_HV | _USE_CLOCKID | (0 if self.with_kernel else EXCLUDE_KERNEL)
+        sampled = _IP | _TID | _TIME | _REGISTERS | _STACK_USER
+        data, taken = attribute(_SOFTWARE, _CPU_CLOCK, flags, period=self._period_ns, sampled=sampled)
         registers = _FRAME_REGISTERS.get(platform.machine(), 0)
         stack_bytes = min(self._stack_bytes, pages * _PAGE // _LEAST_IN_RING // 8 * 8)
-        struct.pack_into("<QIi", attribute, 80, registers, stack_bytes, _CLOCK_MONOTONIC)
-        return _Ring(self._opener((ctypes.c_char * _ATTRIBUTE_BYTES).from_buffer(attribute), thread), pages)
+        struct.pack_into("<QIi", data, 80, registers, stack_bytes, _CLOCK_MONOTONIC)
+        return _Ring(self._opener(taken, thread), pages)
 
     def _drain(self) -> None:
         self._is_open.wait()

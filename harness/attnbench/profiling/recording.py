@@ -103,14 +103,7 @@ def record(
 ) -> Recording:
     """Make calls for a while, and sample them; before these a few of which a trace is kept.
 
-    Args:
-        run: makes a call.
-        set_up: must precede each.
-        files: Python sources whose lines are noted.
-        threads: how many compute.
-        wall_ns: how long calls are sampled; at least three are.
-        samples: how many there should be in all.
-        operators: notes torch's operators in those calls of which a trace is kept.
+    Calls, three at least, are sampled for ``wall_ns``, with so many samples in all; lines of ``files`` are noted.
 
     Raises:
         SamplingRefusedError: when the system refuses.
@@ -129,10 +122,10 @@ def record(
         marked = operators.marked(run) if operators else run
         with operators or contextlib.nullcontext(), lines, markers.around("traced calls"):
             _, traced_starts, traced_ends = _calls(marked, set_up, _TRACED_NS, least=1, most=_MOST_TRACED)
-        used, own, kept = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler), _kept_waiting_ns(sampler)
+        used, own, kept = resource.getrusage(resource.RUSAGE_SELF), sampler.own_ns, _kept_waiting_ns(sampler)
         with lines, markers.around("sampled calls"):
             _, starts, ends = _calls(run, caught_up, wall_ns)
-        then, own = resource.getrusage(resource.RUSAGE_SELF), _thread_ns(sampler) - own
+        then, own = resource.getrusage(resource.RUSAGE_SELF), sampler.own_ns - own
         kept = _kept_waiting_ns(sampler) - kept
     with markers.around("calls without a sampler"):
         again, _, _ = _calls(run, set_up, int(_PLAIN_SHARE * wall_ns))
@@ -172,11 +165,6 @@ class _Markers:
 def calls_for(run: Callable[[], object], set_up: Callable[[], object], wall_ns: int) -> int:
     """Make calls for so long, three at least; returns how many."""
     return len(_calls(run, set_up, wall_ns)[0])
-
-
-def _thread_ns(sampler: Sampler) -> int:
-    """Processor time of the sampler's own thread."""
-    return time.clock_gettime_ns(sampler.own_clock)
 
 
 def _kept_waiting_ns(sampler: Sampler) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attnbench.profiling.code.addresses import PYTHON
 from attnbench.profiling.parts import FunctionTime, InstructionTime, LineTime, Stack
 from attnbench.profiling.recording import shown_path
+from attnbench.untrusted.regular_file import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,10 +157,7 @@ def _is_own(file: str, files: frozenset[str]) -> bool:
 
 
 def _lines_of(file: str) -> list[str]:
-    path = Path(file)
     try:
-        if path.stat().st_size > _LARGEST_SOURCE:
-            return []
-        return path.read_text("utf-8").splitlines()
+        return read_regular(Path(file), _LARGEST_SOURCE).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []

@@ -24,10 +24,7 @@ _MOST_SPANS = 4000
 def timeline(recording: Recording, found: Sequence[Attributed], operators: Sequence[Operator]) -> tuple[Span, ...]:
     """The traced calls, what the harness did around them, and what ran in them.
 
-    Args:
-        recording: with the calls.
-        found: phases of ``recording.traced.samples``.
-        operators: that torch told of them; none elsewhere.
+    ``found`` are the phases of ``recording.traced.samples``.
 
     Returns:
         Spans in nanoseconds since ``recording.begins_ns``.

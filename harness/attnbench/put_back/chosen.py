@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from attnbench.errors import UsageError
 from attnbench.registry.discover import ENTRY_POINT_GROUP, bundled, describe, implementations_of
-from attnbench.registry.found import Origin
+from attnbench.registry.found import Origin, file_and_name
 from attnbench.registry.implementation import Implementation
 from attnbench.registry.importing import load_module
-from attnbench.registry.plugin_path import file_and_name
 from attnbench.sweep.nearest import did_you_mean
 from attnbench.untrusted.printable import shown
 

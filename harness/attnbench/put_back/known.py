@@ -142,15 +142,9 @@ class KnownCalls:
 
 def _is_transformed(call: AttentionCall) -> bool:
     """Whether more is wanted of it than an output and what autograd records."""
-    return any(_is_wrapped(x) or _has_tangent(x) for x in (call.q, call.k, call.v))
-
-
-def _is_wrapped(x: Tensor) -> bool:
-    return torch._C._functorch.is_functorch_wrapped_tensor(x)  # noqa: SLF001 - there is no public way to ask
-
-
-def _has_tangent(x: Tensor) -> bool:
-    return forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]  # torch's
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001 - there is no public way to ask
+    tensors = (call.q, call.k, call.v)
+    return any(is_wrapped(x) or forward_ad.unpack_dual(x).tangent is not None for x in tensors)  # type: ignore[no-untyped-call]  # torch's
 
 
 def _remove(files: Iterable[Path], users: collections.Counter[Path]) -> None:

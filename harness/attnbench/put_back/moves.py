@@ -80,11 +80,7 @@ def judged(
 ) -> list[Move]:
     """The move of each output.
 
-    Args:
-        original: the model's outputs, by name.
-        replaced: with the implementation.
-        disturbed: with errors added to the model's own attention, several times.
-        keep: of outputs some rows of which do not count, those that do.
+    Errors were added to the model's own attention in each of ``disturbed``; ``keep`` says which rows count, if not all.
     """
     return [
         _move(

@@ -43,10 +43,7 @@ class Distance:
 def distance(one: Tensor, other: Tensor, keep: Tensor | None = None) -> Distance:
     """The distance of two tensors of one shape; infinite where one has a NaN or infinity and the other has not.
 
-    Args:
-        one: a tensor.
-        other: another.
-        keep: of rows, those that count; shape as the tensor's without its last axis.
+    ``keep`` says which rows count; its shape is the tensor's without the last axis.
     """
     if one.shape != other.shape:
         return Distance(float("inf"), float("inf"))

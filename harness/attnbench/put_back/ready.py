@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 from attnbench.errors import AttnbenchError
 from attnbench.interception.autocast import autocast_off
-from attnbench.put_back.placing import must_be_copied, to_framework, to_torch
 from attnbench.registry.operands import Operands
 from attnbench.worker.tensors import canonical, laid_out
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
     from attnbench.interception import AttentionCall
-    from attnbench.registry.implementation import Implementation
+    from attnbench.registry.implementation import Declaration, Framework, Implementation
+
+_VIEWS = {"transposed", "qkv_slice", "sliced"}
 
 
 class PutBackError(AttnbenchError):
@@ -56,12 +58,12 @@ class ReadyCall:
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output in the declared layout, and the LSE where the implementation returns one."""
         said = self.implementation.declaration
-        given = [to_framework(x, said.framework) for x in (q, k, v)]
+        given = [_to_framework(x, said.framework) for x in (q, k, v)]
         plan = (self.plan,) if self.implementation.takes_plan else ()
         result = self.implementation.call(*given, self.case, *plan)
         out, lse = result if said.returns_lse else (result, None)
         try:
-            return to_torch(out, q), None if lse is None else to_torch(lse, q)
+            return _to_torch(out, q), None if lse is None else _to_torch(lse, q)
         except TypeError as error:
             raise PutBackError(f"{said.name}: {error}") from error
 
@@ -69,8 +71,8 @@ class ReadyCall:
         """dQ, dK and dV in the declared layout."""
         said, hook = self.implementation.declaration, self.implementation.backward_hook
         assert hook is not None
-        given = [x if x is None else to_framework(x, said.framework) for x in (dout, q, k, v, out, lse)]
-        return [to_torch(gradient, q) for gradient in hook(*given, self.case, self.plan)]
+        given = [x if x is None else _to_framework(x, said.framework) for x in (dout, q, k, v, out, lse)]
+        return [_to_torch(gradient, q) for gradient in hook(*given, self.case, self.plan)]
 
     def _checked(self, out: Tensor) -> Tensor:
         case = self.case
@@ -97,7 +99,7 @@ class _Explicit(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         said = ctx.ready.implementation.declaration
-        if must_be_copied(dout, said):
+        if _must_be_copied(dout, said):
             dout = dout.contiguous()
         with autocast_off(dout.device.type):
             return (*ctx.ready.backward(dout, *ctx.saved_tensors), None)
@@ -107,7 +109,7 @@ def made_ready(implementation: Implementation, case: Case, call: AttentionCall) 
     """Prepare an implementation for a call; raises what its ``prepare`` hook raises."""
     said = implementation.declaration
     tensors = [laid_out(x.detach(), said.layout) for x in (call.q, call.k, call.v)]
-    copied = [must_be_copied(x, said) for x in tensors]
+    copied = [_must_be_copied(x, said) for x in tensors]
     plan = None
     if implementation.prepare_hook is not None:
         q, k, v = (x.contiguous() if copy else x for x, copy in zip(tensors, copied, strict=True))
@@ -127,4 +129,41 @@ def _operands(
         shape = (case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
         more["dout"] = laid_out(q.new_zeros(shape), said.layout).contiguous()
     given = {"q": q, "k": k, "v": v} | more
-    return Operands(**{name: to_framework(x, said.framework) for name, x in given.items()})
+    return Operands(**{name: _to_framework(x, said.framework) for name, x in given.items()})
+
+
+def _must_be_copied(tensor: Tensor, said: Declaration) -> bool:
+    """Whether a tensor in the declared layout lies in memory as the implementation does not declare."""
+    if tensor.is_contiguous():
+        return False
+    declared = {*said.strides}
+    tokens, heads = {"bhsd": (2, 1), "bshd": (1, 2), "packed": (0, 1)}[said.layout]
+    if tensor.transpose(tokens, heads).is_contiguous():
+        return "transposed" not in declared
+    needed = _VIEWS | ({"expanded_kv"} if 0 in tensor.stride() else set())
+    return tensor.stride(-1) != 1 or not needed <= declared
+
+
+def _to_framework(tensor: Tensor, framework: Framework) -> Any:
+    """The same memory as the framework's array; JAX may copy."""
+    if framework == "torch":
+        return tensor
+    array = tensor.detach().numpy()
+    if framework == "numpy":
+        return array
+    import jax.numpy as jnp
+
+    return jnp.asarray(array)
+
+
+def _to_torch(array: Any, like: Tensor) -> Tensor:
+    """The output of an implementation, as a tensor.
+
+    Raises:
+        TypeError: when it is none.
+    """
+    if isinstance(array, torch.Tensor):
+        return array
+    if not hasattr(array, "__array__"):
+        raise TypeError(f"it returned {type(array).__name__}, not a tensor")
+    return torch.from_numpy(np.array(array, copy=not isinstance(array, np.ndarray))).to(like.device)

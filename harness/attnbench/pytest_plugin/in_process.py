@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.machine.hardware.pinning import default_threads, worker_environment
-from attnbench.registry.discover import Found, find, implementations_of
-from attnbench.registry.found import Origin
+from attnbench.registry.discover import find, implementations_of
+from attnbench.registry.found import Found, Origin
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.importing import load_module
 from attnbench.runner.derived_metrics import complete
@@ -76,7 +76,7 @@ def run_here(oracle: Oracle, cell: Cell) -> Values:
     return complete(values, cell.case, cell.device, None)
 
 
-def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, Any]:
+def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, object]:
     """The ``extra_info`` of a benchmark."""
     ratios = [fields.get(f"{tensor}_error_ratio") for tensor in JUDGED_TENSORS]
     return {
@@ -100,10 +100,10 @@ def prepared(cell: Cell, rounds: int = 20) -> Iterator[ReadyCall]:
     worker = Worker(_loaded(cell.found))
     Prepare(case=cell.case, device=cell.device).serve(worker)
     call = worker.session.prepared()
-    set_up = call.set_up_hook
-    warmed = warm_up(call.run, perf_counter_ns, set_up=set_up)
+    warmed = warm_up(call.run, perf_counter_ns, set_up=call.set_up)
     resolution_ns = get_clock_info("perf_counter").resolution * 1e9
-    iterations = 1 if set_up is not None else calls_per_sample(warmed.call_ns, resolution_ns)
+    set_up = call.set_up if call.needs_set_up else None
+    iterations = 1 if call.needs_set_up else calls_per_sample(warmed.call_ns, resolution_ns)
     try:
         yield ReadyCall(run=call.run, set_up=set_up, rounds=rounds, iterations=iterations)
     finally:
@@ -136,9 +136,7 @@ def check(
     said = implementation.declaration
     loaded = load_scenario(scenario) if scenario else adhoc()
     origin = Origin("module", getattr(kernel, "__module__", None) or "tests")
-    found = Found(
-        name=said.name, origin=origin, declaration=said, version=None, source_hash=None, unavailable=None
-    )  # fmt: skip
+    found = Found(name=said.name, origin=origin, declaration=said)
     problems, checked = [], 0
     for planned in expand(loaded, parse_overrides(list(axes))):
         excluded = loaded.excluded(planned.case, device=device, implementation=said.name)

@@ -14,14 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.registry.found import Found, Origin, RegistryError, from_json, to_json
-from attnbench.registry.implementation import (
-    DeclarationError,
-    HookError,
-    Implementation,
-)
+from attnbench.registry.found import Found, Origin, RegistryError, file_and_name
+from attnbench.registry.implementation import HookError, Implementation
 from attnbench.registry.importing import load_module
-from attnbench.registry.plugin_path import file_and_name
 from attnbench.registry.probing.ask_probe import ask_probe
 from attnbench.registry.sources import hash_of_files
 from attnbench.untrusted.printable import in_one_line
@@ -44,10 +39,8 @@ def find(
 ) -> list[Found]:
     """All implementations, sorted by name.
 
-    Args:
-        plugins: ``file.py`` or ``file.py:family/variant``, as on the command line.
-        load_entry_points: whether installed plug-ins are probed, or only named.
-        say: called with one sentence when a plug-in takes long to import.
+    Plug-ins are named as on the command line; without ``load_entry_points`` installed ones are named and not probed.
+    ``say`` hears one sentence when a plug-in takes long to import.
 
     Raises:
         RegistryError: when two sources give the same name, or a plug-in file cannot be read or defines nothing.
@@ -114,16 +107,7 @@ def _installed(say: Callable[[str], object], *, load: bool) -> list[Found]:
             found += ask_probe(origin, entry.name, say)
         else:
             version = entry.dist.version if entry.dist else None
-            found.append(
-                Found(
-                    name=entry.name,
-                    origin=origin,
-                    declaration=None,
-                    version=version,
-                    source_hash=None,
-                    unavailable=None,
-                )
-            )
+            found.append(Found(name=entry.name, origin=origin, version=version))
     return found
 
 
@@ -213,20 +197,3 @@ def unmet(requires: Iterable[str]) -> str | None:
         if not requirement.specifier.contains(version, prereleases=True):
             return f"{requirement.name} {version} is installed, but it needs {text}"
     return None
-
-
-__all__ = [
-    "DeclarationError",
-    "Found",
-    "Origin",
-    "RegistryError",
-    "bundled",
-    "describe",
-    "find",
-    "from_file",
-    "from_json",
-    "implementations_of",
-    "load_module",
-    "to_json",
-    "unmet",
-]

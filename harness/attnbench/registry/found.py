@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from attnbench.errors import UsageError
@@ -35,11 +36,11 @@ class Found:
 
     name: str
     origin: Origin
-    declaration: Declaration | None
+    declaration: Declaration | None = None
     """``None`` where it could not be had (``unavailable`` says why), or was not asked for in a mere listing."""
-    version: str | None
-    source_hash: str | None
-    unavailable: str | None
+    version: str | None = None
+    source_hash: str | None = None
+    unavailable: str | None = None
     """Why it cannot run on this machine, or ``None``."""
     files: tuple[str, ...] = ()
     """The files of a plug-in of which ``source_hash`` is the hash; else empty."""
@@ -74,3 +75,17 @@ def from_json(values: Mapping[str, Any]) -> Found:
         declaration = Declaration(**said)
     files = tuple(values.get("files", ()))
     return Found(**{**values, "origin": Origin(**values["origin"]), "declaration": declaration, "files": files})
+
+
+def file_and_name(plugin: str) -> tuple[str, str]:
+    """The file and the implementation that is asked for, or an empty text; a path may hold colons.
+
+    ``FILE.py``, ``FILE.py:family/variant`` and ``FILE.py::family/variant`` are understood.
+    """
+    if Path(plugin).exists():
+        return plugin, ""
+    for sign in ("::", ".py:", ":"):
+        path, found, name = plugin.rpartition(sign)
+        if found:
+            return path + sign.rstrip(":"), name
+    return plugin, ""

@@ -139,7 +139,7 @@ class _Plan:
             with torch.no_grad():
                 load(self.module, operands)
         given = {"case": case, "need_weights": False}
-        self.arguments: dict[str, Any] = {name: value for name, value in given.items() if name in asked.names}
+        self.arguments: dict[str, object] = {name: value for name, value in given.items() if name in asked.names}
         if asked.scale:
             self.arguments[asked.scale] = case.scale
         if asked.mask and case.mask != "none":

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import cast
 
-from attnbench.registry.discover import describe, implementations_of, to_json
-from attnbench.registry.found import Origin
+from attnbench.registry.discover import describe, implementations_of
+from attnbench.registry.found import Origin, to_json
 from attnbench.registry.implementation import DeclarationError
 from attnbench.registry.importing import load_module
 from attnbench.registry.sources import files_read

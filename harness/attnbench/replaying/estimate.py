@@ -109,9 +109,7 @@ class Replay:
 def replay_of(capture: Capture, cells: Mapping[str, Sequence[CellResult]]) -> Replay:
     """Combine a capture with the cells of a run.
 
-    Args:
-        capture: what the model called.
-        cells: of each shape of the capture, one for each implementation.
+    ``cells`` are those of each shape of the capture, one for each implementation.
     """
     names = list(dict.fromkeys(cell.implementation for of_call in cells.values() for cell in of_call))
     by_name = {name: {shape: _cell(of_call, name) for shape, of_call in cells.items()} for name in names}

@@ -27,13 +27,7 @@ _HOW = (
 
 
 def replay_view(replay: Replay, name: str, run: str) -> View:
-    """The answer of a replay.
-
-    Args:
-        replay: the answer.
-        name: of the capture.
-        run: the run's path.
-    """
+    """The answer of a replay."""
     rows = [_own_row(replay), *map(_row, replay.totals), *([_mix_row(replay)] if replay.totals else [])]
     said = sentence(replay)
     unserved = _unserved_rows(replay)

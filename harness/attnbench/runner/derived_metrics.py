@@ -14,17 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from attnbench.cases.case import Case
+    from attnbench.stages.stage import Values
 
 
 def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, device: str) -> RooflineMetrics:
-    """The roofline's metrics of a case.
-
-    Args:
-        case: the problem.
-        median_ns: time of one call, where it was measured.
-        peaks: what :func:`attnbench.machine.pace.peaks.measure_peaks` gave for the device.
-        device: ``cpu`` or ``cuda``.
-    """
+    """The roofline's metrics of a case."""
     peaks = peaks or {}
     peak = peak_of(case.dtype, peaks.get("tflops", {}), device)
     try:
@@ -35,7 +29,7 @@ def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, 
     return roofline(operations, minimum_bytes(case), median_ns, peak, bandwidth, case.new_tokens)
 
 
-def complete(fields: dict[str, Any], case: Case, device: str, peaks: Mapping[str, Any] | None) -> dict[str, Any]:
+def complete(fields: Values, case: Case, device: str, peaks: Mapping[str, Any] | None) -> Values:
     """Add statistics and model to a cell's fields; a rate that cannot be true makes the cell ``invalid``."""
     samples = fields.get("time_samples_ns")
     visits, drift = fields.get("time_visits"), fields.get("machine_drift")

@@ -27,11 +27,6 @@ def floors(case: Case, tflops: Mapping[str, float], exponentials_per_ns: float |
     """The floors of one call on a CPU; of ``products`` where Q K^T and P V are not told apart.
 
     Operations are counted over the visible pairs, as :func:`attnbench.cases.cost.flops` counts them.
-
-    Args:
-        case: the problem.
-        tflops: peaks of matrix products by dtype.
-        exponentials_per_ns: peak of exponentials.
     """
     pairs = case.heads_q * visible_pairs(case)
     rate = peak_of(case.dtype, tflops, "cpu")

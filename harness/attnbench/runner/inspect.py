@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.cases.case import Case
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.stages.stage import Values
     from attnbench.transport.message import RequestMessage
 

@@ -63,12 +63,7 @@ def profile_cells(
 ) -> Iterator[CellProfile]:
     """Profile cells, one after the other.
 
-    Args:
-        cells: to be profiled.
-        records: of a run without a profiler, one for each cell.
-        setting: how.
-        begins: told of each cell.
-        host: starts the workers.
+    ``records`` are of a run without a profiler, one for each cell; ``begins`` is told of each.
     """
     plain = worker_environment(setting.threads)
     environment = {**plain, **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}
@@ -192,11 +187,7 @@ def _timed(stage: Stage, stages: list[Marker]) -> Stage:
 def on_one_time_line(cell: CellProfile, later_ns: int, stages: Sequence[Marker], began_ns: int) -> CellProfile:
     """The worker's time line behind that of the stages: both read the same clock of the same machine.
 
-    Args:
-        cell: with the time line as the worker tells it.
-        later_ns: how much later than the first stage the worker's time line begins.
-        stages: by the monotonic clock.
-        began_ns: when the first of them did.
+    The worker's time line begins ``later_ns`` later than the first of the stages, which began at ``began_ns``.
     """
     spans = [Span(lane="stages", name=one.name, start_ns=one.start_ns - began_ns, end_ns=one.end_ns - began_ns)
              for one in stages]  # fmt: skip
@@ -213,14 +204,7 @@ def on_one_time_line(cell: CellProfile, later_ns: int, stages: Sequence[Marker],
 def completed(
     about: Mapping[str, Any], taken: Profiled, lowest: Mapping[Phase, Floor], peak_bytes: int | None
 ) -> CellProfile:
-    """The profile of a cell: shares of the calls that were sampled, as parts of the time without a sampler.
-
-    Args:
-        about: fields of the cell.
-        taken: by the worker.
-        lowest: floors by phase.
-        peak_bytes: of the run.
-    """
+    """The profile of a cell: shares of the calls that were sampled, as parts of the time without a sampler."""
     factor = about["median_ns"] / (taken.mean_ns - taken.kept_waiting_ns)
     parts = {name: getattr(taken, name) for name in Sampled.model_fields} | {
         "functions": _scaled(taken.functions, factor),

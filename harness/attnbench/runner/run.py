@@ -57,7 +57,7 @@ class Lines(Protocol):
     def problem(self) -> str | None:
         """Why not."""
 
-    def append(self, line: dict[str, Any]) -> None:
+    def append(self, line: dict[str, object]) -> None:
         """Store a line."""
 
     def close(self) -> None:
@@ -194,8 +194,8 @@ class Run:
             self._peaks[device] = higher_of(self._peaks[device], again)
             if (key := setting.machine_key) is not None:
                 # Not the run's own: one that goes on has them from its file, which may say anything.
-                known = remembered_peaks(key, device, setting.threads, quick=True) or {}
-                remember(key, higher_of(again, known), quick=True)
+                known = remembered_peaks(key, device, setting.threads, quick=True)
+                remember(key, higher_of(again, known or {}), quick=True)
             completed = complete(dict(values), cell.case, device, self._peaks[device])
         return completed
 

@@ -14,7 +14,7 @@ from attnbench.transport.host import LOCAL_HOST
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.plan import Cell
     from attnbench.transport.host import Host
 

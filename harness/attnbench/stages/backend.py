@@ -40,7 +40,7 @@ class TellBackend(WorkerRequest[Told]):
             return Told(backend=said)
         from attnbench.worker.cuda.extra_timings import kernels
 
-        seen = kernels(call.run, session.accelerator, call.set_up_hook)
+        seen = kernels(call.run, session.accelerator, call.set_up)
         names = list(dict.fromkeys(kernel.name for kernel in seen)) or ["no kernel was seen"]
         told = "; ".join([*([said] if said else []), "kernels: " + ", ".join(names)])
         return Told(backend=told, kernels_ns=sum(kernel.ns for kernel in seen) if seen else None)

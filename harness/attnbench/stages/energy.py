@@ -7,11 +7,12 @@ RAPL's counters of a CPU advance about every millisecond (Intel SDM, volume 3B, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest
@@ -19,7 +20,6 @@ from attnbench.transport.message import AnswerMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from attnbench.worker.session import Session
     from attnbench.worker.worker import Worker
@@ -62,10 +62,10 @@ class MeasureEnergy(WorkerRequest[Energy]):
                 counter = _counter(session, opened)
             except (OSError, ValueError) as error:
                 return Energy(energy_refused=f"no counter of energy can be read: {error}")
-            start, before, calls = perf_counter_ns(), counter.joules(), 0
+            start, before, calls = perf_counter_ns(), counter.read(), 0
             while perf_counter_ns() - start < self.window_ns:
                 calls += _some_calls(session, call.run)
-            readings = zip(before, counter.joules(), counter.wraps_at, strict=True)
+            readings = zip(before, counter.read(), counter.wraps_at, strict=True)
             joules = sum((now - then) % wraps_at for then, now, wraps_at in readings)
             return Energy(energy_joules=joules / calls, measuring_ns=perf_counter_ns() - start)
 
@@ -81,66 +81,50 @@ def _some_calls(session: Session, run: Callable[[], object]) -> int:
     return _QUEUED
 
 
-class _Counter(Protocol):
-    """One or several registers that count energy."""
+@dataclasses.dataclass(frozen=True)
+class _Counter:
+    """One or several registers that count energy, in joules."""
 
+    read: Callable[[], list[float]]
+    """The reading of each."""
     wraps_at: Sequence[float]
-    """Joules at which each register starts again from 0."""
-
-    def joules(self) -> Sequence[float]:
-        """The reading of each register."""
-
-
-class _Rapl:
-    """The packages of this machine (Linux, Documentation/power/powercap)."""
-
-    def __init__(self) -> None:
-        self._packages = sorted(RAPL.glob("intel-rapl:[0-9]"))
-        if not self._packages:
-            raise FileNotFoundError(f"{RAPL} names no package (RAPL is missing, as on most virtual machines)")
-        self.wraps_at: Sequence[float] = self._read("max_energy_range_uj")
-        self.joules()
-
-    def joules(self) -> list[float]:
-        """The reading of each package."""
-        return self._read("energy_uj")
-
-    def _read(self, name: str) -> list[float]:
-        return [int((package / name).read_text()) / 1e6 for package in self._packages]
-
-
-class _Nvml:
-    """The card that the process computes on."""
-
-    wraps_at: Sequence[float] = (math.inf,)
-
-    def __init__(self, library: Any, handle: Any) -> None:
-        self._library, self._handle = library, handle
-        try:
-            self.joules()
-        except library.NVMLError as error:
-            raise ValueError(str(error)) from error
-
-    def joules(self) -> list[float]:
-        """The card's reading since the driver was loaded."""
-        return [self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1e3]
+    """Where each starts again from 0."""
 
 
 def _counter(session: Session, opened: ExitStack) -> _Counter:
-    """The counter of the device that runs the calls.
+    """The counter of the device that runs the calls: of the packages, or of the card that the process computes on.
 
     Raises:
         OSError, ValueError: when it has none, or this process may not read it.
     """
     if session.accelerator is None:
-        return _Rapl()
+        return _packages()
     from attnbench.machine.hardware.devices import NoGPUError, nvml, visible_gpus
 
     try:
         library = opened.enter_context(nvml())
-        return _Nvml(library, visible_gpus(library)[0])
+        card = visible_gpus(library)[0]
     except NoGPUError as error:
         raise ValueError(str(error)) from error
+    counter = _Counter(lambda: [library.nvmlDeviceGetTotalEnergyConsumption(card) / 1e3], [math.inf])
+    try:
+        counter.read()
+    except library.NVMLError as error:
+        raise ValueError(str(error)) from error
+    return counter
+
+
+def _packages() -> _Counter:
+    """The packages of this machine (Linux, Documentation/power/powercap)."""
+    packages = sorted(RAPL.glob("intel-rapl:[0-9]"))
+    if not packages:
+        raise FileNotFoundError(f"{RAPL} names no package (RAPL is missing, as on most virtual machines)")
+
+    def read(name: str = "energy_uj") -> list[float]:
+        return [int((package / name).read_text()) / 1e6 for package in packages]
+
+    read()
+    return _Counter(read, read("max_energy_range_uj"))
 
 
 def run(cell: CellRun) -> None:

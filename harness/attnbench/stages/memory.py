@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -11,35 +12,30 @@ from attnbench.transport.message import AnswerMessage
 
 if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
+_bytes = functools.partial(metric, unit="bytes", join="median", only_ok=True)
 
 
 class MemoryMetrics(Metrics, stage="memory"):
     """The memory of one call; its inputs are not counted."""
 
-    memory_peak_bytes: int | None = metric(
-        "peak memory", "Highest footprint of one call above what was there.", unit="bytes", join="median",
-        only_ok=True, better="lower",
-    )  # fmt: skip
-    memory_output_bytes: int | None = metric(
-        "output", "Bytes of what the call returns.", unit="bytes", join="median", only_ok=True
+    memory_peak_bytes: int | None = _bytes(
+        "peak memory", "Highest footprint of one call above what was there.", better="lower"
     )
-    memory_workspace_bytes: int | None = metric(
-        "workspace", "Peak less output.", unit="bytes", join="median", only_ok=True, better="lower"
-    )
-    memory_held_bytes: int | None = metric(
+    memory_output_bytes: int | None = _bytes("output", "Bytes of what the call returns.")
+    memory_workspace_bytes: int | None = _bytes("workspace", "Peak less output.", better="lower")
+    memory_held_bytes: int | None = _bytes(
         "held",
         "What is still held after the calls, inputs and results apart: pools, caches, plans, compiled code.",
-        unit="bytes", join="median", only_ok=True, better="lower",
-    )  # fmt: skip
-    memory_reserved_bytes: int | None = metric(
-        "reserved", "CUDA: highest that torch's allocator took for a call.", unit="bytes", join="median",
-        only_ok=True, better="lower",
-    )  # fmt: skip
-    memory_device_bytes: int | None = metric(
+        better="lower",
+    )
+    memory_reserved_bytes: int | None = _bytes(
+        "reserved", "CUDA: highest that torch's allocator took for a call.", better="lower"
+    )
+    memory_device_bytes: int | None = _bytes(
         "device memory",
         "CUDA: what the device had less after a call; shows what is allocated outside torch.",
-        unit="bytes", join="median", only_ok=True, better="lower",
-    )  # fmt: skip
+        better="lower",
+    )
     memory_method: str | None = metric("method", "How memory was measured.", unit="text", only_ok=True)
     memory_resolution_bytes: int | None = metric(
         "resolution", "What the same method reads for an empty call.", unit="bytes", join="max", only_ok=True
@@ -70,12 +66,20 @@ class MeasureMemory(WorkerRequest[Measured]):
         session.results = []
         start = perf_counter_ns()
         if session.accelerator is not None:
-            from attnbench.worker.cuda.extra_timings import memory_of
+            from attnbench.worker.cuda.extra_timings import MEMORY_METHOD, memory_of
 
-            found = memory_of(call.run, session.accelerator, call.set_up_hook)
-            return Measured(**found, memory_output_bytes=output, measuring_ns=perf_counter_ns() - start)
+            found = memory_of(call.run, session.accelerator, call.set_up)
+            return Measured(
+                memory_peak_bytes=found.peak,
+                memory_reserved_bytes=found.reserved,
+                memory_device_bytes=found.device,
+                memory_resolution_bytes=found.resolution,
+                memory_output_bytes=output,
+                memory_method=MEMORY_METHOD,
+                measuring_ns=perf_counter_ns() - start,
+            )
         try:
-            peak = weighing.peak_of(call.run_weighed, set_up=call.set_up_hook)
+            peak = weighing.peak_of(call.run_weighed, set_up=call.set_up)
         except weighing.UnsettledError as unsettled:
             return Measured(refused=str(unsettled))
         return Measured(

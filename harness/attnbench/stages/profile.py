@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -108,8 +109,9 @@ class TakeProfile(WorkerRequest[Profiled]):
         counted, not_counted = _counted(lambda: calls_for(call.run, call.set_up, COUNTED_NS))
         memory, no_memory = _memory(worker, files, recording.begins_ns)
         attribution = Attribution(space, rules, recording.lines)
-        traced, found = attribution.attribute_both(recording.traced.samples, recording.samples)
-        found = told_by_the_caller(recording.samples, found, recording.main_thread, recording.near_ns)
+        few = recording.traced.samples  # what the many tell of a function holds for them as well
+        both = attribution.attribute([*few, *recording.samples])
+        found = told_by_the_caller(recording.samples, both[len(few) :], recording.main_thread, recording.near_ns)
         scale = summary.scale_of(recording, self.threads)
         durations = [end - start for start, end in zip(recording.starts_ns, recording.ends_ns, strict=True)]
         return Profiled(
@@ -123,16 +125,13 @@ class TakeProfile(WorkerRequest[Profiled]):
             has_kernel=recording.with_kernel,
             has_lines=space.has_lines,
             by_phase=dict(collections.Counter(one.phase for one in found)),
-            sample_ns=scale.sample_ns,
-            waiting_ns=scale.waiting_ns,
-            kept_waiting_ns=scale.kept_waiting_ns,
-            system_ns=scale.system_ns,
+            **dataclasses.asdict(scale),
             functions=summary.functions(found, scale),
             lines=summary.lines(found, scale, files),
             instructions=summary.instructions(recording, found, scale, space) if self.assembly else (),
             stacks=summary.stacks(recording, found, scale),
             begins_ns=recording.begins_ns,
-            timeline=timeline(recording, traced, operators),
+            timeline=timeline(recording, both[: len(few)], operators),
             no_operators=no_operators,
             counted=counted,
             not_counted=not_counted,
@@ -192,10 +191,10 @@ def _memory(worker: Worker, files: frozenset[str], begins_ns: int) -> tuple[Memo
     call = worker.session.prepared()
     worker.session.results = []
     try:
-        found = memory_by_line(call.run, call.set_up_hook, files, begins_ns)
+        found = memory_by_line(call.run, call.set_up, files, begins_ns)
     except (weighing.UnsettledError, OSError) as error:
         return None, str(error)
     try:
-        return found.model_copy(update={"blocks": blocks_at_peak(call.run, call.set_up_hook)}), None
+        return found.model_copy(update={"blocks": blocks_at_peak(call.run, call.set_up)}), None
     except NoBlocksError as error:
         return found.model_copy(update={"blocks_note": str(error)}), None

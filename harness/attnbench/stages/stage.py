@@ -127,16 +127,8 @@ class CellRun:
     ) -> None:
         """Begin.
 
-        Args:
-            worker: who makes the calls.
-            oracle: who judges them.
-            case: the problem.
-            device: where it runs.
-            limits: of the cell.
-            stores_scores: as the implementation declares, which the oracle's budget follows.
-            unknown: the inputs of timed samples; drawn where none are given.
-            company: the cells that it takes turns with.
-            ranks: how many processes the worker is, where it is several.
+        The oracle's budget follows ``stores_scores``. ``unknown`` are the inputs of timed samples, drawn where none are
+        given, and ``ranks`` is how many processes the worker is, where it is several.
         """
         self.company = company or Company()
         self.company.join(self)

@@ -9,6 +9,10 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from attnbench.machine.environment import environment, libraries
+from attnbench.machine.hardware.devices import device_unavailable
+from attnbench.machine.hardware.memory import available_bytes
+from attnbench.machine.pace.peaks import measure_peaks
 from attnbench.transport.child import Child, RankGroup
 
 if TYPE_CHECKING:
@@ -25,10 +29,7 @@ class Host(ABC):
     def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
         """A worker that has not loaded anything yet.
 
-        Args:
-            threads: what its libraries may use.
-            environment: its variables.
-            interpreter: the implementation's own Python, where it has one.
+        ``interpreter`` is the implementation's own Python, where it has one.
 
         Raises:
             OSError: when it cannot be started.
@@ -61,11 +62,11 @@ class Host(ABC):
         """The peaks of a device, measured now."""
 
     @abstractmethod
-    def environment(self) -> dict[str, Any]:
+    def environment(self) -> Mapping[str, Any]:
         """Hardware, system and Python, as a run file's header has them."""
 
     @abstractmethod
-    def libraries(self, threads: int) -> dict[str, Any]:
+    def libraries(self, threads: int) -> Mapping[str, Any]:
         """The numerical libraries, as a run file's header has them."""
 
 
@@ -94,28 +95,18 @@ class LocalHost(Host):
         return os.cpu_count() or 1
 
     def available_bytes(self) -> int:
-        from attnbench.machine.hardware.memory import available_bytes
-
         return available_bytes()
 
     def device_unavailable(self, device: str) -> str | None:
-        from attnbench.machine.hardware.devices import device_unavailable
-
         return device_unavailable(device)
 
     def peaks(self, device: str, threads: int, *, quick: bool) -> Peaks:
-        from attnbench.machine.pace.peaks import measure_peaks
-
         return measure_peaks(device, threads, quick=quick)
 
-    def environment(self) -> dict[str, Any]:
-        from attnbench.machine.environment import environment
-
+    def environment(self) -> Mapping[str, Any]:
         return environment()
 
-    def libraries(self, threads: int) -> dict[str, Any]:
-        from attnbench.machine.environment import libraries
-
+    def libraries(self, threads: int) -> Mapping[str, Any]:
         return libraries(threads)
 
 

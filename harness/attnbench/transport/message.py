@@ -7,7 +7,7 @@ encoded nor written to files.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PlainSerializer, PlainValidator, ValidationError
 
@@ -74,7 +74,7 @@ class Envelope(NamedTuple):
     """A message of which nothing is known yet but its kind: the name of its class."""
 
     kind: str
-    body: dict[str, Any]
+    body: dict[str, object]
     frames: dict[str, bytes]
 
 
@@ -82,7 +82,7 @@ class _Head(BaseModel):
     """The line of JSON."""
 
     kind: str
-    body: dict[str, Any]
+    body: dict[str, object]
     frames: dict[str, NonNegativeInt]
 
 

@@ -42,11 +42,7 @@ def may_act(text: str) -> bool:
 def printable_json(value: object, several_lines: Set[str] = frozenset(), name: str = "", depth: int = 0) -> Any:
     """A value of JSON in which every text, names included, is in one line and shows.
 
-    Args:
-        value: the value.
-        several_lines: names of those texts that keep their newlines and tabs.
-        name: the value's own.
-        depth: how many values it lies within.
+    Texts named in ``several_lines`` keep their newlines and tabs.
 
     Raises:
         ValueError: with a sentence, when its brackets are nested more deeply than anybody means, or a number is

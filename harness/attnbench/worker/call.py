@@ -98,11 +98,6 @@ class Call(ABC):
         self.operands = operands
         self.rebind(operands)
 
-    @property
-    def set_up_hook(self) -> Callable[[], object] | None:
-        """:meth:`set_up`, where there is something to set up."""
-        return self.set_up if self.needs_set_up else None
-
     def rebind(self, operands: Operands) -> None:
         """Take operands with fresh values; nothing that was prepared is prepared again."""
         self.operands = operands
@@ -151,7 +146,6 @@ class Forward(Call):
     """The output alone."""
 
     def run(self) -> Any:
-        """One forward pass."""
         return self.function(self.operands.q, self.operands.k, self.operands.v)
 
     def outputs(self, result: Any) -> Outputs:

@@ -38,11 +38,7 @@ def canonical_output(case: Case, layout: str, name: str, tensor: Any) -> Any:
 def selected(view: Any, heads: Sequence[tuple[int, int]], rows: Sequence[int] | None, *, has_heads: bool) -> bytes:
     """The rows of each head as raw bytes, one head behind the other.
 
-    Args:
-        view: the tensor, its axes in canonical order.
-        heads: (batch, head) pairs.
-        rows: all where ``None``.
-        has_heads: whether the second axis is one of heads.
+    ``view`` has its axes in canonical order, ``heads`` are (batch, head) pairs, and ``None`` for rows is all of them.
     """
     planes = (view[batch_index][head] if has_heads else view[batch_index] for batch_index, head in heads)
     # jax takes no list of rows

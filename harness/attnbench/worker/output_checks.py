@@ -59,10 +59,7 @@ def _unusual_form(tensor: Any) -> str | None:
 def require_own_memory(outputs: Outputs, others: Mapping[str, Tensor], whose: str) -> None:
     """An output must not lie in the memory of something else.
 
-    Args:
-        outputs: what a call returned.
-        others: tensors by name that it must not overlap.
-        whose: what those are, for the sentence.
+    ``whose`` tensors the others are, is for the sentence.
 
     Raises:
         MisconductError: where one does.

@@ -34,11 +34,7 @@ def place(
 ) -> Operands:
     """All operands of a case (repetition 0), where and how the implementation wants them.
 
-    Args:
-        case: the problem.
-        said: what the implementation declares.
-        device: where they go.
-        given: values of some tensors in the canonical shape, in place of the case's own.
+    ``given`` values, in the canonical shape, take the place of the case's own.
     """
     placed: dict[str, Tensor] = {}
     for name in operand_shapes(case):
@@ -138,12 +134,7 @@ def queries_in_a_row(case: Case, said: Declaration, device: str, repetition: int
 def move_queries(case: Case, said: Declaration, operands: Operands, queries: Any, inputs: Inputs) -> Operands:
     """Write queries that have moved, with their signs, see :mod:`attnbench.cases.inputs.sample_inputs`.
 
-    Args:
-        case: the problem.
-        said: what the implementation declares.
-        operands: whose q is written, in place where the framework has in-place writes.
-        queries: what :func:`queries_in_a_row` returned.
-        inputs: how far they move.
+    ``queries`` are those of :func:`queries_in_a_row`; q is written in place where the framework has in-place writes.
     """
     signs = score_signs(case, inputs.flip_index).repeat(case.heads_q // case.heads_kv, axis=1)[..., None, None]
     shape = (case.batch, case.heads_q, case.seqlen_q, case.head_dim)
@@ -246,7 +237,7 @@ def _swap(tensor: Any, a: int, b: int) -> Any:
     return tensor.swapaxes(a, b)
 
 
-def _to_framework(values: NDArray[np.floating], dtype: str | None, framework: str, device: str) -> Any:
+def _to_framework(values: NDArray[Any], dtype: str | None, framework: str, device: str) -> Any:
     if framework == "torch":
         import torch
 
@@ -296,12 +287,7 @@ def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArr
     for name in ("k", "v"):
         values = given[name] if name in given else operand(case, name)
         pages[name] = _to_framework(_paged_values(case, values), case.dtype, said.framework, device)
-    table = _to_framework(_page_order(case).astype(np.float32), None, said.framework, device)
-    if said.framework == "torch":
-        import torch
-
-        return {**pages, "block_table": table.to(torch.int32)}
-    return {**pages, "block_table": table.astype(np.int32)}
+    return {**pages, "block_table": _to_framework(_page_order(case).astype(np.int32), None, said.framework, device)}
 
 
 def _page_order(case: Case) -> NDArray[np.int64]:

@@ -56,7 +56,7 @@ class SampleWindow:
 
     calls: int
     """How many make one sample."""
-    set_up: Callable[[], object] | None
+    set_up: Callable[[], object]
     cache: str
     warmed: Warmup
     before: Counters
@@ -69,7 +69,7 @@ def warm_up(
     call: Callable[[], object],
     clock: Clock,
     *,
-    set_up: Callable[[], object] | None = None,
+    set_up: Callable[[], object] = lambda: None,
     min_ns: int = MIN_WARMUP_NS,
     max_calls: int = MAX_WARMUP_CALLS,
 ) -> Warmup:
@@ -131,21 +131,15 @@ def sample(
     max_samples: int,
     max_ns: float,
     calls: int = 1,
-    set_up: Callable[[], object] | None = None,
-    freshen: Callable[[], object] | None = None,
-    after: Callable[[object], object] | None = None,
+    set_up: Callable[[], object] = lambda: None,
+    freshen: Callable[[], object] = lambda: None,
+    after: Callable[[object], object] = lambda result: None,
 ) -> tuple[list[float], object]:
     """Take samples, at least one, until there are enough of them or calls have taken long enough.
 
-    Args:
-        call: what is timed.
-        clock: nanoseconds.
-        max_samples: how many are enough.
-        max_ns: how long is enough; with what is done between calls, :data:`MOST_BETWEEN_CALLS` times as long.
-        calls: how many calls make one sample; must be 1 with ``set_up``.
-        set_up: done before each sample, not timed.
-        freshen: changes the sample's inputs before ``set_up``, not timed.
-        after: given what the sample's last call returned, not timed.
+    Calls have taken long enough after ``max_ns``, or with what is done between them after :data:`MOST_BETWEEN_CALLS`
+    times as long. Not timed are ``freshen``, which changes the inputs, ``set_up``, before which a sample holds one
+    call, and ``after``, which is given what the last call returned.
 
     Returns:
         Nanoseconds of one call for each sample, in order, and what the last call returned.
@@ -158,24 +152,20 @@ def sample(
         len(samples) < max_samples and spent < max_ns and clock() - began < MOST_BETWEEN_CALLS * max_ns
     ):
         result = None  # the output of the last call is freed outside of the timed region
-        if freshen is not None:
-            freshen()
-        if set_up is not None:
-            set_up()
+        freshen()
+        set_up()
         start = clock()
         for _ in range(calls):
             result = call()
         elapsed = clock() - start
         samples.append(elapsed / calls)
         spent += elapsed
-        if after is not None:
-            after(result)
+        after(result)
     return samples, result
 
 
-def _timed(call: Callable[[], object], clock: Clock, set_up: Callable[[], object] | None) -> int:
-    if set_up is not None:
-        set_up()
+def _timed(call: Callable[[], object], clock: Clock, set_up: Callable[[], object]) -> int:
+    set_up()
     start = clock()
     call()
     return clock() - start

@@ -65,9 +65,9 @@ class Allocating:
 def test_memory_is_that_of_one_call_and_inputs_are_not_counted(device: FakeDevice) -> None:
     device.allocate(100 * MIB)  # the inputs
     found = memory_of(Allocating(device, output=3 * MIB, workspace=5 * MIB), device)
-    assert found["memory_peak_bytes"] == 8 * MIB
-    assert found["memory_reserved_bytes"] == 8 * MIB
-    assert found["memory_resolution_bytes"] == 0
+    assert found.peak == 8 * MIB
+    assert found.reserved == 8 * MIB
+    assert found.resolution == 0
 
 
 def test_what_a_kernel_takes_outside_of_torch_shows_in_the_devices_memory(device: FakeDevice) -> None:
@@ -76,8 +76,8 @@ def test_what_a_kernel_takes_outside_of_torch_shows_in_the_devices_memory(device
         return Allocating(device, output=MIB, workspace=0, outside=device.outside)()
 
     found = memory_of(growing, device)
-    assert found["memory_peak_bytes"] == MIB
-    assert found["memory_device_bytes"] == 8 * MIB
+    assert found.peak == MIB
+    assert found.device == 8 * MIB
 
 
 def test_a_first_calls_lasting_workspace_is_no_part_of_it(device: FakeDevice) -> None:
@@ -88,11 +88,11 @@ def test_a_first_calls_lasting_workspace_is_no_part_of_it(device: FakeDevice) ->
             device.allocate(32 * MIB)  # such as cuBLAS keeps
         calls.append(0)
 
-    assert memory_of(call, device)["memory_peak_bytes"] == 0
+    assert memory_of(call, device).peak == 0
 
 
 def test_memory_of_the_set_up_is_not_counted(device: FakeDevice) -> None:
     def set_up() -> None:
         device.allocate(64 * MIB)
 
-    assert memory_of(Allocating(device, MIB, 0), device, set_up)["memory_peak_bytes"] == MIB
+    assert memory_of(Allocating(device, MIB, 0), device, set_up).peak == MIB

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.fleet.driver import Fleet
     from attnbench.fleet.engine import Engine
     from attnbench.fleet.software import Software
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
     from attnbench.runner.run import Outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -26,7 +27,7 @@ def doctor(
         peaks: measure matrix products and copying, too (some seconds).
     """
     from attnbench.machine import caches
-    from attnbench.machine.doctor import diagnose, render_doctor, to_json
+    from attnbench.machine.doctor import diagnose, render_doctor
     from attnbench.machine.environment import environment, libraries
     from attnbench.machine.hardware.pinning import default_threads
     from attnbench.machine.pace.peaks import measure_peaks
@@ -49,7 +50,7 @@ def doctor(
         peaks=measure_peaks("cpu", count, quick=False) if peaks else None,
     )
     if as_json:
-        sys.stdout.write(json.dumps(to_json(report), indent=2) + "\n")
+        sys.stdout.write(json.dumps(dataclasses.asdict(report), indent=2) + "\n")
     else:
         sys.stdout.write(render_doctor(report))
         sys.stdout.write(f"\nConfiguration: {config.path or 'none'}\n")

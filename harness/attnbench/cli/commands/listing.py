@@ -21,7 +21,8 @@ def implementations(*, plugin: Plugins = None, as_json: Json = False) -> int:
     attnbench list implementations --plugin my_kernel.py
     ```
     """
-    from attnbench.registry.discover import find, to_json
+    from attnbench.registry.discover import find
+    from attnbench.registry.found import to_json
 
     found = find((*read_config().plugins, *(plugin or ())), load_entry_points=False)
     if as_json:

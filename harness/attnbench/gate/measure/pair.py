@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.gate.measure.side import Side
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.oracle import Oracle
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request

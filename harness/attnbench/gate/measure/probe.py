@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from attnbench.registry.discover import RegistryError
+from attnbench.registry.found import RegistryError
 from attnbench.runner.planning.header import measure_header
 from attnbench.runner.planning.plan import PlanError
 from attnbench.runner.planning.request import plan_request, request_from

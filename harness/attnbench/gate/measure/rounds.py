@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
-from attnbench.registry.discover import from_json
+from attnbench.registry.found import from_json
 from attnbench.registry.sources import hash_of_files
 from attnbench.runner.oracle import Oracle, OracleGoneError
 from attnbench.store.reader import read_run
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.gate.measure.side import Side
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.request import Request
     from attnbench.store.reader import RunFile
     from attnbench.sweep.model import StageName

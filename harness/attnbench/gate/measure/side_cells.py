@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.gate.measure.rounds import SIDES, GateError, run_rounds, side_header
-from attnbench.registry.discover import from_json
+from attnbench.registry.found import from_json
 from attnbench.runner.planning.plan import PlanError
 from attnbench.runner.planning.request import plan_request, request_from
 from attnbench.transport.host import LocalHost

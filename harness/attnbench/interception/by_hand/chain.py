@@ -196,11 +196,8 @@ def _mask(scores: Scores, *, grouped: bool) -> Tensor | None:
 def _four_axes(x: Tensor, lead: tuple[int, ...], *, grouped: bool, expand: bool = True) -> Tensor:
     """(batch, heads, rows, columns) of (..., rows, columns); axes of length one stay so where that is enough.
 
-    Args:
-        x: the tensor.
-        lead: the axes before the last two that the scores have.
-        grouped: whether the heads are two axes: those of the keys, and of the queries that share one.
-        expand: whether axes that become one are as long as the scores'.
+    With ``grouped`` the heads are two axes: those of the keys, and of the queries that share one. With ``expand`` axes
+    that become one are as long as the scores'.
     """
     x = x[(None,) * (len(lead) + 2 - x.dim())]
     if len(lead) < 2:

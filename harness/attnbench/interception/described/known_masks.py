@@ -37,10 +37,7 @@ class KnownMasks:
     def split(self, mask: Tensor, rule: tuple[object, ...], split: Callable[[], SplitMask]) -> SplitMask:
         """The answer for a mask: the known one, or that of ``split``.
 
-        Args:
-            mask: the mask, of booleans or floats.
-            rule: whatever else the answer depends on.
-            split: finds the answer.
+        ``rule`` is whatever else the answer depends on.
         """
         for known, its_rule, answer in self._known:
             if rule == its_rule and known.dtype == mask.dtype and known.shape == mask.shape and _equal(known, mask):

@@ -59,11 +59,7 @@ class MaskFields:
 def recognised(visible: NDArray[np.bool_], batch: int, seqlen_q: int, seqlen_kv: int) -> MaskFields:
     """The mask in as few words as say it exactly, else as a tensor.
 
-    Args:
-        visible: true where a query sees a key, broadcastable to (batch, seqlen_q, seqlen_kv).
-        batch: batch size.
-        seqlen_q: queries.
-        seqlen_kv: keys.
+    ``visible`` is true where a query sees a key, broadcastable to (batch, seqlen_q, seqlen_kv).
     """
     if visible.all():
         return MaskFields()

@@ -60,9 +60,7 @@ def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec 
 
     What is left out are dropout, which no case has, and how the tensors lie in memory.
 
-    Args:
-        call: the call.
-        known: masks that were recognised before, among which its own may be.
+    ``known`` are masks that were recognised before, among which its own may be.
     """
     q, k, v = call.q, call.k, call.v
     problem = _problem(call)

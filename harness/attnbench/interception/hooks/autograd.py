@@ -17,7 +17,7 @@ def backward_passes(around: Callable[[], contextlib.AbstractContextManager[objec
 
     from attnbench.interception.hooks.bodies import body_of
 
-    functions: dict[str, Any] = {"backward": autograd.backward, "grad": autograd.grad}
+    functions: dict[str, Callable[..., object]] = {"backward": autograd.backward, "grad": autograd.grad}
 
     def within(function: Callable[..., object]) -> Callable[..., object]:
         def run(*args: Any, **kwargs: Any) -> object:

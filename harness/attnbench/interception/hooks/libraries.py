@@ -83,7 +83,7 @@ class Libraries:
             return self._unmatched(key, f"calls of {key} are not followed", original, args, kwargs)
 
         source = f"def code(*args, **kwargs):\n from {__name__} import answer\n return answer({key!r}, args, kwargs)"
-        made: dict[str, Any] = {}
+        made: dict[str, types.FunctionType] = {}
         exec(source, made)  # noqa: S102 - of names that stand above
         _EXCHANGED[key] = _Exchanged(function, original, parts, told)
         self._own.append(key)

@@ -8,18 +8,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch.nn import Module
-
-
-class Around(Protocol):
-    """Gives a context around a call of an outermost module."""
-
-    def __call__(self) -> contextlib.AbstractContextManager[object]: ...  # noqa: D102 - as the class says
 
 
 class Modules:
@@ -58,12 +52,8 @@ class Modules:
         return self._names[module]
 
     @contextlib.contextmanager
-    def watched(self, around_outermost: Around) -> Iterator[None]:
-        """Keep the stack while the block runs.
-
-        Args:
-            around_outermost: gives a context for each call of a module that no other module makes, in any thread.
-        """
+    def watched(self, around_outermost: Callable[[], contextlib.AbstractContextManager[object]]) -> Iterator[None]:
+        """Keep the stack while the block runs; calls that no other module makes get a context, in any thread."""
         from torch import nn
 
         original = nn.Module.__call__

@@ -47,7 +47,7 @@ class TransformersInterface:
     def __init__(self, interceptor: Interceptor) -> None:
         self._interceptor = interceptor
         self._interface: Any = None
-        self._before: dict[str, Any] = {}
+        self._before: dict[str, Function | None] = {}
         """The methods that were in place before, to be restored: transformers' own, or an outer block's."""
         self._wrapped: dict[Any, Function] = {}
 
@@ -160,7 +160,7 @@ class _Asked:
     def _is_flash(self) -> bool:
         return "flash" in self.name
 
-    def _given(self) -> dict[str, Any]:
+    def _given(self) -> Mapping[str, Any]:
         """The arguments beyond the mask, by name.
 
         Raises:

@@ -6,11 +6,14 @@ import functools
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.hardware.cgroup import processor_limit
 from attnbench.machine.hardware.pinning import usable_processors
 from attnbench.machine.hardware.sysfile import read, read_integer, to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The machine key hashes what is found of these: a change here is a new version of the key.
 _INSTRUCTIONS = (
@@ -27,7 +30,7 @@ def cpu_model(root: Path = Path("/")) -> str:
     return str(found or platform.processor() or platform.machine())
 
 
-def cpu(root: Path = Path("/")) -> dict[str, Any]:
+def cpu(root: Path = Path("/")) -> dict[str, object]:
     """Facts about the processor, JSON-ready; what the system hides is ``None``.
 
     Returns:
@@ -96,7 +99,7 @@ def _flags(root: Path) -> set[str] | None:
 
 
 @functools.cache
-def _asked_elsewhere() -> dict[str, Any]:
+def _asked_elsewhere() -> Mapping[str, Any]:
     """The processor on systems other than Linux on x86; slow, because cpuinfo starts processes to ask."""
     import cpuinfo
 

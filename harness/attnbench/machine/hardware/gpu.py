@@ -7,7 +7,7 @@ from typing import Any
 from attnbench.machine.hardware.devices import NoGPUError, nvml, text_of, visible_gpus
 
 
-def gpus() -> list[dict[str, Any]]:
+def gpus() -> list[dict[str, object]]:
     """Each GPU that CUDA can see, JSON-ready; what a card does not tell is ``None``.
 
     ``processes`` counts the processes that compute on it, whoever's they are.
@@ -20,7 +20,7 @@ def gpus() -> list[dict[str, Any]]:
         return []  # device_unavailable("cuda") says why
 
 
-def _describe(library: Any, index: int, handle: Any, driver: str) -> dict[str, Any]:
+def _describe(library: Any, index: int, handle: Any, driver: str) -> dict[str, object]:
     def ask(question: str, *arguments: Any) -> Any | None:
         """Cards differ in what they tell."""
         try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from attnbench.machine.hardware.cgroup import memory_limit_bytes
 from attnbench.machine.hardware.sysfile import read
 
 
-def memory(root: Path = Path("/")) -> dict[str, Any]:
+def memory(root: Path = Path("/")) -> dict[str, object]:
     """Total, available and swapped memory in bytes, limits, huge pages; ``None`` where the system does not tell."""
     import psutil
 

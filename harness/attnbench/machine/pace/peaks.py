@@ -1,4 +1,4 @@
-"""This machine's peaks, measured: matrix products per dtype, and copying memory.
+"""This machine's peaks, measured: matrix products per dtype, copying memory, and exponentials.
 
 Tables of data sheets rot, and power caps and neighbours lower what they promise; so percent of peak is percent of
 what the same machine did in the same run, on random data (zeros need less power and run faster than data do).
@@ -7,7 +7,7 @@ what the same machine did in the same run, on random data (zeros need less power
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from attnbench.machine.ask_probe import ask_probe
 from attnbench.machine.hardware.cpu import last_level_cache_bytes
@@ -31,6 +31,10 @@ _GPU_PRODUCT_NS = 1.5e6
 """How long a GPU's product takes at least, as a call of attention does: within 10 ms at full power the clock of an H200
 falls so far that FlashAttention-3 ran at 110 % of the product."""
 _LEAST_COPY_BYTES = 2**28
+_EXPONENTIALS = 2**14
+"""Inputs and outputs lie in the second-level cache."""
+_EXP_CALLS = 50
+_EXP_REPEATS = 30
 _LEAST_RATE, _MOST_RATE = 1e-6, 1e9
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "tflops": dict, "not_measured": dict, "disturbance": dict, "device": str, "threads": int,
@@ -50,7 +54,7 @@ class PeakRates(TypedDict):
     read_gbytes_per_s: float | None
     """Bandwidth of reading alone, on CUDA: a bus that need not turn round may be faster than a copy."""
     method: str | None
-    disturbance: dict[str, Any]
+    disturbance: dict[str, float | None]
     """Of :class:`attnbench.machine.interference.Interference`; many switches mean that the peaks may be too low."""
 
 
@@ -92,7 +96,7 @@ def require_rates(peaks: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {shown(rate)}, which is not a rate")
 
 
-def higher_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def higher_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, object]:
     """Peaks measured twice: each rate is the higher one, for what disturbs makes it lower."""
     rates: dict[str, float] = dict(one.get("tflops", {}))
     for dtype, rate in other.get("tflops", {}).items():
@@ -110,20 +114,13 @@ def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
     Takes a few seconds, about half as many when ``quick``; torch's import is one or two of them. A probe that fails
     answers with a sentence in ``failed``.
     """
-    failed = device_unavailable(device)
-    question = "quick-peaks" if quick else "peaks"
-    answer: dict[str, Any] = {"failed": failed} if failed else ask_probe(question, threads, device)
-    return {
-        "device": device,
-        "threads": threads,
-        "failed": answer.get("failed"),
-        "tflops": answer.get("tflops", {}),
-        "not_measured": answer.get("not_measured", {}),
-        "gbytes_per_s": answer.get("gbytes_per_s"),
-        "read_gbytes_per_s": answer.get("read_gbytes_per_s"),
-        "method": answer.get("method"),
-        "disturbance": answer.get("disturbance", {}),
-    }
+    nothing: Peaks = {
+        "device": device, "threads": threads, "failed": device_unavailable(device), "tflops": {}, "not_measured": {},
+        "gbytes_per_s": None, "read_gbytes_per_s": None, "method": None, "disturbance": {},
+    }  # fmt: skip
+    if nothing["failed"]:
+        return nothing
+    return cast("Peaks", {**nothing, **ask_probe("quick-peaks" if quick else "peaks", threads, device)})
 
 
 def find_peaks(device: str, *, quick: bool) -> PeakRates:
@@ -168,11 +165,6 @@ def size_for(target_ns: float, time_of: Callable[[int], float], largest: int) ->
     """A size at which a square matrix product takes ``target_ns``, or little more, found from below.
 
     Small first: where a dtype has no instructions of its own, a product can be a thousand times slower.
-
-    Args:
-        target_ns: how long a product shall take at least.
-        time_of: time in ns of a product of a size.
-        largest: no size beyond.
     """
     size = _SMALLEST
     while (taken := time_of(size)) < target_ns and size < largest:
@@ -247,3 +239,27 @@ def _read(size: int) -> Callable[[], object]:
 
     source = torch.randn(2**18, device="cuda").repeat(size // 2**20)
     return source.sum
+
+
+def find_exponentials(threads: int) -> dict[str, float]:
+    """Exponentials of float32 for each nanosecond, by the better of torch and NumPy: ``{"per_ns": rate}``.
+
+    One thread is measured, and counts so many times: a call on several ones is mostly waking them.
+    """
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(1)
+    numbers = torch.randn(_EXPONENTIALS)
+    out = torch.empty_like(numbers)
+
+    def torchs() -> None:
+        for _ in range(_EXP_CALLS):
+            torch.exp(numbers, out=out)
+
+    def numpys() -> None:
+        for _ in range(_EXP_CALLS):
+            np.exp(numbers.numpy(), out=out.numpy())
+
+    fastest = min(fastest_ns(several, "cpu", _EXP_REPEATS) for several in (torchs, numpys))
+    return {"per_ns": _EXP_CALLS * threads * _EXPONENTIALS / fastest}

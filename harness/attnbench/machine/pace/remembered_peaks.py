@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.caches import own_cache
 from attnbench.machine.kept import keep, read_kept
-from attnbench.machine.pace.peaks import peaks_from
+from attnbench.machine.pace.peaks import Peaks, peaks_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _REMEMBERED_S = 24 * 3600
 
 
-def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool) -> dict[str, Any] | None:
+def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool) -> Peaks | None:
     """Return peaks of the last day, measured at least as thoroughly, or ``None``; an unreadable cache is empty."""
     for thoroughly in (False, True) if quick else (True,):
         path = _path(machine_key, device, threads, quick=not thoroughly)
         with contextlib.suppress(ValueError):
             found = peaks_from(read_kept(path, newer_than_s=_REMEMBERED_S))
             if (found["device"], found["threads"], found["failed"]) == (device, threads, None):
-                return dict(found)
+                return found
     return None
 
 

@@ -28,10 +28,7 @@ def fastest_ns(call: Callable[[], object], device: str, repeats: int) -> float:
 def fastest_on_device(call: Callable[[], object], repeats: int, cuda: Any) -> float:
     """Shortest time in ns between two events around a call.
 
-    Args:
-        call: puts work on the current stream.
-        repeats: how many times are taken.
-        cuda: ``torch.cuda``, or what stands for it.
+    ``cuda`` is ``torch.cuda``, or what stands for it.
     """
     began = perf_counter_ns()
     while perf_counter_ns() - began < _BUSY_NS:

@@ -71,6 +71,8 @@ class Arithmetic:
 
 
 EXACT = Arithmetic(None)
+PLAIN = Arithmetic("float64")
+"""Exact, without the sizes of terms, which take longer than the answer."""
 
 
 @dataclasses.dataclass(frozen=True)

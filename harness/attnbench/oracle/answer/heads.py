@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,11 +43,6 @@ def keys_or_values(case: Case, values: NDArray[np.floating]) -> Tensor:
     return rounded(case, values) if case.kv_dtype is None else torch.from_numpy(values).double()
 
 
-def stored(arithmetic: Arithmetic, tensor: Tensor | None) -> Tensor | None:
-    """A head's gradient as it is stored, where there is one."""
-    return None if tensor is None else arithmetic.store(tensor)
-
-
 def errors_of_storing(case: Case, gradients: list[Tensor | None]) -> list[Tensor | None]:
     """Standard deviations of rows' errors where each head's gradient is stored before a group's are added up.
 
@@ -60,11 +57,7 @@ def errors_of_storing(case: Case, gradients: list[Tensor | None]) -> list[Tensor
 
 def sum_of(tensors: list[Tensor | None]) -> Tensor:
     """The sum of gradients that are all there."""
-    present = [tensor for tensor in tensors if tensor is not None]
-    total = present[0]
-    for tensor in present[1:]:
-        total = total + tensor
-    return total
+    return functools.reduce(operator.add, (tensor for tensor in tensors if tensor is not None))
 
 
 def root_of_squares(norms: list[Tensor | None]) -> Tensor:
@@ -152,9 +145,7 @@ def _blocks(case: Case, runs: NDArray[np.int64], *, whole: bool) -> Iterator[tup
 def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
     """Of all blocks: rows one behind the other, and what every row adds to a key.
 
-    Args:
-        blocks: those of a head.
-        factors: by tensor, the rows of which its own rows are weighted sums.
+    ``factors`` are, by tensor, the rows of which its own rows are weighted sums.
     """
     import torch
 

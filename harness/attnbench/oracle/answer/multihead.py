@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from attnbench.cases.inputs.operands import operand
-from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, stored, sum_of
+from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, sum_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,17 +70,11 @@ def multi_head_reference(
             parts["dq_terms"].append(root_of_squares([of_head.dq for of_head in terms]))
         if selection.gradients_of_keys:
             groups = [heads[g * size : (g + 1) * size] for g in range(case.heads_kv)]
-            dk = torch.cat(
-                [arithmetic.store(sum_of([stored(arithmetic, a.dk) for a in group])) for group in groups], -1
-            )
-            dv = torch.cat(
-                [arithmetic.store(sum_of([stored(arithmetic, a.dv) for a in group])) for group in groups], -1
-            )
-            parts["dk"].append(matmul(dk, w_k.T))
-            parts["dv"].append(matmul(dv, w_v.T))
-            if terms:
-                parts["dk_terms"].append(root_of_squares([of_head.dk for of_head in terms]))
-                parts["dv_terms"].append(root_of_squares([of_head.dv for of_head in terms]))
+            for name, projection in (("dk", w_k), ("dv", w_v)):
+                added = [sum_of([arithmetic.store(getattr(one, name)) for one in group]) for group in groups]
+                parts[name].append(matmul(torch.cat([arithmetic.store(one) for one in added], -1), projection.T))
+                if terms:
+                    parts[f"{name}_terms"].append(root_of_squares([getattr(of_head, name) for of_head in terms]))
     return {name: torch.stack(tensors) for name, tensors in parts.items()}
 
 

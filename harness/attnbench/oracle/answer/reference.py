@@ -13,7 +13,6 @@ from attnbench.oracle.answer.heads import (
     one_head,
     root_of_squares,
     rounded,
-    stored,
     sum_of,
 )
 from attnbench.oracle.answer.multihead import multi_head_reference
@@ -41,13 +40,8 @@ def reference(
 ) -> dict[str, Tensor]:
     """The right values of the selected parts of the output.
 
-    Args:
-        case: the problem.
-        selection: what is wanted of the answer.
-        repetition: which inputs.
-        arithmetic: how it is computed.
-        inputs_of: the case whose queries, keys and values these are, where it is another one: some families depend on
-            the mask.
+    ``inputs_of`` is the case whose queries, keys and values these are, where it is another one: some families depend on
+    the mask.
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
@@ -126,11 +120,10 @@ def _add_group(
     if gradients_of_keys:
         # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated
         # for each head, as torch and FlashAttention-2 do, what is added up was stored before.
-        parts["dk"].append(arithmetic.store(sum_of([stored(arithmetic, a.dk) for a in group])))
-        parts["dv"].append(arithmetic.store(sum_of([stored(arithmetic, a.dv) for a in group])))
-        if terms:
-            of_storing_k, of_storing_v = (errors_of_storing(case, [getattr(a, n) for a in group]) for n in ("dk", "dv"))
-            parts["dk_terms"].append(root_of_squares([*(of_head.dk for of_head in terms), *of_storing_k]))
-            parts["dv_terms"].append(root_of_squares([*(of_head.dv for of_head in terms), *of_storing_v]))
-            for name in ("dk", "dv"):
+        for name in ("dk", "dv"):
+            gradients = [getattr(answer, name) for answer in group]
+            parts[name].append(arithmetic.store(sum_of(list(map(arithmetic.store, gradients)))))
+            if terms:
+                of_heads = [getattr(of_head, name) for of_head in terms]
+                parts[f"{name}_terms"].append(root_of_squares([*of_heads, *errors_of_storing(case, gradients)]))
                 parts[f"{name}_stored"].append(sum_of([of_head.stored[name] for of_head in terms]))

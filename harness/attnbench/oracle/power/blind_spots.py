@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attnbench.oracle.answer.arithmetic import Arithmetic
+from attnbench.oracle.answer.arithmetic import PLAIN
 from attnbench.oracle.answer.reference import reference
-from attnbench.oracle.budget import budget, measure, roundoff, scales, summed_roundoff
+from attnbench.oracle.budget import measure, roundoff, scales, summed_roundoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +28,6 @@ _FLOAT16 = 2.0**-12
 """The unit roundoff."""
 _NOISE = 2.0**-50
 """Some roundings of the answer's own float64, as a share of its terms."""
-_PLAIN = Arithmetic("float64")
-"""Exact, without the sizes of terms, which take longer than the answer."""
 _FEW_ROWS = 64
 
 
@@ -42,13 +40,7 @@ class Mistake:
 
 
 def hidden_mistakes(case: Case, selection: Selection, truth: Truth) -> tuple[Mistake, ...]:
-    """Return the gross mistakes that a few rows of the output do not show already; nearly always they do.
-
-    Args:
-        case: the problem.
-        selection: what is judged.
-        truth: its answer and the errors of the low-precision reference, on the first inputs.
-    """
+    """Return the gross mistakes that a few rows of the output do not show already; nearly always they do."""
     if "out" not in truth.answers:  # it is empty
         return ()
     return tuple(one for one in _mistakes(case) if not _is_seen_in_few_rows(case, selection, truth, one.misread_as))
@@ -59,12 +51,7 @@ def blind_spot(
 ) -> str | None:
     """A gross mistake that would have agreed without being right, or ``None``; a few words.
 
-    Args:
-        case: the problem.
-        selection: what was judged.
-        truth: its answer and the errors of the low-precision reference, on the first inputs.
-        judged: the tensors that were returned. A mistake that shows in any of them is seen.
-        hidden: what :func:`hidden_mistakes` returned.
+    A mistake that shows in any of the tensors ``judged`` is seen; the truth is that of the first inputs.
     """
     for name in judged:
         zeros = truth.answers[name].new_zeros(truth.answers[name].shape)
@@ -76,7 +63,7 @@ def blind_spot(
     if _agrees(case, truth, shifted) and not _is_right(case, truth, shifted):
         return "the answer of the row before"
     for mistake in hidden:
-        answers = reference(mistake.misread_as, selection, 0, _PLAIN, inputs_of=case)
+        answers = reference(mistake.misread_as, selection, 0, PLAIN, inputs_of=case)
         mistaken = {name: answers[name] for name in judged}
         if _agrees(case, truth, mistaken) and not _is_right(case, truth, mistaken):
             return mistake.words
@@ -102,11 +89,11 @@ def _is_seen_in_few_rows(case: Case, selection: Selection, truth: Truth, other: 
     some = dataclasses.replace(
         selection, groups=selection.groups[:1], rows=tuple(rows[i] for i in places), gradients_of_keys=False, keys=None
     )
-    got = reference(forward_alone(other), some, 0, _PLAIN, inputs_of=forward_alone(case))["out"]
+    got = reference(forward_alone(other), some, 0, PLAIN, inputs_of=forward_alone(case))["out"]
     answer = truth.answers["out"]
     _, of_rows = scales(torch.where(torch.isfinite(answer), answer, 0.0))
     difference = (got - answer[:heads, places]).nan_to_num()
-    _, allowed = budget(case, "out", truth.low_precision["out"], truth.terms.get("out"))
+    _, allowed = truth.allowed(case, "out")
     return bool((difference.norm(dim=-1) > allowed * of_rows[:heads, places]).any())
 
 
@@ -117,12 +104,7 @@ def forward_alone(case: Case) -> Case:
 
 
 def _agrees(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:
-    for name, got in answers.items():
-        error = measure(got, truth.answers[name], per_value=name == "lse")
-        allowed_rel, allowed_max = budget(case, name, truth.low_precision[name], truth.terms.get(name))
-        if error.rel > allowed_rel or error.max > allowed_max:
-            return False
-    return True
+    return all(truth.is_within(case, name, got, truth.answers[name]) for name, got in answers.items())
 
 
 def _is_right(case: Case, truth: Truth, answers: dict[str, Tensor]) -> bool:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.cases.counting import visible_pairs
-from attnbench.oracle.budget import budget, scales
+from attnbench.oracle.budget import scales
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from attnbench.cases.case import Case
     from attnbench.oracle.judge import Truth
 
@@ -21,24 +19,17 @@ def noticed(case: Case, truth: Truth, group_of_head: list[int]) -> dict[str, flo
     times the length of a value. Of N keys with equal weights, n that are dropped at random move it by sqrt(n) / N of
     that length.
 
-    Args:
-        case: the problem.
-        truth: its answer.
-        group_of_head: for each judged head, the place of its group among the judged ones.
+    ``group_of_head`` is, for each judged head, the place of its group among the judged ones.
     """
-    _, allowed = budget(case, "out", truth.low_precision["out"], truth.terms.get("out"))
+    _, allowed = truth.allowed(case, "out")
     found = {"noticed_row_error": allowed}
     if truth.value_norms is None or float(truth.value_norms.min()) == 0:
         return found
     _, of_rows = scales(truth.answers["out"].nan_to_num())
-    share = min(1.0, float((allowed * of_rows / _of_heads(truth.value_norms, group_of_head)).median()))
+    share = min(1.0, float((allowed * of_rows / truth.value_norms[group_of_head][:, None]).median()))
     keys = max(1.0, visible_pairs(case) / (case.batch * case.seqlen_q))
     return {
         **found,
         "noticed_weight_share": share,
         "noticed_dropped_keys": min(keys, max(1.0, (share * keys) ** 2)),
     }
-
-
-def _of_heads(value_norms: Tensor, group_of_head: list[int]) -> Tensor:
-    return value_norms[group_of_head][:, None]

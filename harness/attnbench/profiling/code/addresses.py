@@ -14,7 +14,7 @@ from attnbench.profiling.code.compiled_objects import CompiledObject
 from attnbench.profiling.code.elf import Elf, ElfError, of_file
 from attnbench.profiling.code.frames import FrameRule, FrameRules
 from attnbench.profiling.code.jit_objects import objects
-from attnbench.profiling.code.mappings import executable
+from attnbench.profiling.code.mappings import Mapping, executable
 
 KERNEL = 1 << 63
 COMPILED, PYTHON = "compiled", "python"
@@ -71,25 +71,19 @@ class AddressSpace:
         """Whether code was compiled in this process with lines."""
         return any(code.has_lines for code in self._compiled)
 
-    def bounds(self, address: int) -> tuple[int, int] | None:
+    def mapping(self, address: int) -> Mapping | None:
         """The executable pages around an address."""
         place = bisect_right(self._starts, address) - 1
-        if place < 0 or address >= self._mappings[place].end:
-            return None
-        return self._mappings[place].start, self._mappings[place].end
+        return self._mappings[place] if place >= 0 and address < self._mappings[place].end else None
 
     def function_start(self, address: int) -> int | None:
         """Where the function of a library around an address begins; ``None`` where that is not told."""
-        place = bisect_right(self._starts, address) - 1
-        mapping = self._mappings[place] if place >= 0 else None
-        if mapping is None or not mapping.is_file or address >= mapping.end:
+        mapping = self.mapping(address)
+        elf = self._elf(mapping.name) if mapping is not None and mapping.is_file else None
+        if mapping is None or elf is None:
             return None
-        elf = self._elf(mapping.name)
-        if elf is None:
-            return None
-        base = self._bases.setdefault(mapping.name, mapping.base(elf))
-        start = elf.function_start(address - base)
-        return None if start is None else start + base
+        start = elf.function_start(address - self._base(mapping, elf))
+        return None if start is None else start + self._base(mapping, elf)
 
     def _places(self, address: int) -> tuple[Place, ...]:
         """The place of an address, and the lines that it was inlined into, innermost first."""
@@ -127,24 +121,26 @@ class AddressSpace:
     def _place(self, address: int) -> Place:
         if address >= KERNEL:
             return Place("kernel", _kernel_function(address))
-        place = bisect_right(self._starts, address) - 1
-        if place < 0 or address >= self._mappings[place].end:
+        mapping = self.mapping(address)
+        if mapping is None:
             return Place("unmapped", hex(address))
-        mapping = self._mappings[place]
         if not mapping.is_file:
             return self._compiled_place(address, mapping.start)
         elf = self._elf(mapping.name)
         if elf is None:
             return Place(mapping.path.name, f"+{address - mapping.start + mapping.offset:#x}")
-        if mapping.name not in self._bases:
-            self._bases[mapping.name] = mapping.base(elf)
-        function = elf.function_at(address - self._bases[mapping.name])
-        if function is None:
-            start = elf.function_start(address - self._bases[mapping.name])
-            if start is None:
-                return Place(mapping.path.name, _page(address - mapping.start + mapping.offset))
-            return Place(mapping.path.name, _chosen().get(start + self._bases[mapping.name], f"+{start:#x}"))
-        return Place(mapping.path.name, demangled(function)[:_LONGEST_NAME])
+        base = self._base(mapping, elf)
+        function = elf.function_at(address - base)
+        if function is not None:
+            return Place(mapping.path.name, demangled(function)[:_LONGEST_NAME])
+        start = elf.function_start(address - base)
+        if start is None:
+            return Place(mapping.path.name, _page(address - mapping.start + mapping.offset))
+        return Place(mapping.path.name, _chosen().get(start + base, f"+{start:#x}"))
+
+    def _base(self, mapping: Mapping, elf: Elf) -> int:
+        """The offset of a file's symbols in memory, by the first of its mappings that was asked about."""
+        return self._bases.setdefault(mapping.name, mapping.base(elf))
 
     def _compiled_place(self, address: int, start: int) -> Place:
         code = self._code(address)
@@ -164,8 +160,8 @@ class AddressSpace:
 
     def _is_return_address(self, address: int) -> bool:
         """Whether a call instruction ends right before an address of code."""
-        bounds = self.bounds(address)
-        if bounds is None or address - bounds[0] < _LONGEST_CALL:
+        mapping = self.mapping(address)
+        if mapping is None or address - mapping.start < _LONGEST_CALL:
             return False
         before = ctypes.string_at(address - _LONGEST_CALL, _LONGEST_CALL)
         if before[-5] == _CALLS[0]:

@@ -45,10 +45,6 @@ class CompiledObject:
         except (ELFError, struct.error, KeyError, AttributeError) as error:
             raise ValueError(f"an object file that cannot be read: {error}") from error
 
-    def has(self, address: int) -> bool:
-        """Whether it has code there."""
-        return any(start <= address < end for start, end in self.ranges)
-
     def function_at(self, address: int) -> str:
         """The name of the function there."""
         place = bisect_right(self._functions, (address, "\U0010ffff")) - 1

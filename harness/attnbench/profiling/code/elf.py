@@ -50,9 +50,6 @@ class Section:
 class Elf:
     """An ELF file's sections and symbols.
 
-    Args:
-        data: the file.
-
     Raises:
         ElfError: where it cannot be read.
     """

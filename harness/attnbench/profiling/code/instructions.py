@@ -44,14 +44,14 @@ class Instructions:
             return {}
         found: dict[int, Phase] = {}
         for stretch in _stretches(sorted(set(addresses))):
-            bounds = self._space.bounds(stretch[0])
-            if bounds is None:
+            mapping = self._space.mapping(stretch[0])
+            if mapping is None:
                 continue
             # A function or a sample lies where an instruction begins: what is decoded from there on is in step.
             begin = self._space.function_start(stretch[0])
-            if begin is None or not bounds[0] <= begin or stretch[0] - begin > _FARTHEST:
+            if begin is None or begin < mapping.start or stretch[0] - begin > _FARTHEST:
                 begin = stretch[0]
-            code = ctypes.string_at(begin, min(stretch[-1] + _AROUND, bounds[1]) - begin)
+            code = ctypes.string_at(begin, min(stretch[-1] + _AROUND, mapping.end) - begin)
             listed = [(at, name) for at, _, name, _ in disassembler.disasm_lite(code, begin)]
             for address in stretch:
                 names = [name for at, name in listed if abs(at - address) <= _AROUND]
@@ -65,9 +65,9 @@ def texts_of(addresses: Iterable[int], space: AddressSpace) -> dict[int, str]:
     disassembler = _disassembler()
     found = {}
     for address in addresses if disassembler is not None else ():
-        bounds = space.bounds(address)
-        if bounds is not None:
-            code = ctypes.string_at(address, min(_LONGEST_INSTRUCTION, bounds[1] - address))
+        mapping = space.mapping(address)
+        if mapping is not None:
+            code = ctypes.string_at(address, min(_LONGEST_INSTRUCTION, mapping.end - address))
             for _, _, name, operands in disassembler.disasm_lite(code, address, 1):
                 found[address] = f"{name} {operands}".strip()
     return found

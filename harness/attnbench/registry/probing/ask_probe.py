@@ -36,11 +36,7 @@ def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] 
     """
 
     def broken(reason: str) -> list[Found]:
-        return [
-            Found(
-                name=name_if_broken, origin=origin, declaration=None, version=None, source_hash=None, unavailable=reason
-            )
-        ]
+        return [Found(name=name_if_broken, origin=origin, unavailable=reason)]
 
     if (known := remembered(origin)) is not None:
         return known

@@ -24,7 +24,7 @@ from attnbench.transport.host import LOCAL_HOST
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.registry.implementation import Declaration
     from attnbench.runner.planning.request import Request
     from attnbench.transport.host import Host
@@ -212,6 +212,3 @@ def _line(request: Request, key: str, judged: Sequence[tuple[Case, bool]], *, ve
         impossible = tuples(2).count - pairs
         line += f"; {impossible:,} more pairs are impossible: contradictory, not declared, refused or too large"
     return line
-
-
-__all__ = ["coverage_lines", "with_covering_cases"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from attnbench.registry.discover import to_json
+from attnbench.registry.found import to_json
 from attnbench.store.record import SCHEMA_VERSION
 from attnbench.transport.host import LOCAL_HOST
 from attnbench.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
@@ -30,14 +30,8 @@ def measure_header(
 ) -> dict[str, Any]:
     """Look at the machine, measure its peaks, and write down what was asked for.
 
-    Args:
-        request: what was asked for.
-        cells: the plan.
-        run_id: names the run.
-        quick_peaks: how long to measure peaks; ``None`` not at all.
-        arguments: of the command line.
-        host: the machine.
-        measured_now: whether peaks of a CPU that were measured within the last day will not do.
+    Peaks are measured quickly or not, and not at all where ``quick_peaks`` is ``None``; unless they must be
+    ``measured_now``, a CPU's of the last day will do.
     """
     from attnbench.machine.environment import machine_key
 
@@ -74,13 +68,13 @@ def measure_header(
 
 def _peaks(
     host: Host, machine_key: str, device: str, threads: int, *, quick: bool, measured_now: bool
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """A GPU's depend on the power and heat of the moment: they are measured in each run."""
     from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks
 
     known = None if measured_now or device != "cpu" else remembered_peaks(machine_key, device, threads, quick=quick)
     if known is not None:
         return known
-    peaks = dict(host.peaks(device, threads, quick=quick))
+    peaks = host.peaks(device, threads, quick=quick)
     remember(machine_key, peaks, quick=quick)
     return peaks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.errors import UsageError
 from attnbench.runner.planning.request import request_from
@@ -23,15 +23,13 @@ class MergeError(UsageError):
     """Runs that are not the shards of one; the message is one sentence."""
 
 
-def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[dict[str, Any]]:
+def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[dict[str, object]]:
     """The lines of the run that the shards make up: header, records, footers, JSON-ready.
 
     A record keeps its ``run_id``; the header says on which machine that part was measured. A case is in one shard, so
     the machines of the shards may be of several kinds.
 
-    Args:
-        runs: the shards, in any order.
-        across_machines: whether there is a whole run for each kind of machine, in one file or in shards.
+    ``across_machines`` says whether there is a whole run for each kind of machine, in one file or in shards.
 
     Raises:
         MergeError: when they are not all shards of one request, measured by the same code.
@@ -50,7 +48,8 @@ def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[di
     _require_own_records(ordered)
     records = [{"kind": "record", **record} for run in ordered for record in run.records]
     footers = [footer.model_dump(mode="json") for run in ordered for footer in run.footers]
-    return [_header([run.header for run in ordered]), *records, *footers]
+    header = _header([run.header for run in ordered])
+    return [header.model_dump(mode="json"), *records, *footers]
 
 
 def _require_own_records(runs: Sequence[RunFile]) -> None:
@@ -116,7 +115,7 @@ def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
             yield f"{name} was other code ({hashes[0]}; not {hashes[1]})"
 
 
-def _asked(header: Header) -> dict[str, Any]:
+def _asked(header: Header) -> dict[str, object]:
     """The request without its threads where it asks for one per core: machines differ in those."""
     threads = None if header.request.get("all_cores") else header.threads
     return {**header.request, "shard": None, "on": None, "threads": threads}
@@ -128,7 +127,7 @@ def _versions(header: Header) -> dict[str, str]:
     return {"attnbench": header.attnbench_version, **{name: str(one or "not installed") for name, one in known.items()}}
 
 
-def _header(headers: Sequence[Header]) -> dict[str, Any]:
+def _header(headers: Sequence[Header]) -> Header:
     """The header of the whole run."""
     parts = [
         Part(
@@ -139,7 +138,7 @@ def _header(headers: Sequence[Header]) -> dict[str, Any]:
         )
         for one in headers
     ]  # fmt: skip
-    whole = headers[0].model_copy(
+    return headers[0].model_copy(
         update={
             "schema_version": SCHEMA_VERSION,
             "run_id": uuid.uuid4().hex[:12],
@@ -150,7 +149,6 @@ def _header(headers: Sequence[Header]) -> dict[str, Any]:
             "parts": parts,
         }
     )
-    return whole.model_dump(mode="json")
 
 
 def _of_the_whole(command: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence, Set
 
     from attnbench.cases.case import Case
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.sweep.model import Scenario
     from attnbench.transport.host import Host
 

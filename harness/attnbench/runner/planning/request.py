@@ -23,7 +23,7 @@ from attnbench.worker.timing import SamplingLimits
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.plan import Cell
     from attnbench.transport.host import Host
 
@@ -75,7 +75,7 @@ class Request:
         """Seconds of sampling for each cell; 0 where nothing is timed."""
         return self.scenario.limits.sampling_s if "time" in self.stages else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready; :func:`request_from` turns it back."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {**fields, "scenario": self.scenario.to_dict()}
@@ -123,10 +123,7 @@ def memory_limit(request: Request, host: Host) -> int:
 def plan_request(request: Request, found: Sequence[Found] | None = None, host: Host = LOCAL_HOST) -> list[Cell]:
     """All cells of the request.
 
-    Args:
-        request: what was asked for.
-        found: the implementations that it chooses, where another interpreter has found them.
-        host: where it is to run.
+    ``found`` are the implementations that it chooses, where another interpreter has found them.
 
     Raises:
         PlanError: when there is none, or no case can take its tensors from the files that it names.

@@ -10,7 +10,7 @@ from attnbench.machine.environment import environment, machine_key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.plan import Cell
     from attnbench.store.header import Header
 
@@ -22,11 +22,7 @@ class ResumeError(UsageError):
 def require_same(path: object, header: Header, planned: Sequence[Cell], left: Sequence[Cell]) -> None:
     """See to it that the records to come belong with those that are there.
 
-    Args:
-        path: of the run file, for the message.
-        header: of the run.
-        planned: all cells of the run, as its request is understood now.
-        left: those that have no record yet.
+    ``planned`` are all cells of the run, as its request is understood now, and ``left`` those without a record.
 
     Raises:
         ResumeError: where machine, versions or implementations are others than the header's.

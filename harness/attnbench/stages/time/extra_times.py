@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -12,23 +13,17 @@ from attnbench.untrusted.exceptions import message_of
 
 if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
+_ns = functools.partial(metric, unit="ns", join="median", only_ok=True, better="lower")
 
 
 class ExtraTimeMetrics(Metrics, stage="time"):
     """Times beside the one that is compared."""
 
-    time_graph_ns: float | None = metric(
-        "graph", "CUDA: one call of a graph over rotated inputs, without launches and gaps.", unit="ns",
-        join="median", only_ok=True, better="lower",
-    )  # fmt: skip
-    time_wall_ns: float | None = metric(
-        "wall", "CUDA: host's time from the call to the end of its work.", unit="ns", join="median", only_ok=True,
-        better="lower",
-    )  # fmt: skip
-    time_kernel_ns: float | None = metric(
-        "kernels", "CUDA: kernels of one call added up, by the profiler.", unit="ns", join="median", only_ok=True,
-        better="lower",
-    )  # fmt: skip
+    time_graph_ns: float | None = _ns(
+        "graph", "CUDA: one call of a graph over rotated inputs, without launches and gaps."
+    )
+    time_wall_ns: float | None = _ns("wall", "CUDA: host's time from the call to the end of its work.")
+    time_kernel_ns: float | None = _ns("kernels", "CUDA: kernels of one call added up, by the profiler.")
     graph_refused: str | None = metric("no graph", "Why there is no time_graph_ns.", unit="text")
 
 
@@ -48,7 +43,7 @@ class MeasureExtraTimes(WorkerRequest[ExtraTimes]):
         call, device, operands = session.prepared(), session.accelerator, session.placed()
         assert device is not None
         start = perf_counter_ns()
-        waited_ns = wall_ns(call.run, device, call.set_up_hook)
+        waited_ns = wall_ns(call.run, device, call.set_up)
         replayed_ns: float | None = None
         refused: str | None = None
         if session.case.mode == "backward":

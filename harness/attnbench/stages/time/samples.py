@@ -146,11 +146,10 @@ class PassSamples(WorkerRequest[Done]):
 
     def serve(self, worker: Worker) -> Done:
         session = worker.session
-        set_up = _window(session).set_up
+        window = _window(session)
         for _ in range(self.samples):
             session.next_sample()
-            if set_up is not None:
-                set_up()
+            window.set_up()
         return Done()
 
 
@@ -170,13 +169,12 @@ def _warm_up(session: Session, asked: WarmUp) -> None:
 
     call = session.prepared()
     session.results, session.returned = [], []
-    set_up = call.set_up_hook
-    warmed = warm_up(call.run, _CLOCK, set_up=set_up, min_ns=asked.min_ns, max_calls=asked.max_calls)
+    warmed = warm_up(call.run, _CLOCK, set_up=call.set_up, min_ns=asked.min_ns, max_calls=asked.max_calls)
     session.begin_samples(asked.repetition)
-    calls = 1
+    set_up, calls = call.set_up, 1
     if asked.cache == "cold":
         set_up = _cold(call)
-    elif set_up is None:
+    elif not call.needs_set_up:
         calls = calls_per_sample(warmed.call_ns, get_clock_info("perf_counter").resolution * 1e9)
         if calls > 1 and is_quicker_again(call.run, _CLOCK, session.next_sample):
             calls = 1  # each has inputs of its own
@@ -185,7 +183,7 @@ def _warm_up(session: Session, asked: WarmUp) -> None:
     session.window = SampleWindow(calls, set_up, asked.cache, warmed, read_counters(), rows)
 
 
-def _cold(call: Call) -> Callable[[], object]:
+def _cold(call: Call) -> Callable[[], None]:
     """A set-up that streams junk through the caches before each call, so that it finds none of its inputs there."""
     import numpy as np
 

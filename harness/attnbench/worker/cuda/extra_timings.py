@@ -29,12 +29,11 @@ _ROTATED = ("q", "k", "v", "dout")
 MEMORY_METHOD = "torch's allocator: highest in tensors during a call, less what was there before"
 
 
-def wall_ns(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None) -> float:
+def wall_ns(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None) -> float:
     """Median of the host's time from the call to the end of its work: the number to compare with a CPU's."""
     samples: list[int] = []
     while len(samples) < WALL_CALLS and (len(samples) < 3 or sum(samples) < WALL_NS):
-        if set_up is not None:
-            set_up()
+        set_up()
         device.synchronize()
         start = device.now_ns()
         call()
@@ -53,9 +52,7 @@ def input_sets(input_bytes: int, device: Accelerator) -> int:
 def graph_ns(calls: Sequence[Callable[[], object]], device: Accelerator) -> float:
     """Time of one call when all of them are replayed from a graph: neither launches nor gaps between them.
 
-    Args:
-        calls: the same call on other memory each.
-        device: where.
+    Each call is the same one on other memory.
 
     Raises:
         Exception: what CUDA says where a call cannot be recorded (it waits for the device, allocates outside torch).
@@ -115,37 +112,41 @@ def _nbytes(tensor: Any) -> int:
 
 
 def kernels(
-    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
 ) -> list[KernelTime]:
     """Which kernels a call runs, and their times, as the profiler sees it."""
-    if set_up is not None:
-        set_up()
+    set_up()
     device.synchronize()
     return device.profile(call)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CallMemory:
+    """Memory of one call, in bytes above what was there before it: inputs are not counted."""
+
+    peak: int
+    """Highest in tensors."""
+    reserved: int
+    """Highest that the allocator took from the device."""
+    device: int
+    """The loss of the whole device from before the call to after it: a kernel that allocates by itself shows here."""
+    resolution: int = 0
+    """The peak that an empty call reads."""
+
+
 def memory_of(
-    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None = None
-) -> dict[str, Any]:
-    """Memory of one call, in bytes above what was there before it: inputs are not counted.
-
-    Returns:
-        ``memory_peak_bytes``: highest in tensors. ``memory_reserved_bytes``: highest that the allocator took from the
-        device. ``memory_device_bytes``: what the whole device had less after the call than before it: a kernel that
-        allocates by itself shows there only. ``memory_resolution_bytes``: what an empty call reads.
-    """
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
+) -> CallMemory:
+    """Make a call, and see what it takes."""
     _reading(call, device, set_up)  # workspaces that libraries keep for ever exist from here on
-    resolution = _reading(lambda: None, device, None)["memory_peak_bytes"]
-    return {
-        **_reading(call, device, set_up),
-        "memory_resolution_bytes": resolution,
-        "memory_method": MEMORY_METHOD,
-    }
+    resolution = _reading(lambda: None, device).peak
+    return dataclasses.replace(_reading(call, device, set_up), resolution=resolution)
 
 
-def _reading(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] | None) -> dict[str, int]:
-    if set_up is not None:
-        set_up()
+def _reading(
+    call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
+) -> CallMemory:
+    set_up()
     gc.collect()
     device.synchronize()
     device.forget_peaks()
@@ -154,8 +155,8 @@ def _reading(call: Callable[[], object], device: Accelerator, set_up: Callable[[
     device.synchronize()
     after = device.memory()
     del result
-    return {
-        "memory_peak_bytes": max(0, after.peak_allocated - before.allocated),
-        "memory_reserved_bytes": max(0, after.peak_reserved - before.reserved),
-        "memory_device_bytes": max(0, after.used - before.used),
-    }
+    return CallMemory(
+        peak=max(0, after.peak_allocated - before.allocated),
+        reserved=max(0, after.peak_reserved - before.reserved),
+        device=max(0, after.used - before.used),
+    )

@@ -89,18 +89,13 @@ def cold_samples(
     limits: SamplingLimits,
     *,
     enqueue_ns: float,
-    set_up: Callable[[], object] | None = None,
-    freshen: Callable[[], object] | None = None,
+    set_up: Callable[[], object] = lambda: None,
+    freshen: Callable[[], object] = lambda: None,
 ) -> ColdSamples:
     """Take samples until the median is known to 0.5 % on either side, or a limit is reached.
 
-    Args:
-        call: puts its work on the stream and returns.
-        device: where.
-        limits: ``sampling_ns`` counts the whole of it, flushing and holding up included.
-        enqueue_ns: about how long queueing takes.
-        set_up: done before each sample, not timed.
-        freshen: changes the inputs before ``set_up``, not timed.
+    ``limits.sampling_ns`` counts the whole of it, flushing and holding up included; ``set_up`` and ``freshen``, which
+    changes the inputs before it, are not timed. Queueing takes about ``enqueue_ns``.
     """
     start, end = device.event(), device.event()
     highest = device.highest_sm_clock_mhz()
@@ -111,13 +106,11 @@ def cold_samples(
     began = device.now_ns()
     while len(found.ns) < limits.max_samples:
         result = None  # the last output is given back outside of what is timed
-        if freshen is not None:
-            freshen()
+        freshen()
         tries = MOST_TRIES if queued_ahead else 1
         for attempt in range(tries):
             result = None
-            if set_up is not None:
-                set_up()
+            set_up()
             device.synchronize()
             device.flush_l2()
             device.block(block_ns)
@@ -163,13 +156,13 @@ def warmed_samples(
         call.set_up()
         device.synchronize()
 
-    warmed = warm_up(call_and_wait, device.now_ns, set_up=set_up_and_wait if call.needs_set_up else None)
+    warmed = warm_up(call_and_wait, device.now_ns, set_up=set_up_and_wait)
     enqueue_ns = _prepare_instruments(call, device)
     refresh()
     gc.collect()
     gc.disable()
     try:
-        found = cold_samples(call.run, device, limits, enqueue_ns=enqueue_ns, set_up=call.set_up_hook, freshen=freshen)
+        found = cold_samples(call.run, device, limits, enqueue_ns=enqueue_ns, set_up=call.set_up, freshen=freshen)
     finally:
         gc.enable()
     return warmed, found

@@ -44,11 +44,9 @@ class TorchEvent:
         self._event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own lack
 
     def record(self) -> None:
-        """On the current stream."""
         self._event.record()
 
     def passed(self) -> bool:
-        """Without waiting."""
         return bool(self._event.query())
 
     def ns_until(self, later: Event) -> float:
@@ -71,7 +69,6 @@ class TorchDevice:
         self._card = _Card(torch.cuda.current_device())
 
     def now_ns(self) -> int:
-        """Monotonic."""
         return _CLOCK()
 
     def synchronize(self) -> None:
@@ -79,7 +76,6 @@ class TorchDevice:
         self._torch.cuda.synchronize()
 
     def event(self) -> TorchEvent:
-        """With timing."""
         return TorchEvent()
 
     def flush_l2(self) -> None:
@@ -98,11 +94,9 @@ class TorchDevice:
         return self._card.condition()
 
     def highest_sm_clock_mhz(self) -> int | None:
-        """By NVML."""
         return self._card.highest_mhz
 
     def l2_bytes(self) -> int:
-        """Read from CUDA."""
         return int(self._properties.L2_cache_size)
 
     def free_bytes(self) -> int:
@@ -137,7 +131,6 @@ class TorchDevice:
             del blocks
 
     def capture(self, work: Callable[[], object]) -> Graph:
-        """A CUDA graph."""
         graph = self._torch.cuda.CUDAGraph()
         with self._torch.cuda.graph(graph):
             work()

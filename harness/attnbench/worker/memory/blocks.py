@@ -20,7 +20,7 @@ class NoBlocksError(RuntimeError):
     """Blocks are not known; a sentence that says why."""
 
 
-def blocks_at_peak(call: Callable[[], object], set_up: Callable[[], object] | None) -> BlocksAtPeak:
+def blocks_at_peak(call: Callable[[], object], set_up: Callable[[], object]) -> BlocksAtPeak:
     """Make a call, and tell what it holds where it holds most.
 
     Raises:
@@ -30,8 +30,7 @@ def blocks_at_peak(call: Callable[[], object], set_up: Callable[[], object] | No
         import memray
     except ImportError as error:
         raise NoBlocksError("memray is not installed (pip install 'attnbench[profile]')") from error
-    if set_up is not None:
-        set_up()
+    set_up()
     with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
         path = Path(folder) / "allocations"
         try:

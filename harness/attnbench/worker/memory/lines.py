@@ -24,15 +24,11 @@ TraceFunction = Callable[["FrameType", str, object], Any]
 
 
 def memory_by_line(
-    call: Callable[[], object], set_up: Callable[[], object] | None, files: frozenset[str], begins_ns: int
+    call: Callable[[], object], set_up: Callable[[], object], files: frozenset[str], begins_ns: int
 ) -> MemoryOfCall:
     """Make a call and record its footprint over time.
 
-    Args:
-        call: as it is.
-        set_up: must precede it.
-        files: Python sources whose lines are told apart.
-        begins_ns: of the time line, by the monotonic clock.
+    Only lines of ``files`` are told apart; the time line begins at ``begins_ns`` of the monotonic clock.
 
     Raises:
         weighing.UnsettledError: as :func:`attnbench.worker.memory.weighing.peak_of`.

@@ -62,7 +62,7 @@ def unsupported() -> str | None:
     return None
 
 
-def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] | None = None) -> Peak:
+def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] = lambda: None) -> Peak:
     """Measure the peak of one call: the larger of two readings, because the kernel's counter lags behind.
 
     The result of a call is held until its peak is read. ``set_up`` runs before each reading and is not counted. The
@@ -80,7 +80,7 @@ def peak_of_one(call: Callable[[], object]) -> int:
     """One reading of a call's peak, in bytes, where another process says how often there is one."""
     libc = ctypes.CDLL(None)
     with _on_one_processor(), _giving_back_at_once(libc):
-        return _reading(call, libc, None)
+        return _reading(call, libc)
 
 
 @contextlib.contextmanager
@@ -100,10 +100,10 @@ def _move_threads(processors: set[int]) -> None:
             os.sched_setaffinity(int(task.name), processors)
 
 
-def _readings(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object] | None) -> Peak:
-    _reading(lambda: None, libc, None)  # the reading's own objects exist from here on
+def _readings(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object]) -> Peak:
+    _reading(lambda: None, libc)  # the reading's own objects exist from here on
     _reading(call, libc, set_up)  # and so does what libraries set up once
-    resolution = max(_reading(lambda: None, libc, None) for _ in range(_READINGS))
+    resolution = max(_reading(lambda: None, libc) for _ in range(_READINGS))
     peak = max(_reading(call, libc, set_up) for _ in range(_READINGS))
     return Peak(peak_bytes=peak, resolution_bytes=max(resolution, _counter_lag_bytes()))
 
@@ -173,9 +173,8 @@ def _keep_freed_blocks_below(size: int, libc: ctypes.CDLL) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2 * size)
 
 
-def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object] | None) -> int:
-    if set_up is not None:
-        set_up()
+def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object] = lambda: None) -> int:
+    set_up()
     _give_back(libc)
     _wait_until_nothing_is_given_back()
     others = children()

@@ -42,7 +42,7 @@ class Failed:
 
 
 class Follower:
-    """A rank; each method is something that it can be told to do."""
+    """A rank; each method is something that it can be told to do, and so is each of its part's."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -68,14 +68,6 @@ class Follower:
         self._part = Part(session.implementation, case, shares)
         return self._part.call.prepare_ns
 
-    def set_up(self, shares: Mapping[str, Any]) -> None:
-        """As :meth:`Part.set_up`."""
-        self.part.set_up(shares)
-
-    def run(self) -> None:
-        """One call."""
-        self.part.run()
-
     def weigh(self) -> int:
         """One call, and its peak in bytes."""
         return weighing.peak_of_one(self.part.run)
@@ -83,10 +75,6 @@ class Follower:
     def watch(self, how: str) -> tuple[int, int]:
         """As :meth:`Part.watch`; with the bytes that were sent when that was last written down."""
         return self.part.watch(how), self.part.recording.sent_bytes
-
-    def require_conduct(self) -> None:
-        """As :meth:`Part.require_conduct`."""
-        self.part.require_conduct()
 
     def outputs(self) -> Outputs:
         """Its share of what the last call returned."""
@@ -100,7 +88,8 @@ def follow(link: Connection, worker: Worker, rank: int) -> None:
         while True:
             name, given = unpacked(link.recv_bytes())
             try:
-                answer = getattr(follower, name)(*given)
+                told = getattr(follower, name) if hasattr(Follower, name) else getattr(follower.part, name)
+                answer = told(*given)
             except Exception as error:  # noqa: BLE001 - whatever an implementation raises is its answer
                 link.send_bytes(packed(_failed(error, rank)))
                 os._exit(0)

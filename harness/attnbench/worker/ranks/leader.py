@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -41,7 +42,7 @@ class Others:
         """Have all ranks do something at the same time; what the others answer.
 
         Args:
-            name: a method of :class:`attnbench.worker.ranks.follower.Follower`.
+            name: a method of :class:`attnbench.worker.ranks.follower.Follower`, or of its part.
             given: its arguments, for each rank.
             mine: what rank 0 does meanwhile.
 
@@ -127,7 +128,6 @@ class RankCall(Call):
         return self.part.result
 
     def run_weighed(self) -> Any:
-        """As :meth:`run`; the others weigh their parts."""
         peaks = self._others.together("weigh", lambda rank: (), self.part.run)
         self.others_peak_bytes = max([0, *peaks])
         return self.part.result
@@ -139,7 +139,6 @@ class RankCall(Call):
         return self.tokens.joined([*mine, *others])
 
     def require_conduct(self) -> None:
-        """Each rank looks at its own first calls."""
         self._others.together("require_conduct", lambda rank: (), self.part.require_conduct)
 
     def watch(self, how: str) -> tuple[list[int], int]:
@@ -155,18 +154,13 @@ class Leader:
 
     def __init__(self, worker: Worker, links: Sequence[Connection]) -> None:
         self._worker, self._others = worker, Others(links)
-        worker.bind = self._bind
+        worker.bind = functools.partial(RankCall, others=self._others)
 
     def answer(self, request: Any) -> AnswerMessage | Failure:
         """As :meth:`Worker.answer`."""
         if type(request).__name__ not in _SERVED_BY_ALL:
             return self._worker.answer(request)
         return self._worker.answer(_ByAll(request, self._others))  # type: ignore[arg-type]  # it fails as the request does
-
-    def _bind(
-        self, implementation: Implementation, case: Case, device: str, operands: Operands, memory_bytes: int | None
-    ) -> Call:
-        return RankCall(implementation, case, device, operands, memory_bytes, self._others)
 
 
 class _ByAll:
