@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -268,7 +267,7 @@ def _against_baseline(
     """
     from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
     from attnbench.gate.baselines import find_baseline
-    from attnbench.gate.gate import GatePlan, result_of
+    from attnbench.gate.gate import GatePlan
     from attnbench.machine.environment import environment, machine_key
     from attnbench.runner.planning.request import request_from
     from attnbench.store.reader import read_run
@@ -284,10 +283,8 @@ def _against_baseline(
     plan = GatePlan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=asked.seed or 0)
     folder = out or default_folder(request.scenario.name)
     open_folder(folder, {**plan.to_dict(), "baseline": stored.header.run_id}, log.says)
-    began = time.monotonic()
     with GateProgress(log) as observer:
-        found = gate_stored(stored, plan, folder, observer, command)
-    return result_of(plan, command, **found, wall_s=round(time.monotonic() - began, 1)), folder
+        return gate_stored(stored, plan, folder, observer, command), folder
 
 
 def both_sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideName, Side]:

@@ -117,6 +117,7 @@ def _request(asked: CellSelection, log: Log) -> Request:
         return dataclasses.replace(request, stages=("agreement", "time", "memory"), replicates=1)
     from attnbench.runner.planning.request import request_from
     from attnbench.store.reader import read_run
+    from attnbench.store.record import key_of
     from attnbench.sweep.expand import parse_overrides
 
     file = read_run(Path(asked.scenario))
@@ -133,7 +134,7 @@ def _request(asked: CellSelection, log: Log) -> Request:
         threads=asked.threads or stored.threads,
         stages=("agreement", "time", "memory"),
         replicates=1,
-        cells=tuple({f"{r['case_id']} {r['implementation']} {r['device']}": None for r in records}),
+        cells=tuple(dict.fromkeys(" ".join(key_of(record)) for record in records)),
     )
 
 
@@ -254,9 +255,10 @@ def _profiles(measured: _Measured, setting: ProfileSetting, log: Log) -> list[Ce
     """Profile the cells, in the order of their cases."""
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.profile import profile_cells
+    from attnbench.store.record import key_of
 
     cells, side = measured.cells, measured.side
-    records = {(r["case_id"], r["implementation"], r["device"]): r for r in measured.run.records}
+    records = {key_of(record): record for record in measured.run.records}
     wanted = [cell for cell in cells if (cell.case.case_id, cell.found.name, cell.device) in records]
     wanted.sort(key=lambda cell: [c.case.case_id for c in cells].index(cell.case.case_id))
     of = [records[cell.case.case_id, cell.found.name, cell.device] for cell in wanted]

@@ -75,15 +75,7 @@ def measure(
 ) -> Measured:
     """Measure a revision and its anchor in the same rounds; complete rounds that are in the folder are kept.
 
-    Args:
-        commit: what is measured.
-        anchor: what with.
-        sides: the anchor's and the revision's, ready.
-        request: what is measured of both.
-        rounds: how many.
-        folder: where run files go.
-        observer: told how it goes.
-        seed: of orders.
+    The sides are the anchor's and the revision's, ready; the seed is of the orders.
 
     Raises:
         GateError: when a round cannot be made.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from attnbench.cases.case import Case
+from attnbench.cases.case import FIELDS, Case
 from attnbench.metrics.metric import Metric, metrics_of
 from attnbench.metrics.roofline import RooflineMetrics
 from attnbench.stages.agreement import AgreementMetrics
@@ -53,6 +53,13 @@ Status = Literal[
 Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "ranks", "energy", "backend"]
 FAILED: frozenset[str] = frozenset({"out_of_memory", "timeout", "crashed", "error"})
 """Statuses of cells that broke: exit code 4."""
+DISTURBED: frozenset[str] = frozenset({"invalid", "skipped"})
+"""Of a process that was disturbed, or left out for want of time: it says nothing against what others measured."""
+
+Fields = dict[str, Any]
+"""A record as it is read: every field of :class:`Record` by name, as JSON has it."""
+CellKey = tuple[str, str, str]
+"""(case_id, implementation, device)"""
 
 
 class WhichCell(BaseModel):
@@ -144,6 +151,17 @@ class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
             if one.only_ok and getattr(self, one.name) is not None:
                 raise ValueError(f"a cell with status {self.status!r} has no {one.title} ({one.name})")
         return self
+
+
+def key_of(record: Fields) -> CellKey:
+    """The cell that a record is of."""
+    return record["case_id"], record["implementation"], record["device"]
+
+
+def case_of(record: Fields) -> Case:
+    """The case of a record; reading JSON has made lists of tuples."""
+    found: Fields = {name: tuple(v) if isinstance(v := record[name], list) else v for name in FIELDS}
+    return Case(**found)
 
 
 METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(CellMetrics)}

@@ -13,18 +13,19 @@ import json
 import os
 import random
 import subprocess
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.found import from_json
 from attnbench.registry.sources import hash_of_files
 from attnbench.runner.oracle import Oracle, OracleGoneError
+from attnbench.store.header import Header
 from attnbench.store.reader import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from attnbench.gate.measure.side import Side
     from attnbench.registry.found import Found
@@ -148,7 +149,7 @@ def _run_round(
     for name, side in sides.items():
         asked = dataclasses.replace(request, plugins=(*request.plugins, *side.plugins))
         header = side_header(side, dataclasses.replace(asked, cells=(), order_seed=None), paths[name].parent)
-        found = [from_json(one) for one in header["implementations"].values()]
+        found = [from_json(one) for one in header.implementations.values()]
         parties[name] = Party(side=side, request=asked, header=header, found=found, path=paths[name])
     second: SideName = "head" if first == "base" else "base"
     try:
@@ -171,7 +172,7 @@ def _require_unchanged(found: Sequence[Found]) -> None:
             raise GateError(f"{one.origin.target} changed while the gate ran: start it again, with another --out")
 
 
-def side_header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
+def side_header(side: Side, request: Request, folder: Path) -> Header:
     """The header that a run of the side has; asked of its interpreter once, and kept in the folder.
 
     Raises:
@@ -181,17 +182,8 @@ def side_header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
     known = hashlib.sha256(f"{side.python}\0{side.folder}\0{side.identity}\0{text}".encode()).hexdigest()[:12]
     path = folder / f"side-{known}.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
-        asked.write_text(json.dumps(request.to_dict()))
-        command = [side.python, "-P", "-m", "attnbench.gate.measure.probe", str(asked.resolve()), str(path.resolve())]
-        code = _logged(side, command, log)
-        if code != 0:
-            raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
-        asked.unlink()
-        log.unlink()
-    header: dict[str, Any] = json.loads(path.read_text())
-    return header
+        _ask(side, request, path, (0,), ["attnbench.gate.measure.probe", _request_of(path), str(path.resolve())])
+    return Header.model_validate_json(path.read_text())
 
 
 def _stages(stages: Sequence[StageName], number: int) -> tuple[StageName, ...]:
@@ -211,17 +203,30 @@ def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -
     """
     if _is_done(path, request):
         return read_run(path)
+    module = ["attnbench", "run", "--request", _request_of(path), "--peaks", peaks]
+    _ask(side, request, path, _HAS_RECORDS, [*module, "--out", str(path.resolve()), "--force"])
+    return read_run(path)
+
+
+def _request_of(path: Path) -> str:
+    """The file of the request that a file is made for, while it is made."""
+    return str(path.with_suffix(".request.json").resolve())
+
+
+def _ask(side: Side, request: Request, path: Path, good: Sequence[int], module: Sequence[str]) -> None:
+    """Run a module, with its words, by the side's interpreter to make a file; its request and its log go when it has.
+
+    Raises:
+        GateError: when it ends with another exit code, or cannot be started.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
+    asked, log = Path(_request_of(path)), path.with_suffix(".log")
     asked.write_text(json.dumps(request.to_dict()))
-    command = [side.python, "-P", "-m", "attnbench", "run", "--request", str(asked.resolve()), "--peaks", peaks]
-    command += ["--out", str(path.resolve()), "--force"]
-    code = _logged(side, command, log)
-    if code not in _HAS_RECORDS:
+    code = _logged(side, [side.python, "-P", "-m", *module], log)
+    if code not in good:
         raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
     asked.unlink()
     log.unlink()
-    return read_run(path)
 
 
 def _logged(side: Side, command: Sequence[str], log: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.profiling.phases import TITLES
 from attnbench.units import TIMES, duration, number, times
@@ -153,7 +153,7 @@ def rows_of(one: ProfiledCell) -> list[Row]:
     ] or [about | nothing]
 
 
-def _difference_fact(difference: Difference) -> dict[str, Any]:
+def _difference_fact(difference: Difference) -> dict[str, object]:
     return {
         "faster": difference.fast.name,
         "slower": difference.slow.name,

@@ -39,11 +39,7 @@ def write_profile_page(folder: Path) -> None:
 
 
 def profile_report(profile: Profile) -> ReportPage:
-    """Everything that the page says.
-
-    Args:
-        profile: with printable texts.
-    """
+    """Everything that the page says of a profile whose texts are printable."""
     cases = cases_of(profile)
     sections = [
         phases.section(cases),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.units import duration_interval
 from attnbench.views.document import Column, Paragraph, Table, column
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
     """Everything that is needed to take the profile again."""
-    asked: dict[str, Any] = {"command": profile.command, "created": profile.created_utc}
+    asked: dict[str, object] = {"command": profile.command, "created": profile.created_utc}
     asked |= {"attnbench": profile.attnbench} | {str(name): side for name, side in profile.sides.items()}
     blocks: list[Block] = [
         Paragraph(text="A profile is no measurement: its times are in no run, and no comparison or gate reads them. "
@@ -30,9 +30,10 @@ def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
         _cells(cases),
     ]  # fmt: skip
     for case in cases:
-        fields = {name: value for name, value in case.cells[0].cell.case.items() if value is not None}
-        case_facts: dict[str, Any] = {"case": case.cells[0].cell.case_id, **fields}
-        blocks.append(Details(summary=f"The case {case.label}", blocks=[facts_table(case_facts)]))
+        cell = case.cells[0].cell
+        fields = {name: value for name, value in cell.case.items() if value is not None}
+        table = facts_table({"case": cell.case_id, **fields})
+        blocks.append(Details(summary=f"The case {case.label}", blocks=[table]))
     floors = _floors(cases)
     blocks += [Details(summary="How floors are computed", blocks=[floors])] if floors.rows else []
     blocks += [
