@@ -95,8 +95,7 @@ def gate(
         "gate",
         *dataclasses.replace(asked, seed=seed or None).words(),
         *words(base=base, head=head, baseline=baseline, delta=texts(delta), waivers=waivers, calibration=calibration),
-        *words(rounds=None if rounds == 4 else rounds, confirm=None if confirm == 6 else confirm),
-        *words(measure_identical=measure_identical, out=out, cache_dir=cache_dir),
+        *words(gate, rounds=rounds, confirm=confirm, measure_identical=measure_identical, out=out, cache_dir=cache_dir),
     ]
     cache = None if cache_dir is None else Path(cache_dir)
     folder = None if out is None else Path(out)

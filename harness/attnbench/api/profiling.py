@@ -92,10 +92,7 @@ def profile(
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, None, threads, seed)
     request = _request(asked, log)
     more = words(
-        base=base, head=head,
-        seconds=None if seconds == 3.0 else seconds,
-        samples=None if samples == 6000 else samples,
-        assembly=assembly, out=out, force=force,
+        profile, base=base, head=head, seconds=seconds, samples=samples, assembly=assembly, out=out, force=force
     )  # fmt: skip
     command = ["profile", *asked.words(), *more]
     folder = Path(out) if out is not None else _default_folder()

@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from attnbench.grouping import grouped
-from attnbench.store.checking import checking_sentence
+from attnbench.store.header import checking_sentence
 from attnbench.store.machines import by_machine
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
@@ -18,8 +18,8 @@ from attnbench.views.cells import NEVER_RAN, cells_of
 from attnbench.views.compare import baseline_of, compare_implementations
 from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Row, Table, View
 from attnbench.views.estimates import as_fields
+from attnbench.views.forms.plot import log_plot
 from attnbench.views.groups import group_cells
-from attnbench.views.plot import log_plot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +10,7 @@ from attnbench.api.fleet.running import resume_on
 from attnbench.api.measuring import begin
 from attnbench.api.measuring import resume as go_on
 from attnbench.api.progress import Log
-from attnbench.api.results import Answer, RunInterrupted
+from attnbench.api.results import Answer
 from attnbench.api.selection import CellSelection, words
 from attnbench.errors import UsageError
 
@@ -103,22 +104,10 @@ def replay(
         folder.scenario, include, exclude, None, plugin, folder.device, threads or folder.capture.threads, seed
     )
     request = asked.request(log, replicates=replicates, cache=cache)
+    selected = dataclasses.replace(asked, scenario=str(folder.path), device=(), threads=threads).words()
     more = words(
-        include=asked.include,
-        exclude=asked.exclude,
-        plugin=asked.plugin,
-        threads=threads,
-        seed=seed,
-        replicates=replicates,
-        cache=None if cache == "warm" else cache,
-        peaks=None if peaks == "auto" else peaks,
-        out=out,
-        force=force,
-        verbose=verbose,
-    )
-    command = ["replay", str(folder.path), *more]
+        replay, replicates=replicates, cache=cache, peaks=peaks, out=out, force=force, verbose=verbose
+    )  # fmt: skip
+    command = ["replay", *selected, *more]
     finished = begin(request, log, command, peaks=peaks, out=None if out is None else Path(out), force=force)
     return ReplayedModel(folder, finished.path, exit_code=finished.exit_code)
-
-
-__all__ = ["ReplayedModel", "RunInterrupted", "replay"]
