@@ -132,18 +132,16 @@ def calibrate(
 ) -> CalibratedMachine:
     """Measure the same code on both sides, to learn each cell's noise floor and the gate's false-alarm rate here.
 
-    The result is stored with the machine's key; a gate finds it there and tolerates no less than the floors.
+    The result is stored with the machine's key; a gate finds it there and tolerates no less than the floors. Other
+    arguments are those of :func:`gate`.
 
     Args:
-        scenario: name of a bundled scenario, or path of a .toml file.
         rounds: rounds of both sides; twenty tell a noise floor, fewer a rough one.
         delta: change of time that the gate will tolerate.
         seed: of orders and draws.
         runs: folder for the run files, kept; an interrupted calibration goes on there.
         out: where the result goes; default ``results/calibration/SCENARIO-MACHINE-THREADS.json``.
         force: replace an earlier calibration.
-        progress: whether stderr tells how it goes; default: where it is a terminal.
-        cells: which are judged: ``include``, ``exclude``, ``axis``, ``plugin``, ``device`` and ``threads``.
 
     Returns:
         The noise of each cell: ``path``, ``frame``.

@@ -39,12 +39,7 @@ def begin(
     """Plan, open the run file, measure the machine, run.
 
     Args:
-        request: what was asked for.
-        log: told how it goes.
         command: the words of the command that asks for the same, for the header.
-        peaks: how long to measure the machine's own limits.
-        out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
-        force: replace a run file that is there already.
 
     Raises:
         UsageError: when nothing is left to run, or the run file cannot be created.
@@ -103,8 +98,6 @@ def resume(path: Path, log: Log, on_engine: OnEngine) -> FinishedRun:
     """Run the cells of a run file's plan which have no record yet.
 
     Args:
-        path: of the run file.
-        log: told how it goes.
         on_engine: goes on where machines of an engine have measured so far.
 
     Raises:
@@ -155,14 +148,6 @@ def finish(
     """Have cells measured into an open run file, show how it goes, and say where the time went.
 
     The exit code is that of all records, those of earlier sittings included.
-
-    Args:
-        request: what was asked for.
-        cells: what is to be measured.
-        measure: does so, and tells how it goes.
-        writer: of the run file.
-        log: told how it goes.
-        earlier: the records that are there already.
 
     Raises:
         RunInterrupted: after Ctrl-C.

@@ -56,17 +56,12 @@ def profile(
 ) -> ProfiledCells:
     """Tell where the time of a call goes, phase by phase and line by line, and what bounds it.
 
-    Each cell is run as :func:`run` does; where it agrees it is called again in a process of its own, and sampled.
+    Each cell is run as :func:`run` does; where it agrees it is called again in a process of its own, and sampled. Other
+    arguments are those of :func:`run`.
 
     Args:
         scenario: name of a bundled scenario, path of a .toml file, or a run file, whose cells are run again; default:
             the single case that the axes describe.
-        include: as of :func:`run`; so are ``exclude``, ``axis``, ``plugin``, ``threads`` and ``seed``.
-        exclude: as said.
-        axis: as said.
-        plugin: as said.
-        threads: as said.
-        seed: as said.
         base: compare the same cells of two sides, line by line: of this one (a revision, ``./DIR``, ``FILE.whl`` or
             ``FILE.py``, as of :func:`gate`), and of ``head``.
         head: the other side; default the current folder.
@@ -75,7 +70,6 @@ def profile(
         assembly: whether the hottest instructions are listed too.
         out: folder of the page; default ``reports/runs/profile-UTC-TIME``.
         force: replace a profile that is there already.
-        progress: whether stderr tells how it goes; default: where it is a terminal.
 
     Returns:
         The profile: ``path`` of its page, ``ok``, ``exit_code``, ``frame`` with a row for each phase of each cell.

@@ -62,22 +62,13 @@ def replay(
 ) -> ReplayedModel:
     """Run a captured model's attention on all implementations, and tell what the model would take on each.
 
+    Other arguments are those of :func:`attnbench.run`.
+
     Args:
         capture: the folder that ``attnbench capture`` wrote.
         run: a run of it that is there already; nothing is measured then.
-        include: implementations to run: regular expressions.
-        exclude: implementations to leave out: regular expressions.
-        plugin: files with implementations of your own, as of :func:`attnbench.run`.
         threads: threads of each worker on the CPU; default: as many as the model had.
-        replicates: fresh processes for each cell.
-        seed: of the values and of the order of cells.
-        cache: whether a call finds its inputs where the last one left them, or flushed out.
-        peaks: how long to measure the machine's own limits, as of :func:`attnbench.run`.
-        out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
-        force: replace a run file that is there already.
         resume: a run of this capture to finish; takes everything else from its header.
-        verbose: tell what the harness itself spent its time on, too.
-        progress: whether stderr tells how it goes; default: where it is a terminal.
 
     Returns:
         The answer: ``replay`` as data, ``frame`` with a row for each implementation, ``path`` of the run file.
