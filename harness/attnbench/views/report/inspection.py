@@ -40,8 +40,8 @@ def write_inspection_page(folder: Path) -> bool:
     return any(one["status"] == "wrong" for one in facts["implementations"])
 
 
-def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    found = {}
+def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
     for one in facts["implementations"]:
         if one["errors"]:
             with np.load(folder / one["errors"]) as arrays:

@@ -47,18 +47,11 @@ def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
 def _cells(cases: Sequence[ProfiledCase]) -> Table:
     rows: list[Row] = [
         {
+            **vars(one.cell),
             "name": one.name,
             "case": case.label,
-            "status": one.cell.status,
-            "median": one.cell.median_ns,
             "interval": duration_interval(one.cell.low_ns, one.cell.high_ns),
-            "slowdown": one.cell.slowdown,
-            "calls": one.cell.calls,
-            "samples": one.cell.samples,
-            "lost": one.cell.lost,
-            "period": one.cell.period_ns or None,
-            "kernel": one.cell.has_kernel,
-            "lines": one.cell.has_lines,
+            "period_ns": one.cell.period_ns or None,
             "counters": counters(one.cell) or one.cell.not_counted or "",
         }
         for case in cases
@@ -69,15 +62,15 @@ def _cells(cases: Sequence[ProfiledCase]) -> Table:
         columns=[
             column("implementation", "name"),
             column("status", is_status=True),
-            column("median call", "median", unit="ns"),
+            column("median call", "median_ns", unit="ns"),
             Column(title="95 % interval", text=lambda row: row["interval"], is_number=True),
             column("slow-down while sampled", "slowdown", unit="ratio"),
             column("calls", unit="count"),
             column("samples", unit="count"),
             column("lost", unit="count"),
-            column("period", unit="ns"),
-            column("kernel sampled", "kernel", unit="yes/no"),
-            column("compiled with lines", "lines", unit="yes/no"),
+            column("period", "period_ns", unit="ns"),
+            column("kernel sampled", "has_kernel", unit="yes/no"),
+            column("compiled with lines", "has_lines", unit="yes/no"),
             column("hardware counters", "counters"),
             column("case"),
         ],
