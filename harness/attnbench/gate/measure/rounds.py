@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from attnbench.registry.found import Found
     from attnbench.runner.planning.request import Request
     from attnbench.store.reader import RunFile
-    from attnbench.sweep.model import StageName
 
 SideName = Literal["base", "head"]
 SIDES: tuple[SideName, SideName] = ("base", "head")
@@ -117,8 +116,9 @@ def run_rounds(
                 request,
                 cells=tuple(cells) or request.cells,
                 replicates=1,
-                order_seed=_order_seed(stage, number, seed),
-                stages=_stages(request.stages, number),
+                # Both sides of a round have the same order of cells, and each round another one.
+                order_seed=random.Random(f"{seed}/{stage}/{number}").randrange(1, 2**31),
+                stages=tuple(one for one in request.stages if one != "memory" or number < MEMORY_ROUNDS),
             )
             paths = {side: folder / f"{stage}-{number + 1}-{side}.jsonl" for side in SIDES}
             observer.begins(f"{stage} round {number + 1} of {rounds}")
@@ -184,15 +184,6 @@ def side_header(side: Side, request: Request, folder: Path) -> Header:
     if not path.exists():
         _ask(side, request, path, (0,), ["attnbench.gate.measure.probe", _request_of(path), str(path.resolve())])
     return Header.model_validate_json(path.read_text())
-
-
-def _stages(stages: Sequence[StageName], number: int) -> tuple[StageName, ...]:
-    return tuple(stage for stage in stages if stage != "memory" or number < MEMORY_ROUNDS)
-
-
-def _order_seed(stage: str, number: int, seed: int) -> int:
-    """Both sides of a round have the same order of cells, and each round another one."""
-    return random.Random(f"{seed}/{stage}/{number}").randrange(1, 2**31)
 
 
 def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -> RunFile:

@@ -62,8 +62,9 @@ def answer_sentences(
     subjects = [name for name in dict.fromkeys(plugins) if name != baseline]
     if subjects:
         return [_on(name, cells, wins, gains, baseline) for name in subjects[:MOST_SUBJECTS]]
-    if len({cell.implementation for cell in cells if cell.timing}) == 1:
-        return [_on_the_only_one([cell for cell in cells if cell.timing])]
+    timed = [cell for cell in cells if cell.timing]
+    if len({cell.implementation for cell in timed}) == 1:
+        return [f"{timed[0].implementation} alone has a time: {_taken(timed)}."]
     return [_on_the_fastest([winner for _, winner in winners], wins, gains, baseline)] if winners else []
 
 
@@ -93,10 +94,6 @@ def _on(
     not_ok = collections.Counter(cell.status for cell in own if cell.status != "ok").most_common()
     parts += [f"{status} in {n}" if several else status for status, n in not_ok]
     return f"{name} is {', '.join(parts)}." if parts else f"{name} was not timed."
-
-
-def _on_the_only_one(timed: Sequence[CellResult]) -> str:
-    return f"{timed[0].implementation} alone has a time: {_taken(timed)}."
 
 
 def _on_the_fastest(
