@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from attnbench.api.progress import Log, Progress
-    from attnbench.registry.discover import Found
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
     from attnbench.runner.run import Outcome

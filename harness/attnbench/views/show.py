@@ -12,13 +12,13 @@ from attnbench.store.machines import by_machine
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
 from attnbench.views.answer.noise import noise_sentences
+from attnbench.views.answer.plot import log_plot
 from attnbench.views.answer.sentence import run_sentences
 from attnbench.views.answer.summary import summary_table
 from attnbench.views.cells import NEVER_RAN, cells_of
 from attnbench.views.compare import baseline_of, compare_implementations
 from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Row, Table, View
 from attnbench.views.estimates import as_fields
-from attnbench.views.forms.plot import log_plot
 from attnbench.views.groups import group_cells
 
 if TYPE_CHECKING:
