@@ -7,8 +7,8 @@ import importlib.util
 import pytest
 
 import attnbench
-from attnbench.api.notebook import MOST_ROWS, Image, html
 from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Table, View
+from attnbench.views.forms.notebook import MOST_ROWS, Image, html
 from tests.conftest import REPOSITORY
 
 STORED = REPOSITORY / "results/reference"

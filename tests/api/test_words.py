@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from attnbench import Implementation, UsageError, api, attention
+from attnbench.api import history
 from attnbench.api.selection import CellOptions, CellSelection, axis_texts, plugin_texts
 from attnbench.cli.main import app
 from attnbench.cli.options import Cells, Selection
@@ -42,6 +43,13 @@ def test_a_function_and_its_command_take_the_same_words(name: str) -> None:
     command = app[name].default_command
     assert command is not None
     assert defaults(getattr(api, name), ONLY_IN_PYTHON) == defaults(command, ONLY_ON_THE_LINE)
+
+
+@pytest.mark.parametrize("name", history.__all__)
+def test_a_function_of_a_history_and_its_command_take_the_same_words(name: str) -> None:
+    command = app["history"][name].default_command
+    assert command is not None
+    assert defaults(getattr(history, name), ONLY_IN_PYTHON) == defaults(command, ONLY_ON_THE_LINE)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

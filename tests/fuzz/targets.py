@@ -22,7 +22,7 @@ from attnbench.stages import backend, memory
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import CHECKED
 from attnbench.store.reader import frame_of, read_run
-from attnbench.store.recording import record_of
+from attnbench.store.record import record_of
 from attnbench.sweep.expand import adhoc, expand, parse_overrides
 from attnbench.sweep.load import load_scenario
 from attnbench.sweep.model import Scenario
@@ -31,10 +31,10 @@ from attnbench.transport.message import AnswerMessage, Failure, Reader, RequestM
 from attnbench.views.compare import compare_implementations, compare_runs
 from attnbench.views.compare_view import view_of
 from attnbench.views.document import View, as_csv, as_json, markdown
+from attnbench.views.forms.terminal import as_text
 from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page, markdown_page
 from attnbench.views.show import show
-from attnbench.views.terminal_table import as_text
 from attnbench.worker.worker import Worker
 from tests.fuzz import strategies
 

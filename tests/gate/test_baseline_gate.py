@@ -13,7 +13,6 @@ import pytest
 from attnbench.errors import NotComparableError
 from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
 from attnbench.gate.baselines import BaselineError, find_baseline, save, stored, update
-from attnbench.gate.gate import result_of
 from attnbench.gate.judge.statistics import Rules
 from attnbench.gate.verdict import GateResult
 from attnbench.store.reader import RunFile, read_run
@@ -60,11 +59,8 @@ def judged(tmp_path: Path, run: Make, monkeypatch: pytest.MonkeyPatch) -> Callab
         for module in ("baseline_gate", "judge.verify_speedups"):
             monkeypatch.setattr(f"attnbench.gate.{module}.run_once", instead)
         made = plan(stored_rules(Rules()), {})
-        return result_of(
-            made,
-            [],
-            **gate_stored(run("base.jsonl"), made, tmp_path, Nobody(), ["attnbench", "gate", "--baseline", "base"]),
-        )
+        command = ["attnbench", "gate", "--baseline", "base"]
+        return gate_stored(run("base.jsonl"), made, tmp_path, Nobody(), command)
 
     return judge
 

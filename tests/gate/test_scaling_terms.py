@@ -11,11 +11,12 @@ import pytest
 
 from attnbench.cases.case import make_case
 from attnbench.gate.gate import cells_to_confirm, growth_verdicts, screen_cells
-from attnbench.gate.judge.cell_data import CellKey, Observed, SideOfCell
+from attnbench.gate.judge.cell_data import Observed, SideOfCell
 from attnbench.gate.judge.scaling import Quantity, ScalingChange, Series, growth_of, series_of
 from attnbench.gate.judge.statistics import Rules
 from attnbench.gate.judge.verdicts import growth_verdict
 from attnbench.scaling import Refusal, Scaling, fit_scaling
+from attnbench.store.record import CellKey
 
 KIB, MIB = 2**10, 2**20
 PAGE = 4 * KIB

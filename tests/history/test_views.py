@@ -12,12 +12,12 @@ from attnbench.history.point import Change, segment_of
 from attnbench.history.store import History, append, read_history
 from attnbench.store.reader import read_run
 from attnbench.views.document import Table, as_json, markdown
+from attnbench.views.forms.terminal import as_text
 from attnbench.views.history.cells import cell_histories
 from attnbench.views.history.tables import history_view, worst
 from attnbench.views.report.content import report_of
 from attnbench.views.report.history_page import history_report, write_history_page
 from attnbench.views.report.page import markdown_page
-from attnbench.views.terminal_table import as_text
 from tests.conftest import REPOSITORY
 from tests.history.lines import MIB, point, revision
 

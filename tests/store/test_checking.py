@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnbench.store.checking import CHECKING, TIMING, checking_sentence
+from attnbench.store.header import CHECKING, TIMING, checking_sentence
 
 
 def shares(checking: float, timing: float) -> dict[str, float]:

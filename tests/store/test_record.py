@@ -11,8 +11,7 @@ import pytest
 
 from attnbench.cli.commands.schema import schema
 from attnbench.runner.driver import failed
-from attnbench.store.record import METRICS, Record
-from attnbench.store.recording import record_of
+from attnbench.store.record import METRICS, Record, record_of
 from tests.store import metrics_page
 
 

@@ -18,9 +18,9 @@ from attnbench.store.reader import RunFile, RunFileError, read_run
 from attnbench.views.compare import compare_implementations
 from attnbench.views.compare_view import view_of
 from attnbench.views.document import View, as_csv, as_json, markdown
+from attnbench.views.forms.terminal import as_text
 from attnbench.views.report.write import write_report
 from attnbench.views.show import show
-from attnbench.views.terminal_table import as_text
 from tests.views.conftest import failed, timed, write
 
 ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\ud800-\udfff\ufffe\uffff]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnbench.units import duration
-from attnbench.views.plot import log_plot
+from attnbench.views.answer.plot import log_plot
 
 LENGTHS = (128, 256, 512, 1024)
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from attnbench.cases.case import make_case
 from attnbench.views.compare import CompareError
 from attnbench.views.document import View, as_csv, as_json, markdown
+from attnbench.views.forms.terminal import terminal
 from attnbench.views.show import show
-from attnbench.views.terminal_table import terminal
 from tests.views.conftest import failed, timed
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -96,8 +95,7 @@ def gate(
         "gate",
         *dataclasses.replace(asked, seed=seed or None).words(),
         *words(base=base, head=head, baseline=baseline, delta=texts(delta), waivers=waivers, calibration=calibration),
-        *words(rounds=None if rounds == 4 else rounds, confirm=None if confirm == 6 else confirm),
-        *words(measure_identical=measure_identical, out=out, cache_dir=cache_dir),
+        *words(gate, rounds=rounds, confirm=confirm, measure_identical=measure_identical, out=out, cache_dir=cache_dir),
     ]
     cache = None if cache_dir is None else Path(cache_dir)
     folder = None if out is None else Path(out)
@@ -134,18 +132,16 @@ def calibrate(
 ) -> CalibratedMachine:
     """Measure the same code on both sides, to learn each cell's noise floor and the gate's false-alarm rate here.
 
-    The result is stored with the machine's key; a gate finds it there and tolerates no less than the floors.
+    The result is stored with the machine's key; a gate finds it there and tolerates no less than the floors. Other
+    arguments are those of :func:`gate`.
 
     Args:
-        scenario: name of a bundled scenario, or path of a .toml file.
         rounds: rounds of both sides; twenty tell a noise floor, fewer a rough one.
         delta: change of time that the gate will tolerate.
         seed: of orders and draws.
         runs: folder for the run files, kept; an interrupted calibration goes on there.
         out: where the result goes; default ``results/calibration/SCENARIO-MACHINE-THREADS.json``.
         force: replace an earlier calibration.
-        progress: whether stderr tells how it goes; default: where it is a terminal.
-        cells: which are judged: ``include``, ``exclude``, ``axis``, ``plugin``, ``device`` and ``threads``.
 
     Returns:
         The noise of each cell: ``path``, ``frame``.
@@ -268,7 +264,7 @@ def _against_baseline(
     """
     from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
     from attnbench.gate.baselines import find_baseline
-    from attnbench.gate.gate import GatePlan, result_of
+    from attnbench.gate.gate import GatePlan
     from attnbench.machine.environment import environment, machine_key
     from attnbench.runner.planning.request import request_from
     from attnbench.store.reader import read_run
@@ -284,10 +280,8 @@ def _against_baseline(
     plan = GatePlan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=asked.seed or 0)
     folder = out or default_folder(request.scenario.name)
     open_folder(folder, {**plan.to_dict(), "baseline": stored.header.run_id}, log.says)
-    began = time.monotonic()
     with GateProgress(log) as observer:
-        found = gate_stored(stored, plan, folder, observer, command)
-    return result_of(plan, command, **found, wall_s=round(time.monotonic() - began, 1)), folder
+        return gate_stored(stored, plan, folder, observer, command), folder
 
 
 def both_sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideName, Side]:

@@ -36,14 +36,14 @@ def inspect(
 ) -> Inspection:
     """Look into one case: mask, attention weights and entropy per head, and where implementations are off.
 
+    Other arguments are those of :func:`attnbench.run`.
+
     Args:
         tensors: .npz, .safetensors or .pt with q, k and v, which settle sizes and dtype; default: values that the case
             describes.
         include: implementations to compare with the reference: regular expressions; default none.
-        exclude: implementations to leave out: regular expressions.
         axis: the case: ``{"seqlen": 64, "mask": "causal"}`` or ``["seqlen=64", "mask=causal"]``; default 64 tokens, two
             heads, causal.
-        plugin: as of :func:`attnbench.run`.
         device: ``"cpu"`` or ``"cuda"``.
         batch_index: which batch element is shown.
         out: folder of the page; default ``reports/runs/inspect-CASE``.

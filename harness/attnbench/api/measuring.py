@@ -5,24 +5,27 @@ from __future__ import annotations
 import collections
 import contextlib
 import datetime
+import functools
 import itertools
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from attnbench.api.results import FinishedRun, RunInterrupted
 from attnbench.errors import UsageError
 from attnbench.store.folder import RUN_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from attnbench.api.progress import Log, Progress
+    from attnbench.registry.found import Found
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
     from attnbench.runner.run import Outcome
     from attnbench.store.reader import RunFile
+    from attnbench.store.record import Fields
     from attnbench.store.writer import RunWriter
 
     OnEngine = Callable[[Request, RunFile, Sequence[Cell], Sequence[Cell], RunWriter, Log], FinishedRun]
@@ -36,12 +39,7 @@ def begin(
     """Plan, open the run file, measure the machine, run.
 
     Args:
-        request: what was asked for.
-        log: told how it goes.
         command: the words of the command that asks for the same, for the header.
-        peaks: how long to measure the machine's own limits.
-        out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
-        force: replace a run file that is there already.
 
     Raises:
         UsageError: when nothing is left to run, or the run file cannot be created.
@@ -51,46 +49,55 @@ def begin(
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.machine.interference import busy
     from attnbench.runner.planning.header import measure_header
-    from attnbench.runner.planning.plan import estimate_s
-    from attnbench.runner.planning.request import found_of, plan_request, setting_of, warnings_of
+    from attnbench.runner.planning.request import found_of, setting_of
     from attnbench.runner.run import execute
     from attnbench.runner.time_accounting import Shares
-    from attnbench.store.writer import RunWriter
 
-    cells = plan_request(request, found_of(request, log.says))
-    for warning in warnings_of(request):
-        log.says(warning)
-    name = request.scenario.name
-    with refusals(out):
-        RunWriter.require_room(out or default_path(name), force=force)
-    measured_now = peaks != "auto"
-    if peaks == "auto":
-        peaks = "quick" if sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600 else "full"
+    cells, quick_peaks = planned(request, found_of(request, log.says), log, peaks=peaks, out=out, force=force)
     run_id = uuid.uuid4().hex[:12]
     with devices_to_ourselves(_used(cells), log.says, alone=set(request.stages) != {"agreement"}):
         began = time.monotonic()
-        quick_peaks = None if peaks == "none" else peaks == "quick"
-        header = measure_header(request, cells, run_id, quick_peaks, command, measured_now=measured_now)
+        header = measure_header(request, cells, run_id, quick_peaks, command, measured_now=peaks != "auto")
         if request.sampling_s:
             for sentence in busy(header["environment"]):
                 log.says(sentence)
         with refusals(out):
-            writer = created(out, name, header, force=force)
+            writer = created(out, request.scenario.name, header, force=force)
         for said in (writer.unlocked, caches.warning()):
             if said:
                 log.says(said)
         looked_s = time.monotonic() - began
         shares = Shares(machine_s=looked_s, wall_s=looked_s)
         setting = setting_of(request, header)
-        return finish(request, cells, lambda progress: execute(cells, setting, writer, progress, shares), writer, log)
+        return finish(request, cells, functools.partial(execute, cells, setting, writer, shares=shares), writer, log)
+
+
+def planned(
+    request: Request, found: Sequence[Found], log: Log, *, peaks: Peaks, out: Path | None, force: bool
+) -> tuple[list[Cell], bool | None]:
+    """The cells of a new run, whose file can be created; and whether peaks are measured quickly, ``None``: not at all.
+
+    Raises:
+        UsageError: when nothing is left to run, or the run file cannot be created.
+    """
+    from attnbench.runner.planning.plan import estimate_s
+    from attnbench.runner.planning.request import plan_request, warnings_of
+    from attnbench.store.writer import RunWriter
+
+    cells = plan_request(request, found)
+    for warning in warnings_of(request):
+        log.says(warning)
+    with refusals(out):
+        RunWriter.require_room(out or default_path(request.scenario.name), force=force)
+    if peaks == "auto":
+        return cells, sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600
+    return cells, None if peaks == "none" else peaks == "quick"
 
 
 def resume(path: Path, log: Log, on_engine: OnEngine) -> FinishedRun:
     """Run the cells of a run file's plan which have no record yet.
 
     Args:
-        path: of the run file.
-        log: told how it goes.
         on_engine: goes on where machines of an engine have measured so far.
 
     Raises:
@@ -113,8 +120,8 @@ def resume(path: Path, log: Log, on_engine: OnEngine) -> FinishedRun:
         run_file = read_run(path)
         request = request_from(run_file.header.request)
         done = {(r["case_id"], r["implementation"], r["device"], r["replicate"]) for r in run_file.records}
-        planned = plan_request(request, found_of(request, log.says))
-        cells = [cell for cell in planned if cell.key not in done]
+        every = plan_request(request, found_of(request, log.says))
+        cells = [cell for cell in every if cell.key not in done]
         for warning in [*run_file.warnings, *([writer.unlocked] if writer.unlocked else [])]:
             log.says(warning)
         if not cells and run_file.is_complete:
@@ -122,18 +129,12 @@ def resume(path: Path, log: Log, on_engine: OnEngine) -> FinishedRun:
             outcome = _with_earlier(Outcome(counts=collections.Counter(), shares=Shares()), run_file.records)
             return FinishedRun(path, exit_code=outcome.exit_code, messages=tuple(log.messages))
         if request.on is not None:
-            return on_engine(request, run_file, planned, cells, writer, log)
-        require_same(path, run_file.header, planned, cells)
+            return on_engine(request, run_file, every, cells, writer, log)
+        require_same(path, run_file.header, every, cells)
         with devices_to_ourselves(_used(cells), log.says, alone=set(request.stages) != {"agreement"}):
             setting = setting_of(request, run_file.header.model_dump(mode="json"))
-            return finish(
-                request,
-                cells,
-                lambda progress: execute(cells, setting, writer, progress, Shares()),
-                writer,
-                log,
-                run_file.records,
-            )
+            run = functools.partial(execute, cells, setting, writer, shares=Shares())
+            return finish(request, cells, run, writer, log, run_file.records)
 
 
 def finish(
@@ -142,19 +143,11 @@ def finish(
     measure: Callable[[Progress], Outcome],
     writer: RunWriter,
     log: Log,
-    earlier: Sequence[Mapping[str, Any]] = (),
+    earlier: Sequence[Fields] = (),
 ) -> FinishedRun:
     """Have cells measured into an open run file, show how it goes, and say where the time went.
 
     The exit code is that of all records, those of earlier sittings included.
-
-    Args:
-        request: what was asked for.
-        cells: what is to be measured.
-        measure: does so, and tells how it goes.
-        writer: of the run file.
-        log: told how it goes.
-        earlier: the records that are there already.
 
     Raises:
         RunInterrupted: after Ctrl-C.
@@ -192,7 +185,7 @@ def finish(
     return finished
 
 
-def _with_earlier(outcome: Outcome, records: Sequence[Mapping[str, Any]]) -> Outcome:
+def _with_earlier(outcome: Outcome, records: Sequence[Fields]) -> Outcome:
     """How a run went, its earlier sittings included."""
     for record in records:
         outcome.saw(record["status"], record["implementation"])

@@ -56,17 +56,12 @@ def profile(
 ) -> ProfiledCells:
     """Tell where the time of a call goes, phase by phase and line by line, and what bounds it.
 
-    Each cell is run as :func:`run` does; where it agrees it is called again in a process of its own, and sampled.
+    Each cell is run as :func:`run` does; where it agrees it is called again in a process of its own, and sampled. Other
+    arguments are those of :func:`run`.
 
     Args:
         scenario: name of a bundled scenario, path of a .toml file, or a run file, whose cells are run again; default:
             the single case that the axes describe.
-        include: as of :func:`run`; so are ``exclude``, ``axis``, ``plugin``, ``threads`` and ``seed``.
-        exclude: as said.
-        axis: as said.
-        plugin: as said.
-        threads: as said.
-        seed: as said.
         base: compare the same cells of two sides, line by line: of this one (a revision, ``./DIR``, ``FILE.whl`` or
             ``FILE.py``, as of :func:`gate`), and of ``head``.
         head: the other side; default the current folder.
@@ -75,7 +70,6 @@ def profile(
         assembly: whether the hottest instructions are listed too.
         out: folder of the page; default ``reports/runs/profile-UTC-TIME``.
         force: replace a profile that is there already.
-        progress: whether stderr tells how it goes; default: where it is a terminal.
 
     Returns:
         The profile: ``path`` of its page, ``ok``, ``exit_code``, ``frame`` with a row for each phase of each cell.
@@ -92,10 +86,7 @@ def profile(
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, None, threads, seed)
     request = _request(asked, log)
     more = words(
-        base=base, head=head,
-        seconds=None if seconds == 3.0 else seconds,
-        samples=None if samples == 6000 else samples,
-        assembly=assembly, out=out, force=force,
+        profile, base=base, head=head, seconds=seconds, samples=samples, assembly=assembly, out=out, force=force
     )  # fmt: skip
     command = ["profile", *asked.words(), *more]
     folder = Path(out) if out is not None else _default_folder()
@@ -117,6 +108,7 @@ def _request(asked: CellSelection, log: Log) -> Request:
         return dataclasses.replace(request, stages=("agreement", "time", "memory"), replicates=1)
     from attnbench.runner.planning.request import request_from
     from attnbench.store.reader import read_run
+    from attnbench.store.record import key_of
     from attnbench.sweep.expand import parse_overrides
 
     file = read_run(Path(asked.scenario))
@@ -133,7 +125,7 @@ def _request(asked: CellSelection, log: Log) -> Request:
         threads=asked.threads or stored.threads,
         stages=("agreement", "time", "memory"),
         replicates=1,
-        cells=tuple({f"{r['case_id']} {r['implementation']} {r['device']}": None for r in records}),
+        cells=tuple(dict.fromkeys(" ".join(key_of(record)) for record in records)),
     )
 
 
@@ -254,9 +246,10 @@ def _profiles(measured: _Measured, setting: ProfileSetting, log: Log) -> list[Ce
     """Profile the cells, in the order of their cases."""
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.profile import profile_cells
+    from attnbench.store.record import key_of
 
     cells, side = measured.cells, measured.side
-    records = {(r["case_id"], r["implementation"], r["device"]): r for r in measured.run.records}
+    records = {key_of(record): record for record in measured.run.records}
     wanted = [cell for cell in cells if (cell.case.case_id, cell.found.name, cell.device) in records]
     wanted.sort(key=lambda cell: [c.case.case_id for c in cells].index(cell.case.case_id))
     of = [records[cell.case.case_id, cell.found.name, cell.device] for cell in wanted]

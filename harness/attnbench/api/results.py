@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from attnbench.api.notebook import Image
     from attnbench.gate.calibration import Calibration
     from attnbench.gate.verdict import GateResult
     from attnbench.store.capture import Capture
     from attnbench.store.reader import RunFile
     from attnbench.views.compare import Comparison
     from attnbench.views.document import View
+    from attnbench.views.forms.notebook import Image
 
 
 class Answer:
@@ -53,12 +53,12 @@ class Answer:
         return pd.DataFrame(list(self.view.rows))
 
     def __repr__(self) -> str:
-        from attnbench.views.terminal_table import as_text
+        from attnbench.views.forms.terminal import as_text
 
         return as_text(self.view)
 
     def _repr_html_(self) -> str:
-        from attnbench.api.notebook import html
+        from attnbench.views.forms.notebook import html
 
         return html(self.view, self._make_images())
 
@@ -76,7 +76,7 @@ class Charts:
     images: tuple[Image, ...]
 
     def _repr_html_(self) -> str:
-        from attnbench.api.notebook import figures
+        from attnbench.views.forms.notebook import figures
 
         return figures(self.images)
 
@@ -180,7 +180,7 @@ class Inspection(Answer):
     """A page about one case that was written; ``ok`` where no implementation disagrees with the oracle."""
 
     def __init__(self, path: Path, *, ok: bool) -> None:
-        from attnbench.api.notebook import pictures_in
+        from attnbench.views.forms.notebook import pictures_in
         from attnbench.views.report.inspection import inspection_view
 
         super().__init__(lambda: inspection_view(path), lambda: pictures_in(path.parent), ok=ok)
@@ -257,7 +257,7 @@ def _view_of_run(run: RunFile, baseline: str | None) -> View:
 
 
 def _charts(runs: Sequence[RunFile]) -> Sequence[Image]:
-    from attnbench.api.notebook import time_charts
+    from attnbench.views.forms.notebook import time_charts
 
     return time_charts(runs)
 

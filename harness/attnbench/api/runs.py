@@ -99,14 +99,7 @@ def run(
     asked = CellSelection.of(scenario, include, exclude, axis, plugin, device, threads, seed, ranks)
     request = _sharded(asked.request(log, replicates=replicates, cache=cache), shard)
     more = words(
-        replicates=replicates,
-        shard=shard,
-        on=on,
-        cache=_unlike(cache, "warm"),
-        peaks=_unlike(peaks, "auto"),
-        out=out,
-        force=force,
-        verbose=verbose,
+        run, replicates=replicates, shard=shard, on=on, cache=cache, peaks=peaks, out=out, force=force, verbose=verbose
     )
     command = ["run", *asked.words(), *more]
     if on is None:
@@ -260,10 +253,6 @@ def _sharded(request: Request, shard: str | None) -> Request:
     from attnbench.runner.planning.shard import Shard
 
     return request if shard is None else dataclasses.replace(request, shard=Shard.parsed(shard).as_pair)
-
-
-def _unlike(value: str, default: str) -> str | None:
-    return None if value == default else value
 
 
 def _path(given: str | os.PathLike[str] | None) -> Path | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -189,14 +190,18 @@ def require_device(name: str) -> None:
         raise UsageError(f"unknown device {name!r}: there are cpu and cuda")
 
 
-def words(**options: object) -> list[str]:
-    """Options of a command line: what is ``None``, false or empty is left out, and lists become repeated options."""
+def words(of: Callable[..., object] | None = None, /, **options: object) -> list[str]:
+    """Options of a command line: what is ``None``, false or empty is left out, and lists become repeated options.
+
+    What is the default of the function ``of`` is left out, too.
+    """
+    defaults = inspect.signature(of).parameters if of else {}
     spelled: list[str] = []
     for name, value in options.items():
         flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
         if value is True:
             spelled.append(flag)
-        elif value is not None and value is not False:
+        elif value is not None and value is not False and not (name in defaults and value == defaults[name].default):
             for one in value if isinstance(value, tuple | list) else [value]:
                 spelled += [flag, str(one)]
     return spelled

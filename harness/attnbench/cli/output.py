@@ -37,7 +37,7 @@ def print_tables(view: View, stream: TextIO) -> None:
     """As for a terminal, which gets colours; a pipe gets the same text without, as wide as it needs."""
     from rich.console import Console
 
-    from attnbench.views.terminal_table import terminal
+    from attnbench.views.forms.terminal import terminal
 
     console = Console(file=stream)
     if not console.is_terminal:

@@ -17,7 +17,7 @@ from attnbench.runner.interrupts import exit_code_of
 from attnbench.runner.run import Outcome
 from attnbench.runner.time_accounting import Shares
 from attnbench.store.header import Part
-from attnbench.store.recording import record_of
+from attnbench.store.record import record_of
 from attnbench.units import count, number, times
 
 if TYPE_CHECKING:

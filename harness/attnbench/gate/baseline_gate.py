@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnbench.errors import NotComparableError
 from attnbench.gate.baselines import not_of_one_machine
-from attnbench.gate.gate import GatePlan, grown_cells, growth_verdicts, side_facts, verdicts_of
-from attnbench.gate.judge.cell_data import Observed, SideOfCell, case_of
+from attnbench.gate.gate import GatePlan, grown_cells, growth_verdicts, result_of, side_facts, verdicts_of
+from attnbench.gate.judge.cell_data import Observed, SideOfCell
 from attnbench.gate.judge.inference import LEAST_ROUNDS, Effect, estimate_unpaired
 from attnbench.gate.judge.statistics import (
     LEAST_CELLS_TO_CENTRE,
@@ -29,16 +30,19 @@ from attnbench.gate.judge.verify_speedups import check_speed_ups
 from attnbench.gate.measure.rounds import run_once
 from attnbench.gate.repro import with_repeating_command
 from attnbench.gate.verdict import RoundFacts, SideFacts, Verdict
+from attnbench.grouping import grouped
+from attnbench.store.record import case_of, key_of
 from attnbench.units import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from attnbench.gate.judge.cell_data import CellKey, Fields
     from attnbench.gate.judge.inference import Matrix
     from attnbench.gate.measure.rounds import GateObserver
+    from attnbench.gate.verdict import GateResult
     from attnbench.store.reader import RunFile
+    from attnbench.store.record import CellKey
 
 
 def require_comparable(baseline: RunFile, *, machine_key: str, threads: int) -> None:
@@ -73,12 +77,13 @@ def stored_rules(rules: Rules) -> Rules:
 
 def gate_stored(
     baseline: RunFile, plan: GatePlan, folder: Path, observer: GateObserver, command: Sequence[str]
-) -> dict[str, Any]:
-    """Measure head, twice for suspects, and judge it against the stored run; fields of a result.
+) -> GateResult:
+    """Measure head, twice for suspects, and judge it against the stored run.
 
     Raises:
         GateError: when head cannot be measured.
     """
+    began = time.monotonic()
     first_run = _measure(plan, folder / "runs" / "screen-1-head.jsonl", plan.rules.screen_rounds, (), observer, 0)
     first = observe_stored(baseline, first_run)
     cells = [cell for cell in first.values() if cell.both_ok]
@@ -111,28 +116,31 @@ def gate_stored(
     of_exponents, unfitted = growth_verdicts(first, fresh, plan.rules)
     verdicts = check_speed_ups(verdicts, first, plan.sides["head"], plan.request, folder, observer)
     verdicts = [with_repeating_command(one, command, selects=False) for one in (*verdicts, *of_exponents)]
-    return {
-        "mode": "baseline",
-        "machine_key": first_run.header.machine_key,
-        "base": _base_facts(baseline),
-        "head": side_facts(plan.sides["head"], [], "head"),
-        "rounds": [
+    return result_of(
+        plan,
+        command,
+        mode="baseline",
+        machine_key=first_run.header.machine_key,
+        base=_base_facts(baseline),
+        head=side_facts(plan.sides["head"], [], "head"),
+        rounds=[
             RoundFacts(stage=stage, number=1, first="head", base=baseline.path, head=run.path)
             for stage, run in zip(("screen", "confirm"), runs, strict=False)
         ],
-        "common": _common(moved, plan.rules),
-        "verdicts": verdicts,
-        "unsupported": sum(is_refused(cell) for cell in first.values()),
-        "notes": [
+        common=_common(moved, plan.rules),
+        verdicts=verdicts,
+        unsupported=sum(is_refused(cell) for cell in first.values()),
+        notes=[
             f"Compared with a run of {baseline.header.created_at[:10]}, not in pairs: twice as much is tolerated.",
             *unfitted,
         ],
-    }
+        wall_s=round(time.monotonic() - began, 1),
+    )
 
 
 def observe_stored(baseline: RunFile, head: RunFile) -> dict[CellKey, Observed]:
     """All cells of either run; each replicate is a process."""
-    sides = [_by_cell(run.records) for run in (baseline, head)]
+    sides = [grouped(run.records, key_of) for run in (baseline, head)]
     observed = {}
     for key in dict.fromkeys([*sides[1], *sides[0]]):
         base, other = (SideOfCell(records=tuple(side.get(key, ()))) for side in sides)
@@ -157,13 +165,6 @@ def _measure(
     run = run_once(head, asked, path)
     observer.ended()
     return run
-
-
-def _by_cell(records: Sequence[Fields]) -> dict[CellKey, list[Fields]]:
-    found: dict[CellKey, list[Fields]] = {}
-    for record in records:
-        found.setdefault((record["case_id"], record["implementation"], record["device"]), []).append(record)
-    return found
 
 
 def _effects(cells: Sequence[Observed]) -> tuple[list[Effect | None], float | None]:

@@ -13,7 +13,7 @@ from attnbench.errors import UsageError
 from attnbench.gate.judge.inference import LEAST_ROUNDS
 from attnbench.store.machines import by_machine
 from attnbench.store.reader import read_run
-from attnbench.store.record import FAILED
+from attnbench.store.record import FAILED, key_of
 from attnbench.untrusted.json_text import parse_json
 from attnbench.untrusted.names import name_mistake
 from attnbench.untrusted.printable import printable, shown
@@ -86,7 +86,7 @@ def stored(folder: Path = FOLDER) -> list[Baseline]:
                 path=path,
                 created_at=run.header.created_at,
                 revision=(run.header.environment.get("git") or {}).get("revision"),
-                cells=len({(r["case_id"], r["implementation"], r["device"]) for r in run.records}),
+                cells=len(set(map(key_of, run.records))),
                 processes=run.header.replicates,
                 note=_note(path.with_suffix(".json")),
             )

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from attnbench.gate.judge.cell_data import CellKey, Observed
+    from attnbench.gate.judge.cell_data import Observed
     from attnbench.gate.judge.statistics import Rules
     from attnbench.gate.measure.rounds import GateObserver, Round, SideName
     from attnbench.gate.measure.side import Side
     from attnbench.runner.planning.request import Request
+    from attnbench.store.record import CellKey
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class GatePlan:
     calibration: str | None = None
     """Where the floors come from."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready: two gates of equal plans can share their runs."""
         return {
             "sides": {name: side.identity for name, side in self.sides.items()},
@@ -85,13 +86,7 @@ def fixed_samples(request: Request) -> Request:
 
 
 def run_gate(plan: GatePlan, folder: Path, observer: GateObserver, command: Sequence[str]) -> GateResult:
-    """Measure and judge.
-
-    Args:
-        plan: what is compared, and how.
-        folder: where run files go.
-        observer: told how it goes.
-        command: the command line, for the record.
+    """Measure into a folder, and judge; the result keeps the command.
 
     Raises:
         GateError: when a run cannot be made.
@@ -163,12 +158,23 @@ def identical_result(plan: GatePlan, command: Sequence[str]) -> GateResult:
     return result_of(plan, command, base=base, head=head, identical=True)
 
 
-def result_of(plan: GatePlan, command: Sequence[str], **found: Any) -> GateResult:
-    """A result from what was found: fields of it."""
-    nothing: dict[str, Any] = {
-        "mode": "pairs", "wall_s": 0.0,
-        "machine_key": None, "rounds": [], "common": [], "verdicts": [], "unsupported": 0, "identical": False,
-    }  # fmt: skip
+def result_of(
+    plan: GatePlan,
+    command: Sequence[str],
+    *,
+    base: SideFacts,
+    head: SideFacts,
+    mode: Literal["pairs", "baseline"] = "pairs",
+    machine_key: str | None = None,
+    rounds: Sequence[RoundFacts] = (),
+    common: Sequence[Verdict] = (),
+    verdicts: Sequence[Verdict] = (),
+    unsupported: int = 0,
+    identical: bool = False,
+    notes: Sequence[str] = (),
+    wall_s: float = 0.0,
+) -> GateResult:
+    """A result from what was found, by default nothing."""
     return GateResult(
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         attnbench_version=VERSION,
@@ -176,7 +182,17 @@ def result_of(plan: GatePlan, command: Sequence[str], **found: Any) -> GateResul
         scenario=plan.request.scenario.name,
         rules={name: float(value) for name, value in dataclasses.asdict(plan.rules).items()},
         calibration=plan.calibration,
-        **{**nothing, **found},
+        base=base,
+        head=head,
+        mode=mode,
+        machine_key=machine_key,
+        rounds=list(rounds),
+        common=list(common),
+        verdicts=list(verdicts),
+        unsupported=unsupported,
+        identical=identical,
+        notes=list(notes),
+        wall_s=wall_s,
     )
 
 
@@ -262,7 +278,8 @@ def verdicts_of(
     if decided is None:
         verdicts = [untimed_verdict(first)]
     else:
-        verdicts = [time_verdict(_measured(first, fresh, decided), decided, paired=paired)]
+        measured = fresh if decided.confirmed_on_fresh_pairs and fresh is not None else first
+        verdicts = [time_verdict(measured, decided, paired=paired)]
     # Fresh readings decide where there are any: a change of memory that is real comes back.
     weighed = fresh if fresh is not None and memory_change(fresh, rules.memory) is not None else first
     change = memory_change(weighed, rules.memory)
@@ -293,14 +310,9 @@ def growth_verdicts(
     return verdicts, notes
 
 
-def _measured(first: Observed, fresh: Observed | None, decided: Decided) -> Observed:
-    """The rounds that the decision rests on."""
-    return fresh if decided.confirmed_on_fresh_pairs and fresh is not None else first
-
-
 def side_facts(side: Side, rounds: Sequence[Round], name: SideName) -> SideFacts:
     """A side as the result describes it, with the hashes of its implementations."""
-    implementations: dict[str, dict[str, Any]] = rounds[0].of(name).header.implementations if rounds else {}
+    implementations = rounds[0].of(name).header.implementations if rounds else {}
     return SideFacts(
         label=side.label,
         kind=side.kind,
@@ -312,14 +324,8 @@ def side_facts(side: Side, rounds: Sequence[Round], name: SideName) -> SideFacts
 
 
 def _round_facts(one: Round, folder: Path) -> RoundFacts:
-    return RoundFacts(
-        stage=one.stage, number=one.number + 1, first=one.first,
-        base=_relative(one.base.path, folder), head=_relative(one.head.path, folder),
-    )  # fmt: skip
-
-
-def _relative(path: str, folder: Path) -> str:
-    return path.removeprefix(f"{folder}/")
+    base, head = (run.path.removeprefix(f"{folder}/") for run in (one.base, one.head))
+    return RoundFacts(stage=one.stage, number=one.number + 1, first=one.first, base=base, head=head)
 
 
 def notes(verdicts: Sequence[Verdict]) -> list[str]:

@@ -27,10 +27,7 @@ _COMPARED = frozenset({"time", "memory", "exponent"})
 def with_repeating_command(one: Verdict, command: Sequence[str], *, selects: bool) -> Verdict:
     """A verdict on a comparison that failed or could not be told, with the gate's command for its implementation.
 
-    Args:
-        one: the verdict.
-        command: the gate's own command line.
-        selects: whether implementations can be selected; a baseline says itself which cells it has.
+    Implementations are not selected where a baseline says itself which cells it has.
     """
     if one.metric not in _COMPARED or one.implementation is None or one.verdict not in REGRESSED | UNDECIDED:
         return one

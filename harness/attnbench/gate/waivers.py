@@ -161,7 +161,8 @@ def apply_waivers(result: GateResult, waivers: Sequence[Waiver], today: datetime
             continue
         used.add(id(waiver))
         if waiver.covers(one):
-            verdicts.append(one.model_copy(update={"waived": _waived(waiver)}))
+            told = waiver.model_dump(mode="json", include={"issue", "reason", "expires", "ceiling"})
+            verdicts.append(one.model_copy(update={"waived": Waived(**told)}))
         else:
             sentence = f"{one.sentence}; more than the {waiver.ceiling_in_words} that its waiver forgives"
             verdicts.append(one.model_copy(update={"sentence": sentence}))
@@ -173,7 +174,3 @@ def apply_waivers(result: GateResult, waivers: Sequence[Waiver], today: datetime
     return result.model_copy(
         update={"verdicts": verdicts, "problems": [*result.problems, *problems], "notes": [*result.notes, *notes]}
     )
-
-
-def _waived(waiver: Waiver) -> Waived:
-    return Waived(issue=waiver.issue, reason=waiver.reason, expires=waiver.expires.isoformat(), ceiling=waiver.ceiling)

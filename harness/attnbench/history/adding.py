@@ -76,18 +76,7 @@ def add_revisions(
     seed: int,
     budget: Budget,
 ) -> Added:
-    """Measure what is missing of the wanted revisions.
-
-    Args:
-        wanted: oldest first.
-        anchor: what all are measured with.
-        history: what is there already.
-        shop: makes revisions ready.
-        path: of the history.
-        observer: told how it goes.
-        rounds: of each revision.
-        seed: of orders.
-        budget: when to stop.
+    """Measure what is missing of the wanted revisions, oldest first, until the budget is spent; each is stored at once.
 
     Raises:
         UsageError: when the anchor cannot be made ready, or the history cannot be written.

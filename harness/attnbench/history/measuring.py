@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from attnbench.gate.folders import open_folder
 from attnbench.gate.gate import identical_result, run_gate
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from attnbench.gate.measure.side import Side
     from attnbench.gate.verdict import GateResult, Verdict
     from attnbench.history.changes.candidates import Candidate
-    from attnbench.history.point import Segment
+    from attnbench.history.point import CellName, Segment
     from attnbench.history.revisions import Commit
     from attnbench.runner.planning.request import Request
     from attnbench.store.header import Header
@@ -75,15 +75,7 @@ def measure(
 ) -> Measured:
     """Measure a revision and its anchor in the same rounds; complete rounds that are in the folder are kept.
 
-    Args:
-        commit: what is measured.
-        anchor: what with.
-        sides: the anchor's and the revision's, ready.
-        request: what is measured of both.
-        rounds: how many.
-        folder: where run files go.
-        observer: told how it goes.
-        seed: of orders.
+    The sides are the anchor's and the revision's, ready; the seed is of the orders.
 
     Raises:
         GateError: when a round cannot be made.
@@ -102,32 +94,30 @@ def measured_of(
     base, head = rounds[0].base.header, rounds[0].head.header
     segment = segment_of(_facts(base, head))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    common: dict[str, Any] = {
-        "anchor": commits[0].revision, "segment": segment.segment, "sweep": sweep, "measured_at": now,
-        "rounds": len(rounds),
-    }  # fmt: skip
-    theirs, ours = (
-        {**dataclasses.asdict(commit), **common, "code": code} for commit, code in zip(commits, codes, strict=True)
-    )
+
+    def point(
+        which: Literal[0, 1], cell: CellName, label: str, side: SideOfCell | None, effect: Effect | None
+    ) -> Point:
+        commit = commits[which]
+        return Point(
+            revision=commit.revision, place=commit.place, date=commit.date, subject=commit.subject,
+            anchor=commits[0].revision, segment=segment.segment, sweep=sweep, code=codes[which], measured_at=now,
+            rounds=len(rounds), case_id=cell[0], implementation=cell[1], device=cell[2], label=label,
+            log_ratio=_short(effect.mean) if effect else None, se=_short(effect.se) if effect else None,
+            status="ok" if side is None else side.status, **({} if side is None else _readings(side)),
+        )  # fmt: skip
+
     points: list[Point] = []
     cells = [cell for cell in observe(rounds).values() if not is_refused(cell)]
     effects = _effects(cells)
     for cell in cells:
-        effect = effects.get(cell.key)
-        times: dict[str, Any] = {} if effect is None else {"log_ratio": _short(effect.mean), "se": _short(effect.se)}
-        points.append(Point(**ours, **_name(cell), **_readings(cell.head), **times))
-        points.append(Point(**theirs, **_name(cell), **_readings(cell.base)))
+        points.append(point(1, cell.key, cell.label, cell.head, effects.get(cell.key)))
+        points.append(point(0, cell.key, cell.label, cell.base, None))
     for device in dict.fromkeys(cell.key[2] for cell in cells):
-        shift = effects.get((ALL, ALL, device))
-        if shift is not None:
-            named: dict[str, Any] = {
-                "case_id": ALL,
-                "implementation": ALL,
-                "device": device,
-                "label": f"all cells on {device}",
-            }
-            points.append(Point(**ours, **named, status="ok", log_ratio=_short(shift.mean), se=_short(shift.se)))
-            points.append(Point(**theirs, **named, status="ok"))
+        everything = (ALL, ALL, device)
+        if everything in effects:
+            points.append(point(1, everything, f"all cells on {device}", None, effects[everything]))
+            points.append(point(0, everything, f"all cells on {device}", None, None))
     return Measured(segment=segment, points=points)
 
 
@@ -149,17 +139,19 @@ def _effects(cells: Sequence[Observed]) -> dict[tuple[str, str, str], Effect]:
     return found
 
 
-def _name(cell: Observed) -> dict[str, Any]:
-    case_id, implementation, device = cell.key
-    return {"case_id": case_id, "implementation": implementation, "device": device, "label": cell.label}
+class _Readings(TypedDict, total=False):
+    time_ns: float | None
+    memory_peak_bytes: int | None
+    memory_resolution_bytes: int | None
+    error_ratio: float | None
+    first_call_ns: float | None
 
 
-def _readings(side: SideOfCell) -> dict[str, Any]:
+def _readings(side: SideOfCell) -> _Readings:
     records = [record for record in side.records if record is not None and record["status"] == "ok"]
     errors = [record[f"{one}_error_ratio"] for record in side.records if record for one in JUDGED_TENSORS]
     first = [record["first_call_ns"] for record in records if record["first_call_ns"]]
     return {
-        "status": side.status,
         "time_ns": _short(side.time_ns),
         "memory_peak_bytes": min(side.peaks, default=None),
         "memory_resolution_bytes": side.resolution_bytes or None,

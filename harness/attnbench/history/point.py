@@ -45,24 +45,34 @@ class _Line(BaseModel):
         return json.dumps(self.model_dump(exclude_none=True), sort_keys=True, separators=(",", ":"))
 
 
-class Point(_Line):
-    """One cell at one revision, measured in the same rounds as the anchor."""
+class _OfCell(_Line):
+    """A line about one cell at one commit."""
 
-    kind: Literal["point"] = "point"
-    v: Literal[1] = 1
     revision: Revision
     place: int = Field(ge=0, description="First parents before it: the same in every clone.")
     date: Text = Field(description="Of the commit, ISO 8601.")
     subject: Text
+    case_id: Text
+    implementation: Text
+    device: Text
+    label: Text
+
+    @property
+    def cell(self) -> CellName:
+        """The name of its cell."""
+        return self.case_id, self.implementation, self.device
+
+
+class Point(_OfCell):
+    """One cell at one revision, measured in the same rounds as the anchor."""
+
+    kind: Literal["point"] = "point"
+    v: Literal[1] = 1
     anchor: Revision = Field(description="What it was measured with; of an anchor's own line, itself.")
     segment: Text = Field(description="The software of the measurement: only points of one segment are compared.")
     sweep: Text = Field(description="Hash of the scenario and the selection that it was measured by.")
     code: Text = Field(description="Hash of the code that was measured: equal ones need not be measured again.")
     measured_at: Text
-    case_id: Text
-    implementation: Text
-    device: Text
-    label: Text
     status: Text
     rounds: int = Field(ge=0)
     log_ratio: Annotated[float, Field(ge=-50, le=50)] | None = Field(
@@ -76,11 +86,6 @@ class Point(_Line):
         default=None, description="Largest error over its budget, of all outputs."
     )
     first_call_ns: Positive | None = None
-
-    @property
-    def cell(self) -> CellName:
-        """The name of its cell."""
-        return self.case_id, self.implementation, self.device
 
 
 class Segment(_Line):
@@ -101,31 +106,18 @@ class Segment(_Line):
         ]
 
 
-class Change(_Line):
+class Change(_OfCell):
     """A change that the gate has confirmed on the two commits around it."""
 
     kind: Literal["change"] = "change"
     v: Literal[1] = 1
-    revision: Revision
     before: Revision = Field(description="The commit that it was compared with.")
-    place: int = Field(ge=0)
-    date: Text
-    subject: Text
-    case_id: Text
-    implementation: Text
-    device: Text
-    label: Text
     metric: Metric
     verdict: Text = Field(description="The gate's: slower, bigger, wrong, lost, faster, smaller, gained.")
     sentence: Text
     ratio: Positive | None = None
     ratio_low: Positive | None = None
     ratio_high: Positive | None = None
-
-    @property
-    def cell(self) -> CellName:
-        """The name of its cell."""
-        return self.case_id, self.implementation, self.device
 
 
 Line = Annotated[Point | Segment | Change, Field(discriminator="kind")]

@@ -45,14 +45,7 @@ def search(
 ) -> list[Ended]:
     """Confirm candidates while there is time; those confirmed earlier are reported without measuring again.
 
-    Args:
-        candidates: in the order in which they are looked into.
-        known: changes that the history has.
-        line: commits of the branch, oldest first.
-        shop: makes revisions ready.
-        path: of the history, where confirmed changes are stored.
-        observer: told how it goes.
-        budget: when to stop.
+    The line is the branch, oldest first; confirmed changes are stored at the path.
     """
     judge = shop.judge(observer)
     places = {commit.revision: commit.place for commit in line}

@@ -13,13 +13,10 @@ if TYPE_CHECKING:
 
 def join_metrics(
     metrics: Iterable[Metric], records: Sequence[Mapping[str, Any]], counted: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Values by name; ``None`` where no process has one, and for what is derived from the others.
 
-    Args:
-        metrics: what is joined.
-        records: the cell's processes.
-        counted: those whose speed counts; metrics of ok cells are joined over them alone.
+    Metrics of ok cells are joined over the processes whose speed counts, the others over all.
     """
     return {metric.name: _joined(metric, counted if metric.only_ok else records) for metric in metrics}
 

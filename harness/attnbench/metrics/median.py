@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Interval between two order statistics that holds the median with at least this confidence.
+def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
+    """Interval between two order statistics that holds the median with a confidence of at least 95 %.
 
     The number of samples below the true median is binomial (n, 1/2), whatever the distribution (Conover, "Practical
     Nonparametric Statistics", section 3.2). ``None`` below six samples: no pair of order statistics reaches 95 %.
     """
-    rank = _rank(len(samples), confidence)
+    rank = _rank(len(samples))
     if rank is None:
         return None
     ordered = sorted(samples)
@@ -24,14 +24,14 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
 
 
 @functools.cache
-def _rank(n: int, confidence: float) -> int | None:
-    """Largest rank r, from 0, for which P(r < Binomial(n, 1/2) < n - r) still reaches the confidence.
+def _rank(n: int) -> int | None:
+    """Largest rank r, from 0, for which P(r < Binomial(n, 1/2) < n - r) still reaches 95 %.
 
     Counted in whole numbers, so that a worker that only times does not have to load scipy.
     """
-    allowed = (1.0 - confidence) / 2.0 * 2.0**n if n < 1000 else None
-    if allowed is None:  # the normal approximation is exact to a rank here
+    if n >= 1000:  # the normal approximation is exact to a rank here
         return int(n / 2 - 0.98 * math.sqrt(n) - 0.5)
+    allowed = 0.025 * 2.0**n
     below, rank = 0, -1
     for k in range(n // 2):
         below += math.comb(n, k)

@@ -78,11 +78,7 @@ def metric(
 
 
 def metrics_of(record: type[BaseModel]) -> Iterator[Metric]:
-    """The metrics of a record, or of one stage, in the order of its fields.
-
-    Args:
-        record: a class that derives from one or several :class:`Metrics`.
-    """
+    """The metrics of a record, or of one stage's :class:`Metrics`, in the order of its fields."""
     stages = {
         name: base.filled_by
         for base in record.__mro__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.metrics.median import median_interval
 
@@ -23,7 +23,7 @@ _MOST_REACH = 300.0
 
 def time_statistics(
     samples: Sequence[float], visits: Sequence[int] | None = None, drift: float = 0.0
-) -> dict[str, Any]:
+) -> dict[str, float | None]:
     """Metrics by name: median with its 95 % interval, quartiles, minimum, and samples above q3 + 3 IQR.
 
     Args:

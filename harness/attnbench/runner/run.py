@@ -23,8 +23,7 @@ from attnbench.runner.turns import in_company, take_turns
 from attnbench.runner.workers import Workers
 from attnbench.stages.stage import CellRun, Company
 from attnbench.stages.table import STAGES
-from attnbench.store.record import FAILED, Record
-from attnbench.store.recording import record_of
+from attnbench.store.record import FAILED, Record, record_of
 from attnbench.transport.executor import ExecutorError
 from attnbench.transport.host import LOCAL_HOST, LocalHost
 

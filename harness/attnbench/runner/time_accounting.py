@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attnbench.store.checking import checking_sentence
+from attnbench.store.header import checking_sentence
 
 if TYPE_CHECKING:
     from attnbench.stages.stage import Spent

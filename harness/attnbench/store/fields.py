@@ -64,7 +64,7 @@ class Cases:
         return self._known[key]
 
 
-def _case(given: dict[str, Any]) -> Case:
+def _case(given: dict[str, object]) -> Case:
     try:
         case = make_case(**given)
     except CaseError as error:
@@ -111,11 +111,11 @@ def _fields() -> tuple[_Field, ...]:
 
 
 def _field(name: str, hint: Any) -> _Field:
-    kinds = set(_members(hint)) - {type(None)}
+    kinds = set(members_of(hint)) - {type(None)}
     (kind,) = kinds
     base: type = str if get_origin(kind) is Literal else get_origin(kind) or kind
-    inner = _members(get_args(kind)[0]) if base is tuple else ()
-    none = {type(None)} & set(_members(hint))
+    inner = members_of(get_args(kind)[0]) if base is tuple else ()
+    none = {type(None)} & set(members_of(hint))
     return _Field(
         name=name,
         noun=f"{_NOUNS[base]}{' or null' if none else ''}",
@@ -126,7 +126,8 @@ def _field(name: str, hint: Any) -> _Field:
     )
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
+def members_of(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the only one."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 

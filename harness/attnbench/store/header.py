@@ -11,11 +11,12 @@ from attnbench.machine.pace.peaks import require_rates
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+Facts = dict[str, Any]
+"""A table of what there is to say, which other versions may say otherwise; views show it whole."""
 
 _NOUNS: dict[type, str] = {str: "a text", dict: "a table", list: "a list"}
-
-
 _ENVIRONMENT = {"cpu_model": str, "gpus": list, "git": dict, "versions": dict}
 _IMPLEMENTATION = {"source_hash": str, "version": str, "declaration": dict, "origin": dict}
 _DECLARATION = {"framework": str, "layout": str, "memory": str}
@@ -29,27 +30,27 @@ def _require(table: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
             raise ValueError(f"{name} is {shown(table[name])}, not {_NOUNS[kind]}")
 
 
-def _environment(table: dict[str, Any]) -> dict[str, Any]:
+def _environment(table: Facts) -> Facts:
     _require(table, _ENVIRONMENT)
     return table
 
 
-def _implementation(table: dict[str, Any]) -> dict[str, Any]:
+def _implementation(table: Facts) -> Facts:
     _require(table, _IMPLEMENTATION)
     _require(table.get("declaration") or {}, _DECLARATION)
     _require(table.get("origin") or {}, _ORIGIN)
     return table
 
 
-def _peaks(table: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _peaks(table: dict[str, Facts]) -> dict[str, Facts]:
     for peaks in table.values():
         require_rates(peaks)
     return table
 
 
-Environment = Annotated[dict[str, Any], AfterValidator(_environment)]
-About = Annotated[dict[str, Any], AfterValidator(_implementation)]
-AllPeaks = Annotated[dict[str, dict[str, Any]], AfterValidator(_peaks)]
+Environment = Annotated[Facts, AfterValidator(_environment)]
+About = Annotated[Facts, AfterValidator(_implementation)]
+AllPeaks = Annotated[dict[str, Facts], AfterValidator(_peaks)]
 
 
 class Part(BaseModel):
@@ -63,7 +64,7 @@ class Part(BaseModel):
         default=None, description="Which part of the plan, K/N; null where cases went to who was free."
     )
     environment: Environment = Field(description="Machine and software, as in a header.")
-    libraries: dict[str, Any] = Field(description="BLAS, OpenMP and torch's build, with their threads.")
+    libraries: Facts = Field(description="BLAS, OpenMP and torch's build, with their threads.")
     peaks: AllPeaks = Field(description="By device, as in a header.")
     machine_key: str | None = Field(default=None, description="As in a header; null: the header's.")
     threads: int | None = Field(default=None, description="As in a header; null: the header's.")
@@ -87,10 +88,10 @@ class Header(BaseModel):
     created_at: str = Field(description="UTC, ISO 8601.")
     attnbench_version: str
     command: list[str] = Field(description="The command line that asks for the same, word by word.")
-    request: dict[str, Any] = Field(description="What was asked for; attnbench run --resume reads it back.")
-    scenario: dict[str, Any] = Field(description="The scenario, with every default filled in.")
+    request: Facts = Field(description="What was asked for; attnbench run --resume reads it back.")
+    scenario: Facts = Field(description="The scenario, with every default filled in.")
     environment: Environment = Field(description="Machine and software; what is hidden or absent is null.")
-    libraries: dict[str, Any] = Field(description="BLAS, OpenMP and torch's build, with their threads.")
+    libraries: Facts = Field(description="BLAS, OpenMP and torch's build, with their threads.")
     peaks: AllPeaks = Field(description="By device: tflops by dtype, gbytes_per_s, method, or failed.")
     machine_key: str = Field(description="Equal keys: the same kind of hardware.")
     seed: int
@@ -119,10 +120,14 @@ class Header(BaseModel):
         return {part.run_id: part.machine_key or self.machine_key for part in self.parts}
 
     @property
+    def gpus(self) -> list[str]:
+        """Names of the accelerators, used or not."""
+        return [str(gpu.get("name")) for gpu in self.environment.get("gpus") or [] if isinstance(gpu, dict)]
+
+    @property
     def machines(self) -> list[str]:
         """Names of the processor, where the run used it, and of the accelerators, where it used those."""
-        gpus = [str(gpu.get("name")) for gpu in self.environment.get("gpus") or [] if isinstance(gpu, dict)]
-        used = gpus if any(device != "cpu" for device in self.devices) else []
+        used = self.gpus if any(device != "cpu" for device in self.devices) else []
         processor = str(self.environment.get("cpu_model") or "a CPU")
         return [processor, *used] if "cpu" in self.devices or not used else used
 
@@ -148,3 +153,36 @@ class Footer(BaseModel):
     shares: dict[str, float] = Field(description="Seconds, by what they were spent on: calls by kind, checking, rest.")
     counts: dict[str, int] = Field(default_factory=dict, description="Records of this sitting by status.")
     interrupted: bool
+
+
+CHECKING = {
+    "repeats_s": "calls to be judged",
+    "shown_s": "copies",
+    "oracle_s": "oracle",
+    "identities_s": "identities",
+}
+"""Spent only to see whether the results are right: keys of a footer's shares and their names."""
+TIMING = {"first_calls_s": "first calls", "warmup_s": "warm-up", "samples_s": "samples", "memory_s": "memory"}
+"""Spent on the numbers: prepare and first calls, warm-up, timed samples, calls whose memory is measured."""
+
+
+def checking_sentence(shares: Iterable[Mapping[str, float]]) -> str | None:
+    """``checking 9.1 s (...), 14 % of timing, which took 65.0 s (...)``, of all sittings of a run.
+
+    ``None`` where nothing was timed, and for runs of versions which did not keep these shares apart.
+    """
+    sittings = list(shares)
+    if not sittings or not all({*CHECKING, *TIMING} <= one.keys() for one in sittings):
+        return None
+    spent = {key: sum(one[key] for one in sittings) for key in (*CHECKING, *TIMING)}
+    if spent["samples_s"] <= 0:
+        return None
+    checking, timing = sum(spent[key] for key in CHECKING), sum(spent[key] for key in TIMING)
+    return (
+        f"checking {checking:.1f} s ({_parts(spent, CHECKING)}), {100 * checking / timing:.0f} % of timing, which "
+        f"took {timing:.1f} s ({_parts(spent, TIMING)})"
+    )
+
+
+def _parts(spent: Mapping[str, float], names: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {spent[key]:.1f} s" for key, name in names.items())

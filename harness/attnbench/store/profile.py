@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import UsageError, first_mistake
 from attnbench.profiling.parts import KernelsOfCall, Nanoseconds, Sampled
 from attnbench.profiling.phases import Phase
+from attnbench.store.header import Facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ class CellProfile(Sampled):
     implementation: str
     side: Literal["base", "head"] | None = None
     """Of two revisions that are compared."""
-    case: dict[str, Any]
+    case: Facts
     case_id: str
     label: str
     device: str
@@ -89,8 +90,8 @@ class Profile(_Stored):
     """The line that makes it again."""
     sides: dict[Literal["base", "head"], str] = Field(default_factory=dict)
     """The two revisions, where two were compared."""
-    environment: dict[str, Any]
-    peaks: dict[str, Any]
+    environment: Facts
+    peaks: Facts
     cells: tuple[CellProfile, ...]
 
 

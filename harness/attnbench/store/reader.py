@@ -8,18 +8,17 @@ import functools
 import gc
 import re
 import sys
-import types
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
 from attnbench.cases.choices import FILE_INPUTS
 from attnbench.errors import UsageError, first_mistake
-from attnbench.store.fields import Cases, FieldError
+from attnbench.store.fields import Cases, FieldError, members_of
 from attnbench.store.header import Footer, Header, Part
-from attnbench.store.record import SCHEMA_VERSION, Record
+from attnbench.store.record import SCHEMA_VERSION, Fields, Record
 from attnbench.store.repro import Commands
 from attnbench.untrusted.json_text import decode_json
 from attnbench.untrusted.printable import in_one_line, may_act, printable_json, shown
@@ -33,15 +32,17 @@ if TYPE_CHECKING:
 STDIN = "-"
 _ON_RANKS = re.compile("@([0-9]+)$")
 M = TypeVar("M", bound=BaseModel)
+Line = dict[str, Any]
+"""A line as its JSON is, before anybody has looked at it."""
 
 
-def _with_layout(line: dict[str, Any]) -> dict[str, Any]:
+def _with_layout(line: Line) -> Line:
     """A line of schema 7 as one of 8: tensors of a file had the axes (batch, heads, seqlen, head_dim)."""
     inputs = line.get("inputs")
     return {**line, "inputs_layout": "bhsd"} if isinstance(inputs, str) and inputs.startswith(FILE_INPUTS) else line
 
 
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+UPGRADES: dict[int, Callable[[Line], Line]] = {
     1: lambda line: line,  # spread_rel is absent: it was not measured
     2: lambda line: line,  # so are identities, and the figures of CUDA devices
     3: lambda line: line,  # no mask had a tree
@@ -61,9 +62,7 @@ CELL = ("case_id", "implementation", "device", "replicate")
 
 _ERROR_RATIOS = tuple(name for name in Record.model_fields if name.endswith("_error_ratio"))
 _REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())
-_BLANK: dict[str, Any] = {
-    name: None if field.is_required() else field.default for name, field in Record.model_fields.items()
-}
+_BLANK: Fields = {name: None if field.is_required() else field.default for name, field in Record.model_fields.items()}
 """All fields in their order. Records are filled into copies of it, so that they share one set of keys in memory."""
 
 
@@ -78,9 +77,8 @@ class RunFile:
     path: str
     """Where it was read from, as it may be shown; ``-`` is standard input."""
     header: Header
-    records: list[dict[str, Any]]
-    """One for each cell, in the order of running, with every field of :class:`attnbench.store.record.Record`; absent
-    ones are ``None``."""
+    records: list[Fields]
+    """One for each cell, in the order of running; absent fields are ``None``."""
     footers: list[Footer]
     """One for each sitting that came to its end."""
     warnings: list[str]
@@ -133,7 +131,7 @@ def _read_run(path: str) -> RunFile:
         raise RunFileError(f"{name} is not a run file: it has no complete line")
     header = _header(name, texts[0])
     checked = _CheckedRecords(name, header)
-    records: dict[tuple[str, ...], dict[str, Any]] = {}
+    records: dict[tuple[str, ...], Fields] = {}
     surplus = 0
     footers: list[Footer] = []
     parts: list[Part] = []
@@ -165,14 +163,14 @@ def _read_run(path: str) -> RunFile:
     return run
 
 
-def _of_two_sources(records: Iterable[dict[str, Any]]) -> list[str]:
+def _of_two_sources(records: Iterable[Fields]) -> list[str]:
     """Implementations whose name stands for more than one source."""
     sources = {(str(record["implementation"]), str(record["source_hash"])) for record in records}
     names = [name for name, _ in sources]
     return sorted({name for name in names if names.count(name) > 1})
 
 
-def upgrade(line: dict[str, Any], name: str, number: int) -> dict[str, Any]:
+def upgrade(line: Line, name: str, number: int) -> Line:
     """Bring a header or a record of an older schema up to this one; footers have no version and stay as they are.
 
     Raises:
@@ -242,7 +240,7 @@ def _whole_lines(name: str, data: bytes) -> tuple[list[bytes], list[str]]:
     return lines, said
 
 
-def _parse(name: str, number: int, text: bytes) -> dict[str, Any]:
+def _parse(name: str, number: int, text: bytes) -> Line:
     try:
         said = text.decode("utf-8-sig")
         line = decode_json(said)
@@ -265,7 +263,7 @@ def _header(name: str, text: bytes) -> Header:
         _refuse(name, 1, f"is no header: {first_mistake(error)}", error)
 
 
-def _checked(kind: type[M], name: str, number: int, line: dict[str, Any]) -> M:
+def _checked(kind: type[M], name: str, number: int, line: Line) -> M:
     try:
         return kind.model_validate(line)
     except ValidationError as error:
@@ -279,7 +277,7 @@ class _CheckedRecords:
         self._name, self._header = name, header
         self._cases, self._commands = Cases(), Commands()
 
-    def record(self, number: int, line: dict[str, Any]) -> dict[str, Any]:
+    def record(self, number: int, line: Line) -> Fields:
         """The record of a line, with every field."""
         fields = _BLANK | line
         del fields["kind"]
@@ -303,7 +301,7 @@ class _CheckedRecords:
         fields["repro"] = self._commands.of(fields["repro"], case, implementation, plugin, fields["device"])
         return fields
 
-    def _require_agreement(self, number: int, fields: dict[str, Any]) -> None:
+    def _require_agreement(self, number: int, fields: Fields) -> None:
         for name in _ERROR_RATIOS:
             if (fields[name] or 0.0) > 1:
                 _refuse(self._name, number, f"is a record with status 'ok' and yet {name} {fields[name]:.3g}")
@@ -311,7 +309,7 @@ class _CheckedRecords:
         if low is not None and high is not None and low > high:
             _refuse(self._name, number, "is a record whose time_ci_low_ns is above its time_ci_high_ns")
 
-    def _require_names(self, number: int, fields: dict[str, Any], line: dict[str, Any]) -> None:
+    def _require_names(self, number: int, fields: Fields, line: Line) -> None:
         if not line.keys() >= _REQUIRED:
             _refuse(self._name, number, f"is a record without {', '.join(sorted(_REQUIRED - line.keys()))}")
         if len(fields) > len(_BLANK):
@@ -331,7 +329,7 @@ def _column_types() -> dict[str, str]:
 
 
 def _pandas_dtype(hint: Any) -> str:
-    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    members = members_of(hint)
     optional = type(None) in members
     (kind,) = (member for member in members if member is not type(None))
     if kind is int:

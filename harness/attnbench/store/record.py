@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from attnbench.cases.case import Case
+from attnbench.cases.case import FIELDS, Case
+from attnbench.errors import first_mistake
 from attnbench.metrics.metric import Metric, metrics_of
 from attnbench.metrics.roofline import RooflineMetrics
 from attnbench.stages.agreement import AgreementMetrics
@@ -26,6 +27,10 @@ from attnbench.stages.time.extra_times import ExtraTimeMetrics
 from attnbench.stages.time.heartbeat import HeartbeatMetrics
 from attnbench.stages.time.metrics import TimeMetrics
 from attnbench.stages.time.sampled_rows import SampledRowMetrics
+from attnbench.untrusted.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA_VERSION = 9
 """History of the format; every version has a golden file in tests/store/golden/.
@@ -53,6 +58,13 @@ Status = Literal[
 Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "ranks", "energy", "backend"]
 FAILED: frozenset[str] = frozenset({"out_of_memory", "timeout", "crashed", "error"})
 """Statuses of cells that broke: exit code 4."""
+DISTURBED: frozenset[str] = frozenset({"invalid", "skipped"})
+"""Of a process that was disturbed, or left out for want of time: it says nothing against what others measured."""
+
+Fields = dict[str, Any]
+"""A record as it is read: every field of :class:`Record` by name, as JSON has it."""
+CellKey = tuple[str, str, str]
+"""(case_id, implementation, device)"""
 
 
 class WhichCell(BaseModel):
@@ -146,5 +158,29 @@ class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
         return self
 
 
+def key_of(record: Fields) -> CellKey:
+    """The cell that a record is of."""
+    return record["case_id"], record["implementation"], record["device"]
+
+
+def case_of(record: Fields) -> Case:
+    """The case of a record; reading JSON has made lists of tuples."""
+    found: Fields = {name: tuple(v) if isinstance(v := record[name], list) else v for name in FIELDS}
+    return Case(**found)
+
+
 METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(CellMetrics)}
 """Every metric by name, in the order of the record's fields."""
+
+
+def record_of(values: Mapping[str, Any]) -> Record:
+    """The record of what a cell gave; of status ``error`` and without metrics where a record cannot hold it."""
+    values = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
+    try:
+        return Record.model_validate(values)
+    except ValidationError as error:
+        mistake = first_mistake(error)
+    kept = {name: value for name, value in values.items() if name not in METRICS}
+    stage = kept.get("stage") or "agreement"
+    reason = f"what was measured makes no record: {mistake}"
+    return Record.model_validate({**kept, "status": "error", "stage": stage, "reason": reason})

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 def repro_command(case: Case, implementation: str, plugin: str | None, device: str) -> str:
     """``attnbench run`` without a scenario: the axes that differ from the defaults, and one implementation.
 
-    Args:
-        case: the cell's case.
-        implementation: its name.
-        plugin: the plug-in's file that it comes from, where it does.
-        device: the cell's.
+    The plug-in is the file that the implementation comes from, where it does.
     """
     axes = [_axis(name, value) for name, value in needed_fields(case).items()]
     return " ".join([_selection(implementation, plugin, device), *axes])

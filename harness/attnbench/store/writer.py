@@ -9,12 +9,12 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
@@ -66,7 +66,7 @@ class RunWriter:
         return self._state[1]
 
     @classmethod
-    def create(cls, path: Path, header: dict[str, Any], *, force: bool = False) -> RunWriter:
+    def create(cls, path: Path, header: Mapping[str, object], *, force: bool = False) -> RunWriter:
         """Begin a file with its first line; where that fails no file is left.
 
         Raises:
@@ -118,7 +118,7 @@ class RunWriter:
         writer._state = (path.read_bytes().rfind(b"\n") + 1, ())
         return writer
 
-    def append(self, line: dict[str, Any]) -> None:
+    def append(self, line: Mapping[str, object]) -> None:
         """Store a line, together with those that could not be stored before. Never raises for a full disk."""
         self._state = (self._state[0], (*self.pending, _encoded(line)))
         while self.pending:
@@ -153,7 +153,7 @@ class RunWriter:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
 
 
-def write_whole(path: Path, lines: Iterable[dict[str, Any]], *, force: bool = False) -> None:
+def write_whole(path: Path, lines: Iterable[Mapping[str, object]], *, force: bool = False) -> None:
     """Write a run file that is there as a whole or not at all.
 
     Raises:
@@ -175,5 +175,5 @@ def write_whole(path: Path, lines: Iterable[dict[str, Any]], *, force: bool = Fa
             raise
 
 
-def _encoded(line: dict[str, Any]) -> bytes:
+def _encoded(line: Mapping[str, object]) -> bytes:
     return json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n"

@@ -17,6 +17,8 @@ from attnbench.untrusted.printable import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pydantic.json_schema import JsonSchemaValue
+
 Device = Literal["cpu", "cuda"]
 
 _COMPARISON = re.compile(r"(<=|>=|<|>)\s*(.*)")
@@ -37,7 +39,7 @@ def _regular_expression(text: str) -> str:
 Pattern = Annotated[str, AfterValidator(_regular_expression)]
 
 
-def _describe_conditions(schema: dict[str, Any]) -> None:
+def _describe_conditions(schema: JsonSchemaValue) -> None:
     """Put the fields into the JSON Schema, and nothing beside them."""
     for name in NAMES:
         one = value_schema(name)
@@ -57,7 +59,7 @@ class Exclude(BaseModel):
     reason: str | None = Field(default=None, description="One sentence: why these cells are left out.")
 
     @property
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """The rule's conditions on the case, by field."""
         return self.model_extra or {}
 

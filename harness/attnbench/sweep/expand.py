@@ -94,9 +94,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
 def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[PlannedCase]:
     """All cases of a scenario, each once, in the order of its shapes, groups and axes.
 
-    Args:
-        scenario: the sweep.
-        overrides: values from the command line; they stand in place of the scenario's for the same field.
+    The overrides are the command line's; they stand in place of the scenario's values for the same field.
 
     Raises:
         ScenarioError: when a combination that no rule excludes makes no possible case, or a field that is set has no

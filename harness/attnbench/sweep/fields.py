@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.cases.case import FIELDS
 from attnbench.cases.checks import too_large
@@ -18,6 +18,8 @@ from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pydantic.json_schema import JsonSchemaValue
 
 SHORTHANDS: dict[str, tuple[str, ...]] = {"seqlen": ("seqlen_q", "seqlen_kv"), "heads": ("heads_q", "heads_kv")}
 NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
@@ -95,7 +97,7 @@ def parse_values(name: str, value: object) -> list[object]:
     return [parse_value(name, value)]
 
 
-def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
+def value_schema(name: str, *, ranges: bool = False) -> JsonSchemaValue:
     """The JSON Schema of what :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`)."""
     if name in ("mask", "score_mod"):
         kind = f"({'|'.join(CHOICES[name])})"
@@ -114,7 +116,7 @@ def value_schema(name: str, *, ranges: bool = False) -> dict[str, Any]:
         return {"type": "number", "exclusiveMinimum": 0}
     least = _LEAST.get(name, 1)
     written = f"{SIZE}|{RANGE}" if ranges else f"-?{SIZE}" if least < 0 else SIZE
-    size: dict[str, Any] = {
+    size: JsonSchemaValue = {
         "anyOf": [{"type": "integer", "minimum": least}, {"type": "string", "pattern": f"^({written})$"}]
     }
     if name == "batch":

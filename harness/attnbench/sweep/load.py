@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from importlib.resources.abc import Traversable
 
+    from pydantic.json_schema import JsonSchemaValue
+
     from attnbench.sweep.model import Scenario
+    from attnbench.sweep.tables import Table
 
 _PACKAGE = "attnbench.scenarios"
 _SUFFIX = ".toml"
@@ -61,7 +64,7 @@ def load_scenario(name_or_path: str) -> Scenario:
     return _validate(name_or_path, table)
 
 
-def scenario_schema() -> dict[str, Any]:
+def scenario_schema() -> JsonSchemaValue:
     """The JSON Schema of a scenario file."""
     from attnbench.sweep.model import Scenario
 
@@ -74,7 +77,7 @@ def _where(name_or_path: str) -> str:
     return name_or_path if name_or_path.endswith(_SUFFIX) else f"scenario {name_or_path!r}"
 
 
-def _read(name_or_path: str) -> dict[str, Any]:
+def _read(name_or_path: str) -> Table:
     """The table of a scenario's file."""
     from attnbench.sweep.model import ScenarioError
 
@@ -100,7 +103,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
     return _with_paths(table, path.parent) if isinstance(path, Path) else table
 
 
-def _with_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _with_paths(table: Table, folder: Path) -> Table:
     """The table, in which relative paths of tensors begin in the scenario's folder."""
 
     def placed(fields: Any) -> Any:
@@ -115,7 +118,7 @@ def _with_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     return found
 
 
-def _inherit(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _inherit(base: Table, own: Table) -> Table:
     """The base's entries where this scenario has none; of tables, entry by entry.
 
     A field that this scenario sets for all its cases replaces the base's, in whichever table the base sets it.
@@ -132,7 +135,7 @@ def _inherit(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _setting(own: dict[str, Any]) -> list[Any]:
+def _setting(own: Table) -> list[Any]:
     """The tables that set fields for all cases: the defaults, the axes and the groups of a table."""
     groups = own.get("zip", [])
     return [own.get("defaults"), own.get("axes"), *(groups if isinstance(groups, list) else [])]
@@ -142,16 +145,16 @@ def _fields_in(tables: Iterable[Any]) -> set[str]:
     return {field for table in tables if isinstance(table, dict) for name in table for field in fields_of(name)}
 
 
-def _without(table: dict[str, Any], replaced: set[str]) -> dict[str, Any]:
+def _without(table: Table, replaced: set[str]) -> Table:
     """A table without the replaced fields; of ``seqlen``, ``seqlen_kv`` is left where ``seqlen_q`` is replaced."""
-    kept: dict[str, Any] = {}
+    kept: Table = {}
     for name, value in table.items():
         left = [field for field in fields_of(name) if field not in replaced]
         kept |= {name: value} if len(left) == len(fields_of(name)) else dict.fromkeys(left, value)
     return kept
 
 
-def _validate(name_or_path: str, table: dict[str, Any]) -> Scenario:
+def _validate(name_or_path: str, table: Table) -> Scenario:
     from pydantic import ValidationError
 
     from attnbench.sweep.mistakes import sentences

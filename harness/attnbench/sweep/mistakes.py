@@ -13,6 +13,8 @@ from attnbench.sweep.nearest import did_you_mean, unknown
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic_core import ErrorDetails
 
 Place = tuple[str | int, ...]
@@ -58,6 +60,13 @@ class Mistakes:
         """Note one mistake; the place is relative to the table."""
         kind = PydanticCustomError("mistake", "{sentence}", {"sentence": sentence})
         self._found.append(InitErrorDetails(type=kind, loc=place, input=None))
+
+    def try_value(self, place: Place, parse: Callable[[str, object], object], name: str, value: object) -> None:
+        """Note why a field's value cannot be parsed, where it cannot."""
+        try:
+            parse(name, value)
+        except ValueError as error:
+            self.add(place, str(error))
 
     def report(self) -> None:
         """Do nothing where there is no mistake.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from attnbench.sweep.exclude import Device, Exclude, Pattern
 from attnbench.sweep.fields import NAMES, fields_of
 from attnbench.sweep.mistakes import Mistakes, ScenarioError, written
-from attnbench.sweep.tables import Axes, Fixed, Zip
+from attnbench.sweep.tables import Axes, Fixed, Table, Zip
 from attnbench.untrusted.names import name_mistake
 from attnbench.untrusted.pattern import PatternError
 
@@ -182,11 +182,11 @@ class Scenario(BaseModel):
                 raise ScenarioError(f"scenario {self.name!r}", [sentence]) from error
         return None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Table:
         """JSON-ready; what a run's header keeps."""
         return self.model_dump(mode="json")
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Scenario:
+    def from_dict(cls, stored: Table) -> Scenario:
         """The scenario that a run's header keeps."""
         return cls.model_validate(stored)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -10,17 +10,18 @@ from attnbench.sweep.fields import NAMES, parse_value, parse_values, value_schem
 from attnbench.sweep.mistakes import Mistakes
 from attnbench.sweep.nearest import unknown
 
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+
 Table = dict[str, Any]
+"""A table of TOML, whose values nobody has looked at yet."""
 
 
 def _single_values(table: Table) -> Table:
     """Each field has one value."""
     mistakes = Mistakes()
     for name in _known(table, mistakes):
-        try:
-            parse_value(name, table[name])
-        except ValueError as error:
-            mistakes.add((name,), str(error))
+        mistakes.try_value((name,), parse_value, name, table[name])
     mistakes.report()
     return table
 
@@ -33,10 +34,8 @@ def _axes(table: Table) -> Table:
         if values == []:
             mistakes.add((name,), "an axis without values leaves no case")
         for index, value in enumerate(values if isinstance(values, list) else [values]):
-            try:
-                parse_values(name, value)
-            except ValueError as error:
-                mistakes.add((name, index) if isinstance(values, list) else (name,), str(error))
+            place = (name, index) if isinstance(values, list) else (name,)
+            mistakes.try_value(place, parse_values, name, value)
     mistakes.report()
     return table
 
@@ -52,10 +51,7 @@ def _zip(table: Table) -> Table:
             continue
         lengths[name] = len(values)
         for index, value in enumerate(values):
-            try:
-                parse_value(name, value)
-            except ValueError as error:
-                mistakes.add((name, index), str(error))
+            mistakes.try_value((name, index), parse_value, name, value)
     if len(set(lengths.values())) > 1:
         counted = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         mistakes.add((), f"lists that vary together must be equally long: {counted}")
@@ -73,11 +69,11 @@ def _known(table: Table, mistakes: Mistakes) -> list[str]:
     return [name for name in table if name in NAMES]
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def _object(properties: dict[str, JsonSchemaValue]) -> JsonSchemaValue:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _axis_schema(name: str) -> dict[str, Any]:
+def _axis_schema(name: str) -> JsonSchemaValue:
     one = value_schema(name, ranges=True)
     return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 

@@ -28,12 +28,7 @@ _UNMATCHED = (column("not matched", "what"), column("calls", unit="count"), colu
 
 
 def capture_view(folder: Path, capture: Capture) -> View:
-    """The table that ends a capture.
-
-    Args:
-        folder: where it lies.
-        capture: what it holds.
-    """
+    """The table that ends a capture."""
     labels = _labels(folder) if capture.calls else {}
     total = capture.attention_seconds or 1.0
     rows: list[Row] = [

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from attnbench.cases.case import Case
+from attnbench.grouping import grouped
 from attnbench.metrics.join import join_metrics
 from attnbench.metrics.roofline import roofline
 from attnbench.metrics.samples import visit_medians
-from attnbench.store.record import METRICS, CellMetrics
+from attnbench.store.record import DISTURBED, METRICS, CellMetrics, case_of, key_of
 from attnbench.views.estimates import CellTiming, Visits, sample_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from attnbench.cases.case import Case
     from attnbench.metrics.metric import Metric
     from attnbench.stages.agreement import TensorError
     from attnbench.store.reader import RunFile
+    from attnbench.store.record import CellKey, Fields
 
-CellKey = tuple[str, str, str]
-"""(case_id, implementation, device)"""
-Fields = dict[str, Any]
-"""Fields of a record, every one of them."""
-
-DISTURBED = frozenset({"invalid", "skipped"})
-"""A process that was disturbed, or left out for want of time, says nothing against what the other ones measured."""
 NEVER_RAN = frozenset({"unsupported", "unavailable", "skipped"})
 
 PER_CELL = tuple(metric.name for metric in METRICS.values() if not metric.is_per_sample)
 """Names of the metrics that have one value for a cell."""
 PER_SAMPLE = tuple(metric.name for metric in METRICS.values() if metric.is_per_sample)
 _ABSENT = CellMetrics()
-_CASE_FIELDS = tuple(field.name for field in dataclasses.fields(Case))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +48,7 @@ class CellResult:
     metrics: CellMetrics
     """Each metric joined over the processes as it declares; the interval of the time is that of ``timing``."""
     timing: CellTiming | None
-    counted: Sequence[Mapping[str, Any]]
+    counted: Sequence[Fields]
     """Records of the processes whose speed counts; none where the cell is not ok."""
 
     @property
@@ -103,24 +97,15 @@ class CellResult:
 
 def cells_of(run: RunFile) -> list[CellResult]:
     """The run's cells, in the order in which they first ran."""
-    by_key: dict[CellKey, list[Fields]] = {}
-    for record in run.records:
-        by_key.setdefault((record["case_id"], record["implementation"], record["device"]), []).append(record)
     # Most runs have half of the metrics or less: what no record has is not looked for in each cell.
     present = [metric for name, metric in METRICS.items() if any(record[name] is not None for record in run.records)]
-    cases: dict[str, Case] = {}
-    return [_result(records, _case(cases, records[0]), present) for records in by_key.values()]
-
-
-def _case(known: dict[str, Case], record: Mapping[str, Any]) -> Case:
-    """The record's case; one object for all records that have it."""
-    case_id = record["case_id"]
-    if case_id not in known:
-        fields: Fields = {name: record[name] for name in _CASE_FIELDS}
-        for name, value in fields.items():
-            fields[name] = tuple(value) if isinstance(value, list) else value
-        known[case_id] = Case(**fields)
-    return known[case_id]
+    cases: dict[str, Case] = {}  # one object for all cells of a case
+    found = []
+    for (case_id, _, _), records in grouped(run.records, key_of).items():
+        if case_id not in cases:
+            cases[case_id] = case_of(records[0])
+        found.append(_result(records, cases[case_id], present))
+    return found
 
 
 def _result(records: list[Fields], case: Case, present: Sequence[Metric]) -> CellResult:

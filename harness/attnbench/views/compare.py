@@ -152,12 +152,7 @@ def _most_timed(cells: Iterable[CellResult]) -> str | None:
 def compare_implementations(
     run: RunFile, baseline: str | None = None, *, cells: Sequence[CellResult] | None = None
 ) -> Comparison:
-    """Speed-ups of a run's implementations over one of them.
-
-    Args:
-        run: the run.
-        baseline: an implementation of it; default as :func:`baseline_of` chooses.
-        cells: the run's cells, where they are known already.
+    """Speed-ups of a run's implementations over one of them, by default as :func:`baseline_of` chooses.
 
     Raises:
         CompareError: when there is no such implementation, or nothing was timed.

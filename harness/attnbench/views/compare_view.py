@@ -8,12 +8,13 @@ from attnbench.grouping import grouped
 from attnbench.units import TIMES, count, listing, times, times_interval
 from attnbench.views import columns
 from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Table, View, column
+from attnbench.views.estimates import as_fields
 from attnbench.views.groups import group_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from attnbench.views.cells import CellKey
+    from attnbench.store.record import CellKey
     from attnbench.views.compare import Comparison, Pair
 
 REFERENCE = column("reference", "reference_time_median_ns", unit="ns", spare=2)
@@ -49,16 +50,13 @@ def view_of(comparison: Comparison) -> View:
 
 
 def _row(pair: Pair) -> Row:
-    gain = pair.speedup
     return {
         **pair.subject.numbers(),
         "reference_implementation": pair.reference.implementation,
         "reference_time_median_ns": pair.reference.time_ns,
         "reference_memory_peak_bytes": pair.reference.metrics.memory_peak_bytes,
-        "speedup": gain.value,
-        "speedup_low": gain.low,
-        "speedup_high": gain.high,
-        "speedup_method": gain.method,
+        **as_fields("speedup", pair.speedup),
+        "speedup_method": pair.speedup.method,
         "difference": pair.difference,
         "memory_ratio": pair.memory_ratio,
     }

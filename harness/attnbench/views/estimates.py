@@ -9,12 +9,15 @@ import statistics
 from typing import TYPE_CHECKING, Literal
 
 from attnbench.metrics.samples import BETWEEN_PROCESSES, interval_of_visits
+from attnbench.units import number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from attnbench.scaling import Interval
 
 FEW = 3
 """From so many processes on, the interval comes from the spread between processes."""
@@ -37,6 +40,17 @@ class Estimate:
     low: float | None
     high: float | None
     method: str
+
+    @property
+    def ends(self) -> str:
+        """Both ends of the interval of a ratio, if it has one."""
+        return f"{number(self.low)} … {number(self.high)}" if self.low is not None and self.high is not None else ""
+
+
+def as_fields(name: str, found: Estimate | Interval | None) -> dict[str, float | None]:
+    """A value and the ends of its interval as fields of a row; ``None`` where there are none."""
+    value, low, high = (found.value, found.low, found.high) if found else (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

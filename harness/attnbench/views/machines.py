@@ -13,7 +13,7 @@ from attnbench.views.answer.winners import Winner, winner_of
 from attnbench.views.cells import cells_of
 from attnbench.views.compare_view import view_of
 from attnbench.views.document import Block, Column, Heading, Paragraph, Table, View, column
-from attnbench.views.estimates import Estimate, clearly_faster, ratio
+from attnbench.views.estimates import as_fields, clearly_faster, ratio
 from attnbench.views.groups import group_cells
 
 if TYPE_CHECKING:
@@ -76,11 +76,7 @@ class _Best:
 
 
 def places_of(machines: Iterable[tuple[str, Sequence[CellResult]]]) -> list[Place]:
-    """The places at which something was timed.
-
-    Args:
-        machines: the name of each, and its cells.
-    """
+    """The places at which something was timed, from each machine's name and cells."""
     found: list[Place] = []
     for name, cells in machines:
         timed = [cell for cell in cells if cell.timing is not None]
@@ -139,22 +135,17 @@ def _sentence(shared: dict[str, list[_Best]], alone: int) -> str:
 
 
 def _rows(label: str, found: Sequence[_Best]) -> list[Row]:
-    rows: list[Row] = []
-    for one in found:
-        over: Estimate | None = None if one is found[0] else ratio(one.timing, found[0].timing)
-        rows.append(
-            {
-                "case": label,
-                "machine": one.place,
-                "implementation": one.winner.names[0],
-                "within_noise": list(one.winner.names[1:]),
-                "time_median_ns": one.timing.value,
-                "over_fastest": over and over.value,
-                "over_fastest_low": over and over.low,
-                "over_fastest_high": over and over.high,
-            }
-        )
-    return rows
+    return [
+        {
+            "case": label,
+            "machine": one.place,
+            "implementation": one.winner.names[0],
+            "within_noise": list(one.winner.names[1:]),
+            "time_median_ns": one.timing.value,
+            **as_fields("over_fastest", None if one is found[0] else ratio(one.timing, found[0].timing)),
+        }
+        for one in found
+    ]
 
 
 def _table(rows: Sequence[Row]) -> Table:

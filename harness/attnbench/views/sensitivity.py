@@ -19,12 +19,7 @@ _COLUMNS = (
 
 
 def sensitivity_view(name: str, found: Sensitivity) -> View:
-    """The table, and what the scenario is blind to.
-
-    Args:
-        name: the scenario's.
-        found: what became of the mutants.
-    """
+    """The table of a scenario's mutants, and what its inputs are blind to."""
     rows = [_row(tally) for tally in found.tallies]
     seen = len(rows) - len(found.unseen)
     blocks: list[Block] = [

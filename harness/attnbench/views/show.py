@@ -7,24 +7,27 @@ import functools
 from typing import TYPE_CHECKING
 
 from attnbench.grouping import grouped
-from attnbench.store.checking import checking_sentence
+from attnbench.store.header import checking_sentence
 from attnbench.store.machines import by_machine
 from attnbench.units import count, duration, length, listing, size
 from attnbench.views import columns
 from attnbench.views.answer.noise import noise_sentences
+from attnbench.views.answer.plot import log_plot
 from attnbench.views.answer.sentence import run_sentences
 from attnbench.views.answer.summary import summary_table
 from attnbench.views.cells import NEVER_RAN, cells_of
-from attnbench.views.compare import Pair, baseline_of, compare_implementations
+from attnbench.views.compare import baseline_of, compare_implementations
 from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Row, Table, View
+from attnbench.views.estimates import as_fields
 from attnbench.views.groups import group_cells
-from attnbench.views.plot import log_plot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from attnbench.store.reader import RunFile
+    from attnbench.store.record import CellKey
     from attnbench.views.cells import CellResult
+    from attnbench.views.compare import Pair
     from attnbench.views.groups import Group
 
 
@@ -35,11 +38,7 @@ MOST_ROWS = 30
 
 
 def show(run: RunFile, baseline: str | None = None) -> View:
-    """One run for people and programs.
-
-    Args:
-        run: the run.
-        baseline: what speed-ups are relative to; default as :func:`baseline_of` chooses.
+    """One run for people and programs; speed-ups are by default as :func:`baseline_of` chooses.
 
     Raises:
         CompareError: when the run has no implementation of the baseline's name.
@@ -47,12 +46,12 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     cells = cells_of(run)
     over = baseline_of(run.header, cells, baseline)
     chosen = None if over is None else over.name
-    rows = cell_rows(cells, chosen)
-    by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
+    pairs = _pairs(run, cells, chosen)
+    rows = cell_rows(cells, pairs, chosen)
     grouping = group_cells(cells)
     blocks: list[Block] = [
         Heading(text=f"{run.header.scenario_name}, run {run.header.run_id}", level=2 if run.machine else 1),
-        *(Paragraph(text=sentence) for sentence in run_sentences(run, grouping.groups, _pairs(run, cells, chosen))),
+        *(Paragraph(text=sentence) for sentence in run_sentences(run, grouping.groups, pairs)),
         *(Paragraph(text=line) for line in summary_lines(run, cells)),
     ]
     if grouping.common:
@@ -61,12 +60,12 @@ def show(run: RunFile, baseline: str | None = None) -> View:
     if nowhere:
         blocks.append(Paragraph(text=f"Ran in no case: {listing(nowhere)}; the reasons are at the end."))
     for group in grouping.groups:
-        present = [by_key[cell.key] for cell in group.cells if cell.implementation not in nowhere]
+        present = [rows[cell.key] for cell in group.cells if cell.implementation not in nowhere]
         blocks += _group_blocks(group, present, chosen)
     failures = columns.reasons(cells)
     if failures.rows:
         blocks += [Heading(text="Why cells are not ok"), failures]
-    return View(blocks=blocks, rows=sorted(rows, key=_place), facts=_facts(run, cells, chosen, failures.rows))
+    return View(blocks=blocks, rows=sorted(rows.values(), key=_place), facts=_facts(run, cells, chosen, failures.rows))
 
 
 def _place(row: Row) -> tuple[object, ...]:
@@ -90,20 +89,20 @@ def answer(run: RunFile) -> View:
     over = baseline_of(run.header, cells)
     name = None if over is None else over.name
     pairs = _pairs(run, cells, name)
-    rows = cell_rows(cells, name)
-    by_key = {(row["case_id"], row["implementation"], row["device"]): row for row in rows}
+    rows = cell_rows(cells, pairs, name)
     groups = group_cells(cells).groups
     blocks: list[Block] = [Paragraph(text=sentence) for sentence in noise_sentences(run, cells)]
-    if sum(row["status"] not in NEVER_RAN for row in rows) > MOST_ROWS:
+    if sum(cell.status not in NEVER_RAN for cell in cells) > MOST_ROWS:
         blocks.append(summary_table(groups, pairs, name))
     else:
         for group in groups:
-            tables = _cell_tables(group, [by_key[cell.key] for cell in group.cells], name, more=[columns.HELD])
+            tables = _cell_tables(group, [rows[cell.key] for cell in group.cells], name, more=[columns.HELD])
             blocks += [Heading(text=group.label)] if group.label and tables else []
             blocks += tables
     sentences = run_sentences(run, groups, pairs)
     blocks += [Paragraph(text=sentence) for sentence in sentences]
-    return View(blocks=blocks, rows=rows, facts={"kind": "answer", "baseline": name, "sentences": sentences})
+    facts = {"kind": "answer", "baseline": name, "sentences": sentences}
+    return View(blocks=blocks, rows=list(rows.values()), facts=facts)
 
 
 def _pairs(run: RunFile, cells: Sequence[CellResult], baseline: str | None) -> Sequence[Pair]:
@@ -118,34 +117,20 @@ def runs_view(title: str, runs: Sequence[RunFile]) -> View:
     return View(blocks=blocks, rows=[], facts={})
 
 
-def cell_rows(cells: Iterable[CellResult], baseline: str | None) -> list[Row]:
+def cell_rows(cells: Iterable[CellResult], pairs: Iterable[Pair], baseline: str | None) -> dict[CellKey, Row]:
     """Flat numbers of each cell with its speed-up over the baseline, where both have a time."""
-    every = list(cells)
-    references = {(cell.case_id, cell.device): cell for cell in every if cell.implementation == baseline}
-    rows = []
-    for cell in every:
-        reference = references.get((cell.case_id, cell.device))
-        gain = None
-        if reference is not None and reference.timing and cell.timing and cell is not reference:
-            gain = Pair(reference=reference, subject=cell).speedup
-        rows.append(
-            {
-                **cell.numbers(),
-                "baseline": baseline,
-                "speedup": gain and gain.value,
-                "speedup_low": gain and gain.low,
-                "speedup_high": gain and gain.high,
-            }
-        )
-    return rows
+    gains = {pair.subject.key: pair.speedup for pair in pairs}
+    return {
+        cell.key: {**cell.numbers(), "baseline": baseline, **as_fields("speedup", gains.get(cell.key))}
+        for cell in cells
+    }
 
 
 def summary_lines(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
     """The run in sentences: the scenario, the machine, the outcome."""
     header = run.header
-    machine = header.environment.get("cpu_model") or "unknown CPU"
-    gpus = [str(gpu.get("name")) for gpu in header.environment.get("gpus") or [] if isinstance(gpu, dict)]
-    where = f"{', '.join([str(machine), *gpus])}; devices {', '.join(header.devices)}"
+    machine = str(header.environment.get("cpu_model") or "unknown CPU")
+    where = f"{', '.join([machine, *header.gpus])}; devices {', '.join(header.devices)}"
     checking = checking_sentence(footer.shares for footer in run.footers)
     processes = count(header.replicates, "process", "processes")
     return [

@@ -10,13 +10,13 @@ from attnbench.profiling.parts import Counted
 from attnbench.profiling.phases import TITLES, Phase
 from attnbench.store.profile import CellProfile, Profile
 from attnbench.views.document import as_csv, as_json, markdown
+from attnbench.views.forms.terminal import as_text
 from attnbench.views.profile.answer import profile_view
 from attnbench.views.profile.bars import LETTERS, text_bars
 from attnbench.views.profile.cases import cases_of
 from attnbench.views.profile.differences import differences_of
 from attnbench.views.profile.line_differences import line_table
 from attnbench.views.profile.sentences import counters
-from attnbench.views.terminal_table import as_text
 from tests.views.profile.conftest import FLASH, FLOORS, SDPA, cell, failed, profile_of
 
 ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")

@@ -8,7 +8,7 @@ import functools
 import json
 from typing import TYPE_CHECKING
 
-from attnbench.api.measuring import created, default_path, finish, refusals
+from attnbench.api.measuring import created, finish, planned, refusals
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,32 +41,23 @@ def begin_on(
     """
     from attnbench.fleet.driver import run_header
     from attnbench.fleet.ray_engine import RayEngine
-    from attnbench.runner.planning.plan import estimate_s
-    from attnbench.runner.planning.request import found_of, plan_request, warnings_of
-    from attnbench.store.writer import RunWriter
+    from attnbench.runner.planning.request import found_of
 
     assert request.on is not None
     found = found_of(request, log.says)
     with contextlib.closing(RayEngine(request.on)) as engine:
-        cells = plan_request(request, found)
-        for warning in warnings_of(request):
-            log.says(warning)
-        name = request.scenario.name
-        with refusals(out):
-            RunWriter.require_room(out or default_path(name), force=force)
+        cells, quick_peaks = planned(request, found, log, peaks=peaks, out=out, force=force)
         fleet = _fleet(engine, request, found, cells, log, {})
-        if peaks == "auto":
-            peaks = "quick" if sum(estimate_s(cell, request.sampling_s) for cell in cells) < 600 else "full"
-        first = fleet.hold(None if peaks == "none" else peaks == "quick")
+        first = fleet.hold(quick_peaks)
         header = run_header(first, request, command, cells).model_dump(mode="json", exclude={"parts"})
-        with refusals(out), contextlib.closing(created(out, name, header, force=force)) as writer:
+        with refusals(out), contextlib.closing(created(out, request.scenario.name, header, force=force)) as writer:
             return finish(request, cells, functools.partial(_measured, fleet, cells, writer, {}, log), writer, log)
 
 
 def resume_on(
     request: Request,
     run_file: RunFile,
-    planned: Sequence[Cell],
+    every: Sequence[Cell],
     cells: Sequence[Cell],
     writer: RunWriter,
     log: Log,
@@ -84,13 +75,13 @@ def resume_on(
     from attnbench.fleet.software import software_of_header
 
     header = run_file.header
-    found = list({cell.found.name: cell.found for cell in planned}.values())
+    found = list({cell.found.name: cell.found for cell in every}.values())
     measured = {
         (record["case_id"], record["device"]): header.machine_keys.get(record["run_id"], header.machine_key)
         for record in run_file.records
     }
     with contextlib.closing(RayEngine(address or str(request.on))) as engine:
-        fleet = _fleet(engine, request, found, planned, log, {run_file.path: software_of_header(header)})
+        fleet = _fleet(engine, request, found, every, log, {run_file.path: software_of_header(header)})
         fleet.hold(quick_peaks=True)
         run = functools.partial(_measured, fleet, cells, writer, measured, log)
         return finish(request, cells, run, writer, log, run_file.records)

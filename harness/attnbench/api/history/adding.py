@@ -44,8 +44,9 @@ def add(
     The most informative come first: the ends, then the middle of the widest gap, first of those across which something
     has changed. What was measured is stored at once, so that the same call goes on where it was stopped.
 
+    Other arguments are those of :func:`attnbench.api.gate`.
+
     Args:
-        scenario: name of a bundled scenario, or path of a .toml file.
         since: the oldest revision; default the anchor that the history has.
         until: the newest one.
         every: one of so many commits, and both ends.
@@ -53,11 +54,7 @@ def add(
         anchor: what all are measured with; default the one that the history has, else the oldest revision.
         minutes: no revision is begun that would probably take longer than that.
         rounds: rounds of each revision and its anchor.
-        seed: of values and orders.
         folder: where histories are kept; default ``results/history``.
-        cache_dir: where sides are built and kept; default as the gate's.
-        progress: whether stderr tells how it goes; default: where it is a terminal.
-        cells: which are measured, as of :func:`attnbench.api.gate`.
 
     Returns:
         What was measured, and the history.

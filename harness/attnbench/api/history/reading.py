@@ -48,10 +48,9 @@ def page(
 ) -> HistoryPage:
     """Write a history as a page that opens offline: small multiples, segments, confirmed changes, the worst.
 
+    Other arguments are those of :func:`show`.
+
     Args:
-        since: the revision that the table of the worst begins at; default the oldest that was measured.
-        file: a history; default this machine's.
-        folder: where histories are kept; default ``results/history``.
         link: address of a commit's diff, with ``{revision}`` for its hash; default as the remote ``origin`` has it.
         out: folder of the page; default ``reports/runs/history-MACHINE-KEY``.
         force: replace a page that is there already.

@@ -49,19 +49,12 @@ def find(
 ) -> FoundChanges:
     """Find the commits that changed cells: candidates from the history, each confirmed by the gate.
 
+    The history is searched for the cells that the scenario and the selection describe. Other arguments are those of
+    :func:`add` and of :func:`attnbench.api.gate`.
+
     Args:
-        scenario: as of :func:`add`; the history is searched for the cells that it and the selection describe.
         candidates: list the candidates and measure nothing.
         minutes: no further candidate is begun after that.
-        until: as of :func:`add`.
-        delta: change that is tolerated, as of the gate.
-        rounds: rounds of a gate's first stage.
-        confirm: rounds of its second stage.
-        seed: as of :func:`add`.
-        folder: as of :func:`add`.
-        cache_dir: as of :func:`add`.
-        progress: as of :func:`add`.
-        cells: as of :func:`add`.
 
     Returns:
         What was confirmed: ``changes``, ``exit_code``.
@@ -115,20 +108,13 @@ def bisect(
 ) -> BisectedChange:
     """Find the commit that made one cell slower, bigger or wrong, as git bisect does, with the gate as the judge.
 
+    Other arguments are those of :func:`add` and of :func:`attnbench.api.gate`.
+
     Args:
-        scenario: as of :func:`add`.
         cell: ``CASE_ID IMPLEMENTATION DEVICE``, or words that only one label in the history has.
         good: a revision before the change.
         bad: a later revision that has it.
         metric: ``time``, ``memory`` or ``outcome``.
-        delta: change that is tolerated, as of the gate.
-        rounds: rounds of a gate's first stage.
-        confirm: rounds of its second stage.
-        seed: as of :func:`add`.
-        folder: as of :func:`add`.
-        cache_dir: as of :func:`add`.
-        progress: as of :func:`add`.
-        cells: as of :func:`add`.
 
     Returns:
         The commit, or the shortest range of commits that still holds it; ``exit_code`` is 6 for a range.

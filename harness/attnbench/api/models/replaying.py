@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +10,7 @@ from attnbench.api.fleet.running import resume_on
 from attnbench.api.measuring import begin
 from attnbench.api.measuring import resume as go_on
 from attnbench.api.progress import Log
-from attnbench.api.results import Answer, RunInterrupted
+from attnbench.api.results import Answer
 from attnbench.api.selection import CellSelection, words
 from attnbench.errors import UsageError
 
@@ -61,22 +62,13 @@ def replay(
 ) -> ReplayedModel:
     """Run a captured model's attention on all implementations, and tell what the model would take on each.
 
+    Other arguments are those of :func:`attnbench.run`.
+
     Args:
         capture: the folder that ``attnbench capture`` wrote.
         run: a run of it that is there already; nothing is measured then.
-        include: implementations to run: regular expressions.
-        exclude: implementations to leave out: regular expressions.
-        plugin: files with implementations of your own, as of :func:`attnbench.run`.
         threads: threads of each worker on the CPU; default: as many as the model had.
-        replicates: fresh processes for each cell.
-        seed: of the values and of the order of cells.
-        cache: whether a call finds its inputs where the last one left them, or flushed out.
-        peaks: how long to measure the machine's own limits, as of :func:`attnbench.run`.
-        out: path of the run file; default ``results/runs/UTC-TIME-SCENARIO.jsonl``.
-        force: replace a run file that is there already.
         resume: a run of this capture to finish; takes everything else from its header.
-        verbose: tell what the harness itself spent its time on, too.
-        progress: whether stderr tells how it goes; default: where it is a terminal.
 
     Returns:
         The answer: ``replay`` as data, ``frame`` with a row for each implementation, ``path`` of the run file.
@@ -103,22 +95,10 @@ def replay(
         folder.scenario, include, exclude, None, plugin, folder.device, threads or folder.capture.threads, seed
     )
     request = asked.request(log, replicates=replicates, cache=cache)
+    selected = dataclasses.replace(asked, scenario=str(folder.path), device=(), threads=threads).words()
     more = words(
-        include=asked.include,
-        exclude=asked.exclude,
-        plugin=asked.plugin,
-        threads=threads,
-        seed=seed,
-        replicates=replicates,
-        cache=None if cache == "warm" else cache,
-        peaks=None if peaks == "auto" else peaks,
-        out=out,
-        force=force,
-        verbose=verbose,
-    )
-    command = ["replay", str(folder.path), *more]
+        replay, replicates=replicates, cache=cache, peaks=peaks, out=out, force=force, verbose=verbose
+    )  # fmt: skip
+    command = ["replay", *selected, *more]
     finished = begin(request, log, command, peaks=peaks, out=None if out is None else Path(out), force=force)
     return ReplayedModel(folder, finished.path, exit_code=finished.exit_code)
-
-
-__all__ = ["ReplayedModel", "RunInterrupted", "replay"]

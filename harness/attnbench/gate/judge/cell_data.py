@@ -5,27 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.cases.case import Case
-from attnbench.store.record import FAILED
+from attnbench.store.record import DISTURBED, FAILED, case_of, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from attnbench.cases.case import Case
     from attnbench.gate.judge.inference import Matrix
     from attnbench.gate.measure.rounds import Round, SideName
-
-Fields = dict[str, Any]
-CellKey = tuple[str, str, str]
-"""(case_id, implementation, device)"""
+    from attnbench.store.record import CellKey, Fields
 
 MISSING = "missing"
 """Status of a side that has no record of a cell: the case or the implementation is not there."""
-DISTURBED = frozenset({"invalid", "skipped"})
-_CASE_FIELDS = tuple(field.name for field in dataclasses.fields(Case))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,7 +137,8 @@ class Observed:
 def observe(rounds: Sequence[Round]) -> dict[CellKey, Observed]:
     """All cells of either side, in the order in which head's first run has them, then base's."""
     found: dict[SideName, list[dict[CellKey, Fields]]] = {
-        side: [{_key(record): record for record in one.of(side).records} for one in rounds] for side in ("base", "head")
+        side: [{key_of(record): record for record in one.of(side).records} for one in rounds]
+        for side in ("base", "head")
     }
     keys = dict.fromkeys(key for side in ("head", "base") for run in found[side] for key in run)
     observed = {}
@@ -153,14 +149,6 @@ def observe(rounds: Sequence[Round]) -> dict[CellKey, Observed]:
         assert record is not None
         observed[key] = Observed(key=key, case=case_of(record), base=base, head=head)
     return observed
-
-
-def case_of(record: Mapping[str, Any]) -> Case:
-    """The case of a record; reading JSON has made lists of tuples."""
-    fields: dict[str, Any] = {name: record[name] for name in _CASE_FIELDS}
-    for name, value in fields.items():
-        fields[name] = tuple(value) if isinstance(value, list) else value
-    return Case(**fields)
 
 
 def log_ratios(cells: Sequence[Observed]) -> Matrix:
@@ -175,7 +163,3 @@ def log_ratios(cells: Sequence[Observed]) -> Matrix:
 def _faster_half(samples: Sequence[float]) -> float:
     ordered = sorted(samples)
     return statistics.fmean(ordered[: (len(ordered) + 1) // 2])
-
-
-def _key(record: Mapping[str, Any]) -> CellKey:
-    return (record["case_id"], record["implementation"], record["device"])

@@ -20,7 +20,8 @@ from attnbench.scaling import FEWEST_SIZES, NARROWEST, Interval, Refusal, Scalin
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from attnbench.gate.judge.cell_data import CellKey, Observed
+    from attnbench.gate.judge.cell_data import Observed
+    from attnbench.store.record import CellKey
 
 Quantity = Literal["time", "memory"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)

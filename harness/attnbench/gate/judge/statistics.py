@@ -89,13 +89,7 @@ class Decided:
 
 
 def screen(logs: Matrix, rules: Rules, deltas: Mapping[int, float] | None = None) -> Screened:
-    """Which cells deserve a second look.
-
-    Args:
-        logs: log ratios of medians, shape (cells, rounds).
-        rules: the gate's.
-        deltas: by row, where a cell tolerates another change than ``rules.delta``.
-    """
+    """Which cells deserve a second look, from log ratios, shape (cells, rounds); ``deltas`` are tolerances by row."""
     return screen_effects(*effects_of(logs), rules, deltas)
 
 

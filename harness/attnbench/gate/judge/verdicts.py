@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from attnbench.gate.judge import messages
 from attnbench.gate.judge.cell_data import MISSING
@@ -183,7 +183,21 @@ def common_verdict(decided: Decided, device: str) -> Verdict:
     )  # fmt: skip
 
 
-def numbers(decided: Decided) -> dict[str, Any]:
+class Statistics(TypedDict):
+    """Fields of a verdict that rests on a decision."""
+
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    delta: float
+    p: float
+    q: float | None
+    detectable: float
+    noise_sd: float
+    pairs: int
+
+
+def numbers(decided: Decided) -> Statistics:
     """The statistics of a verdict's fields."""
     low, high = decided.effect.interval()
     return {

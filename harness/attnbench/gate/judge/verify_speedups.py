@@ -11,17 +11,19 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from attnbench.gate.measure.rounds import run_once
+from attnbench.store.record import key_of
 from attnbench.units import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from attnbench.gate.judge.cell_data import CellKey, Fields, Observed
+    from attnbench.gate.judge.cell_data import Observed
     from attnbench.gate.measure.rounds import GateObserver
     from attnbench.gate.measure.side import Side
     from attnbench.gate.verdict import Verdict
     from attnbench.runner.planning.request import Request
+    from attnbench.store.record import CellKey, Fields
 
 SUSPICIOUS = 0.8
 """Below this ratio of head over base a speed-up is checked."""
@@ -55,7 +57,7 @@ def check_speed_ups(
     observer.begins(f"checking {count(len(doubted), 'large speed-up')} on other inputs")
     run = run_once(head, asked, folder / "runs" / "doubt-1-head.jsonl", peaks="quick")
     observer.ended()
-    found = {f"{r['case_id']} {r['implementation']} {r['device']}": r for r in run.records}
+    found = {" ".join(key_of(record)): record for record in run.records}
     checked = {key: found.get(name) for key, name in elsewhere.items()}
     return [believed(one, checked[_key(one)]) if is_suspicious(one) else one for one in verdicts]
 

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import os
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.runner.planning.plan import PlanError
 from attnbench.runner.planning.request import plan_request, setting_of
@@ -22,7 +22,7 @@ from attnbench.store.writer import RunWriter
 from attnbench.transport.host import LocalHost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from attnbench.gate.measure.side import Side
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from attnbench.runner.planning.plan import Cell
     from attnbench.runner.planning.request import Request
     from attnbench.runner.run import Setting
+    from attnbench.store.header import Header
 
 VISITS = 6
 """Samples of a cell are taken in so many visits, the two sides in turns."""
@@ -44,7 +45,7 @@ class Party:
 
     side: Side
     request: Request
-    header: Mapping[str, Any]
+    header: Header
     found: Sequence[Found]
     path: Path
 
@@ -56,14 +57,14 @@ def _run_of(party: Party) -> tuple[Run, list[Cell]]:
         cells = plan_request(party.request, party.found, host)
     except PlanError:  # this side has none of the cells that are measured again
         cells = []
-    header = {
-        **party.header,
+    now = {
         "run_id": uuid.uuid4().hex[:12],
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "request": party.request.to_dict(),
-        "environment": {**party.header["environment"], "load_average": list(os.getloadavg())},
+        "environment": {**party.header.environment, "load_average": list(os.getloadavg())},
         "cells_planned": len(cells),
     }
+    header = party.header.model_copy(update=now).model_dump(mode="json", exclude={"parts"})
     writer = RunWriter.create(party.path, header, force=True)
     return Run(_in_visits(setting_of(party.request, header, host)), writer, Shares()), cells
 

@@ -13,24 +13,24 @@ import json
 import os
 import random
 import subprocess
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.found import from_json
 from attnbench.registry.sources import hash_of_files
 from attnbench.runner.oracle import Oracle, OracleGoneError
+from attnbench.store.header import Header
 from attnbench.store.reader import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from attnbench.gate.measure.side import Side
     from attnbench.registry.found import Found
     from attnbench.runner.planning.request import Request
     from attnbench.store.reader import RunFile
-    from attnbench.sweep.model import StageName
 
 SideName = Literal["base", "head"]
 SIDES: tuple[SideName, SideName] = ("base", "head")
@@ -116,8 +116,9 @@ def run_rounds(
                 request,
                 cells=tuple(cells) or request.cells,
                 replicates=1,
-                order_seed=_order_seed(stage, number, seed),
-                stages=_stages(request.stages, number),
+                # Both sides of a round have the same order of cells, and each round another one.
+                order_seed=random.Random(f"{seed}/{stage}/{number}").randrange(1, 2**31),
+                stages=tuple(one for one in request.stages if one != "memory" or number < MEMORY_ROUNDS),
             )
             paths = {side: folder / f"{stage}-{number + 1}-{side}.jsonl" for side in SIDES}
             observer.begins(f"{stage} round {number + 1} of {rounds}")
@@ -148,7 +149,7 @@ def _run_round(
     for name, side in sides.items():
         asked = dataclasses.replace(request, plugins=(*request.plugins, *side.plugins))
         header = side_header(side, dataclasses.replace(asked, cells=(), order_seed=None), paths[name].parent)
-        found = [from_json(one) for one in header["implementations"].values()]
+        found = [from_json(one) for one in header.implementations.values()]
         parties[name] = Party(side=side, request=asked, header=header, found=found, path=paths[name])
     second: SideName = "head" if first == "base" else "base"
     try:
@@ -171,7 +172,7 @@ def _require_unchanged(found: Sequence[Found]) -> None:
             raise GateError(f"{one.origin.target} changed while the gate ran: start it again, with another --out")
 
 
-def side_header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
+def side_header(side: Side, request: Request, folder: Path) -> Header:
     """The header that a run of the side has; asked of its interpreter once, and kept in the folder.
 
     Raises:
@@ -181,26 +182,8 @@ def side_header(side: Side, request: Request, folder: Path) -> dict[str, Any]:
     known = hashlib.sha256(f"{side.python}\0{side.folder}\0{side.identity}\0{text}".encode()).hexdigest()[:12]
     path = folder / f"side-{known}.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
-        asked.write_text(json.dumps(request.to_dict()))
-        command = [side.python, "-P", "-m", "attnbench.gate.measure.probe", str(asked.resolve()), str(path.resolve())]
-        code = _logged(side, command, log)
-        if code != 0:
-            raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
-        asked.unlink()
-        log.unlink()
-    header: dict[str, Any] = json.loads(path.read_text())
-    return header
-
-
-def _stages(stages: Sequence[StageName], number: int) -> tuple[StageName, ...]:
-    return tuple(stage for stage in stages if stage != "memory" or number < MEMORY_ROUNDS)
-
-
-def _order_seed(stage: str, number: int, seed: int) -> int:
-    """Both sides of a round have the same order of cells, and each round another one."""
-    return random.Random(f"{seed}/{stage}/{number}").randrange(1, 2**31)
+        _ask(side, request, path, (0,), ["attnbench.gate.measure.probe", _request_of(path), str(path.resolve())])
+    return Header.model_validate_json(path.read_text())
 
 
 def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -> RunFile:
@@ -211,17 +194,30 @@ def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -
     """
     if _is_done(path, request):
         return read_run(path)
+    module = ["attnbench", "run", "--request", _request_of(path), "--peaks", peaks]
+    _ask(side, request, path, _HAS_RECORDS, [*module, "--out", str(path.resolve()), "--force"])
+    return read_run(path)
+
+
+def _request_of(path: Path) -> str:
+    """The file of the request that a file is made for, while it is made."""
+    return str(path.with_suffix(".request.json").resolve())
+
+
+def _ask(side: Side, request: Request, path: Path, good: Sequence[int], module: Sequence[str]) -> None:
+    """Run a module, with its words, by the side's interpreter to make a file; its request and its log go when it has.
+
+    Raises:
+        GateError: when it ends with another exit code, or cannot be started.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    asked, log = path.with_suffix(".request.json"), path.with_suffix(".log")
+    asked, log = Path(_request_of(path)), path.with_suffix(".log")
     asked.write_text(json.dumps(request.to_dict()))
-    command = [side.python, "-P", "-m", "attnbench", "run", "--request", str(asked.resolve()), "--peaks", peaks]
-    command += ["--out", str(path.resolve()), "--force"]
-    code = _logged(side, command, log)
-    if code not in _HAS_RECORDS:
+    code = _logged(side, [side.python, "-P", "-m", *module], log)
+    if code not in good:
         raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")
     asked.unlink()
     log.unlink()
-    return read_run(path)
 
 
 def _logged(side: Side, command: Sequence[str], log: Path) -> int:

@@ -7,7 +7,6 @@ are laid over whatever version of attnbench a side would bring along. Where the 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -26,7 +25,7 @@ from attnbench.gate.measure.source import SideError, files_of
 from attnbench.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from attnbench.gate.measure.source import SideSource
 
@@ -284,14 +283,8 @@ def _pip(home: Path, arguments: list[str], failed: str) -> None:
 
 
 def _run(command: list[str], failed: str) -> None:
-    with _told(command, failed):
-        subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PIP_NO_INPUT": "1"})
-
-
-@contextlib.contextmanager
-def _told(command: list[str], failed: str) -> Iterator[None]:
     try:
-        yield
+        subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PIP_NO_INPUT": "1"})
     except OSError as error:
         raise SideError(f"{failed}: {command[0]} cannot be started: {error.strerror}") from error
     except subprocess.CalledProcessError as error:

@@ -53,7 +53,7 @@ def measure_both(
     planned = 0
     for side in sides.values():
         asked = dataclasses.replace(request, plugins=(*request.plugins, *side.plugins), cells=())
-        planned += min(side_header(side, asked, folder)["cells_planned"], len(request.cells) or most_cells + 1)
+        planned += min(side_header(side, asked, folder).cells_planned, len(request.cells) or most_cells + 1)
     if planned > most_cells:
         raise GateError(f"{planned} cells are too many to profile, {most_cells} the most: choose with -i and -a")
     (measured,) = run_rounds("profile", 1, sides, request, folder, observer, cells=request.cells)

@@ -43,9 +43,7 @@ class Candidate:
 def candidates(points: Sequence[Point], rules: Rules) -> list[Candidate]:
     """All that seems to have changed, the largest changes of time first, then memory and outcomes.
 
-    Args:
-        points: of one sweep.
-        rules: the gate's: smaller changes than it tolerates are none.
+    The points are of one sweep, and smaller changes than the gate's rules tolerate are none.
 
     Raises:
         ChangePointError: when ruptures is not installed, and there are times to be searched.

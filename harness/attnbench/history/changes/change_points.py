@@ -99,11 +99,7 @@ def steps(series: TimeSeries) -> list[Step]:
 
 
 def q_values(found: Sequence[Sequence[Step]]) -> list[list[float]]:
-    """False discovery rates of all cells' steps together; a series without any counts as one that was tested.
-
-    Args:
-        found: steps of each series.
-    """
+    """False discovery rates of all cells' steps together; a series without any counts as one that was tested."""
     from scipy import stats
 
     p_values = [step.p for own in found for step in own] + [1.0 for own in found if not own]

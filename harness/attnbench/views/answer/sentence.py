@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from attnbench.store.reader import RunFile
+    from attnbench.store.record import CellKey
     from attnbench.views.answer.winners import Winner
-    from attnbench.views.cells import CellKey, CellResult
+    from attnbench.views.cells import CellResult
     from attnbench.views.compare import Pair
     from attnbench.views.estimates import Estimate
     from attnbench.views.groups import Group
@@ -34,10 +35,7 @@ class _Win:
 def run_sentences(run: RunFile, groups: Sequence[Group], pairs: Sequence[Pair]) -> list[str]:
     """The sentences that end a run, on the terminal and on a page alike: about its plug-ins, else about the fastest.
 
-    Args:
-        run: the run.
-        groups: all of its cells.
-        pairs: of those cells that have a speed-up.
+    The pairs are of those of its cells that have a speed-up.
     """
     cells = [cell for group in groups for cell in group.cells]
     plugins = [cell.implementation for cell in cells if run.header.plugin_of(cell.implementation)]
@@ -49,11 +47,7 @@ def answer_sentences(
 ) -> list[str]:
     """One about the fastest implementation; where there are plug-ins, one about each of them instead.
 
-    Args:
-        groups: all cells.
-        pairs: of those cells that have a speed-up.
-        baseline: what speed-ups are over.
-        plugins: names of implementations that the user brought along.
+    The plug-ins are names of implementations that the user brought along; the pairs are over the baseline.
     """
     cells = [cell for group in groups for cell in group.cells]
     winners = [(group, winner) for group in groups for winner in winners_of(group)]
@@ -68,8 +62,9 @@ def answer_sentences(
     subjects = [name for name in dict.fromkeys(plugins) if name != baseline]
     if subjects:
         return [_on(name, cells, wins, gains, baseline) for name in subjects[:MOST_SUBJECTS]]
-    if len({cell.implementation for cell in cells if cell.timing}) == 1:
-        return [_on_the_only_one([cell for cell in cells if cell.timing])]
+    timed = [cell for cell in cells if cell.timing]
+    if len({cell.implementation for cell in timed}) == 1:
+        return [f"{timed[0].implementation} alone has a time: {_taken(timed)}."]
     return [_on_the_fastest([winner for _, winner in winners], wins, gains, baseline)] if winners else []
 
 
@@ -99,10 +94,6 @@ def _on(
     not_ok = collections.Counter(cell.status for cell in own if cell.status != "ok").most_common()
     parts += [f"{status} in {n}" if several else status for status, n in not_ok]
     return f"{name} is {', '.join(parts)}." if parts else f"{name} was not timed."
-
-
-def _on_the_only_one(timed: Sequence[CellResult]) -> str:
-    return f"{timed[0].implementation} alone has a time: {_taken(timed)}."
 
 
 def _on_the_fastest(
@@ -135,8 +126,7 @@ def _span(ratios: Sequence[Estimate]) -> str:
     low, *_, high = [min(ratios, key=lambda one: one.value), max(ratios, key=lambda one: one.value)]
     if len(ratios) > 1:
         return f"{number(low.value)} to {times(high.value)}"
-    ends = f" ({number(low.low)} … {number(low.high)})" if low.low is not None and low.high is not None else ""
-    return f"{times(low.value)}{ends}"
+    return f"{times(low.value)} ({low.ends})" if low.ends else times(low.value)
 
 
 def _of(n: int, cases: int) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.units import count, duration
 from attnbench.views.document import Column, Heading, Paragraph, Table, View
 
 if TYPE_CHECKING:
     from attnbench.gate.calibration import Calibration
+    from attnbench.views.document import Row
 
 
 def calibration_view(found: Calibration) -> View:
     """False alarms first, then each cell's noise, the noisiest first."""
-    rows: list[dict[str, Any]] = [
-        one.model_dump(mode="json") for one in sorted(found.cells, key=lambda one: -one.noise_sd)
-    ]  # fmt: skip
+    rows: list[Row] = [one.model_dump(mode="json") for one in sorted(found.cells, key=lambda one: -one.noise_sd)]
     common = (
         "" if found.common_sd is None else f" All cells together move by {_percent(found.common_sd)} (sd) in a round."
     )
@@ -39,7 +38,7 @@ def calibration_view(found: Calibration) -> View:
             ),
         ],
         rows=rows,
-        facts={name: value for name, value in found.model_dump(mode="json").items() if name != "cells"},
+        facts=found.model_dump(mode="json", exclude={"cells"}),
     )
 
 

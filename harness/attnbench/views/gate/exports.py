@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attnbench.gate.verdict import GateResult, Verdict
@@ -11,7 +11,7 @@ _UNITS = {"time": "ns", "memory": "bytes"}
 _MEASURES = {"time": "latency", "memory": "memory-peak-bytes"}
 
 
-def github_action_benchmark(result: GateResult) -> list[dict[str, Any]]:
+def github_action_benchmark(result: GateResult) -> list[dict[str, object]]:
     """A list of name, unit, value, range, extra; smaller is better."""
     return [
         {

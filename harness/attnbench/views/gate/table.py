@@ -81,18 +81,15 @@ def how(result: GateResult) -> list[str]:
         return said
     screens = sum(one.stage == "screen" for one in result.rounds)
     confirms = len(result.rounds) - screens
-    again = f", {confirms} more for suspects and sentinels" if confirms else ", no suspect"
     if result.mode == "baseline":
-        more = f", {rules['confirm_rounds']:g} more for suspects and sentinels" if confirms else ", no suspect"
-        said.append(
-            f"Scenario {result.scenario}: {rules['screen_rounds']:g} fresh processes of head for each cell{more}; "
-            f"changes of up to {100 * rules['delta']:.3g} % are tolerated, q = {rules['q']:g}; {result.wall_s:.0f} s."
-        )
-    if result.mode == "pairs":
-        said.append(
-            f"Scenario {result.scenario}: {screens} rounds of both sides in fresh processes{again}; changes of up to "
-            f"{100 * rules['delta']:.3g} % are tolerated, q = {rules['q']:g}; {result.wall_s:.0f} s."
-        )
+        measured, again = f"{rules['screen_rounds']:g} fresh processes of head for each cell", rules["confirm_rounds"]
+    else:
+        measured, again = f"{screens} rounds of both sides in fresh processes", confirms
+    more = f"{again:g} more for suspects and sentinels" if confirms else "no suspect"
+    said.append(
+        f"Scenario {result.scenario}: {measured}, {more}; changes of up to {100 * rules['delta']:.3g} % are tolerated, "
+        f"q = {rules['q']:g}; {result.wall_s:.0f} s."
+    )
     if result.unsupported:
         said.append(f"{count(result.unsupported, 'cell')} are not judged, because neither side claims them.")
     if result.calibration:
@@ -122,9 +119,7 @@ def _is_bad(one: Verdict) -> bool:
 
 
 def _row(one: Verdict) -> Row:
-    return {name: value for name, value in one.model_dump(mode="json").items() if name != "waived"} | {
-        "waived": one.waived.reason if one.waived else None
-    }
+    return {**one.model_dump(mode="json", exclude={"waived"}), "waived": one.waived.reason if one.waived else None}
 
 
 def _verdict(row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.history.series import Z95, by_cell_and_segment, readings, time_series
 
@@ -96,7 +96,7 @@ def row_of(one: CellHistory, since: int) -> Row:
         (reading for reading in every if reading.place >= since), key=lambda reading: reading.place, default=last
     )
     change = one.change_since(since)
-    row: dict[str, Any] = {
+    row: Row = {
         "label": one.label,
         "case_id": one.cell[0],
         "implementation": one.cell[1],

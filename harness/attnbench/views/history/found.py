@@ -25,7 +25,10 @@ def found_view(candidates: Sequence[Candidate], ends: Sequence[Ended], line: Seq
     changes = [end.change for end in ends if end.change is not None]
     blocks: list[Block] = []
     if changes:
-        blocks += [Heading(text=_title(changes), level=1), changes_table(changes)]
+        blocks += [
+            Heading(text=f"{count(len(changes), 'change')} confirmed by the gate", level=1),
+            changes_table(changes),
+        ]
         blocks += [
             Paragraph(text=f"{one.revision[:10]} {one.subject}: {one.label}: {one.verdict}, {one.sentence}.")
             for one in changes
@@ -88,10 +91,6 @@ def added_view(added: Added, path: Path) -> View:
     rows: list[Row] = [{"revision": one.revision, "subject": one.subject, "date": one.date} for one in added.measured]
     facts = {"kind": "history_added", "same": added.same, "failed": added.failed, "left": added.left}
     return View(blocks=blocks, rows=rows, facts=facts)
-
-
-def _title(changes: Sequence[object]) -> str:
-    return f"{count(len(changes), 'change')} confirmed by the gate"
 
 
 def _other(end: Ended, subjects: dict[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.profiling.phases import TITLES
 from attnbench.units import TIMES, duration, number, times
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 
 _CLEARLY_BELOW = 0.95
+_ABOUT_THE_CELL = (
+    "implementation", "side", "case_id", "label", "device", "threads", "status", "stage", "reason", "median_ns",
+    "slowdown", "samples", "lost",
+)  # fmt: skip
 
 
 def profile_view(profile: Profile) -> View:
@@ -106,36 +110,14 @@ def without_table(cells: Sequence[ProfiledCell]) -> Table:
     """Which cells have no profile, and why."""
     return Table(
         columns=[columns.IMPLEMENTATION, column("status", is_status=True), column("stage"), column("reason")],
-        rows=[
-            {
-                "implementation": one.name,
-                "status": one.cell.status,
-                "stage": one.cell.stage,
-                "reason": why_not(one.cell),
-            }
-            for one in cells
-        ],
+        rows=[{**vars(one.cell), "implementation": one.name, "reason": why_not(one.cell)} for one in cells],
     )
 
 
 def rows_of(one: ProfiledCell) -> list[Row]:
     """A flat row for each phase of a cell, longest first."""
     cell = one.cell
-    about: Row = {
-        "implementation": cell.implementation,
-        "side": cell.side,
-        "case_id": cell.case_id,
-        "label": cell.label,
-        "device": cell.device,
-        "threads": cell.threads,
-        "status": cell.status,
-        "stage": cell.stage,
-        "reason": cell.reason,
-        "median_ns": cell.median_ns,
-        "slowdown": cell.slowdown,
-        "samples": cell.samples,
-        "lost": cell.lost,
-    }
+    about: Row = {name: getattr(cell, name) for name in _ABOUT_THE_CELL}
     nothing: Row = dict.fromkeys(("phase", "title", "ns", "low_ns", "high_ns", "share", "floor_ns", "times_floor"))
     return [
         about
@@ -153,7 +135,7 @@ def rows_of(one: ProfiledCell) -> list[Row]:
     ] or [about | nothing]
 
 
-def _difference_fact(difference: Difference) -> dict[str, Any]:
+def _difference_fact(difference: Difference) -> dict[str, object]:
     return {
         "faster": difference.fast.name,
         "slower": difference.slow.name,

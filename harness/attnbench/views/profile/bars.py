@@ -46,12 +46,7 @@ WIDTH = 60
 
 
 def text_bars(cells: Sequence[ProfiledCell], width: int = WIDTH) -> str:
-    """A bar for each cell, all on one scale, and the letters' meaning below.
-
-    Args:
-        cells: with phases.
-        width: letters of the longest bar.
-    """
+    """A bar for each of these cells that have phases, the longest as wide as said, and the letters' meaning below."""
     longest = max(total_ns(one) for one in cells)
     margin = max(len(one.name) for one in cells)
     lines = []

@@ -39,11 +39,7 @@ def write_profile_page(folder: Path) -> None:
 
 
 def profile_report(profile: Profile) -> ReportPage:
-    """Everything that the page says.
-
-    Args:
-        profile: with printable texts.
-    """
+    """Everything that the page says of a profile whose texts are printable."""
     cases = cases_of(profile)
     sections = [
         phases.section(cases),
@@ -55,14 +51,11 @@ def profile_report(profile: Profile) -> ReportPage:
         flames.section(cases),
         provenance.section(profile, cases),
     ]
+    sides = [f"{name} = {side}" for name, side in profile.sides.items()]
     return ReportPage(
         title="Where the time of a call goes",
-        subtitle="; ".join([listing([case.label for case in cases], most=2), *_sides(profile)]),
+        subtitle="; ".join([listing([case.label for case in cases], most=2), *sides]),
         sections=[section for section in sections if section is not None],
         marks=MARKS,
         marked="phases",
     )
-
-
-def _sides(profile: Profile) -> list[str]:
-    return [f"{name} = {side}" for name, side in profile.sides.items()]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from attnbench.profiling.parts import Span
     from attnbench.store.profile import CellProfile
 
+Event = dict[str, Any]
+"""A trace event, as Chrome's format has it."""
 _PROCESS = 1
 _TITLES: Mapping[str, str] = {phase.value: title for phase, title in TITLES.items()}
 
@@ -43,11 +45,11 @@ def trace_json(cell: CellProfile) -> str:
     return json.dumps({"displayTimeUnit": "ms", "traceEvents": [*named, *events]}, allow_nan=False)
 
 
-def _event(kind: str, at_ns: int, **more: Any) -> dict[str, Any]:
+def _event(kind: str, at_ns: int, **more: Any) -> Event:
     return {"ph": kind, "pid": _PROCESS, "tid": 0, "ts": at_ns / 1e3, **more}
 
 
-def _name(kind: str, thread: int, value: str | int, key: str = "name") -> dict[str, Any]:
+def _name(kind: str, thread: int, value: str | int, key: str = "name") -> Event:
     key = "sort_index" if isinstance(value, int) else key
     return {"ph": "M", "pid": _PROCESS, "tid": thread, "name": kind, "args": {key: value}}
 

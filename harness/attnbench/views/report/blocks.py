@@ -101,26 +101,32 @@ class MapRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WinnerMap:
-    """The winners as a map: a row for each group of cases, a column for each length.
-
-    Where scripts run, they make the rows anew whenever an implementation is hidden or cases are chosen.
-    """
+class _Map:
+    """Fields with a column for each length."""
 
     stem: str
     corner: str
     """The axis that grows: ``seqlen`` or ``seqlen_kv``."""
     lengths: tuple[int, ...]
-    rows: tuple[MapRow, ...]
-    left_out: int = 0
-    """Rows beyond those, which the script shows page by page."""
-    of_groups: bool = True
-    """Whether a row is a group; else it is all groups that share a value, such as a dtype."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The caption above the fields."""
         return tuple(map(length, self.lengths))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WinnerMap(_Map):
+    """The winners as a map: a row for each group of cases, a column for each length.
+
+    Where scripts run, they make the rows anew whenever an implementation is hidden or cases are chosen.
+    """
+
+    rows: tuple[MapRow, ...]
+    left_out: int = 0
+    """Rows beyond those, which the script shows page by page."""
+    of_groups: bool = True
+    """Whether a row is a group; else it is all groups that share a value, such as a dtype."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,24 +140,16 @@ class HeatCell:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeatMap:
+class HeatMap(_Map):
     """Numbers by implementation (rows) and length (columns), coloured."""
 
-    stem: str
     title: str
-    corner: str
-    lengths: tuple[int, ...]
     rows: tuple[tuple[str, tuple[HeatCell | None, ...]], ...]
     facets: Facets
     baseline: str = ""
     """Of speed-ups: the implementation that they are over."""
     group: int | None = None
     """Of speed-ups: which of the report's groups they are of; ``None`` where they are means over all of a run."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The caption above the fields."""
-        return tuple(map(length, self.lengths))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

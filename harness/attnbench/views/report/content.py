@@ -64,14 +64,7 @@ def report_of(
     *,
     across_machines: bool = False,
 ) -> ReportPage:
-    """Everything that the report of these runs says.
-
-    Args:
-        runs: at least one.
-        baseline: what speed-ups are over, in those runs that have it; default each scenario's.
-        history: how cells went over commits; default: no such section.
-        across_machines: whether machines are compared with each other, too.
-    """
+    """Everything that the report of these runs says; the arguments are those of :func:`write_report`."""
     sources = sources_of(runs)
     names = list(dict.fromkeys(one.header.scenario_name for one in runs))
     measured = [cell for source in sources for cell in source.cells if cell.timing or cell.errors]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from attnbench.grouping import grouped
 from attnbench.scaling import Refusal, Scaling, fit_scaling
 from attnbench.units import number
+from attnbench.views.estimates import as_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +65,12 @@ class ScalingCurve:
         }
         unit = "ns" if self.quantity == "time" else "bytes"
         for name, interval in (
-            ("exponent", law and law.exponent),
-            (f"floor_{unit}", law and law.floor),
-            ("crossover_seqlen", law and law.crossover),
+            ("exponent", law.exponent if law else None),
+            (f"floor_{unit}", law.floor if law else None),
+            ("crossover_seqlen", law.crossover if law else None),
             ("local_exponent", local),
         ):
-            found |= {name: interval and interval.value, f"{name}_low": interval and interval.low}
-            found[f"{name}_high"] = interval and interval.high
+            found |= as_fields(name, interval)
         return found | {
             f"coefficient_{unit}": law and law.coefficient,
             "cliffs": [f"{c.kind} at {c.length}: {c.factor:.4g}" for c in law.cliffs] if law else None,

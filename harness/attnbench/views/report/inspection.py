@@ -40,8 +40,8 @@ def write_inspection_page(folder: Path) -> bool:
     return any(one["status"] == "wrong" for one in facts["implementations"])
 
 
-def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    found = {}
+def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
     for one in facts["implementations"]:
         if one["errors"]:
             with np.load(folder / one["errors"]) as arrays:
@@ -52,13 +52,7 @@ def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]
 def inspection_report(
     facts: Mapping[str, Any], inside: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]
 ) -> ReportPage:
-    """Everything that the page says.
-
-    Args:
-        facts: what ``inspection.json`` holds.
-        inside: arrays of ``inside.npz``.
-        errors: arrays of ``errors-N.npz`` by implementation.
-    """
+    """Everything that the page says: of ``inspection.json``, ``inside.npz``, and ``errors-N.npz`` by implementation."""
     heads = [f"head {head}" for head in facts["heads"]]
     marks = marks_of(heads)
     sections = [

@@ -7,7 +7,7 @@ import html
 import itertools
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.units import count
 from attnbench.untrusted.markdown import inline
@@ -90,10 +90,10 @@ def _kind(block: Block) -> str:
     return type(block).__name__.lower()
 
 
-def _figures_together(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+def _figures_together(blocks: Sequence[Block]) -> list[tuple[bool, list[Block]]]:
     """Neighbouring figures stand side by side where the page is wide."""
     parts = itertools.groupby(blocks, key=lambda block: isinstance(block, Figure | Picture))
-    return [{"are_figures": are_figures, "blocks": list(part)} for are_figures, part in parts]
+    return [(are_figures, list(part)) for are_figures, part in parts]
 
 
 def _in_units(table: Table) -> Table:

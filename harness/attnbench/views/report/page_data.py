@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from attnbench.views.cells import CellResult
+    from attnbench.views.document import Row
     from attnbench.views.report.blocks import ReportedRun
 
 DIGITS = 6
@@ -20,7 +21,7 @@ DIGITS = 6
 them reads like what was written, to the last digit."""
 
 
-def points_of(sources: Sequence[ReportedRun]) -> dict[str, Any]:
+def points_of(sources: Sequence[ReportedRun]) -> Row:
     """Groups of cases in the order of the report, JSON-ready.
 
     ``names`` are the implementations, ``facets`` what can be filtered by with all values of each. A group has its

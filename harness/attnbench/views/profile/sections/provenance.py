@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.units import duration_interval
 from attnbench.views.document import Column, Paragraph, Table, column
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
     """Everything that is needed to take the profile again."""
-    asked: dict[str, Any] = {"command": profile.command, "created": profile.created_utc}
+    asked: dict[str, object] = {"command": profile.command, "created": profile.created_utc}
     asked |= {"attnbench": profile.attnbench} | {str(name): side for name, side in profile.sides.items()}
     blocks: list[Block] = [
         Paragraph(text="A profile is no measurement: its times are in no run, and no comparison or gate reads them. "
@@ -30,9 +30,10 @@ def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
         _cells(cases),
     ]  # fmt: skip
     for case in cases:
-        fields = {name: value for name, value in case.cells[0].cell.case.items() if value is not None}
-        case_facts: dict[str, Any] = {"case": case.cells[0].cell.case_id, **fields}
-        blocks.append(Details(summary=f"The case {case.label}", blocks=[facts_table(case_facts)]))
+        cell = case.cells[0].cell
+        fields = {name: value for name, value in cell.case.items() if value is not None}
+        table = facts_table({"case": cell.case_id, **fields})
+        blocks.append(Details(summary=f"The case {case.label}", blocks=[table]))
     floors = _floors(cases)
     blocks += [Details(summary="How floors are computed", blocks=[floors])] if floors.rows else []
     blocks += [
@@ -46,18 +47,11 @@ def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
 def _cells(cases: Sequence[ProfiledCase]) -> Table:
     rows: list[Row] = [
         {
+            **vars(one.cell),
             "name": one.name,
             "case": case.label,
-            "status": one.cell.status,
-            "median": one.cell.median_ns,
             "interval": duration_interval(one.cell.low_ns, one.cell.high_ns),
-            "slowdown": one.cell.slowdown,
-            "calls": one.cell.calls,
-            "samples": one.cell.samples,
-            "lost": one.cell.lost,
-            "period": one.cell.period_ns or None,
-            "kernel": one.cell.has_kernel,
-            "lines": one.cell.has_lines,
+            "period_ns": one.cell.period_ns or None,
             "counters": counters(one.cell) or one.cell.not_counted or "",
         }
         for case in cases
@@ -68,15 +62,15 @@ def _cells(cases: Sequence[ProfiledCase]) -> Table:
         columns=[
             column("implementation", "name"),
             column("status", is_status=True),
-            column("median call", "median", unit="ns"),
+            column("median call", "median_ns", unit="ns"),
             Column(title="95 % interval", text=lambda row: row["interval"], is_number=True),
             column("slow-down while sampled", "slowdown", unit="ratio"),
             column("calls", unit="count"),
             column("samples", unit="count"),
             column("lost", unit="count"),
-            column("period", unit="ns"),
-            column("kernel sampled", "kernel", unit="yes/no"),
-            column("compiled with lines", "lines", unit="yes/no"),
+            column("period", "period_ns", unit="ns"),
+            column("kernel sampled", "has_kernel", unit="yes/no"),
+            column("compiled with lines", "has_lines", unit="yes/no"),
             column("hardware counters", "counters"),
             column("case"),
         ],

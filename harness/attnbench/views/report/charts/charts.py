@@ -50,12 +50,9 @@ _BELOW = 1.6
 def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> Drawing:
     """Time against length with intervals.
 
-    Args:
-        rows: ``length``, ``implementation``, ``value`` (ns), ``low`` and ``high`` (ns or None).
-        axis: what the length is the length of.
-        marks: colour and shape of each implementation.
+    Rows have ``length``, ``implementation``, ``value`` (ns), ``low`` and ``high`` (ns or None).
     """
-    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    ends = _ends(rows)
     low, high = padded(min(ends), max(ends))
     vertical = {"title": "time of one call", "axis": axis_of(decimal_ticks(low, high), TIME_LABEL)}
     return _by_length(rows, axis, marks, low, high, vertical, law=False)
@@ -64,10 +61,7 @@ def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) ->
 def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> Drawing:
     """Peak memory against length, with the laws O(n) and O(n^2) as guide lines.
 
-    Args:
-        rows: ``length``, ``implementation``, ``value`` (bytes, above 0), ``low`` and ``high`` (None).
-        axis: what the length is the length of.
-        marks: colour and shape of each implementation.
+    Rows have ``length``, ``implementation``, ``value`` (bytes, above 0), ``low`` and ``high`` (None).
     """
     values = [row["value"] for row in rows]
     low, high = padded(min(values) / _BELOW, max(values), 1.4)
@@ -78,12 +72,10 @@ def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) 
 def gain_by_share(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
     """Speed-up over the dense case against the share of pairs that a mask leaves visible, with the ideal as guide line.
 
-    Args:
-        rows: ``length`` (1 / share), ``implementation``, ``value`` (ratio), ``low`` and ``high`` (ratio or None).
-        marks: colour and shape of each implementation.
+    Rows have ``length`` (1 / share), ``implementation``, ``value`` (ratio), ``low`` and ``high`` (ratio or None).
     """
     sparsest = max(row["length"] for row in rows)
-    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    ends = _ends(rows)
     low, high = padded(min(ends), max(*ends, sparsest))
     right = sparsest * 1.15
     shares = [share for share in _SHARES if 1 / share <= right]
@@ -101,12 +93,9 @@ def gain_by_share(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
 def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Drawing:
     """One value for each implementation, with intervals, least first: for a case of a single length.
 
-    Args:
-        rows: ``implementation``, ``value``, ``low``, ``high`` and ``text``, which is written beside the dot.
-        marks: colour and shape of each implementation.
-        is_time: whether values are ns; else they are bytes.
+    Rows have ``implementation``, ``value`` (ns, or else bytes), ``low``, ``high``, and ``text``, beside the dot.
     """
-    ends = [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
+    ends = _ends(rows)
     low, high = padded(min(ends), max(ends), 1.4)
     ticks = decimal_ticks(low, high, _MOST_ACROSS) if is_time else binary_ticks(low, high, _MOST_ACROSS)
     title, label = ("time of one call", TIME_LABEL) if is_time else ("peak memory of one call", BYTES_LABEL)
@@ -137,9 +126,7 @@ def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Dr
 def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
     """Error over budget of every judged cell, a line of dots for each implementation; the budget is at 1.
 
-    Args:
-        rows: ``implementation`` and ``value`` (error / budget, above 0).
-        marks: colour and shape of each implementation.
+    Rows have ``implementation`` and ``value`` (error / budget, above 0).
     """
     values = [row["value"] for row in rows]
     low, high = padded(min(*values, 0.1), max(*values, 1.0), 1.5)
@@ -161,6 +148,11 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
         ),
     ]
     return drawn(layers, rows, 56 + _DOT_LINE * len(names), left=WIDER * max(map(len, names)))
+
+
+def _ends(rows: Sequence[Row]) -> list[float]:
+    """All values, and both ends of their intervals."""
+    return [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
 
 
 def _by_length(

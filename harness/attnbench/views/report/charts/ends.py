@@ -66,14 +66,7 @@ def apart(wanted: Sequence[float], top: float, share: float) -> list[float]:
 
 
 def end_layers(x: Spec, vertical: Spec, coloured: Spec, shaped: Spec) -> list[Spec]:
-    """A line from each last point to the symbol and the name of its curve.
-
-    Args:
-        x: the channel of lengths.
-        vertical: scale and axis of the channel of values.
-        coloured: the channel of the curves' colours.
-        shaped: the channel of their shapes.
-    """
+    """A line from each last point to the symbol and the name of its curve."""
     plain = {name: part for name, part in vertical.items() if name in ("scale", "title")}
     base = {"x": x, "y": quantity("level", **plain), "opacity": FOCUS}
     leader = {"type": "rule", "strokeWidth": 1, "xOffset": 4, "x2Offset": _SYMBOL - 5}

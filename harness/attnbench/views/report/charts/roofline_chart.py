@@ -40,10 +40,7 @@ _RATE_LABEL = (
 def exponents(rows: Sequence[Row], marks: Mapping[str, Mark], what: str) -> Drawing:
     """The exponent of each implementation with its interval, and guides at 1 and 2.
 
-    Args:
-        rows: ``implementation``, ``value``, ``low``, ``high``, ``at`` and ``text``.
-        marks: colour and shape of each implementation.
-        what: time or memory.
+    Rows have ``implementation``, ``value``, ``low``, ``high``, ``at`` and ``text``.
     """
     names = [row["implementation"] for row in sorted(rows, key=lambda row: (row["value"], row["implementation"]))]
     low, high = min(0.8, *(row["low"] for row in rows)), max(2.2, *(row["high"] for row in rows))
@@ -74,11 +71,7 @@ def roofline(
 ) -> Drawing:
     """Achieved rate against arithmetic intensity, below the roofs that were measured (Williams et al. 2009).
 
-    Args:
-        rows: ``implementation``, ``intensity`` (FLOP / byte), ``value`` (TFLOP/s), ``at`` and ``text``.
-        marks: colour and shape of each implementation.
-        peak_tflops: of a matrix product in the dtype.
-        peak_gbytes_per_s: of copying memory.
+    Rows have ``implementation``, ``intensity`` (FLOP / byte), ``value`` (TFLOP/s), ``at`` and ``text``.
     """
     ridge = peak_tflops * 1e3 / peak_gbytes_per_s
     intensities, rates = [row["intensity"] for row in rows], [row["value"] for row in rows]

@@ -13,20 +13,16 @@ MOST = 8
 
 def decimal_ticks(low: float, high: float, most: int = MOST) -> list[float]:
     """Powers of ten; with 2 and 5 between them where the range is short, and still finer where it is very short."""
-    for leading in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(n / 10 for n in range(10, 100, 2))):
-        ticks = _ticks(low, high, 10, leading)
-        if len(ticks) >= 3:
-            return _thinned(ticks, most)
-    return _thinned(ticks, most)
+    finest = tuple(n / 10 for n in range(10, 100, 2))
+    return _enough(
+        low, high, most, [(10, digits) for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), finest)]
+    )
 
 
 def binary_ticks(low: float, high: float, most: int = MOST) -> list[float]:
     """Powers of 1024, 16, 4 or 2, as few as say enough; finer where the range is very short."""
-    for base, leading in ((1024, (1,)), (16, (1,)), (4, (1,)), (2, (1,)), (2, (1, 1.5)), (2, (1, 1.25, 1.5, 1.75))):
-        ticks = _ticks(low, high, base, leading)
-        if len(ticks) >= 3:
-            return _thinned(ticks, most)
-    return _thinned(ticks, most)
+    steps = ((1024, (1,)), (16, (1,)), (4, (1,)), (2, (1,)), (2, (1, 1.5)), (2, (1, 1.25, 1.5, 1.75)))
+    return _enough(low, high, most, steps)
 
 
 def length_ticks(lengths: Sequence[int]) -> list[int]:
@@ -37,6 +33,13 @@ def length_ticks(lengths: Sequence[int]) -> list[int]:
 def padded(low: float, high: float, factor: float = 1.25) -> tuple[float, float]:
     """Room at both ends of a logarithmic axis; a single value gets it too."""
     return low / factor, high * factor
+
+
+def _enough(low: float, high: float, most: int, steps: Sequence[tuple[int, Sequence[float]]]) -> list[float]:
+    """Ticks of the first base and leading digits that give three; of the last where none does."""
+    found = (_ticks(low, high, base, leading) for base, leading in steps)
+    ticks = next((ticks for ticks in found if len(ticks) >= 3), None)
+    return _thinned(_ticks(low, high, *steps[-1]) if ticks is None else ticks, most)
 
 
 def _ticks(low: float, high: float, base: int, leading: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.views import columns
 from attnbench.views.cells import NEVER_RAN
@@ -10,6 +10,8 @@ from attnbench.views.document import Column, Paragraph, Table, column
 from attnbench.views.report.blocks import Block, Section, named
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.material import Material
 
@@ -41,7 +43,7 @@ def _excluded(source: ReportedRun) -> Table:
     return Table(columns=[Column(title="cells with", text=lambda row: str(row["cells"])), column("reason")], rows=rows)
 
 
-def _conditions(rule: dict[str, Any]) -> str:
+def _conditions(rule: Mapping[str, object]) -> str:
     """The conditions under which a rule leaves a cell out."""
     said = [f"implementation {rule['implementation']}"] if rule.get("implementation") else []
     for name, wanted in rule.items():

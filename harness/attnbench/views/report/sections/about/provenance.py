@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attnbench.units import ABSENT, number, size, times
 from attnbench.views import columns
@@ -33,7 +33,7 @@ def section(material: Material) -> Section:
 def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]]:
     """Tables with their titles; the first one, the run itself, has none."""
     header = run.header
-    asked: dict[str, Any] = {
+    asked: dict[str, object] = {
         "run": header.run_id,
         "file": run.path,
         "created": header.created_at,
@@ -93,7 +93,7 @@ def _differences(sources: Sequence[ReportedRun]) -> list[Block]:
     return [Table(columns=[column("fact"), *map(column, facts)], rows=rows, title="What differs between the runs")]
 
 
-def _comparable(header: Header) -> dict[str, Any]:
+def _comparable(header: Header) -> dict[str, object]:
     """Facts that two runs ought to share; what changes from minute to minute is left out."""
     environment = {name: value for name, value in header.environment.items() if name not in VOLATILE}
     sources = {name: said.get("source_hash") for name, said in header.implementations.items()}
@@ -109,13 +109,13 @@ def _comparable(header: Header) -> dict[str, Any]:
     }
 
 
-def facts_table(facts: Mapping[str, Any]) -> Table:
+def facts_table(facts: Mapping[str, object]) -> Table:
     """A row for each fact; facts within facts get names with dots."""
     rows = [{"fact": name, "value": value} for name, value in _flat(facts)]
     return Table(columns=[column("fact"), column("value")], rows=rows)
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(facts: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Facts within facts get names with dots; absent ones are shown, as a dash."""
     for name, value in facts.items():
         if isinstance(value, dict) and value:
@@ -127,7 +127,7 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{name}", _text(name, value)
 
 
-def _text(name: str, value: Any) -> str:
+def _text(name: str, value: object) -> str:
     if value is None or value in ([], {}, ""):
         return ABSENT
     if isinstance(value, bool):

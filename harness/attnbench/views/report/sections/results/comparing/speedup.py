@@ -8,6 +8,7 @@ from attnbench.units import TIMES, count, duration, number, times
 from attnbench.views.compare import Comparison, Pair, geometric_mean
 from attnbench.views.compare_view import means_table
 from attnbench.views.document import Paragraph, Table
+from attnbench.views.estimates import as_fields
 from attnbench.views.report.blocks import (
     Block,
     Details,
@@ -82,9 +83,7 @@ def _speedup_rows(source: ReportedRun, comparison: Comparison) -> list[Row]:
             "implementation": pair.subject.implementation,
             "device": pair.subject.device,
             "baseline": comparison.reference,
-            "speedup": pair.speedup.value,
-            "speedup_low": pair.speedup.low,
-            "speedup_high": pair.speedup.high,
+            **as_fields("speedup", pair.speedup),
             "interval_method": pair.speedup.method,
             "difference": pair.difference,
         }
@@ -166,7 +165,7 @@ def _heat_cell(cell: CellResult, pairs: Mapping[tuple[str, str, str], Pair], bas
         return HeatCell(text="", level=0, said=taken)
     gain = pair.speedup
     level = pair.difference == "within noise"
-    ends = f" ({number(gain.low)} … {number(gain.high)})" if gain.low is not None else ""
+    ends = f" ({gain.ends})" if gain.ends else ""
     return HeatCell(
         text=f"{'≈ ' if level else ''}{number(gain.value)}{TIMES}",
         level=0 if level else heat_level(gain.value),

@@ -6,9 +6,10 @@ import collections
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attnbench.units import count, duration, length, listing, number, times
+from attnbench.units import count, duration, length, listing, times
 from attnbench.views.answer.winners import Winner, winners_of
 from attnbench.views.document import Column, Paragraph, Table, column
+from attnbench.views.estimates import as_fields
 from attnbench.views.report.blocks import (
     MOST_ROWS,
     Block,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from attnbench.views.document import Row
-    from attnbench.views.estimates import Estimate
     from attnbench.views.groups import Group
     from attnbench.views.report.blocks import ReportedRun
     from attnbench.views.report.material import Material
@@ -121,17 +121,12 @@ def _map_cell(winner: Winner, label: str, axis: str) -> MapCell:
     lead = winner.lead
     text, beside = "", ""
     if lead is not None:
-        ends = f" ({_ends(lead)})" if _ends(lead) else ""
+        ends = f" ({lead.ends})" if lead.ends else ""
         text, beside = f"{times(lead.value)}{ends}", f", {times(lead.value)}{ends} ahead of {winner.runner_up}"
     level = f", within noise of {listing(list(winner.names[1:]))}" if len(winner.names) > 1 else ""
-    ties = tuple(_ends(tie) for tie in winner.ties)
+    ties = tuple(tie.ends for tie in winner.ties)
     said = f"{label}, {axis} {length(winner.tokens)}: {winner.names[0]} {duration(winner.time_ns)}{level}{beside}"
     return MapCell(names=winner.names, ties=ties, lead=f"then {text}" if text and level else text, said=said)
-
-
-def _ends(ratio: Estimate) -> str:
-    """Both ends of its interval, if it has one."""
-    return f"{number(ratio.low)} … {number(ratio.high)}" if ratio.low is not None and ratio.high is not None else ""
 
 
 def _winner_rows(found: Iterable[tuple[ReportedRun, Group, list[Winner]]]) -> list[Row]:
@@ -145,9 +140,7 @@ def _winner_rows(found: Iterable[tuple[ReportedRun, Group, list[Winner]]]) -> li
             "within_noise": list(winner.names[1:]),
             "time_median_ns": winner.time_ns,
             "runner_up": winner.runner_up,
-            "lead": winner.lead and winner.lead.value,
-            "lead_low": winner.lead and winner.lead.low,
-            "lead_high": winner.lead and winner.lead.high,
+            **as_fields("lead", winner.lead),
             "lead_method": winner.lead and winner.lead.method,
         }
         for source, group, of_group in found
@@ -156,11 +149,7 @@ def _winner_rows(found: Iterable[tuple[ReportedRun, Group, list[Winner]]]) -> li
 
 
 def answer_table(groups: Iterable[tuple[str, Group, Sequence[Winner]]]) -> Table:
-    """One line for each stretch of lengths over which the same implementations lead.
-
-    Args:
-        groups: with the name and the winners of each.
-    """
+    """One line for each stretch of lengths over which the same implementations lead, of named groups' winners."""
     rows = [
         _row(name, group, stretch) for name, group, winners in groups for stretch in _stretches(winners)
     ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""A view in a terminal and in a notebook."""
