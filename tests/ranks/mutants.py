@@ -246,7 +246,7 @@ holding_beyond = _holding("holding/beyond", lambda seqlen, rank, ranks: range(se
 
 
 def _last_rank(name: str, ending: Callable[[Tensor], Any]) -> Implementation:
-    """As ``rooted/gathered``, with ``ending`` of the output on rank 1."""
+    """Like ``rooted/gathered``, with ``ending`` of the output on rank 1."""
 
     def call(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Any:
         from torch import distributed as dist

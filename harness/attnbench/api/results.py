@@ -167,7 +167,7 @@ class Report(Answer):
 
         super().__init__(lambda: runs_view(f"Report: {path}", runs), lambda: _charts(runs))
         self.path = path
-        """Of the page, ``index.html``."""
+        """Path of the page, ``index.html``."""
         self.runs = tuple(runs)
 
     @property
@@ -185,7 +185,7 @@ class Inspection(Answer):
 
         super().__init__(lambda: inspection_view(path), lambda: pictures_in(path.parent), ok=ok)
         self.path = path
-        """Of the page, ``index.html``."""
+        """Path of the page, ``index.html``."""
 
 
 class ProfiledCells(Answer):
@@ -197,7 +197,7 @@ class ProfiledCells(Answer):
 
         super().__init__(lambda: profile_view(read_profile(path.parent)), ok=exit_code == 0)
         self.path = path
-        """Of the page, ``index.html``."""
+        """Path of the page, ``index.html``."""
         self.exit_code = exit_code
         """0 ok, 1 disagreement, 4 cells broke, 5 nothing measured, 6 this machine refuses to be sampled."""
 
@@ -245,7 +245,7 @@ class CalibratedMachine(Answer):
         super().__init__(lambda: calibration_view(calibration))
         self.calibration = calibration
         self.path = path
-        """Where a gate finds it."""
+        """The file in which a gate finds it."""
 
 
 def _view_of_run(run: RunFile, baseline: str | None) -> View:

@@ -27,7 +27,7 @@ class Tally:
     api: str
     mode: Mode
     part: int = 0
-    """Where the tensors of the first N calls are kept: which of the N shapes a call counts for, from 0."""
+    """Which of the N calls whose tensors are kept this one is, from 0."""
     calls: int = 0
     seconds: float = 0.0
     layers: dict[str, int] = dataclasses.field(default_factory=dict)

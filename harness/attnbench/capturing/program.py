@@ -30,7 +30,7 @@ class Settings:
     folder: str
     """To write the capture into."""
     tensors: int
-    """Of how many calls of each shape tensors are kept."""
+    """How many calls of each shape keep their tensors."""
     command: str
     """The line that makes the capture again."""
     start: Start
@@ -79,14 +79,14 @@ def _run(start: Start) -> None:
 
 
 def _wait_for_threads() -> None:
-    """As Python does when a program has come to its end: what they compute is the program's too."""
+    """Wait as Python does at a program's end: what its threads compute is the program's too."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
 
 
 def _exit_code(ended: SystemExit) -> int:
-    """As Python makes it: a text is printed, and is a failure."""
+    """The exit code that Python would return: a text is printed, and is a failure."""
     if ended.code is None or isinstance(ended.code, int):
         return ended.code or 0
     sys.stderr.write(f"{ended.code}\n")

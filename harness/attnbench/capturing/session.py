@@ -129,7 +129,7 @@ def _stored(name: str, call: Distinct) -> CapturedCall:
 
 
 def _versions() -> dict[str, str]:
-    """Of attnbench, Python, torch, and of transformers where the program has imported it."""
+    """Versions of attnbench, Python, torch, and of transformers if the program has imported it."""
     versions = {"attnbench": VERSION, "python": platform.python_version(), "torch": str(torch.__version__)}
     transformers = sys.modules.get("transformers")
     return versions | ({"transformers": str(transformers.__version__)} if transformers else {})

@@ -34,7 +34,7 @@ def print_view(view: View, form: Form) -> None:
 
 
 def print_tables(view: View, stream: TextIO) -> None:
-    """As for a terminal, which gets colours; a pipe gets the same text without, as wide as it needs."""
+    """Print for a terminal, with colours; a pipe gets the same text without them, as wide as it needs."""
     from rich.console import Console
 
     from attnbench.views.forms.terminal import terminal

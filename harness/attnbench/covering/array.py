@@ -46,7 +46,7 @@ class Space:
     said: Declaration
     device: str
     seed: int
-    """Of the cases' values."""
+    """Seed of the cases' values."""
     takes: Callable[[Sequence[Case]], Sequence[bool]]
     """Whether each of these declared cases is taken, by what is not declared."""
 
@@ -94,7 +94,7 @@ def cover(space: Space, strength: int, rng: random.Random, most: int) -> Array:
 
 
 def _telling(space: Space) -> Space:
-    """Of these cases those that tell of every mistake."""
+    """The cases whose verdicts would show every mistake."""
     modes = (_BOTH,) if _BOTH in space.said.modes else space.said.modes
 
     def takes(cases: Sequence[Case]) -> list[bool]:
@@ -130,7 +130,7 @@ _BITS = {level: 1 << place for place, level in enumerate((axis.name, one) for ax
 
 
 def _seen_with(pairs: NDArray[np.bool_]) -> dict[tuple[str, str], int]:
-    """Of each level the bits of those that it was seen with, and its own."""
+    """For each level, the bits of the levels that it was seen with, and its own."""
     found = dict(_BITS)
     for levels in tuples(2).levels(np.flatnonzero(pairs).tolist()):
         one, other = levels.items()
@@ -158,7 +158,7 @@ class _Search:
         self._tuples, self._tries = tuples(strength), _TRIES[strength]
         self._covered = self._tuples.had_by(codes_of(array.cases))
         self.seen = self._covered.copy()
-        """Of any case that came out, kept or not."""
+        """Pairs of any case that was drawn, kept or not."""
         self._failed = np.where(hoped, 0, self._tries)
         """Draws for it alone that gave nothing."""
 

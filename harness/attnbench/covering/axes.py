@@ -205,7 +205,7 @@ def _lengths(case: Case) -> str:
 
 
 def residue(length: int) -> str:
-    """Where a length ends within tiles of 64 and 128."""
+    """The class of a length's remainder in tiles of 64 and 128."""
     if length % 64 == 0:
         return f"{length % 128} of 128"
     if length % 64 in (1, 63):

@@ -40,5 +40,5 @@ def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], N
 
 
 def calibration_path(scenario: str, machine_key: str, threads: int) -> Path:
-    """Where the calibration of a machine for a scenario is kept."""
+    """Path of a machine's calibration for a scenario."""
     return Path("results/calibration") / f"{scenario}-{machine_key}-{threads}t.json"

@@ -55,7 +55,7 @@ class GatePlan:
     floors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """By ``case_id implementation device``: the change that this machine cannot tell from none."""
     calibration: str | None = None
-    """Where the floors come from."""
+    """The calibration that the floors come from."""
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready: two gates of equal plans can share their runs."""

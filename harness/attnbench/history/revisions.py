@@ -86,6 +86,6 @@ def touching(folder: Path, line: Sequence[Commit], paths: Sequence[str]) -> list
 
 
 def diff_link(folder: Path) -> str | None:
-    """Where a commit's diff is seen, with ``{revision}`` for its hash: a guess from the remote ``origin``."""
+    """The address of a commit's diff, with ``{revision}`` for its hash: a guess from the remote ``origin``."""
     match = _GITHUB.match(git(folder, "remote", "get-url", "origin") or "")
     return f"https://{match['host']}/{match['name']}/commit/{{revision}}" if match else None

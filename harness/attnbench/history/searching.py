@@ -30,7 +30,7 @@ class Ended:
     finding: Finding | None
     """``None`` where it is known from before."""
     change: Change | None
-    """Where one commit made it."""
+    """The change, if one commit made it."""
 
 
 def search(

@@ -1,4 +1,4 @@
-"""Where revisions become sides, and pairs of them gates: everything that measuring a history takes beside the cells."""
+"""The workshop of a history: it builds revisions, and runs a gate on each pair."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Workshop:
     here: Path
     """A folder of the repository."""
     cache: Path
-    """Where sides are kept."""
+    """The folder that keeps sides."""
     request: Request
     plan_of: Callable[[dict[SideName, Side]], GatePlan]
     plugins_of: Callable[[Path], Sequence[str]]
@@ -84,6 +84,6 @@ def content_of(revision: str, here: Path) -> str | None:
 
 
 def runs_folder(purpose: str, plan: Mapping[str, object]) -> Path:
-    """Where the run files of a plan go: the same folder for the same plan, so that what is complete is kept."""
+    """The folder of a plan's run files: equal plans share one, so that complete files are kept."""
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return RUNS / f"history-{purpose}-{digest}"

@@ -88,7 +88,7 @@ def _up_to(case: Case, count: int) -> dict[str, object]:
 
 
 def _padding(case: Case, moved: Callable[[int], int]) -> dict[str, list[int]]:
-    """Where real keys begin and end, for each sequence, with each of these keys moved."""
+    """Bounds of the real keys of each sequence, each bound moved."""
     ends = {"kv_starts": case.kv_starts, "kv_lengths": case.kv_lengths}
     return {name: [moved(key) for key in keys] for name, keys in ends.items() if keys is not None}
 
@@ -158,7 +158,7 @@ class KeysInTwoParts(Identity):
         ]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of output and LSE, where the implementation returns one."""
+        """Compare the output, and the LSE if the implementation returns one."""
         first, last = others
         if "lse" not in first:
             return []
@@ -224,7 +224,7 @@ class LatentExpanded(Identity):
         return None if case.kv_cache == "latent" else "there is no latent"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """As many heads of keys and values as of queries; the columns beyond the latent's values stay as they are."""
+        """Repeat keys and values for each head of queries; columns beyond the latent's values stay as they are."""
         rank, size = case.head_dim_v, case.heads_q // case.heads_kv
         latent = np.repeat(inputs["k"], size, axis=1)
         q, k, v = inputs["q"].copy(), latent.copy(), latent[..., :rank].copy()
@@ -277,7 +277,7 @@ class LastSequenceAlone(Identity):
         return [Variant(case=other, inputs=inputs, what=f"{_LAST_SEQUENCE}, without its padding")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor; what is beyond the real keys has no gradient."""
+        """Compare every tensor; what is beyond the real keys has no gradient."""
         # Scales are those of the whole batch: the sequence is compared in its place.
         wholes = ((name, tensor, results[name]) for name, tensor in others[0].items())
         return [difference(name, _in_its_place(tensor, whole), whole) for name, tensor, whole in wholes]
@@ -336,7 +336,7 @@ class LastRequestAlone(Identity):
         return [Variant(case=other, inputs={**inputs, **alone}, what=f"the last request, {requests}, alone")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of every tensor, in the request's place."""
+        """Compare every tensor, at the request's place."""
         places, found = _last_request(case), []
         for name, tensor in others[0].items():
             whole = results[name]
@@ -347,6 +347,6 @@ class LastRequestAlone(Identity):
 
 
 def _last_request(case: Case) -> dict[bool, slice]:
-    """Where the last request lies: among queries (``True``), among keys."""
+    """The place of the last request: among queries (``True``), among keys (``False``)."""
     last = request_groups(case, one_by_one=True)[-1]
     return {True: last.rows, False: last.columns}

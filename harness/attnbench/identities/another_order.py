@@ -82,7 +82,7 @@ def _reversed(case: Case, tensor: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 class ValuesOfOne(Identity):
-    """Where all values are 1, so is the output: the weights of a row sum to 1."""
+    """If all values are 1, so is the output: the weights of a row sum to 1."""
 
     needs: ClassVar[Needs] = "a call"
 
@@ -101,7 +101,7 @@ class ValuesOfOne(Identity):
         return [Variant(case=case, inputs={**inputs, "k": latent})]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Of each element of the output. The exponentials, the weights and the output may be rounded, each once.
+        """Compare each element of the output. The exponentials, the weights and the output may be rounded, each once.
 
         A weight that is rounded changes by u at most, relative to itself, so their sum changes by u at most.
         """

@@ -35,7 +35,7 @@ class AttentionCall:
     """Boolean, true where a query sees a key, or of floats, added to the scores; four axes, broadcastable to (batch,
     heads_q, seqlen_q, seqlen_kv)."""
     causal: Literal["top_left", "bottom_right"] | None = None
-    """Where the diagonal lies, up to which a query sees keys."""
+    """The corner that the diagonal meets; a query sees keys up to the diagonal."""
     window: int | None = None
     """How many keys up to its own position a query sees, that one included; only where the mask does not say it."""
     bias: Tensor | None = None

@@ -53,6 +53,6 @@ def _kind(step: Node) -> str:
 
 _SAME_VALUES = ("View", "UnsafeView", "ReshapeAlias", "Clone", "Alias", "Transpose", "Permute", "Unsqueeze", "ToCopy")
 _SIZES = "_saved_self_sym_sizes"
-"""Of what such a step repeats."""
+"""The attribute with the sizes that such a step repeats."""
 _COPIES = ("Expand", "Repeat", "Index", "IndexSelect")
 """The last steps of ``expand``, ``repeat``, ``repeat_interleave``, and of taking heads by their numbers."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _TURN = threading.RLock()
 _INSTALL: list[Callable[[], None]] = []
-"""Of each open block, the outermost first: exchanges what the program has imported by now."""
+"""One function for each open block, the outermost first: it exchanges what the program has imported by now."""
 
 
 @contextlib.contextmanager

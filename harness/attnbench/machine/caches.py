@@ -11,7 +11,7 @@ _VARIABLES = ("NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
 
 def own_cache() -> Path:
-    """Where attnbench keeps what it may lose: $ATTNBENCH_CACHE, or attnbench/ in the user's cache directory (XDG)."""
+    """The folder for what attnbench may lose: $ATTNBENCH_CACHE, or attnbench/ in the user's cache directory (XDG)."""
     named = os.environ.get("ATTNBENCH_CACHE")
     return Path(named) if named else _home_cache() / "attnbench"
 

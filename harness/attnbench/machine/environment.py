@@ -75,7 +75,7 @@ def _libraries_key(threads: int) -> str | None:
 
 
 def _installed(module: str) -> list[str | int] | None:
-    """Where a module would be imported from, and since when it is there; nothing is imported."""
+    """The place that a module would be imported from, and the file's time; nothing is imported."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None

@@ -18,7 +18,7 @@ BETWEEN_PROCESSES = 0.02
 its memory lies, which processors its threads begin on. It is presumed, not measured (docs/methodology.md)."""
 _NORMAL = 1.96
 _MOST_REACH = 300.0
-"""Of the logarithm: beyond it the ends of the interval overflow."""
+"""The largest reach of a logarithm's interval: beyond it the ends overflow."""
 
 
 def time_statistics(

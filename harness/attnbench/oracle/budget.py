@@ -29,7 +29,7 @@ _REFERENCE_FACTOR = 2.0
 _UNLIKELY = math.log(1e6)
 """One in a million judged tensors may have larger rounding errors of scores than its budget allows for."""
 _ACCUMULATED = 2.0
-"""Of the accumulated term: a product and an addition are rounded for each term of a sum."""
+"""Roundings for each term of a sum: those of a product and of an addition."""
 _BOTH_ROUNDED = math.sqrt(2)
 """In float64 the answer has rounding errors as large as those of what is judged."""
 

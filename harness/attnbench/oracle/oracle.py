@@ -118,7 +118,7 @@ class Adjudicator:
         return self._hidden_mistakes[key]
 
     def _quantisation_error(self, case: Case) -> float | None:
-        """Of the first inputs; the others are like them. An output without rows has none."""
+        """The error on the first inputs; the others are like them. An output without rows has none."""
         selection = select(case)
         if case.kv_dtype is None or not selection.rows_checked(case):
             return None

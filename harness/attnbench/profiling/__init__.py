@@ -1,1 +1,1 @@
-"""Where the time of a call goes: samples of the program counter, what lies there, and which phase that is."""
+"""A profile of a call's time: samples of the program counter, what lies there, and which phase that is."""

@@ -51,9 +51,9 @@ class Rule:
     pattern: str
     """A regular expression that somebody else wrote, searched in ``module!function``."""
     phase: Phase | None
-    """Of the function itself; ``None`` where its instructions tell more."""
+    """The function's phase; ``None`` if its instructions tell more."""
     calls: tuple[Phase, ...]
-    """Of the matrix products that it calls, in the order of their addresses."""
+    """Phases of the matrix products that it calls, in the order of their addresses."""
 
 
 def rules_from(table: Mapping[str, str | Sequence[str]], where: str) -> tuple[Rule, ...]:
@@ -80,7 +80,7 @@ class Attributed:
     phase: Phase
     why: str
     frames: tuple[Place, ...]
-    """Where it was, then its callers, innermost first, the line of Python last."""
+    """The thread's place, then its callers, innermost first, the line of Python last."""
 
 
 def told_by_the_caller(
@@ -198,7 +198,7 @@ class Attribution:
         return callers
 
     def _callers_at(self, address: int) -> tuple[Place, ...]:
-        """Where the call is that returns to an address, and the lines that it was inlined into."""
+        """The call that returns to an address, and the lines that it was inlined into."""
         return self._places(address - 1)
 
     def _places(self, address: int) -> tuple[Place, ...]:
@@ -249,7 +249,7 @@ class Attribution:
         return found
 
     def _live(self, callers: Sequence[int]) -> Iterator[int]:
-        """Of neighbouring return addresses into one function the outermost: others are stale, in callees' frames."""
+        """Keep the outermost of neighbouring return addresses into one function: the others are stale."""
         for address, outer in zip(callers, (*callers[1:], None), strict=True):
             if outer is None or self._callers_at(address)[0].name != self._callers_at(outer)[0].name:
                 yield address

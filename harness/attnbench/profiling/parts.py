@@ -30,7 +30,7 @@ class LineTime(_Part):
     text: str
     """The line itself; empty where the source is not at hand."""
     phase: Phase
-    """Of most of its samples."""
+    """The phase of most of its samples."""
     ns: Nanoseconds
     """Sampled on this line."""
     below_ns: Nanoseconds
@@ -81,7 +81,7 @@ class Span(_Part):
 
 
 LINE_BYTES = 64
-"""Of a cache."""
+"""Bytes of a cache line."""
 
 
 class Counted(_Part):
@@ -90,7 +90,7 @@ class Counted(_Part):
     cycles: Annotated[float, Field(gt=0, le=1e18)]
     instructions: Annotated[float, Field(ge=0, le=1e18)]
     cache_misses: Annotated[float, Field(ge=0, le=1e18)]
-    """Of the last-level cache: each moves a line from memory."""
+    """Misses of the last-level cache: each moves a line from memory."""
 
 
 class MemoryPoint(_Part):
@@ -127,7 +127,7 @@ class MemoryOfCall(_Part):
     points: tuple[MemoryPoint, ...]
     peak_bytes: Bytes
     exact_peak_bytes: Bytes | None
-    """As ``memory_peak_bytes`` of a run says, from a process without a profiler."""
+    """The run's ``memory_peak_bytes``, from a process without a profiler."""
     note: str | None = None
     """Why the two differ by more than the method's resolution."""
     began_ns: Moment | None = None
@@ -158,7 +158,7 @@ class Sampled(_Part):
     no_operators: str | None = None
     """Why the time line has no operators of torch's."""
     counted: Counted | None = None
-    """Where this machine has hardware counters."""
+    """What hardware counters counted, if this machine has any."""
     not_counted: str | None = None
     """Why it has none."""
     memory: MemoryOfCall | None = None
@@ -171,7 +171,7 @@ class KernelOfCall(_Part):
     launches: Annotated[float, Field(gt=0, le=1e9)]
     """For each call."""
     ns: Nanoseconds
-    """Of all its launches for one call."""
+    """Time of all its launches in one call."""
 
 
 class KernelsOfCall(_Part):

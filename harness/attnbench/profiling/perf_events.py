@@ -58,7 +58,7 @@ class Sample:
     """A thread was here."""
 
     time_ns: int
-    """Of the monotonic clock, as :func:`time.monotonic_ns`."""
+    """Time by the clock of :func:`time.monotonic_ns`."""
     thread: int
     address: int
     frame_pointer: int

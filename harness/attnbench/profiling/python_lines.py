@@ -34,7 +34,7 @@ class _Notes:
             self.lines.append(tuple(self.open[-_MOST_FRAMES:]))
 
     def at(self, time_ns: int) -> tuple[tuple[str, str, int], ...]:
-        """As :meth:`LineClock.at`."""
+        """See :meth:`LineClock.at`."""
         place = bisect_right(self.times, time_ns) - 1
         lines = self.lines[place] if place >= 0 else ()
         return tuple((code.co_filename, code.co_qualname, number) for code, number in reversed(lines))
@@ -91,7 +91,7 @@ class LineClock:
         sys.settrace(trace)
 
     def _notes(self) -> _Notes:
-        """Those of this thread."""
+        """This thread's notes."""
         notes: _Notes | None = getattr(self._local, "notes", None)
         if notes is None:
             notes = self._others.setdefault(threading.get_native_id(), _Notes())

@@ -66,7 +66,7 @@ class Recording:
     """Durations of calls before and after, without a sampler."""
     starts_ns: list[int]
     ends_ns: list[int]
-    """Of the calls that were sampled, by the monotonic clock."""
+    """Ends of the sampled calls, by the monotonic clock."""
     samples: list[Sample]
     """Those within calls, in their order."""
     lost: int

@@ -33,11 +33,11 @@ class Scale:
     """Time that is known beside the samples, in nanoseconds of a call, divided by the threads."""
 
     sample_ns: float
-    """Of one sample."""
+    """Time that one sample stands for."""
     waiting_ns: float
-    """Of threads that did not run, and could not have run."""
+    """Time of threads that did not run, and could not have run."""
     kept_waiting_ns: float
-    """Of threads that could have run, while other processes did."""
+    """Time of threads that could have run, while other processes did."""
     system_ns: float
     """In the kernel, where it cannot be sampled."""
 

@@ -45,7 +45,7 @@ def chosen(implementation: str | Implementation, plugin: str | None) -> Implemen
 
 
 def _origins(name: str, plugin: str | None) -> Iterator[Origin]:
-    """Where an implementation of that name may come from, the plug-in first."""
+    """The origins that may hold an implementation of that name, the plug-in first."""
     if plugin is not None:
         yield Origin("file", str(Path(file_and_name(plugin)[0]).resolve()))
     for one in bundled():

@@ -47,7 +47,7 @@ class KnownCalls:
         self._tensors: collections.deque[tuple[Tensor, int]] = collections.deque(maxlen=_MOST_TENSORS)
         self._numbered = 0
         self._users: collections.Counter[Path] = collections.Counter()
-        """Of each file, how many kinds of calls need it: equal masks are one file."""
+        """For each file, how many kinds of calls need it: equal masks are one file."""
         self._lock = threading.Lock()
         """Modules of several threads call at once."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None

@@ -30,7 +30,7 @@ _COMPUTING: ContextVar[bool] = ContextVar("an implementation computes", default=
 """Attention that an implementation calls is its own: an outer ``use`` leaves it alone."""
 
 _OUTPUTS = 4
-"""Of so many outputs it is known where they lie."""
+"""The number of outputs whose places are remembered."""
 
 
 class Used:
@@ -168,7 +168,7 @@ def _compiling() -> contextlib.AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def _threads_of_numba(implementation: Implementation) -> Iterator[None]:
-    """As many threads of Numba as torch has, where the implementation needs Numba: it has a number of its own."""
+    """Give Numba as many threads as torch has, if the implementation needs Numba."""
     if not any(text.startswith("numba") for text in implementation.declaration.requires):
         yield
         return

@@ -1,4 +1,4 @@
-"""Where implementations come from: bundled modules, entry points, files of the user's own.
+"""Sources of implementations: bundled modules, entry points, files of the user's own.
 
 Bundled modules are light and are imported here. A plug-in is somebody else's code, so the process that plans a run
 never imports one: a probe process does, and hands back declarations, which are data.

@@ -65,7 +65,7 @@ class Declaration:
     score_mod_combinations: bool
     """Whether any of the declared modifications of scores may be joined by `` & ``."""
     alignments: tuple[str, ...]
-    """Where the diagonal may lie when ``seqlen_q != seqlen_kv``; none declared means equal lengths only."""
+    """Alignments that are supported when ``seqlen_q != seqlen_kv``; none declared means equal lengths only."""
     kv_caches: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
     """Dtypes that K and V may be stored in: ``none`` is the case's own; quantised ones come with scales, see
@@ -166,7 +166,7 @@ class Implementation:
         self.declaration = declaration
         self.call = call
         self.file = file
-        """Where it was declared, a path or what stands for one in a notebook."""
+        """The file that declares it: a path, or what stands for one in a notebook."""
         self.refused: str | None = None
         """Why it cannot be called, where a file that defines others too was being loaded."""
         self._wants_plan: bool | None = None
@@ -183,7 +183,7 @@ class Implementation:
         self.tokens_hook: Callable[[Case, int, int, int], Sequence[int]] = neighbours
         self.sends_hook: Callable[[Case, int], int] | None = None
         self.phase_table: dict[str, str | tuple[str, ...]] = {}
-        """As told to :meth:`phases`."""
+        """The table given to :meth:`phases`."""
 
     @property
     def takes_plan(self) -> bool:

@@ -21,7 +21,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "w_o": ("o_proj", "out_proj", "to_out", "wo", "w_o", "out_lin", "o", "out", "proj", "dense", "c_proj"),
     "w_qkv": ("qkv", "qkv_proj", "in_proj", "to_qkv", "wqkv", "in_proj_weight"),
 }
-"""As in torch, transformers, timm, diffusers and nanoGPT. One projection for all three has their rows one behind the
+"""Names in torch, transformers, timm, diffusers and nanoGPT. One projection for all three has their rows one behind the
 other."""
 _BIASES = ("in_proj_bias",)
 

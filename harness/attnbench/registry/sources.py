@@ -95,7 +95,7 @@ def _named_in(source: Path) -> Iterator[Path]:
 
 
 def _files_of_module(folder: Path, name: str) -> Iterator[Path]:
-    """Where a module of this dotted name, and the packages that it lies in, would be."""
+    """The files that a module of this dotted name, and its packages, would have."""
     parts = name.split(".") if name else []
     for count in range(1, len(parts) + 1):
         place = folder.joinpath(*parts[:count])

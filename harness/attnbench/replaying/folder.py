@@ -35,7 +35,7 @@ class CaptureFolder:
 
     @property
     def device(self) -> str:
-        """Where the calls ran.
+        """The device of the calls.
 
         Raises:
             ReplayError: when it was more than one device.

@@ -93,7 +93,7 @@ class Setting:
     machine_key: str | None = None
     """Under which heartbeats and peaks of this machine are kept; ``None`` keeps none."""
     host: Host = LOCAL_HOST
-    """Where workers run."""
+    """The machine that workers run on."""
     stop_at_first: bool = False
     """Whether an implementation that disagrees has had its last cell."""
 
@@ -108,7 +108,7 @@ class Outcome:
     """The exit code that tells of what ended the run early."""
     unsaved: int = 0
     decided: dict[str, bool] = dataclasses.field(default_factory=dict)
-    """Of each implementation that agreed somewhere: whether some verdict could have gone another way."""
+    """For each implementation that agreed somewhere: whether some verdict could have gone another way."""
     broken: str | None = None
     """Why the run could not go on, where the harness itself is at fault."""
 

@@ -1,4 +1,4 @@
-"""Where one implementation overtakes another."""
+"""Crossovers: lengths at which one implementation overtakes another."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Crossover:
 
     length: float
     low: float | None
-    """Where the ratio's interval begins to hold 1; ``None`` where it does from the smallest length on."""
+    """The length from which the ratio's interval holds 1; ``None``: from the smallest length on."""
     high: float | None
-    """Where it ceases to; ``None`` where it still does at the largest length."""
+    """The length up to which it does; ``None``: up to the largest length."""
     rises: bool
     """Whether the ratio is below 1 before and above 1 behind."""
 
@@ -65,7 +65,7 @@ def _merged(found: Sequence[Crossover]) -> list[Crossover]:
 
 
 def _left_end(xs: Sequence[float], low: Sequence[float], high: Sequence[float], start: int) -> float | None:
-    """Where the band has entered 1, walking to smaller lengths until it is clear of it."""
+    """The length at which the band enters 1, found by walking to smaller lengths."""
     for i in range(start, -1, -1):
         if high[i] < 0:
             return _zero(xs, high, i)

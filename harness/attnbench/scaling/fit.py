@@ -32,7 +32,7 @@ NARROWEST = 8.0
 FEWEST_PROCESSES = 3
 _RESAMPLES = 300
 _SUPPORTED = 2.0
-"""Of laws whose AICc differs by less, the data prefer none (Burnham and Anderson 2002, section 2.6)."""
+"""The data prefer none of two laws whose AICc differs by less (Burnham and Anderson 2002, section 2.6)."""
 _LACK_OF_FIT = 0.01
 _UNLIKE = 0.05
 _SEEN = 0.02
@@ -52,10 +52,10 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cliff:
-    """Where the quantity leaves its law: a cache that no longer holds it, another kernel that takes over."""
+    """A length at which the quantity leaves its law: a cache no longer holds it, or another kernel takes over."""
 
     length: int
-    """Of the outlier, or the first one beyond a step."""
+    """Length of the outlier, or the first one beyond a step."""
     kind: Kind
     factor: float
     """The factor on the law: at this length, or from it on."""
@@ -93,7 +93,7 @@ class Scaling:
     noise: float
     """Residual standard deviation about the power law, as a share."""
     method: str
-    """Where the intervals come from; a phrase."""
+    """A phrase that says how the intervals are computed."""
 
     def predicted(self, length: float) -> float:
         """The power law at a length, with all steps that lie before it: an extrapolation beyond the range."""

@@ -136,7 +136,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: tuple[int, ...]
-    """Of the whole tensor; of any other shape nothing is shown."""
+    """Shape of the whole tensor; a tensor of any other shape is not shown."""
     heads: tuple[tuple[int, int], ...]
     """(batch, head) pairs; for what lies behind projections (batch, 0)."""
     rows: tuple[int, ...] | None
@@ -202,7 +202,7 @@ class OutputVerdict(AgreementMetrics, AnswerMessage):
     blind: str | None
     """A gross mistake that would have agreed on these inputs, too."""
     rms: dict[str, float]
-    """Of each tensor's reference, where errors were asked for."""
+    """RMS of each tensor's reference, if errors were asked for."""
     oracle_ns: int
 
 
@@ -234,7 +234,7 @@ class Inside(AnswerMessage):
     """Attention from inside; the arrays are in ``frames["inside"]``, a file of NumPy's."""
 
     heads: tuple[int, ...]
-    """Of which there are weights."""
+    """The heads whose weights are there."""
     visible: int
     """Pairs that the mask lets through."""
 
@@ -284,7 +284,7 @@ def _cannot_tell(cell: CellRun, blind: str) -> str:
 
 
 def _keep_worse(cell: CellRun, verdict: OutputVerdict) -> None:
-    """Of two checks the record tells the one with the larger ratio, tensor by tensor."""
+    """Keep the larger ratio of two checks, tensor by tensor."""
     found = filled(verdict)
     for tensor in JUDGED_TENSORS:
         before, now = (values.get(f"{tensor}_error_ratio") for values in (cell.values, found))

@@ -134,7 +134,7 @@ def run(cell: CellRun) -> None:
 
 
 def run_afresh(cell: CellRun) -> None:
-    """Where nothing is timed, a call on inputs that are new to the implementation must agree too."""
+    """If nothing is timed, a call on inputs that are new to the implementation must agree too."""
     cell.spent.repeats += cell.ask(FreshCall()).fresh_call_ns
     agree(cell, inputs=Inputs(repetition=1))
 

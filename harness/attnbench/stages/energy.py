@@ -88,7 +88,7 @@ class _Counter:
     read: Callable[[], list[float]]
     """The reading of each."""
     wraps_at: Sequence[float]
-    """Where each starts again from 0."""
+    """The value at which each starts again from 0."""
 
 
 def _counter(session: Session, opened: ExitStack) -> _Counter:

@@ -43,13 +43,13 @@ class Profiled(Sampled, AnswerMessage):
     """Samples."""
     sample_ns: float = 0
     waiting_ns: float = 0
-    """Of threads that did not run."""
+    """Time of threads that did not run."""
     kept_waiting_ns: float = 0
-    """Of those that could have run, while other processes did."""
+    """Time of threads that could have run, while other processes did."""
     system_ns: float = 0
     """In the kernel, where it cannot be sampled."""
     begins_ns: int = 0
-    """Of the time line and of the memory's, by this machine's monotonic clock."""
+    """Beginning of both time lines, by this machine's monotonic clock."""
     no_memory: str | None = None
     """Why there is none."""
     not_installed: tuple[str, ...] = ()

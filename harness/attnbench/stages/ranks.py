@@ -18,7 +18,7 @@ _WITHIN_NS = 5_000_000_000
 
 
 class RankMetrics(Metrics, stage="ranks"):
-    """Of calls that several processes share; times are those of the slowest rank by its own clock."""
+    """Metrics of calls that several processes share; times are those of the slowest rank by its own clock."""
 
     ranks_compute_ns: float | None = metric(
         "compute", "A call whose communication is left out.", unit="ns", join="median", only_ok=True, better="lower"

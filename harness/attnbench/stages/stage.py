@@ -53,7 +53,7 @@ class CellLimits:
 
 @dataclasses.dataclass
 class Spent:
-    """Where a cell's time went, in nanoseconds."""
+    """How a cell's time was spent, in nanoseconds."""
 
     first_calls: float = 0
     warmup: float = 0
@@ -137,7 +137,7 @@ class CellRun:
         self.ranks = ranks
         self.values: Values = {}
         self.inputs = Inputs()
-        """Of the latest result that was judged."""
+        """Inputs of the latest result that was judged."""
         self.spent = Spent()
         self.stage = ""
         self.worker_died = False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnbench.stages.stage import WorkerRequest
 
 CHECKED = (prepare.STAGE, call.STAGE, call.FRESH)
-"""Where only agreement with the oracle is asked for."""
+"""The stages of a check that asks for agreement alone."""
 STAGES = (
     prepare.STAGE,
     call.STAGE,

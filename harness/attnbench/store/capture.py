@@ -72,9 +72,9 @@ class Capture(_Stored):
     command: Text
     """The line that makes it again, or what Python called."""
     versions: dict[Text, Text] = Field(max_length=100)
-    """Of attnbench, Python, torch and, where the program has imported it, transformers."""
+    """Versions of attnbench, Python, torch, and of transformers if the program has imported it."""
     device: Text
-    """Where the calls ran: ``cpu``, ``cuda``, or both with ``, `` between."""
+    """The device of the calls: ``cpu``, ``cuda``, or both with ``, `` between."""
     threads: int = Field(ge=1, le=10**6)
     """Threads of torch's intra-op pool."""
     total_seconds: Seconds

@@ -21,10 +21,10 @@ _ANY_NUMBER = (-sys.float_info.max, sys.float_info.max)
 _ANY_INTEGER = (-(2**63), 2**63 - 1)
 _ANY_COUNT = (0, 2**63 - 1)
 _ANY_MEASURE = (0.0, 1e100)
-"""Of what was measured or follows from it: nothing is negative, and products of two are numbers, too."""
+"""Bounds of what was measured or follows from it: never negative, and products of two still fit a float."""
 _LONGEST_TEXT = 100_000
 _LONGEST_NAME = 200
-"""Of an implementation: it stands in legends and in every table."""
+"""The longest name of an implementation: it stands in legends and in every table."""
 _ANY_ERROR = (0.0, sys.float_info.max)
 """Gradients of large logits may be as large as the dtype allows, and so may their errors and budgets."""
 _ANY_PEAK = (1e-9, 1e18)
@@ -84,7 +84,7 @@ class _Field:
     types: frozenset[type]
     """The types as JSON has them."""
     elements: frozenset[type] | None
-    """Of a list."""
+    """Types of a list's elements."""
     bounds: tuple[float, float] | None
     choices: frozenset[str] | None
 

@@ -50,7 +50,7 @@ class CellProfile(Sampled):
 
     implementation: str
     side: Literal["base", "head"] | None = None
-    """Of two revisions that are compared."""
+    """Which of two compared revisions this is."""
     case: Facts
     case_id: str
     label: str
@@ -61,7 +61,7 @@ class CellProfile(Sampled):
     reason: str | None = None
     """Why there is no profile, or no whole one."""
     median_ns: Duration | None = None
-    """Of a call, in a process without a profiler; phases add up to it."""
+    """Median time of a call in a process without a profiler; phases add up to it."""
     low_ns: Nanoseconds | None = None
     high_ns: Nanoseconds | None = None
     """Its 95 % interval."""
@@ -72,7 +72,7 @@ class CellProfile(Sampled):
     phases: tuple[PhaseTime, ...] = ()
     """Longest first; those that took no time are left out."""
     kernels: KernelsOfCall | None = None
-    """Of a call on a GPU."""
+    """Kernels of a call on a GPU."""
 
     def time_of(self, phase: Phase) -> float:
         """Nanoseconds of a phase; 0 where it was not seen."""

@@ -75,7 +75,7 @@ class RunFile:
     """A run as it was written."""
 
     path: str
-    """Where it was read from, as it may be shown; ``-`` is standard input."""
+    """The path that it was read from, safe to show; ``-`` is standard input."""
     header: Header
     records: list[Fields]
     """One for each cell, in the order of running; absent fields are ``None``."""
@@ -84,7 +84,7 @@ class RunFile:
     warnings: list[str]
     """Sentences that a person should read: a torn line was dropped, records are missing, or there are too many."""
     machine: str = ""
-    """Of which machine this is, where the file holds several kinds and this is one of them."""
+    """The machine of this part, if the file holds several kinds of machines."""
 
     @property
     def name(self) -> str:

@@ -59,7 +59,7 @@ Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time",
 FAILED: frozenset[str] = frozenset({"out_of_memory", "timeout", "crashed", "error"})
 """Statuses of cells that broke: exit code 4."""
 DISTURBED: frozenset[str] = frozenset({"invalid", "skipped"})
-"""Of a process that was disturbed, or left out for want of time: it says nothing against what others measured."""
+"""Outcomes of a disturbed process, or of one left out for want of time: they don't contradict the others."""
 
 Fields = dict[str, Any]
 """A record as it is read: every field of :class:`Record` by name, as JSON has it."""
@@ -103,7 +103,7 @@ else:
 
 
 class Surroundings(BaseModel):
-    """Where and for whom the case was run."""
+    """The surroundings of a cell: its machine, its run, its implementation's code."""
 
     layout: str | None = Field(None, description="Layout that the implementation declares: bhsd, bshd or packed.")
     device: str

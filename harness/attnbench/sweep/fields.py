@@ -89,7 +89,7 @@ def parse_value(name: str, value: object) -> object:
 
 
 def parse_values(name: str, value: object) -> list[object]:
-    """As :func:`parse_value`; a range of doublings such as ``128..16k`` gives several values."""
+    """Like :func:`parse_value`, but a range of doublings such as ``128..16k`` gives several values."""
     if isinstance(value, str) and is_quantity(name) and name not in _NUMBERS:
         sizes = parse_range(value)
         if sizes is not None:

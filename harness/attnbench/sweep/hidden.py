@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attnbench.sweep.expand import PlannedCase
 
 SHARE = 0.1
-"""Of the pairs that were probably meant; what shows fewer is told."""
+"""A choice that shows a smaller share of the pairs probably meant is warned of."""
 
 
 def hidden_pairs(planned: Iterable[PlannedCase]) -> list[str]:

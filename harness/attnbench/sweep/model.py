@@ -168,7 +168,7 @@ class Scenario(BaseModel):
     def excluded_fields(
         self, fields: Mapping[str, object], device: str | None = None, implementation: str | None = None
     ) -> str | None:
-        """As :meth:`excluded`, for fields that need not make a case.
+        """Like :meth:`excluded`, for fields that need not make a case.
 
         Raises:
             ScenarioError: when a rule's regular expression cannot be matched in sensible time.

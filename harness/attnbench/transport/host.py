@@ -77,7 +77,7 @@ class LocalHost(Host):
     python: str = sys.executable
     """Runs those workers whose implementations have no interpreter of their own."""
     folder: str | None = None
-    """Where workers are started; default the current one."""
+    """The folder in which workers are started; default the current one."""
 
     def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
         # -P keeps the current folder off the import path: a statistics.py there would shadow the library's.

@@ -23,7 +23,7 @@ def parse_json(text: str) -> object:
 
 
 def decode_json(text: str) -> object:
-    """As :func:`parse_json`, for callers who look at each value: numbers may be infinite, texts half a character."""
+    """Like :func:`parse_json`, for callers who look at each value: numbers may be infinite, texts half a character."""
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError:

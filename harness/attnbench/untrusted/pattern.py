@@ -9,7 +9,7 @@ import regex
 
 _LONGEST = 1000
 _TIMEOUT_S = 1.0
-"""Of the processor's time. An expression that needs it all is not about names."""
+"""Processor time for a match. An expression that needs it all is not about names."""
 
 
 class PatternError(ValueError):

@@ -52,7 +52,7 @@ class Column:
     footnote: str = ""
     """The meaning of a star at the end of a cell."""
     spare: int = 0
-    """Where a terminal is too narrow for all columns, those above 0 are left out, the highest first, and named."""
+    """A terminal too narrow for all columns leaves out those above 0, the highest first, and names them."""
     metric: str = ""
     """The metric that it shows; empty where it shows something else."""
     amount: Callable[[Row], float | None] | None = None
@@ -62,7 +62,7 @@ class Column:
     unit: Unit = "text"
     """The unit of those numbers."""
     link: Callable[[Row], str | None] | None = None
-    """Where a cell leads; a page and Markdown show it."""
+    """The link of a cell, on a page and in Markdown."""
 
 
 def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> Column:

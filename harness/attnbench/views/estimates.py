@@ -70,7 +70,7 @@ class Visits:
     """Cells of one case take turns within a run: their n-th visits lie side by side."""
     medians: tuple[float, ...]
     drift: float = 0.0
-    """Of the machine, from run to run, as a share."""
+    """The machine's drift from run to run, as a share."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class CellTiming:
     medians: tuple[float, ...]
     intervals: tuple[SampleInterval | None, ...]
     visits: tuple[Visits | None, ...] = ()
-    """Of each process, where it made any."""
+    """The visits of each process, if it made any."""
 
     @property
     def processes(self) -> int:
@@ -161,7 +161,7 @@ def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
 
 
 def _ratios_of_visits(numerator: CellTiming, denominator: CellTiming) -> tuple[list[float], float]:
-    """Of visits side by side, and the drift; none where there are several processes, or several runs."""
+    """Ratios of visits side by side, and the drift; none for several processes or several runs."""
     if len(numerator.visits) != 1 or len(denominator.visits) != 1:
         return [], 0.0
     (above,), (below,) = numerator.visits, denominator.visits

@@ -41,7 +41,7 @@ class Group:
     """The words that set it apart from the other groups; empty where it is the only one."""
     device: str
     seqlen_q: int | None
-    """Where queries stay this many and only the keys grow in number (decoding); ``None`` where both grow."""
+    """The number of queries if only the keys grow in number (decoding); ``None`` if both grow."""
     cells: tuple[CellResult, ...]
     """By length, then by implementation."""
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 FEWEST_POINTS = 3
-"""Of fewer lengths a plot says less than the table."""
+"""A plot of fewer lengths says less than the table."""
 MOST_ROWS = 30
-"""Of more cells a line for each implementation says more than one for each cell."""
+"""More cells than this are shown by implementation, not one by one."""
 
 
 def show(run: RunFile, baseline: str | None = None) -> View:

@@ -218,7 +218,7 @@ class AutogradBackward(_Backward):
         return torch.autograd.grad(out, self._leaves, self.operands.dout)
 
     def outputs(self, result: Any) -> Outputs:
-        """As they are, without their graph."""
+        """The returned tensors, without their graph."""
         return {name: tensor.detach() for name, tensor in super().outputs(result).items()}
 
 

@@ -57,7 +57,7 @@ class SampledRows:
 
     @property
     def rows(self) -> tuple[SampledRow, ...]:
-        """Where they stood."""
+        """Their places."""
         return tuple(row for row, _ in self._kept.values())
 
     @property

@@ -88,9 +88,9 @@ class Session:
     inputs: Inputs = dataclasses.field(default_factory=Inputs)
     """The operands that are loaded."""
     queries: Any = None
-    """Of samples, to be moved from."""
+    """Queries from which those of samples are moved."""
     accelerator: Accelerator | None = None
-    """Where calls only queue work: its clocks and counters take the place of the host's."""
+    """The device, if calls only queue work: its clocks and counters replace the host's."""
 
     def one_call(self) -> ObservedCall:
         """Call on the inputs as they are."""

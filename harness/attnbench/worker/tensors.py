@@ -227,7 +227,7 @@ def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floati
 
 
 def _expanded(one: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """As ``numpy.broadcast_to``, but writable: the harness changes the values between calls."""
+    """Like ``numpy.broadcast_to``, but writable: the harness changes the values between calls."""
     strides = np.broadcast_to(one, shape).strides
     return np.lib.stride_tricks.as_strided(one, shape, strides, writeable=True)
 
@@ -291,7 +291,7 @@ def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArr
 
 
 def _page_order(case: Case) -> NDArray[np.int64]:
-    """Where each page of each sequence lies, shape (batch, pages of one sequence)."""
+    """Places of the pages of each sequence, shape (batch, pages of one sequence)."""
     assert case.page_size is not None
     each = -(-case.seqlen_kv // case.page_size)
     return np.random.default_rng(case.seed).permutation(case.batch * each).reshape(case.batch, each)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def begin_on(
     request: Request, log: Log, command: Sequence[str], *, peaks: Peaks, out: Path | None, force: bool
 ) -> FinishedRun:
-    """As :func:`attnbench.api.measuring.begin`, on the machines of ``request.on``.
+    """Like :func:`attnbench.api.measuring.begin`, but on the machines of ``request.on``.
 
     Raises:
         UsageError: when nothing is left to run, the run file cannot be created, no machine offers a device of the

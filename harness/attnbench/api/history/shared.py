@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def workshop(
     request: Request, cache_dir: str | os.PathLike[str] | None, log: Log, rules: Rules, seed: int
 ) -> Workshop:  # fmt: skip
-    """Where the revisions of the repository around the current folder are built."""
+    """The workshop that builds revisions of the repository around the current folder."""
     from attnbench.history.workshop import Workshop
     from attnbench.machine.caches import own_cache
 

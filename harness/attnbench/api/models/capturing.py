@@ -83,7 +83,7 @@ def capture_program(program: Sequence[str], out: Path, tensors: Tensors, *, forc
 
 
 def number_of_tensors(tensors: Tensors) -> int:
-    """Of how many calls of each shape tensors are kept.
+    """Return how many calls of each shape keep their tensors.
 
     Raises:
         UsageError: where that is no number of calls.

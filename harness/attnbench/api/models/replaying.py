@@ -38,7 +38,7 @@ class ReplayedModel(Answer):
         self.path = path
         """The run file."""
         self.exit_code = exit_code
-        """As of :func:`attnbench.run`."""
+        """The exit code, as in :func:`attnbench.run`."""
         super().__init__(lambda: replay_view(self.replay, str(folder.path), run.path), ok=exit_code == 0)
 
 

@@ -47,7 +47,7 @@ class Effect:
 
     mean: float
     sd: float
-    """Of one pair, moderated."""
+    """Moderated standard deviation of one pair."""
     df: float
     rounds: int
 

@@ -61,7 +61,7 @@ class Series:
 
     @property
     def key(self) -> CellKey:
-        """Of the longest cell."""
+        """Key of the longest cell."""
         return self.longest.key
 
     @property
@@ -98,9 +98,9 @@ class ScalingChange:
     base: Scaling | Refusal
     head: Scaling | Refusal
     adds: Steeper | None
-    """Where what head adds follows a steeper law than base."""
+    """The steeper law of what head adds to base, if it follows one."""
     saves: Steeper | None
-    """Where what head saves follows a steeper law than head itself."""
+    """The steeper law of what head saves, if it is steeper than head's own."""
     rise: float
     """Logarithm of head over base at the longest length, less the least one of the shorter lengths that are points
     of a law; 0 where there are none."""
@@ -123,7 +123,7 @@ class ScalingChange:
 
     @property
     def exponents(self) -> tuple[Interval | None, Interval | None]:
-        """Of base and of head; where a steeper term lies beside a law, that of the term in place of the whole's."""
+        """Exponents of base and head; a steeper term beside a law stands for the whole."""
         base = self.saves.added if self.saves else _exponent(self.base)
         return base, self.adds.added if self.adds else _exponent(self.head)
 
@@ -306,7 +306,7 @@ def _floor(longest: Observed, quantity: Quantity) -> float:
 
 
 def _values(cell: Observed, quantity: Quantity) -> tuple[list[float], list[float]] | None:
-    """Of base and of head, as many of each: one from each round in which both were timed; the least peak of each.
+    """Values of base and head, equally many: one from each round that timed both; of memory the least peak.
 
     A peak is only ever disturbed upwards.
     """

@@ -44,7 +44,7 @@ class Rules:
     exponent: float = 0.1
     """By how much the exponent of growth with the length may differ."""
     q: float = 0.05
-    """Of the changes that are reported, so many may be false."""
+    """The share of reported changes that may be false."""
     screen_rounds: int = 4
     confirm_rounds: int = 6
     sentinels: int = 16
@@ -96,7 +96,7 @@ def screen(logs: Matrix, rules: Rules, deltas: Mapping[int, float] | None = None
 def screen_effects(
     effects: list[Effect | None], shift: Effect | None, rules: Rules, deltas: Mapping[int, float] | None = None
 ) -> Screened:
-    """As :func:`screen`, from effects and the shift that all cells have in common."""
+    """Like :func:`screen`, from effects and the shift that all cells have in common."""
     suspects = {
         row: direction
         for row, effect in enumerate(effects)

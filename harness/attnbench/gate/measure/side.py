@@ -44,7 +44,7 @@ class Side:
     python: str
     """Interpreter that sees the side's code."""
     folder: str
-    """Where its runs are started."""
+    """The folder in which its runs are started."""
     plugins: tuple[str, ...]
     identity: str
     """Hash of the code that is measured; equal on both sides, there is nothing to compare."""

@@ -23,7 +23,7 @@ class SideError(UsageError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SideSource:
-    """Where a side comes from, before anything is built."""
+    """The source of a side, before anything is built."""
 
     ref: str
     """The text that the user typed."""

@@ -1,4 +1,4 @@
-"""Where cells seem to have changed: ranges of commits which the gate then looks into."""
+"""Ranges of commits in which cells seem to have changed; the gate then looks into them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def candidates(points: Sequence[Point], rules: Rules) -> list[Candidate]:
 
 
 def of_times(series: Sequence[TimeSeries], rules: Rules) -> list[Candidate]:
-    """Of all series together: steps whose false discovery rate is at most the gate's."""
+    """Steps in all series, at a false discovery rate of at most the gate's."""
     found = [steps(one) for one in series]
     chosen: list[tuple[float, Candidate]] = []
     for one, own, rates in zip(series, found, q_values(found), strict=True):

@@ -1,4 +1,4 @@
-"""Where a series of times may have changed: candidates, which only the gate can confirm.
+"""Points at which a series of times may have changed: candidates, which only the gate can confirm.
 
 Levels are found by PELT (Killick, Fearnhead and Eckley, J. Am. Stat. Assoc. 107, 2012; the library ruptures) on
 logarithms weighted by their own variances. Spikes of single points are taken out before (Hampel's filter), and where

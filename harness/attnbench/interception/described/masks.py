@@ -39,7 +39,7 @@ class MaskFields:
     """Boolean, broadcastable to (batch, 1, seqlen_q, seqlen_kv)."""
 
     def fields(self) -> dict[str, object]:
-        """As keyword arguments of :func:`make_case`, without the file; those that say nothing are left out."""
+        """Keyword arguments of :func:`make_case`, without the file; those that say nothing are left out."""
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != TENSOR}
         if said["alignment"] == "top_left":
             del said["alignment"]

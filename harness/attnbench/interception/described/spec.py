@@ -50,7 +50,7 @@ class CallSpec:
     """Finite, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv); only where ``score_mod`` has ``bias``."""
 
     def fields(self) -> dict[str, object]:
-        """As keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
+        """Keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("mask", "bias")}
         return {name: value for name, value in said.items() if value is not None} | self.mask.fields()
 

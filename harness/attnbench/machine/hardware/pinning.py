@@ -111,7 +111,7 @@ def pin(threads: int) -> None:
 
 
 def pin_rank(rank: int, ranks: int, threads: int) -> None:
-    """As :func:`pin`, of one of several processes: it gets its share of the processors that all of them have.
+    """Like :func:`pin`, for one of several processes: it gets its share of the processors that all of them have.
 
     Where there are fewer processors than ranks, some share one.
     """

@@ -94,7 +94,7 @@ def _ends_of_the_middle(values: list[float]) -> tuple[float, float]:
 
 
 def heartbeats_of(machine_key: str, threads: int) -> Path:
-    """Where the heartbeats of a machine are kept."""
+    """Path of a machine's heartbeats."""
     return own_cache() / "heartbeats" / f"{machine_key}-{threads}.txt"
 
 

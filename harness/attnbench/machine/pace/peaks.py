@@ -55,7 +55,7 @@ class PeakRates(TypedDict):
     """Bandwidth of reading alone, on CUDA: a bus that need not turn round may be faster than a copy."""
     method: str | None
     disturbance: dict[str, float | None]
-    """Of :class:`attnbench.machine.interference.Interference`; many switches mean that the peaks may be too low."""
+    """See :class:`attnbench.machine.interference.Interference`; many switches: the peaks may be too low."""
 
 
 class Peaks(PeakRates):

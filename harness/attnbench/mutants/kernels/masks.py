@@ -148,7 +148,7 @@ class PrefixIgnored(OtherMask):
 
 
 class KindsJoined(Steps):
-    """Of two kinds of masks a key is seen where either shows it, not both."""
+    """A key is seen if either of two kinds of masks shows it, not both."""
 
     def visible(self, case: Case) -> NDArray[np.bool_] | None:
         if len(case.mask_kinds) == 1:
@@ -159,14 +159,14 @@ class KindsJoined(Steps):
 
 
 class FirstKindOnly(OtherMask):
-    """Of two kinds of masks the second is left out."""
+    """The second of two kinds of masks is left out."""
 
     def changed(self, case: Case) -> Case:
         return dataclasses.replace(case, mask=case.mask_kinds[0])
 
 
 class SecondKindOnly(OtherMask):
-    """Of two kinds of masks the first is left out."""
+    """The first of two kinds of masks is left out."""
 
     def changed(self, case: Case) -> Case:
         return dataclasses.replace(case, mask=case.mask_kinds[-1])

@@ -16,11 +16,11 @@ class _WrongScales(Steps):
     """The scales of rows, (batch, heads_kv, seqlen_kv), are others."""
 
     def of_keys(self, k_scale: Tensor, v_scale: Tensor) -> Tensor:
-        """Those of K."""
+        """The scales of K."""
         return k_scale
 
     def of_values(self, k_scale: Tensor, v_scale: Tensor) -> Tensor:
-        """Those of V."""
+        """The scales of V."""
         return v_scale
 
     def dequantised(self, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:

@@ -128,7 +128,7 @@ class SlopeOfBiasedScore(Explicit):
 
 
 class LastModOnly(Steps):
-    """Of a cap and a bias only the bias is there."""
+    """A cap beside a bias is left out."""
 
     def capped(self, scores: Tensor, case: Case) -> Tensor:
         return super().capped(scores, case) if len(case.score_mods) == 1 else scores

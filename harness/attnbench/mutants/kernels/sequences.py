@@ -49,7 +49,7 @@ class PaddingOfFirstSequence(OtherMask):
 
 
 class LeftPaddingOnTheRight(OtherMask):
-    """As many keys are hidden at the end as should be at the beginning."""
+    """The keys that should be hidden at the beginning are hidden at the end."""
 
     def changed(self, case: Case) -> Case:
         if case.kv_starts is None or case.kv_lengths is not None:
@@ -59,7 +59,7 @@ class LeftPaddingOnTheRight(OtherMask):
 
 
 class PaddingOnTheLeft(OtherMask):
-    """As many keys are hidden at the beginning as should be at the end."""
+    """The keys that should be hidden at the end are hidden at the beginning."""
 
     def changed(self, case: Case) -> Case:
         if case.kv_lengths is None or case.kv_starts is not None:
@@ -94,7 +94,7 @@ class LeftPaddingMovesDiagonal(Steps):
 
 
 class _OfRequests(Steps):
-    """Of each request: first key that its queries see, and the first beyond, by how far they are from its last one."""
+    """The keys that queries of each request see, as bounds that count from the request's last query."""
 
     def bounds(self, one: Requests, left: NDArray[np.int64]) -> Bounds:
         """Counted from the request's own first key; ``left`` queries follow a query."""

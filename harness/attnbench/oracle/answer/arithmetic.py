@@ -315,7 +315,7 @@ def coarser(case: Case) -> float:
 
 
 def _roundings(case: Case, dim: int) -> int:
-    """Of a sum over a head's columns; behind projections both factors of its products are sums themselves.
+    """Roundings of a sum over a head's columns; behind projections both factors of its products are sums themselves.
 
     The error of a projected vector is spread over its columns as the vector is, so that each of its roundings moves the
     product no more than rounding every term would: once for the mean and once for the random part, of either factor.

@@ -37,7 +37,7 @@ def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
 
 
 def keys_or_values(case: Case, values: NDArray[np.floating]) -> Tensor:
-    """As :func:`rounded`; quantised ones are what they stand for exactly, whatever the case's dtype."""
+    """Like :func:`rounded`; quantised numbers stay exactly what they stand for, whatever the case's dtype."""
     import torch
 
     return rounded(case, values) if case.kv_dtype is None else torch.from_numpy(values).double()
@@ -143,7 +143,7 @@ def _blocks(case: Case, runs: NDArray[np.int64], *, whole: bool) -> Iterator[tup
 
 
 def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
-    """Of all blocks: rows one behind the other, and what every row adds to a key.
+    """Join the terms of all blocks: rows one behind the other; what every row adds to a key is summed.
 
     ``factors`` are, by tensor, the rows of which its own rows are weighted sums.
     """
@@ -179,7 +179,7 @@ def _directions(rows: Tensor) -> float:
 
 
 def _hidden(case: Case, runs: NDArray[np.int64], seen: slice) -> Tensor | None:
-    """Of rows whose runs are (rows, runs, 2), the keys outside of all runs: (rows, keys of ``seen``)."""
+    """The keys outside of all runs, (rows, keys of ``seen``); ``runs`` are (rows, runs, 2)."""
     import torch
 
     if case.mask == "none":

@@ -62,7 +62,7 @@ def references(
     inputs_of: Case | None = None,
     queries: Queries | None = None,
 ) -> list[dict[str, Tensor]]:
-    """As :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time.
+    """Like :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time.
 
     ``queries`` take the place of the case's own; behind projections there are no others.
     """

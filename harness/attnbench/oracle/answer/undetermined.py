@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def attend_where_determined(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
-    """As :func:`attnbench.oracle.answer.arithmetic.attend`; NaN where no answer is right.
+    """Like :func:`attnbench.oracle.answer.arithmetic.attend`, with NaN where no answer is right.
 
     That is a row of ``out``, ``lse`` and ``dq`` whose query, upstream gradient or visible keys and values are not all
     finite, and the gradients of all keys that such a row sees. Hidden keys and values may be whatever they are.

@@ -29,7 +29,7 @@ _PARFOR = re.compile(r"__numba_parfor_gufunc_0x[0-9a-f]*?([0-9a-f]{1,6})(?![0-9a
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a thread was."""
+    """The place of a thread in the program."""
 
     module: str
     """File name of the library; ``kernel``; ``compiled`` for code that was compiled in this process."""
@@ -77,7 +77,7 @@ class AddressSpace:
         return self._mappings[place] if place >= 0 and address < self._mappings[place].end else None
 
     def function_start(self, address: int) -> int | None:
-        """Where the function of a library around an address begins; ``None`` where that is not told."""
+        """Return the first address of the function around an address, or ``None`` if its library doesn't tell."""
         mapping = self.mapping(address)
         elf = self._elf(mapping.name) if mapping is not None and mapping.is_file else None
         if mapping is None or elf is None:

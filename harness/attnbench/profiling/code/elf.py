@@ -117,7 +117,7 @@ class Elf:
 
     @functools.cached_property
     def _frames(self) -> np.ndarray:
-        """Where functions begin, named or not: the table by which exceptions unwind (LSB, ".eh_frame_hdr")."""
+        """First addresses of functions, named or not: the table by which exceptions unwind (LSB, ".eh_frame_hdr")."""
         for kind, _, offset, address, _, size, *_ in self._programs:
             head = self._data[offset : offset + _FRAMES.size] if kind == _EH_FRAME_HEADER else b""
             if len(head) < _FRAMES.size or offset + size > len(self._data):
@@ -129,7 +129,7 @@ class Elf:
         return np.empty(0, np.int64)
 
     def function_start(self, address: int) -> int | None:
-        """Where the function around an address begins, named or not; ``None`` where that is not told."""
+        """Return the first address of the function around an address, named or not, or ``None`` if it isn't told."""
         starts = self._frames
         place = int(np.searchsorted(starts, address, "right")) - 1
         return int(starts[place]) if place >= 0 else None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SECTION = ".eh_frame"
 FRAME_POINTER, STACK_POINTER = 6, 7
-"""Of x86-64, as DWARF counts registers (System V ABI, figure 3.36)."""
+"""x86-64's registers as DWARF numbers them (System V ABI, figure 3.36)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class FrameRule:
     register: int
     offset: int
     frame_pointer_at: int | None
-    """Where the caller's frame pointer was saved, from the beginning of its frame; ``None``: it is still there."""
+    """Offset in its frame at which the caller's frame pointer was saved; ``None``: it is still in its register."""
 
 
 class FrameRules:

@@ -22,7 +22,7 @@ class InlinedCall:
     end: int
     depth: int
     line: Line
-    """Of the call."""
+    """The line of the call."""
     caller: str
     """The function that it stands in."""
 

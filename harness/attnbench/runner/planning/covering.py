@@ -144,7 +144,7 @@ def _refuses_nothing(found: Found, device: str, workers: Workers) -> bool:
 def _large(
     edges: Scenario, seed: int, said: Declaration, takes: Callable[[Sequence[Case]], Sequence[bool]], device: str
 ) -> dict[str, Case]:
-    """Of each large shape the last case that is taken, which has gradients where there are any."""
+    """For each large shape, the last case that is taken; it has gradients if any has."""
     planned = [one for one in expand(edges, {"seed": [str(seed)]}) if {*one.tags} & {*_LARGE}]
     planned = [one for one in planned if said.refuses(one.case, device) is None]
     taken = takes([one.case for one in planned])

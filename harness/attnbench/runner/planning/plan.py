@@ -88,7 +88,7 @@ class Selectors:
     exclude: tuple[str, ...] = ()
 
     def choose(self, names: Sequence[str]) -> set[str]:
-        """Those of the names that are chosen."""
+        """Return the chosen names."""
         included = {*names} if not self.include else set[str]().union(*(matching(text, names) for text in self.include))
         return included.difference(*(matching(text, names) for text in self.exclude))
 

@@ -64,6 +64,6 @@ def _other_implementations(
 
 
 def _where(found: Found, then: Mapping[str, Any]) -> str:
-    """Where its code lies, and its two hashes."""
+    """A sentence with the place of its code, and both hashes."""
     files = ", ".join(found.files) or found.origin.target
     return f"{files}; source {then.get('source_hash')} then, {found.source_hash} now"

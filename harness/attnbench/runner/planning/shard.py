@@ -40,7 +40,7 @@ class Shard:
 
     @property
     def as_pair(self) -> tuple[int, int]:
-        """As a request keeps it."""
+        """The pair that a request keeps."""
         return (self.index, self.of)
 
     @classmethod
@@ -83,7 +83,7 @@ class Shard:
 
 
 def missing_shards(of: int, found: Iterable[Shard]) -> list[int]:
-    """Those of the shards that are not there."""
+    """The numbers of the missing shards."""
     return sorted({*range(1, of + 1)} - {one.index for one in found})
 
 

@@ -49,9 +49,9 @@ class Timed(TimeMetrics, AnswerMessage):
 
     warmup_ns: float = Field(ge=0)
     inputs: Inputs
-    """Of the last sample, whose result waits to be judged."""
+    """Inputs of the last sample, whose result waits to be judged."""
     rows: tuple[SampledRow, ...] = ()
-    """Where the rows stood whose bytes are in ``frames``."""
+    """Places of the rows whose bytes are in ``frames``."""
     rows_dtype: str = ""
     unusable: str | None = None
     """Why these samples say nothing of the implementation."""
@@ -70,7 +70,7 @@ class TakeSamples(WorkerRequest[Timed]):
     limits: SamplingLimits
     repetition: int
     moved: int
-    """Of all samples' queries."""
+    """How all samples' queries are moved."""
 
     def serve(self, worker: Worker) -> Timed:
         session = worker.session
@@ -84,7 +84,7 @@ class WarmUp(WorkerRequest[Done]):
 
     cache: Cache
     repetition: int
-    """Of the samples' inputs."""
+    """Which draw of the samples' inputs this is."""
     min_ns: int = MIN_WARMUP_NS
     max_calls: int = MAX_WARMUP_CALLS
 
@@ -117,9 +117,9 @@ class Visited(AnswerMessage):
 
     samples: int = Field(ge=1)
     median_ns: float = Field(ge=0)
-    """Of one call."""
+    """Median time of one call."""
     called_ns: float = Field(ge=0)
-    """In all calls."""
+    """Time in all calls."""
 
 
 class Visit(WorkerRequest[Visited]):
@@ -157,7 +157,7 @@ class EndVisits(WorkerRequest[Timed]):
     """Take the last sample, whose result will be judged, and return all of them since the warm-up."""
 
     moved: int
-    """Of its queries."""
+    """How its queries are moved."""
 
     def serve(self, worker: Worker) -> Timed:
         _sample(worker.session, 1, 0, moved=self.moved)

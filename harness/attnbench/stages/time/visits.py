@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MIN_VISITS, MAX_VISITS = 3, 10
 MIN_VISIT_NS = 40_000_000
-"""Where there is time for it: it takes a scheduler some milliseconds to spread threads over cores."""
+"""The shortest visit, time permitting: a scheduler takes some milliseconds to spread threads over cores."""
 _LONG_CALL_NS = 100_000_000
 """Such a call hardly notices that others have used the caches before it."""
 _WITHOUT_END_NS = 2**62

@@ -48,5 +48,5 @@ def anchored(name: str, value: object, folder: Path) -> object:
 
 
 def anchored_table(table: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """As :func:`anchored`, of a table of fields."""
+    """Like :func:`anchored`, for a table of fields."""
     return {name: anchored(name, value, folder) for name, value in table.items()}

@@ -31,7 +31,7 @@ def noise_sentences(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
 
 
 def _unlike_equals(timed: Sequence[CellResult]) -> Iterator[str]:
-    """Where two implementations ran one back end and still differ by more than noise: an A/A test that failed."""
+    """Implementations that ran one back end and still differ by more than noise: an A/A test that failed."""
     known = (cell for cell in timed if cell.metrics.backend and not cell.metrics.backend.startswith(_UNFUSED))
     groups = grouped(known, lambda cell: (cell.case_id, cell.device, cell.metrics.backend))
     pairs = [

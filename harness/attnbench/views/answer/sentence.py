@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.views.groups import Group
 
 MOST_SUBJECTS = 4
-"""Of more plug-ins the table tells."""
+"""The most plug-ins that the sentence names; the table has the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _on(
 def _on_the_fastest(
     winners: Sequence[Winner], wins: Sequence[_Win], gains: dict[CellKey, Pair], baseline: str | None
 ) -> str:
-    """Who is clearly the fastest in the most cases, by how much over the baseline, and who in the others."""
+    """Name the implementation that is clearly the fastest in most cases, with its gain, and those of the others."""
     if not wins:
         level = list(dict.fromkeys(name for winner in winners for name in winner.names))
         if len(winners) == 1:
@@ -122,7 +122,7 @@ def _on_the_fastest(
 
 
 def _span(ratios: Sequence[Estimate]) -> str:
-    """Of several ratios the least and the greatest; one with its interval."""
+    """The least and the greatest of several ratios; a single one with its interval."""
     low, *_, high = [min(ratios, key=lambda one: one.value), max(ratios, key=lambda one: one.value)]
     if len(ratios) > 1:
         return f"{number(low.value)} to {times(high.value)}"

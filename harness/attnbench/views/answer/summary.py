@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def summary_table(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None) -> Table:
-    """Of all that were timed or judged: how often the fastest, and how fast, large and exact beside the baseline."""
+    """A row for each implementation: how often the fastest, and how fast, large and exact beside the baseline."""
     return Table(
         columns=[
             columns.IMPLEMENTATION,

@@ -111,7 +111,7 @@ def _drawn(table: Table, columns: Sequence[Column]) -> RichTable:
 
 
 def _width(title: str, texts: Sequence[str]) -> int:
-    """Of the widest cell, and of the title's longest word: a title may take several lines."""
+    """Width of the widest cell or of the title's longest word: a title may take several lines."""
     from rich.cells import cell_len
 
     return max(cell_len(text) for text in (*texts, *title.split()))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from attnbench.views.profile.cases import ProfiledCase, ProfiledCell
 
 _WORTH_NAMING = 0.01
-"""Of a difference: what is in no phase is named where it is more."""
+"""The share of a difference above which what is in no phase is named."""
 _MOST_NAMED = 4
 
 
@@ -44,7 +44,7 @@ class Difference:
     fast: ProfiledCell
     slow: ProfiledCell
     ns: float
-    """Of the medians."""
+    """Difference of the medians."""
     phases: tuple[PhaseDifference, ...]
     """Largest first, whatever its sign."""
 
@@ -68,7 +68,7 @@ class Difference:
 
 
 def differences_of(case: ProfiledCase) -> list[Difference]:
-    """Of each cell to the fastest one, or of both sides of each implementation; of those with phases and a median."""
+    """Compare each cell with the fastest one, or both sides of each implementation; they need phases and a median."""
     timed = [one for one in case.profiled if one.cell.median_ns is not None]
     sets = grouped(timed, lambda one: one.cell.implementation if one.cell.side else "")
     return [_difference(fastest, slow) for fastest, *others in sets.values() for slow in others]

@@ -91,7 +91,7 @@ def flame_svg(cell: CellProfile) -> str:
 
 
 def flame_height(cell: CellProfile) -> int:
-    """Of the flame graph, where it is ``WIDTH`` wide."""
+    """Height of a flame graph that is ``WIDTH`` wide."""
     root = tree(cell)
     return _height(list(_boxes(root, 0.0, 0, WIDTH / root.ns)) if root.ns else [])
 
@@ -130,7 +130,7 @@ def _colour(frame: Frame) -> str:
 
 
 def clipped(name: str, width: float) -> str:
-    """As much of a name as a box of so many pixels holds."""
+    """Clip a name to a box of ``width`` pixels."""
     room = int((width - 6) / LETTER)
     if len(name) <= room:
         return name

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LEAST_SHARE, _MOST_NAMED = 0.05, 4
 _LOSS_WORTH_NAMING, _MOST_LOSSES = 0.03, 2
-"""Of a call: a phase loses so much over its floor before a sentence tells."""
+"""The share of a call that a phase must lose over its floor to be named, and the most phases named."""
 _MUCH = 0.1
 
 

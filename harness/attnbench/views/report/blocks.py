@@ -85,7 +85,7 @@ class MapCell:
     names: tuple[str, ...]
     """The fastest; behind it those which noise does not tell from it."""
     ties: tuple[str, ...] = ()
-    """Of each of those, the interval of the ratio of its time to the fastest one's."""
+    """For each of those, the interval of its time's ratio to the fastest one's."""
     lead: str
     """The lead over the next implementation, with its interval; empty if there is no other."""
     said: str
@@ -147,9 +147,9 @@ class HeatMap(_Map):
     rows: tuple[tuple[str, tuple[HeatCell | None, ...]], ...]
     facets: Facets
     baseline: str = ""
-    """Of speed-ups: the implementation that they are over."""
+    """The implementation that speed-ups are relative to."""
     group: int | None = None
-    """Of speed-ups: which of the report's groups they are of; ``None`` where they are means over all of a run."""
+    """The group of the report that speed-ups belong to; ``None`` for means over all of a run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -292,5 +292,5 @@ def is_large(sources: Sequence[ReportedRun]) -> bool:
 
 
 def groups_drawn(sources: Sequence[ReportedRun]) -> int:
-    """Of how many groups a section shows each by itself."""
+    """The number of groups that a section shows one by one."""
     return DRAWN_OF_LARGE if is_large(sources) else MOST_CHARTS

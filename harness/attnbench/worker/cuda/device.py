@@ -92,7 +92,7 @@ class Accelerator(Protocol):
         """Memory that is left."""
 
     def memory(self) -> MemoryState:
-        """Where memory stands."""
+        """The state of memory."""
 
     def forget_peaks(self) -> None:
         """Give back what is cached and begin new peaks."""

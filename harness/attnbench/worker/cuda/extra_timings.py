@@ -24,7 +24,7 @@ CACHES_FULL = 5
 """How many last-level caches the rotated inputs fill, so that none is found there when its turn comes again."""
 MOST_SETS = 32
 FREE_SHARE = 0.25
-"""Of the memory that is left, what copies of inputs may take."""
+"""The share of free memory that copies of inputs may take."""
 _ROTATED = ("q", "k", "v", "dout")
 MEMORY_METHOD = "torch's allocator: highest in tensors during a call, less what was there before"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attnbench.worker.timing import SamplingLimits, Warmup
 
 TARGET_HALF_WIDTH = 0.005
-"""Of the median's 95 % interval, relative: sampling ends there."""
+"""Relative half-width of the median's 95 % interval at which sampling ends."""
 SHORTEST_BLOCK_NS = 50_000.0
 LONGEST_BLOCK_NS = 100_000_000.0
 MOST_TRIES = 8

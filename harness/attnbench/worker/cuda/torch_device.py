@@ -100,12 +100,12 @@ class TorchDevice:
         return int(self._properties.L2_cache_size)
 
     def free_bytes(self) -> int:
-        """Of the device, and what torch's allocator holds back."""
+        """Free bytes of the device, and those that torch's allocator holds back."""
         free = self._torch.cuda.mem_get_info()[0]
         return int(free + self._torch.cuda.memory_reserved() - self._torch.cuda.memory_allocated())
 
     def memory(self) -> MemoryState:
-        """Of torch's allocator, and of the whole device."""
+        """The state of torch's allocator, and of the whole device."""
         cuda = self._torch.cuda
         free, total = cuda.mem_get_info()
         return MemoryState(

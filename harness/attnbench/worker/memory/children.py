@@ -17,7 +17,7 @@ class Children:
     """The child processes at one moment."""
 
     resident: dict[int, int]
-    """Of each that lives, its resident bytes."""
+    """Resident bytes of each living child."""
     faults: int
     """Page faults of those that have ended, and were waited for, in their whole lives."""
 

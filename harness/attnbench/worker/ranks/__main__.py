@@ -44,7 +44,7 @@ class _Group:
     pipe: tuple[int, int]
     """To the parent: for reading and for writing."""
     listening: socket.socket
-    """Where the ranks find each other."""
+    """The socket at which the ranks find each other."""
     links: list[tuple[Connection, Connection]]
     """Between rank 0 and each other one: rank 0's end, and the other's."""
     traces: list[Any]

@@ -36,7 +36,7 @@ class Failed:
 
     reason: str
     kind: type[Exception]
-    """As what rank 0 raises it again."""
+    """The exception that rank 0 raises."""
     at_s: float
     """By the clock that all ranks share."""
 
@@ -73,7 +73,7 @@ class Follower:
         return weighing.peak_of_one(self.part.run)
 
     def watch(self, how: str) -> tuple[int, int]:
-        """As :meth:`Part.watch`; with the bytes that were sent when that was last written down."""
+        """See :meth:`Part.watch`; also return the bytes that the last recorded call sent."""
         return self.part.watch(how), self.part.recording.sent_bytes
 
     def outputs(self) -> Outputs:

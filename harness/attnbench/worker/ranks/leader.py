@@ -142,7 +142,7 @@ class RankCall(Call):
         self._others.together("require_conduct", lambda rank: (), self.part.require_conduct)
 
     def watch(self, how: str) -> tuple[list[int], int]:
-        """As :meth:`Part.watch`: nanoseconds of each rank; and the bytes that all of them sent, where recorded."""
+        """Like :meth:`Part.watch`: nanoseconds of each rank, and the bytes that all of them sent, if recorded."""
         mine: list[int] = []
         others = self._others.together("watch", lambda rank: (how,), lambda: mine.append(self.part.watch(how)))
         sent = self.part.recording.sent_bytes + sum(bytes_ for _, bytes_ in others)
@@ -157,7 +157,7 @@ class Leader:
         worker.bind = functools.partial(RankCall, others=self._others)
 
     def answer(self, request: Any) -> AnswerMessage | Failure:
-        """As :meth:`Worker.answer`."""
+        """See :meth:`Worker.answer`."""
         if type(request).__name__ not in _SERVED_BY_ALL:
             return self._worker.answer(request)
         return self._worker.answer(_ByAll(request, self._others))  # type: ignore[arg-type]  # it fails as the request does

@@ -1,4 +1,4 @@
-"""Where ranks are, from the traces of their main threads: in communication, or somewhere else."""
+"""Tell from the traces of the ranks' main threads which of them communicate."""
 
 from __future__ import annotations
 

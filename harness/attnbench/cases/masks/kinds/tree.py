@@ -54,7 +54,7 @@ class Tree(Kind):
         return runs
 
     def runs_to_count(self, case: Case) -> int:
-        """As many as the deepest draft has: another one where it does not stand right behind its parent."""
+        """The runs of the deepest draft: one more for each draft that does not stand right behind its parent."""
         runs: list[int] = []
         for draft, parent in enumerate(case.tree_parents or ()):
             runs.append((runs[parent] if parent >= 0 else 1) + (parent != draft - 1))

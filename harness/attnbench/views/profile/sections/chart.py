@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _BAR, _FLOOR, _LINE = 20, 4, 64
 _LETTER = 0.018
-"""Of the longest bar: what a letter above a segment takes."""
+"""Width of a letter above a segment, as a share of the longest bar."""
 _STRIPES = 140
 """So many on the longest bar."""
 _TOOLTIP = [

@@ -130,7 +130,7 @@ def legend_of(names: Sequence[str]) -> Spec:
 
 
 def legend_columns(names: Sequence[str]) -> int:
-    """As many as fit below the plot."""
+    """The number of columns that fit below the plot."""
     return max(1, min(4, int(WIDTH // (36 + 7.2 * max(map(len, names))))))
 
 

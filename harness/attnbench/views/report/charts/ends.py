@@ -21,7 +21,7 @@ _SYMBOL = 14
 
 
 def end_rows(rows: Sequence[Row], low: float, high: float, height: float) -> list[Row]:
-    """Where each curve's name stands: as near to its last point as the other names leave room for.
+    """Places of the curves' names: as near to its last point as the other names leave room for.
 
     Args:
         rows: ``length``, ``implementation`` and ``value`` of each point.

@@ -34,7 +34,7 @@ class Axis:
         return sorted({round(share * (self.size - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
 
     def place(self, tick: int) -> float:
-        """Where the middle of a field lies, from 0 to 1."""
+        """The middle of a field, from 0 to 1."""
         return (tick + 0.5) / self.size
 
 

@@ -1,4 +1,4 @@
-"""Where the ticks of a logarithmic axis stand, and what they read."""
+"""Ticks of a logarithmic axis, and their labels."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
 
 
 def _measured_on(part: Part) -> str:
-    """Where and when a shard of a merged run was measured."""
+    """The machine and the time at which a shard of a merged run was measured."""
     here = part.environment
     host, processor = (here.get(name) or "unknown" for name in ("host", "cpu_model"))
     said = [f"run {part.run_id}, {part.created_at}, host {host}, processor {processor}"]

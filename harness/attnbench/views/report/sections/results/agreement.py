@@ -67,7 +67,7 @@ def _blocks(cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> list[Bloc
 
 
 def _roomier(cells: Sequence[CellResult]) -> list[Block]:
-    """Whose budgets have room for stored scores."""
+    """Implementations whose budgets have room for stored scores."""
     names = sorted(
         {
             cell.implementation

@@ -38,7 +38,7 @@ def section(material: Material) -> Section:
 
 
 def _sentences(source: ReportedRun, gains: Gains | None) -> list[Block]:
-    """Who is the fastest, as the terminal says it, and who needs the least memory; of a check, who agrees."""
+    """Name the fastest, as the terminal does, and the one with the least memory; for a check, those that agree."""
     of_run = f"{source.name}: " if source.name else ""
     groups = source.grouping.groups
     fastest = run_sentences(source.run, groups, gains.comparison.pairs if gains else ())

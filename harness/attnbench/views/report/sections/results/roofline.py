@@ -114,7 +114,7 @@ def _of_roofline(cell: CellResult) -> float:
 
 
 def _best(cells: Sequence[CellResult], key: Callable[[CellResult], tuple[str | int, ...]]) -> list[CellResult]:
-    """Of the cells with the same key, the one that is nearest to its roof."""
+    """For each key, the cell that is nearest to its roof."""
     best: dict[tuple[str | int, ...], CellResult] = {}
     for cell in cells:
         if key(cell) not in best or _of_roofline(cell) > _of_roofline(best[key(cell)]):

@@ -154,7 +154,7 @@ def _law_row(one: ScalingCurve) -> Row:
 
 
 def crossover_rows(found: Sequence[ScalingCurve]) -> list[Row]:
-    """Where the time of one implementation passes that of another, in every group."""
+    """The lengths at which one implementation's time passes another's, in every group."""
     rows: list[Row] = []
     timed = [one for one in found if one.quantity == "time"]
     for _, of_group in itertools.groupby(timed, key=lambda one: (one.source.name, one.group.label)):
