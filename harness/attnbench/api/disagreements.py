@@ -56,7 +56,7 @@ class _Seen:
 
 @dataclasses.dataclass
 class Disagreements:
-    """What one run judged, by implementation."""
+    """The judgements of one run, by implementation."""
 
     judged: dict[str, dict[str, _Seen]] = dataclasses.field(default_factory=dict)
     """By implementation and case; of several processes the one that disagreed."""

@@ -158,7 +158,7 @@ class Sampled(_Part):
     no_operators: str | None = None
     """Why the time line has no operators of torch's."""
     counted: Counted | None = None
-    """What hardware counters counted, if this machine has any."""
+    """Counts of the hardware counters, if this machine has any."""
     not_counted: str | None = None
     """Why it has none."""
     memory: MemoryOfCall | None = None

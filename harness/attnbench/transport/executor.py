@@ -27,7 +27,7 @@ class ExecutorError(Exception):
         super().__init__(reason)
         self.status, self.reason = status, reason
         self.where = where
-        """What it was doing when it was killed, as the end of a sentence, if that is known."""
+        """The end of a sentence that says what it was doing when it was killed, if that is known."""
         self.is_gone = is_gone
         """Whether it died or was killed, so that nothing more can be asked of it."""
 
