@@ -58,9 +58,18 @@ class Space:
 
     def draws(self, wanted: Sequence[Mapping[str, str]], rng: random.Random) -> list[Case | None]:
         """A case for each of the wanted sets of levels, or ``None`` where none came out."""
-        drawn = [draw(levels, self.said, self.device, self.seed, rng) for levels in wanted]
+        return self._taken([draw(levels, self.said, self.device, self.seed, rng) for levels in wanted])
+
+    def like(self, cases: Sequence[Case], rng: random.Random) -> list[Case | None]:
+        """For each case another one of the same sizes, dtype and mode, or ``None`` where none came out."""
+        kept = ("operator", "mode", "dtype")
+        wanted = [{name: str(getattr(case, name)) for name in kept} for case in cases]
+        both = zip(wanted, cases, strict=True)
+        return self._taken([draw(levels, self.said, self.device, self.seed, rng, like=case) for levels, case in both])
+
+    def _taken(self, drawn: list[Case | None]) -> list[Case | None]:
         there = [case for case in drawn if case is not None]
-        taken = iter(self.takes(there))
+        taken = iter(self.takes(there) if there else ())
         return [case if case is not None and next(taken) else None for case in drawn]
 
 
@@ -180,7 +189,7 @@ class _Search:
             return None
         members = self._tuples.members(self._rng.sample(missing.tolist(), min(_SAMPLE, len(missing))))
         wanted: list[int] = self._tuples.members([start])[0].tolist()
-        fits, size = together[wanted].all(0), 4
+        fits, size = np.logical_and.reduce(together[wanted]), 4
         while more := self._best_added(wanted, members, fits, together, size):
             drawn = self._draw([in_words(wanted + more)] * _STEP)
             came = [case for case in drawn if case is not None]

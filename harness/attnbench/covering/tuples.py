@@ -73,12 +73,13 @@ class Tuples:
 
     def combination(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which of ``axes`` the levels of each tuple are of."""
-        return np.searchsorted(self._ends, numbers, side="right")
+        return np.searchsorted(self._ends, numbers, side="right").astype(np.int64)
 
     def members(self, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """The places in ``LEVELS`` of what each tuple has, (tuples, strength)."""
         axes, codes = self.parts(np.asarray(numbers, np.int64))
-        return _FIRST_LEVEL[axes] + codes
+        members: NDArray[np.int64] = _FIRST_LEVEL[axes] + codes
+        return members
 
     def levels(self, numbers: Sequence[int]) -> list[dict[str, str]]:
         """Tuples in words: level by axis."""
