@@ -244,7 +244,7 @@ class _Search:
         for own, row in zip(needed, numbers, strict=True):
             own[self._tuples.members(row[counts[row] == 1])] = 1
         ones, others = np.nonzero(np.triu(needed @ ~together @ needed.T == 0, 1))
-        fewest = np.argsort((needed[ones] + needed[others]).sum(1))[:_MERGES]
+        fewest = np.argsort((needed[ones] + needed[others]).sum(1), kind="stable")[:_MERGES]
         groups = [*np.stack([ones, others], 1)[fewest].tolist(), *([place] for place in range(len(cases)))]
         drawn = self._draw([in_words(np.flatnonzero(needed[group].any(0)).tolist()) for group in groups])
         kept: dict[tuple[int, ...], Case] = {(place,): case for place, case in enumerate(cases)}
