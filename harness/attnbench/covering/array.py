@@ -254,15 +254,17 @@ class _Search:
                 continue
             if len(group) == 1 and seconds(case) >= seconds(cases[group[0]]):
                 continue
-            after = counts.copy()
-            after[self._tuples.of(codes_of([case]))] += 1
+            new = self._tuples.of(codes_of([case]))[0]
+            counts[new] += 1
             for place in group:
-                after[numbers[place]] -= 1
-            if after[numbers[group]].all():
-                counts = after
-                for place in replaced:
-                    del kept[place]
+                counts[numbers[place]] -= 1
+            if counts[numbers[group]].all():
+                kept = {place: one for place, one in kept.items() if place not in replaced}
                 kept[(*group, -1)] = case
+                continue
+            counts[new] -= 1
+            for place in group:
+                counts[numbers[place]] += 1
         return [*kept.values()]
 
     def _alone(self, numbers: list[int]) -> list[Case | None]:
