@@ -137,7 +137,7 @@ def _sums_of(seen: NDArray[np.bool_], strength: int) -> NDArray[np.bool_]:
 
 
 def _together(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Of each two levels whether they are the same or were seen in one case."""
+    """Whether two levels are the same or were seen in one case, (levels, levels)."""
     together = np.eye(len(LEVELS), dtype=np.bool_)
     one, other = tuples(2).members(np.flatnonzero(pairs)).T
     together[one, other] = together[other, one] = True
@@ -151,7 +151,7 @@ class _Search:
         self._space, self._array, self._rng, self._strength = space, array, rng, strength
         self._tuples, self._tries = tuples(strength), _TRIES[strength]
         self.seen = self._tuples.had_by(codes_of(array.cases))
-        """Of any case that came out, kept or not."""
+        """Tuples of any case that was drawn, kept or not."""
         self._covered = self.seen.copy()
         self._failed = np.where(hoped, 0, self._tries)
         """Draws for it alone that gave nothing."""
@@ -212,7 +212,7 @@ class _Search:
         together: NDArray[np.bool_],
         size: int,
     ) -> list[int]:
-        """So many levels, one after another that which completes most tuples; of equal ones what begins most."""
+        """Choose levels one after another: each completes most tuples, or begins most among equals."""
         fits, chosen = fits.copy(), np.zeros(len(fits), np.bool_)
         chosen[wanted] = True
         more: list[int] = []
@@ -231,7 +231,7 @@ class _Search:
         return more
 
     def _reduced(self, cases: list[Case], together: NDArray[np.bool_]) -> list[Case]:
-        """As few cases with the same tuples, and as quick ones: drawn anew for what no other case has."""
+        """Fewer and quicker cases with the same tuples, drawn anew for what no other case has."""
         for _ in range(_ROUNDS):
             cases = self._redrawn(cases, together)
         return cases

@@ -190,7 +190,7 @@ def _runs(case: Case, batch_index: int, rows: tuple[int, ...] | None) -> NDArray
 def _hidden(
     case: Case, batch_index: int, rows: tuple[int, ...] | None, block: tuple[int, int], seen: tuple[int, int]
 ) -> Tensor | None:
-    """Of a block of the selected rows the keys of ``seen`` that are outside of all runs: (rows, keys)."""
+    """The keys of ``seen`` that a block of the selected rows does not see: (rows, keys)."""
     import torch
 
     if case.mask == "none":
