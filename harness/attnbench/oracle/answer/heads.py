@@ -183,7 +183,7 @@ def _directions(rows: Tensor) -> float:
 def _runs(case: Case, batch_index: int, rows: tuple[int, ...] | None) -> NDArray[np.int64]:
     """The runs of keys that the selected rows see, (rows, runs, 2)."""
     runs = row_runs(case, batch_index)
-    return runs if rows is None else runs[list(rows)]
+    return runs.copy() if rows is None else runs[list(rows)]  # a tensor file is read-only, which torch warns of
 
 
 @functools.lru_cache(maxsize=1)
