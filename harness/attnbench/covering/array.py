@@ -2,8 +2,8 @@
 
 Libraries for it (allpairspy, covertable) take constraints as rules about fields. Here :func:`make_case`, a declaration
 and a hook of the implementation rule, which answer for whole cases only, and some levels are known of whole cases only.
-So cases are drawn for what is still missing, as AETG does (Cohen et al., IEEE Trans. Softw. Eng. 23(7), 1997), and of
-those that come out the ones that have most of it are kept.
+So a case grows level by level, as AETG's do (Cohen et al., IEEE Trans. Softw. Eng. 23(7), 1997), always by what
+completes most of the missing tuples, and every step is drawn. In the end cases that fit into one are merged.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.covering.axes import AXES
 from attnbench.covering.draw import draw, seconds
-from attnbench.covering.tuples import codes_of, tuples
+from attnbench.covering.tuples import LEVELS, codes_of, in_words, tuples
 
 if TYPE_CHECKING:
     import random
@@ -27,16 +26,18 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Declaration
 
 _AT_ONCE = 600
-"""Draws before the best are kept."""
+"""Draws in a batch."""
 _TRIES = {1: 100, 2: 40, 3: 3}
 """Draws for a tuple of so many levels alone, before it counts as impossible."""
+_STEP = 4
+"""Draws for each step of a case that grows."""
+_SAMPLE = 10_000
+"""Missing tuples that a case grows for, at most."""
+_MERGES = 300
+"""Draws of a case for two, in a round."""
+_ROUNDS = 12
+"""Draws of every case for what it alone has."""
 _BOTH = "forward_backward"
-_JOIN = (2, 10)
-"""Missing tuples for a draw, at least and at most."""
-_START_S = 0.15
-"""Added to the time of a case when it is weighed, so that few cases are preferred to many quick ones."""
-_WORSE = 0.7
-"""Cases are kept until they have this part of what the best one had."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,18 @@ class Space:
 
     def draws(self, wanted: Sequence[Mapping[str, str]], rng: random.Random) -> list[Case | None]:
         """A case for each of the wanted sets of levels, or ``None`` where none came out."""
-        drawn = [draw(levels, self.said, self.device, self.seed, rng) for levels in wanted]
+        return self._taken([draw(levels, self.said, self.device, self.seed, rng) for levels in wanted])
+
+    def like(self, cases: Sequence[Case], rng: random.Random) -> list[Case | None]:
+        """For each case another one of the same sizes, dtype and mode, or ``None`` where none came out."""
+        kept = ("operator", "mode", "dtype")
+        wanted = [{name: str(getattr(case, name)) for name in kept} for case in cases]
+        both = zip(wanted, cases, strict=True)
+        return self._taken([draw(levels, self.said, self.device, self.seed, rng, like=case) for levels, case in both])
+
+    def _taken(self, drawn: list[Case | None]) -> list[Case | None]:
         there = [case for case in drawn if case is not None]
-        taken = iter(self.takes(there))
+        taken = iter(self.takes(there) if there else ())
         return [case if case is not None and next(taken) else None for case in drawn]
 
 
@@ -126,106 +136,145 @@ def _sums_of(seen: NDArray[np.bool_], strength: int) -> NDArray[np.bool_]:
     return possible
 
 
-_BITS = {level: 1 << place for place, level in enumerate((axis.name, one) for axis in AXES for one in axis.levels)}
-
-
-def _seen_with(pairs: NDArray[np.bool_]) -> dict[tuple[str, str], int]:
-    """For each level, the bits of the levels that it was seen with, and its own."""
-    found = dict(_BITS)
-    for levels in tuples(2).levels(np.flatnonzero(pairs).tolist()):
-        one, other = levels.items()
-        found[one] |= _BITS[other]
-        found[other] |= _BITS[one]
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class _Candidates:
-    """Cases, and the numbers of their levels."""
-
-    cases: list[Case]
-    codes: NDArray[np.int64]
-
-    def __add__(self, other: _Candidates) -> _Candidates:
-        return _Candidates(self.cases + other.cases, np.concatenate([self.codes, other.codes]))
+def _together(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether two levels are the same or were seen in one case, (levels, levels)."""
+    together = np.eye(len(LEVELS), dtype=np.bool_)
+    one, other = tuples(2).members(np.flatnonzero(pairs)).T
+    together[one, other] = together[other, one] = True
+    return together
 
 
 class _Search:
     """The search for cases with all tuples of one strength."""
 
     def __init__(self, space: Space, strength: int, hoped: NDArray[np.bool_], array: Array, rng: random.Random) -> None:
-        self._space, self._array, self._rng = space, array, rng
+        self._space, self._array, self._rng, self._strength = space, array, rng, strength
         self._tuples, self._tries = tuples(strength), _TRIES[strength]
-        self._covered = self._tuples.had_by(codes_of(array.cases))
-        self.seen = self._covered.copy()
-        """Pairs of any case that was drawn, kept or not."""
+        self.seen = self._tuples.had_by(codes_of(array.cases))
+        """Tuples of any case that was drawn, kept or not."""
+        self._covered = self.seen.copy()
         self._failed = np.where(hoped, 0, self._tries)
         """Draws for it alone that gave nothing."""
 
-    def explore(self) -> _Candidates:
-        """See every possible tuple once; returns the cases that came out."""
-        found = self._draw([{}] * 2 * _AT_ONCE)
+    def explore(self) -> None:
+        """See every possible tuple once."""
+        self._draw([{}] * 2 * _AT_ONCE)
         while (hidden := np.flatnonzero(~self.seen & (self._failed < self._tries))).size:
-            found += self._alone(self._some(hidden))
-        return found
+            self._alone(self._rng.sample(hidden.tolist(), min(_AT_ONCE, len(hidden))))
 
     def run(self, most: int) -> NDArray[np.bool_]:
         """Keep cases until every possible tuple is in one, and return which are possible."""
-        self._keep_best(self.explore(), most)
-        seen_with = _seen_with(self.seen if self._tuples is tuples(2) else self._array.possible[2])
-        while (missing := np.flatnonzero(~self._covered & self.seen)).size and len(self._array.cases) < most:
-            some = self._some(missing)
-            self._keep_best(self._alone(some[: _AT_ONCE // 4]) + self._draw(self._joined(some, seen_with)), most)
+        self.explore()
+        together = _together(self.seen if self._strength == 2 else self._array.possible[2])
+        most -= len(self._array.cases)
+        cases = self._reduced(self._filled([], together, most), together)
+        self._array.cases += self._filled(cases, together, most)  # drawing anew may have shown further tuples
         return self.seen
 
-    def _some(self, numbers: NDArray[np.int64]) -> list[int]:
-        return self._rng.sample(numbers.tolist(), min(_AT_ONCE, len(numbers)))
+    def _filled(self, cases: list[Case], together: NDArray[np.bool_], most: int) -> list[Case]:
+        """Add cases until every tuple that was seen is in one."""
+        self._covered |= self._tuples.had_by(codes_of(cases))
+        while (missing := np.flatnonzero(~self._covered & self.seen)).size and len(cases) < most:
+            if (case := self._grown(missing, together)) is not None:
+                cases.append(case)
+                self._covered |= self._tuples.had_by(codes_of([case]))
+        return cases
 
-    def _joined(self, numbers: list[int], seen_with: Mapping[tuple[str, str], int]) -> list[dict[str, str]]:
-        """Levels of several of these tuples, as far as each pair of them was seen."""
-        sets = []
-        for levels in self._tuples.levels(numbers):
-            own, others = 0, -1
-            for one in levels.items():
-                own, others = own | _BITS[one], others & seen_with[one]
-            sets.append((levels, own, others))
-        joined = []
-        for _ in range(min(_AT_ONCE, 8 * len(sets))):
-            wanted: dict[str, str] = {}
-            all_others = -1
-            for levels, own, others in self._rng.choices(sets, k=self._rng.randint(*_JOIN)):
-                if not own & ~all_others:
-                    wanted |= levels
-                    all_others &= others
-            joined.append(wanted)
-        return joined
+    def _grown(self, missing: NDArray[np.int64], together: NDArray[np.bool_]) -> Case | None:
+        """A case that has many of the missing tuples; ``None`` where the one that it starts from was drawn in vain."""
+        combinations = self._tuples.combination(missing)
+        start = self._rng.choice(missing[combinations == np.bincount(combinations).argmax()].tolist())
+        best = self._alone([start])[0]
+        if best is None:
+            return None
+        members = self._tuples.members(self._rng.sample(missing.tolist(), min(_SAMPLE, len(missing))))
+        wanted: list[int] = self._tuples.members([start])[0].tolist()
+        fits, size = np.logical_and.reduce(together[wanted]), 4
+        while more := self._best_added(wanted, members, fits, together, size):
+            drawn = self._draw([in_words(wanted + more)] * _STEP)
+            came = [case for case in drawn if case is not None]
+            if came:
+                wanted += more
+                fits &= together[more].all(0)
+                best = min(came, key=seconds)
+                size *= 2
+            elif len(more) > 1:
+                size = len(more) // 2
+            else:
+                fits[more] = False
+        return best
 
-    def _alone(self, numbers: list[int]) -> _Candidates:
+    def _best_added(
+        self,
+        wanted: list[int],
+        members: NDArray[np.int64],
+        fits: NDArray[np.bool_],
+        together: NDArray[np.bool_],
+        size: int,
+    ) -> list[int]:
+        """Choose levels one after another: each completes most tuples, or begins most among equals."""
+        fits, chosen = fits.copy(), np.zeros(len(fits), np.bool_)
+        chosen[wanted] = True
+        more: list[int] = []
+        for _ in range(size):
+            there = chosen[members]
+            lacking = self._strength - there.sum(1)
+            completed, begun = (
+                np.bincount(members[(lacking == n)[:, None] & ~there], minlength=len(fits)) for n in (1, 2)
+            )
+            scores = np.where(fits & ~chosen, completed + begun / (1 + begun.sum()), 0)
+            if scores.max() < 1:
+                break
+            more.append(int(scores.argmax()))
+            chosen[more] = True
+            fits &= together[more[-1]]
+        return more
+
+    def _reduced(self, cases: list[Case], together: NDArray[np.bool_]) -> list[Case]:
+        """Fewer and quicker cases with the same tuples, drawn anew for what no other case has."""
+        for _ in range(_ROUNDS):
+            cases = self._redrawn(cases, together)
+        return cases
+
+    def _redrawn(self, cases: list[Case], together: NDArray[np.bool_]) -> list[Case]:
+        """One case for two, where what each of them alone has fits into one; and a quicker case for a slow one."""
+        numbers = self._tuples.of(codes_of(cases))
+        counts = np.bincount(self._tuples.of(codes_of(self._array.cases + cases)).ravel(), minlength=self._tuples.count)
+        needed = np.zeros((len(cases), len(LEVELS)), np.float32)
+        for own, row in zip(needed, numbers, strict=True):
+            own[self._tuples.members(row[counts[row] == 1])] = 1
+        ones, others = np.nonzero(np.triu(needed @ ~together @ needed.T == 0, 1))
+        fewest = np.argsort((needed[ones] + needed[others]).sum(1), kind="stable")[:_MERGES]
+        groups = [*np.stack([ones, others], 1)[fewest].tolist(), *([place] for place in range(len(cases)))]
+        drawn = self._draw([in_words(np.flatnonzero(needed[group].any(0)).tolist()) for group in groups])
+        kept: dict[tuple[int, ...], Case] = {(place,): case for place, case in enumerate(cases)}
+        for group, case in zip(groups, drawn, strict=True):
+            replaced = [(place,) for place in group]
+            if case is None or not kept.keys() >= {*replaced}:
+                continue
+            if len(group) == 1 and seconds(case) >= seconds(cases[group[0]]):
+                continue
+            new = self._tuples.of(codes_of([case]))[0]
+            counts[new] += 1
+            for place in group:
+                counts[numbers[place]] -= 1
+            if counts[numbers[group]].all():
+                kept = {place: one for place, one in kept.items() if place not in replaced}
+                kept[(*group, -1)] = case
+                continue
+            counts[new] -= 1
+            for place in group:
+                counts[numbers[place]] += 1
+        return [*kept.values()]
+
+    def _alone(self, numbers: list[int]) -> list[Case | None]:
         """Draw for each of these tuples, and count in vain."""
         easiest = self._space.easiest
-        drawn = self._space.draws([{**easiest, **levels} for levels in self._tuples.levels(numbers)], self._rng)
+        drawn = self._draw([{**easiest, **levels} for levels in self._tuples.levels(numbers)])
         self._failed[[number for number, case in zip(numbers, drawn, strict=True) if case is None]] += 1
-        return self._noted(drawn)
+        return drawn
 
-    def _draw(self, wanted: Sequence[Mapping[str, str]]) -> _Candidates:
-        return self._noted(self._space.draws(wanted, self._rng))
-
-    def _noted(self, drawn: list[Case | None]) -> _Candidates:
-        cases = [case for case in drawn if case is not None]
-        codes = codes_of(cases)
-        self.seen |= self._tuples.had_by(codes)
-        return _Candidates(cases, codes)
-
-    def _keep_best(self, candidates: _Candidates, most: int) -> None:
-        """Keep those that have most of what is missing for their time, while they are nearly as good as the best."""
-        numbers = self._tuples.of(candidates.codes)
-        times = np.array([_START_S + seconds(case) for case in candidates.cases])
-        values = (~self._covered[numbers]).sum(1) / times
-        least = _WORSE * values.max(initial=0)
-        while least and len(self._array.cases) < most and values.max() >= least:
-            best = int(values.argmax())
-            values[best] = (~self._covered[numbers[best]]).sum() / times[best]  # it only falls: counted in its turn
-            if values[best] >= max(least, values.max()):
-                self._array.cases.append(candidates.cases[best])
-                self._covered[numbers[best]] = True
-                values[best] = 0
+    def _draw(self, wanted: Sequence[Mapping[str, str]]) -> list[Case | None]:
+        drawn = self._space.draws(wanted, self._rng)
+        self.seen |= self._tuples.had_by(codes_of(case for case in drawn if case is not None))
+        return drawn

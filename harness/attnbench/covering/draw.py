@@ -50,10 +50,13 @@ _OTHER_DIMS = (1, 4, 12, 20, 24, 33, 48, 56, 100, 104, 112, 160, 224)
 _HEAD_AXES = ("heads_q", "heads_kv", "group")
 _DIM_AXES = ("head_dim", "value dims", "head_dim_v")
 _MOST_HEADS = 32
+_SIZES = ("batch", "heads_q", "heads_kv", "head_dim", "head_dim_v", "seqlen_q", "seqlen_kv")
 _AXIS = {axis.name: axis for axis in AXES}
 
 
-def draw(wanted: Mapping[str, str], said: Declaration, device: str, seed: int, rng: random.Random) -> Case | None:
+def draw(
+    wanted: Mapping[str, str], said: Declaration, device: str, seed: int, rng: random.Random, like: Case | None = None
+) -> Case | None:
     """A case with the wanted levels that is declared and small, or ``None`` where this draw gave none.
 
     Args:
@@ -62,8 +65,9 @@ def draw(wanted: Mapping[str, str], said: Declaration, device: str, seed: int, r
         device: where it is to run.
         seed: of the case's values.
         rng: where chance comes from.
+        like: a case that has the sizes to draw, where they are known.
     """
-    fields = _Draw(wanted, said, rng).fields()
+    fields = _Draw(wanted, said, rng).fields(like)
     if fields is None:
         return None
     try:
@@ -90,12 +94,31 @@ class _Draw:
     def __init__(self, wanted: Mapping[str, str], said: Declaration, rng: random.Random) -> None:
         self._wanted, self._said, self._rng = {**wanted}, said, rng
 
-    def fields(self) -> dict[str, object] | None:
-        """Fields of a case, or ``None`` where the wanted levels contradict each other."""
+    def fields(self, like: Case | None = None) -> dict[str, object] | None:
+        """Fields of a case, of its sizes where it is to be like one, or ``None`` where wanted levels contradict."""
         self._wanted = {**self._of_stored(), **self._wanted}
         kinds, strides = self._kinds(), self._declared("strides")
         if kinds is None:
             return None
+        sizes = {name: getattr(like, name) for name in _SIZES} if like else self._sizes(kinds, strides)
+        if sizes is None or ("ragged" in kinds and (sizes["batch"] > 1 or sizes["seqlen_q"] > sizes["seqlen_kv"])):
+            return None
+        fields: dict[str, object] = {
+            **sizes,
+            "mask": intersection(kinds),
+            "alignment": self._alignment(),
+            **{name: self._declared(name) for name in ("operator", "mode", "dtype")},
+            "strides": strides,
+            "inputs": self._level("inputs", INPUT_FAMILIES),
+            "kv_dtype": self._wanted["kv_dtype"],
+        }
+        fields |= self._score_mod() | self._kv_cache()
+        fields |= self._parameters(kinds, sizes["batch"], sizes["seqlen_q"], sizes["seqlen_kv"])
+        if self._level("scale") == "given":
+            fields["scale"] = round(self._rng.choice((0.5, 0.8, 1.25)) * sizes["head_dim"] ** -0.5, 6)
+        return fields
+
+    def _sizes(self, kinds: tuple[str, ...], strides: str) -> dict[str, int] | None:
         lengths = self._lengths(equal="document" in kinds or strides == "qkv_slice" or self._said.layout == "packed")
         if lengths is None:
             return None
@@ -104,32 +127,15 @@ class _Draw:
             lengths, level = (min(lengths), max(lengths)), "1"
         batch = {"1": 1, "2 to 3": 2}.get(level, 4) + (level != "1" and self._rng.randrange(2))
         pairs = batch * lengths[0] * lengths[1]
-        alone = not self._said.gqa or self._rng.random() < 0.4
-        heads = self._of_table(_heads, _HEAD_AXES, _MOST_PAIRS / pairs, {"group": "1"} if alone else {})
+        likely = {} if self._said.gqa and self._rng.random() >= 0.4 else {"group": "1"}
+        heads = self._of_table(_heads, _HEAD_AXES, _MOST_PAIRS / pairs, likely)
         if heads is None:
             return None
         equal = not self._said.unequal_head_dims or strides == "qkv_slice" or self._rng.random() < 0.6
         tokens = batch * (heads[0] * lengths[0] + heads[1] * lengths[1])
         most = min(_MOST_PRODUCTS / (2 * pairs * heads[0]), _MOST_ELEMENTS / (2 * tokens))
         dims = self._of_table(_dims, _DIM_AXES, most, {"value dims": "equal"} if equal else {})
-        if dims is None:
-            return None
-        fields: dict[str, object] = {
-            "batch": batch,
-            **dict(zip(("heads_q", "heads_kv"), heads, strict=True)),
-            **dict(zip(("head_dim", "head_dim_v"), dims, strict=True)),
-            **dict(zip(("seqlen_q", "seqlen_kv"), lengths, strict=True)),
-            "mask": intersection(kinds),
-            "alignment": self._alignment(),
-            **{name: self._declared(name) for name in ("operator", "mode", "dtype")},
-            "strides": strides,
-            "inputs": self._level("inputs", INPUT_FAMILIES),
-        }
-        fields["kv_dtype"] = self._wanted["kv_dtype"]
-        fields |= self._score_mod() | self._kv_cache() | self._parameters(kinds, batch, *lengths)
-        if self._level("scale") == "given":
-            fields["scale"] = round(self._rng.choice((0.5, 0.8, 1.25)) * dims[0] ** -0.5, 6)
-        return fields
+        return dims and dict(zip(_SIZES, (batch, *heads, *dims, *lengths), strict=True))
 
     def _of_stored(self) -> Levels:
         """A level of ``kv_dtype``; with a quantised one, also the levels that it requires of other axes."""
@@ -216,10 +222,8 @@ class _Draw:
             some = self._rng.choice(joined)
             softcap = {"softcap": self._rng.choice((2.0, 20.0))} if "softcap" in some else {}
             return {"score_mod": some, "bias_file": self._some_tensor(), **softcap}
-        if level == "bias":
-            return {"score_mod": level, "bias_file": self._some_tensor()}
         if not level.startswith("softcap"):
-            return {"score_mod": level}
+            return {"score_mod": level, **({"bias_file": self._some_tensor()} if level == "bias" else {})}
         bends = level != "softcap" or ("score_mod" not in self._wanted and self._rng.random() < 0.5)
         return {"score_mod": "softcap", "softcap": self._rng.choice((2.0, 5.0) if bends else (20.0, 50.0))}
 

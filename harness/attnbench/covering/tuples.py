@@ -20,12 +20,20 @@ if TYPE_CHECKING:
 _CODES = [{level: code for code, level in enumerate(axis.levels)} for axis in AXES]
 
 _COUNTS = np.array([len(axis.levels) for axis in AXES])
+LEVELS = [(axis.name, level) for axis in AXES for level in axis.levels]
+"""Every level of every axis; its place is its number."""
+_FIRST_LEVEL = np.cumsum(_COUNTS) - _COUNTS
 
 
 def codes_of(cases: Iterable[Case]) -> NDArray[np.int64]:
     """The levels of cases as numbers, (cases, axes)."""
     rows = [[codes[level] for codes, level in zip(_CODES, levels_of(case).values(), strict=True)] for case in cases]
     return np.array(rows, np.int64).reshape(len(rows), len(AXES))
+
+
+def in_words(levels: Iterable[int]) -> dict[str, str]:
+    """Levels by axis, of their places in ``LEVELS``."""
+    return dict(LEVELS[place] for place in levels)
 
 
 class Tuples:
@@ -58,18 +66,24 @@ class Tuples:
 
     def parts(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The axes and the levels of tuples, as numbers; both (tuples, strength)."""
-        combination = np.searchsorted(self._ends, numbers, side="right")
+        combination = self.combination(numbers)
         axes, steps = self.axes[combination], self._steps[combination]
         codes = (numbers - self._first[combination])[:, None] // steps
         return axes, codes % _COUNTS[axes]
 
+    def combination(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of ``axes`` the levels of each tuple are of."""
+        return np.searchsorted(self._ends, numbers, side="right").astype(np.int64)
+
+    def members(self, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places in ``LEVELS`` of what each tuple has, (tuples, strength)."""
+        axes, codes = self.parts(np.asarray(numbers, np.int64))
+        members: NDArray[np.int64] = _FIRST_LEVEL[axes] + codes
+        return members
+
     def levels(self, numbers: Sequence[int]) -> list[dict[str, str]]:
         """Tuples in words: level by axis."""
-        axes, codes = self.parts(np.array(numbers, np.int64))
-        return [
-            {AXES[a].name: AXES[a].levels[c] for a, c in zip(*both, strict=True)}
-            for both in zip(axes.tolist(), codes.tolist(), strict=True)
-        ]
+        return [in_words(one) for one in self.members(numbers).tolist()]
 
     def had_by(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which tuples some of the cases with these levels have, (count,)."""

@@ -73,7 +73,7 @@ class Steps:
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
         """All steps: the output in the dtype of the inputs, and the LSE."""
-        k, v = self.dequantised(k, v, plan)
+        k, v = self.dequantised(*as_wide(q, k, v), plan)
         scores = self.masked(self.modified(self.scores(wide(q), self.keys(wide(k), case), case), case, plan), plan)
         weights, lse = self.softmax(scores, plan.sinks)
         out = self.weighted(weights, self.values(wide(v), case))
@@ -177,7 +177,7 @@ class Tiled(Steps):
         """Tile by tile: the largest score so far, the sum of exponentials, and the sum of values."""
         import torch
 
-        k, v = self.dequantised(k, v, plan)
+        k, v = self.dequantised(*as_wide(q, k, v), plan)
         wide_q, wide_k, wide_v = wide(q), self.keys(wide(k), case), self.values(wide(v), case)
         scores = self.masked(self.modified(self.scores(wide_q, wide_k, case), case, plan), plan)
         rows = row_maximum(scores)
@@ -299,6 +299,12 @@ class Explicit(Steps):
     def gradients(self, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The tensors that the call returns."""
         return dq, dk, dv
+
+
+def as_wide(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """K and V in the dtype of the wide queries: what is stored in a byte would be float32 beside float64."""
+    dtype = wide(q).dtype
+    return wide(k).to(dtype), wide(v).to(dtype)
 
 
 def wide(x: Tensor) -> Tensor:

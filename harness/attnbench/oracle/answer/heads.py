@@ -83,13 +83,14 @@ def one_head(
     keys = None if selection.keys is None else torch.tensor(selection.keys)
     if not selection.gradients_of_keys:
         keys = torch.empty(0, dtype=torch.int64)
-    runs = row_runs(case, batch_index)[wanted]
+    runs = _runs(case, batch_index, selection.rows)
     whole = dout is not None or not {"alibi", "relative_bias", "bias"}.isdisjoint(case.score_mods)
     answers = []
     for part, seen in _blocks(case, runs, whole=whole):
         block = wanted[part]
         index = torch.from_numpy(block)
-        bias, hidden = _bias(case, arithmetic, where, block), _hidden(case, runs[part], seen)
+        bias = _bias(case, arithmetic, where, block)
+        hidden = _hidden(case, batch_index, selection.rows, (part.start, part.stop), (seen.start, seen.stop))
         if bias is not None and "bias" in case.score_mods:  # -inf hides a key as the mask does
             hidden = torch.isneginf(bias) if hidden is None else hidden | torch.isneginf(bias)
         answers.append(
@@ -178,13 +179,24 @@ def _directions(rows: Tensor) -> float:
     return float(covariance.trace()) ** 2 / whole if whole else 1.0
 
 
-def _hidden(case: Case, runs: NDArray[np.int64], seen: slice) -> Tensor | None:
-    """The keys outside of all runs, (rows, keys of ``seen``); ``runs`` are (rows, runs, 2)."""
+@functools.lru_cache(maxsize=1)  # the heads of a batch element come one after another, each in several arithmetics
+def _runs(case: Case, batch_index: int, rows: tuple[int, ...] | None) -> NDArray[np.int64]:
+    """The runs of keys that the selected rows see, (rows, runs, 2)."""
+    runs = row_runs(case, batch_index)
+    return runs.copy() if rows is None else runs[list(rows)]  # a tensor file is read-only, which torch warns of
+
+
+@functools.lru_cache(maxsize=1)
+def _hidden(
+    case: Case, batch_index: int, rows: tuple[int, ...] | None, block: tuple[int, int], seen: tuple[int, int]
+) -> Tensor | None:
+    """The keys of ``seen`` that a block of the selected rows does not see: (rows, keys)."""
     import torch
 
     if case.mask == "none":
         return None
-    keys = torch.arange(seen.start, seen.stop)
+    runs = _runs(case, batch_index, rows)[slice(*block)]
+    keys = torch.arange(*seen)
     low, high = torch.from_numpy(runs)[..., None].unbind(2)  # (rows, runs, 1) each
     hidden = (keys < low[:, 0]) | (keys >= high[:, 0])
     for further in range(1, runs.shape[1]):

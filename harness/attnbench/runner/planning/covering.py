@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 NAME = "covering"
 _RANDOM = 30
 _MOST = {2: 2_000, 3: 5_000}
-"""Cases for an implementation. Bundled ones need some 350 for pairs."""
+"""Cases for an implementation. Bundled ones need some 340 for pairs."""
 _EDGES = "edge-shapes"
 _LARGE = ("beyond-65536-keys", "many-queries")
 """Shapes of edge-shapes that are larger than any drawn here."""
@@ -121,8 +121,7 @@ def _drawn(
     rng = random.Random(f"{request.seed}/{strength}")
     array = cover(space, strength, rng, _MOST[strength])
     cases = {case: tag for tag, case in _large(edges, request.seed, said, takes, device).items()}
-    drawn = (case for case in space.draws([{}] * 8 * _RANDOM, rng) if case is not None and case not in array.cases)
-    cases |= {case: f"random-{number}" for number, case in zip(range(1, _RANDOM + 1), drawn, strict=False)}
+    cases |= {case: f"random-{number}" for number, case in enumerate(random_cases(space, array.cases, rng), 1)}
     cases |= {case: f"cover-{number}" for number, case in enumerate(array.cases, 1)}
     codes = codes_of(cases)  # the large ones, and by chance a random one, have tuples that no other draw has shown
     pairs, triples = (int((array.possible[n] | tuples(n).had_by(codes)).sum()) for n in (2, 3))
@@ -131,6 +130,16 @@ def _drawn(
     if is_shared:
         shared[kind] = (cases, (pairs, triples))
     return cases, (pairs, triples)
+
+
+def random_cases(space: Space, cases: Sequence[Case], rng: random.Random) -> list[Case]:
+    """Draw cases that are none of these; half have the sizes of one of them, for what a kernel keeps by its sizes."""
+    chosen: dict[Case, None] = {}
+    like = space.like(rng.choices(cases, k=8 * _RANDOM), rng) if cases else []
+    for drawn, most in ((like, _RANDOM // 2), (space.draws([{}] * 8 * _RANDOM, rng), _RANDOM)):
+        fresh = {case: None for case in drawn if case is not None and case not in cases and case not in chosen}
+        chosen |= dict.fromkeys([*fresh][: most - len(chosen)])
+    return [*chosen]
 
 
 def _refuses_nothing(found: Found, device: str, workers: Workers) -> bool:
