@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power history history-power history-planted truth fleet first-minute compile-time precision clean
+.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power history history-power history-planted truth fleet predict-truth first-minute compile-time precision clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -96,6 +96,9 @@ first-minute: $(STAMP)  ## how long a newcomer and the author of a kernel wait o
 
 fleet: $(STAMP)  ## what Ray costs for each cell, on two nodes of this machine; idle machine
 	$(BIN)/python -m tests.fleet
+
+predict-truth: $(STAMP)  ## attnbench predict over slowed networks against what is measured there: as root, idle machine; minutes
+	$(BIN)/python -m tests.predicting.truth
 
 compile-time: $(STAMP)  ## processor time that the kernels of numba/flash take to compile, nothing kept from before
 	$(BIN)/python -m tests.first_minute.compiling

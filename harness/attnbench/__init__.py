@@ -19,6 +19,7 @@ from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
 from attnbench.registry.module import module
 from attnbench.registry.operands import Operands
+from attnbench.registry.sends import Sends
 from attnbench.version import VERSION
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from attnbench.api import inspect as inspect
     from attnbench.api import merge as merge
     from attnbench.api import plan as plan
+    from attnbench.api import predict as predict
     from attnbench.api import profile as profile
     from attnbench.api import replay as replay
     from attnbench.api import report as report
@@ -50,6 +52,7 @@ __all__ = [
     "NotComparableError",
     "Operands",
     "RunInterrupted",
+    "Sends",
     "UsageError",
     "alibi_slopes",
     "attention",
@@ -69,6 +72,7 @@ __all__ = [
     "minimum_bytes",
     "module",
     "plan",
+    "predict",
     "profile",
     "relative_buckets",
     "replay",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention
+from attnbench import Sends, attention
 
 from .blocks import ITEM_BYTES, SUPPORTED, blocks_between, chunk, merge, too_short
 
@@ -155,16 +155,23 @@ def refusal(case: Case, device: str) -> str | None:
 
 
 @ring.sends
-def sent_bytes(case: Case, ranks: int) -> int:
-    """Like :func:`hops_bytes`, with all heads."""
-    return hops_bytes(case, ranks, case.heads_kv)
+def sends(case: Case, ranks: int) -> list[Sends]:
+    """Like :func:`hops`, with all heads."""
+    return hops(case, ranks, case.heads_kv)
 
 
-def hops_bytes(case: Case, ranks: int, heads: int) -> int:
-    """Keys and values take one hop less than there are ranks, their gradients (in 32 bits at least) one for each."""
+def hops(case: Case, ranks: int, heads: int) -> list[Sends]:
+    """Keys and values take one hop less than there are ranks, their gradients (in 32 bits at least) one for each.
+
+    While all but the last hop of the gradients are on their way, a rank computes the step before.
+    """
     if ranks == 1:
-        return 0
+        return []
     item = ITEM_BYTES[case.dtype]
     numbers = 2 * case.batch * heads * case.seqlen_kv * case.head_dim
-    forward, backward = (ranks - 1) * numbers * item, numbers * ((ranks - 1) * item + ranks * max(4, item))
-    return {"forward": forward, "backward": backward, "forward_backward": forward + backward}[case.mode]
+    hop, wide = numbers * item, numbers * max(4, item)
+    each, passes = {"forward": (hop, 1), "backward": (hop + wide, 1), "forward_backward": (2 * hop + wide, 2)}[
+        case.mode
+    ]
+    hidden = Sends(bytes=(ranks - 1) * each, rounds=passes * (ranks - 1), behind=(ranks - 1) / ranks)
+    return [hidden] if case.mode == "forward" else [hidden, Sends(bytes=wide, rounds=1)]

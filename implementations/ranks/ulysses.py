@@ -11,7 +11,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from attnbench import attention, dense_mask
+from attnbench import Sends, attention, dense_mask
 
 from .blocks import ITEM_BYTES, SUPPORTED, chunk, too_short
 
@@ -156,13 +156,14 @@ def too_few_heads(case: Case, ranks: int) -> str | None:
 
 
 @ulysses.sends
-def sent_bytes(case: Case, ranks: int) -> int:
+def sends(case: Case, ranks: int) -> list[Sends]:
     """Queries, keys, values and output, and of a backward pass the gradients of all four."""
-    of_q, of_kv = exchanges(case, 0, lengths_of(case, ranks))
-    return exchanged_bytes(case, of_q, of_kv)
+    return exchanged(case, [exchanges(case, 0, lengths_of(case, ranks))])
 
 
-def exchanged_bytes(case: Case, of_q: Exchange, of_kv: Exchange) -> int:
-    """Bytes of all all-to-alls of a call."""
-    once = 2 * case.batch * case.head_dim * ITEM_BYTES[case.dtype] * (of_q.sent() + of_kv.sent())
-    return 2 * once if case.mode == "forward_backward" else once
+def exchanged(case: Case, groups: list[list[Exchange]]) -> list[Sends]:
+    """All all-to-alls of a call, of all groups of ranks; nothing is computed meanwhile."""
+    rows = sum(exchange.sent() for group in groups for exchange in group)
+    passes = 2 if case.mode == "forward_backward" else 1
+    once = 2 * case.batch * case.head_dim * ITEM_BYTES[case.dtype] * rows
+    return [Sends(bytes=passes * once, rounds=passes * 4)] if rows else []

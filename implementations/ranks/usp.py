@@ -15,16 +15,16 @@ from attnbench import attention
 
 from .blocks import SUPPORTED, too_short
 from .ring import Plan as RingPlan
-from .ring import Ring, hops_bytes, ring, ring_backward
+from .ring import Ring, hops, ring, ring_backward
 from .ring import tokens as tokens_of_ring
-from .ulysses import exchanged_bytes, exchanges, heads_of, too_few_heads
+from .ulysses import exchanged, exchanges, heads_of, too_few_heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from attnbench import Case, Operands
+    from attnbench import Case, Operands, Sends
 
 
 @attention("usp/torch", **SUPPORTED)
@@ -120,13 +120,10 @@ def refusal(case: Case, device: str) -> str | None:
 
 
 @usp.sends
-def sent_bytes(case: Case, ranks: int) -> int:
+def sends(case: Case, ranks: int) -> list[Sends]:
     """The all-to-alls of all pairs, and the rings of all columns."""
     pair = pair_of(ranks)
     rows = [exchanges(case, 0, lengths_of(case, row, ranks)) for row in range(ranks // pair)]
-    exchanged = sum(exchanged_bytes(case, of_q, of_kv) for of_q, of_kv in rows)
-    around = 0
-    for place in range(pair):
-        of_queries, of_keys, order = heads_of(case, place, pair)
-        around += hops_bytes(case, ranks // pair, len(of_queries if order else of_keys))
-    return exchanged + around
+    heads = [heads_of(case, place, pair) for place in range(pair)]
+    around = sum(len(of_queries if order else of_keys) for of_queries, of_keys, order in heads)
+    return [*exchanged(case, rows), *hops(case, ranks // pair, around)]

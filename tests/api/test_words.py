@@ -19,7 +19,7 @@ from tests.conftest import Command
 
 COMMANDS = (
     "run", "check", "show", "compare", "report", "merge", "inspect", "profile", "gate", "calibrate",
-    "capture", "replay",
+    "capture", "replay", "predict",
 )  # fmt: skip
 ONLY_IN_PYTHON = {"progress"}
 ONLY_ON_THE_LINE = {"form", "as_json", "dry_run", "sensitivity", "request", "program", "watch"}

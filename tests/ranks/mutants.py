@@ -11,7 +11,7 @@ import time
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from attnbench import Case, Implementation, attention
+from attnbench import Case, Implementation, Sends, attention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def ring_of(name: str, module: ModuleType, **replaced: Any) -> Implementation:
     made.backward(module.ring_backward)
     made.prepare(module.prepare)
     made.tokens(tokens)
-    made.sends(module.sent_bytes)
+    made.sends(module.sends)
     return made
 
 
@@ -92,7 +92,7 @@ dropped_step = ring_of("mutant/dropped-step", copied(), prepare=without_last_ste
 no_lse = ring_of("mutant/no-lse", copied(), merge=averaged)
 halves_swapped = ring_of("mutant/halves-swapped", copied(), tokens=swapped)
 gradient_kept = ring_of("mutant/gradient-kept", copied(), prepare=without_gradients_of_others)
-miscounted = ring_of("mutant/miscounted", copied(), sent_bytes=lambda case, ranks: 7)
+miscounted = ring_of("mutant/miscounted", copied(), sends=lambda case, ranks: [Sends(bytes=7, rounds=1)])
 
 
 def _trouble(name: str, trouble: Any) -> Implementation:
@@ -142,7 +142,7 @@ def _conduct(name: str, ending: Callable[[Tensor, Tensor, Tensor], Tensor]) -> I
     made = attention(name, **DECLARED)(call)
     made.prepare(module.prepare)
     made.tokens(module.tokens)
-    made.sends(module.sent_bytes)
+    made.sends(module.sends)
     return made
 
 
@@ -220,9 +220,10 @@ rooted = attention("rooted/gathered", **_PLAIN)(gathered)
 
 
 @rooted.sends
-def rooted_bytes(case: Case, ranks: int) -> int:
+def rooted_sends(case: Case, ranks: int) -> list[Sends]:
     """Rank 1 sends its half to rank 0, which sends the whole back; as if it were one of 4 bytes each."""
-    return (1 + 2) * 4 * case.batch * case.heads_kv * case.seqlen_kv // 2 * (case.head_dim + case.head_dim_v)
+    half = 4 * case.batch * case.heads_kv * case.seqlen_kv // 2 * (case.head_dim + case.head_dim_v)
+    return [Sends(bytes=(1 + 2) * half, rounds=2)]
 
 
 def _holding(name: str, hook: Callable[[int, int, int], Any]) -> Implementation:

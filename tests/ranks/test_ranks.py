@@ -158,7 +158,7 @@ def test_a_name_with_its_ranks_chooses_nothing_and_that_is_told(attnbench: Comma
 
 def test_ranks_that_are_said_twice_run_once(attnbench: Command) -> None:
     done = attnbench("check", "-i", "^ring/torch$", "--ranks", "2", "--ranks", "2", "--dry-run", *SMALL)
-    assert done.err.startswith("1 cells to run") or done.out.startswith("1 cells to run"), (done.out, done.err)
+    assert done.err.startswith("1 cell to run") or done.out.startswith("1 cells to run"), (done.out, done.err)
 
 
 def test_torchs_own_says_why_it_does_not_run_on_a_cpu(attnbench: Command) -> None:

@@ -16,7 +16,7 @@ from attnbench.stages.energy import Energy, MeasureEnergy
 from attnbench.stages.identities import CheckIdentities, Findings, IdentityVerdict, JudgeIdentities
 from attnbench.stages.memory import Measured, MeasureMemory
 from attnbench.stages.prepare import AskRefusals, Close, Load, Prepare, Prepared, Refusals
-from attnbench.stages.ranks import MeasureRanks, RanksMeasured
+from attnbench.stages.ranks import AskSends, Formulas, MeasureRanks, RanksMeasured
 from attnbench.stages.stage import CellLimits, CellRun
 from attnbench.stages.table import STAGES
 from attnbench.stages.time.extra_times import ExtraTimes, MeasureExtraTimes
@@ -65,6 +65,7 @@ ANSWERS: dict[type[RequestMessage[Any]], Answer] = {
     MeasureExtraTimes: ExtraTimes(time_wall_ns=9.0, graph_refused="because", measuring_ns=1),
     MeasureMemory: Measured(memory_peak_bytes=8, measuring_ns=1),
     MeasureRanks: RanksMeasured(ranks_sent_bytes=8, due_bytes=8),
+    AskSends: Formulas(told=()),
     MeasureEnergy: Energy(energy_joules=0.5, measuring_ns=1),
     TellBackend: Told(backend="kernels: flash", kernels_ns=3.0),
     Close: Done(),

@@ -12,6 +12,7 @@ from attnbench.api.inspection import inspect
 from attnbench.api.models.capturing import capture
 from attnbench.api.models.putting_back import VerifiedModel, verify
 from attnbench.api.models.replaying import ReplayedModel, replay
+from attnbench.api.predicting import Predicted, predict
 from attnbench.api.profiling import profile
 from attnbench.api.reading import compare, merge, report, show
 from attnbench.api.results import (
@@ -38,6 +39,7 @@ __all__ = [
     "FinishedRun",
     "Gate",
     "Inspection",
+    "Predicted",
     "ProfiledCells",
     "ReplayedModel",
     "Report",
@@ -53,6 +55,7 @@ __all__ = [
     "latest_run",
     "merge",
     "plan",
+    "predict",
     "profile",
     "replay",
     "report",

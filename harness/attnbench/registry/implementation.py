@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from attnbench.cases.case import Case
     from attnbench.registry.operands import Operands
+    from attnbench.registry.sends import Sends
 
 Framework = Literal["torch", "numpy", "jax"]
 Layout = Literal["bhsd", "bshd", "packed"]
@@ -155,7 +156,7 @@ class Implementation:
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
     - ``@f.tokens``: ``(case, seqlen, rank, ranks) -> positions`` of the tokens that a rank holds, where it runs on
       several; without it :func:`neighbours`.
-    - ``@f.sends``: ``(case, ranks) -> bytes`` that all ranks together send in a call; what is counted must be equal.
+    - ``@f.sends``: ``(case, ranks) -> [Sends, ...]``, what the ranks send in a call; the bytes counted must be equal.
     - ``@f.backend``: ``(run) -> str`` or ``(run, plan) -> str``, what really runs (back end, name of the kernel) when
       ``run()`` makes a call.
 
@@ -181,7 +182,7 @@ class Implementation:
         self.backend_hook: Callable[..., str] | None = None
         self.backend_takes_plan = False
         self.tokens_hook: Callable[[Case, int, int, int], Sequence[int]] = neighbours
-        self.sends_hook: Callable[[Case, int], int] | None = None
+        self.sends_hook: Callable[[Case, int], Sequence[Sends]] | None = None
         self.phase_table: dict[str, str | tuple[str, ...]] = {}
         """The table given to :meth:`phases`."""
 
@@ -219,8 +220,8 @@ class Implementation:
         self.tokens_hook = hook
         return hook
 
-    def sends(self, hook: Callable[[Case, int], int]) -> Callable[[Case, int], int]:
-        """Attach a formula for the bytes that are sent."""
+    def sends(self, hook: Callable[[Case, int], Sequence[Sends]]) -> Callable[[Case, int], Sequence[Sends]]:
+        """Attach a formula for what is sent."""
         self.sends_hook = hook
         return hook
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from attnbench.metrics.metric import Metrics, metric
+from attnbench.registry.sends import Sends
 from attnbench.stages.stage import CellRun, Stage, WorkerRequest
-from attnbench.transport.message import AnswerMessage
+from attnbench.transport.message import AnswerMessage, CaseField
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from attnbench.worker.worker import Worker
 
 _PASSES = 7
@@ -84,8 +90,58 @@ class MeasureRanks(WorkerRequest[RanksMeasured]):
             ranks_overlap=min(1.0, max(0.0, 1 - exposed / alone)) if sent else None,
             ranks_imbalance=max(by_rank) / statistics.mean(by_rank) - 1,
             ranks_sent_bytes=sent,
-            due_bytes=None if formula is None else formula(session.case, call.tokens.ranks),
+            due_bytes=None if formula is None else sum(one.bytes for one in formula(session.case, call.tokens.ranks)),
         )
+
+
+class OnRanks(BaseModel):
+    """A case on so many ranks, by an implementation's formula."""
+
+    refused: str | None = None
+    """Why it does not run so."""
+    sends: tuple[Sends, ...] = ()
+
+
+class Formulas(AnswerMessage):
+    """An answer for each case, in the same order."""
+
+    told: tuple[OnRanks, ...]
+
+
+class AskSends(WorkerRequest[Formulas]):
+    """Ask what would be sent on any number of ranks, of which none is started."""
+
+    cases: tuple[tuple[CaseField, int], ...]
+    """With the number of ranks."""
+    device: str
+
+    def serve(self, worker: Worker) -> Formulas:
+        from attnbench.worker.call import refusal
+
+        implementation = worker.implementation
+        assert implementation is not None  # loaded before anything else is asked
+        formula = implementation.sends_hook
+        if formula is None:
+            return Formulas(told=tuple(OnRanks(refused="it has no formula: @f.sends") for _ in self.cases))
+        told = []
+        for case, ranks in self.cases:
+            with _as_if_on(ranks):
+                refused = refusal(implementation, case, self.device)
+                told.append(OnRanks(refused=refused) if refused else OnRanks(sends=tuple(formula(case, ranks))))
+        return Formulas(told=tuple(told))
+
+
+@contextlib.contextmanager
+def _as_if_on(ranks: int) -> Iterator[None]:
+    """Within it torch's default process group has so many ranks, which hooks ask for; nothing can be sent."""
+    import torch.distributed as dist
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def run(cell: CellRun) -> None:
@@ -100,7 +156,7 @@ def run(cell: CellRun) -> None:
 
 STAGE = Stage(
     name="ranks",
-    requests=(MeasureRanks,),
+    requests=(MeasureRanks, AskSends),
     run=run,
     is_wanted=lambda cell: cell.ranks is not None and cell.limits.timed,
 )

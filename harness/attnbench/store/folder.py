@@ -12,11 +12,12 @@ RUN_FOLDER = Path("results/runs")
 _LONGEST_HEADER = 2**24
 
 
-def latest_run(*, timed: bool = False) -> Path:
+def latest_run(*, timed: bool = False, scenario: str | None = None) -> Path:
     """The run file that was written to last, but for those that a profile made on its way.
 
     Args:
         timed: pass over runs of agreement alone.
+        scenario: pass over those of other scenarios.
 
     Raises:
         UsageError: when there is none.
@@ -24,16 +25,24 @@ def latest_run(*, timed: bool = False) -> Path:
     written = {path: path.stat().st_mtime_ns for path in RUN_FOLDER.glob("*.jsonl") if path.is_file()}
     newest_first = sorted(written, key=lambda path: (written[path], path.name), reverse=True)
     passed_over = ("profile", "check") if timed else ("profile",)
-    found = next((path for path in newest_first if _command_of(path) not in passed_over), None)
+    found = next((path for path in newest_first if _fits(_asked_by(path), passed_over, scenario)), None)
     if found is None:
         none = "none with times" if timed and written else "none"
-        raise UsageError(f"which run? {RUN_FOLDER} has {none} yet; attnbench run quick makes one")
+        of = f" of {scenario}" if scenario else ""
+        raise UsageError(f"which run? {RUN_FOLDER} has {none}{of} yet; attnbench run {scenario or 'quick'} makes one")
     return found
 
 
-def _command_of(path: Path) -> str | None:
-    """The command that wrote the file; what has no header is left to whoever reads it."""
+def _fits(asked_by: tuple[str, str] | None, passed_over: tuple[str, ...], scenario: str | None) -> bool:
+    if asked_by is None:
+        return scenario is None
+    return asked_by[0] not in passed_over and scenario in (None, asked_by[1])
+
+
+def _asked_by(path: Path) -> tuple[str, str] | None:
+    """The command that wrote the file, and the scenario; what has no header is left to whoever reads it."""
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError), path.open("rb") as file:
         header = parse_json(file.readline(_LONGEST_HEADER).decode("utf-8"))
-        return str(header["command"][1]) if isinstance(header, dict) else None
+        if isinstance(header, dict):
+            return str(header["command"][1]), str(header["scenario"]["name"])
     return None

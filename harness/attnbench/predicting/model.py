@@ -1,0 +1,260 @@
+"""The time of a call that many ranks share, as a model fitted to measured cells. Numbers in, numbers out.
+
+**Compute** of a rank is ``a + b·rounds + c·bytes + d·FLOPs``, all of that rank: what a call costs, each of its steps,
+what arrives, and the scores. **Communication** is ``alpha·rounds + beta·bytes`` (Hockney, "The communication challenge
+for MPP", 1994). **Exposed** of it is all where nothing is computed meanwhile; else what is longer than the compute that
+goes on, but at least ``kappa·bytes``: the part of a transfer that keeps the processor itself busy.
+
+Coefficients are at least 0 and fitted to relative errors. Intervals are of 95 %: each coefficient is drawn from its fit
+to values with new noise, and each prediction has noise of its own (parametric bootstrap, with Student's t for few
+cells). They hold the scatter of the cells, not what a machine does beyond the sizes that were measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnbench.errors import UsageError
+from attnbench.scaling import Interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from attnbench.registry.sends import Sends
+
+    Array = NDArray[np.float64]
+
+FEWEST_SIZES = 4
+"""The sizes that the law of compute takes, in each group of cells."""
+FEWEST_MESSAGES = 3
+"""The sizes that alpha and beta take, in the whole run."""
+_DRAWS = 400
+_WIDEST = 5.0
+"""A factor of more than e**5 either way says no more than that nothing is known."""
+_GRID = np.linspace(0.0, 1.0, 65)
+
+
+class PredictError(UsageError):
+    """There is too little to fit, or something else was asked for than the model tells; one sentence."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """A call on so many ranks."""
+
+    ranks: int
+    flops: float
+    """The work of all ranks together."""
+    sends: tuple[Sends, ...]
+
+    @property
+    def rounds(self) -> int:
+        """How often a rank waits for others."""
+        return sum(one.rounds for one in self.sends)
+
+    def bytes_on(self, *, shared: bool) -> float:
+        """Bytes that pass the link of a rank, or the one link of all."""
+        return sum(one.bytes for one in self.sends) / (1 if shared else self.ranks)
+
+    @property
+    def terms(self) -> Array:
+        """The terms of a rank's compute."""
+        return np.array([1.0, self.rounds, self.bytes_on(shared=False), self.flops / self.ranks])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A cell of a run; times in nanoseconds, of the slowest rank."""
+
+    work: Work
+    compute_ns: float
+    communication_ns: float | None
+    """``None`` where nothing is sent."""
+    exposed_ns: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A sum of terms. Of each array the first row is the best fit, the others are drawn about it."""
+
+    coefficients: Array
+    """(1 + draws, terms)"""
+    noise: Array
+    """Relative, (1 + draws,); 0 in the first row."""
+
+    def at(self, terms: Array, rng: np.random.Generator) -> Array:
+        """The sum with its noise, (1 + draws,)."""
+        return self.coefficients @ terms * stretches(self.noise, rng)
+
+
+def fit_terms(rows: Array, values: Array, rng: np.random.Generator) -> Fit:
+    """Least squares of relative errors, no coefficient below 0 (Lawson and Hanson, 1974, chapter 23).
+
+    Args:
+        rows: (cells, terms); more cells than terms that matter.
+        values: above 0, (cells,).
+        rng: of the draws.
+    """
+    from scipy.optimize import nnls
+
+    scale = np.where(rows.max(0) > 0, rows.max(0), 1.0)
+    relative = rows / scale / values[:, None]
+    best: Array = nnls(relative, np.ones(len(values)))[0]
+    freedom = max(1, len(values) - int((best > 0).sum()))
+    fitted = relative @ best
+    spread = np.sqrt(np.square(fitted - 1).sum() / rng.chisquare(freedom, _DRAWS))
+    drawn = [nnls(relative, fitted * stretches(np.full(len(values), noise), rng))[0] for noise in spread]
+    return Fit(np.array([best, *drawn]) / scale, np.concatenate([[0.0], spread]))
+
+
+def stretches(noise: Array, rng: np.random.Generator) -> Array:
+    """Factors about 1, whose logarithms vary by the noise."""
+    return np.exp(np.clip(noise * rng.standard_normal(len(noise)), -_WIDEST, _WIDEST))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """The links, and how well compute hides them; of each array the first is the best fit, as in :class:`Fit`."""
+
+    latency_ns: Array
+    """Alpha: of a round."""
+    ns_per_byte: Array
+    """Beta."""
+    busy_ns_per_byte: Array
+    """Kappa: the time of each byte that no compute hides."""
+    noise: Array
+    """The relative noise of communication."""
+    exposed_noise: float
+    """The noise of exposed communication, as a share of the call."""
+    shared: bool
+    """Whether all ranks send through one link."""
+    hiding_seen: bool
+    """Whether a measured cell tells kappa; else it is taken to be 0."""
+
+    def over(self, *, latency_ns: float | None, bytes_per_ns: float | None) -> Network:
+        """The same processes over another link; ``None`` keeps what was fitted."""
+        alpha = self.latency_ns if latency_ns is None else np.full_like(self.latency_ns, latency_ns)
+        beta = self.ns_per_byte if bytes_per_ns is None else np.full_like(self.ns_per_byte, 1 / bytes_per_ns)
+        return dataclasses.replace(self, latency_ns=alpha, ns_per_byte=beta)
+
+    def communication(self, work: Work) -> Array:
+        """The sum ``alpha·rounds + beta·bytes``, (1 + draws,)."""
+        return self.latency_ns * work.rounds + self.ns_per_byte * work.bytes_on(shared=self.shared)
+
+    def exposed(self, work: Work, compute: Array | float, busy: Array, stretch: Array | float = 1.0) -> Array:
+        """The communication that is not hidden.
+
+        Args:
+            work: the call.
+            compute: of a rank.
+            busy: kappa, of a shape that those of alpha and beta extend.
+            stretch: by how much messages take longer than alpha and beta say.
+        """
+        shape = (-1,) + (1,) * (busy.ndim - 1)
+        alpha, beta = self.latency_ns.reshape(shape), self.ns_per_byte.reshape(shape)
+        total = np.zeros(np.broadcast_shapes(alpha.shape, busy.shape))
+        for one in work.sends:
+            part = Work(ranks=work.ranks, flops=0, sends=(one,)).bytes_on(shared=self.shared)
+            takes = (alpha * one.rounds + beta * part) * stretch
+            hidden = np.maximum(np.minimum(takes, busy * part), takes - one.behind * compute)
+            total = total + (hidden if one.behind else takes)
+        return total
+
+
+def fit_network(cells: Sequence[Measured], *, shared: bool, rng: np.random.Generator) -> Network:
+    """Fit alpha, beta and kappa to all cells that send something.
+
+    Raises:
+        PredictError: when they are too few, or too alike.
+    """
+    sending = [cell for cell in cells if cell.communication_ns]
+    rows = np.array([[cell.work.rounds, cell.work.bytes_on(shared=shared)] for cell in sending]).reshape(-1, 2)
+    if len(np.unique(rows, axis=0)) < FEWEST_MESSAGES:
+        sizes = len(np.unique(rows, axis=0))
+        raise PredictError(f"{sizes} sizes of messages are too few for a link: it takes {FEWEST_MESSAGES}, of lengths")
+    link = fit_terms(rows, np.array([cell.communication_ns for cell in sending]), rng)
+    none = np.zeros(1 + _DRAWS)
+    first = Network(
+        latency_ns=link.coefficients[:, 0], ns_per_byte=link.coefficients[:, 1], busy_ns_per_byte=none,
+        noise=link.noise, exposed_noise=0.0, shared=shared, hiding_seen=False,
+    )  # fmt: skip
+    return _with_hiding(first, sending, rng)
+
+
+def _with_hiding(network: Network, cells: Sequence[Measured], rng: np.random.Generator) -> Network:
+    """Find kappa by least squares of the exposed shares of calls; the smallest where several do as well."""
+    busy = network.ns_per_byte[:, None] * _GRID
+    errors = np.stack(
+        [
+            (network.exposed(cell.work, cell.compute_ns, busy) - cell.exposed_ns) / (cell.compute_ns + cell.exposed_ns)
+            for cell in cells
+        ],
+        axis=-1,
+    )  # (1 + draws, grid, cells)
+    weights = rng.multinomial(len(cells), np.full(len(cells), 1 / len(cells)), 1 + _DRAWS).astype(np.float64)
+    weights[0] = 1
+    squares = np.einsum("dgc,dc->dg", np.square(errors), weights)
+    chosen = (squares <= squares.min(1, keepdims=True) * (1 + 1e-9)).argmax(1)
+    return dataclasses.replace(
+        network,
+        busy_ns_per_byte=busy[np.arange(len(chosen)), chosen],
+        exposed_noise=float(np.sqrt(squares[0].min() / len(cells))),
+        hiding_seen=bool(squares[0].max() > squares[0].min() * (1 + 1e-6)),
+    )
+
+
+def fit_compute(cells: Sequence[Measured], rng: np.random.Generator) -> Fit:
+    """Fit the compute of a rank to cells of one implementation.
+
+    Raises:
+        PredictError: when they are too few.
+    """
+    rows = np.array([cell.work.terms for cell in cells])
+    sizes = len(np.unique(rows, axis=0))
+    if sizes < FEWEST_SIZES:
+        raise PredictError(
+            f"{sizes} sizes of compute are too few for a law: it takes {FEWEST_SIZES}, of lengths and ranks"
+        )
+    return fit_terms(rows, np.array([cell.compute_ns for cell in cells]), rng)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A call as the model has it; nanoseconds."""
+
+    compute_ns: Interval
+    communication_ns: Interval
+    exposed_ns: Interval
+    time_ns: Interval
+    efficiency: float
+    """The time of one rank alone by that of all ranks together."""
+
+
+def predict(law: Fit, network: Network, work: Work, rng: np.random.Generator) -> Prediction:
+    """Predict a call: compute, and what of the communication is exposed."""
+    compute = law.at(work.terms, rng)
+    stretch = stretches(network.noise, rng)
+    exposed = network.exposed(work, compute, network.busy_ns_per_byte, stretch)
+    if work.sends:
+        scatter = np.concatenate([[0.0], rng.standard_normal(len(exposed) - 1)])
+        exposed = np.maximum(0.0, exposed + network.exposed_noise * scatter * (compute + exposed))
+    time = compute + exposed
+    alone = Work(ranks=1, flops=work.flops, sends=())
+    return Prediction(
+        compute_ns=interval_of(compute),
+        communication_ns=interval_of(network.communication(work) * stretch),
+        exposed_ns=interval_of(exposed),
+        time_ns=interval_of(time),
+        efficiency=float(law.coefficients[0] @ alone.terms / work.ranks / time[0]),
+    )
+
+
+def interval_of(values: Array) -> Interval:
+    """The best fit, with the interval of the draws."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Interval(value=float(values[0]), low=float(low), high=float(high))

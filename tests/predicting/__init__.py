@@ -1,0 +1,1 @@
+"""Predictions of calls on many ranks."""
