@@ -83,6 +83,7 @@ EVERYTHING: dict[str, Any] = {
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     kv_dtypes=("none", "int8"),
     returns_lse=True,
+    bias_grad=True,
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
     """The three steps of attention, in plain NumPy."""
@@ -139,6 +140,7 @@ class Plan:
         bias = dense_bias(case, None if table is None else table.astype(np.float64))
         self.bias = None if bias is None else bias.astype(dtype)  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
+        self.own_bias = operands.bias  # where its gradient is asked for
         sinks = operands.sinks
         self.sinks = None if sinks is None else sinks.astype(dtype)[:, None, None]  # (heads_q, 1, 1)
 
@@ -148,8 +150,9 @@ class Plan:
             scores /= self.softcap
             np.tanh(scores, out=scores)
             scores *= self.softcap
-        if self.bias is not None:
-            scores += self.bias
+        for bias in (self.bias, self.own_bias):
+            if bias is not None:
+                scores += bias
         if self.hidden is not None:
             np.copyto(scores, -np.inf, where=self.hidden)
 
@@ -178,10 +181,11 @@ def row_maximum(scores: Array, sinks: Array | None) -> Array:
 @naive.backward
 def naive_backward(
     dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, case: Case, plan: Plan
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, ...]:
     """Gradients of Q, K and V. Everything follows from the weights P = exp(S - LSE) and from O = P V.
 
     dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
+    A bias is added to the scores, so that its gradient is dS, summed over the axes along which it is broadcast.
     """
     if plan.requests:
         parts = []
@@ -207,13 +211,20 @@ def naive_backward(
     dweights = ungroup(group(dout, case) @ v[:, :, None].swapaxes(-1, -2))
     # phase: softmax
     dscores = weights * (dweights - (dout * out).sum(-1, keepdims=True))
+    dbias = [] if plan.own_bias is None else [sum_to_shape(dscores, plan.own_bias.shape)]
     if slope is not None:
         dscores *= slope
     dscores *= case.scale
     # phase: gradients
     dq = ungroup(group(dscores, case) @ k[:, :, None])
     dk = (group(dscores, case).swapaxes(-1, -2) @ group(q, case)).sum(2)
-    return dq, dk, dv
+    return dq, dk, dv, *dbias
+
+
+def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of what was broadcast from a shape: summed over the axes of which it has one."""
+    total: Array = x.sum(tuple(axis for axis, size in enumerate(shape) if size == 1), keepdims=True)
+    return total
 
 
 @attention("naive/numpy-multi-head", **{**EVERYTHING, "modes": ("forward",)}, operators=("multi_head_attention",))

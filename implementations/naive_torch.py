@@ -34,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
     "stores_scores": True,
     "returns_lse": True,
     "memory": "O(n^2)",
+    "bias_grad": True,
 }
 
 
@@ -51,6 +52,7 @@ class Plan:
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.bias = None if bias is None else torch.from_numpy(bias).to(device, dtype)
+        self.own_bias = operands.bias  # where its gradient is asked for
         sinks = operands.sinks
         # (1, heads_q, 1, 1); in float32 at least, as the LSE
         self.sinks = None if sinks is None else sinks[None, :, None, None]
@@ -94,8 +96,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
     # phase: mask
     if case.softcap is not None:
         scores = case.softcap * torch.tanh(scores / case.softcap)
-    if plan.bias is not None:
-        scores = scores + plan.bias
+    for bias in (plan.bias, plan.own_bias):
+        if bias is not None:
+            scores = scores + bias
     if plan.hidden is not None:
         scores = scores.masked_fill(plan.hidden, -torch.inf)
     # The softmax, in float32 at least. A row that sees nothing has the maximum -inf; it weighs nothing.

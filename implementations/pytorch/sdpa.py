@@ -35,6 +35,7 @@ SUPPORTED: dict[str, Any] = {
     "empty": True,
     "gqa": True,
     "kv_dtypes": ("none", "int8", "float8_e4m3fn"),
+    "bias_grad": True,
 }
 
 
@@ -83,6 +84,7 @@ class Plan:
             additive = torch.zeros(1) if additive is None else additive
             additive = additive.masked_fill(~torch.from_numpy(dense_mask(case)), -torch.inf)
         self.scales = None if operands.k_scale is None else (operands.k_scale, operands.v_scale)
+        self.bias = operands.bias  # where its gradient is asked for: added to the mask at every call
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.mask = None if additive is None else additive.to(operands.q.device, operands.q.dtype)
 
@@ -101,8 +103,11 @@ def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
             (stored.to(scale.dtype) * scale[..., None]).to(q.dtype)
             for stored, scale in zip((k, v), plan.scales, strict=True)
         )
+    mask = plan.mask
+    if plan.bias is not None:
+        mask = plan.bias.expand(-1, -1, q.shape[2], k.shape[2]) + (0 if mask is None else mask)
     return functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=plan.mask, is_causal=plan.causal, scale=case.scale, enable_gqa=plan.grouped
+        q, k, v, attn_mask=mask, is_causal=plan.causal, scale=case.scale, enable_gqa=plan.grouped
     )
 
 
@@ -128,6 +133,7 @@ def refusal(backend: str, case: Case, device: str) -> str | None:
     v = zeros(case.heads_kv, seqlen_kv, case.head_dim_v)
     plan = object.__new__(Plan)
     plan.grouped, plan.causal, plan.mask, plan.scales = case.heads_q != case.heads_kv, has_flag(case), None, None
+    plan.bias = torch.zeros(1, 1, 1, 1, device=device, dtype=dtype, requires_grad=True) if case.bias_grad else None
     if not plan.causal and (case.mask != "none" or case.score_mod != "none"):
         plan.mask = torch.zeros(1, 1, seqlen_q, seqlen_kv, device=device, dtype=dtype)
     with warnings.catch_warnings(record=True) as said:

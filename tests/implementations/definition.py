@@ -43,6 +43,7 @@ class Answer:
     dq: Array
     dk: Array
     dv: Array
+    dbias: Array = dataclasses.field(default_factory=lambda: np.zeros(0))  # as the bias, 1 where it is broadcast
 
 
 def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
@@ -54,6 +55,7 @@ def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
         dq=np.zeros_like(inputs.q),
         dk=np.zeros_like(inputs.k),
         dv=np.zeros_like(inputs.v),
+        dbias=np.zeros(whole_bias(case).shape if case.bias_grad else 0),
     )
     for b in range(case.batch):
         for i in range(case.seqlen_q):
@@ -83,7 +85,11 @@ def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, i
     weights = np.exp(scores - lse)
     dout = inputs.dout[b, h, i]
     dweights = v @ dout
-    dscores = weights * (dweights - np.sum(weights * dweights)) * slope * case.scale
+    dscores = weights * (dweights - np.sum(weights * dweights))
+    if answer.dbias.size:
+        for j, gradient in zip(keys, dscores, strict=True):
+            answer.dbias[place_in(answer.dbias, b, h, i, j)] += gradient
+    dscores = dscores * slope * case.scale
     answer.lse[b, h, i] = lse
     answer.out[b, h, i] = weights @ v
     answer.dq[b, h, i] = dscores @ k
@@ -180,16 +186,25 @@ def requests_of(text: str) -> list[tuple[int, int]]:
 
 def at(tensor: NDArray[Any], *place: int) -> Any:
     """One value of a tensor, whose axes of length 1 hold for all."""
-    return tensor[tuple(0 if size == 1 else index for size, index in zip(tensor.shape, place, strict=True))]
+    return tensor[place_in(tensor, *place)]
+
+
+def place_in(tensor: NDArray[Any], *place: int) -> tuple[int, ...]:
+    """Where that value lies."""
+    return tuple(0 if size == 1 else index for size, index in zip(tensor.shape, place, strict=True))
+
+
+def whole_bias(case: Case) -> NDArray[Any]:
+    """The bias, four axes."""
+    assert case.bias_file is not None
+    return bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
 
 
 def added(case: Case, inputs: Inputs, b: int, h: int, i: int, j: int) -> float:
     """The bias of query i and key j in head h of batch element b."""
     mods, total = case.score_mod.split(" & "), 0.0
     if "bias" in mods:
-        assert case.bias_file is not None
-        whole = bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
-        total += float(at(whole, b, h, i, j))
+        total += float(at(whole_bias(case), b, h, i, j))
     distance = j - position(case, i)
     if "alibi" in mods:
         total -= alibi_slope(h, case.heads_q) * abs(distance)

@@ -69,6 +69,17 @@ TENSORS: list[dict[str, Any]] = [
     {"score_mod": "bias", "bias_file": "random:2", "seqlen_kv": 131, "dtype": "float16"},
     {"score_mod": "bias", "mask": "tensor", "dtype": "float64"},
 ]
+# Along which axes the bias is broadcast, and what else is added to the scores.
+BIAS_GRADIENTS: list[dict[str, Any]] = [
+    {"score_mod": "bias", "bias_grad": True, "mode": "backward", **fields}
+    for fields in (
+        {"bias_file": "random:1"},
+        {"bias_file": "random:2:batch+heads", "dtype": "bfloat16", "seqlen_kv": 131},
+        {"bias_file": "random:3:queries", "mask": "causal & key_padding", "kv_lengths": (33, 67), "dtype": "float64"},
+        {"bias_file": "random:4:heads+keys", "mask": "tensor", "score_mod": "alibi & bias"},
+        {"bias_file": "random:5:batch", "score_mod": "softcap & bias & sink", "softcap": 1.5, "mask": "causal"},
+    )
+]
 BLOCKS: list[dict[str, Any]] = [
     {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "random:40%:1"},
     {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "list:0+2+4//1+4/0/0+1+2+3+4", "dtype": "bfloat16"},
@@ -153,6 +164,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
     *INTERSECTIONS,
     *TENSORS,
+    *BIAS_GRADIENTS,
     *BLOCKS,
     *LATENTS,
     *QUANTISED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.mutants.kernels import (
+    bias_gradients,
     conditions,
     gradients,
     heads,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from attnbench.mutants.steps import Steps
 
 _OF_MASKS = (masks, sequences, trees)
-_THEMES = (scale, *_OF_MASKS, softmax, heads, precision, gradients, misconduct, conditions, quantised)
+_OF_GRADIENTS = (gradients, bias_gradients)
+_THEMES = (scale, *_OF_MASKS, softmax, heads, precision, *_OF_GRADIENTS, misconduct, conditions, quantised)
 
 
 def mutants() -> tuple[Mutant, ...]:

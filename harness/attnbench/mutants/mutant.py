@@ -52,6 +52,7 @@ def implementation_of(steps: type[Steps], name: str) -> Implementation:
         gqa=True,
         unequal_head_dims=True,
         returns_lse=True,
+        bias_grad=True,
     )(taken.forward)
     implementation.prepare(taken.prepare)
     if taken.backward is not None:

@@ -55,10 +55,12 @@ class Steps:
         visible = self.visible(case)
         table = operands.relative_bias
         bias = self.bias(case, None if table is None else table.double().numpy())
+        added = [] if bias is None else [torch.from_numpy(np.ascontiguousarray(bias))]
+        added += [] if operands.bias is None else [operands.bias]
         sinks = operands.sinks
         return Plan(
             hidden=None if visible is None else ~torch.from_numpy(np.ascontiguousarray(visible)),
-            bias=None if bias is None else torch.from_numpy(np.ascontiguousarray(bias)),
+            bias=sum(added[1:], added[0]) if added else None,
             sinks=None if sinks is None else sinks[None, :, None, None],
             operands=operands,
         )
@@ -244,19 +246,20 @@ class Explicit(Steps):
 
     def backward(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """dQ, dK and dV from the output and the LSE."""
+    ) -> tuple[Tensor, ...]:
+        """dQ, dK and dV from the output and the LSE, and the gradient of the bias where it is asked for."""
         wide_q, wide_k, wide_v, wide_dout = wide(q), self.keys(wide(k), case), self.values(wide(v), case), wide(dout)
         linear = self.scores(wide_q, wide_k, case)
         weights = self.weights(linear, lse, case, plan)
         upstream = wide_dout @ wide_v.transpose(-1, -2)
         dscores = weights * (upstream - self.delta(wide_dout, wide(out)))
+        dbias = (self.bias_gradient(dscores, linear, case, plan).to(q.dtype),) if case.bias_grad else ()
         dscores = dscores * self.slope(linear, case)
         dq = dscores @ wide_k * self.scale_of_dq(case)
         dk = self.grouped(self.product_over_queries(dscores, wide_q, case) * self.scale_of_dk(case), case)
         dv = self.product_over_queries(self.weights_of_dv(weights), wide_dout, case)
         dv = self.grouped(dv, case)
-        return self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype))
+        return (*self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)), *dbias)
 
     def weights(self, linear: Tensor, lse: Tensor, case: Case, plan: Plan) -> Tensor:
         """The weights, computed again from the LSE."""
@@ -287,6 +290,10 @@ class Explicit(Steps):
         """Summed over the query heads that share a key head."""
         b, _, n, d = gradient.shape
         return gradient.reshape(b, case.heads_kv, case.heads_q // case.heads_kv, n, d).sum(2)
+
+    def bias_gradient(self, dscores: Tensor, linear: Tensor, case: Case, plan: Plan) -> Tensor:
+        """The gradient of the scores behind the cap, summed over the axes along which the bias is broadcast."""
+        return dscores.sum_to_size(plan.operands.bias.shape)
 
     def product_over_queries(self, weights: Tensor, other: Tensor, case: Case) -> Tensor:
         """The contribution of every query to each key, summed: (..., seqlen_kv, columns)."""

@@ -14,7 +14,7 @@ from attnbench.oracle.answer.reference import VALUE_NORMS, references
 from attnbench.oracle.budget import Error, budget, measure, size_of_storing, size_of_terms
 from attnbench.oracle.power.noticed import noticed
 from attnbench.oracle.selection import requests
-from attnbench.stages.agreement import AgreementMetrics
+from attnbench.stages.agreement import JUDGED_TENSORS, AgreementMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,7 @@ def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_i
         "out": of_groups(of_values).repeat_interleave(size),
         "dq": of_groups(of_gradients).repeat_interleave(size),
         "dk": of_groups(of_gradients),
+        "dbias": of_groups(of_values)[:1],  # the same of all heads, then
     }
     return {
         name: tensor * by_name[name][:, None, None] if name in by_name else tensor for name, tensor in tensors.items()
@@ -113,7 +114,7 @@ def find_truth(
         )
     terms: dict[str, Error] = {
         name: size_of_terms(case, name, answers[name], answers.pop(f"{name}_terms"))
-        for name in ("out", "lse", "dq", "dk", "dv")
+        for name in JUDGED_TENSORS
         if name in answers
     }
     stored = {name: answers.pop(f"{name}_stored") for name in tuple(answers) if f"{name}_stored" in answers}

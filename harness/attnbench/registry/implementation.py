@@ -96,6 +96,8 @@ class Declaration:
     """A Python interpreter of its own, where the dependencies conflict with others'."""
     ranks: bool = False
     """Whether it runs on several ranks of ``torch.distributed``, each with its share of the tokens."""
+    bias_grad: bool = False
+    """Whether the gradient of a bias is returned, see :attr:`attnbench.registry.operands.Operands.bias`."""
 
     def refuses(self, case: Case, device: str) -> str | None:
         """Why this case is outside of what is declared, or ``None``."""
@@ -118,6 +120,8 @@ class Declaration:
         ):
             also = "; nor is score_mod_combinations" if len(case.score_mods) > 1 else ""
             return f"score_mod {case.score_mod!r} is not declared (only {', '.join(self.score_mods)}{also})"
+        if case.bias_grad and not self.bias_grad:
+            return "the gradient of the bias is asked for, and bias_grad is not declared"
         if not self.empty and (nothing := case.without):
             return f"{nothing} is 0, and empty is not declared"
         if case.heads_q != case.heads_kv and not self.gqa:
@@ -152,7 +156,8 @@ class Implementation:
 
     - ``@f.supports``: ``(case, device) -> str | None``, a reason beyond the declaration. Runs in the worker.
     - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
-    - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``; without it torch's autograd is used.
+    - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``, with ``bias_grad`` also ``dbias``;
+      without it torch's autograd is used.
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
     - ``@f.tokens``: ``(case, seqlen, rank, ranks) -> positions`` of the tokens that a rank holds, where it runs on
       several; without it :func:`neighbours`.
@@ -301,6 +306,7 @@ def attention(
     untested: bool = False,
     interpreter: str | None = None,
     ranks: bool = False,
+    bias_grad: bool = False,
 ) -> Callable[[Callable[..., Any]], Implementation]:
     """Declare a function to be an implementation of attention. The arguments are :class:`Declaration`'s fields.
 
@@ -340,6 +346,7 @@ def attention(
             untested=untested,
             interpreter=interpreter,
             ranks=ranks,
+            bias_grad=bias_grad,
         )
         _check(declaration)
         implementation = Implementation(declaration, call, file_of_caller())

@@ -16,7 +16,7 @@ from attnbench.transport.message import AnswerMessage, CaseField, Done, RequestM
 if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
 
-JUDGED_TENSORS = ("out", "lse", "dq", "dk", "dv")
+JUDGED_TENSORS = ("out", "lse", "dq", "dk", "dv", "dbias")
 
 
 def _rel(tensor: str) -> Any:
@@ -82,6 +82,11 @@ class AgreementMetrics(Metrics, stage="agreement"):
     dv_error_budget: float | None = _budget("dv")
     dv_error_ratio: float | None = _ratio("dv")
     dv_error_worst: tuple[int, ...] | None = _worst("dv")
+    dbias_error_rel: float | None = _rel("dbias")
+    dbias_error_max: float | None = _max("dbias")
+    dbias_error_budget: float | None = _budget("dbias")
+    dbias_error_ratio: float | None = _ratio("dbias")
+    dbias_error_worst: tuple[int, ...] | None = _worst("dbias")
     noticed_row_error: float | None = metric(
         "row error noticed",
         "Smallest error of a row of out, relative to the row's norm, that would have been wrong.",

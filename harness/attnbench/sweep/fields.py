@@ -26,7 +26,7 @@ NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
 
 _NUMBERS = ("softcap", "scale")
 _LISTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "integers")
-_FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean")
+_FLAGS = ("bias_grad", *(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean"))
 _LEAST = {name: parameter.least for name, parameter in PARAMETERS.items()}
 _LEAST |= dict.fromkeys(("seed", "seqlen", *MAY_BE_ZERO), 0)
 _TENSORS = ("bias_file", *(name for name, parameter in PARAMETERS.items() if parameter.form == "tensor"))

@@ -206,5 +206,5 @@ def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
 def _score_mod(case: Case) -> str:
     told = {"none": "no score_mod", "softcap": f"softcap {case.softcap:g}" if case.softcap else ""}
     if case.bias_file is not None:
-        told["bias"] = f"bias {short(case.bias_file)}"
+        told["bias"] = f"bias {short(case.bias_file)}{' with its gradient' if case.bias_grad else ''}"
     return " & ".join(told.get(mod, mod) for mod in case.score_mods)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ascontiguousarray  # taken before any plug-in can replace it
 
+from attnbench.cases.bias import tensor_bias
 from attnbench.cases.inputs.operands import operand, operand_shapes
 from attnbench.cases.inputs.sign_flips import score_signs, value_signs
 from attnbench.cases.quantised import quantised
@@ -54,6 +55,8 @@ def place(
             placed[name] = _to_framework(values, case.dtype, said.framework, device)
     if case.kv_cache == "paged":
         placed |= _pages(case, said, device, given or {})
+    if case.bias_grad:
+        placed["bias"] = _to_framework(np.array(tensor_bias(case)), case.dtype, said.framework, device)
     return Operands(**placed)
 
 

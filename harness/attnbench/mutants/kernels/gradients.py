@@ -133,7 +133,7 @@ class DoutAssumedContiguous(Explicit):
 
     def backward(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         import torch
 
         flat = torch.as_strided(dout, (dout.untyped_storage().nbytes() // dout.element_size(),), (1,), 0)

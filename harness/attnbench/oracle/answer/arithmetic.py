@@ -18,6 +18,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.cases.bias import scores_in_bias
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -98,6 +100,7 @@ class Answer:
     dq: Tensor | None = None  # (rows, head_dim)
     dk: Tensor | None = None  # (keys, head_dim)
     dv: Tensor | None = None  # (keys, head_dim_v)
+    dbias: Tensor | None = None  # (rows, seqlen_kv), before anything is added up
     terms: Terms | None = None
 
 
@@ -110,6 +113,7 @@ class Terms:
     dq: Tensor | None = None  # (rows,)
     dk: Tensor | None = None  # (keys,), this plane's part
     dv: Tensor | None = None  # (keys,)
+    dbias: Tensor | None = None  # (rows, seqlen_kv, 2), variances: of an element's errors, and of storing it
     stored: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """By tensor, of errors that come of storing factors: variances, see :func:`variances_of_storing`. Of a whole head
     (rows, 2): with them, those along one direction, see :func:`attnbench.oracle.answer.heads.one_head`."""
@@ -127,6 +131,7 @@ class Intermediates:
     out: Tensor  # (rows, head_dim_v)
     upstream: Tensor | None = None  # (rows, seqlen_kv), the gradient of the weights
     dscores: Tensor | None = None  # (rows, seqlen_kv)
+    dbias: Tensor | None = None  # (rows, seqlen_kv), behind the cap
 
 
 def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
@@ -170,11 +175,12 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     upstream = arithmetic.store_score(plane.dout @ plane.v.T)
     delta = (plane.dout * out).sum(-1, keepdim=True)
     dscores = weights * (upstream - delta)
+    dbias = arithmetic.store(dscores) if "dbias" in case.gradients else None
     if slope is not None:
         dscores = dscores * slope
     dscores = arithmetic.store(dscores)
     dq = arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale)
-    met = Intermediates(raw, slope, scores, weights, lse, out, upstream, dscores)
+    met = Intermediates(raw, slope, scores, weights, lse, out, upstream, dscores, dbias)
     terms = _terms_where_exact(arithmetic, case, plane, met)
     if plane.keys is not None:
         dscores, weights = dscores[:, plane.keys], weights[:, plane.keys]
@@ -184,6 +190,7 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         dq=dq,
         dk=(dscores.T @ plane.q) * case.scale,
         dv=weights.T @ plane.dout,
+        dbias=dbias,
         terms=terms,
     )
 
@@ -255,6 +262,10 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     cancelled = ((of_scores * (met.upstream.abs() + delta.abs())).square() + of_output + accumulated) / 3
     of_delta = (moved * cancelling.square()).sum(-1, keepdim=True)
     squares = weights.square() * (cancelled + relative * cancelling.square() + of_delta)
+    dbias = None
+    if met.dbias is not None:
+        of_adding = scores_in_bias(case) * met.dbias.square() / 3
+        dbias = torch.stack([squares + of_adding, coarser(case) ** 2 / 3 * met.dbias.square()], -1)
     added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK
     dq = ((squares + case.seqlen_kv * added) @ plane.k.square().sum(-1)).sqrt() * case.scale
     squares = squares + case.seqlen_q * (case.heads_q // case.heads_kv) * added
@@ -262,7 +273,8 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     if plane.keys is not None:
         squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
-    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=of_dv.sum(0).sqrt(), stored=stored)
+    dv = of_dv.sum(0).sqrt()
+    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=dv, dbias=dbias, stored=stored)
 
 
 def _cancelled_sums(squares: Tensor, result: Tensor, length: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attnbench.cases.inputs.operands import operand_head
+from attnbench.oracle.answer.bias import summed_over_broadcast_axes
 from attnbench.oracle.answer.heads import (
     errors_of_storing,
     keys_or_values,
@@ -45,7 +46,8 @@ def reference(
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
-        ``dk``, ``dv``: (groups, keys, columns); for each of these, exact ones also ``NAME_terms`` without columns and
+        ``dk``, ``dv``: (groups, keys, columns); ``dbias``: as the bias,
+        its first two axes as one; for each of these, exact ones also ``NAME_terms`` without columns and
         ``NAME_stored`` with two, see :mod:`attnbench.oracle.answer.arithmetic`. The first axis follows the selection's
         order. Behind projections the first axis is the batch element.
     """
@@ -90,7 +92,11 @@ def references(
         found[0][VALUE_NORMS].append(v.square().sum(-1).mean().sqrt())
         for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
             _add_group(parts, case, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
-    return [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]
+    answers = [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]
+    if "dbias" in found[0]:
+        for arithmetic, answer in zip(arithmetics, answers, strict=True):
+            answer.update(summed_over_broadcast_axes(case, arithmetic, answer))
+    return answers
 
 
 class _Parts(defaultdict[str, "list[Tensor]"]):
@@ -109,6 +115,8 @@ def _add_group(
         parts["lse"].append(answer.lse)
         if answer.dq is not None:
             parts["dq"].append(answer.dq)
+        if answer.dbias is not None:
+            parts["dbias"].append(answer.dbias)
     terms = [answer.terms for answer in group if answer.terms is not None]
     for of_head in terms:
         parts["out_terms"].append(of_head.out)
@@ -117,6 +125,8 @@ def _add_group(
         parts["lse_terms"].append(of_head.lse)
         if of_head.dq is not None:
             parts["dq_terms"].append(of_head.dq)
+        if of_head.dbias is not None:
+            parts["dbias_terms"].append(of_head.dbias)
     if gradients_of_keys:
         # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated
         # for each head, as torch and FlashAttention-2 do, what is added up was stored before.
