@@ -84,6 +84,7 @@ EVERYTHING: dict[str, Any] = {
     kv_dtypes=("none", "int8"),
     returns_lse=True,
     bias_grad=True,
+    dropout=("cpu",),
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
     """The three steps of attention, in plain NumPy."""
@@ -120,6 +121,12 @@ def attend_by_heads(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tup
         total += np.exp(plan.sinks - top)
     weights /= np.where(total == 0, 1, total)  # a row that sees nothing weighs nothing
 
+    # Dropout, in training: some weights are left out, the others grow by as much. The LSE stays.
+    if case.dropout is not None:
+        generator = np.random.Generator(np.random.SFC64(int(plan.seed[0])))
+        plan.kept = generator.random(weights.shape, np.float32) >= case.dropout
+        weights = plan.dropped(weights)
+
     # 3. Weighted sum of the values.
     out = ungroup(group(weights, case) @ v[:, :, None])  # phase: pv  (batch, heads_q, seqlen_q, head_dim_v)
     with np.errstate(divide="ignore"):
@@ -133,6 +140,7 @@ class Plan:
     def __init__(self, case: Case, operands: Operands) -> None:
         self.requests = [(one, Plan(one.case, operands)) for one in request_groups(case, one_by_one=True)]
         self.softcap = case.softcap
+        self.growth = 1 / (1 - (case.dropout or 0.0))
         masked = case.mask != "none" and not self.requests
         self.hidden = ~dense_mask(case) if masked else None  # (batch or 1, 1, seqlen_q, seqlen_kv)
         dtype = np.dtype(case.dtype)
@@ -141,8 +149,14 @@ class Plan:
         self.bias = None if bias is None else bias.astype(dtype)  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
         self.own_bias = operands.bias  # where its gradient is asked for
+        self.seed = operands.dropout_seed
+        self.kept: Array | None = None  # (batch, heads_q, seqlen_q, seqlen_kv), with dropout
         sinks = operands.sinks
         self.sinks = None if sinks is None else sinks.astype(dtype)[:, None, None]  # (heads_q, 1, 1)
+
+    def dropped(self, x: Array) -> Array:
+        """Weights behind dropout, or gradients before it."""
+        return x if self.kept is None else np.where(self.kept, x * self.growth, 0).astype(x.dtype)
 
     def modify(self, scores: Array) -> None:
         """Cap, bias and mask the scaled scores, in place: (batch, heads_q, seqlen_q, seqlen_kv)."""
@@ -158,6 +172,13 @@ class Plan:
 
 
 naive.prepare(Plan)
+
+
+@naive.kept
+def kept(case: Case, plan: Plan) -> Array:
+    """The weights that the last forward pass did not drop."""
+    assert plan.kept is not None
+    return plan.kept
 
 
 def group(x: Array, case: Case) -> Array:
@@ -207,8 +228,9 @@ def naive_backward(
     weights = np.exp(scores - finite)  # (batch, heads_q, seqlen_q, seqlen_kv)
 
     # phase: gradients
-    dv = (group(weights, case).swapaxes(-1, -2) @ group(dout, case)).sum(2)  # the heads of a group share V
-    dweights = ungroup(group(dout, case) @ v[:, :, None].swapaxes(-1, -2))
+    dropped = group(plan.dropped(weights), case)
+    dv = (dropped.swapaxes(-1, -2) @ group(dout, case)).sum(2)  # the heads of a group share V
+    dweights = plan.dropped(ungroup(group(dout, case) @ v[:, :, None].swapaxes(-1, -2)))
     # phase: softmax
     dscores = weights * (dweights - (dout * out).sum(-1, keepdims=True))
     dbias = [] if plan.own_bias is None else [sum_to_shape(dscores, plan.own_bias.shape)]

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from attnbench import Case, Implementation, Operands
+from attnbench.cases.dropout import dropout_seed
 from attnbench.cases.quantised import dequantised, quantised
 from tests.conftest import REPOSITORY
 from tests.implementations.definition import Answer, Inputs, attention_by_definition, whole_bias
@@ -129,6 +130,8 @@ def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -
         placed["relative_bias"] = tensor(inputs.relative_bias, wide)
     if "sink" in case.score_mods:
         placed["sinks"] = tensor(inputs.sinks, wide)
+    if case.dropout is not None:
+        placed["dropout_seed"] = torch.tensor([dropout_seed(case, 0)])
     if case.bias_grad:
         placed["bias"] = tensor(whole_bias(case).astype(np.float64), case.dtype)
     if framework == "numpy":
@@ -192,6 +195,9 @@ def results_of(one: Implementation, case: Case) -> dict[str, NDArray[np.float64]
             zip(case.gradients, one.backward_hook(operands.dout, *arguments, out, lse, case, plan), strict=True)
         )
     check_dtypes(case, found)
+    if case.dropout is not None:
+        assert one.kept_hook is not None
+        found["kept"] = one.kept_hook(case, plan)
     return {name: as_array(value, said.layout) for name, value in found.items()}
 
 

@@ -46,8 +46,8 @@ class Answer:
     dbias: Array = dataclasses.field(default_factory=lambda: np.zeros(0))  # as the bias, 1 where it is broadcast
 
 
-def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
-    """Output, LSE and gradients, one query at a time."""
+def attention_by_definition(case: Case, inputs: Inputs, kept: NDArray[np.bool_] | None = None) -> Answer:
+    """Output, LSE and gradients, one query at a time; ``kept`` (batch, heads_q, seqlen_q, seqlen_kv) with dropout."""
     group = case.heads_q // case.heads_kv
     answer = Answer(
         out=np.zeros((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)),
@@ -61,12 +61,15 @@ def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
         for i in range(case.seqlen_q):
             keys = [j for j in range(case.seqlen_kv) if sees(case, b, i, j)]
             for h in range(case.heads_q):
-                one_row(case, inputs, answer, (b, h, h // group, i), keys)
+                factors = np.ones(case.seqlen_kv) if kept is None else kept[b, h, i] / (1 - (case.dropout or 0.0))
+                one_row(case, inputs, answer, (b, h, h // group, i), keys, factors)
     return answer
 
 
-def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, int, int], keys: list[int]) -> None:
-    """Fill in what one query of one head gives."""
+def one_row(
+    case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, int, int], keys: list[int], factors: Array
+) -> None:
+    """Fill in what one query of one head gives; ``factors`` are those of its weights."""
     b, h, g, i = where
     keys = [j for j in keys if added(case, inputs, b, h, i, j) > -math.inf]
     q, k, v = inputs.q[b, h, i], inputs.k[b, g, keys], inputs.v[b, g, keys]
@@ -84,17 +87,18 @@ def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, i
     lse = top + math.log(sum(math.exp(score - top) for score in competitors))
     weights = np.exp(scores - lse)
     dout = inputs.dout[b, h, i]
-    dweights = v @ dout
+    factors = factors[keys]
+    dweights = factors * (v @ dout)
     dscores = weights * (dweights - np.sum(weights * dweights))
     if answer.dbias.size:
         for j, gradient in zip(keys, dscores, strict=True):
             answer.dbias[place_in(answer.dbias, b, h, i, j)] += gradient
     dscores = dscores * slope * case.scale
     answer.lse[b, h, i] = lse
-    answer.out[b, h, i] = weights @ v
+    answer.out[b, h, i] = (weights * factors) @ v
     answer.dq[b, h, i] = dscores @ k
     answer.dk[b, g, keys] += np.outer(dscores, q)
-    answer.dv[b, g, keys] += np.outer(weights, dout)
+    answer.dv[b, g, keys] += np.outer(weights * factors, dout)
 
 
 def position(case: Case, i: int) -> int:

@@ -13,6 +13,7 @@ from attnbench import Case, make_case
 from attnbench.cases.bias import tensor_bias
 from attnbench.cases.inputs.operands import operand
 from attnbench.cases.inputs.sign_flips import score_signs, value_signs
+from attnbench.mutants.collection import mutants
 from attnbench.mutants.mutant import Mutant
 from attnbench.mutants.trial import trial
 from attnbench.oracle.answer.arithmetic import EXACT
@@ -101,6 +102,13 @@ def test_a_sound_implementation_agrees_even_where_the_gradient_is_zero(dtype: st
     name = "naive/torch" if dtype == "bfloat16" else "naive/numpy"
     one = Mutant("peer", "", None, implementation(name.replace("/", "_"), name))
     assert trial(asked(bias_file=f"random:1{axes}", seqlen_q=40, dtype=dtype), [one]) == {"peer": None}
+
+
+@pytest.mark.parametrize("mutant", [one for one in mutants() if one.name.startswith("dbias")], ids=lambda m: m.name)
+def test_each_mistake_is_caught(mutant: Mutant) -> None:
+    fields = {"heads_q": 6, "seqlen_q": 70, "seqlen_kv": 70, "bias_file": "random:3:batch+heads", "mask": "causal"}
+    case = asked(**fields, score_mod="softcap & bias", softcap=2.0)
+    assert "dbias" in str(trial(case, [mutant])[mutant.name])
 
 
 def test_all_heads_of_a_long_sequence_are_judged() -> None:

@@ -23,8 +23,8 @@ IN_FULL = 3
 _SHOWN = 2
 _TILE = 64
 _FIELDS = (
-    "operator", "mode", "dtype", "mask", "alignment", "score_mod", "bias_grad", "kv_cache", "kv_dtype", "strides",
-    "inputs", "head_dim",
+    "operator", "mode", "dtype", "mask", "alignment", "score_mod", "bias_grad", "dropout", "kv_cache", "kv_dtype",
+    "strides", "inputs", "head_dim",
 )  # fmt: skip
 _TRAITS: Mapping[str, Callable[[Case], bool]] = {
     "batch > 1": lambda case: case.batch > 1,

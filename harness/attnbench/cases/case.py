@@ -116,6 +116,9 @@ class Case:
     bias_grad: bool | None = None
     """Whether the gradient of the bias is asked for, ``dbias``, summed over the axes along which the bias is broadcast;
     ``None``: it is not."""
+    dropout: float | None = None
+    """Probability that a weight is dropped behind the softmax; those that are kept are divided by 1 - p. The generator
+    is the implementation's, which says what it kept (:mod:`attnbench.cases.dropout`)."""
 
     @property
     def case_id(self) -> str:
@@ -208,6 +211,8 @@ class Case:
             parts.append(short(self.bias_file))
         if self.bias_grad:
             parts.append("dbias")
+        if self.dropout is not None:
+            parts.append(f"dropout {self.dropout:g}")
         if self.inputs != "normal":
             parts.append(self.inputs_label())
         return " ".join(parts)
@@ -249,6 +254,7 @@ DEFAULTS: dict[str, object] = {
     "seed": 0,
     "kv_dtype": None,
     "bias_grad": None,
+    "dropout": None,
 }
 
 FIELDS: tuple[str, ...] = tuple(DEFAULTS)
@@ -292,6 +298,7 @@ def _resolve(fields: dict[str, object]) -> None:
     fields["softcap"] = float(fields["softcap"] or 50.0) if "softcap" in names_in(mods) else None  # type: ignore[arg-type]
     fields["bias_file"] = (fields["bias_file"] or DEFAULTS["bias_file"]) if "bias" in names_in(mods) else None
     fields["bias_grad"] = fields["bias_grad"] or None
+    fields["dropout"] = float(fields["dropout"]) if fields["dropout"] else None  # type: ignore[arg-type]
     of_file = str(fields["inputs"]).startswith(FILE_INPUTS)
     fields["inputs_layout"] = (fields["inputs_layout"] or "bhsd") if of_file else None
     fields["page_size"] = (fields["page_size"] or 16) if fields["kv_cache"] == "paged" else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attnbench.mutants.kernels import (
-    bias_gradients,
     conditions,
+    dropout,
     gradients,
     heads,
     masks,
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from attnbench.mutants.steps import Steps
 
 _OF_MASKS = (masks, sequences, trees)
-_OF_GRADIENTS = (gradients, bias_gradients)
-_THEMES = (scale, *_OF_MASKS, softmax, heads, precision, *_OF_GRADIENTS, misconduct, conditions, quantised)
+_THEMES = (scale, *_OF_MASKS, softmax, heads, precision, gradients, dropout, misconduct, conditions, quantised)
 
 
 def mutants() -> tuple[Mutant, ...]:

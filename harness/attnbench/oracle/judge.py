@@ -92,10 +92,12 @@ def find_truth(
     *,
     stores_scores: bool = False,
     queries: Queries | None = None,
+    kept: Tensor | None = None,
 ) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
 
-    ``queries`` take the place of the case's own.
+    ``queries`` take the place of the case's own; with dropout, ``kept`` are the factors of the weights, see
+    :func:`attnbench.oracle.answer.reference.references`.
 
     Raises:
         CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
@@ -104,7 +106,7 @@ def find_truth(
     ways = [Arithmetic(case.dtype, through_lse, stores_scores) for through_lse in (False, True)]
     exact = Arithmetic(None, stores_scores=stores_scores)
     arithmetics = [exact] if case.dtype == "float64" else [exact, *ways]
-    answers, *low = references(case, selection, repetition, arithmetics, queries=queries)
+    answers, *low = references(case, selection, repetition, arithmetics, queries=queries, kept=kept)
     value_norms = answers.pop(VALUE_NORMS, None)
     answers = {name: answer for name, answer in answers.items() if answer.numel()}  # of the others the shape is all
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
@@ -156,6 +158,7 @@ def judge(
     ``truth`` is that before any flip, and ``shown`` are the wanted parts' raw bytes.
     """
     wanted = requests(case, selection)
+    wanted.pop("kept", None)
     due = truth.flipped(case, selection, flip_index)
     fields: dict[str, object] = {}
     problems: list[str] = []

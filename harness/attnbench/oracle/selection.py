@@ -102,6 +102,8 @@ def requests(case: Case, selection: Selection) -> dict[str, Wanted]:
         if selection.gradients_of_keys:
             wanted["dk"] = Wanted(shape=shape_k, heads=selection.groups, rows=selection.keys)
             wanted["dv"] = Wanted(shape=shape_v, heads=selection.groups, rows=selection.keys)
+    if case.dropout is not None:
+        wanted["kept"] = Wanted(shape=(case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv), heads=heads, rows=rows)
     if "dbias" in case.gradients:
         shape = tensor_bias(case).shape
         heads = tuple((b, h) for b in range(shape[0]) for h in range(shape[1]))

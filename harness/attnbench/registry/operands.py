@@ -30,6 +30,9 @@ class Operands:
     bias: Tensor = None
     """With ``bias_grad``, the bias whose gradient is returned: in the case's dtype, four axes, broadcastable to (batch,
     heads_q, seqlen_q, seqlen_kv) in every layout. It stays the same; torch's autograd finds it by its identity."""
+    dropout_seed: Tensor = None
+    """With ``dropout``, an array of NumPy's with one integer, rewritten in place with the inputs: each call draws what
+    it drops from this seed anew, with a generator of its own."""
     block_table: Tensor | None = None
     k_scale: Tensor = None
     """With a ``kv_dtype``, ``k`` and ``v`` hold what is stored, and a row of ``k`` stands for ``k * k_scale``: float32,

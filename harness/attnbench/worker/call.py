@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def refusal(implementation: Implementation, case: Case, device: str) -> str | None:
     """Why the implementation does not support a case, or ``None``."""
     refused = implementation.declaration.refuses(case, device) or _no_gradients(implementation, case)
+    if refused is None and case.dropout is not None and implementation.kept_hook is None:
+        refused = "nobody could tell which weights it drops: give it @f.kept"
     if refused is None and implementation.supports_hook is not None:
         refused = implementation.supports_hook(case, device)
     return refused
@@ -129,19 +131,23 @@ class Call(ABC):
 
     @abstractmethod
     def outputs(self, result: Any) -> Outputs:
-        """The tensors that a call returned, by name: out, lse, dq, dk, dv, dbias."""
+        """The tensors that a call returned, by name: out, lse, kept, dq, dk, dv, dbias."""
 
     def returned(self, outputs: Outputs) -> Outputs:
         """Return the outputs that the call itself creates: without the forward pass's where only backward is called."""
         if self.case.mode != "backward":
-            return outputs
+            return {name: tensor for name, tensor in outputs.items() if name != "kept"}
         return {name: tensor for name, tensor in outputs.items() if name in self.case.gradients}
 
     def _named(self, result: Any) -> Outputs:
+        kept = {}
+        if self.case.dropout is not None:
+            assert self.core.kept_hook is not None
+            kept = {"kept": self.core.kept_hook(self.case, self.plan)}
         if self.core.declaration.returns_lse and self.case.operator == "attention":
             out, lse = result
-            return {"out": out, "lse": lse}
-        return {"out": result}
+            return {"out": out, "lse": lse, **kept}
+        return {"out": result, **kept}
 
 
 class Forward(Call):

@@ -78,6 +78,8 @@ def _why_none(case: Case, allowance: Allowance) -> str | None:
         return "identities are those of attention without projections"
     if not (case.batch and case.seqlen_q and case.seqlen_kv):
         return "there is nothing to compare"
+    if case.dropout is not None:
+        return "weights that are dropped belong to these inputs alone"
     if 4 * _COPIES * sum(tensor_elements(case).values()) > allowance.memory_bytes:
         return "its tensors are too large to be held several times"
     if not has_finite_operands(case):

@@ -74,8 +74,9 @@ def one_head(
     k: Tensor,
     v: Tensor,
     dout: Tensor | None,
+    kept: Tensor | None = None,
 ) -> Answer:
-    """One query head of one batch element (``where``), its selected rows, block by block."""
+    """One query head of one batch element (``where``), its selected rows, block by block; ``kept`` as in a plane."""
     import torch
 
     batch_index, head = where
@@ -106,6 +107,7 @@ def one_head(
                     sink=float(operand(case, "sinks")[head]) if "sink" in case.score_mods else None,
                     dout=None if dout is None else dout[index],
                     keys=keys,
+                    kept=None if kept is None else kept[part, seen],
                 ),
             )
         )

@@ -63,10 +63,12 @@ def references(
     *,
     inputs_of: Case | None = None,
     queries: Queries | None = None,
+    kept: Tensor | None = None,
 ) -> list[dict[str, Tensor]]:
     """Like :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time.
 
-    ``queries`` take the place of the case's own; behind projections there are no others.
+    ``queries`` take the place of the case's own; behind projections there are no others. ``kept`` (query heads, rows,
+    seqlen_kv) are the factors of the weights with dropout.
     """
     if case.operator == "multi_head_attention":
         return [multi_head_reference(case, selection, repetition, arithmetic) for arithmetic in arithmetics]
@@ -82,13 +84,14 @@ def references(
         seen = [(k, v) if case.kv_dtype is None else (one.store(k), one.store(v)) for one in arithmetics]
         groups: list[list[Answer]] = [[] for _ in arithmetics]
         for head in range(kv_head * size, (kv_head + 1) * size):
+            factors = None if kept is None else kept[len(found[0]["out"]) + len(groups[0])]
             own = queries or (lambda b, h: operand_head(source, "q", b, h, repetition))
             q = rounded(case, own(batch_index, head))
             dout = None
             if case.needs_gradients:
                 dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))
             for arithmetic, group, kv in zip(arithmetics, groups, seen, strict=True):
-                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, *kv, dout))
+                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, *kv, dout, factors))
         found[0][VALUE_NORMS].append(v.square().sum(-1).mean().sqrt())
         for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
             _add_group(parts, case, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
