@@ -58,6 +58,7 @@ SMALLEST_KEY_CHUNK = 64
     unequal_head_dims=True,
     returns_lse=True,
     memory="O(sqrt n)",
+    bias_grad=True,
 )
 def chunked(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
     """Chunks of keys past chunks of queries with a running softmax, after Rabe and Staats, in torch."""
@@ -89,16 +90,20 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Te
 @chunked.backward
 def chunked_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Gradients, one pair of chunks at a time: dQ = scale * dS K, dK = scale * dS^T Q, dV = P^T dO."""
     import torch
 
     # phase: gradients
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    dbias = None if plan.own_bias is None else torch.zeros_like(plan.own_bias)
     for rows, seen in plan.query_chunks:
         dq_rows = torch.zeros_like(q[:, :, rows], dtype=plan.wide)
         for keys in seen:
-            _, dscores = plan.weights_and_gradients(dout, q, k, v, out, lse, rows, keys)
+            _, dcapped, dscores = plan.weights_and_gradients(dout, q, k, v, out, lse, rows, keys)
+            if dbias is not None:
+                part = dbias[:, :, rows if dbias.shape[2] > 1 else slice(1), keys if dbias.shape[3] > 1 else slice(1)]
+                part += dcapped.sum_to_size(part.shape)
             dq_rows += plan.matmul(dscores, k[:, :, keys])
         dq[:, :, rows] = dq_rows.mul_(case.scale)
     for keys in plan.key_chunks:
@@ -107,13 +112,13 @@ def chunked_backward(
         for rows, seen in plan.query_chunks:
             if keys not in seen:
                 continue
-            weights, dscores = plan.weights_and_gradients(dout, q, k, v, out, lse, rows, keys)
+            weights, _, dscores = plan.weights_and_gradients(dout, q, k, v, out, lse, rows, keys)
             # The rows of a group's heads stand below each other: their product sums over the group.
             dv_keys += plan.stack(weights).mT @ plan.stack(dout[:, :, rows].to(plan.wide))
             dk_keys += plan.stack(dscores).mT @ plan.stack(q[:, :, rows].to(plan.wide))
         dk[:, :, keys] = dk_keys.mul_(case.scale)
         dv[:, :, keys] = dv_keys
-    return dq, dk, dv
+    return (dq, dk, dv) if dbias is None else (dq, dk, dv, dbias.to(q.dtype))
 
 
 class Plan:
@@ -138,6 +143,10 @@ class Plan:
         if "bias" in case.score_mods:
             tensor = dense_bias(dataclasses.replace(case, score_mod="bias"), None)
         self.tensor_bias = None if tensor is None else torch.from_numpy(tensor).to(device, self.wide)
+        self.own_bias = None  # where its gradient is asked for
+        if operands.bias is not None:
+            self.own_bias = operands.bias.to(self.wide)
+            self.tensor_bias = self.own_bias.expand(-1, -1, case.seqlen_q, case.seqlen_kv)
         self.sinks = torch.full((case.heads_q, 1), -torch.inf, dtype=self.wide, device=device)
         if operands.sinks is not None:
             self.sinks = operands.sinks[:, None].to(self.wide)
@@ -185,8 +194,8 @@ class Plan:
 
     def weights_and_gradients(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, rows: slice, keys: slice
-    ) -> tuple[Tensor, Tensor]:
-        """P = exp(S - LSE) and dS = P * (dO V^T - rowsum(dO * O)) of a pair of chunks; through the cap, if any."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """P = exp(S - LSE), P * (dO V^T - rowsum(dO * O)) and, through the cap if any, dS of a pair of chunks."""
         import torch
 
         scores = self.capped(q, k, rows, keys)
@@ -198,11 +207,9 @@ class Plan:
         weights = (scores - finite[..., None]).exp_()
         upstream = dout[:, :, rows].to(self.wide)
         delta = (upstream * out[:, :, rows]).sum(-1, keepdim=True)
-        dscores = self.matmul(upstream, v[:, :, keys].mT)  # phase: gradients
-        dscores.sub_(delta).mul_(weights)
-        if slope is not None:
-            dscores *= slope
-        return weights, dscores
+        dcapped = self.matmul(upstream, v[:, :, keys].mT)  # phase: gradients
+        dcapped.sub_(delta).mul_(weights)
+        return weights, dcapped, dcapped if slope is None else slope.mul_(dcapped)
 
     def stack(self, x: Tensor) -> Tensor:
         """(batch, heads_q, rows, n) to (batch, heads_kv, heads of a group * rows, n)."""

@@ -83,6 +83,8 @@ EVERYTHING: dict[str, Any] = {
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     kv_dtypes=("none", "int8"),
     returns_lse=True,
+    bias_grad=True,
+    dropout=("cpu",),
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
     """The three steps of attention, in plain NumPy."""
@@ -119,6 +121,12 @@ def attend_by_heads(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tup
         total += np.exp(plan.sinks - top)
     weights /= np.where(total == 0, 1, total)  # a row that sees nothing weighs nothing
 
+    # Dropout, in training: some weights are left out, the others grow by as much. The LSE stays.
+    if case.dropout is not None:
+        generator = np.random.Generator(np.random.SFC64(int(plan.seed[0])))
+        plan.kept = generator.random(weights.shape, np.float32) >= case.dropout
+        weights = plan.dropped(weights)
+
     # 3. Weighted sum of the values.
     out = ungroup(group(weights, case) @ v[:, :, None])  # phase: pv  (batch, heads_q, seqlen_q, head_dim_v)
     with np.errstate(divide="ignore"):
@@ -132,6 +140,7 @@ class Plan:
     def __init__(self, case: Case, operands: Operands) -> None:
         self.requests = [(one, Plan(one.case, operands)) for one in request_groups(case, one_by_one=True)]
         self.softcap = case.softcap
+        self.growth = 1 / (1 - (case.dropout or 0.0))
         masked = case.mask != "none" and not self.requests
         self.hidden = ~dense_mask(case) if masked else None  # (batch or 1, 1, seqlen_q, seqlen_kv)
         dtype = np.dtype(case.dtype)
@@ -139,8 +148,15 @@ class Plan:
         bias = dense_bias(case, None if table is None else table.astype(np.float64))
         self.bias = None if bias is None else bias.astype(dtype)  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
+        self.own_bias = operands.bias  # where its gradient is asked for
+        self.seed = operands.dropout_seed
+        self.kept: Array | None = None  # (batch, heads_q, seqlen_q, seqlen_kv), with dropout
         sinks = operands.sinks
         self.sinks = None if sinks is None else sinks.astype(dtype)[:, None, None]  # (heads_q, 1, 1)
+
+    def dropped(self, x: Array) -> Array:
+        """Weights behind dropout, or gradients before it."""
+        return x if self.kept is None else np.where(self.kept, x * self.growth, 0).astype(x.dtype)
 
     def modify(self, scores: Array) -> None:
         """Cap, bias and mask the scaled scores, in place: (batch, heads_q, seqlen_q, seqlen_kv)."""
@@ -148,13 +164,21 @@ class Plan:
             scores /= self.softcap
             np.tanh(scores, out=scores)
             scores *= self.softcap
-        if self.bias is not None:
-            scores += self.bias
+        for bias in (self.bias, self.own_bias):
+            if bias is not None:
+                scores += bias
         if self.hidden is not None:
             np.copyto(scores, -np.inf, where=self.hidden)
 
 
 naive.prepare(Plan)
+
+
+@naive.kept
+def kept(case: Case, plan: Plan) -> Array:
+    """The weights that the last forward pass did not drop."""
+    assert plan.kept is not None
+    return plan.kept
 
 
 def group(x: Array, case: Case) -> Array:
@@ -178,10 +202,11 @@ def row_maximum(scores: Array, sinks: Array | None) -> Array:
 @naive.backward
 def naive_backward(
     dout: Array, q: Array, k: Array, v: Array, out: Array, lse: Array, case: Case, plan: Plan
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, ...]:
     """Gradients of Q, K and V. Everything follows from the weights P = exp(S - LSE) and from O = P V.
 
     dV = P^T dO;  dP = dO V^T;  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q.
+    A bias is added to the scores, so that its gradient is dS, summed over the axes along which it is broadcast.
     """
     if plan.requests:
         parts = []
@@ -203,17 +228,25 @@ def naive_backward(
     weights = np.exp(scores - finite)  # (batch, heads_q, seqlen_q, seqlen_kv)
 
     # phase: gradients
-    dv = (group(weights, case).swapaxes(-1, -2) @ group(dout, case)).sum(2)  # the heads of a group share V
-    dweights = ungroup(group(dout, case) @ v[:, :, None].swapaxes(-1, -2))
+    dropped = group(plan.dropped(weights), case)
+    dv = (dropped.swapaxes(-1, -2) @ group(dout, case)).sum(2)  # the heads of a group share V
+    dweights = plan.dropped(ungroup(group(dout, case) @ v[:, :, None].swapaxes(-1, -2)))
     # phase: softmax
     dscores = weights * (dweights - (dout * out).sum(-1, keepdims=True))
+    dbias = [] if plan.own_bias is None else [sum_to_shape(dscores, plan.own_bias.shape)]
     if slope is not None:
         dscores *= slope
     dscores *= case.scale
     # phase: gradients
     dq = ungroup(group(dscores, case) @ k[:, :, None])
     dk = (group(dscores, case).swapaxes(-1, -2) @ group(q, case)).sum(2)
-    return dq, dk, dv
+    return dq, dk, dv, *dbias
+
+
+def sum_to_shape(x: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of what was broadcast from a shape: summed over the axes of which it has one."""
+    total: Array = x.sum(tuple(axis for axis, size in enumerate(shape) if size == 1), keepdims=True)
+    return total
 
 
 @attention("naive/numpy-multi-head", **{**EVERYTHING, "modes": ("forward",)}, operators=("multi_head_attention",))

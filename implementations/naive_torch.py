@@ -34,6 +34,7 @@ EVERYTHING: dict[str, Any] = {
     "stores_scores": True,
     "returns_lse": True,
     "memory": "O(n^2)",
+    "bias_grad": True,
 }
 
 
@@ -51,6 +52,9 @@ class Plan:
         bias = dense_bias(case, None if table is None else table.double().cpu().numpy())
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.bias = None if bias is None else torch.from_numpy(bias).to(device, dtype)
+        self.own_bias = operands.bias  # where its gradient is asked for
+        self.seed = operands.dropout_seed
+        self.kept: Tensor | None = None  # (batch, heads_q, seqlen_q, seqlen_kv), with dropout
         sinks = operands.sinks
         # (1, heads_q, 1, 1); in float32 at least, as the LSE
         self.sinks = None if sinks is None else sinks[None, :, None, None]
@@ -62,6 +66,7 @@ class Plan:
     "naive/torch",
     **{**EVERYTHING, "dtypes": (*EVERYTHING["dtypes"], "float8_e4m3fn"), "kv_caches": ("dense", "paged", "latent")},
     kv_dtypes=("none", "int8", "float8_e4m3fn"),
+    dropout=("cpu", "cuda"),
 )
 def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
     """Scores, softmax, weighted sum, each a whole matrix in torch."""
@@ -75,6 +80,13 @@ def naive(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
 
 
 naive.prepare(Plan)
+
+
+@naive.kept
+def kept(case: Case, plan: Plan) -> Tensor:
+    """The weights that the last forward pass did not drop."""
+    assert plan.kept is not None
+    return plan.kept
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -94,8 +106,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
     # phase: mask
     if case.softcap is not None:
         scores = case.softcap * torch.tanh(scores / case.softcap)
-    if plan.bias is not None:
-        scores = scores + plan.bias
+    for bias in (plan.bias, plan.own_bias):
+        if bias is not None:
+            scores = scores + bias
     if plan.hidden is not None:
         scores = scores.masked_fill(plan.hidden, -torch.inf)
     # The softmax, in float32 at least. A row that sees nothing has the maximum -inf; it weighs nothing.
@@ -112,6 +125,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Ten
         total = total + torch.exp(plan.sinks - finite)
     weights = (scores / total.masked_fill(total == 0, 1)).to(q.dtype)
     lse = top + total.log()
+    if case.dropout is not None:
+        generator = torch.Generator(q.device).manual_seed(int(plan.seed[0]))
+        plan.kept = torch.rand(weights.shape, generator=generator, device=q.device) >= case.dropout
+        weights = weights * plan.kept / (1 - case.dropout)
     out = unstack(stack(weights, case) @ v, case)  # phase: pv  (batch, heads_q, seqlen_q, head_dim_v)
     return out, lse[..., 0]
 

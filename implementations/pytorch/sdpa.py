@@ -35,16 +35,20 @@ SUPPORTED: dict[str, Any] = {
     "empty": True,
     "gqa": True,
     "kv_dtypes": ("none", "int8", "float8_e4m3fn"),
+    "bias_grad": True,
 }
 
+DROPOUT: dict[str, Any] = {"dropout": ("cpu",)}
+"""Kernels for CUDA draw while they compute, and tell nobody which weights they drop."""
 
-@attention("torch/sdpa", device=("cpu", "cuda"), unequal_head_dims=True, **SUPPORTED)
+
+@attention("torch/sdpa", device=("cpu", "cuda"), unequal_head_dims=True, **SUPPORTED, **DROPOUT)
 def sdpa(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """PyTorch's scaled_dot_product_attention, which chooses a back end by itself."""
     return call(q, k, v, case, plan)
 
 
-@attention("torch/sdpa-math", device=("cpu", "cuda"), unequal_head_dims=True, memory="O(n^2)", **SUPPORTED)
+@attention("torch/sdpa-math", device=("cpu", "cuda"), unequal_head_dims=True, memory="O(n^2)", **SUPPORTED, **DROPOUT)
 def math(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
     """PyTorch's scaled_dot_product_attention, unfused: matrix product, softmax, matrix product."""
     return call_with("MATH", q, k, v, case, plan)
@@ -82,7 +86,10 @@ class Plan:
         if case.mask != "none" and not self.causal:
             additive = torch.zeros(1) if additive is None else additive
             additive = additive.masked_fill(~torch.from_numpy(dense_mask(case)), -torch.inf)
+        self.seed = operands.dropout_seed
+        self.like = operands.q
         self.scales = None if operands.k_scale is None else (operands.k_scale, operands.v_scale)
+        self.bias = operands.bias  # where its gradient is asked for: added to the mask at every call
         # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
         self.mask = None if additive is None else additive.to(operands.q.device, operands.q.dtype)
 
@@ -101,9 +108,35 @@ def call(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
             (stored.to(scale.dtype) * scale[..., None]).to(q.dtype)
             for stored, scale in zip((k, v), plan.scales, strict=True)
         )
+    p = case.dropout or 0.0
+    if p:
+        import torch
+
+        torch.manual_seed(int(plan.seed[0]))
+    mask = plan.mask
+    if plan.bias is not None:
+        mask = plan.bias.expand(-1, -1, q.shape[2], k.shape[2]) + (0 if mask is None else mask)
     return functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=plan.mask, is_causal=plan.causal, scale=case.scale, enable_gqa=plan.grouped
+        q, k, v, attn_mask=mask, is_causal=plan.causal, scale=case.scale, enable_gqa=plan.grouped, dropout_p=p
     )
+
+
+def kept(case: Case, plan: Plan) -> Tensor:
+    """The weights that torch does not drop with this seed, read off a call whose values are the identity.
+
+    Where all scores are 0 its output is the weights, behind dropout. On a CPU torch drops in its unfused back end, by a
+    mask that depends on the seed and on the shape of the scores alone; that it is the mask of the other call, too, is
+    what the oracle finds when it applies it.
+    """
+    import torch
+    from torch.nn import functional
+
+    torch.manual_seed(int(plan.seed[0]))
+    q = plan.like.new_zeros(case.batch, case.heads_q, case.seqlen_q, 1)
+    k = q.new_zeros(case.batch, case.heads_q, case.seqlen_kv, 1)
+    identity = torch.eye(case.seqlen_kv, dtype=q.dtype).expand(case.batch, case.heads_q, -1, -1)
+    weights = functional.scaled_dot_product_attention(q, k, identity, dropout_p=case.dropout or 0.0)
+    return weights != 0
 
 
 def call_with(backend: str, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> Tensor:
@@ -128,6 +161,7 @@ def refusal(backend: str, case: Case, device: str) -> str | None:
     v = zeros(case.heads_kv, seqlen_kv, case.head_dim_v)
     plan = object.__new__(Plan)
     plan.grouped, plan.causal, plan.mask, plan.scales = case.heads_q != case.heads_kv, has_flag(case), None, None
+    plan.bias = torch.zeros(1, 1, 1, 1, device=device, dtype=dtype, requires_grad=True) if case.bias_grad else None
     if not plan.causal and (case.mask != "none" or case.score_mod != "none"):
         plan.mask = torch.zeros(1, 1, seqlen_q, seqlen_kv, device=device, dtype=dtype)
     with warnings.catch_warnings(record=True) as said:
@@ -173,6 +207,9 @@ def operators_of(run: Callable[[], object]) -> str:
 for _implementation in (sdpa, math, flash, efficient, cudnn):
     _implementation.prepare(Plan)
     _implementation.backend(operators_of)
+
+for _implementation in (sdpa, math):
+    _implementation.kept(kept)
 
 flash.supports(functools.partial(refusal, "FLASH_ATTENTION"))
 efficient.supports(functools.partial(refusal, "EFFICIENT_ATTENTION"))

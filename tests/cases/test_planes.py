@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnbench.cases.bias import dense_bias, score_bias
+from attnbench import attention
+from attnbench.cases.bias import dense_bias, score_bias, tensor_bias
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.inputs.operands import file_problems
 from attnbench.cases.masks import dense_mask, row_runs, visible_pairs
@@ -156,3 +158,54 @@ class TestOfFiles:
     def test_a_file_that_is_not_there_is_told(self) -> None:
         (problem,) = file_problems(make_case(**MASK, mask_file="nothere.npz"))
         assert problem.startswith("mask_file = 'nothere.npz': no array 'mask' could be read: ")
+
+
+class TestBroadcast:
+    def test_what_is_drawn_has_one_along_the_axes_that_are_named(self) -> None:
+        shared = make_case(**BIAS, bias_file="random:5:batch+queries")
+        assert tensor_bias(shared).shape == (1, 3, 1, 7)
+        assert np.array_equal(
+            tensor_bias(make_case(**{**BIAS, "batch": 1, "seqlen_q": 1}, bias_file="random:5")), tensor_bias(shared)
+        )
+        mask = make_case(**MASK, mask_file="random:5:batch")
+        assert np.array_equal(row_runs(mask, 0), row_runs(mask, 1))
+
+    @pytest.mark.parametrize("axes", ["", "rows", "batch+", "batch+batch", "batch,heads"])
+    def test_other_axes_are_refused(self, axes: str) -> None:
+        with pytest.raises(CaseError, match=r"is not random:SEED:AXES with some of batch, heads, queries, keys"):
+            make_case(**BIAS, bias_file=f"random:5:{axes}")
+
+
+class TestGradient:
+    def test_a_case_asks_for_it(self) -> None:
+        case = make_case(**BIAS, mode="backward", bias_grad=True)
+        assert case.gradients == ("dq", "dk", "dv", "dbias")
+        assert case.label().endswith("bias random:0 dbias")
+        assert make_case(**case.to_dict()) == case
+        plain = make_case(**BIAS, mode="backward")
+        assert make_case(**BIAS, mode="backward", bias_grad=False) == plain
+        assert plain.case_id != case.case_id
+        assert make_case(**BIAS).gradients == ()
+
+    @pytest.mark.parametrize(
+        ("fields", "sentence"),
+        [
+            ({"mode": "forward"}, "a mode with gradients"),
+            ({"score_mod": "alibi"}, "it needs score_mod = 'bias'"),
+            ({"operator": "multi_head_attention"}, "operator = 'attention'"),
+            ({"seqlen_q": 2**12, "seqlen_kv": 2**12}, "is 100,663,296, above 8,388,608"),
+            ({"bias_grad": 1}, "bias_grad = 1 is not true or false"),
+        ],
+        ids=str,
+    )
+    def test_where_there_is_none_it_is_refused(self, fields: dict[str, Any], sentence: str) -> None:
+        with pytest.raises(CaseError, match=sentence):
+            make_case(**{**BIAS, "mode": "backward", "bias_grad": True, **fields})
+
+    def test_what_does_not_declare_it_refuses(self) -> None:
+        said = attention("mine/one", modes=["backward"], score_mods=["bias"], dtypes=["float32"])(
+            lambda q, k, v, case: q
+        )
+        case = make_case(**BIAS, mode="backward", bias_grad=True)
+        refused = dataclasses.replace(said.declaration, alignments=("top_left",)).refuses(case, "cpu")
+        assert refused == "the gradient of the bias is asked for, and bias_grad is not declared"

@@ -145,9 +145,9 @@ def test_a_kernel_that_is_wrong_for_a_pair_alone_is_caught(number: int, array: A
 
         def backward(
             self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
-        ) -> tuple[Tensor, Tensor, Tensor]:
-            dq, dk, dv = super().backward(dout, q, k, v, out, lse, case, plan)
-            return dq, dk, (dv * 1.25 if is_there(case) and in_gradients else dv)
+        ) -> tuple[Tensor, ...]:
+            dq, dk, dv, *dbias = super().backward(dout, q, k, v, out, lse, case, plan)
+            return dq, dk, (dv * 1.25 if is_there(case) and in_gradients else dv), *dbias
 
     mutant = Mutant("wrong-there", "", None, implementation_of(WrongThere, "mutant/wrong-there"))
     assert any(any(trial(case, [mutant]).values()) for case in there), f"{pair}: {[case.label() for case in there]}"

@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from attnbench import Case, Implementation, Operands
+from attnbench.cases.dropout import dropout_seed
 from attnbench.cases.quantised import dequantised, quantised
 from tests.conftest import REPOSITORY
-from tests.implementations.definition import Answer, Inputs, attention_by_definition
+from tests.implementations.definition import Answer, Inputs, attention_by_definition, whole_bias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -129,6 +130,10 @@ def operands_of(case: Case, *, framework: str = "torch", layout: str = "bhsd") -
         placed["relative_bias"] = tensor(inputs.relative_bias, wide)
     if "sink" in case.score_mods:
         placed["sinks"] = tensor(inputs.sinks, wide)
+    if case.dropout is not None:
+        placed["dropout_seed"] = torch.tensor([dropout_seed(case, 0)])
+    if case.bias_grad:
+        placed["bias"] = tensor(whole_bias(case).astype(np.float64), case.dtype)
     if framework == "numpy":
         placed = {name: value.numpy() for name, value in placed.items()}
     return Operands(**placed)
@@ -171,22 +176,28 @@ def results_of(one: Implementation, case: Case) -> dict[str, NDArray[np.float64]
     """Call it as the harness does: what it returned, by name, in float64 and as (batch, heads, seqlen, dim)."""
     said = one.declaration
     operands = operands_of(case, framework=said.framework, layout=said.layout)
+    by_autograd = case.needs_gradients and one.backward_hook is None
+    if case.bias_grad and by_autograd:
+        operands.bias.requires_grad_()
     plan = one.prepare_hook(case, operands) if one.prepare_hook else None
     arguments = [operands.q, operands.k, operands.v]
-    by_autograd = case.needs_gradients and one.backward_hook is None
     if by_autograd:
         arguments = [x.detach().requires_grad_() for x in arguments]
     result = one.call(*arguments, case, plan) if one.takes_plan else one.call(*arguments, case)
     out, lse = result if said.returns_lse else (result, None)
     found: dict[str, Any] = {"out": out} if lse is None else {"out": out, "lse": lse}
     if by_autograd:
-        found |= dict(zip(("dq", "dk", "dv"), torch.autograd.grad(out, arguments, operands.dout), strict=True))
+        leaves = [*arguments, operands.bias] if case.bias_grad else arguments
+        found |= dict(zip(case.gradients, torch.autograd.grad(out, leaves, operands.dout), strict=True))
     elif case.needs_gradients:
         assert one.backward_hook is not None
         found |= dict(
-            zip(("dq", "dk", "dv"), one.backward_hook(operands.dout, *arguments, out, lse, case, plan), strict=True)
+            zip(case.gradients, one.backward_hook(operands.dout, *arguments, out, lse, case, plan), strict=True)
         )
     check_dtypes(case, found)
+    if case.dropout is not None:
+        assert one.kept_hook is not None
+        found["kept"] = one.kept_hook(case, plan)
     return {name: as_array(value, said.layout) for name, value in found.items()}
 
 

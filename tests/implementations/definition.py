@@ -43,10 +43,11 @@ class Answer:
     dq: Array
     dk: Array
     dv: Array
+    dbias: Array = dataclasses.field(default_factory=lambda: np.zeros(0))  # as the bias, 1 where it is broadcast
 
 
-def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
-    """Output, LSE and gradients, one query at a time."""
+def attention_by_definition(case: Case, inputs: Inputs, kept: NDArray[np.bool_] | None = None) -> Answer:
+    """Output, LSE and gradients, one query at a time; ``kept`` (batch, heads_q, seqlen_q, seqlen_kv) with dropout."""
     group = case.heads_q // case.heads_kv
     answer = Answer(
         out=np.zeros((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)),
@@ -54,17 +55,21 @@ def attention_by_definition(case: Case, inputs: Inputs) -> Answer:
         dq=np.zeros_like(inputs.q),
         dk=np.zeros_like(inputs.k),
         dv=np.zeros_like(inputs.v),
+        dbias=np.zeros(whole_bias(case).shape if case.bias_grad else 0),
     )
     for b in range(case.batch):
         for i in range(case.seqlen_q):
             keys = [j for j in range(case.seqlen_kv) if sees(case, b, i, j)]
             for h in range(case.heads_q):
-                one_row(case, inputs, answer, (b, h, h // group, i), keys)
+                factors = np.ones(case.seqlen_kv) if kept is None else kept[b, h, i] / (1 - (case.dropout or 0.0))
+                one_row(case, inputs, answer, (b, h, h // group, i), keys, factors)
     return answer
 
 
-def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, int, int], keys: list[int]) -> None:
-    """Fill in what one query of one head gives."""
+def one_row(
+    case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, int, int], keys: list[int], factors: Array
+) -> None:
+    """Fill in what one query of one head gives; ``factors`` are those of its weights."""
     b, h, g, i = where
     keys = [j for j in keys if added(case, inputs, b, h, i, j) > -math.inf]
     q, k, v = inputs.q[b, h, i], inputs.k[b, g, keys], inputs.v[b, g, keys]
@@ -82,13 +87,18 @@ def one_row(case: Case, inputs: Inputs, answer: Answer, where: tuple[int, int, i
     lse = top + math.log(sum(math.exp(score - top) for score in competitors))
     weights = np.exp(scores - lse)
     dout = inputs.dout[b, h, i]
-    dweights = v @ dout
-    dscores = weights * (dweights - np.sum(weights * dweights)) * slope * case.scale
+    factors = factors[keys]
+    dweights = factors * (v @ dout)
+    dscores = weights * (dweights - np.sum(weights * dweights))
+    if answer.dbias.size:
+        for j, gradient in zip(keys, dscores, strict=True):
+            answer.dbias[place_in(answer.dbias, b, h, i, j)] += gradient
+    dscores = dscores * slope * case.scale
     answer.lse[b, h, i] = lse
-    answer.out[b, h, i] = weights @ v
+    answer.out[b, h, i] = (weights * factors) @ v
     answer.dq[b, h, i] = dscores @ k
     answer.dk[b, g, keys] += np.outer(dscores, q)
-    answer.dv[b, g, keys] += np.outer(weights, dout)
+    answer.dv[b, g, keys] += np.outer(weights * factors, dout)
 
 
 def position(case: Case, i: int) -> int:
@@ -180,16 +190,25 @@ def requests_of(text: str) -> list[tuple[int, int]]:
 
 def at(tensor: NDArray[Any], *place: int) -> Any:
     """One value of a tensor, whose axes of length 1 hold for all."""
-    return tensor[tuple(0 if size == 1 else index for size, index in zip(tensor.shape, place, strict=True))]
+    return tensor[place_in(tensor, *place)]
+
+
+def place_in(tensor: NDArray[Any], *place: int) -> tuple[int, ...]:
+    """Where that value lies."""
+    return tuple(0 if size == 1 else index for size, index in zip(tensor.shape, place, strict=True))
+
+
+def whole_bias(case: Case) -> NDArray[Any]:
+    """The bias, four axes."""
+    assert case.bias_file is not None
+    return bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
 
 
 def added(case: Case, inputs: Inputs, b: int, h: int, i: int, j: int) -> float:
     """The bias of query i and key j in head h of batch element b."""
     mods, total = case.score_mod.split(" & "), 0.0
     if "bias" in mods:
-        assert case.bias_file is not None
-        whole = bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
-        total += float(at(whole, b, h, i, j))
+        total += float(at(whole_bias(case), b, h, i, j))
     distance = j - position(case, i)
     if "alibi" in mods:
         total -= alibi_slope(h, case.heads_q) * abs(distance)

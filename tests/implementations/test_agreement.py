@@ -13,7 +13,15 @@ import torch
 from attnbench import Case, Implementation, make_case
 from attnbench.mutants.mutant import Mutant
 from attnbench.mutants.trial import trial
-from tests.implementations.conftest import answer_of, disagreement, implementation, operands_of, results_of
+from tests.implementations.conftest import (
+    answer_of,
+    disagreement,
+    implementation,
+    inputs_of,
+    operands_of,
+    results_of,
+)
+from tests.implementations.definition import attention_by_definition
 
 # What is left out has tests of its own (multi-head attention, Triton's interpreter, naive/torch-compile), or runs on
 # CUDA only.
@@ -68,6 +76,24 @@ TENSORS: list[dict[str, Any]] = [
     {"score_mod": "bias", "bias_file": "random:1"},
     {"score_mod": "bias", "bias_file": "random:2", "seqlen_kv": 131, "dtype": "float16"},
     {"score_mod": "bias", "mask": "tensor", "dtype": "float64"},
+]
+# Along which axes the bias is broadcast, and what else is added to the scores.
+BIAS_GRADIENTS: list[dict[str, Any]] = [
+    {"score_mod": "bias", "bias_grad": True, "mode": "backward", **fields}
+    for fields in (
+        {"bias_file": "random:1"},
+        {"bias_file": "random:2:batch+heads", "dtype": "bfloat16", "seqlen_kv": 131},
+        {"bias_file": "random:3:queries", "mask": "causal & key_padding", "kv_lengths": (33, 67), "dtype": "float64"},
+        {"bias_file": "random:4:heads+keys", "mask": "tensor", "score_mod": "alibi & bias"},
+        {"bias_file": "random:5:batch", "score_mod": "softcap & bias & sink", "softcap": 1.5, "mask": "causal"},
+    )
+]
+DROPPED: list[dict[str, Any]] = [
+    {"dropout": 0.25},
+    {"dropout": 0.6, "mask": "causal", "dtype": "bfloat16", "seqlen_kv": 131, "alignment": "bottom_right"},
+    {"dropout": 0.1, "mask": "key_padding", "kv_lengths": (0, 67), "score_mod": "alibi", "dtype": "float64"},
+    {"dropout": 0.5, "score_mod": "bias", "bias_grad": True, "bias_file": "random:2:heads", "strides": "transposed"},
+    {"dropout": 0.3, "score_mod": "softcap & sink", "softcap": 1.5, "mode": "backward"},
 ]
 BLOCKS: list[dict[str, Any]] = [
     {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "random:40%:1"},
@@ -153,6 +179,7 @@ DIFFERENCES: list[dict[str, Any]] = [
     *({**lengths, **mask, **how} for lengths, mask, how in itertools.product(LENGTHS, ON_DIAGONAL, ALIGNMENTS)),
     *INTERSECTIONS,
     *TENSORS,
+    *BIAS_GRADIENTS,
     *BLOCKS,
     *LATENTS,
     *QUANTISED,
@@ -218,6 +245,21 @@ def _uncompiled() -> Any:
 @pytest.mark.parametrize(("one", "case"), CASES)
 def test_it_agrees_with_the_definition(one: Implementation, case: Case) -> None:
     assert disagreement(case, results_of(one, case), answer_of(case)) is None
+
+
+@pytest.mark.parametrize("fields", DROPPED, ids=str)
+@pytest.mark.parametrize(
+    "one", [one for one in IMPLEMENTATIONS if one.declaration.dropout], ids=lambda one: one.declaration.name
+)
+def test_with_what_it_says_it_kept_it_agrees_with_the_definition(one: Implementation, fields: dict[str, Any]) -> None:
+    case = case_of(one, fields)
+    if case is None:
+        pytest.skip("it refuses, with a sentence")
+    found = results_of(one, case)
+    kept = found.pop("kept") != 0
+    answer = attention_by_definition(case, inputs_of(case), kept)
+    assert disagreement(case, found, answer) is None
+    assert abs(kept.mean() - (1 - (case.dropout or 0))) < 0.05
 
 
 @pytest.mark.parametrize("fields", EMPTY, ids=str)

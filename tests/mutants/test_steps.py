@@ -21,6 +21,8 @@ CASES: dict[str, dict[str, Any]] = {
     "softcap": {"score_mod": "softcap", "softcap": 2.0},
     "alibi": {"score_mod": "alibi", "mask": "causal"},
     "relative-bias": {"score_mod": "relative_bias"},
+    "bias-gradient": {"score_mod": "bias", "bias_file": "random:1:batch+heads", "bias_grad": True, "mode": "backward"},
+    "dropout": {"dropout": 0.3, "mask": "causal", "heads_kv": 1},
     "sink": {"score_mod": "sink", "mask": "causal"},
     "needle": {"inputs": "needle", "mask": "sliding_window", "window_left": 15, "window_right": 3},
     "negative-logits": {"inputs": "negative_logits", "mask": "causal"},

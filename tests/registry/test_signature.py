@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from attnbench.registry.implementation import HookError, Implementation, attention
-from attnbench.registry.signature import SignatureError, takes_two, wants_plan
+from attnbench.registry.implementation import Implementation, attention
+from attnbench.registry.signature import HookError, SignatureError, takes_two, wants_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

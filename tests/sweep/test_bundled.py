@@ -123,7 +123,9 @@ def test_edge_shapes_have_every_kind_of_edge() -> None:
         "left_padding & tree",
     }  # fmt: skip
     assert {mod for case in cases for mod in case.score_mods} == set(CHOICES["score_mod"])
-    assert {case.score_mod for case in cases if "&" in case.score_mod} == {"softcap & alibi", "softcap & bias & sink"}
+    combined = {case.score_mod for case in cases if "&" in case.score_mod}
+    assert combined == {"softcap & alibi", "softcap & bias", "softcap & bias & sink"}
+    assert {bool(case.bias_grad) for case in cases} == {bool(case.dropout) for case in cases} == {False, True}
     assert {case.strides for case in cases} == set(CHOICES["strides"])
     assert {case.mode for case in cases} == {"forward", "backward", "forward_backward"}
     assert {case.inputs for case in cases} == set(INPUT_FAMILIES)

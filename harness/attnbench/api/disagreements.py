@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.store.record import Record
 
-_PARTS = re.compile(r"; (?=(?:out|lse|dq|dk|dv)\b|a guess at the cause)")
+_PARTS = re.compile(r"; (?=(?:out|lse|dq|dk|dv|dbias)\b|a guess at the cause)")
 _CAUSE = "a guess at the cause"
 _GUESS = re.compile(r"; a guess at the cause: (.*)", re.DOTALL)
 IN_FULL = 3
@@ -23,8 +23,8 @@ IN_FULL = 3
 _SHOWN = 2
 _TILE = 64
 _FIELDS = (
-    "operator", "mode", "dtype", "mask", "alignment", "score_mod", "kv_cache", "kv_dtype", "strides", "inputs",
-    "head_dim",
+    "operator", "mode", "dtype", "mask", "alignment", "score_mod", "bias_grad", "dropout", "kv_cache", "kv_dtype",
+    "strides", "inputs", "head_dim",
 )  # fmt: skip
 _TRAITS: Mapping[str, Callable[[Case], bool]] = {
     "batch > 1": lambda case: case.batch > 1,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attnbench.cases.masks.table import kinds_of
+from attnbench.cases.score_mods import in_order
 from attnbench.cases.tensors.planes import bias_tensor
 
 if TYPE_CHECKING:
@@ -75,6 +77,12 @@ def tensor_bias(case: Case) -> NDArray[np.floating]:
     return bias_tensor(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
 
 
+def scores_in_bias(case: Case) -> int:
+    """How many scores an element of :func:`tensor_bias` is added to."""
+    scores = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
+    return scores // max(1, tensor_bias(case).size)
+
+
 def score_bias(
     case: Case,
     head: int,
@@ -113,9 +121,13 @@ def score_bias(
 def dense_bias(case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
     """The whole bias, all that is added to the scores, or ``None`` where the case has none.
 
+    A tensor whose gradient is asked for is an operand, and is left out.
+
     Returns:
         Shape ``(1, heads_q, seqlen_q, seqlen_kv)``; of a tensor ``(batch or 1, heads_q or 1, seqlen_q, seqlen_kv)``.
     """
+    if case.bias_grad:
+        case = dataclasses.replace(case, score_mod=in_order({*case.score_mods} - {"bias"}), bias_grad=None)
     if case.score_mods == ("bias",):
         tensor = tensor_bias(case)
         return np.array(np.broadcast_to(tensor, (*tensor.shape[:2], case.seqlen_q, case.seqlen_kv)))

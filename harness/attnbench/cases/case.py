@@ -113,6 +113,12 @@ class Case:
     quantised. Either way the computation is in ``dtype`` or higher."""
     requests: str | None = None
     """Ragged: the requests of a serving batch, such as ``2q2k_32q1s1k`` (:mod:`attnbench.cases.requests`)."""
+    bias_grad: bool | None = None
+    """Whether the gradient of the bias is asked for, ``dbias``, summed over the axes along which the bias is broadcast;
+    ``None``: it is not."""
+    dropout: float | None = None
+    """Probability that a weight is dropped behind the softmax; those that are kept are divided by 1 - p. The generator
+    is the implementation's, which says what it kept (:mod:`attnbench.cases.dropout`)."""
 
     @property
     def case_id(self) -> str:
@@ -169,6 +175,12 @@ class Case:
         return self.mode != "forward"
 
     @property
+    def gradients(self) -> tuple[str, ...]:
+        """The gradients that the case asks for, in the order in which a backward pass returns them."""
+        names = ("dq", "dk", "dv", "dbias") if self.bias_grad else ("dq", "dk", "dv")
+        return names if self.needs_gradients else ()
+
+    @property
     def output_dtype(self) -> DType:
         """The dtype of the output: the inputs', but bfloat16 for float8."""
         return "bfloat16" if self.dtype == "float8_e4m3fn" else self.dtype
@@ -197,6 +209,10 @@ class Case:
             parts.append(f"{self.kv_dtype}-kv")
         if self.bias_file is not None:
             parts.append(short(self.bias_file))
+        if self.bias_grad:
+            parts.append("dbias")
+        if self.dropout is not None:
+            parts.append(f"dropout {self.dropout:g}")
         if self.inputs != "normal":
             parts.append(self.inputs_label())
         return " ".join(parts)
@@ -237,6 +253,8 @@ DEFAULTS: dict[str, object] = {
     "inputs_layout": None,  # bhsd, of a file
     "seed": 0,
     "kv_dtype": None,
+    "bias_grad": None,
+    "dropout": None,
 }
 
 FIELDS: tuple[str, ...] = tuple(DEFAULTS)
@@ -279,6 +297,8 @@ def _resolve(fields: dict[str, object]) -> None:
     fields["score_mod"] = mods = in_order(str(fields["score_mod"]))
     fields["softcap"] = float(fields["softcap"] or 50.0) if "softcap" in names_in(mods) else None  # type: ignore[arg-type]
     fields["bias_file"] = (fields["bias_file"] or DEFAULTS["bias_file"]) if "bias" in names_in(mods) else None
+    fields["bias_grad"] = fields["bias_grad"] or None
+    fields["dropout"] = float(fields["dropout"]) if fields["dropout"] else None  # type: ignore[arg-type]
     of_file = str(fields["inputs"]).startswith(FILE_INPUTS)
     fields["inputs_layout"] = (fields["inputs_layout"] or "bhsd") if of_file else None
     fields["page_size"] = (fields["page_size"] or 16) if fields["kv_cache"] == "paged" else None

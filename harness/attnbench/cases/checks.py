@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _MOST = {"batch": 2**20, "seed": 2**63 - 1}
 """Fields with another limit: some masks have a length for each element of the batch, and a seed fits into a column."""
+MOST_BIAS_PAIRS = 2**23
+"""The most query-key pairs of all heads where the gradient of a bias is judged: 8 heads with 1024 queries and keys."""
 _MAY_BE_ABSENT = ("inputs_layout", "kv_dtype")
 _SIZES = ("batch", "heads_q", "heads_kv", "seqlen_q", "seqlen_kv", "head_dim", "head_dim_v")
 
@@ -70,6 +72,8 @@ def _wrong_choices(fields: Mapping[str, object]) -> list[str]:
     bias = fields["bias_file"]
     if bias is not None and (mistake := mistake_in(bias)):
         problems.append(f"bias_file = {bias!r} {mistake}")
+    if not isinstance(asked := fields["bias_grad"], bool | None):
+        problems.append(f"bias_grad = {asked!r} is not true or false")
     return problems
 
 
@@ -90,6 +94,9 @@ def _wrong_numbers(fields: Mapping[str, object]) -> list[str]:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
             problems.append(f"{name} = {value!r} is not a finite number > 0")
+    p = fields["dropout"]
+    if p is not None and (isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p < 1):
+        problems.append(f"dropout = {p!r} is not a probability from 0 to below 1")
     given = [(parameter, fields[name]) for name, parameter in PARAMETERS.items() if fields[name] is not None]
     problems += [problem for parameter, value in given if (problem := parameter.problem(value))]
     return problems
@@ -110,6 +117,11 @@ def contradictions(case: Case) -> list[str]:
     if case.kv_cache == "latent":
         problems += _no_latent(case)
     problems += _of_quantised(case) if case.kv_dtype is not None else []
+    problems += _of_bias_gradient(case) if case.bias_grad else []
+    stored = (case.operator, case.kv_cache, case.kv_dtype, case.requests, case.dtype == "float8_e4m3fn")
+    if case.dropout is not None and stored != ("attention", "dense", None, None, False):
+        needs = "operator = 'attention', kv_cache = 'dense', and neither ragged batches nor eight bits"
+        problems.append(f"dropout = {case.dropout:g} is of training: it needs {needs}")
     if case.strides != "contiguous" and (case.operator != "attention" or case.kv_cache != "dense"):
         problems.append(f"strides = {case.strides!r} needs operator = 'attention' and kv_cache = 'dense'")
     if case.operator != "attention" and case.inputs in INPUT_FAMILIES and case.inputs != "normal":
@@ -135,6 +147,19 @@ def _no_latent(case: Case) -> list[str]:
         problems.append(f"kv_cache = 'latent' takes values out of keys: {wide}")
     if case.inputs.startswith(FILE_INPUTS):
         problems.append("kv_cache = 'latent' stores one tensor: inputs must not be a file of keys and values")
+    return problems
+
+
+def _of_bias_gradient(case: Case) -> list[str]:
+    """The contradictions of a bias whose gradient is asked for."""
+    problems = []
+    if "bias" not in case.score_mods or case.mode == "forward" or case.operator != "attention":
+        needs = "score_mod = 'bias', a mode with gradients and operator = 'attention'"
+        problems.append(f"bias_grad = true is about the gradient of a bias: it needs {needs}")
+    pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
+    if pairs > MOST_BIAS_PAIRS:
+        judged = f"batch * heads_q * seqlen_q * seqlen_kv is {pairs:,}, above {MOST_BIAS_PAIRS:,}"
+        problems.append(f"bias_grad = true sums over all query-key pairs, and all are judged: {judged}")
     return problems
 
 

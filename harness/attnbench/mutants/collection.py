@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attnbench.mutants.kernels import (
     conditions,
+    dropout,
     gradients,
     heads,
     masks,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from attnbench.mutants.steps import Steps
 
 _OF_MASKS = (masks, sequences, trees)
-_THEMES = (scale, *_OF_MASKS, softmax, heads, precision, gradients, misconduct, conditions, quantised)
+_THEMES = (scale, *_OF_MASKS, softmax, heads, precision, gradients, dropout, misconduct, conditions, quantised)
 
 
 def mutants() -> tuple[Mutant, ...]:

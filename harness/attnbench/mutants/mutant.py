@@ -52,8 +52,11 @@ def implementation_of(steps: type[Steps], name: str) -> Implementation:
         gqa=True,
         unequal_head_dims=True,
         returns_lse=True,
+        bias_grad=True,
+        dropout=("cpu",),
     )(taken.forward)
     implementation.prepare(taken.prepare)
+    implementation.kept(taken.told)
     if taken.backward is not None:
         implementation.backward(taken.backward)
     return implementation

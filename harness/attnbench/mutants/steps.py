@@ -55,10 +55,12 @@ class Steps:
         visible = self.visible(case)
         table = operands.relative_bias
         bias = self.bias(case, None if table is None else table.double().numpy())
+        added = [] if bias is None else [torch.from_numpy(np.ascontiguousarray(bias))]
+        added += [] if operands.bias is None else [operands.bias]
         sinks = operands.sinks
         return Plan(
             hidden=None if visible is None else ~torch.from_numpy(np.ascontiguousarray(visible)),
-            bias=None if bias is None else torch.from_numpy(np.ascontiguousarray(bias)),
+            bias=sum(added[1:], added[0]) if added else None,
             sinks=None if sinks is None else sinks[None, :, None, None],
             operands=operands,
         )
@@ -76,13 +78,46 @@ class Steps:
         k, v = self.dequantised(*as_wide(q, k, v), plan)
         scores = self.masked(self.modified(self.scores(wide(q), self.keys(wide(k), case), case), case, plan), plan)
         weights, lse = self.softmax(scores, plan.sinks)
+        weights = self.dropped(weights, self.drawn(case, plan), case)
         out = self.weighted(weights, self.values(wide(v), case))
         return out.to(q.dtype), lse
+
+    def drawn(self, case: Case, plan: Plan) -> Tensor | None:
+        """The weights that are kept, (batch, heads_q, seqlen_q, seqlen_kv), of this forward pass."""
+        if case.dropout is not None:
+            shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
+            self.kept = self.drawn_from(int(plan.operands.dropout_seed[0]), shape, case.dropout)
+        return self.kept
+
+    def drawn_from(self, seed: int, shape: tuple[int, ...], p: float) -> Tensor:
+        """True where a weight is kept."""
+        import torch
+
+        return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) >= p
+
+    kept: Tensor | None = None
+    """The mask that the last forward pass drew."""
+
+    def told(self, case: Case, plan: Plan) -> Tensor:
+        """The weights that the implementation says it kept."""
+        assert self.kept is not None
+        return self.kept.clone()
+
+    def dropped(self, weights: Tensor, kept: Tensor | None, case: Case) -> Tensor:
+        """Weights behind dropout."""
+        return weights if kept is None or case.dropout is None else weights * kept * self.growth(case.dropout)
+
+    def growth(self, p: float) -> float:
+        """The factor of the weights that are kept."""
+        return 1 / (1 - p)
 
     def dequantised(self, k: Tensor, v: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
         """K and V times their scales where they are quantised, else unchanged."""
         k_scale, v_scale = plan.operands.k_scale, plan.operands.v_scale
-        return (k, v) if k_scale is None else (wide(k) * k_scale[..., None], wide(v) * v_scale[..., None])
+        if k_scale is None:
+            return k, v
+        like = wide(plan.operands.q[:0])  # float64 where the case is
+        return (wide(k) * k_scale[..., None]).to(like.dtype), (wide(v) * v_scale[..., None]).to(like.dtype)
 
     def keys(self, k: Tensor, case: Case) -> Tensor:
         """The key head of each query head."""
@@ -184,6 +219,7 @@ class Tiled(Steps):
         top = torch.full_like(rows, -torch.inf) if plan.sinks is None else plan.sinks.to(rows.dtype).expand_as(rows)
         total = torch.zeros_like(rows) if plan.sinks is None else torch.ones_like(rows)
         out = wide_v.new_zeros(*scores.shape[:-1], wide_v.shape[-1])
+        kept = self.drawn(case, plan)
         for start, stop in self.tiles(case.seqlen_kv):
             tile = self.tile(scores, start, stop)
             above = self.running_top(top, tile.detach().amax(-1, keepdim=True))
@@ -191,6 +227,7 @@ class Tiled(Steps):
             weights = torch.exp(tile - finite)
             factor = self.rescaling(top, finite)
             total = self.accumulated(total * factor + weights.sum(-1, keepdim=True))
+            weights = self.dropped(weights, None if kept is None else kept[..., start:stop], case)
             out = self.accumulated_out(
                 out * self.out_rescaling(factor) + self.rounded(weights) @ self.tile_of_values(wide_v, start, stop)
             )
@@ -244,19 +281,26 @@ class Explicit(Steps):
 
     def backward(
         self, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, case: Case, plan: Plan
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """dQ, dK and dV from the output and the LSE."""
+    ) -> tuple[Tensor, ...]:
+        """dQ, dK and dV from the output and the LSE, and the gradient of the bias where it is asked for."""
         wide_q, wide_k, wide_v, wide_dout = wide(q), self.keys(wide(k), case), self.values(wide(v), case), wide(dout)
         linear = self.scores(wide_q, wide_k, case)
         weights = self.weights(linear, lse, case, plan)
-        upstream = wide_dout @ wide_v.transpose(-1, -2)
+        kept = self.kept_backward(case, plan)
+        upstream = self.dropped(wide_dout @ wide_v.transpose(-1, -2), kept, case)
         dscores = weights * (upstream - self.delta(wide_dout, wide(out)))
+        dbias = (self.bias_gradient(dscores, linear, case, plan).to(q.dtype),) if case.bias_grad else ()
         dscores = dscores * self.slope(linear, case)
         dq = dscores @ wide_k * self.scale_of_dq(case)
         dk = self.grouped(self.product_over_queries(dscores, wide_q, case) * self.scale_of_dk(case), case)
-        dv = self.product_over_queries(self.weights_of_dv(weights), wide_dout, case)
+        of_dv = self.weights_of_dv(self.dropped(weights, kept, case))
+        dv = self.product_over_queries(of_dv, wide_dout, case)
         dv = self.grouped(dv, case)
-        return self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype))
+        return (*self.gradients(dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)), *dbias)
+
+    def kept_backward(self, case: Case, plan: Plan) -> Tensor | None:
+        """The weights that the forward pass kept."""
+        return self.kept
 
     def weights(self, linear: Tensor, lse: Tensor, case: Case, plan: Plan) -> Tensor:
         """The weights, computed again from the LSE."""
@@ -287,6 +331,10 @@ class Explicit(Steps):
         """Summed over the query heads that share a key head."""
         b, _, n, d = gradient.shape
         return gradient.reshape(b, case.heads_kv, case.heads_q // case.heads_kv, n, d).sum(2)
+
+    def bias_gradient(self, dscores: Tensor, linear: Tensor, case: Case, plan: Plan) -> Tensor:
+        """The gradient of the scores behind the cap, summed over the axes along which the bias is broadcast."""
+        return dscores.sum_to_size(plan.operands.bias.shape)
 
     def product_over_queries(self, weights: Tensor, other: Tensor, case: Case) -> Tensor:
         """The contribution of every query to each key, summed: (..., seqlen_kv, columns)."""

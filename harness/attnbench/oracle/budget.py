@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnbench.cases.bias import scores_in_bias
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -210,4 +212,6 @@ def _reduction_length(case: Case, name: str) -> int:
     length = case.seqlen_kv + case.head_dim
     if name in ("dk", "dv"):
         length += case.seqlen_q * (case.heads_q // case.heads_kv)
+    if name == "dbias":
+        length += scores_in_bias(case)
     return length + (2 * case.embed_dim if case.operator == "multi_head_attention" else 0)

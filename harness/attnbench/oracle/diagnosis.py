@@ -125,8 +125,8 @@ def _hypotheses(
 def _other_cases(case: Case) -> Iterator[tuple[str, Case]]:
     """The case as a mistaken implementation would have read it. Its inputs stay the same."""
 
-    def other(**fields: object) -> Case:
-        return dataclasses.replace(case, **fields)  # type: ignore[arg-type]
+    def other(**fields: object) -> Case:  # another bias may have another shape: the other tensors tell
+        return dataclasses.replace(case, **fields, bias_grad=None)  # type: ignore[arg-type]
 
     kinds = kinds_of(case.mask)
     if case.seqlen_q != case.seqlen_kv and any(kind.on_diagonal for kind in kinds):

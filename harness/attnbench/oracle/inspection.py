@@ -113,7 +113,7 @@ def errors_of(case: Case, batch_index: int, truth: Truth, judgement: Judgement) 
     arrays: dict[str, NDArray[np.float32]] = {}
     scales: dict[str, float] = {}
     for name, got in judgement.seen.items():
-        if name == "lse":
+        if name in ("lse", "dbias"):
             continue
         answer = truth.answers[name]
         places = selection.query_heads(case) if name in ("out", "dq") else list(selection.groups)

@@ -14,7 +14,7 @@ from attnbench.oracle.answer.reference import VALUE_NORMS, references
 from attnbench.oracle.budget import Error, budget, measure, size_of_storing, size_of_terms
 from attnbench.oracle.power.noticed import noticed
 from attnbench.oracle.selection import requests
-from attnbench.stages.agreement import AgreementMetrics
+from attnbench.stages.agreement import JUDGED_TENSORS, AgreementMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,7 @@ def flipped(case: Case, selection: Selection, tensors: dict[str, Tensor], flip_i
         "out": of_groups(of_values).repeat_interleave(size),
         "dq": of_groups(of_gradients).repeat_interleave(size),
         "dk": of_groups(of_gradients),
+        "dbias": of_groups(of_values)[:1],  # the same of all heads, then
     }
     return {
         name: tensor * by_name[name][:, None, None] if name in by_name else tensor for name, tensor in tensors.items()
@@ -91,10 +92,12 @@ def find_truth(
     *,
     stores_scores: bool = False,
     queries: Queries | None = None,
+    kept: Tensor | None = None,
 ) -> Truth:
     """Compute the answer, and the errors of the low-precision reference on the same inputs.
 
-    ``queries`` take the place of the case's own.
+    ``queries`` take the place of the case's own; with dropout, ``kept`` are the factors of the weights, see
+    :func:`attnbench.oracle.answer.reference.references`.
 
     Raises:
         CaseError: when a row has no right answer, see :mod:`attnbench.oracle.answer.undetermined`.
@@ -103,7 +106,7 @@ def find_truth(
     ways = [Arithmetic(case.dtype, through_lse, stores_scores) for through_lse in (False, True)]
     exact = Arithmetic(None, stores_scores=stores_scores)
     arithmetics = [exact] if case.dtype == "float64" else [exact, *ways]
-    answers, *low = references(case, selection, repetition, arithmetics, queries=queries)
+    answers, *low = references(case, selection, repetition, arithmetics, queries=queries, kept=kept)
     value_norms = answers.pop(VALUE_NORMS, None)
     answers = {name: answer for name, answer in answers.items() if answer.numel()}  # of the others the shape is all
     lost = [name for name, answer in answers.items() if bool(answer.isnan().any())]
@@ -113,7 +116,7 @@ def find_truth(
         )
     terms: dict[str, Error] = {
         name: size_of_terms(case, name, answers[name], answers.pop(f"{name}_terms"))
-        for name in ("out", "lse", "dq", "dk", "dv")
+        for name in JUDGED_TENSORS
         if name in answers
     }
     stored = {name: answers.pop(f"{name}_stored") for name in tuple(answers) if f"{name}_stored" in answers}
@@ -155,6 +158,7 @@ def judge(
     ``truth`` is that before any flip, and ``shown`` are the wanted parts' raw bytes.
     """
     wanted = requests(case, selection)
+    wanted.pop("kept", None)
     due = truth.flipped(case, selection, flip_index)
     fields: dict[str, object] = {}
     problems: list[str] = []

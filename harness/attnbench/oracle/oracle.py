@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import collections
 import functools
+import hashlib
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from attnbench.cases.case import CaseError
 from attnbench.cases.inputs.sample_inputs import Inputs, moved_queries
 from attnbench.machine.pace.heartbeat import beat
 from attnbench.machine.warm_up_libraries import warm_up_torch
+from attnbench.oracle.answer.dropout import mask_problem
 from attnbench.oracle.identities import judge_identities
 from attnbench.oracle.inspection import InspectionError, errors_of, look_inside
 from attnbench.oracle.judge import Judgement, Truth, find_truth, judge
@@ -26,12 +30,29 @@ from attnbench.transport.executor import succeeded
 from attnbench.transport.message import AnswerMessage, Done, Failure
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from attnbench.cases.case import Case
+    from attnbench.stages.agreement import Wanted
     from attnbench.transport.message import RequestMessage
 
 QUESTIONS = (Start, Expect, Select, JudgeOutputs, JudgeIdentities, JudgeRows, LookInside, Beat)
 _REMEMBERED_BYTES = 512 * 2**20
 A = TypeVar("A", bound=AnswerMessage)
+
+
+def kept_weights(case: Case, wanted: Wanted, question: JudgeOutputs) -> tuple[Tensor | None, str | None]:
+    """The factors of the weights, (query heads, rows, seqlen_kv), by the mask that was shown; what is wrong with it."""
+    import torch
+
+    found, shape = question.outputs.get("kept"), wanted.shape
+    if found is None or found.shape != shape or found.dtype != "bool":
+        said = "nothing" if found is None else f"{found.dtype} of shape {found.shape}"
+        return None, f"dropout: @f.kept gave {said}, not bool of shape {shape}"
+    rows = case.seqlen_q if wanted.rows is None else len(wanted.rows)
+    kept = np.frombuffer(question.frames["kept"], np.uint8).reshape(len(wanted.heads), rows, case.seqlen_kv) != 0
+    assert case.dropout is not None
+    return torch.from_numpy(kept).double() / (1 - case.dropout), mask_problem(case, kept, wanted)
 
 
 class Adjudicator:
@@ -43,7 +64,7 @@ class Adjudicator:
         self._blind_spots: dict[tuple[str, bool, tuple[str, ...]], str | None] = {}
         self._hidden_mistakes: dict[tuple[str, bool], tuple[Mistake, ...]] = {}
         self._quantisation_errors: dict[str, float] = {}
-        self._truths: collections.OrderedDict[tuple[str, int, int, bool], Truth] = collections.OrderedDict()
+        self._truths: collections.OrderedDict[tuple[str, int, int, bool, str], Truth] = collections.OrderedDict()
 
     def ask(self, question: RequestMessage[A]) -> A:
         """Answer in this process, as a :class:`attnbench.stages.stage.Judge`."""
@@ -57,9 +78,10 @@ class Adjudicator:
                     warm_up_torch(question.threads)
                     return Done()
                 case Expect():
-                    for repetition in (0, 1):
+                    for repetition in (0, 1) if question.case.dropout is None else ():  # it hangs on what is kept
                         self._truth(question.case, Inputs(repetition=repetition), question.stores_scores)
-                    self._hidden(question.case, question.stores_scores)
+                    if question.case.dropout is None:
+                        self._hidden(question.case, question.stores_scores)
                     return Done()
                 case Select():
                     selection = select(question.case, question.repetition)
@@ -85,14 +107,15 @@ class Adjudicator:
             return Failure(status="error", reason=f"the oracle failed: {type(error).__name__}: {error}")
         return Failure(status="error", reason=f"the oracle knows no question {type(question).__name__}")
 
-    def _truth(self, case: Case, inputs: Inputs, stores_scores: bool) -> Truth:
-        """The truth of a case before signs flip, computed once."""
-        key = (case.case_id, inputs.repetition, inputs.moved, stores_scores)
+    def _truth(self, case: Case, inputs: Inputs, stores_scores: bool, kept: Tensor | None = None) -> Truth:
+        """The truth of a case before signs flip, computed once; with dropout, once for what was kept."""
+        mask = "" if kept is None else hashlib.sha256(kept.numpy().tobytes()).hexdigest()
+        key = (case.case_id, inputs.repetition, inputs.moved, stores_scores, mask)
         if key not in self._truths:
             queries = functools.partial(moved_queries, case, inputs=inputs) if inputs.moved else None
             selection = select(case, inputs.repetition)
             self._truths[key] = find_truth(
-                case, selection, inputs.repetition, stores_scores=stores_scores, queries=queries
+                case, selection, inputs.repetition, stores_scores=stores_scores, queries=queries, kept=kept
             )
         self._truths.move_to_end(key)
         while len(self._truths) > 1 and sum(truth.nbytes for truth in self._truths.values()) > _REMEMBERED_BYTES:
@@ -101,7 +124,7 @@ class Adjudicator:
 
     def _blind_spot(self, question: JudgeOutputs, truth: Truth, judgement: Judgement) -> str | None:
         """Find a gross mistake that the verdict would miss, once: on the first inputs, as the others are like them."""
-        if question.inputs.repetition:
+        if question.inputs.repetition or question.case.dropout is not None:
             return None
         case, judged = question.case, tuple(sorted(judgement.seen))
         key = (case.case_id, question.stores_scores, judged)
@@ -130,7 +153,13 @@ class Adjudicator:
     def _verdict(self, question: JudgeOutputs) -> OutputVerdict:
         start = perf_counter_ns()
         case, inputs = question.case, question.inputs
-        selection, truth = select(case, inputs.repetition), self._truth(case, inputs, question.stores_scores)
+        selection, kept = select(case, inputs.repetition), None
+        if case.dropout is not None:
+            kept, unsound = kept_weights(case, requests(case, selection)["kept"], question)
+            if kept is None or unsound:
+                took = perf_counter_ns() - start
+                return OutputVerdict(problem=unsound, blind=None, cause=None, rms={}, oracle_ns=took)
+        truth = self._truth(case, inputs, question.stores_scores, kept)
         judgement = judge(
             case, selection, truth, question.outputs, question.frames, flip_index=inputs.flip_index
         )  # fmt: skip
@@ -139,7 +168,7 @@ class Adjudicator:
         if question.inspect is not None:
             errors["errors"], rms = errors_of(case, question.inspect, truth, judgement)
         cause = None
-        if judgement.wrong and self._guesses:
+        if judgement.wrong and self._guesses and case.dropout is None:
             from attnbench.oracle.diagnosis import guess  # most runs never need it
 
             cause = guess(case, selection, truth, judgement.seen, judgement.wrong, inputs.repetition)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.masks import row_runs
+from attnbench.oracle.selection import requests
 from attnbench.units import listing
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def pattern(case: Case, selection: Selection, name: str, got: Tensor, answer: Te
     rows = bad.any(-1)  # (heads, rows)
     if not bool(rows.any()):
         return None
-    places = selection.query_heads(case) if name in ("out", "lse", "dq") else list(selection.groups)
+    places = list(requests(case, selection)[name].heads)
     shares = _shares(case, places, rows, selection, name) + _columns(bad)
     where = _where(shares)
     factor = _factor(got, answer, rows)
@@ -95,8 +96,7 @@ def _shares(case: Case, places: list[tuple[int, int]], rows: Tensor, selection: 
     of_keys = name in ("dk", "dv")
     noun = "key" if of_keys else "row"
     index = selection.keys if of_keys else selection.rows
-    total = case.seqlen_kv if of_keys else case.seqlen_q
-    numbers = list(range(total)) if index is None else list(index)
+    numbers = list(range(rows.shape[1])) if index is None else list(index)
     wrong_rows = [n for n, bad in zip(numbers, rows.any(0).tolist(), strict=True) if bad]
     if len(wrong_rows) < len(numbers):
         said.append(_rows(case, noun, wrong_rows, numbers, of_keys=of_keys))

@@ -10,6 +10,7 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING
 
+from attnbench.cases.bias import tensor_bias
 from attnbench.cases.inputs.operands import output_shape
 from attnbench.cases.inputs.sampling import SPARSE_PAIRS, group_pairs, key_edges, query_edges, spread, upstream_rows
 from attnbench.stages.agreement import Wanted
@@ -52,12 +53,12 @@ class Selection:
 
 
 def select(case: Case, repetition: int = 0) -> Selection:
-    """Choose what is judged, within a bounded amount of float64 work."""
+    """Choose what is judged, within a bounded amount of float64 work; of the gradient of a bias, which sums, all."""
     generator = random.Random(f"{case.case_id}/{repetition}")
     behind_projections = case.operator == "multi_head_attention"
     groups = [(b, g) for b in range(case.batch) for g in range(1 if behind_projections else case.heads_kv)]
     pairs = group_pairs(case)
-    if len(groups) * pairs <= FULL_PAIRS:
+    if len(groups) * pairs <= FULL_PAIRS or "dbias" in case.gradients:
         return Selection(tuple(groups), None, gradients_of_keys=case.needs_gradients)
     if case.needs_gradients and pairs <= SPARSE_PAIRS:
         return Selection(_some(groups, max(1, 4 * FULL_PAIRS // pairs), generator), None, gradients_of_keys=True)
@@ -101,4 +102,10 @@ def requests(case: Case, selection: Selection) -> dict[str, Wanted]:
         if selection.gradients_of_keys:
             wanted["dk"] = Wanted(shape=shape_k, heads=selection.groups, rows=selection.keys)
             wanted["dv"] = Wanted(shape=shape_v, heads=selection.groups, rows=selection.keys)
+    if case.dropout is not None:
+        wanted["kept"] = Wanted(shape=(case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv), heads=heads, rows=rows)
+    if "dbias" in case.gradients:
+        shape = tensor_bias(case).shape
+        heads = tuple((b, h) for b in range(shape[0]) for h in range(shape[1]))
+        wanted["dbias"] = Wanted(shape=shape, heads=heads, rows=None)
     return wanted

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.registry.found import Found, Origin, RegistryError, file_and_name
-from attnbench.registry.implementation import HookError, Implementation
+from attnbench.registry.implementation import Implementation
 from attnbench.registry.importing import load_module
 from attnbench.registry.probing.ask_probe import ask_probe
+from attnbench.registry.signature import HookError
 from attnbench.registry.sources import hash_of_files
 from attnbench.untrusted.printable import in_one_line
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,7 +17,7 @@ from attnbench.cases.masks.table import canonical, mask_names
 from attnbench.cases.score_mods import canonical as canonical_mods
 from attnbench.cases.score_mods import names_in
 from attnbench.errors import UsageError
-from attnbench.registry.signature import SignatureError, documentation, file_of_caller, takes_two, wants_plan
+from attnbench.registry.signature import SignatureError, documentation, file_of_caller, saying_so, takes_two, wants_plan
 from attnbench.untrusted.pattern import pattern_mistake
 from attnbench.untrusted.printable import in_one_line, shown
 
@@ -35,7 +34,6 @@ Memory = Literal["O(1)", "O(sqrt n)", "O(n)", "O(n^2)"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*/[a-z0-9][a-z0-9_.-]*")
 _LONGEST_NAME = 100
-_LONGEST_SENTENCE = 10_000
 _DEVICES = ("cpu", "cuda")
 _ONE_BY_ONE: ContextVar[bool] = ContextVar("refusing_one_by_one", default=False)
 
@@ -96,6 +94,10 @@ class Declaration:
     """A Python interpreter of its own, where the dependencies conflict with others'."""
     ranks: bool = False
     """Whether it runs on several ranks of ``torch.distributed``, each with its share of the tokens."""
+    bias_grad: bool = False
+    """Whether the gradient of a bias is returned, see :attr:`attnbench.registry.operands.Operands.bias`."""
+    dropout: tuple[str, ...] = ()
+    """Devices on which weights are dropped, see :mod:`attnbench.cases.dropout`; ``@f.kept`` says which were not."""
 
     def refuses(self, case: Case, device: str) -> str | None:
         """Why this case is outside of what is declared, or ``None``."""
@@ -118,6 +120,10 @@ class Declaration:
         ):
             also = "; nor is score_mod_combinations" if len(case.score_mods) > 1 else ""
             return f"score_mod {case.score_mod!r} is not declared (only {', '.join(self.score_mods)}{also})"
+        if case.bias_grad and not self.bias_grad:
+            return "the gradient of the bias is asked for, and bias_grad is not declared"
+        if case.dropout is not None and device not in self.dropout:
+            return f"weights are to be dropped, and dropout is not declared on the device {device!r}"
         if not self.empty and (nothing := case.without):
             return f"{nothing} is 0, and empty is not declared"
         if case.heads_q != case.heads_kv and not self.gqa:
@@ -152,7 +158,10 @@ class Implementation:
 
     - ``@f.supports``: ``(case, device) -> str | None``, a reason beyond the declaration. Runs in the worker.
     - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
-    - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``; without it torch's autograd is used.
+    - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``, with ``bias_grad`` also ``dbias``;
+      without it torch's autograd is used.
+    - ``@f.kept``: ``(case, plan) -> mask`` of the last forward pass with ``dropout``: booleans of (batch, heads_q,
+      seqlen_q, seqlen_kv) in any layout, true where a weight was kept.
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
     - ``@f.tokens``: ``(case, seqlen, rank, ranks) -> positions`` of the tokens that a rank holds, where it runs on
       several; without it :func:`neighbours`.
@@ -178,6 +187,7 @@ class Implementation:
         self.supports_hook: Callable[[Case, str], str | None] | None = None
         self.prepare_hook: Callable[[Case, Operands], Any] | None = None
         self.backward_hook: Callable[..., Any] | None = None
+        self.kept_hook: Callable[[Case, Any], Any] | None = None
         self.available_hook: Callable[[], str | None] | None = None
         self.backend_hook: Callable[..., str] | None = None
         self.backend_takes_plan = False
@@ -197,7 +207,7 @@ class Implementation:
 
     def supports(self, hook: Callable[[Case, str], str | None]) -> Callable[[Case, str], str | None]:
         """Attach a reason for not supporting a case."""
-        self.supports_hook = _saying_so("supports", hook)
+        self.supports_hook = saying_so("supports", hook)
         return hook
 
     def prepare(self, hook: Callable[[Case, Operands], Any]) -> Callable[[Case, Operands], Any]:
@@ -210,9 +220,14 @@ class Implementation:
         self.backward_hook = hook
         return hook
 
+    def kept(self, hook: Callable[[Case, Any], Any]) -> Callable[[Case, Any], Any]:
+        """Attach which weights the last forward pass did not drop."""
+        self.kept_hook = hook
+        return hook
+
     def available(self, hook: Callable[[], str | None]) -> Callable[[], str | None]:
         """Attach a reason for not being available on this machine."""
-        self.available_hook = _saying_so("available", hook)
+        self.available_hook = saying_so("available", hook)
         return hook
 
     def tokens(self, hook: Callable[[Case, int, int, int], Sequence[int]]) -> Callable[..., Sequence[int]]:
@@ -227,7 +242,7 @@ class Implementation:
 
     def backend(self, hook: Callable[..., str]) -> Callable[..., str]:
         """Attach evidence of what really ran."""
-        self.backend_hook = _saying_so("backend", hook)
+        self.backend_hook = saying_so("backend", hook)
         self.backend_takes_plan = takes_two(hook)
         return hook
 
@@ -254,23 +269,6 @@ def neighbours(case: Case, seqlen: int, rank: int, ranks: int) -> range:
     """A rank's share of the tokens: neighbours, and on no rank more than one token more than on another."""
     del case
     return range(rank * seqlen // ranks, (rank + 1) * seqlen // ranks)
-
-
-class HookError(TypeError):
-    """A hook returned something that attnbench cannot use; one sentence."""
-
-
-def _saying_so(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The hook, checked to return a sentence or ``None``; an empty sentence counts as ``None``."""
-
-    @functools.wraps(hook)
-    def checked(*args: Any) -> str | None:
-        said = hook(*args)
-        if said is None or isinstance(said, str):
-            return in_one_line(said)[:_LONGEST_SENTENCE] if said else None
-        raise HookError(f"its hook {name!r} returned {shown(said)}, which is neither a string nor None")
-
-    return checked
 
 
 def attention(
@@ -301,6 +299,8 @@ def attention(
     untested: bool = False,
     interpreter: str | None = None,
     ranks: bool = False,
+    bias_grad: bool = False,
+    dropout: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Implementation]:
     """Declare a function to be an implementation of attention. The arguments are :class:`Declaration`'s fields.
 
@@ -340,6 +340,8 @@ def attention(
             untested=untested,
             interpreter=interpreter,
             ranks=ranks,
+            bias_grad=bias_grad,
+            dropout=tuple(dropout),
         )
         _check(declaration)
         implementation = Implementation(declaration, call, file_of_caller())
@@ -374,6 +376,7 @@ def _check(said: Declaration) -> None:
     for noun, values, known in (
         ("device", said.devices, _DEVICES),
         ("agreement_only", said.agreement_only, _DEVICES),
+        ("dropout", said.dropout, _DEVICES),
         ("dtypes", said.dtypes, CHOICES["dtype"]),
         ("masks", [name for mask in said.masks for name in mask_names(mask)], CHOICES["mask"]),
         ("modes", said.modes, CHOICES["mode"]),

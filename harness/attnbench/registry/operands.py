@@ -27,6 +27,12 @@ class Operands:
     """(heads_q, 32), float32 (float64 for float64 cases), whatever the case's dtype."""
     sinks: Tensor | None = None
     """(heads_q,), float32 (float64 for float64 cases): one logit for each head that takes weight but has no value."""
+    bias: Tensor = None
+    """With ``bias_grad``, the bias whose gradient is returned: in the case's dtype, four axes, broadcastable to (batch,
+    heads_q, seqlen_q, seqlen_kv) in every layout. It stays the same; torch's autograd finds it by its identity."""
+    dropout_seed: Tensor = None
+    """With ``dropout``, an array of NumPy's with one integer, rewritten in place with the inputs: each call draws what
+    it drops from this seed anew, with a generator of its own."""
     block_table: Tensor | None = None
     k_scale: Tensor = None
     """With a ``kv_dtype``, ``k`` and ``v`` hold what is stored, and a row of ``k`` stands for ``k * k_scale``: float32,

@@ -7,10 +7,13 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench.untrusted.printable import in_one_line, shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_LONGEST_SENTENCE = 10_000
 _CALLS = "the function must take (q, k, v, case) or (q, k, v, case, plan)"
 
 
@@ -89,3 +92,20 @@ def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
         return list(inspect.signature(forward if inspect.ismethod(forward) else call).parameters.values())
     except (ValueError, TypeError):
         return None
+
+
+class HookError(TypeError):
+    """A hook returned something that attnbench cannot use; one sentence."""
+
+
+def saying_so(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, checked to return a sentence or ``None``; an empty sentence counts as ``None``."""
+
+    @functools.wraps(hook)
+    def checked(*args: Any) -> str | None:
+        said = hook(*args)
+        if said is None or isinstance(said, str):
+            return in_one_line(said)[:_LONGEST_SENTENCE] if said else None
+        raise HookError(f"its hook {name!r} returned {shown(said)}, which is neither a string nor None")
+
+    return checked

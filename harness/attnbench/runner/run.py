@@ -347,6 +347,8 @@ def _why_untimed(cell: Cell) -> str | None:
     """Why a cell is checked but neither timed nor its memory measured, or ``None``."""
     if not (cell.case.batch and cell.case.seqlen_q and cell.case.seqlen_kv):
         return "agreement only: without queries or keys there is nothing to time"
+    if cell.case.dropout is not None:
+        return "agreement only: samples have other inputs, and nobody would know what they dropped"
     said = cell.found.declaration
     if said is not None and cell.device in said.agreement_only:
         return f"agreement only: what runs on {cell.device} here is not what runs in earnest"

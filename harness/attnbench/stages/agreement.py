@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from attnbench.cases.dropout import FALSE_ALARMS, equal_by_chance
 from attnbench.cases.inputs.sample_inputs import Inputs
 from attnbench.metrics.metric import Metrics, metric
 from attnbench.stages.stage import CellEndedError, CellRun, WorkerRequest, filled
@@ -16,7 +17,7 @@ from attnbench.transport.message import AnswerMessage, CaseField, Done, RequestM
 if TYPE_CHECKING:
     from attnbench.worker.worker import Worker
 
-JUDGED_TENSORS = ("out", "lse", "dq", "dk", "dv")
+JUDGED_TENSORS = ("out", "lse", "dq", "dk", "dv", "dbias")
 
 
 def _rel(tensor: str) -> Any:
@@ -82,6 +83,11 @@ class AgreementMetrics(Metrics, stage="agreement"):
     dv_error_budget: float | None = _budget("dv")
     dv_error_ratio: float | None = _ratio("dv")
     dv_error_worst: tuple[int, ...] | None = _worst("dv")
+    dbias_error_rel: float | None = _rel("dbias")
+    dbias_error_max: float | None = _max("dbias")
+    dbias_error_budget: float | None = _budget("dbias")
+    dbias_error_ratio: float | None = _ratio("dbias")
+    dbias_error_worst: tuple[int, ...] | None = _worst("dbias")
     noticed_row_error: float | None = metric(
         "row error noticed",
         "Smallest error of a row of out, relative to the row's norm, that would have been wrong.",
@@ -253,6 +259,7 @@ def agree(cell: CellRun, *, inputs: Inputs, result: int = 0) -> None:
     wanted = cell.ask_oracle(Select(case=cell.case, repetition=inputs.repetition))
     shown = cell.ask(Show(selection=wanted.selection, result=result), stage="agreement")
     cell.spent.shown += 1e9 * (time.monotonic() - asked)
+    _draws_from_its_seed(cell, inputs, shown)
     verdict = cell.ask_oracle(
         JudgeOutputs(
             case=cell.case,
@@ -271,6 +278,18 @@ def agree(cell: CellRun, *, inputs: Inputs, result: int = 0) -> None:
         raise CellEndedError("agreement", "wrong", verdict.problem + _which(cell, inputs, result) + guess)
     if verdict.blind:
         raise CellEndedError("agreement", "undecided", _cannot_tell(cell, verdict.blind))
+
+
+def _draws_from_its_seed(cell: CellRun, inputs: Inputs, shown: Shown) -> None:
+    """End a cell that drops other weights with the same seed, or the same ones with another."""
+    if (kept := shown.frames.get("kept")) is None:
+        return
+    before = cell.kept.setdefault(inputs.repetition, kept)
+    if before != kept:
+        raise CellEndedError("agreement", "wrong", "dropout: two calls with one seed kept other weights")
+    others = [one for repetition, one in cell.kept.items() if repetition != inputs.repetition]
+    if kept in others and equal_by_chance(cell.case, len(kept)) < FALSE_ALARMS:
+        raise CellEndedError("agreement", "wrong", "dropout: two calls with two seeds kept the same weights")
 
 
 def _cannot_tell(cell: CellRun, blind: str) -> str:

@@ -136,6 +136,8 @@ class CellRun:
         self.case, self.device, self.limits, self.stores_scores = case, device, limits, stores_scores
         self.ranks = ranks
         self.values: Values = {}
+        self.kept: dict[int, bytes] = {}
+        """The weights that were not dropped, by the repetition of the inputs."""
         self.inputs = Inputs()
         """Inputs of the latest result that was judged."""
         self.spent = Spent()

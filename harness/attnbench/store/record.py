@@ -48,7 +48,7 @@ SCHEMA_VERSION = 9
 8 (2026-11): mask_file, bias_file, inputs_layout: tensors of files; the header of a merged run has its parts.
 9 (2026-11): kv_starts, mask_block_size, mask_blocks, kv_dtype, requests; score_mod may be several, and sizes may be 0;
     quantisation_error_rel, tokens_per_s; ranks, ranks_compute_ns to ranks_sent_bytes; part lines, with a machine key,
-    threads and what an engine costs.
+    threads and what an engine costs; bias_grad, dbias_error_rel to dbias_error_worst; dropout.
 """
 
 Status = Literal[

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 SHORTHANDS: dict[str, tuple[str, ...]] = {"seqlen": ("seqlen_q", "seqlen_kv"), "heads": ("heads_q", "heads_kv")}
 NAMES: tuple[str, ...] = (*FIELDS, *SHORTHANDS)
 
-_NUMBERS = ("softcap", "scale")
+_NUMBERS = ("softcap", "scale", "dropout")
 _LISTS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "integers")
-_FLAGS = tuple(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean")
+_FLAGS = ("bias_grad", *(name for name, parameter in PARAMETERS.items() if parameter.form == "boolean"))
 _LEAST = {name: parameter.least for name, parameter in PARAMETERS.items()}
 _LEAST |= dict.fromkeys(("seed", "seqlen", *MAY_BE_ZERO), 0)
 _TENSORS = ("bias_file", *(name for name, parameter in PARAMETERS.items() if parameter.form == "tensor"))
@@ -81,6 +81,8 @@ def parse_value(name: str, value: object) -> object:
         return _choice(value, INPUT_FAMILIES)
     if name in _FLAGS:
         return _boolean(value)
+    if name == "dropout":
+        return 0.0 if value in (0, "0") and value is not False else _number(value)
     if name in _NUMBERS:
         return _number(value)
     if name in _LISTS:
@@ -112,6 +114,8 @@ def value_schema(name: str, *, ranges: bool = False) -> JsonSchemaValue:
         return {"anyOf": [{"enum": list(INPUT_FAMILIES)}, {"type": "string", "pattern": f"^{FILE_INPUTS}"}]}
     if name in _FLAGS:
         return {"type": "boolean"}
+    if name == "dropout":
+        return {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
     if name in _NUMBERS:
         return {"type": "number", "exclusiveMinimum": 0}
     least = _LEAST.get(name, 1)

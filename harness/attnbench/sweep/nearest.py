@@ -33,6 +33,8 @@ _MEANINGS = {
     "kv_cache": "cache paged",
     "page_size": "block_size",
     "kv_dtype": "kv_cache_dtype quantisation quantization",
+    "dropout": "dropout_p p_drop",
+    "bias_grad": "dbias d_bias bias_gradient",
     "inputs": "values distribution",
     # what a file of scenarios may hold
     "axes": "sweep grid parameters",

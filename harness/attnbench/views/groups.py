@@ -26,6 +26,7 @@ _QUIET = {
     "scale": "default scale",
     "kv_cache": "dense",
     "kv_dtype": "KV not quantised",
+    "dropout": "no dropout",
     "strides": "contiguous",
     "inputs": "normal inputs",
     "seed": "seed 0",
@@ -152,6 +153,7 @@ def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
         "scale": f"scale {case.scale:.4g}" if scaled else "default scale",
         "kv_cache": case.kv_cache if case.page_size is None else f"{case.kv_cache} (page_size {case.page_size})",
         "kv_dtype": "KV not quantised" if case.kv_dtype is None else f"{case.kv_dtype} KV",
+        "dropout": "no dropout" if case.dropout is None else f"dropout {case.dropout:g}",
         "strides": case.strides,
         "inputs": f"{case.inputs_label()} inputs",
         "seed": f"seed {case.seed}",
@@ -196,6 +198,7 @@ def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
         *chosen,
         *sizes,
         case.kv_dtype or "",
+        case.dropout or 0.0,
         case.strides,
         case.inputs,
         case.seed,
@@ -206,5 +209,5 @@ def _order(cells: Sequence[CellResult]) -> tuple[object, ...]:
 def _score_mod(case: Case) -> str:
     told = {"none": "no score_mod", "softcap": f"softcap {case.softcap:g}" if case.softcap else ""}
     if case.bias_file is not None:
-        told["bias"] = f"bias {short(case.bias_file)}"
+        told["bias"] = f"bias {short(case.bias_file)}{' with its gradient' if case.bias_grad else ''}"
     return " & ".join(told.get(mod, mod) for mod in case.score_mods)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def refusal(implementation: Implementation, case: Case, device: str) -> str | None:
     """Why the implementation does not support a case, or ``None``."""
     refused = implementation.declaration.refuses(case, device) or _no_gradients(implementation, case)
+    if refused is None and case.dropout is not None and implementation.kept_hook is None:
+        refused = "nobody could tell which weights it drops: give it @f.kept"
     if refused is None and implementation.supports_hook is not None:
         refused = implementation.supports_hook(case, device)
     return refused
@@ -51,6 +53,8 @@ def _wrapped(implementation: Implementation, case: Case) -> bool:
 def bind(implementation: Implementation, case: Case, operands: Operands) -> Call:
     """Prepare the implementation for the case and make it callable; raises what its ``prepare`` hook raises."""
     _forget_compiled()
+    if case.bias_grad and implementation.backward_hook is None:
+        operands.bias.requires_grad_()  # before a plan keeps it
     plan, prepare_ns = _prepare(implementation, case, operands)
     function = _forward(implementation, case, plan)
     if _wrapped(implementation, case):
@@ -127,19 +131,23 @@ class Call(ABC):
 
     @abstractmethod
     def outputs(self, result: Any) -> Outputs:
-        """The tensors that a call returned, by name: out, lse, dq, dk, dv."""
+        """The tensors that a call returned, by name: out, lse, kept, dq, dk, dv, dbias."""
 
     def returned(self, outputs: Outputs) -> Outputs:
         """Return the outputs that the call itself creates: without the forward pass's where only backward is called."""
         if self.case.mode != "backward":
-            return outputs
-        return {name: tensor for name, tensor in outputs.items() if name in ("dq", "dk", "dv")}
+            return {name: tensor for name, tensor in outputs.items() if name != "kept"}
+        return {name: tensor for name, tensor in outputs.items() if name in self.case.gradients}
 
     def _named(self, result: Any) -> Outputs:
+        kept = {}
+        if self.case.dropout is not None:
+            assert self.core.kept_hook is not None
+            kept = {"kept": self.core.kept_hook(self.case, self.plan)}
         if self.core.declaration.returns_lse and self.case.operator == "attention":
             out, lse = result
-            return {"out": out, "lse": lse}
-        return {"out": result}
+            return {"out": out, "lse": lse, **kept}
+        return {"out": result, **kept}
 
 
 class Forward(Call):
@@ -182,9 +190,9 @@ class _Backward(Call):
         return forward, self._gradients(forward)
 
     def outputs(self, result: Any) -> Outputs:
-        """``dq``, ``dk``, ``dv``, and the forward pass's results."""
+        """The gradients that are asked for, and the forward pass's results."""
         forward, gradients = (self._forward_result, result) if self.case.mode == "backward" else result
-        return {**self._named(forward), **dict(zip(("dq", "dk", "dv"), gradients, strict=True))}
+        return {**self._named(forward), **dict(zip(self.case.gradients, gradients, strict=True))}
 
 
 class ExplicitBackward(_Backward):
@@ -215,7 +223,8 @@ class AutogradBackward(_Backward):
         import torch
 
         out = forward[0] if isinstance(forward, tuple) else forward
-        return torch.autograd.grad(out, self._leaves, self.operands.dout)
+        of_bias = [self.operands.bias] if self.case.bias_grad else []
+        return torch.autograd.grad(out, [*self._leaves, *of_bias], self.operands.dout)
 
     def outputs(self, result: Any) -> Outputs:
         """The returned tensors, without their graph."""

@@ -32,7 +32,7 @@ def canonical_output(case: Case, layout: str, name: str, tensor: Any) -> Any:
     """
     if not hasattr(tensor, "shape"):
         raise TypeError(f"the call returned {type(tensor).__name__} as {name}, not a tensor")
-    return tensor if name == "lse" else canonical(case, layout, tensor)
+    return tensor if name in ("lse", "dbias", "kept") else canonical(case, layout, tensor)
 
 
 def selected(view: Any, heads: Sequence[tuple[int, int]], rows: Sequence[int] | None, *, has_heads: bool) -> bytes:

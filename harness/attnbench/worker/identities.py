@@ -8,14 +8,16 @@ from __future__ import annotations
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from attnbench.cases.bias import tensor_bias
 from attnbench.cases.cost import tensor_elements
 from attnbench.cases.inputs.operands import has_finite_operands, operand_shapes, output_shape
 from attnbench.identities.collection import IDENTITIES, name_of
 from attnbench.untrusted.exceptions import message_of
 from attnbench.worker.call import bind, refusal
+from attnbench.worker.dump import canonical_output
 from attnbench.worker.memory.allocator import is_out_of_memory
 from attnbench.worker.output_checks import MisconductError
-from attnbench.worker.tensors import as_array, canonical, inputs_of, place
+from attnbench.worker.tensors import as_array, inputs_of, place
 
 if TYPE_CHECKING:
     from attnbench.cases.case import Case
@@ -76,6 +78,8 @@ def _why_none(case: Case, allowance: Allowance) -> str | None:
         return "identities are those of attention without projections"
     if not (case.batch and case.seqlen_q and case.seqlen_kv):
         return "there is nothing to compare"
+    if case.dropout is not None:
+        return "weights that are dropped belong to these inputs alone"
     if 4 * _COPIES * sum(tensor_elements(case).values()) > allowance.memory_bytes:
         return "its tensors are too large to be held several times"
     if not has_finite_operands(case):
@@ -127,6 +131,8 @@ def _require_shapes(variant: Variant, found: Arrays) -> None:
     shapes = operand_shapes(case)
     out = output_shape(case)
     due = {"out": out, "lse": out[:3], "dq": shapes["q"], "dk": shapes["k"], "dv": shapes["v"]}
+    if case.bias_grad:
+        due["dbias"] = tensor_bias(case).shape
     for name, tensor in found.items():
         if tensor.shape != due[name]:
             raise MisconductError(f"for {variant.label} {name} has shape {tensor.shape}, not {due[name]}")
@@ -139,6 +145,4 @@ def _called(call: Call) -> Outputs:
 
 def _arrays(case: Case, layout: str, outputs: Outputs) -> Arrays:
     """The outputs of a call, on the host and heads before tokens."""
-    return {
-        name: as_array(tensor if name == "lse" else canonical(case, layout, tensor)) for name, tensor in outputs.items()
-    }
+    return {name: as_array(canonical_output(case, layout, name, tensor)) for name, tensor in outputs.items()}

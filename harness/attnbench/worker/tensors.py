@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ascontiguousarray  # taken before any plug-in can replace it
 
+from attnbench.cases.bias import tensor_bias
+from attnbench.cases.dropout import dropout_seed
 from attnbench.cases.inputs.operands import operand, operand_shapes
 from attnbench.cases.inputs.sign_flips import score_signs, value_signs
 from attnbench.cases.quantised import quantised
@@ -54,11 +56,17 @@ def place(
             placed[name] = _to_framework(values, case.dtype, said.framework, device)
     if case.kv_cache == "paged":
         placed |= _pages(case, said, device, given or {})
+    if case.dropout is not None:
+        placed["dropout_seed"] = np.array([dropout_seed(case, 0)])
+    if case.bias_grad:
+        placed["bias"] = _to_framework(np.array(tensor_bias(case)), case.dtype, said.framework, device)
     return Operands(**placed)
 
 
 def refresh(case: Case, said: Declaration, operands: Operands, repetition: int) -> Operands:
     """Give q, k, v and dout the values of another repetition, in place where the framework has in-place writes."""
+    if operands.dropout_seed is not None:
+        operands.dropout_seed[...] = dropout_seed(case, repetition)
     return rewrite(case, said, operands, lambda name: operand(case, name, repetition))
 
 

@@ -1,7 +1,8 @@
 """Signs that flip from one timed sample to the next, head by head: those of V, and those of Q and K together.
 
-Attention is linear in V, so the answer follows exactly: where a head's values change sign, so do its ``out``, ``dq``
-and ``dk``; ``lse`` and ``dv`` stay. Scores are products of Q and K: where both change sign, only ``dq`` and ``dk`` do.
+Attention is linear in V, so the answer follows exactly: where a head's values change sign, so do its ``out``, ``dq``,
+``dk`` and ``dbias``; ``lse`` and ``dv`` stay. Scores are products of Q and K: where both change sign, only ``dq`` and
+``dk`` do.
 The oracle need not compute the answer anew. An implementation that returns what it returned before is wrong by twice
 its output, and one that kept K in another form has all scores wrong.
 """
@@ -42,6 +43,8 @@ def score_signs(case: Case, flip_index: int) -> NDArray[np.int8]:
 
 
 def _signs(case: Case, flip_index: int, *, first_bit: int) -> NDArray[np.int8]:
+    if case.bias_grad:  # a sum over heads follows one sign alone
+        return np.full((case.batch, case.heads_kv), 1 - 2 * (flip_index >> first_bit & 1), np.int8)
     together = case.operator == "multi_head_attention" or case.strides == "expanded_kv"
     heads = np.zeros(case.heads_kv, np.int64) if together else np.arange(case.heads_kv)
     groups = 1 if together else case.heads_kv

@@ -15,7 +15,7 @@ import numpy as np
 from attnbench.cases.tensors.errors import TensorError, unreadable
 from attnbench.cases.tensors.file import FLOATS, UNREADABLE, array_of, entry_of
 from attnbench.cases.tensors.names import name_in
-from attnbench.cases.tensors.source import seed_of, stored, without_digest
+from attnbench.cases.tensors.source import drawn_shape, seed_of, stored, without_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +123,8 @@ def _tensor(text: str, name: str, wanted: Shape) -> NDArray[np.generic]:
             return change(_tensor(text.removeprefix(how), name, wanted))
     seed = seed_of(text)
     if seed is not None:
-        return _drawn_mask(seed, wanted) if name == "mask" else _drawn_bias(seed, wanted)
+        shape = drawn_shape(text, wanted)
+        return _drawn_mask(seed, shape) if name == "mask" else _drawn_bias(seed, shape)
     if problem := _problem_of_header(text, name, wanted):
         raise TensorError(problem)
     try:

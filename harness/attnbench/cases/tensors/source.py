@@ -1,5 +1,7 @@
 """The source of a tensor's values: a seed, ``random:7``, or a file, ``/data/mask.npz#sha256:0123456789abcdef``.
 
+Behind a seed may stand the axes along which what is drawn is broadcast, ``random:7:batch+heads``.
+
 The digest is that of the file's bytes. A plan adds it, so that a case is known by what its file holds and not by where
 it lies, and whoever reads the file later notices that it is another.
 """
@@ -14,6 +16,7 @@ import stat
 from pathlib import Path
 
 RANDOM = "random:"
+AXES = ("batch", "heads", "queries", "keys")
 _DIGITS = 16
 _SHOWN = 6
 _DIGEST = re.compile(rf"#sha256:([0-9a-f]{{{_DIGITS}}})$")
@@ -56,8 +59,14 @@ def stored(text: str) -> StoredTensors:
 
 
 def seed_of(text: str) -> int | None:
-    """The seed of ``random:SEED``, or ``None`` where the text names a file."""
-    return int(text.removeprefix(RANDOM)) if text.startswith(RANDOM) else None
+    """The seed of ``random:SEED[:AXES]``, or ``None`` where the text names a file."""
+    return int(text.removeprefix(RANDOM).partition(":")[0]) if text.startswith(RANDOM) else None
+
+
+def drawn_shape(text: str, whole: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what is drawn: 1 along the axes that ``random:SEED:AXES`` names."""
+    broadcast = text.removeprefix(RANDOM).partition(":")[2].split("+")
+    return tuple(1 if axis in broadcast else size for axis, size in zip(AXES, whole, strict=True))
 
 
 def mistake_in(text: object) -> str | None:
@@ -66,7 +75,9 @@ def mistake_in(text: object) -> str | None:
         return "is not the path of a file, nor random:SEED"
     if not text.startswith(RANDOM):
         return None
-    digits = text.removeprefix(RANDOM)
+    digits, colon, axes = text.removeprefix(RANDOM).partition(":")
+    if colon and not ({*axes.split("+")} <= {*AXES} and len({*axes.split("+")}) == axes.count("+") + 1):
+        return f"is not random:SEED:AXES with some of {', '.join(AXES)}, joined by +, along which it is broadcast"
     if digits.isascii() and digits.isdecimal() and len(digits) < 20 and int(digits) <= _LARGEST_SEED:
         return None
     return "is not random:SEED with an integer >= 0"

@@ -58,7 +58,7 @@ class CallSpec:
 def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec | Reason:
     """The case that states the call exactly, or the reason why no case does.
 
-    What is left out are dropout, which no case has, and how the tensors lie in memory.
+    What is left out are dropout, with which no case is timed, and how the tensors lie in memory.
 
     ``known`` are masks that were recognised before, among which its own may be.
     """

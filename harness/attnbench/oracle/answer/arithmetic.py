@@ -18,6 +18,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from attnbench.cases.bias import scores_in_bias
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -87,6 +89,11 @@ class Plane:
     sink: float | None
     dout: Tensor | None  # (rows, head_dim_v)
     keys: Tensor | None = None  # (n,), those whose gradients are wanted; None is all
+    kept: Tensor | None = None  # (rows, seqlen_kv), the factor of each weight with dropout: 0 or 1 / (1 - p)
+
+    def dropped(self, weights: Tensor) -> Tensor:
+        """Weights behind dropout, or gradients before it."""
+        return weights if self.kept is None else weights * self.kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +105,7 @@ class Answer:
     dq: Tensor | None = None  # (rows, head_dim)
     dk: Tensor | None = None  # (keys, head_dim)
     dv: Tensor | None = None  # (keys, head_dim_v)
+    dbias: Tensor | None = None  # (rows, seqlen_kv), before anything is added up
     terms: Terms | None = None
 
 
@@ -110,6 +118,7 @@ class Terms:
     dq: Tensor | None = None  # (rows,)
     dk: Tensor | None = None  # (keys,), this plane's part
     dv: Tensor | None = None  # (keys,)
+    dbias: Tensor | None = None  # (rows, seqlen_kv, 2), variances: of an element's errors, and of storing it
     stored: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """By tensor, of errors that come of storing factors: variances, see :func:`variances_of_storing`. Of a whole head
     (rows, 2): with them, those along one direction, see :func:`attnbench.oracle.answer.heads.one_head`."""
@@ -127,12 +136,14 @@ class Intermediates:
     out: Tensor  # (rows, head_dim_v)
     upstream: Tensor | None = None  # (rows, seqlen_kv), the gradient of the weights
     dscores: Tensor | None = None  # (rows, seqlen_kv)
+    dbias: Tensor | None = None  # (rows, seqlen_kv), behind the cap
 
 
 def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     """Attention of one plane, forward and (where there is a ``dout``) backward.
 
-    Scores are scaled, capped, biased, masked, in this order; a sink takes part in the softmax and has no value. A row
+    Scores are scaled, capped, biased, masked, in this order; a sink takes part in the softmax and has no value. Behind
+    the softmax weights are dropped. A row
     that sees no key gives 0, an LSE of -inf (with a sink: the sink) and gradients of 0.
     """
     import torch
@@ -163,27 +174,30 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         weights = arithmetic.store(torch.exp(scores - torch.where(torch.isneginf(lse), 0.0, lse)[:, None]))
     else:
         weights = arithmetic.weigh(weights, torch.where(total == 0, 1.0, total))
-    out = arithmetic.matmul(weights, plane.v)
+    dropped = weights if plane.kept is None else arithmetic.store(plane.dropped(weights))
+    out = arithmetic.matmul(dropped, plane.v)
     if plane.dout is None:
         met = Intermediates(raw, slope, scores, weights, lse, out)
         return Answer(out, lse, terms=_terms_where_exact(arithmetic, case, plane, met))
-    upstream = arithmetic.store_score(plane.dout @ plane.v.T)
+    upstream = plane.dropped(arithmetic.store_score(plane.dout @ plane.v.T))
     delta = (plane.dout * out).sum(-1, keepdim=True)
     dscores = weights * (upstream - delta)
+    dbias = arithmetic.store(dscores) if "dbias" in case.gradients else None
     if slope is not None:
         dscores = dscores * slope
     dscores = arithmetic.store(dscores)
     dq = arithmetic.store(arithmetic.matmul(dscores, plane.k) * case.scale)
-    met = Intermediates(raw, slope, scores, weights, lse, out, upstream, dscores)
+    met = Intermediates(raw, slope, scores, weights, lse, out, upstream, dscores, dbias)
     terms = _terms_where_exact(arithmetic, case, plane, met)
     if plane.keys is not None:
-        dscores, weights = dscores[:, plane.keys], weights[:, plane.keys]
+        dscores, dropped = dscores[:, plane.keys], dropped[:, plane.keys]
     return Answer(
         out,
         lse,
         dq=dq,
         dk=(dscores.T @ plane.q) * case.scale,
-        dv=weights.T @ plane.dout,
+        dv=dropped.T @ plane.dout,
+        dbias=dbias,
         terms=terms,
     )
 
@@ -227,7 +241,7 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     import torch
 
     of_scores = coarser(case) if stores_scores else 1.0
-    weights, out = met.weights, met.out
+    weights, out, dropped = met.weights, met.out, plane.dropped(met.weights)
     of_storing = torch.where(weights == 0, 0.0, met.scores).square()
     steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
     products = plane.q.square() @ plane.k.square().T * case.scale**2
@@ -239,8 +253,9 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     of_lse = (weights.square() * (fresh + steps * kept + _of_exponentials(case))).sum(-1, keepdim=True)
     moved = weights.square() * (fresh + kept)  # (rows, keys)
     norm_v = plane.v.norm(dim=-1)
-    distances = norm_v.square() - 2 * out @ plane.v.T + out.square().sum(-1, keepdim=True)
-    cancelling = _cancelled_sums(weights.square() @ norm_v.square(), out, case.seqlen_kv)
+    distances = plane.dropped(plane.dropped(norm_v.square().expand_as(weights)) - 2 * out @ plane.v.T)
+    distances = distances + out.square().sum(-1, keepdim=True)
+    cancelling = _cancelled_sums(dropped.square() @ norm_v.square(), out, case.seqlen_kv)
     of_out = ((moved * distances.clamp_min(0)).sum(-1) + cancelling).sqrt()
     stored = variances_of_storing(case, plane, met)
     if plane.dout is None or met.upstream is None or met.dscores is None:
@@ -249,20 +264,26 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     relative = fresh + kept * (1 - 2 * weights) + moved.sum(-1, keepdim=True) + stored_lse
     delta = (plane.dout * out).sum(-1, keepdim=True)
     cancelling = met.upstream - delta
-    products = plane.dout.square() @ plane.v.square().T + plane.dout.square().mul(out.square()).sum(-1, keepdim=True)
+    products = plane.dropped(plane.dropped(plane.dout.square() @ plane.v.square().T))
+    products = products + plane.dout.square().mul(out.square()).sum(-1, keepdim=True)
     accumulated = _roundings(case, case.head_dim_v) * (met.upstream.square() + delta.square() + products)
     of_output = (coarser(case) * plane.dout * out).square().sum(-1, keepdim=True)
     cancelled = ((of_scores * (met.upstream.abs() + delta.abs())).square() + of_output + accumulated) / 3
     of_delta = (moved * cancelling.square()).sum(-1, keepdim=True)
     squares = weights.square() * (cancelled + relative * cancelling.square() + of_delta)
+    dbias = None
+    if met.dbias is not None:
+        of_adding = scores_in_bias(case) * met.dbias.square() / 3
+        dbias = torch.stack([squares + of_adding, coarser(case) ** 2 / 3 * met.dbias.square()], -1)
     added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK
     dq = ((squares + case.seqlen_kv * added) @ plane.k.square().sum(-1)).sqrt() * case.scale
     squares = squares + case.seqlen_q * (case.heads_q // case.heads_kv) * added
-    of_dv = weights.square() * relative * plane.dout.square().sum(-1, keepdim=True)
+    of_dv = dropped.square() * relative * plane.dout.square().sum(-1, keepdim=True)
     if plane.keys is not None:
         squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
-    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=of_dv.sum(0).sqrt(), stored=stored)
+    dv = of_dv.sum(0).sqrt()
+    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=dv, dbias=dbias, stored=stored)
 
 
 def _cancelled_sums(squares: Tensor, result: Tensor, length: int) -> Tensor:
@@ -287,12 +308,13 @@ def variances_of_storing(case: Case, plane: Plane, met: Intermediates) -> dict[s
     Returns:
         By tensor (rows,), in squared roundoffs of the accumulator.
     """
-    factors = {"out": (met.weights, plane.v)}
+    dropped = plane.dropped(met.weights)
+    factors = {"out": (dropped, plane.v)}
     if plane.dout is not None and met.dscores is not None:
         of_keys = slice(None) if plane.keys is None else plane.keys
         factors["dq"] = (met.dscores * case.scale, plane.k)
         factors["dk"] = (met.dscores[:, of_keys].T * case.scale, plane.q)
-        factors["dv"] = (met.weights[:, of_keys].T, plane.dout)
+        factors["dv"] = (dropped[:, of_keys].T, plane.dout)
     size = coarser(case) ** 2 / 3
     return {name: size * (factor.square() @ of.square().sum(-1)) for name, (factor, of) in factors.items()}
 

@@ -74,8 +74,9 @@ def one_head(
     k: Tensor,
     v: Tensor,
     dout: Tensor | None,
+    kept: Tensor | None = None,
 ) -> Answer:
-    """One query head of one batch element (``where``), its selected rows, block by block."""
+    """One query head of one batch element (``where``), its selected rows, block by block; ``kept`` as in a plane."""
     import torch
 
     batch_index, head = where
@@ -106,6 +107,7 @@ def one_head(
                     sink=float(operand(case, "sinks")[head]) if "sink" in case.score_mods else None,
                     dout=None if dout is None else dout[index],
                     keys=keys,
+                    kept=None if kept is None else kept[part, seen],
                 ),
             )
         )
@@ -119,6 +121,7 @@ def one_head(
         torch.cat([a.dq for a in answers if a.dq is not None]) if gradients else None,
         sum_of([a.dk for a in answers]) if gradients else None,
         sum_of([a.dv for a in answers]) if gradients else None,
+        torch.cat([a.dbias for a in answers if a.dbias is not None]) if "dbias" in case.gradients else None,
         _terms([a.terms for a in answers if a.terms is not None], factors),
     )
 
@@ -153,6 +156,7 @@ def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
     if not blocks:
         return None
     of_rows = [block.dq for block in blocks if block.dq is not None]
+    of_bias = [block.dbias for block in blocks if block.dbias is not None]
     stored = {}
     for name in blocks[0].stored:
         parts = [block.stored[name] for block in blocks]
@@ -164,6 +168,7 @@ def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
         dq=torch.cat(of_rows) if of_rows else None,
         dk=root_of_squares([block.dk for block in blocks]) if of_rows else None,
         dv=root_of_squares([block.dv for block in blocks]) if of_rows else None,
+        dbias=torch.cat(of_bias) if of_bias else None,
         stored=stored,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attnbench.cases.inputs.operands import operand_head
+from attnbench.oracle.answer.bias import summed_over_broadcast_axes
 from attnbench.oracle.answer.heads import (
     errors_of_storing,
     keys_or_values,
@@ -45,7 +46,8 @@ def reference(
 
     Returns:
         Float64 tensors by name. ``out``, ``dq``: (query heads, rows, columns); ``lse``: (query heads, rows);
-        ``dk``, ``dv``: (groups, keys, columns); for each of these, exact ones also ``NAME_terms`` without columns and
+        ``dk``, ``dv``: (groups, keys, columns); ``dbias``: as the bias,
+        its first two axes as one; for each of these, exact ones also ``NAME_terms`` without columns and
         ``NAME_stored`` with two, see :mod:`attnbench.oracle.answer.arithmetic`. The first axis follows the selection's
         order. Behind projections the first axis is the batch element.
     """
@@ -61,10 +63,12 @@ def references(
     *,
     inputs_of: Case | None = None,
     queries: Queries | None = None,
+    kept: Tensor | None = None,
 ) -> list[dict[str, Tensor]]:
     """Like :func:`reference`, computed in several ways from inputs that are drawn once: drawing is half of the time.
 
-    ``queries`` take the place of the case's own; behind projections there are no others.
+    ``queries`` take the place of the case's own; behind projections there are no others. ``kept`` (query heads, rows,
+    seqlen_kv) are the factors of the weights with dropout.
     """
     if case.operator == "multi_head_attention":
         return [multi_head_reference(case, selection, repetition, arithmetic) for arithmetic in arithmetics]
@@ -80,17 +84,22 @@ def references(
         seen = [(k, v) if case.kv_dtype is None else (one.store(k), one.store(v)) for one in arithmetics]
         groups: list[list[Answer]] = [[] for _ in arithmetics]
         for head in range(kv_head * size, (kv_head + 1) * size):
+            factors = None if kept is None else kept[len(found[0]["out"]) + len(groups[0])]
             own = queries or (lambda b, h: operand_head(source, "q", b, h, repetition))
             q = rounded(case, own(batch_index, head))
             dout = None
             if case.needs_gradients:
                 dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))
             for arithmetic, group, kv in zip(arithmetics, groups, seen, strict=True):
-                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, *kv, dout))
+                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, *kv, dout, factors))
         found[0][VALUE_NORMS].append(v.square().sum(-1).mean().sqrt())
         for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
             _add_group(parts, case, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
-    return [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]
+    answers = [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]
+    if "dbias" in found[0]:
+        for arithmetic, answer in zip(arithmetics, answers, strict=True):
+            answer.update(summed_over_broadcast_axes(case, arithmetic, answer))
+    return answers
 
 
 class _Parts(defaultdict[str, "list[Tensor]"]):
@@ -109,6 +118,8 @@ def _add_group(
         parts["lse"].append(answer.lse)
         if answer.dq is not None:
             parts["dq"].append(answer.dq)
+        if answer.dbias is not None:
+            parts["dbias"].append(answer.dbias)
     terms = [answer.terms for answer in group if answer.terms is not None]
     for of_head in terms:
         parts["out_terms"].append(of_head.out)
@@ -117,6 +128,8 @@ def _add_group(
         parts["lse_terms"].append(of_head.lse)
         if of_head.dq is not None:
             parts["dq_terms"].append(of_head.dq)
+        if of_head.dbias is not None:
+            parts["dbias_terms"].append(of_head.dbias)
     if gradients_of_keys:
         # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated
         # for each head, as torch and FlashAttention-2 do, what is added up was stored before.

@@ -51,6 +51,7 @@ def attend_where_determined(arithmetic: Arithmetic, case: Case, plane: Plane) ->
         dq=None if answer.dq is None else _without(answer.dq, lost, torch.nan),
         dk=None if answer.dk is None else _without(answer.dk, reached, torch.nan),
         dv=None if answer.dv is None else _without(answer.dv, reached, torch.nan),
+        dbias=None if answer.dbias is None else _without(answer.dbias, lost, torch.nan),
     )
 
 

@@ -1,0 +1,46 @@
+"""The gradient of a bias: that of the scores it is added to, summed over the axes along which it is broadcast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attnbench.cases.bias import tensor_bias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attnbench.cases.case import Case
+    from attnbench.oracle.answer.arithmetic import Arithmetic
+
+
+def summed_over_broadcast_axes(case: Case, arithmetic: Arithmetic, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``dbias``, and where they are known ``dbias_terms`` and ``dbias_stored``, from those of all query heads.
+
+    Errors of unlike scores are independent, but for those of a row: what is wrong with its LSE and its delta is wrong
+    in the whole row. Where keys share a bias, the errors of a row add up as they are.
+
+    Args:
+        case: the problem.
+        arithmetic: how it is computed.
+        parts: ``dbias`` (query heads, seqlen_q, seqlen_kv) and, of exact ones, the variances ``dbias_terms`` with two
+            columns more.
+    """
+    import torch
+
+    shape = tensor_bias(case).shape
+
+    def added(of_scores: Tensor) -> Tensor:
+        whole = of_scores.reshape(case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
+        return whole.sum_to_size(*shape).flatten(0, 1)
+
+    found = {"dbias": arithmetic.store(added(parts["dbias"]))}
+    if "dbias_terms" in parts:
+        of_errors, of_storing = parts["dbias_terms"].unbind(-1)
+        if shape[-1] < case.seqlen_kv:
+            of_errors = of_errors.sqrt().sum(-1, keepdim=True).square().expand_as(of_errors) / case.seqlen_kv
+        found["dbias_terms"] = added(of_errors).sum(-1).sqrt()
+        stored = added(of_storing)
+        variance = stored.sum(-1)
+        along_one = stored.square().sum(-1) / torch.where(variance == 0, 1.0, variance)
+        found["dbias_stored"] = torch.stack([variance, along_one], -1)
+    return found
