@@ -10,7 +10,8 @@ keys, ``quantised.py`` the same over int8.
 - ``product.py``: the generated micro-kernels, with the register tile drawn, and ``streaming.py``, those of decoding.
 - ``arguments.py``: what a kernel is given; ``tiles.py``: between tensors and tiles; ``entry.py``: what is compiled.
 - ``language/``, what all of these are written in: ``simd.py``, vectors as values in Numba; ``compiling.py``;
-``scheduling.py``, tasks among threads; ``llvm.py``; ``target.py``, what the processor offers.
+``threads.py`` and ``scheduling.py``, a kernel on several threads, and tasks among them; ``llvm.py``; ``target.py``,
+what the processor offers.
 
 Extra memory of a call: the LSE and some tiles for each thread, whatever the length; of a backward pass also sums of dK
 and dV in float32 for as many heads as there are threads. ``docs/numba-flash.md`` tells what each step gave, and what
@@ -19,6 +20,7 @@ limits it.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +72,8 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
     """Blocks of keys streamed past blocks of queries with an online softmax, in Numba."""
     import torch
 
-    out = q.new_empty(case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
-    lse = torch.empty(case.batch, case.heads_q, case.seqlen_q, dtype=plan.number)
+    out = q.new_empty(*plan.out)
+    lse = torch.empty(*plan.rows, dtype=plan.number)
     if plan.parts:
         for group, part in plan.parts:
             rows, keys = group.queries_of, group.keys_of
@@ -85,8 +87,10 @@ def attend(plan: Plan, q: Tensor, k: Tensor, v: Tensor, scales: Sequence[Tensor]
     """Fill ``out`` and ``lse``. K and V of int8 have scales, (batch, heads, tokens) each; others have none."""
     if plan.decodes_int8:
         plan.forward.start(lse, q, k, v, *(scale[..., None] for scale in scales), out)
-    else:
+    elif scales:
         plan.forward.start(lse, q, *dequantised(k, v, scales, q.dtype), out)
+    else:
+        plan.forward.start(lse, q, k, v, out)
 
 
 class Plan:
@@ -98,6 +102,8 @@ class Plan:
 
         entry = import_module(f"{__name__}.entry")
         dtypes = entry.dtypes_of(case.dtype)
+        self.rows = (case.batch, case.heads_q, case.seqlen_q)
+        self.out = (*self.rows, case.head_dim_v)
         self.number = torch.float64 if case.dtype == "float64" else torch.float32
         self.scales = () if case.kv_dtype is None else (operands.k_scale, operands.v_scale)
         # Each group of a pack by a call of its own: requests share no tile, decodes go to the kernel for decoding,
@@ -116,7 +122,7 @@ class Plan:
         scale = [case.scale / cap if cap else case.scale, 1, case.scale, cap]
         numbers = (np.ascontiguousarray(rule, dtypes.number) for rule in (bias, sinks, scale))
         self.rules = (*bounds_of(runs, dtypes.index), *numbers, stretches_of(runs, case.seqlen_kv, longest))
-        threads = numba.get_num_threads()
+        threads = numba.get_num_threads() if os.name == "posix" else 1
         name = "decode_int8" if self.decodes_int8 else "decode" if few else "forward"
         self.forward = entry.Call(name, case, self.rules, threads)
         self.backward = entry.Call("backward", case, self.rules, threads) if case.needs_gradients else None
@@ -158,8 +164,6 @@ def stretches_of(runs: list[NDArray[np.int64]], seqlen_kv: int, longest: int) ->
 
 def dequantised(k: Tensor, v: Tensor, scales: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """K and V for many queries, which read each row many times: written out once, in the dtype of the queries."""
-    if not scales:
-        return [k, v]
     return [(x.to(scale.dtype) * scale[..., None]).to(dtype) for x, scale in zip((k, v), scales, strict=True)]
 
 
@@ -198,9 +202,10 @@ def flash_backward(
 
 @flash.backend
 def compiled_for(run: Callable[[], None]) -> str:
-    """The instructions that the code was compiled for, and the threading layer."""
+    """The instructions that the code was compiled for, and the threads."""
     import numba
 
     run()
-    target = import_module(f"{__name__}.language.target").TARGET
-    return f"{target.name}; Numba {numba.__version__}, {numba.threading_layer()}, {numba.get_num_threads()} threads"
+    entry = import_module(f"{__name__}.entry")
+    threads = f"{numba.get_num_threads()} threads of {entry.threads().owner}"
+    return f"{entry.TARGET.name}; Numba {numba.__version__}, {threads}"

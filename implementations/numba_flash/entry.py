@@ -12,6 +12,7 @@ the shapes of what they are of, and the LSE, in natural logarithms, is (batch, h
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import zlib
 from array import array
@@ -20,26 +21,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
-from .arguments import Cut, Dtypes, Sizes
+from .arguments import SHARED, TENSORS, WORDS, Cut, Dtypes, Sizes
 from .backward import backward_cut, backward_for
 from .decode import QUERIES, SPLIT, decode_cut, decode_for
 from .forward import forward_cut, forward_for
 from .language.compiling import kept, named
-from .language.scheduling import launcher
 from .language.target import TARGET
+from .language.threads import Threads
 from .quantised import decode_int8_cut, decode_int8_for
 from .softmax import TILE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from attnbench import Case
 
-__all__ = ["QUERIES", "SPLIT", "TARGET", "TILE", "Call", "dtypes_of", "kernel", "launch"]
+__all__ = ["QUERIES", "SPLIT", "TARGET", "TILE", "Call", "dtypes_of", "kernel"]
 
 LOW, BIAS, STRETCHES = 0, 2, 5  # their places among the rules
+WORTH_A_THREAD = 2**19  # multiply-adds; with fewer, a helper costs what it saves
 
 KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Cut]]] = {
     "forward": (forward_for, forward_cut),
@@ -96,25 +98,50 @@ class Call:
         sizes = Sizes(
             case.batch, case.heads_q, case.heads_kv, case.seqlen_q, case.seqlen_kv, case.head_dim, case.head_dim_v
         )
-        self._cut: Cut = KERNELS[name][1](sizes, dtypes_of(case.dtype), threads, rules[STRETCHES].shape[1])
+        cut: Cut = KERNELS[name][1](sizes, dtypes_of(case.dtype), threads, rules[STRETCHES].shape[1])
         self._rules = rules
-        self._before = (*sizes, *self._cut.numbers)
-        self._after = (*(rule.ctypes.data for rule in rules), rules[BIAS].shape[1], rules[LOW].shape[1])
-        self._counters = (0,) * self._cut.counters
-        self.threads = max(1, min(threads, self._cut.tasks))
-        self._kernel, self._launch = kernel(name, case.dtype), launch()
+        self._before = (*sizes, *cut.numbers, 0, *(rule.ctypes.data for rule in rules))
+        self._before += (rules[BIAS].shape[1], rules[LOW].shape[1])
+        self._counters, self._shared = (0,) * cut.counters, cut.shared
+        self._laid: tuple[list[tuple[int, ...]], array[int]] = [], array("q")
+        # All of them or one: OpenMP ends the threads that a smaller team leaves over, and makes them anew for the next.
+        self.threads = threads if cut.tasks > 1 and work_of(sizes) >= WORTH_A_THREAD else 1
+        self._kernel = kernel(name, case.dtype)
+        self._alone = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self._kernel)
 
     def start(self, lse: Tensor, *tensors: Tensor) -> None:
         """Compute; the other tensors are in the kernel's order."""
-        shared = lse.new_empty(self._cut.shared)  # lives until the call is over
-        block = [*self._before, shared.data_ptr(), *self._after]
-        for tensor in tensors:
-            block += (tensor.data_ptr(), *tensor.stride())
-        words = array("q", (*block, lse.data_ptr(), *lse.stride(), 0, *self._counters))
-        self._launch(self._kernel, words.buffer_info()[0], self.threads)
+        tensors = (*tensors, lse)
+        strides, laid = self._laid
+        if [*map(Tensor.stride, tensors)] != strides:
+            strides, laid = self._laid = self._lay(tensors)
+        block = laid[:]  # each call has its own: it counts tasks
+        at = TENSORS
+        for address in map(Tensor.data_ptr, tensors):
+            block[at] = address
+            at += WORDS
+        if self._shared:
+            shared = lse.new_empty(self._shared)  # lives until the call is over
+            block[SHARED] = shared.data_ptr()
+        begin, _ = block.buffer_info()
+        if self.threads == 1:
+            self._alone(begin)
+        else:
+            threads().start(self._kernel, begin, self.threads)
+
+    def _lay(self, tensors: Sequence[Tensor]) -> tuple[list[tuple[int, ...]], array[int]]:
+        """A block for tensors of such strides, and these; their addresses are left out."""
+        strides = [tensor.stride() for tensor in tensors]
+        words = (word for stride in strides for word in (0, *(stride if len(stride) == 4 else (*stride, 0))))
+        return strides, array("q", (*self._before, *words, *self._counters))
+
+
+def work_of(sizes: Sizes) -> int:
+    """Multiply-adds of the two products, whatever the mask."""
+    return sizes.batch * sizes.heads_q * sizes.seqlen_q * sizes.seqlen_kv * (sizes.head_dim + sizes.head_dim_v)
 
 
 @functools.cache
-def launch() -> Callable[[int, int, int], None]:
-    """The function that starts a kernel: (address of the kernel, address of its block, threads)."""
-    return launcher()
+def threads() -> Threads:
+    """The threads of this process."""
+    return Threads()

@@ -180,7 +180,7 @@ def begin_task(
         for h in range(heads):
             t, sink = h * tiles + i, rules.sinks[head + h]
             pack(scratch.loaded, 0, row_k, matrix_of(q, b, head + h, sizes.head_dim), row, count)
-            fill(scratch.loaded, count * row_k, (TILE - count) * row_k, 0)
+            fill(scratch.loaded, count * row_k, (padded(count, scratch.ot) - count) * row_k, 0)
             transpose(scratch.qt, t * row_k * TILE, TILE, scratch.loaded, 0, row_k, count, inner)
             fill(scratch.highest, t * TILE, TILE, sink * LOG2_E)
             # A sink is a key that was met before all others and has no value.

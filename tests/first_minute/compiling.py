@@ -23,7 +23,7 @@ entry = importlib.import_module("attnbench.implementations.numba_flash.entry")
 print(entry.TARGET.name)
 for name in sys.argv[1:]:
     before = time.process_time()
-    entry.launch()
+    entry.threads()
     entry.kernel(*name.split())
     print(f"{name:18} {time.process_time() - before:6.2f} s")
 """

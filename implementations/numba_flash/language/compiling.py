@@ -49,14 +49,18 @@ def named(function: Function, name: str) -> Function:
     return function
 
 
-def kept(function: Callable[..., None]) -> int:
+def kept(function: Callable[..., None], *more: Any) -> int:
     """Compile a function of a pointer to 64-bit integers, or load what an earlier process has compiled.
+
+    Args:
+        function: as said.
+        more: Numba's types of what it takes after the pointer.
 
     Returns:
         Its address.
     """
     with _in_one_piece(function.__qualname__):
-        return cfunc(types.void(types.CPointer(types.int64)), cache=True, **OPTIONS)(function).address
+        return cfunc(types.void(types.CPointer(types.int64), *more), cache=True, **OPTIONS)(function).address
 
 
 class _Part(JITCodeLibrary):

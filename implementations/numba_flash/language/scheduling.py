@@ -1,14 +1,18 @@
-"""A kernel on all threads, and tasks to threads: each takes the next one when it is free."""
+"""Tasks to threads, each of which takes the next one when it is free; and what threads tell each other in words.
+
+Words are 64-bit integers in memory. What a thread wrote before it changed a word is seen by every thread that reads
+the word later; and all threads see changes of several words in one order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import types
 
-from .compiling import OPTIONS, Codegen, intrinsic
+from .compiling import Codegen, intrinsic
+from .llvm import call
 
 
 @intrinsic
@@ -25,28 +29,55 @@ def start(context: Any, kernel: Any, block: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def next_task(context: Any, counters: Any, index: Any) -> tuple[Any, Codegen]:
-    """The number in ``counters[index]``, which is raised by one for the next caller, whichever thread that is.
-
-    What a thread wrote before its call is seen by every thread whose call comes later.
-    """
+    """The number in ``counters[index]``, which is raised by one for the next caller, whichever thread that is."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        place = builder.gep(args[0], [args[1]])
-        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "acq_rel")
+        return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), ir.Constant(ir.IntType(64), 1), "acq_rel")
 
     return types.int64(counters, types.intp), codegen
 
 
-def launcher() -> Callable[[int, int, int], None]:
-    """The one launcher of all kernels: (address of the kernel, address of its block, threads)."""
+@intrinsic
+def added(context: Any, words: Any, index: Any, amount: Any) -> tuple[Any, Codegen]:
+    """Add to ``words[index]``, and return what it was."""
 
-    def launch(kernel: int, block: int, threads: int) -> None:
-        if threads == 1:
-            start(kernel, block)
-        else:
-            for _ in prange(threads):
-                start(kernel, block)
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
 
-    signature = types.void(types.int64, types.int64, types.int64)
-    dispatcher: Callable[[int, int, int], None] = njit(signature, parallel=True, cache=True, **OPTIONS)(launch)
-    return dispatcher
+    return types.int64(words, types.intp, types.int64), codegen
+
+
+@intrinsic
+def seen(context: Any, words: Any, index: Any) -> tuple[Any, Codegen]:
+    """``words[index]``, as other threads have left it."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return builder.load_atomic(builder.gep(args[0], [args[1]]), "seq_cst", 8)
+
+    return types.int64(words, types.intp), codegen
+
+
+@intrinsic
+def replaced(context: Any, words: Any, index: Any, old: Any, new: Any) -> tuple[Any, Codegen]:
+    """Whether ``words[index]`` was ``old``, and is ``new`` now."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        both = builder.cmpxchg(builder.gep(args[0], [args[1]]), args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(both, 1)
+
+    return types.boolean(words, types.intp, types.int64, types.int64), codegen
+
+
+@intrinsic
+def pause(context: Any) -> tuple[Any, Codegen]:
+    """Tell the processor that this thread only waits, where there is an instruction for it."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        machine = builder.module.triple.split("-")[0]
+        if machine == "x86_64":
+            call(builder, "llvm.x86.sse2.pause", ir.VoidType(), [])
+        elif machine in {"aarch64", "arm64"}:
+            call(builder, "llvm.aarch64.hint", ir.VoidType(), [ir.Constant(ir.IntType(32), 1)])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
