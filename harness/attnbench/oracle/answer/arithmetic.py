@@ -18,6 +18,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from attnbench.cases.bias import scores_in_bias
 
 if TYPE_CHECKING:
@@ -216,7 +218,9 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     **Sums.** A sum of n products is rounded n times, each time relative to a partial sum. Part of the products is their
     mean, whose partial sums are at most the whole; the rest has random signs, so that in whatever order a partial sum's
     square is at most that of all products together. Hence the variance ``n ((sum ab)² + sum a²b²) / 3`` for any order:
-    that of one accumulator, of lanes, of tiles, of a tree.
+    that of one accumulator, of lanes, of tiles, of a tree. Equal terms are rounded alike: where keys repeat, so do
+    weights, and the errors of the softmax's sum add up with their number and not with its root: those of the output
+    and of an LSE, from which a backward pass has its weights.
 
     **Scores.** An error of a score is absolute, and the exponential makes it a relative one of the weight: with large
     scores, rows in which two keys compete have errors far beyond all others'. With E² for the variance of a score's sum
@@ -235,8 +239,9 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
 
     **Cancellation.** ``dscores = weights * (upstream - delta)`` cancels: where a row sees a single key it is exactly
     zero, and what is computed is nothing but the rounding errors of both. ``upstream`` and ``delta`` are each a sum of
-    ``head_dim_v`` products, stored where scores are; the output in ``delta`` was stored anyway. And the ``dscores`` of
-    a row add up to zero, so that what is common to all keys cancels in dQ.
+    ``head_dim_v`` products, stored where scores are; the output in ``delta`` is a sum over keys, and was stored anyway.
+    An error of ``delta`` is common to all keys of a row, and moves dQ along the mean of the keys that it sees. And the
+    ``dscores`` of a row add up to zero, so that a relative error that all its weights share cancels in dQ.
     """
     import torch
 
@@ -256,18 +261,21 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     distances = plane.dropped(plane.dropped(norm_v.square().expand_as(weights)) - 2 * out @ plane.v.T)
     distances = distances + out.square().sum(-1, keepdim=True)
     cancelling = _cancelled_sums(dropped.square() @ norm_v.square(), out, case.seqlen_kv)
-    of_out = ((moved * distances.clamp_min(0)).sum(-1) + cancelling).sqrt()
+    alike = ((weights > 0).double() @ _repeated(plane.k)).square()[:, None] / 4  # half of their number, squared
+    of_lse = of_lse + alike / 3
+    of_out = ((moved * distances.clamp_min(0)).sum(-1) + cancelling + (alike * out.square()).sum(-1) / 3).sqrt()
     stored = variances_of_storing(case, plane, met)
     if plane.dout is None or met.upstream is None or met.dscores is None:
         return Terms(of_out, of_lse.squeeze(-1).sqrt(), stored=stored)
     stored_lse = 2 * torch.where(torch.isfinite(met.lse), met.lse, 0.0).square()[:, None] / 3
-    relative = fresh + kept * (1 - 2 * weights) + moved.sum(-1, keepdim=True) + stored_lse
+    relative = fresh + kept * (1 - 2 * weights) + moved.sum(-1, keepdim=True) + stored_lse + alike / 3
     delta = (plane.dout * out).sum(-1, keepdim=True)
     cancelling = met.upstream - delta
     products = plane.dropped(plane.dropped(plane.dout.square() @ plane.v.square().T))
     products = products + plane.dout.square().mul(out.square()).sum(-1, keepdim=True)
     accumulated = _roundings(case, case.head_dim_v) * (met.upstream.square() + delta.square() + products)
-    of_output = (coarser(case) * plane.dout * out).square().sum(-1, keepdim=True)
+    of_sums = (case.seqlen_kv + alike) * out.square() + case.seqlen_kv * (dropped.square() @ plane.v.square())
+    of_output = (plane.dout.square() * (coarser(case) ** 2 * out.square() + of_sums)).sum(-1, keepdim=True)
     cancelled = ((of_scores * (met.upstream.abs() + delta.abs())).square() + of_output + accumulated) / 3
     of_delta = (moved * cancelling.square()).sum(-1, keepdim=True)
     squares = weights.square() * (cancelled + relative * cancelling.square() + of_delta)
@@ -276,7 +284,8 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
         of_adding = scores_in_bias(case) * met.dbias.square() / 3
         dbias = torch.stack([squares + of_adding, coarser(case) ** 2 / 3 * met.dbias.square()], -1)
     added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK
-    dq = ((squares + case.seqlen_kv * added) @ plane.k.square().sum(-1)).sqrt() * case.scale
+    of_common = of_output / 3 * (weights @ plane.k).square().sum(-1, keepdim=True)
+    dq = ((squares + case.seqlen_kv * added) @ plane.k.square().sum(-1) + of_common[:, 0]).sqrt() * case.scale
     squares = squares + case.seqlen_q * (case.heads_q // case.heads_kv) * added
     of_dv = dropped.square() * relative * plane.dout.square().sum(-1, keepdim=True)
     if plane.keys is not None:
@@ -284,6 +293,17 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
     dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
     dv = of_dv.sum(0).sqrt()
     return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=dv, dbias=dbias, stored=stored)
+
+
+def _repeated(keys: Tensor) -> Tensor:
+    """Whether each of the keys (keys, head_dim) occurs more than once, as 0 or 1: by a hash of its bits."""
+    import torch
+
+    rows = keys.contiguous().view(torch.int64)
+    odd = torch.arange(rows.shape[1], dtype=torch.int64) * 0x5851F42D4C957F2D + 1  # sums of products wrap around
+    hashes = ((rows ^ (rows >> 32)) * odd).sum(1).numpy()
+    _, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return torch.from_numpy(counts[places] > 1).double()
 
 
 def _cancelled_sums(squares: Tensor, result: Tensor, length: int) -> Tensor:
