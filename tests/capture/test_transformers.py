@@ -60,7 +60,7 @@ ARCHITECTURES: list[tuple[str, Fields, list[tuple[str, Fields]]]] = [
     ("llama", {"input_ids": IDS, "attention_mask": REAL}, layers("model.layers.{}.self_attn", PADDED_CAUSAL)),
     (
         "llama", {"input_ids": IDS, "attention_mask": models.REAL_ON_THE_RIGHT},
-        layers("model.layers.{}.self_attn", {**GROUPED, "mask": "causal & tensor"}),
+        layers("model.layers.{}.self_attn", {**GROUPED, "mask": "causal & left_padding", "kv_starts": (0, 8)}),
     ),
     (
         "gemma2", {"input_ids": IDS},
