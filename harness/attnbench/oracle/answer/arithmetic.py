@@ -284,8 +284,9 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
         of_adding = scores_in_bias(case) * met.dbias.square() / 3
         dbias = torch.stack([squares + of_adding, coarser(case) ** 2 / 3 * met.dbias.square()], -1)
     added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK
-    of_common = of_output / 3 * (weights @ plane.k).square().sum(-1, keepdim=True)
-    dq = ((squares + case.seqlen_kv * added) @ plane.k.square().sum(-1) + of_common[:, 0]).sqrt() * case.scale
+    norms_k = plane.k.square().sum(-1)
+    in_common = ((weights @ plane.k).square().sum(-1) - weights.square() @ norms_k).clamp_min(0) * of_output[:, 0] / 3
+    dq = ((squares + case.seqlen_kv * added) @ norms_k + in_common).sqrt() * case.scale
     squares = squares + case.seqlen_q * (case.heads_q // case.heads_kv) * added
     of_dv = dropped.square() * relative * plane.dout.square().sum(-1, keepdim=True)
     if plane.keys is not None:
