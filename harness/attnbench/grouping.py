@@ -1,4 +1,4 @@
-"""Things that have something in common, together."""
+"""Group things by a key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ K = TypeVar("K")
 
 
 def grouped(things: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """The things by their key, in the order in which they come; keys need not be neighbours."""
+    """Group things by their key; groups and things keep the order in which they first come."""
     found: dict[K, list[T]] = {}
     for thing in things:
         found.setdefault(key(thing), []).append(thing)

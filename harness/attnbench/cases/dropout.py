@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 FALSE_ALARMS = 1e-9
-"""Probability that what a sound generator drew is refused."""
+"""The probability that a mask from a sound generator is refused."""
 
 
 def dropout_seed(case: Case, repetition: int) -> int:
-    """The seed of a call on these inputs, below 2^63: other inputs have another one, and the same ones the same."""
+    """The seed of a call, below 2^63. It depends on the inputs alone."""
     digest = hashlib.sha256(f"{case.seed}/{repetition}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

@@ -35,17 +35,17 @@ FEWEST_MESSAGES = 3
 """The sizes that alpha and beta take, in the whole run."""
 _DRAWS = 400
 _WIDEST = 5.0
-"""A factor of more than e**5 either way says no more than that nothing is known."""
+"""Bound of a factor's logarithm: beyond e**5 an interval says only that nothing is known."""
 _GRID = np.linspace(0.0, 1.0, 65)
 
 
 class PredictError(UsageError):
-    """There is too little to fit, or something else was asked for than the model tells; one sentence."""
+    """There is too little to fit, or the model has no answer to the question; the message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
-    """A call on so many ranks."""
+    """The sizes of a call on a number of ranks."""
 
     ranks: int
     flops: float
@@ -58,7 +58,7 @@ class Work:
         return sum(one.rounds for one in self.sends)
 
     def bytes_on(self, *, shared: bool) -> float:
-        """Bytes that pass the link of a rank, or the one link of all."""
+        """Bytes over a rank's own link, or over the link that all ranks share."""
         return sum(one.bytes for one in self.sends) / (1 if shared else self.ranks)
 
     @property
@@ -122,9 +122,9 @@ class Network:
     """The links, and how well compute hides them; of each array the first is the best fit, as in :class:`Fit`."""
 
     latency_ns: Array
-    """Alpha: of a round."""
+    """Alpha: nanoseconds for each round."""
     ns_per_byte: Array
-    """Beta."""
+    """Beta: nanoseconds for each byte."""
     busy_ns_per_byte: Array
     """Kappa: the time of each byte that no compute hides."""
     noise: Array
@@ -134,7 +134,7 @@ class Network:
     shared: bool
     """Whether all ranks send through one link."""
     hiding_seen: bool
-    """Whether a measured cell tells kappa; else it is taken to be 0."""
+    """Whether any measured cell determines kappa; if none does, it is 0."""
 
     def over(self, *, latency_ns: float | None, bytes_per_ns: float | None) -> Network:
         """The same processes over another link; ``None`` keeps what was fitted."""
@@ -225,18 +225,18 @@ def fit_compute(cells: Sequence[Measured], rng: np.random.Generator) -> Fit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A call as the model has it; nanoseconds."""
+    """The predicted parts of a call, in nanoseconds."""
 
     compute_ns: Interval
     communication_ns: Interval
     exposed_ns: Interval
     time_ns: Interval
     efficiency: float
-    """The time of one rank alone by that of all ranks together."""
+    """Parallel efficiency: the time on one rank over the ranks' number times the time on all of them."""
 
 
 def predict(law: Fit, network: Network, work: Work, rng: np.random.Generator) -> Prediction:
-    """Predict a call: compute, and what of the communication is exposed."""
+    """Predict a call: compute, communication, and the exposed part of it."""
     compute = law.at(work.terms, rng)
     stretch = stretches(network.noise, rng)
     exposed = network.exposed(work, compute, network.busy_ns_per_byte, stretch)

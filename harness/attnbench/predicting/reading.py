@@ -1,4 +1,4 @@
-"""From a run to what the model takes: its cells of ranks, with the formulas of their implementations."""
+"""Read the model's inputs from a run: its cells of ranks, and their implementations' formulas."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _WITHIN_S = 300.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A call that is to be predicted."""
+    """A call to predict."""
 
     length: int
     ranks: int
     work: Work | None
     refused: str | None
-    """Why the implementation does not run so, where it does not."""
+    """The reason if the implementation refuses this call, else ``None``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Cells:
     """The words that all cases share."""
     families: tuple[Family, ...]
     left_out: tuple[str, ...]
-    """A sentence for each reason for which cells tell nothing."""
+    """A sentence for each reason that cells were left out."""
 
 
 def read_cells(run: RunFile, found: Sequence[Found], ranks: Sequence[int], lengths: Sequence[int]) -> Cells:

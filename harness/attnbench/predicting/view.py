@@ -1,4 +1,4 @@
-"""Predictions as a table in which every line says that it is one."""
+"""A table of predictions; every row is marked as predicted."""
 
 from __future__ import annotations
 

@@ -12,6 +12,6 @@ class Sends:
     bytes: int
     """Bytes that all ranks together send."""
     rounds: int
-    """How often a rank waits for others, one time after the other; messages that travel together are one round."""
+    """Rounds, one after the other, in which a rank waits for others; messages that travel together are one round."""
     behind: float = 0.0
     """The share of a rank's compute that goes on while they travel, and can hide them."""

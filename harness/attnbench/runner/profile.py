@@ -63,7 +63,8 @@ def profile_cells(
 ) -> Iterator[CellProfile]:
     """Profile cells, one after the other.
 
-    ``records`` are of a run without a profiler, one for each cell; ``begins`` is told of each.
+    ``records`` holds each cell's record from a run without a profiler. ``begins`` is called with each cell before it is
+    profiled.
     """
     plain = worker_environment(setting.threads)
     environment = {**plain, **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}

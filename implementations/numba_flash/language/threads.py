@@ -66,7 +66,7 @@ def sleep(context: Any, file: Any) -> tuple[Any, Codegen]:
 
 @intrinsic
 def wake(context: Any, file: Any, words: Any, count: Any) -> tuple[Any, Codegen]:
-    """Write so many bytes to a pipe, whichever."""
+    """Write ``count`` bytes of any value to a pipe."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         return _call(builder, "write", builder.trunc(args[0], ir.IntType(32)), *args[1:])
@@ -76,7 +76,7 @@ def wake(context: Any, file: Any, words: Any, count: Any) -> tuple[Any, Codegen]
 
 @intrinsic
 def offer_processor(context: Any) -> tuple[Any, Codegen]:
-    """Let another thread run here, if one waits for it."""
+    """Yield the processor to another thread, if one waits for it."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         _call(builder, "sched_yield")
@@ -112,7 +112,7 @@ def close(pool: Pointer) -> None:
 
 @compiled
 def roused(pool: Pointer, most: int) -> int:
-    """Take so many helpers, or fewer, off those that sleep; returns how many."""
+    """Claim sleeping helpers to be woken, at most ``most``; return how many."""
     sleepers = seen(pool, ASLEEP)
     while not replaced(pool, ASLEEP, sleepers, sleepers - min(sleepers, most)):
         sleepers = seen(pool, ASLEEP)

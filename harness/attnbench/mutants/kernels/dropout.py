@@ -1,4 +1,4 @@
-"""Mistakes in dropping weights, in what is told of it, and in the backward pass."""
+"""Mistakes with dropout: in the weights that are dropped, in the reported mask, and in the backward pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DropoutMissing(Steps):
-    """Weights are drawn and none is dropped."""
+    """A mask is drawn, but no weight is dropped."""
 
     def dropped(self, weights: Tensor, kept: Tensor | None, case: Case) -> Tensor:
         return weights
@@ -42,7 +42,7 @@ class DropoutRescaledByP(Steps):
 
 
 class DropoutBeforeSoftmax(Steps):
-    """Scores are hidden in place of weights, so that those that are left sum to 1."""
+    """Scores are hidden instead of weights being dropped, so that the remaining weights sum to 1."""
 
     def dropped(self, weights: Tensor, kept: Tensor | None, case: Case) -> Tensor:
         if kept is None:
@@ -100,7 +100,7 @@ class DropoutAnewInEachCall(Steps):
 
 
 class DropoutToldOfAnotherHead(Steps):
-    """The mask that is told is that of the head before."""
+    """The reported mask is that of the head before."""
 
     def told(self, case: Case, plan: Plan) -> Tensor:
         return super().told(case, plan).roll(1, 1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def summed_over_broadcast_axes(case: Case, arithmetic: Arithmetic, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``dbias``, and where they are known ``dbias_terms`` and ``dbias_stored``, from those of all query heads.
+    """Sum the gradients of all query heads to ``dbias``, and to ``dbias_terms`` and ``dbias_stored`` if they are known.
 
     Errors of unlike scores are independent, but for those of a row: what is wrong with its LSE and its delta is wrong
     in the whole row. Where keys share a bias, the errors of a row add up as they are.

@@ -1,4 +1,4 @@
-"""The weights that an implementation kept with dropout: whether chance has drawn them.
+"""Statistical tests of a dropout mask: is it random, with the case's probability?
 
 A mask is no output that is right or wrong: whatever was dropped, the answer follows from it exactly. But it must be
 drawn with the case's probability, each weight by itself. Kept weights are counted in each head, and agreements of pairs
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     Masks = NDArray[np.bool_]
 
 _MOST_COUNTS = 2**16
-"""More than a mask is counted; together they refuse a sound generator as seldom as ``FALSE_ALARMS`` says."""
+"""The number of tests for a mask; together they refuse a sound generator with the probability ``FALSE_ALARMS``."""
 
 
 def mask_problem(case: Case, kept: Masks, wanted: Wanted) -> str | None:
-    """Why weights were not dropped by chance with the case's probability, in a sentence, or ``None``.
+    """Say in a sentence why a mask is not random with the case's probability, or return ``None``.
 
     Args:
         case: the problem.
