@@ -88,9 +88,9 @@ def _links(network: Network) -> list[str]:
     if not network.hiding_seen:
         said.append("No measured cell tells how much of a transfer keeps the processor busy; taken as none.")
     elif busy.value:
-        said.append(f"Of each byte, {number(busy.value)} ns keep the processor busy; no compute hides those.")
+        said.append(f"Each byte keeps a processor busy for {number(busy.value)} ns, which no compute hides.")
     said.append(
-        "Efficiency is the time of one rank alone by that of all together. Intervals hold the scatter of the measured "
-        "cells, not what a machine does beyond their sizes."
+        "Efficiency is the time on one rank over the number of ranks times their time. Intervals hold the scatter of the "
+        "measured cells, not what a machine does beyond their sizes."
     )
     return said
