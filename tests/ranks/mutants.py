@@ -226,6 +226,24 @@ def rooted_sends(case: Case, ranks: int) -> list[Sends]:
     return [Sends(bytes=(1 + 2) * half, rounds=2)]
 
 
+def by_objects(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
+    """Who holds how many keys goes round as objects, and then the keys and values."""
+    import torch
+    from torch import distributed as dist
+
+    held: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(held, {"keys": k.shape[2]})
+    keys, values = ([x.new_empty(*x.shape[:2], one["keys"], x.shape[3]) for one in held] for x in (k, v))
+    dist.all_gather(keys, k.contiguous())
+    dist.all_gather(values, v.contiguous())
+    return torch.nn.functional.scaled_dot_product_attention(
+        q, torch.cat(keys, 2), torch.cat(values, 2), scale=case.scale
+    )
+
+
+objects = attention("rooted/objects", **_PLAIN)(by_objects)
+
+
 def _holding(name: str, hook: Callable[[int, int, int], Any]) -> Implementation:
     """Attention of what a rank holds, without a word to the others."""
 

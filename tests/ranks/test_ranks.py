@@ -124,6 +124,9 @@ def test_collectives_with_a_root_are_counted_and_left_out(attnbench: Command) ->
     record = timed(records["rooted/gathered@2"])
     assert record["status"] == "ok", record["reason"]
     assert record["ranks_sent_bytes"] == 3 * 4 * 2 * 32 * 32  # half of the keys and values, then all of them
+    record = timed(records["rooted/objects@2"])
+    assert record["status"] == "ok", record["reason"]
+    assert record["ranks_sent_bytes"] > 2 * 4 * 2 * 32 * 32  # each half to the other rank, and the objects
 
 
 def left_over(folder: Path) -> list[str]:

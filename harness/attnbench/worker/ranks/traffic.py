@@ -120,12 +120,34 @@ def recorded() -> Iterator[Recording]:
 
 @contextlib.contextmanager
 def left_out() -> Iterator[None]:
-    """Within it nothing is sent, and nobody waits: a call computes as much, on what lies in its buffers."""
+    """Within it no floats are sent, and nobody waits for them: a call computes as much, on what lies in its buffers.
+
+    Integers are sent: they are sizes and pickled objects, without which a call cannot go on.
+    """
     from torch._C._distributed_c10d import FakeWork
     from torch.distributed import ProcessGroup
 
-    with _replaced(ProcessGroup, lambda name, method: lambda *args, **rest: FakeWork()):
+    def without_floats(name: str, method: Any) -> Any:
+        bound = method.__get__(None, ProcessGroup)
+
+        def begin(*args: Any, **rest: Any) -> Any:
+            return bound(*args, **rest) if any(_integers([*args, *rest.values()])) else FakeWork()
+
+        return begin
+
+    with _replaced(ProcessGroup, without_floats):
         yield
+
+
+def _integers(args: Any) -> Iterator[bool]:
+    """Yield, for each tensor of the arguments and their lists, whether it holds integers."""
+    import torch
+
+    for one in args:
+        if isinstance(one, torch.Tensor):
+            yield not one.is_floating_point()
+        elif isinstance(one, list | tuple):
+            yield from _integers(one)
 
 
 @contextlib.contextmanager
