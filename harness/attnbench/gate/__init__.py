@@ -1,1 +1,1 @@
-"""The gate: whether a change made anything slower, bigger, wrong, or no longer supported."""
+"""The gate: compare two sides of a change, and report what became slower, bigger, wrong or unsupported."""

@@ -1,7 +1,7 @@
-"""A gate against a stored run: second choice, for where both sides cannot be had on one machine at one time.
+"""Gate against a stored run, for when both sides cannot be measured on one machine at the same time.
 
-Processes of another day are no pairs. What all cells have in common is then as likely the machine as the code, so it is
-removed and told, never tested; what is tolerated is doubled; and another machine's run is not compared at all.
+Runs of different days are not paired. A shift that all cells share may come from the machine as well as from the code:
+it is removed and reported, but not tested. Tolerances are doubled, and a run of another machine is refused.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 
 
 def require_comparable(baseline: RunFile, *, machine_key: str, threads: int) -> None:
-    """Refuse a baseline whose times say nothing here.
+    """Raise unless the baseline's times can be compared with times measured here.
 
     Raises:
-        NotComparableError: with the reason.
+        NotComparableError: if they cannot; the message gives the reason.
     """
     header = baseline.header
     if reason := not_of_one_machine(baseline):
@@ -71,17 +71,17 @@ def require_comparable(baseline: RunFile, *, machine_key: str, threads: int) -> 
 
 
 def stored_rules(rules: Rules) -> Rules:
-    """The rules against a stored baseline: each tolerance is doubled."""
+    """Return the rules for a stored baseline: the tolerance of time is doubled."""
     return dataclasses.replace(rules, delta=2 * rules.delta)
 
 
 def gate_stored(
     baseline: RunFile, plan: GatePlan, folder: Path, observer: GateObserver, command: Sequence[str]
 ) -> GateResult:
-    """Measure head, twice for suspects, and judge it against the stored run.
+    """Measure head, suspects twice, and judge it against the stored run.
 
     Raises:
-        GateError: when head cannot be measured.
+        GateError: if head cannot be measured.
     """
     began = time.monotonic()
     first_run = _measure(plan, folder / "runs" / "screen-1-head.jsonl", plan.rules.screen_rounds, (), observer, 0)
@@ -139,7 +139,7 @@ def gate_stored(
 
 
 def observe_stored(baseline: RunFile, head: RunFile) -> dict[CellKey, Observed]:
-    """All cells of either run; each replicate is a process."""
+    """Return all cells of either run, by key; each replicate counts as one process."""
     sides = [grouped(run.records, key_of) for run in (baseline, head)]
     observed = {}
     for key in dict.fromkeys([*sides[1], *sides[0]]):
@@ -168,7 +168,7 @@ def _measure(
 
 
 def _effects(cells: Sequence[Observed]) -> tuple[list[Effect | None], float | None]:
-    """Effects without what all cells have in common, and how much that was (``None`` with few cells)."""
+    """Return effects with the common shift removed, and that shift (``None`` with too few cells to estimate it)."""
     effects = estimate_unpaired(_logs([cell.base for cell in cells]), _logs([cell.head for cell in cells]))
     known = [effect.mean for effect in effects if effect is not None]
     if len(known) < LEAST_CELLS_TO_CENTRE:
@@ -186,7 +186,7 @@ def _logs(sides: Sequence[SideOfCell]) -> Matrix:
 
 
 def _common(moved: float | None, rules: Rules) -> list[Verdict]:
-    """A note on the change that all cells share: the machine's or the code's, which one run cannot tell apart."""
+    """Return a note on the shift that all cells share. A single run cannot tell the machine's part from the code's."""
     if moved is None:
         return []
     large = abs(moved) > math.log1p(rules.delta)

@@ -1,4 +1,4 @@
-"""Stored baselines: ``results/baselines/NAME/MACHINE_KEY.jsonl``, a run file each, with a note of how it came there."""
+"""Stored baselines: run files ``results/baselines/NAME/MACHINE_KEY.jsonl``, each with a note on when and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER = Path("results/baselines")
 
 
 class BaselineError(UsageError):
-    """A run cannot become a baseline, or no baseline has that name; one sentence."""
+    """A run cannot become a baseline, or no baseline has the given name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,14 @@ class Baseline:
     cells: int
     processes: int
     note: str | None
-    """Why it was updated, where it was."""
+    """Reason given for the last update, if any."""
 
 
 def save(run: RunFile, name: str | None = None, folder: Path = FOLDER) -> Path:
-    """Store a run as the baseline of its machine.
+    """Store a run as the baseline of its machine, and return the new file.
 
     Raises:
-        BaselineError: when it is not fit to be one, or there is one already.
+        BaselineError: if the run is not fit to be a baseline, or there is one already.
     """
     target = _target(run, name, folder)
     _require_fit(run)
@@ -57,10 +57,10 @@ def save(run: RunFile, name: str | None = None, folder: Path = FOLDER) -> Path:
 
 
 def update(run: RunFile, reason: str, name: str | None = None, folder: Path = FOLDER) -> Path:
-    """Make a run the baseline although there is one; the one before is kept beside it.
+    """Replace the baseline by a run; the previous baseline is renamed and kept in the same folder.
 
     Raises:
-        BaselineError: when the run is not fit to be one, or no reason is given.
+        BaselineError: if the run is not fit to be a baseline, or the reason is empty.
     """
     if not reason.strip():
         raise BaselineError("a baseline is updated for a reason: --reason 'the safe softmax costs one more pass'")
@@ -73,7 +73,7 @@ def update(run: RunFile, reason: str, name: str | None = None, folder: Path = FO
 
 
 def stored(folder: Path = FOLDER) -> list[Baseline]:
-    """All current baselines, by name and machine."""
+    """Return all current baselines, sorted by name and machine."""
     found = []
     for path in sorted(folder.glob("*/*.jsonl")):
         if ".until-" in path.name:
@@ -95,7 +95,7 @@ def stored(folder: Path = FOLDER) -> list[Baseline]:
 
 
 def _note(path: Path) -> str | None:
-    """Why a baseline was updated, where it was and the file beside it can be read."""
+    """Return the reason in a baseline's note; ``None`` if there is none or the note cannot be read."""
     try:
         about = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -105,10 +105,13 @@ def _note(path: Path) -> str | None:
 
 
 def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) -> Path:
-    """The run file of a baseline: a path, or the one of that name for this machine (or any, to say why it is not).
+    """Return the run file of a baseline.
+
+    A name that ends in ``.jsonl`` is a path. Any other name gives this machine's baseline of that name, or else another
+    machine's, which the gate then refuses with the reason.
 
     Raises:
-        BaselineError: when there is none.
+        BaselineError: if no baseline has that name.
     """
     if name_or_path.endswith(".jsonl"):
         return Path(name_or_path)
@@ -123,7 +126,7 @@ def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) ->
 
 
 def not_of_one_machine(run: RunFile) -> str | None:
-    """Why a run cannot be one machine's baseline, or ``None``: it has records or a header of several machines."""
+    """Return why a run cannot be the baseline of one machine (it mixes several), or ``None`` if it can."""
     keys = {run.header.machine_key: None, **{one.header.machine_key: None for one in by_machine(run)}}
     several = f"{run.path} is of several kinds of machines ({', '.join(keys)}), and a baseline is of one"
     return several if len(keys) > 1 else None

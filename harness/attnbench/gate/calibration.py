@@ -1,7 +1,7 @@
-"""Calibration: the same code on both sides, to learn what this machine's noise is, cell by cell.
+"""Calibration: run the same code on both sides to learn the noise of each cell on this machine.
 
-The rounds are real; whole gates are then drawn from them, with the sides of each round exchanged at random, and judged
-by the gate's own rules: how many of them raise an alarm is the false-alarm rate on this machine.
+The rounds are measured. Whole gates are then resampled from them, with the sides of each round exchanged at random, and
+judged by the gate's own rules; the share of gates that raise an alarm is this machine's false-alarm rate.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 GATES = 400
-"""Gates that are drawn from the rounds."""
+"""Number of gates drawn from the rounds."""
 FLOOR_LEVEL = 0.95
 
 
 class CalibrationError(UsageError):
-    """A calibration cannot be used; one sentence."""
+    """A calibration cannot be made, read or used here."""
 
 
 class CellNoise(BaseModel):
@@ -71,15 +71,15 @@ class Calibration(BaseModel):
 
     @property
     def floors(self) -> dict[str, float]:
-        """By cell, the change that the gate does not try to tell from noise."""
+        """The change below which the gate does not tell a cell from noise, by cell."""
         return {one.cell: one.floor for one in self.cells}
 
 
 def calibrate(rounds: Sequence[Round], rules: Rules, seed: int) -> Calibration:
-    """Learn from rounds of the same code on both sides.
+    """Compute a calibration from rounds with the same code on both sides.
 
     Raises:
-        CalibrationError: when too few cells were timed to learn anything.
+        CalibrationError: if no cell was timed in every round.
     """
     cells = [cell for cell in observe(rounds).values() if cell.both_ok]
     logs = log_ratios(cells)
@@ -119,9 +119,10 @@ def calibrate(rounds: Sequence[Round], rules: Rules, seed: int) -> Calibration:
 
 
 def draw_gates(logs: Matrix, rules: Rules, rng: np.random.Generator) -> tuple[list[float], float]:
-    """Share of drawn gates with an alarm, for each cell and for any.
+    """Return the share of drawn gates with an alarm, for each cell and for any cell.
 
-    A drawn round is a real one with its sides exchanged by chance, for all cells alike: what they have in common stays.
+    A drawn round is a measured one whose sides are exchanged at random, for all cells together, so that the common
+    shift is kept.
     """
     by_cell = np.zeros(len(logs))
     any_alarm = 0
@@ -147,7 +148,7 @@ def draw_gates(logs: Matrix, rules: Rules, rng: np.random.Generator) -> tuple[li
 
 
 def noise_floors(logs: Matrix, rules: Rules, rng: np.random.Generator) -> list[float]:
-    """By cell, the change that 95 % of the means of drawn second stages stay below."""
+    """Return for each cell the change that 95 % of the means of drawn second stages stay below."""
     from attnbench.gate.judge.inference import centre
     from attnbench.gate.judge.statistics import LEAST_CELLS_TO_CENTRE
 
@@ -159,10 +160,10 @@ def noise_floors(logs: Matrix, rules: Rules, rng: np.random.Generator) -> list[f
 
 
 def read_calibration(path: Path, *, machine_key: str, threads: int) -> Calibration:
-    """A calibration of this machine.
+    """Read a calibration of this machine.
 
     Raises:
-        CalibrationError: when it cannot be read, or is another machine's.
+        CalibrationError: if it cannot be read, or was made on another machine or with other threads.
     """
     try:
         found = Calibration.model_validate(parse_json(path.read_text(encoding="utf-8")))

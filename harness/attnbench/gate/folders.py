@@ -1,4 +1,4 @@
-"""Where gates and calibrations keep their files."""
+"""Folders in which gates and calibrations keep their files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def default_folder(scenario: str) -> Path:
-    """A new folder in results/gates/."""
+    """Return the path of a new folder in ``results/gates``, named by time and scenario."""
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     return Path("results/gates") / f"{stamp}-{scenario}"
 
 
 def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], None]) -> None:
-    """Begin a folder, or go on with one of the same plan that was interrupted.
+    """Create the folder of a gate, or continue an interrupted one with the same plan.
 
     Raises:
-        UsageError: when it holds something else.
+        UsageError: if the folder holds something else, or cannot be written.
     """
     stored = folder / "plan.json"
     text = json.dumps(plan, indent=2)
@@ -40,5 +40,5 @@ def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], N
 
 
 def calibration_path(scenario: str, machine_key: str, threads: int) -> Path:
-    """Path of a machine's calibration for a scenario."""
+    """Return the path of a machine's calibration for a scenario."""
     return Path("results/calibration") / f"{scenario}-{machine_key}-{threads}t.json"

@@ -1,4 +1,4 @@
-"""A gate from its two sides to its result: screen, confirm, judge."""
+"""The stages of a gate: screen all cells, confirm suspects, judge."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class GatePlan:
     rules: Rules
     seed: int
     floors: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """By ``case_id implementation device``: the change that this machine cannot tell from none."""
+    """Smallest change that this machine can tell from noise, by ``case_id implementation device``."""
     calibration: str | None = None
-    """The calibration that the floors come from."""
+    """Path of the calibration that the floors come from."""
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready: two gates of equal plans can share their runs."""
+        """Return the plan as JSON-ready data; gates with equal plans can share their runs."""
         return {
             "sides": {name: side.identity for name, side in self.sides.items()},
             "request": self.request.to_dict(),
@@ -70,7 +70,7 @@ class GatePlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:
-    """One device's cells with times on both sides, and what the first stage saw of them."""
+    """One device's cells that are ok on both sides, and the result of their screening."""
 
     device: str
     cells: list[Observed]
@@ -79,17 +79,17 @@ class Judged:
 
 
 def fixed_samples(request: Request) -> Request:
-    """The same number of samples on both sides: to stop when an interval is narrow enough would bias them."""
+    """Fix the number of samples, the same for both sides: stopping once an interval is narrow would bias the ratio."""
     limits = request.scenario.limits
     fixed = limits.model_copy(update={"max_samples": limits.min_samples, "sampling_s": limits.time_s})
     return dataclasses.replace(request, scenario=request.scenario.model_copy(update={"limits": fixed}))
 
 
 def run_gate(plan: GatePlan, folder: Path, observer: GateObserver, command: Sequence[str]) -> GateResult:
-    """Measure into a folder, and judge; the result keeps the command.
+    """Measure both sides into a folder and judge; ``command`` is stored in the result.
 
     Raises:
-        GateError: when a run cannot be made.
+        GateError: if a run cannot be made.
     """
     began = time.monotonic()
     runs = folder / "runs"
@@ -118,7 +118,7 @@ def run_gate(plan: GatePlan, folder: Path, observer: GateObserver, command: Sequ
 def judge(
     plan: GatePlan, folder: Path, screens: Sequence[Round], confirms: Sequence[Round], command: Sequence[str]
 ) -> GateResult:
-    """The result of rounds that have been run: nothing is measured here, so it can be done again from the files."""
+    """Return the result of finished rounds. Nothing is measured, so it can be repeated from the stored files."""
     first, fresh = observe(screens), observe(confirms)
     both = observe([*screens, *confirms])
     judged = screen_cells(first, plan.rules, plan.floors)
@@ -153,7 +153,7 @@ def judge(
 
 
 def identical_result(plan: GatePlan, command: Sequence[str]) -> GateResult:
-    """The result of sides that are the same code: nothing needs to be measured."""
+    """Return the result for two sides with the same code: nothing needs to be measured."""
     base, head = (side_facts(plan.sides[side], [], side) for side in SIDES)
     return result_of(plan, command, base=base, head=head, identical=True)
 
@@ -174,7 +174,7 @@ def result_of(
     notes: Sequence[str] = (),
     wall_s: float = 0.0,
 ) -> GateResult:
-    """A result from what was found, by default nothing."""
+    """Build a result; everything that is not given is empty."""
     return GateResult(
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         attnbench_version=VERSION,
@@ -197,7 +197,7 @@ def result_of(
 
 
 def screen_cells(first: Mapping[CellKey, Observed], rules: Rules, floors: Mapping[str, float]) -> list[Judged]:
-    """First stage, device by device; only cells that are ok on both sides have times worth comparing."""
+    """Screen each device's cells that are ok on both sides; no others have comparable times."""
     timed = (cell for cell in first.values() if cell.both_ok)
     judged = []
     for device, cells in grouped(timed, lambda cell: cell.key[2]).items():
@@ -214,7 +214,7 @@ def screen_cells(first: Mapping[CellKey, Observed], rules: Rules, floors: Mappin
 def cells_to_confirm(
     judged: Sequence[Judged], first: Mapping[CellKey, Observed], rules: Rules, seed: int
 ) -> dict[str, list[CellKey]]:
-    """By device: suspects and their sentinels, and cells whose memory or whose series' growth seems to have changed."""
+    """Return by device the cells of the second stage: suspects, sentinels, and cells whose memory or growth changed."""
     memory = {
         key for key, cell in first.items()
         if outcome(cell) is None
@@ -233,7 +233,7 @@ def cells_to_confirm(
 
 
 def grown_cells(first: Mapping[CellKey, Observed], rules: Rules) -> set[CellKey]:
-    """Cells of the series whose growth seems to have changed."""
+    """Return the cells of all series whose growth seems to have changed."""
     suspects = [series for series, growth in growths_of(first).values() if growth.changed(rules.exponent)]
     return {cell.key for series in suspects for cell in series.cells}
 
@@ -241,7 +241,7 @@ def grown_cells(first: Mapping[CellKey, Observed], rules: Rules) -> set[CellKey]
 def decide_cells(
     one: Judged, fresh: Mapping[CellKey, Observed], again: Sequence[CellKey], rules: Rules
 ) -> tuple[dict[CellKey, Decided], Decided | None]:
-    """Second stage of one device."""
+    """Decide the second stage of one device."""
     if not one.screened.needs_confirming:
         decided, shift = decide(one.screened, rules, deltas=one.deltas)
     else:
@@ -269,7 +269,7 @@ def verdicts_of(
     *,
     paired: bool = True,
 ) -> list[Verdict]:
-    """All verdicts on a cell: its outcome where that is not ok, otherwise its time and its memory."""
+    """Return all verdicts on a cell: one on its outcome if a side is not ok, otherwise on time and memory."""
     name = outcome(cell)
     if name is not None:
         return [outcome_verdict(cell, name)]
@@ -280,7 +280,7 @@ def verdicts_of(
     else:
         measured = fresh if decided.confirmed_on_fresh_pairs and fresh is not None else first
         verdicts = [time_verdict(measured, decided, paired=paired)]
-    # Fresh readings decide where there are any: a change of memory that is real comes back.
+    # Fresh readings decide when there are any: a real change of memory shows again.
     weighed = fresh if fresh is not None and memory_change(fresh, rules.memory) is not None else first
     change = memory_change(weighed, rules.memory)
     return [*verdicts, memory_verdict(weighed, change)] if change is not None else verdicts
@@ -289,7 +289,7 @@ def verdicts_of(
 def growth_verdicts(
     first: Mapping[CellKey, Observed], fresh: Mapping[CellKey, Observed], rules: Rules
 ) -> tuple[list[Verdict], list[str]]:
-    """How time and memory of each series of lengths grow, and sentences on what no law was found of."""
+    """Return verdicts on how each series' time and memory grow, and notes on series without a fitted law."""
     verdicts: list[Verdict] = []
     refused: dict[str, list[str]] = {}
     for (_, quantity), (series, growth) in growths_of(first).items():
@@ -311,7 +311,7 @@ def growth_verdicts(
 
 
 def side_facts(side: Side, rounds: Sequence[Round], name: SideName) -> SideFacts:
-    """A side as the result describes it, with the hashes of its implementations."""
+    """Describe a side for the result, with the source hashes of its implementations."""
     implementations = rounds[0].of(name).header.implementations if rounds else {}
     return SideFacts(
         label=side.label,
@@ -329,7 +329,7 @@ def _round_facts(one: Round, folder: Path) -> RoundFacts:
 
 
 def notes(verdicts: Sequence[Verdict]) -> list[str]:
-    """Notes that qualify the verdicts."""
+    """Return notes that qualify the verdicts."""
     said = []
     blunt = [one for one in verdicts if one.detectable is not None and one.delta and one.detectable > 2 * one.delta]
     if blunt:

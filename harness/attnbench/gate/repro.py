@@ -1,7 +1,7 @@
-"""The command that shows a verdict again.
+"""The command that reproduces a verdict.
 
-What is wrong, lost or broken shows itself when head's cell is run once; that is the record's own command. That
-something became slower, bigger or steeper is a comparison: it takes the gate again, with that implementation alone.
+A cell that is wrong, lost or broken shows it when head's cell runs once, with the command in its record. A cell that
+became slower, bigger or steeper takes a comparison: the gate again, with that implementation alone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _COMPARED = frozenset({"time", "memory", "exponent"})
 
 
 def with_repeating_command(one: Verdict, command: Sequence[str], *, selects: bool) -> Verdict:
-    """A verdict on a comparison that failed or could not be told, with the gate's command for its implementation.
+    """Return a failed or undecided verdict of a comparison with the gate's command for its implementation.
 
-    Implementations are not selected where a baseline says itself which cells it has.
+    Without ``selects`` (the baseline determines the cells) no implementation is selected.
     """
     if one.metric not in _COMPARED or one.implementation is None or one.verdict not in REGRESSED | UNDECIDED:
         return one
@@ -39,7 +39,7 @@ def with_repeating_command(one: Verdict, command: Sequence[str], *, selects: boo
 
 
 def shown_on_head(one: Verdict, base: Side, head: Side) -> Verdict:
-    """The verdict with head's plug-in files in its command: a cell that has disappeared has base's record alone."""
+    """Replace base's plug-in files by head's in the verdict's command: a lost cell has only base's record."""
     command = one.repro
     for theirs, ours in zip(base.plugins, head.plugins, strict=False):
         command = command and command.replace(shlex.quote(theirs), shlex.quote(ours))
@@ -47,7 +47,7 @@ def shown_on_head(one: Verdict, base: Side, head: Side) -> Verdict:
 
 
 def _without(command: Sequence[str], options: frozenset[str]) -> list[str]:
-    """The command line without these options and their values, and without switches of the output."""
+    """Return the command line without the given options and their values, and without switches of the output."""
     kept: list[str] = []
     tokens = iter(command)
     for token in tokens:

@@ -1,4 +1,4 @@
-"""Tolerances of a gate as they are written: ``5%``, ``memory=1%``, ``exponent=0.2``."""
+"""Tolerances as given on the command line: ``5%``, ``memory=1%``, ``exponent=0.2``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TOLERATED = ("time", "memory", "exponent")
 
 
 def tolerances(given: Sequence[str]) -> dict[str, float]:
-    """The tolerances by metric: ``5%`` and ``time=5%``, ``memory=1%``, ``exponent=0.2``.
+    """Parse tolerances such as ``5%`` or ``time=5%``, ``memory=1%`` and ``exponent=0.2``, by metric.
 
     Raises:
-        UsageError: when one is malformed, of no metric, or given twice.
+        UsageError: if one is malformed, names an unknown metric, or is given twice.
     """
     found: dict[str, float] = {}
     for text in given:
@@ -32,10 +32,10 @@ def tolerances(given: Sequence[str]) -> dict[str, float]:
 
 
 def share(text: str) -> float:
-    """``3%`` or ``0.03``.
+    """Parse a share such as ``3%`` or ``0.03``.
 
     Raises:
-        UsageError: when it is neither, or not between 0 and 100 %.
+        UsageError: if it is malformed, or not between 0 and 100 %.
     """
     number, sign, _ = text.strip().partition("%")
     try:
@@ -48,10 +48,10 @@ def share(text: str) -> float:
 
 
 def at_least(value: int, least: int) -> int:
-    """A number of rounds.
+    """Return a number of rounds that is not below the least one.
 
     Raises:
-        UsageError: when it is too small for a variance.
+        UsageError: if it is too small to estimate a variance.
     """
     if value < least:
         raise UsageError(f"{value} rounds are too few: at least {least}")
@@ -59,7 +59,7 @@ def at_least(value: int, least: int) -> int:
 
 
 def _difference(text: str) -> float:
-    """A difference of exponents."""
+    """Parse a difference of exponents."""
     try:
         value = float(text)
     except ValueError:

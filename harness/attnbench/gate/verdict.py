@@ -1,4 +1,4 @@
-"""Verdicts and the result of a gate, as data: what ``gate.json`` holds and ``attnbench schema gate`` describes."""
+"""Verdicts and results of a gate as data: the content of ``gate.json``, described by ``attnbench schema gate``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Data(BaseModel):
 
 
 class Waived(_Data):
-    """The waiver that a failing verdict is forgiven by."""
+    """The waiver that excuses a failing verdict."""
 
     issue: str
     reason: str
@@ -76,12 +76,12 @@ class Verdict(_Data):
 
     @property
     def regressed(self) -> bool:
-        """Whether it fails the gate."""
+        """Whether the verdict fails the gate."""
         return self.verdict in REGRESSED and self.waived is None
 
 
 class SideFacts(_Data):
-    """One side of the comparison."""
+    """One side of a gate."""
 
     label: str
     kind: str
@@ -92,7 +92,7 @@ class SideFacts(_Data):
 
 
 class RoundFacts(_Data):
-    """A pair of runs."""
+    """The two runs of a round."""
 
     stage: str
     number: int
@@ -102,7 +102,7 @@ class RoundFacts(_Data):
 
 
 class GateResult(_Data):
-    """A whole gate."""
+    """The result of a gate."""
 
     kind: Literal["gate"] = "gate"
     schema_version: int = SCHEMA_VERSION
@@ -127,12 +127,12 @@ class GateResult(_Data):
 
     @property
     def all_verdicts(self) -> list[Verdict]:
-        """Return the verdicts of all cells, and of what the cells have in common."""
+        """Verdicts on all cells, and on the change that all cells share."""
         return [*self.common, *self.verdicts]
 
     @property
     def judged(self) -> list[Verdict]:
-        """Verdicts that rest on cells which were ok on both sides: on times, on memory, on agreement without a time."""
+        """Verdicts on cells that were ok on both sides: on time, on memory, or on agreement alone."""
         return [
             one
             for one in self.verdicts
@@ -156,7 +156,7 @@ class GateResult(_Data):
 
     @property
     def sentence(self) -> str:
-        """The whole gate in one sentence."""
+        """A summary of the gate in one or two sentences."""
         if self.identical:
             return "Both sides are the same code: there is nothing to compare, and nothing was measured."
         counts: dict[str, int] = {}

@@ -1,14 +1,14 @@
-"""Waivers: a regression that is known and accepted for a while, cell by cell, with an end.
+"""Waivers: known regressions that are accepted, cell by cell, until a date.
 
 .. code-block:: toml
 
     [[waiver]]
-    case_id = "6f3c1a2b9d10"          # the exact cell: gate.json and gate.md tell its case_id
+    case_id = "6f3c1a2b9d10"          # the exact cell; see gate.json or gate.md
     implementation = "naive/torch"
     metric = "time"                   # time, memory, exponent or outcome
-    ceiling = "8%"                    # a larger change fails all the same; not of an outcome
-    # verdict = "wrong"               # of an outcome, in place of a ceiling; what is not named is lost
-    expires = 2026-12-31              # the last day; from then on it fails
+    ceiling = "8%"                    # a larger change still fails; not for an outcome
+    # verdict = "wrong"               # for an outcome, instead of a ceiling; "lost" by default
+    expires = 2026-12-31              # the last valid day; after it the waiver itself fails the gate
     issue = "https://example.org/issues/12"
     reason = "The safe softmax costs one more pass until the fused one lands."
 """
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 MOST = 10.0
-"""No waiver accepts eleven times the time, or growth by ten more powers of the length."""
+"""No waiver accepts a time eleven times as long, or an exponent larger by more than ten."""
 
 
 class WaiverError(UsageError):
-    """A file of waivers is malformed; names every mistake."""
+    """A file of waivers is malformed; the message lists every mistake."""
 
 
 def _as_share(value: object) -> object:
@@ -57,10 +57,10 @@ class Waiver(BaseModel):
     implementation: str = Field(min_length=1)
     metric: Literal["time", "memory", "exponent", "outcome"]
     of: Literal["time", "memory"] | None = None
-    """The quantity that grows; of an exponent only."""
+    """The quantity that grows; for metric exponent only."""
     device: str = "cpu"
     verdict: Literal["lost", "wrong"] | None = None
-    """The outcome that it forgives; of metric outcome only, where ``lost`` is the default."""
+    """The outcome that it excuses; for metric outcome only, ``lost`` by default."""
     ceiling: Annotated[float | None, BeforeValidator(_as_share), Field(gt=0, le=MOST, allow_inf_nan=False)] = None
     expires: datetime.date
     issue: str = Field(min_length=1)
@@ -79,14 +79,14 @@ class Waiver(BaseModel):
         return self
 
     def matches(self, one: Verdict) -> bool:
-        """Whether it is about this verdict's cell and metric, and of outcomes about this one."""
+        """Whether the waiver is for this verdict's cell and metric, and for an outcome also for this verdict."""
         cell = (self.case_id, self.implementation, self.device, self.metric, self.of)
         if cell != (one.case_id, one.implementation, one.device, one.metric, one.of):
             return False
         return self.metric != "outcome" or one.verdict == (self.verdict or "lost")
 
     def covers(self, one: Verdict) -> bool:
-        """Whether the change is within what the waiver forgives."""
+        """Whether the change is within the waiver's ceiling."""
         if self.ceiling is None:
             return True
         if self.metric == "exponent":
@@ -95,12 +95,12 @@ class Waiver(BaseModel):
 
     @property
     def ceiling_in_words(self) -> str:
-        """A share in percent, a difference of exponents as it is."""
+        """The ceiling for display: a share in percent, a difference of exponents as a number."""
         ceiling = self.ceiling or 0.0
         return f"{ceiling:g}" if self.metric == "exponent" else f"{100 * ceiling:.3g} %"
 
     def __str__(self) -> str:
-        """Which cell and metric."""
+        """Name the metric, the implementation and the case."""
         metric = f"{self.metric} of {self.of}" if self.of else self.metric
         return f"{metric} of {self.implementation}, case {self.case_id}"
 
@@ -109,7 +109,7 @@ def read_waivers(path: Path) -> list[Waiver]:
     """Read a file of waivers.
 
     Raises:
-        WaiverError: with every mistake, each with its place.
+        WaiverError: if the file is unreadable or malformed; lists every mistake with its place.
     """
     try:
         table = parse_toml(path.read_bytes())
@@ -142,9 +142,9 @@ def _place(mistake: Any) -> str:
 
 
 def apply_waivers(result: GateResult, waivers: Sequence[Waiver], today: datetime.date) -> GateResult:
-    """The result with forgiven regressions marked.
+    """Return the result with waived regressions marked.
 
-    An expired waiver fails the gate, whether or not its cell still does; one that forgives nothing is named.
+    An expired waiver fails the gate even if its cell no longer does; a waiver that excuses nothing gets a note.
     """
     problems = [
         f"The waiver of {waiver} expired on {waiver.expires}: mend it or renew it ({waiver.issue})."

@@ -1,1 +1,1 @@
-"""From two sides' records to verdicts."""
+"""Judging: from the records of both sides to verdicts."""

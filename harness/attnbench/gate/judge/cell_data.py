@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attnbench.store.record import CellKey, Fields
 
 MISSING = "missing"
-"""Status of a side that has no record of a cell: the case or the implementation is not there."""
+"""Status of a side that has no record of a cell: it lacks the case or the implementation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,11 @@ class SideOfCell:
     """A cell on one side, over its rounds."""
 
     records: tuple[Fields | None, ...]
-    """One for each round; ``None`` where the run has none."""
+    """One per round; ``None`` if the round's run has none."""
 
     @property
     def decisive(self) -> Fields | None:
-        """The record that the side is judged by: the first that is not ok (a disturbed process says nothing)."""
+        """The record that decides: the first that is not ok; disturbed ones are ignored if any process was ok."""
         present = [record for record in self.records if record is not None]
         good = [record for record in present if record["status"] == "ok"]
         bad = [record for record in present if record["status"] != "ok"]
@@ -41,12 +41,12 @@ class SideOfCell:
 
     @property
     def status(self) -> str:
-        """``ok`` where every process was (but for disturbed ones), ``missing`` without records."""
+        """Status of the decisive record; ``missing`` without records."""
         return MISSING if self.decisive is None else str(self.decisive["status"])
 
     @property
     def why(self) -> str:
-        """Why it is not ok, and in how many processes."""
+        """The reason for the status, and in how many processes it occurred."""
         record = self.decisive
         if record is None:
             return "there is no record of it"
@@ -57,7 +57,7 @@ class SideOfCell:
 
     @property
     def medians(self) -> list[float]:
-        """Nanoseconds: the median of each process, NaN where it was not timed."""
+        """Median time of each process in nanoseconds, NaN if it was not timed."""
         return [
             math.nan if record is None or record["time_median_ns"] is None else float(record["time_median_ns"])
             for record in self.records
@@ -65,9 +65,10 @@ class SideOfCell:
 
     @property
     def undisturbed(self) -> list[float]:
-        """Nanoseconds: of each process the mean of the faster half of its samples, NaN where it was not timed.
+        """Mean of the faster half of each process's samples in nanoseconds, NaN if it was not timed.
 
-        What interferes only ever adds, and seldom to every sample: the slower half tells more of it than of the code.
+        Interference only adds time, and seldom to every sample, so the slower half says more about it than about the
+        code.
         """
         return [
             math.nan if record is None or record["time_median_ns"] is None else _faster_half(record["time_samples_ns"])
@@ -76,18 +77,18 @@ class SideOfCell:
 
     @property
     def time_ns(self) -> float | None:
-        """The median of the processes' medians."""
+        """Median of the processes' medians in nanoseconds."""
         known = [value for value in self.medians if not math.isnan(value)]
         return statistics.median(known) if known else None
 
     @property
     def peaks(self) -> list[int]:
-        """Bytes: the peak of each process that was weighed."""
+        """Peak memory in bytes of each process in which it was measured."""
         return [r["memory_peak_bytes"] for r in self.records if r is not None and r["memory_peak_bytes"] is not None]
 
     @property
     def resolution_bytes(self) -> int:
-        """The reading of an empty call: the median of the processes."""
+        """Reading of an empty call in bytes, median over processes; 0 if there is none."""
         read = [r["memory_resolution_bytes"] for r in self.records if r and r["memory_resolution_bytes"] is not None]
         return round(statistics.median(read)) if read else 0
 
@@ -108,34 +109,34 @@ class Observed:
 
     @property
     def name(self) -> str:
-        """Return the name of the cell as a request spells it."""
+        """The cell's name in a request: ``case_id implementation device``."""
         return " ".join(self.key)
 
     @property
     def label(self) -> str:
-        """For people: implementation and case; the device where it is not the CPU."""
+        """Implementation and case for display, with the device unless it is the CPU."""
         where = "" if self.key[2] == "cpu" else f" on {self.key[2]}"
         return f"{self.key[1]}, {self.case.label()}{where}"
 
     @property
     def both_ok(self) -> bool:
-        """Whether both sides are ok: only then there are times worth comparing."""
+        """Whether both sides are ok, so that their times can be compared."""
         return self.base.status == self.head.status == "ok"
 
     @property
     def repro(self) -> str:
-        """The command that shows the cell again, from head where it has one."""
+        """The command that reproduces the cell, head's if it has a record."""
         record = self.head.decisive or self.base.decisive
         assert record is not None
         return str(record["repro"])
 
     def of(self, side: SideName) -> SideOfCell:
-        """One side of it."""
+        """Return one side of the cell."""
         return self.base if side == "base" else self.head
 
 
 def observe(rounds: Sequence[Round]) -> dict[CellKey, Observed]:
-    """All cells of either side, in the order in which head's first run has them, then base's."""
+    """Return the cells of both sides by key, in the order of head's first run, then of base's."""
     found: dict[SideName, list[dict[CellKey, Fields]]] = {
         side: [{key_of(record): record for record in one.of(side).records} for one in rounds]
         for side in ("base", "head")
@@ -152,7 +153,7 @@ def observe(rounds: Sequence[Round]) -> dict[CellKey, Observed]:
 
 
 def log_ratios(cells: Sequence[Observed]) -> Matrix:
-    """ln(head / base) of undisturbed times, shape (cells, rounds); NaN where a side was not timed."""
+    """Return ln(head / base) of undisturbed times, shape (cells, rounds); NaN if a side was not timed."""
     if not cells:
         return np.empty((0, 0))
     base = np.array([cell.base.undisturbed for cell in cells])

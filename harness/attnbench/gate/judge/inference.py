@@ -1,7 +1,7 @@
 """Statistics of paired rounds: effects with moderated variances, tests against a tolerated change, false discoveries.
 
-Pure functions on logarithms of ratios, head over base: one row for each cell, one column for each round, NaN where a
-round has no pair. docs/gate.md tells the whole procedure.
+Pure functions of log ratios, head over base: one row per cell, one column per round, NaN for a round without a pair.
+docs/gate.md describes the procedure.
 
 Sources: Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray
 experiments", Stat. Appl. Genet. Mol. Biol. 3(1), 2004 (section 6.2: prior of the variances); McCarthy and Smyth,
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 LEAST_ROUNDS = 3
-"""With fewer pairs a cell has no variance worth the name."""
+"""A variance from fewer pairs is useless."""
 LEAST_CELLS_TO_MODERATE = 3
 _SMALLEST_SHARE = 1e-5
-"""A variance of exactly zero has no logarithm; it is taken for this share of the median one, as limma does."""
+"""Zero variances, which have no logarithm, are replaced by this share of the median variance, as limma does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,13 @@ class Prior:
     """The prior of a cell's variance, fitted to all cells: a scaled inverse chi-square distribution."""
 
     df: float
-    """How many degrees of freedom it is worth: 0 where it says nothing, infinite where all cells are alike."""
+    """Its weight in degrees of freedom: 0 if it says nothing, infinite if all cells have the same variance."""
     variance: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A change, as the logarithm of head over base: positive is slower."""
+    """A change, as ln(head / base): positive is slower."""
 
     mean: float
     sd: float
@@ -75,30 +75,30 @@ class Effect:
         return student_tail((-self.mean - math.log1p(tolerated)) / _positive(self.se), self.df)
 
     def shifted(self, by: float) -> Effect:
-        """The same effect with its mean moved."""
+        """Return the same effect with its mean shifted."""
         return dataclasses.replace(self, mean=self.mean + by)
 
 
 def student_tail(t: float, df: float) -> float:
-    """P(T > t) of Student's distribution; the normal one for infinite ``df``."""
+    """Return P(T > t) of Student's distribution; infinite ``df`` gives the normal distribution."""
     return float(special.ndtr(-t) if math.isinf(df) else special.stdtr(df, -t))
 
 
 def student_quantile(p: float, df: float) -> float:
-    """The t below which lies the share ``p`` of Student's distribution."""
+    """Return the ``p`` quantile of Student's distribution; infinite ``df`` gives the normal distribution."""
     return float(special.ndtri(p) if math.isinf(df) else special.stdtrit(df, p))
 
 
 def centre(logs: Matrix, reference: Sequence[int] | None = None) -> tuple[Matrix, NDArray[np.float64]]:
-    """Remove what all cells of a round have in common, such as a machine that slowed down between the two sides.
+    """Remove the shift that all cells of a round share, such as a machine that slowed down between the sides.
 
     Args:
         logs: shape (cells, rounds).
-        reference: rows whose median is the common shift; default all.
+        reference: rows whose median is the common shift; all by default.
 
     Returns:
-        The centred logarithms and the shift of each round. A change of everything hides in the shift: test it by
-        itself (:func:`estimate` of the shifts as one row).
+        The centred logarithms, and the shift of each round. A change of every cell ends up in the shift; to test it,
+        pass the shifts to :func:`estimate` as one row.
     """
     rows = logs if reference is None else logs[list(reference)]
     shifts = np.nanmedian(rows, axis=0)
@@ -109,7 +109,7 @@ def prior_of(variances: NDArray[np.float64], df: NDArray[np.float64]) -> Prior:
     """Fit the prior to sample variances by the moments of their logarithms (Smyth 2004, section 6.2).
 
     Args:
-        variances: one for each cell, not negative.
+        variances: one per cell, not negative.
         df: degrees of freedom of each.
     """
     if len(variances) < LEAST_CELLS_TO_MODERATE:
@@ -128,7 +128,7 @@ def prior_of(variances: NDArray[np.float64], df: NDArray[np.float64]) -> Prior:
 
 
 def trigamma_inverse(value: float) -> float:
-    """The x > 0 whose trigamma function is ``value`` > 0."""
+    """Return the x > 0 at which the trigamma function is ``value`` > 0."""
     # trigamma(x) lies between 1/x + 1/(2x^2) and 1/x + 1/x^2, which brackets the root.
     low, high = 1 / (2 * value) + 1e-9, 1 / value + 1 / math.sqrt(value) + 1
     low = min(low, 1 / math.sqrt(value) / 2)
@@ -137,7 +137,7 @@ def trigamma_inverse(value: float) -> float:
 
 
 def estimate(logs: Matrix) -> list[Effect | None]:
-    """The effect of each cell from pairs; variances are moderated by those of all others.
+    """Estimate the effect of each cell from pairs; variances are moderated by those of all cells.
 
     Args:
         logs: shape (cells, rounds), NaN where there is no pair.
@@ -159,13 +159,14 @@ def estimate(logs: Matrix) -> list[Effect | None]:
 
 
 def estimate_unpaired(base: Matrix, head: Matrix) -> list[Effect | None]:
-    """The effect of each cell from processes that are no pairs, such as a stored baseline's.
+    """Estimate the effect of each cell from unpaired processes, such as those of a stored baseline.
 
-    Both sides are taken to vary alike; ``sd`` is such that ``se`` is that of the difference of the two means.
+    Both sides are assumed to have the same variance. ``sd`` is scaled so that ``se`` is the standard error of the
+    difference of the two means.
 
     Args:
-        base: logarithms of medians, shape (cells, processes), NaN where a process has none.
-        head: the same, with as many processes as there are.
+        base: logarithms of medians, shape (cells, processes), NaN for missing processes.
+        head: the same for head; it may have another number of processes.
     """
     counts = [np.sum(np.isfinite(side), axis=1) for side in (base, head)]
     judged = [int(row) for row in np.flatnonzero((counts[0] >= LEAST_ROUNDS) & (counts[1] >= LEAST_ROUNDS))]
@@ -187,9 +188,9 @@ def estimate_unpaired(base: Matrix, head: Matrix) -> list[Effect | None]:
 
 
 def moderate(variances: NDArray[np.float64], df: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Each variance drawn towards those of all cells, with its degrees of freedom.
+    """Shrink each variance towards those of all cells, and return it with its degrees of freedom.
 
-    s̃² = (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, though no more than all cells have together.
+    s̃² = (d0 s0² + d s²) / (d0 + d), with d0 + d degrees of freedom, at most those of all cells together.
     """
     prior = prior_of(variances, df)
     most = float(np.sum(df))
@@ -205,10 +206,10 @@ def moderate(variances: NDArray[np.float64], df: NDArray[np.float64]) -> list[tu
 
 
 def q_values(p_values: Sequence[float]) -> list[float]:
-    """False discovery rate at which each hypothesis would just be rejected (Benjamini and Hochberg)."""
+    """Return the false discovery rate at which each hypothesis would just be rejected (Benjamini and Hochberg)."""
     return [float(q) for q in stats.false_discovery_control(list(p_values))] if p_values else []
 
 
 def _positive(se: float) -> float:
-    """Equal samples in every round have no spread; their difference is then certain, not undefined."""
+    """Bound a standard error of zero away from zero: equal samples in every round make a difference certain."""
     return max(se, 1e-12)

@@ -1,4 +1,4 @@
-"""Verdicts in words: one plain sentence each, numbers with units."""
+"""Verdicts as plain sentences, with units."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def percent(share: float) -> str:
-    """``+3.2 %``: how much more."""
+    """Format a relative change, such as ``+3.2 %``."""
     return f"{100 * share:+.1f} %"
 
 
 def change(ratio: float) -> str:
-    """``12.3 % slower`` or ``8.1 % faster``, both in time of base."""
+    """Format a ratio as ``12.3 % slower`` or ``8.1 % faster``, relative to base."""
     return f"{100 * abs(ratio - 1):.1f} % {'slower' if ratio >= 1 else 'faster'}"
 
 
 def of_time(decided: Decided, base_ns: float | None, head_ns: float | None, of_what: str = "pairs of processes") -> str:
-    """A sentence on a cell's time; ``of_what`` names what the estimate rests on, such as pairs of processes."""
+    """Return the sentence on a cell's time; ``of_what`` names what was repeated, such as pairs of processes."""
     low, high = decided.effect.interval()
     interval = f"[{percent(low - 1)}, {percent(high - 1)}]"
     estimate = f"{percent(decided.effect.ratio - 1)} {interval}"
@@ -43,7 +43,7 @@ def of_time(decided: Decided, base_ns: float | None, head_ns: float | None, of_w
 
 
 def below_floor(decided: Decided, floor_ns: float, base_ns: float, head_ns: float) -> str:
-    """A confirmed change that is too small in absolute terms to matter."""
+    """Return the sentence on a confirmed change that is too small in absolute terms to count."""
     return (
         f"{change(decided.effect.ratio)}, which is {duration(abs(head_ns - base_ns))}: differences below "
         f"{duration(floor_ns)} do not count"
@@ -51,7 +51,7 @@ def below_floor(decided: Decided, floor_ns: float, base_ns: float, head_ns: floa
 
 
 def of_memory(base: float, head: float, word: str) -> str:
-    """A sentence on a cell's peak memory."""
+    """Return the sentence on a cell's peak memory."""
     if word == "same":
         return f"no change of peak memory: {size(head)}"
     more = "more" if head > base else "less"
@@ -59,7 +59,7 @@ def of_memory(base: float, head: float, word: str) -> str:
 
 
 def of_growth(growth: ScalingChange, word: str, longest: int, tolerated: float) -> str:
-    """A sentence on how a quantity grows."""
+    """Return the sentence on how a quantity grows with the length."""
     what = growth.quantity if growth.quantity == "time" else "peak memory"
     base, head = growth.exponents
     perhaps = "perhaps " if word == "ambiguous" else ""
@@ -76,14 +76,14 @@ def of_growth(growth: ScalingChange, word: str, longest: int, tolerated: float) 
 
 
 def power(exponent: Interval) -> str:
-    """``n^1.98 [1.95, 2.01]``."""
+    """Format an exponent as ``n^1.98 [1.95, 2.01]``."""
     if math.isinf(exponent.high):
         return f"at least n^{exponent.low:.2f}"
     return f"n^{exponent.value:.2f} [{exponent.low:.2f}, {exponent.high:.2f}]"
 
 
 def _term(term: Steeper, beside: Interval | None, longest: int) -> str:
-    """A steeper term beside a law that is still larger."""
+    """Describe a steeper term next to a law that is still larger."""
     of_law = power(beside) if beside else "a law that is not seen above its floor"
     return (
         f"{power(term.added)} beside {of_law}: {100 * term.share:.1f} % at {longest:,}{_farther(term, beside, longest)}"
@@ -91,7 +91,7 @@ def _term(term: Steeper, beside: Interval | None, longest: int) -> str:
 
 
 def _farther(term: Steeper, beside: Interval | None, longest: int) -> str:
-    """A sentence on longer lengths, where the law of the rest is known."""
+    """Extrapolate the term's share to longer lengths; empty if the law of the rest is unknown."""
     if beside is None:
         return ""
     share = term.share * FARTHER ** (term.added.value - beside.value)
@@ -99,7 +99,7 @@ def _farther(term: Steeper, beside: Interval | None, longest: int) -> str:
 
 
 def of_outcome(base: SideOfCell, head: SideOfCell, word: str) -> str:
-    """A sentence on a cell that is not ok on both sides."""
+    """Return the sentence on a cell that is not ok on both sides."""
     then = "" if base.status == "ok" else f": {base.why}"
     if word == "wrong":
         before = "it was right on base" if base.status == "ok" else f"on base it was {base.status} as well"

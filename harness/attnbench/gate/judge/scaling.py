@@ -1,8 +1,8 @@
-"""How cost grows with the sequence length: whether head follows a steeper law than base, in time or in peak memory.
+"""Growth with the sequence length: whether head follows a steeper law than base, in time or in peak memory.
 
-Cells that differ in their length alone make a series. Two questions are asked of it: is the exponent of head's law
-above that of base, and does what head adds to base grow by a steeper law than base itself? The second one sees a
-quadratic term that is still small beside a linear one at the lengths which were measured.
+Cells that differ only in their length form a series. Two questions are asked about it: is the exponent of head's law
+above that of base, and does the cost that head adds to base grow faster than base itself? The second detects a
+quadratic term that is still small next to a linear one at the measured lengths.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Quantity = Literal["time", "memory"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 TIME_FLOOR_NS = {"cpu": 5_000.0, "cuda": 1_000.0}
-"""Smaller differences do not count, however sure they are."""
+"""Smaller differences do not count, however certain they are."""
 MEMORY_FLOOR_BYTES = 64 * 2**10
 
 ANOTHER_LAW = 0.5
-"""An exponent of head's extra cost above base's by more than this is another law."""
+"""Extra cost counts as another law if its exponent is above base's by more than this."""
 FARTHER = 8
-"""A sentence tells what becomes of a steeper term at so many times the longest length."""
+"""Messages extrapolate a steeper term to this many times the longest length."""
 USUAL = {"time": 2.0, "memory": 1.0}
-"""The least growth of attention, where base's own is not seen: n^2 products, n outputs."""
+"""Growth assumed for attention when base's own cannot be fitted: n^2 products, n outputs."""
 _SEEN = 2
-"""A peak of more than so many times the method's resolution is read nearly the same in each process."""
+"""A peak above this multiple of the method's resolution reads nearly the same in each process."""
 _FOLLOWS_THE_LENGTH = (
     "seqlen_q", "seqlen_kv", *(name for name, parameter in PARAMETERS.items() if parameter.default is None),
 )  # fmt: skip
@@ -45,13 +45,13 @@ _FOLLOWS_THE_LENGTH = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Series:
-    """Cells of one implementation whose cases differ in sequence length alone, by length."""
+    """Cells of one implementation whose cases differ only in sequence length, shortest first."""
 
     cells: tuple[Observed, ...]
 
     @property
     def lengths(self) -> list[int]:
-        """Keys of each case."""
+        """``seqlen_kv`` of each case."""
         return [cell.case.seqlen_kv for cell in self.cells]
 
     @property
@@ -66,28 +66,28 @@ class Series:
 
     @property
     def label(self) -> str:
-        """The longest cell's, without its length."""
+        """Label of the longest cell, without its length."""
         longest = self.longest
         lengths = f" s{longest.case.seqlen_kv} " if _is_square(longest) else f"x{longest.case.seqlen_kv} "
         return longest.label.replace(lengths, " ")
 
     @property
     def axis(self) -> str:
-        """The axis that grows: ``seqlen`` or ``seqlen_kv``."""
+        """The axis that varies: ``seqlen`` or ``seqlen_kv``."""
         return "seqlen" if _is_square(self.longest) else "seqlen_kv"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Steeper:
-    """The cost that one side has on top of the other, where it grows by another law than the rest."""
+    """The extra cost of one side over the other, when it grows by another law than the rest."""
 
     added: Interval
-    """Its exponent between a quarter of the longest length and that; without an upper end (infinite) where it is not
-    told from nothing at the quarter."""
+    """Exponent of the extra cost between a quarter of the longest length and the longest; unbounded above (infinite) if
+    the extra cost at the quarter cannot be told from zero."""
     share: float
-    """Its share of what remains at the longest length."""
+    """The extra cost at the longest length, as a share of the rest."""
     sure: bool
-    """Whether the whole interval lies above what would be the same law."""
+    """Whether the whole interval lies above the exponents that count as the same law."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,21 +100,21 @@ class ScalingChange:
     adds: Steeper | None
     """The steeper law of what head adds to base, if it follows one."""
     saves: Steeper | None
-    """The steeper law of what head saves, if it is steeper than head's own."""
+    """The steeper law of what head saves over base, if it is steeper than head's own."""
     rise: float
-    """Logarithm of head over base at the longest length, less the least one of the shorter lengths that are points
-    of a law; 0 where there are none."""
+    """ln(head / base) at the longest length, minus its minimum over the shorter lengths used in the fit; 0 without
+    any."""
     fall: float
-    """The same of base over head."""
+    """The same for base over head."""
 
     @property
     def has_laws(self) -> bool:
-        """Whether both sides follow one."""
+        """Whether a law was fitted on both sides."""
         return isinstance(self.base, Scaling) and isinstance(self.head, Scaling)
 
     @property
     def refusal(self) -> str | None:
-        """Why nothing can be said; one phrase."""
+        """Why no verdict is possible, as a phrase; ``None`` if one is."""
         if self.adds or self.saves or self.has_laws:
             return None
         refused = self.base if isinstance(self.base, Refusal) else self.head
@@ -123,36 +123,36 @@ class ScalingChange:
 
     @property
     def exponents(self) -> tuple[Interval | None, Interval | None]:
-        """Exponents of base and head; a steeper term beside a law stands for the whole."""
+        """Exponents of base and head; a steeper term next to a law replaces that side's exponent."""
         base = self.saves.added if self.saves else _exponent(self.base)
         return base, self.adds.added if self.adds else _exponent(self.head)
 
     def steeper(self, tolerated: float) -> bool:
-        """Whether head's law is surely steeper, by more than what is tolerated."""
+        """Whether head's law is certainly steeper, by more than is tolerated."""
         if self.adds is not None and self.adds.sure:
             return True
         return _is_above(self.head, self.base, tolerated, self.rise) and _apart(self.head, self.base)
 
     def flatter(self, tolerated: float) -> bool:
-        """Whether base's law is surely steeper, by more than what is tolerated."""
+        """Whether base's law is certainly steeper, by more than is tolerated."""
         if self.saves is not None and self.saves.sure:
             return True
         return _is_above(self.base, self.head, tolerated, self.fall) and _apart(self.base, self.head)
 
     def perhaps_steeper(self, tolerated: float) -> bool:
-        """Whether head's law looks steeper, sure or not."""
+        """Whether head's law looks steeper, certain or not."""
         return self.adds is not None or _is_above(self.head, self.base, tolerated, self.rise)
 
     def changed(self, tolerated: float) -> bool:
-        """Whether it deserves a second look."""
+        """Whether the growth seems to have changed, so that it needs confirming."""
         flatter = self.saves is not None or _is_above(self.base, self.head, tolerated, self.fall)
         return flatter or self.perhaps_steeper(tolerated)
 
 
 def series_of(cells: Iterable[Observed]) -> list[Series]:
-    """All series of two lengths or more, from cells that are ok on both sides.
+    """Return all series of at least two lengths, from cells that are ok on both sides.
 
-    Where two cases have the same length (say, of other documents) none of them is taken for a point of a curve.
+    Cells are left out if two of their cases have the same length (with other documents, say).
     """
     found = []
     for members in grouped((cell for cell in cells if cell.both_ok), _family).values():
@@ -164,10 +164,10 @@ def series_of(cells: Iterable[Observed]) -> list[Series]:
 
 
 def growth_of(series: Series, quantity: Quantity) -> ScalingChange | None:
-    """Fit the laws of both sides, and of what the one has more than the other.
+    """Fit the laws of both sides, and of the extra cost of each over the other.
 
     Returns:
-        ``None`` where the quantity was not measured at two lengths on both sides.
+        ``None`` if the quantity was not measured at two lengths on both sides.
     """
     points = [(cell, values) for cell in series.cells if (values := _values(cell, quantity))]
     if len(points) < 2:
@@ -194,7 +194,7 @@ def growth_of(series: Series, quantity: Quantity) -> ScalingChange | None:
 
 
 def growths_of(cells: Mapping[CellKey, Observed]) -> dict[tuple[CellKey, Quantity], tuple[Series, ScalingChange]]:
-    """How every series grows, in both quantities, by its longest cell."""
+    """Return the growth of every series in both quantities, by the key of its longest cell."""
     return {
         (series.key, quantity): (series, growth)
         for series in series_of(cells.values())
@@ -204,25 +204,25 @@ def growths_of(cells: Mapping[CellKey, Observed]) -> dict[tuple[CellKey, Quantit
 
 
 def growth_again(series: Series, quantity: Quantity, fresh: Mapping[CellKey, Observed]) -> ScalingChange | None:
-    """How a series grows in fresh processes; ``None`` where these do not have all of it."""
+    """Return the growth of a series in fresh processes; ``None`` unless they have all of its cells."""
     again = tuple(fresh[cell.key] for cell in series.cells if cell.key in fresh)
     return growth_of(Series(cells=again), quantity) if len(again) == len(series.cells) else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extra:
-    """The cost that one side has on top of the other at a length."""
+    """The extra cost of one side over the other at one length."""
 
     length: int
     value: float
     half: float
-    """Half of its 95 % interval; infinite where that is not known."""
+    """Half of its 95 % interval; infinite if unknown."""
 
 
 def _extra(
     cell: Observed, quantity: Quantity, base: Sequence[float], head: Sequence[float]
 ) -> tuple[float, float]:  # fmt: skip
-    """The difference, head less base, and half of its interval: by rounds for time, by the method for memory."""
+    """Return head minus base and half of its interval: from the rounds for time, from the method for memory."""
     apart = [h - b for b, h in zip(base, head, strict=True)]
     if quantity == "memory":
         off = _resolution(cell) / 2 if _is_seen(cell) else _resolution(cell)
@@ -241,11 +241,11 @@ def _another_law(
     whole: Scaling | Refusal,
     usual: float,
 ) -> Steeper | None:
-    """The law of what one side has more, where it looks like another one than that of the rest.
+    """Fit the law of one side's extra cost, if it looks different from the law of the rest.
 
-    It must be seen at the two longest lengths, which tells a law from a step, and must be less than nothing at none,
-    which tells it from another floor. Its exponent is that from a quarter of the longest length to the longest. What
-    is more than the rest is no term beside it: there the two laws themselves differ.
+    The extra must show at the two longest lengths, so that it is no step, and must not be negative at any length, so
+    that it is no difference of floors. Its exponent is fitted between a quarter of the longest length and the longest.
+    An extra that exceeds the rest is not treated as a term: in that case the two laws themselves are compared.
     """
     if isinstance(law, Scaling) and isinstance(whole, Scaling) and extras[-1].value > rest[-1]:
         return None
@@ -261,7 +261,7 @@ def _another_law(
     if not 0 < quarter.half < math.inf:  # without an interval nothing is sure
         return None
     wide = math.log(longest.length / quarter.length)
-    # A law that misses its data may be flatter than these are where the extra is weighed.
+    # A law that fits its data badly may be flatter than the data over this range.
     there = math.log(rest[-1] / rest[row]) / wide
     highest = max(there, law.exponent.high if isinstance(law, Scaling) else usual) + ANOTHER_LAW
     low = math.log((longest.value - longest.half) / (max(quarter.value, 0.0) + quarter.half)) / wide
@@ -281,10 +281,10 @@ def _exponent(law: Scaling | Refusal) -> Interval | None:
 
 
 def _is_above(one: Scaling | Refusal, other: Scaling | Refusal, tolerated: float, rise: float) -> bool:
-    """Whether the exponent of one is higher than that of the other by more than what is tolerated.
+    """Whether the exponent of ``one`` exceeds that of ``other`` by more than is tolerated.
 
-    The ratio of the two must rise with the length, too, by half of what the tolerated exponent makes of the narrowest
-    range of lengths: a cliff that is seen on one side alone bends a law, and leaves the ratio as it is.
+    The ratio of the two must also rise with the length, by half of what the tolerated exponent gives over the narrowest
+    range of lengths: a cliff that is recognised on one side alone bends that side's law but not the ratio.
     """
     if isinstance(one, Refusal) or isinstance(other, Refusal):
         return False
@@ -299,16 +299,16 @@ def _apart(one: Scaling | Refusal, other: Scaling | Refusal) -> bool:
 
 
 def _floor(longest: Observed, quantity: Quantity) -> float:
-    """The least difference that counts, as for a single cell."""
+    """Return the smallest difference that counts, as for a single cell."""
     if quantity == "time":
         return TIME_FLOOR_NS.get(longest.key[2], 0.0)
     return max(float(MEMORY_FLOOR_BYTES), 2 * _resolution(longest))
 
 
 def _values(cell: Observed, quantity: Quantity) -> tuple[list[float], list[float]] | None:
-    """Values of base and head, equally many: one from each round that timed both; of memory the least peak.
+    """Return equally many values of base and head: for time one per round that timed both, for memory the lowest peak.
 
-    A peak is only ever disturbed upwards.
+    Disturbances only add to a peak.
     """
     if quantity == "memory":
         peaks = cell.base.peaks, cell.head.peaks
@@ -319,9 +319,9 @@ def _values(cell: Observed, quantity: Quantity) -> tuple[list[float], list[float
 
 
 def _is_seen(cell: Observed) -> bool:
-    """Whether the peaks of both sides are points of a law: a smaller one may be read a third too small.
+    """Whether the peaks of both sides are large enough to fit: smaller ones may read a third too low.
 
-    The kernel's count lags by as much as the resolution, and by another part of it in each process.
+    The kernel's count lags by up to the resolution, and by a different amount in each process.
     """
     return min(*cell.base.peaks, *cell.head.peaks) > _SEEN * _resolution(cell)
 
@@ -339,6 +339,6 @@ def _is_square(cell: Observed) -> bool:
 
 
 def _family(cell: Observed) -> tuple[object, ...]:
-    """The key that the cells of a series share: all but their lengths, and seqlen_q where only the keys grow."""
+    """Return the key of a cell's series: everything but the lengths, plus seqlen_q if only the keys grow."""
     case = {name: value for name, value in dataclasses.asdict(cell.case).items() if name not in _FOLLOWS_THE_LENGTH}
     return (cell.key[1], cell.key[2], None if _is_square(cell) else cell.case.seqlen_q, *case.values())

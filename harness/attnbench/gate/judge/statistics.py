@@ -1,7 +1,7 @@
-"""Two stages from effects to decisions: screen all cells, confirm suspects on fresh pairs alone.
+"""Decisions in two stages: screen all cells, then confirm suspects on fresh pairs only.
 
-A tight interval is no proof: what makes a change believable is that it comes back in fresh processes. So the data that
-raised a suspicion are never used to confirm it.
+A narrow interval is no proof: a change is believable if it shows again in fresh processes. The data that raised a
+suspicion are therefore never used to confirm it.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ Decision = Literal["slower", "faster", "same", "ambiguous"]
 SCREEN_ALPHA = 0.05
 SCREEN_SHARE = 0.75
 POWER = 0.95
-"""With which a slow-down that is called detectable passes both stages."""
+"""Probability that a slow-down of the detectable size passes both stages."""
 LEAST_CELLS_TO_CENTRE = 20
 LEAST_SENTINELS_TO_CENTRE = 10
-"""Fewer than for all cells: none of the sentinels was under suspicion, so none of them pulls the median."""
+"""Fewer than for all cells: no sentinel is a suspect, so none of them biases the median."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """The tolerances of the gate, and its numbers of rounds."""
+    """The gate's tolerances and numbers of rounds."""
 
     delta: float = 0.03
-    """Changes up to this share of 1 are tolerated, in both directions."""
+    """Relative change of time that is tolerated, in both directions."""
     memory: float = 0.005
-    """Peak memory that may be added, as a share of base; 64 KiB and twice the method's resolution always may."""
+    """Relative increase of peak memory that is tolerated; 64 KiB and twice the method's resolution always are."""
     exponent: float = 0.1
-    """By how much the exponent of growth with the length may differ."""
+    """Tolerated difference of the exponents of growth with the length."""
     q: float = 0.05
-    """The share of reported changes that may be false."""
+    """Tolerated share of false ones among the reported changes."""
     screen_rounds: int = 4
     confirm_rounds: int = 6
     sentinels: int = 16
-    """Cells without suspicion that are measured again beside the suspects, to know what the rounds have in common."""
+    """Number of unsuspected cells measured again with the suspects, to estimate the shift that all cells share."""
     resolve: float = 0.10
-    """A cell whose smallest detectable slow-down is above this (or twice its delta) is ambiguous instead of same."""
+    """A cell whose smallest detectable slow-down exceeds this (or twice its delta) is ambiguous rather than same."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,43 +60,43 @@ class Screened:
     effects: list[Effect | None]
     """Centred; ``None`` for cells with too few pairs."""
     shift: Effect | None
-    """The change that all cells share; ``None`` with too few cells to tell."""
+    """The change that all cells share; ``None`` with too few cells to estimate it."""
     suspects: dict[int, Direction]
     shift_suspect: Direction | None
 
     @property
     def needs_confirming(self) -> bool:
-        """Whether a second stage is due."""
+        """Whether a second stage is needed."""
         return bool(self.suspects) or self.shift_suspect is not None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decided:
-    """The decision on one cell (or on the common shift), with the numbers that it rests on."""
+    """The decision on one cell (or on the common shift), with the statistics behind it."""
 
     decision: Decision
     effect: Effect
     delta: float
     q: float | None
-    """Only of suspects: the others were not tested on fresh pairs."""
+    """False discovery rate; ``None`` unless tested on fresh pairs as a suspect."""
     p: float
     """One-sided, against ``1 + delta``, in the direction of the estimate."""
     detectable: float
-    """The smallest slow-down that these two stages find in nineteen gates of twenty."""
+    """Smallest slow-down that both stages detect with 95 % probability."""
     confirmed_on_fresh_pairs: bool
     suspicious: bool
-    """Whether the final estimate still looks like a change, sure or not."""
+    """Whether the final estimate still looks like a change, certain or not."""
 
 
 def screen(logs: Matrix, rules: Rules, deltas: Mapping[int, float] | None = None) -> Screened:
-    """Which cells deserve a second look, from log ratios, shape (cells, rounds); ``deltas`` are tolerances by row."""
+    """Screen log ratios of shape (cells, rounds) for suspects; ``deltas`` are tolerances by row."""
     return screen_effects(*effects_of(logs), rules, deltas)
 
 
 def screen_effects(
     effects: list[Effect | None], shift: Effect | None, rules: Rules, deltas: Mapping[int, float] | None = None
 ) -> Screened:
-    """Like :func:`screen`, from effects and the shift that all cells have in common."""
+    """Screen effects and the common shift, as :func:`screen` does for log ratios."""
     suspects = {
         row: direction
         for row, effect in enumerate(effects)
@@ -111,7 +111,7 @@ def screen_effects(
 
 
 def suspicion(effect: Effect, delta: float) -> Direction | None:
-    """Whether an effect differs from none at 5 %, and comes near to what is tolerated."""
+    """Return the direction of an effect that differs from zero at 5 % and comes near its tolerance, else ``None``."""
     near = SCREEN_SHARE * math.log1p(delta)
     if effect.mean > near and effect.p_slower() < SCREEN_ALPHA:
         return "slower"
@@ -121,7 +121,7 @@ def suspicion(effect: Effect, delta: float) -> Direction | None:
 
 
 def choose_sentinels(screened: Screened, rules: Rules, rng: np.random.Generator) -> list[int]:
-    """Cells without suspicion that go through the second stage, too."""
+    """Choose unsuspected cells at random that go through the second stage as well."""
     free = [row for row, effect in enumerate(screened.effects) if effect is not None and row not in screened.suspects]
     count = min(rules.sentinels, len(free))
     return sorted(int(row) for row in rng.choice(free, size=count, replace=False)) if count else []
@@ -135,11 +135,11 @@ def decide(
     fresh_shift: Effect | None = None,
     deltas: Mapping[int, float] | None = None,
 ) -> tuple[list[Decided | None], Decided | None]:
-    """Decide on every cell, and on the common shift.
+    """Decide on every cell and on the common shift.
 
     Args:
-        screened: the first stage.
-        rules: the gate's.
+        screened: result of the first stage.
+        rules: the gate's tolerances.
         fresh: effects of the second stage (:func:`effects_of`), ``None`` for cells that were not measured again.
         fresh_shift: the common shift of the second stage.
         deltas: as in :func:`screen`.
@@ -199,13 +199,13 @@ def _decided(
 
 
 def smallest_detectable(effect: Effect, delta: float, rules: Rules, tests: int = 1) -> float:
-    """The smallest slow-down that passes both stages, one after the other, with a power of 95 %.
+    """Return the smallest slow-down that passes both stages with a probability of 95 %.
 
     Args:
-        effect: its spread; the mean does not matter.
+        effect: gives the spread; its mean is not used.
         delta: tolerated change.
-        rules: how many rounds the stages have.
-        tests: how many hypotheses the second stage has: a lone true one among them must reach ``rules.q / tests``.
+        rules: numbers of rounds of both stages.
+        tests: number of hypotheses in the second stage; a lone true one among them must reach ``rules.q / tests``.
     """
     se_screen, se_confirm = (
         effect.sd / math.sqrt(rounds) for rounds in (rules.screen_rounds, rules.confirm_rounds)
@@ -224,11 +224,11 @@ def smallest_detectable(effect: Effect, delta: float, rules: Rules, tests: int =
 
 
 def effects_of(logs: Matrix, sentinels: Sequence[int] | None = None) -> tuple[list[Effect | None], Effect | None]:
-    """Effects without what a round's cells have in common, and the effect of that common shift.
+    """Return the effects with each round's common shift removed, and the effect of that shift.
 
     Args:
         logs: log ratios, shape (cells, rounds), NaN where there is none.
-        sentinels: rows that tell the common shift; default all. With too few of them nothing is removed, and the
+        sentinels: rows that estimate the common shift; all by default. If there are too few, nothing is removed and the
             shift is ``None``.
     """
     rows = range(len(logs)) if sentinels is None else sentinels

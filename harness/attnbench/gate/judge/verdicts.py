@@ -1,4 +1,4 @@
-"""From what was observed and decided to verdicts: outcome first, then memory and time of cells that are ok."""
+"""Verdicts on cells: on the outcome first, then on memory and time if both sides are ok."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _REFUSED = frozenset({"unsupported", "unavailable", "skipped", MISSING})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MemoryChange:
-    """Peak memory on both sides, and whether it changed."""
+    """Peak memory in bytes on both sides, and whether it changed."""
 
     base: float
     head: float
     verdict: Name
     apart: bool
-    """Whether each reading of one side is beyond each of the other by more than what is tolerated."""
+    """Whether all readings of one side differ from all of the other by more than is tolerated."""
     delta: float
-    """The share that is tolerated."""
+    """Tolerated share."""
 
 
 def outcome(cell: Observed) -> Name | None:
-    """The verdict on a cell that is not ok on both sides; ``None`` where both are ok, or both refuse it alike."""
+    """Return the verdict on a cell that is not ok on both sides; ``None`` if both are ok, or both refuse it."""
     base, head = cell.base.status, cell.head.status
     if base == head == "ok" or (base in _REFUSED and head in _REFUSED):
         return None
@@ -53,22 +53,22 @@ def outcome(cell: Observed) -> Name | None:
 
 
 def is_refused(cell: Observed) -> bool:
-    """Whether neither side claims the cell."""
+    """Whether both sides refuse or lack the cell."""
     return cell.base.status in _REFUSED and cell.head.status in _REFUSED
 
 
 def outcome_verdict(cell: Observed, name: Name) -> Verdict:
-    """The verdict on a cell's outcome."""
+    """Build the verdict on a cell's outcome."""
     failed = cell.head.has_failed or cell.base.has_failed
     return _verdict(cell, "outcome", name, messages.of_outcome(cell.base, cell.head, name), failed=failed)
 
 
 def memory_change(cell: Observed, share: float) -> MemoryChange | None:
-    """Compare peak memory; ``None`` where it was not measured on both sides.
+    """Compare peak memory; ``None`` if it was not measured on both sides.
 
-    A change counts above the larger of 64 KiB and the tolerated share, and not below twice what the method reads for
-    an empty call. Memory is nearly deterministic: it has changed when each reading of one side is that far from each
-    of the other.
+    A change counts if it exceeds 64 KiB, the tolerated share and twice the method's reading of an empty call. Memory
+    is nearly deterministic, so a change is certain only if every reading of one side is that far from every reading of
+    the other.
     """
     base, head = cell.base.peaks, cell.head.peaks
     if not base or not head:
@@ -83,18 +83,18 @@ def memory_change(cell: Observed, share: float) -> MemoryChange | None:
 
 
 def tolerated_bytes(peak: float, share: float, resolution_bytes: int) -> float:
-    """The change of a peak that does not count, in bytes.
+    """Return the largest change of a peak that does not count, in bytes.
 
     Args:
-        peak: of base, bytes.
-        share: of it that is tolerated.
-        resolution_bytes: what the method reads for an empty call.
+        peak: base's peak, bytes.
+        share: tolerated share of the peak.
+        resolution_bytes: the method's reading of an empty call.
     """
     return max(MEMORY_FLOOR_BYTES, share * peak, 2.0 * resolution_bytes)
 
 
 def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:
-    """The verdict on a cell's peak memory; readings of the two sides that overlap are ambiguous."""
+    """Build the verdict on a cell's peak memory; overlapping readings of the two sides are ambiguous."""
     name: Name = change.verdict if change.verdict == "same" or change.apart else "ambiguous"
     sentence = messages.of_memory(change.base, change.head, change.verdict)
     if name == "ambiguous":
@@ -107,7 +107,7 @@ def memory_verdict(cell: Observed, change: MemoryChange) -> Verdict:
 
 
 def time_verdict(cell: Observed, decided: Decided, *, paired: bool) -> Verdict:
-    """The verdict on a cell's time, from pairs of processes or from those of head beside stored ones."""
+    """Build the verdict on a cell's time, from pairs of processes or (not ``paired``) against stored processes."""
     base, head = cell.base.time_ns, cell.head.time_ns
     name: Name = decided.decision
     sentence = messages.of_time(decided, base, head, "pairs of processes" if paired else "processes")
@@ -120,7 +120,7 @@ def time_verdict(cell: Observed, decided: Decided, *, paired: bool) -> Verdict:
 
 
 def untimed_verdict(cell: Observed) -> Verdict:
-    """The verdict on a cell that is ok and has no time because none was asked for, or too few pairs of times."""
+    """Build the verdict on an ok cell without a comparable time: none was asked for, or there are too few pairs."""
     timed = [cell.base.time_ns is not None, cell.head.time_ns is not None]
     if any(timed):
         pairs = sum(
@@ -135,18 +135,18 @@ def untimed_verdict(cell: Observed) -> Verdict:
 def growth_verdict(
     series: Series, quantity: Quantity, first: ScalingChange, again: ScalingChange | None, tolerated: float
 ) -> Verdict | None:
-    """The verdict on how a series grows; ``None`` where the data make no law.
+    """Build the verdict on how a series grows; ``None`` if no law could be fitted.
 
     Args:
-        series: in the first stage.
+        series: its cells in the first stage.
         quantity: time or memory.
-        first: what the first stage saw.
-        again: what fresh processes say, who alone decide on a suspicion of the first stage.
+        first: its growth in the first stage.
+        again: its growth in fresh processes, which alone can confirm a suspicion of the first stage.
         tolerated: difference of exponents.
     """
     suspected = first.changed(tolerated)
     weighed = first
-    # A term beside no law that is not there in fresh processes has not come back; two laws that are not are unknown.
+    # A term without a law next to it that is absent in fresh processes did not show again; missing laws leave it open.
     if suspected and again is not None and (again.refusal is None or not first.has_laws):
         weighed = again
     if weighed.refusal is not None:
@@ -175,7 +175,7 @@ def _interval(side: str, exponent: Interval | None) -> dict[str, float | None]:
 
 
 def common_verdict(decided: Decided, device: str) -> Verdict:
-    """The verdict on what all cells of a device have in common."""
+    """Build the verdict on the change that all cells of a device share."""
     sentence = f"all cells together: {messages.of_time(decided, None, None)}"
     return Verdict(
         case_id=None, implementation=None, device=device, label=f"all cells on {device}", metric="time",
@@ -184,7 +184,7 @@ def common_verdict(decided: Decided, device: str) -> Verdict:
 
 
 class Statistics(TypedDict):
-    """Fields of a verdict that rests on a decision."""
+    """Statistical fields of a verdict."""
 
     ratio: float
     ratio_low: float
@@ -198,7 +198,7 @@ class Statistics(TypedDict):
 
 
 def numbers(decided: Decided) -> Statistics:
-    """The statistics of a verdict's fields."""
+    """Return the statistical fields of a verdict from a decision."""
     low, high = decided.effect.interval()
     return {
         "ratio": decided.effect.ratio,

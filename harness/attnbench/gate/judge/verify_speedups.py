@@ -1,8 +1,8 @@
-"""A large speed-up is checked before it is believed: on other inputs, against the oracle and the roofline.
+"""Large speed-ups are checked on other inputs, against the oracle and the roofline, before they are reported.
 
-A kernel that skips work is fast. Agreement is judged in every run of the gate, on outputs that were timed; here head
-computes the same cells once more on inputs of another seed, in a run that measures the machine's peaks, so that a rate
-above them is ``invalid``.
+A kernel that skips work is fast. Every run of the gate judges agreement on the outputs that were timed; in addition,
+head computes these cells on inputs of another seed, in a run that measures the machine's peaks, so that a rate above
+them is ``invalid``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from attnbench.store.record import CellKey, Fields
 
 SUSPICIOUS = 0.8
-"""Below this ratio of head over base a speed-up is checked."""
+"""A speed-up is checked if head over base is below this ratio."""
 _OTHER_SEED = 1_000_003
 
 
@@ -38,10 +38,10 @@ def check_speed_ups(
     folder: Path,
     observer: GateObserver,
 ) -> list[Verdict]:
-    """The verdicts with each large speed-up checked: believed, ``wrong``, or ``invalid``.
+    """Check each large speed-up and return the verdicts, those that fail turned into ``wrong`` or ``invalid``.
 
     Raises:
-        GateError: when the run for it cannot be made.
+        GateError: if the run for the check cannot be made.
     """
     doubted = [one for one in verdicts if is_suspicious(one)]
     if not doubted:
@@ -63,17 +63,17 @@ def check_speed_ups(
 
 
 def is_suspicious(one: Verdict) -> bool:
-    """Whether a verdict is a speed-up so large that it needs a check."""
+    """Whether a verdict is a speed-up large enough to be checked."""
     return one.metric == "time" and one.verdict == "faster" and one.ratio is not None and one.ratio < SUSPICIOUS
 
 
 def other_inputs(cell: Observed) -> str:
-    """The name of the same cell with inputs of another seed."""
+    """Return the name of the same cell with inputs of another seed."""
     return f"{dataclasses.replace(cell.case, seed=_OTHER_SEED).case_id} {cell.key[1]} {cell.key[2]}"
 
 
 def believed(one: Verdict, record: Fields | None) -> Verdict:
-    """The verdict on a speed-up after its check."""
+    """Return the verdict on a speed-up after its check; ``record`` is that of the other inputs."""
     if record is None:
         return _spoiled(one, "invalid", "the check on other inputs gave no record")
     if record["status"] == "ok":
@@ -82,7 +82,7 @@ def believed(one: Verdict, record: Fields | None) -> Verdict:
         return one.model_copy(update={"sentence": f"{one.sentence}; right on other inputs, too{roof}"})
     verdict = "wrong" if record["status"] == "wrong" else "invalid"
     spoiled = _spoiled(one, verdict, f"on other inputs it is {record['status']}: {record['reason']}")
-    return spoiled.model_copy(update={"repro": record["repro"]})  # these inputs show it, those of the gate did not
+    return spoiled.model_copy(update={"repro": record["repro"]})  # only these inputs show it, the gate's do not
 
 
 def _spoiled(one: Verdict, verdict: str, why: str) -> Verdict:

@@ -1,1 +1,1 @@
-"""Measuring two sides: what a side is, and the rounds in which both run."""
+"""Measuring: the two sides, and the rounds in which both run."""

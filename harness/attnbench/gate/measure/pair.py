@@ -1,6 +1,6 @@
-"""A round: both sides at once, each in fresh processes, taking turns cell by cell and visit by visit.
+"""A round: both sides at once, each in fresh processes, alternating cell by cell and visit by visit.
 
-What disturbs a machine lasts longer than a visit: it falls on both sides alike, and their ratio stands it.
+Most disturbances of a machine outlast a visit, so they affect both sides alike and cancel in the ratio.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from attnbench.store.header import Header
 
 VISITS = 6
-"""Samples of a cell are taken in so many visits, the two sides in turns."""
+"""Number of visits over which a cell's samples are spread; the sides alternate."""
 MIN_WARMUP_NS, MAX_WARMUP_CALLS = 10_000_000, 20
-"""Less than a run's: the other side has kept the processor awake, and the first visit finds what is left to warm."""
+"""Less than in a run: the other side has kept the processor busy, and the first visit warms up the rest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Party:
-    """One side of a pair: what it is asked, what it said of itself, and where its records go."""
+    """One side of a pair: its request, its header and implementations, and the path of its run file."""
 
     side: Side
     request: Request
@@ -51,11 +51,11 @@ class Party:
 
 
 def _run_of(party: Party) -> tuple[Run, list[Cell]]:
-    """One side's run, its header written, and its cells."""
+    """Write one side's header, and return its run and its cells."""
     host = LocalHost(party.side.python, party.side.folder)
     try:
         cells = plan_request(party.request, party.found, host)
-    except PlanError:  # this side has none of the cells that are measured again
+    except PlanError:  # this side has none of the cells to confirm
         cells = []
     now = {
         "run_id": uuid.uuid4().hex[:12],
@@ -70,11 +70,11 @@ def _run_of(party: Party) -> tuple[Run, list[Cell]]:
 
 
 def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
-    """Measure both sides' cells, each cell on both sides at once; ``first`` begins.
+    """Measure the cells of both sides, each on both at once; ``first`` begins with the first cell.
 
     Raises:
-        OSError: when a run file cannot be written.
-        OracleGoneError: when the oracle cannot be started.
+        OSError: if a run file cannot be written.
+        OracleGoneError: if the oracle cannot be started.
     """
     with contextlib.ExitStack() as stack:
         runs, cells = [], []
@@ -103,7 +103,7 @@ def run_pair(first: Party, second: Party, oracle: Oracle) -> None:
 
 
 def _together(first: Sequence[Cell], second: Sequence[Cell]) -> Iterator[tuple[Cell | None, Cell | None]]:
-    """Cells of both, in the order of the first; then those that only the second has."""
+    """Yield the cells of both sides in pairs, in the order of the first, then those that only the second has."""
     others = {cell.key: cell for cell in second}
     for cell in first:
         yield cell, others.pop(cell.key, None)

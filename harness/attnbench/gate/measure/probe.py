@@ -1,4 +1,4 @@
-"""Describes a side from its own interpreter, once: its implementations, and the header of its run files.
+"""Describe a side from its own interpreter: its implementations, and the header of its run files.
 
 ``python -P -m attnbench.gate.measure.probe REQUEST.json HEADER.json``
 """
@@ -16,7 +16,7 @@ from attnbench.runner.planning.request import plan_request, request_from
 
 
 def main() -> int:
-    """Write the header that a run of the request would have here."""
+    """Write the header that a run of the request would have in this interpreter."""
     asked, answer = (Path(argument) for argument in sys.argv[1:])
     request = request_from(json.loads(asked.read_text()))
     try:

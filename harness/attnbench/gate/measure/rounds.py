@@ -1,7 +1,7 @@
-"""Rounds: both sides in fresh processes, taking turns (:mod:`attnbench.gate.measure.pair`), in balanced random order.
+"""Rounds: both sides in fresh processes, alternating (:mod:`attnbench.gate.measure.pair`), in balanced random order.
 
-Each side's share of a round stays as a run file. A single side's run, where nothing is compared, is what
-``attnbench run`` makes of a request, started with the side's interpreter.
+Each side's part of a round is kept as a run file. A run of a single side, with nothing to compare, is made by
+``attnbench run``, started with the side's interpreter.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 SideName = Literal["base", "head"]
 SIDES: tuple[SideName, SideName] = ("base", "head")
 _HAS_RECORDS = (0, 1, 4, 5)
+"""Exit codes of runs that finished."""
 _INTERRUPTED = (129, 130, 143)
-"""Exit codes of runs that came to their end."""
 MEMORY_ROUNDS = 2
-"""Memory is nearly deterministic: it is weighed in so many rounds of a stage only."""
+"""Peak memory is nearly deterministic, so only the first rounds of a stage measure it."""
 
 
 class GateError(UsageError):
-    """A run of the gate could not be made; the message says where its output is."""
+    """A run of the gate failed; the message says where its output is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,12 +52,12 @@ class Round:
     stage: str
     number: int
     first: SideName
-    """The side that began."""
+    """Side that began."""
     base: RunFile
     head: RunFile
 
     def of(self, side: SideName) -> RunFile:
-        """One side's run."""
+        """Return one side's run."""
         return self.base if side == "base" else self.head
 
 
@@ -72,7 +72,7 @@ class GateObserver(Protocol):
 
 
 def orders(rounds: int, seed: int) -> list[SideName]:
-    """Which side begins in each round: ABBA or BAAB by chance, so that a drift falls on both alike."""
+    """Choose which side begins in each round: ABBA or BAAB at random, so that a drift affects both sides alike."""
     rng = random.Random(seed)
     first: list[SideName] = []
     while len(first) < rounds:
@@ -92,22 +92,20 @@ def run_rounds(
     cells: Sequence[str] = (),
     seed: int = 0,
 ) -> list[Round]:
-    """Run a stage of the gate.
-
-    A round that is complete in the folder already is not made again.
+    """Run a stage of the gate, except for rounds that are already complete in the folder.
 
     Args:
         stage: ``screen`` or ``confirm``; names the run files.
-        rounds: how many.
-        sides: what is compared.
-        request: what is measured; each side's plug-ins are added.
+        rounds: number of rounds.
+        sides: the sides to compare.
+        request: what to measure; each side's plug-ins are added.
         folder: where the run files go.
-        observer: told how it goes.
-        cells: only these, each as ``case_id implementation device``; those of the request where empty.
-        seed: of the orders.
+        observer: notified when a round begins and ends.
+        cells: restrict the request to these, each as ``case_id implementation device``; empty for all of its cells.
+        seed: of the orders of sides and cells.
 
     Raises:
-        GateError: when a run cannot be made.
+        GateError: if a run cannot be made.
     """
     done = []
     with contextlib.closing(Oracle(request.threads, worker_environment(request.threads))) as oracle:
@@ -116,7 +114,7 @@ def run_rounds(
                 request,
                 cells=tuple(cells) or request.cells,
                 replicates=1,
-                # Both sides of a round have the same order of cells, and each round another one.
+                # Both sides measure the cells in the same order, and each round in another one.
                 order_seed=random.Random(f"{seed}/{stage}/{number}").randrange(1, 2**31),
                 stages=tuple(one for one in request.stages if one != "memory" or number < MEMORY_ROUNDS),
             )
@@ -131,7 +129,7 @@ def run_rounds(
 
 
 def _is_done(path: Path, request: Request) -> bool:
-    """Whether there is a complete run of the same cells."""
+    """Whether the file is a complete run of the same cells."""
     if not path.exists():
         return False
     before = read_run(path)
@@ -162,10 +160,10 @@ def _run_round(
 
 
 def _require_unchanged(found: Sequence[Found]) -> None:
-    """A file that is edited while the gate runs is measured partly before and partly after: neither is judged.
+    """Raise if a plug-in file was edited during the round, which was then measured partly before and partly after.
 
     Raises:
-        GateError: when one was. Installed sides cannot be: their code was copied.
+        GateError: if a file changed. Installed sides cannot change: their code was copied.
     """
     for one in found:
         if one.origin.kind == "file" and hash_of_files(one.files) != one.source_hash:
@@ -173,10 +171,10 @@ def _require_unchanged(found: Sequence[Found]) -> None:
 
 
 def side_header(side: Side, request: Request, folder: Path) -> Header:
-    """The header that a run of the side has; asked of its interpreter once, and kept in the folder.
+    """Return the header of the side's runs; its interpreter is asked once, and the answer is kept in the folder.
 
     Raises:
-        GateError: when it cannot be had.
+        GateError: if the interpreter fails.
     """
     text = json.dumps(request.to_dict() | {"stages": []})
     known = hashlib.sha256(f"{side.python}\0{side.folder}\0{side.identity}\0{text}".encode()).hexdigest()[:12]
@@ -187,10 +185,10 @@ def side_header(side: Side, request: Request, folder: Path) -> Header:
 
 
 def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -> RunFile:
-    """One run of one side; a complete run of the same cells that is there already is not made again.
+    """Run one side once, unless the path already has a complete run of the same cells.
 
     Raises:
-        GateError: when it cannot be made.
+        GateError: if the run fails.
     """
     if _is_done(path, request):
         return read_run(path)
@@ -200,15 +198,15 @@ def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -
 
 
 def _request_of(path: Path) -> str:
-    """The file of the request that a file is made for, while it is made."""
+    """Return the path of the request that a file is made from; it exists only meanwhile."""
     return str(path.with_suffix(".request.json").resolve())
 
 
 def _ask(side: Side, request: Request, path: Path, good: Sequence[int], module: Sequence[str]) -> None:
-    """Run a module, with its words, by the side's interpreter to make a file; its request and its log go when it has.
+    """Run a module with the side's interpreter to make a file; the request and the log are deleted on success.
 
     Raises:
-        GateError: when it ends with another exit code, or cannot be started.
+        GateError: if it cannot be started, or its exit code is not ``good``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     asked, log = Path(_request_of(path)), path.with_suffix(".log")
@@ -221,10 +219,10 @@ def _ask(side: Side, request: Request, path: Path, good: Sequence[int], module: 
 
 
 def _logged(side: Side, command: Sequence[str], log: Path) -> int:
-    """The exit code of a command of the side; what it prints is in the log.
+    """Run a command of the side with its output in the log, and return its exit code.
 
     Raises:
-        GateError: when it cannot be started.
+        GateError: if it cannot be started.
     """
     with log.open("w") as output:
         try:
@@ -237,7 +235,7 @@ def _logged(side: Side, command: Sequence[str], log: Path) -> int:
         try:
             code = process.wait()
         except BaseException:
-            process.terminate()  # rather than kill: it has workers and a temporary folder
+            process.terminate()  # rather than kill: it must end its workers and remove its temporary folder
             process.wait()
             raise
     if code in _INTERRUPTED:

@@ -1,7 +1,7 @@
-"""Sides, ready to be measured: an interpreter that sees one side's code, and the same harness on both.
+"""Prepared sides: an interpreter that sees one side's code, with the same harness on both.
 
-A side is what is under test: implementations. So both sides are measured by the harness that runs the gate: its files
-are laid over whatever version of attnbench a side would bring along. Where the side is attnbench's own repository, its
+Implementations are under test, the harness is not. Both sides are measured by the harness that runs the gate: its files
+replace any version of attnbench that a side installs. If the side is attnbench's own repository, its
 ``implementations/`` are the side.
 """
 
@@ -44,16 +44,16 @@ class Side:
     python: str
     """Interpreter that sees the side's code."""
     folder: str
-    """The folder in which its runs are started."""
+    """Working directory of its runs."""
     plugins: tuple[str, ...]
     identity: str
-    """Hash of the code that is measured; equal on both sides, there is nothing to compare."""
+    """Hash of the measured code; if it is equal on both sides, there is nothing to compare."""
     dependencies: str
     """``shared`` with the gate's own environment, or ``installed`` for this side."""
 
 
 def this_environment() -> Side:
-    """The environment that the gate itself runs in, as a side."""
+    """Return the environment that runs the gate, as a side."""
     return Side(
         label="this environment", kind="environment", commit=None, python=sys.executable, folder=str(Path.cwd()),
         plugins=(), identity=_harness_hash()[:16], dependencies="shared",
@@ -63,16 +63,16 @@ def this_environment() -> Side:
 def prepare(
     source: SideSource, cache: Path, plugins_of: Callable[[Path], Sequence[str]], says: Callable[[str], None]
 ) -> Side:
-    """Make an environment for a side, or find the one that was made before.
+    """Build an environment for a side, or return the one in the cache.
 
     Args:
-        source: what it is made from.
-        cache: folder in which sides are kept, by the hash of all that goes into them.
-        plugins_of: plug-in files that a project's own configuration names, given its folder.
-        says: told what takes a while.
+        source: what the side is built from.
+        cache: folder that keeps built sides by the hash of everything that goes into them.
+        plugins_of: returns the plug-in files that a project's configuration names, given its folder.
+        says: shows a message before a slow step.
 
     Raises:
-        SideError: when it cannot be built; with the last lines of what failed.
+        SideError: if it cannot be built; with the last lines of the failed command's output.
     """
     if source.kind == "plugin":
         return Side(
@@ -81,7 +81,7 @@ def prepare(
         )  # fmt: skip
     from filelock import FileLock
 
-    home = cache.absolute() / "sides" / _key(source)  # runs are started in folders of their own
+    home = cache.absolute() / "sides" / _key(source)  # runs have other working directories
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.with_suffix(".lock")):
         if not (home / _READY).is_file():
@@ -106,7 +106,7 @@ def prepare(
 
 
 def _key(source: SideSource) -> str:
-    """Names a built side by all that goes into it."""
+    """Return the cache key of a built side: a hash of everything that goes into it."""
     parts = [source.kind, source.content, _harness_hash(), sys.version, sys.prefix, repr(_site_folders())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -120,7 +120,7 @@ def _harness_hash() -> str:
 
 
 def _build(source: SideSource, home: Path) -> str:
-    """Fetch the code, make the environment, install; returns whether dependencies are shared or installed."""
+    """Fetch the code, make the environment and install; return ``shared`` or ``installed`` for its dependencies."""
     if source.kind == "wheel":
         name, requires = _read_wheel(source.path)
     else:
@@ -152,7 +152,7 @@ def _check_out(source: SideSource, target: Path) -> None:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source.path / name, target / name)
         return
-    # A clone of its own leaves no trace in the user's repository, as a work tree would; objects are shared with it.
+    # Unlike a worktree, a clone leaves no trace in the user's repository; it shares the objects.
     assert source.commit is not None
     _run(["git", "clone", "--quiet", "--shared", "--no-checkout", str(source.path), str(target)], "it cannot be cloned")
     _run(["git", "-C", str(target), "checkout", "--quiet", "--detach", source.commit], "it cannot be checked out")
@@ -181,7 +181,7 @@ def _read_wheel(path: Path) -> tuple[str, list[Any]]:
 
 
 def _pins(constraints: Path) -> dict[str, str]:
-    """``name==version`` lines of a constraints file, if there is one."""
+    """Return the ``name==version`` pins of a constraints file by name; empty without a file."""
     from packaging.utils import canonicalize_name
 
     pins = {}
@@ -193,7 +193,7 @@ def _pins(constraints: Path) -> dict[str, str]:
 
 
 def _are_met(requires: Sequence[Any], pins: dict[str, str]) -> bool:
-    """Whether this environment has just the dependencies that the side asks for, so that both may use them."""
+    """Whether this environment satisfies the side's dependencies and pins, so that both sides can share it."""
     from packaging.utils import canonicalize_name
 
     for requirement in requires:
@@ -212,7 +212,7 @@ def _are_met(requires: Sequence[Any], pins: dict[str, str]) -> bool:
 
 
 def _builds_here(folder: Path) -> bool:
-    """Whether what its build needs is installed here: then it is built without a download."""
+    """Whether the build requirements are installed here, so that the build needs no download."""
     from attnbench.registry.discover import unmet
 
     needs = (
@@ -222,7 +222,7 @@ def _builds_here(folder: Path) -> bool:
 
 
 def _own_implementations(source: SideSource, home: Path) -> Path:
-    """The folder of implementations of a side that is attnbench itself."""
+    """Return the implementations folder of a side that is attnbench itself."""
     if source.kind != "wheel":
         return home / "source" / "implementations"
     with zipfile.ZipFile(source.path) as archive:
@@ -232,7 +232,7 @@ def _own_implementations(source: SideSource, home: Path) -> Path:
 
 
 def _lay_harness_over(site: Path, own: Path | None) -> None:
-    """Copy the harness that runs the gate, with its implementations or the side's, in front of all others."""
+    """Install the gate's own harness in the side's site-packages, with its implementations or ``own``."""
     target = site / _SELF
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(_package("attnbench"), target, ignore=_NO_CODE)
@@ -250,14 +250,14 @@ def _package(name: str) -> Path:
 
 
 def _site_folders() -> list[str]:
-    """Folders of this environment's libraries; without the current one, and without what editable installs add."""
+    """Return this environment's library folders, without the current directory and paths of editable installs."""
     return [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
 
 
 def _identity(home: Path, source: SideSource, plugins: Sequence[str], dependencies: str) -> str:
-    """Hash of the code that is measured: what was installed for this side, its own dependencies.
+    """Return a hash of the measured code: everything installed for this side, and whether dependencies are shared.
 
-    With plug-ins, all of its source: they may import or open any file beside them.
+    With plug-ins, all of the source counts: they may import or open any file next to them.
     """
     digest = hashlib.sha256()
     (site,) = (home / "venv" / "lib").glob("python*/site-packages")

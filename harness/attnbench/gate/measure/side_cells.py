@@ -1,4 +1,4 @@
-"""Both sides of a profile: their cells, measured once, in turns, by the gate's own rounds."""
+"""Cells of both sides for a profile, measured once, alternating, by the gate's own rounds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SideCells:
-    """One side's cells, and what measuring them has given."""
+    """One side's cells and the run that measured them."""
 
     name: SideName
     cells: list[Cell]
@@ -39,14 +39,14 @@ def measure_both(
     """Measure the cells of both sides in one round.
 
     Args:
-        sides: ready to be measured.
-        request: what is measured; each side's plug-ins are added.
-        folder: where the run files go, and all else that the rounds keep.
-        observer: told how it goes.
-        most_cells: that both sides may have together.
+        sides: prepared sides.
+        request: what to measure; each side's plug-ins are added.
+        folder: where the run files and other files of the rounds go.
+        observer: notified when the round begins and ends.
+        most_cells: largest number of cells of both sides together.
 
     Raises:
-        GateError: when both are the same code, a side cannot be measured, or there are too many cells.
+        GateError: if both sides are the same code, one cannot be measured, or there are too many cells.
     """
     if len({side.identity for side in sides.values()}) == 1:
         raise GateError("both sides are the same code: there is nothing to compare")

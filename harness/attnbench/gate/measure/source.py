@@ -18,7 +18,7 @@ _JUNK = frozenset({".git", ".venv", "venv", "__pycache__", "build", "dist", ".my
 
 
 class SideError(UsageError):
-    """A side cannot be had as it was named; one sentence. A usage error, exit code 2."""
+    """A ref names no usable side. A usage error, exit code 2."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,29 +31,29 @@ class SideSource:
     path: Path
     """The repository of a revision, the directory, the wheel, or the plug-in file."""
     commit: str | None = None
-    """Full hash, of a revision."""
+    """Full hash of a revision; ``None`` for other kinds."""
     content: str
-    """Hash of all that a side is built from: equal ones are built once.
+    """Hash of everything that a side is built from: equal sources are built once.
 
-    Of a plug-in, its place counts too: what it imports or opens beside itself, before or during a call, may differ in
-    another folder though the file itself does not.
+    For a plug-in it includes the file's location, since the file may import or open others next to it, and those may
+    differ in another folder.
     """
 
     @property
     def label(self) -> str:
-        """For people: what was typed, and the commit."""
+        """For display: the text that the user typed, with the commit."""
         return f"{self.ref} ({self.commit[:10]})" if self.commit and not self.commit.startswith(self.ref) else self.ref
 
 
 def resolve(ref: str, here: Path) -> SideSource:
-    """The source that a REF of the command line names.
+    """Resolve a REF of the command line to the source of a side.
 
-    ``FILE.py`` is a plug-in and ``FILE.whl`` a wheel. ``.``, ``..`` and whatever begins with ``./``, ``../`` or ``/``
-    is a directory. Anything else is a revision of the repository around ``here`` if git knows it, and a directory
-    otherwise.
+    ``FILE.py`` is a plug-in and ``FILE.whl`` a wheel. ``.``, ``..`` and paths that begin with ``./``, ``../``, ``/`` or
+    ``~`` are directories. Anything else is a revision of the repository around ``here`` if git knows it, and a
+    directory otherwise.
 
     Raises:
-        SideError: when it names nothing, or nothing that could be installed.
+        SideError: if it names nothing, or nothing that can be installed.
     """
     path = (here / ref).expanduser()
     if ref.endswith(".py"):
@@ -70,10 +70,10 @@ def resolve(ref: str, here: Path) -> SideSource:
 
 
 def require_committed(head: SideSource) -> None:
-    """Refuse to judge a checkout's commit where its files say something else: that is seldom what was meant.
+    """Raise if ``head`` is the checked-out commit but the checkout has uncommitted changes, which is seldom intended.
 
     Raises:
-        SideError: when it is so.
+        SideError: if so.
     """
     if head.commit is None or head.commit != git(head.path, "rev-parse", "HEAD"):
         return
@@ -85,7 +85,7 @@ def require_committed(head: SideSource) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str | None:
-    """The answer of git, or ``None`` where it refuses or is not installed."""
+    """Return git's output, or ``None`` if it fails or is not installed."""
     command = ["git", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -95,7 +95,7 @@ def git(folder: Path, *arguments: str) -> str | None:
 
 
 def files_of(directory: Path) -> list[Path]:
-    """Files of a directory, relative to it: those that git would hand out, or all but build products."""
+    """Return the files of a directory, relative to it: those that git does not ignore, or all but build products."""
     listed = git(directory, "ls-files", "-co", "--exclude-standard", "-z")
     if listed is not None:
         names = [Path(name) for name in listed.split("\0") if name]
@@ -139,7 +139,7 @@ def _revision(ref: str, here: Path, commit: str) -> SideSource:
 
 
 def _measured(listing: str) -> str:
-    """Lines of ``git ls-tree -r`` without those files that nothing which is measured reads."""
+    """Return the lines of ``git ls-tree -r`` without documentation, which no measurement reads."""
     return "\n".join(line for line in listing.splitlines() if not line.partition("\t")[2].endswith((".md", ".rst")))
 
 
@@ -154,7 +154,7 @@ def _directory(ref: str, path: Path) -> SideSource:
 
 
 def _require_project(name: str, text: str | None) -> None:
-    """A side that must be installed needs a pyproject.toml that says what it is."""
+    """Raise unless a side to be installed has a readable pyproject.toml."""
     if text is None:
         raise SideError(
             f"{name} has no pyproject.toml, so it cannot be installed; a kernel in one file is given as it is"
