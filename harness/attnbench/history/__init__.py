@@ -1,1 +1,1 @@
-"""How each cell went over the commits of a repository, and which commit changed it."""
+"""Histories: the measurements of each cell over a repository's commits, and the commits that changed them."""

@@ -1,4 +1,4 @@
-"""Adds revisions to a history, the most informative first, until time is up; each is stored at once."""
+"""Add revisions to a history, the most informative first, until the time is spent; each is stored at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MEMORY_SHARE = 0.005
 
 
 class Budget:
-    """Time that may be spent, by a clock that tests replace."""
+    """Time that may be spent; tests pass another clock."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -43,7 +43,7 @@ class Budget:
         self._began: float | None = None
 
     def has_room(self) -> bool:
-        """Whether one more would probably end in time: as long as the longest so far; the first always may begin."""
+        """Whether another step as long as the longest so far would end in time; always true for the first."""
         now = self._clock()
         if self._began is not None:
             self._longest = max(self._longest, now - self._began)
@@ -53,15 +53,15 @@ class Budget:
 
 @dataclasses.dataclass(kw_only=True)
 class Added:
-    """The outcome of each revision that was asked for."""
+    """Outcome of adding revisions."""
 
     measured: list[Commit] = dataclasses.field(default_factory=list)
     same: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Revisions that are the same code as one that was measured: that one."""
+    """Revisions with the same code as a measured one, and that one."""
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Revisions that could not be measured: why."""
+    """Revisions that could not be measured, and why."""
     left: int = 0
-    """Revisions for which there was no time."""
+    """Number of revisions that there was no time for."""
 
 
 def add_revisions(
@@ -76,10 +76,10 @@ def add_revisions(
     seed: int,
     budget: Budget,
 ) -> Added:
-    """Measure what is missing of the wanted revisions, oldest first, until the budget is spent; each is stored at once.
+    """Measure the wanted revisions that are missing, in an informative order, and store each at once.
 
     Raises:
-        UsageError: when the anchor cannot be made ready, or the history cannot be written.
+        UsageError: if the anchor cannot be prepared, or the history cannot be written.
     """
     sweep = sweep_of(shop.request)
     points = [point for point in history.points if point.sweep == sweep]
@@ -126,14 +126,14 @@ def add_revisions(
 
 
 def new_lines(found: Measured, points: Sequence[Point], segments: set[str]) -> list[Point | Segment]:
-    """The lines to store: the anchor has one of its own in each segment, not one for each revision."""
+    """Return the lines to store: the anchor's points once per segment, not once per revision."""
     known = {(one.revision, one.cell, one.segment) for one in points if one.revision == one.anchor}
     kept = [one for one in found.points if (one.revision, one.cell, one.segment) not in known]
     return [*([] if found.segment.segment in segments else [found.segment]), *kept]
 
 
 def bridge(points: Sequence[Point], found: Measured, commit: Commit) -> list[Commit]:
-    """The revision before the first one of a new segment: measured in it too, it shows a change between the two."""
+    """Return the last revision before a new segment: measured there as well, it reveals a change between the two."""
     if any(point.segment == found.segment.segment for point in points):
         return []
     anchors = {point.anchor for point in found.points}
@@ -145,7 +145,7 @@ def bridge(points: Sequence[Point], found: Measured, commit: Commit) -> list[Com
 
 
 def differ(points: Sequence[Point], earlier: str, later: str) -> bool:
-    """Whether some cell seems to have changed between two measured revisions: worth a look, and no more."""
+    """Whether some cell seems to differ between two measured revisions; a hint for choosing the next, no verdict."""
     for series in time_series(points):
         names = list(series.revisions)
         if earlier in names and later in names:

@@ -1,7 +1,7 @@
-"""Which commit to look at next, where some cannot be told; pure.
+"""Bisection with undecidable commits: which commit to measure next. Pure functions.
 
-As ``git bisect``: commits lie between a good and a bad one, each look halves them, and a commit that cannot be told is
-passed over. Where only such commits are left, the first bad one is one of several.
+Works like ``git bisect``: each measurement halves the commits between a good and a bad one, and undecidable commits are
+skipped. If only those are left, the first bad commit is one of several.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Answer = Literal["good", "bad", "cannot_tell"]
 
 
 def bounds(commits: Sequence[str], answers: Mapping[str, Answer]) -> tuple[int, int]:
-    """Indices of the last good commit and of the first bad one behind it.
+    """Return the indices of the last good commit and of the first bad one after it.
 
     Args:
-        commits: oldest first; the first is good and the last is bad, whatever the answers say.
-        answers: what is known of those between.
+        commits: oldest first; the first counts as good and the last as bad, whatever the answers.
+        answers: known answers for the commits between.
     """
     bad = next((i for i, one in enumerate(commits[1:-1], 1) if answers.get(one) == "bad"), len(commits) - 1)
     good = next((i for i in range(bad - 1, 0, -1) if answers.get(commits[i]) == "good"), 0)
@@ -27,10 +27,10 @@ def bounds(commits: Sequence[str], answers: Mapping[str, Answer]) -> tuple[int, 
 
 
 def next_commit(commits: Sequence[str], answers: Mapping[str, Answer]) -> str | None:
-    """The next commit to measure: the middle of the longest run without a verdict; ``None`` when all have one.
+    """Return the next commit to measure: the middle of the longest run without answers; ``None`` if there is none.
 
-    Commits that cannot be told tend to be neighbours (a build that is broken for a while), so that the longest run
-    without them is also the way around them.
+    Undecidable commits tend to be neighbours (a build that is broken for a while), so the longest run without one
+    avoids them.
     """
     good, bad = bounds(commits, answers)
     runs: list[list[str]] = [[]]
@@ -44,6 +44,6 @@ def next_commit(commits: Sequence[str], answers: Mapping[str, Answer]) -> str | 
 
 
 def suspects(commits: Sequence[str], answers: Mapping[str, Answer]) -> list[str]:
-    """Candidates for the first bad commit, oldest first; a single one once every verdict is clear."""
+    """Return the candidates for the first bad commit, oldest first; a single one if all answers are clear."""
     good, bad = bounds(commits, answers)
     return list(commits[good + 1 : bad + 1])

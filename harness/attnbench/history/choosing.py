@@ -1,4 +1,4 @@
-"""Which revision to measure next; pure."""
+"""Choice of the revision to measure next. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 def most_informative(
     wanted: Sequence[str], measured: Collection[str], changed: Callable[[str, str], bool], past: Collection[str] = ()
 ) -> str | None:
-    """The missing revision that tells most: the ends, then the middle of the widest gap, first of those with a change.
+    """Return the missing revision that tells most: an end first, then the middle of the widest gap, changed gaps first.
 
-    A gap across which something has changed hides the commit that did it; halving it narrows that most. Of the others
-    the widest has the most room for a change that came and went.
+    A gap with a change across it hides the commit that made it, and halving narrows it fastest. Among unchanged gaps
+    the widest leaves most room for a change that was reverted.
 
     Args:
         wanted: revisions, oldest first.
-        measured: those of them that have points.
+        measured: revisions that have points.
         changed: whether some cell differs between two measured revisions.
-        past: revisions that cannot be measured.
+        past: revisions that need not or cannot be measured.
 
     Returns:
-        ``None`` where nothing is missing.
+        ``None`` if nothing is missing.
     """
     missing = [i for i, one in enumerate(wanted) if one not in measured and one not in past]
     if not missing:

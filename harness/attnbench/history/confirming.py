@@ -1,4 +1,4 @@
-"""From a candidate to a commit: the gate judges the ends, then halves what lies between; pure but for the judge."""
+"""From a candidate to a commit: the gate judges the ends, then bisects. Pure except for the judge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Judgement:
 
     decision: Decision
     verdict: str = ""
-    """The gate's word."""
+    """The gate's verdict."""
     sentence: str = ""
     ratio: float | None = None
     ratio_low: float | None = None
@@ -30,30 +30,30 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Compares one cell at two commits."""
+    """Compares a cell at two commits."""
 
     def __call__(self, base: str, head: str) -> Judgement:
-        """Judge."""
+        """Return the judgement on ``head`` against ``base``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The outcome of a candidate."""
+    """Outcome of looking into a candidate."""
 
     outcome: Literal["confirmed", "spread", "narrowed", "not_confirmed", "cannot_tell"]
-    """``confirmed``: one commit, by the gate on it and the one before. ``spread``: the ends differ, but no single
-    commit does by more than is tolerated. ``narrowed``: one of several, between which nothing could be told."""
+    """``confirmed``: one commit made the change, judged against the one before. ``spread``: the ends differ, but no
+    single commit changes more than is tolerated. ``narrowed``: one of several commits that could not be told apart."""
     before: str
     suspects: Sequence[str]
     judgement: Judgement
-    """The gate's answer on the single commit, or on the ends where there is none."""
+    """The gate's answer on the single commit, or else on the ends."""
 
 
 def confirm(commits: Sequence[str], judge: Judge) -> Finding:
-    """Look for the commit that made a change.
+    """Find the commit that made a change.
 
     Args:
-        commits: oldest first, from one before the change to one after it; two at least.
+        commits: at least two, oldest first, from one before the change to one after it.
         judge: compares two of them.
     """
     ends = judge(commits[0], commits[-1])

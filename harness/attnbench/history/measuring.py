@@ -1,4 +1,4 @@
-"""From rounds of a revision and its anchor to points, and from gates of two commits to judgements."""
+"""From the rounds of a revision and its anchor to points, and from gates of two commits to judgements."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Measured:
 
 
 def sweep_of(request: Request) -> str:
-    """A hash of what is measured of each revision, so that another selection is not taken for the same."""
+    """Return a hash of the request, so that points of different selections are kept apart."""
     asked = {**request.to_dict(), "plugins": len(request.plugins), "cells": []}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def software_of(environment: Mapping[str, Any], threads: int) -> dict[str, str]:
-    """The facts that tell segments apart: versions of libraries, interpreter and system, and the number of threads."""
+    """Return the facts that define a segment: versions of libraries, interpreter and system, and number of threads."""
     named = {
         name: environment.get(name)
         for name in ("os", "kernel", "libc", "python", "python_implementation", "cxx_compiler")
@@ -73,12 +73,12 @@ def measure(
     *,
     seed: int,
 ) -> Measured:
-    """Measure a revision and its anchor in the same rounds; complete rounds that are in the folder are kept.
+    """Measure a revision and its anchor in the same rounds; complete rounds in the folder are reused.
 
-    The sides are the anchor's and the revision's, ready; the seed is of the orders.
+    ``sides`` are those of anchor and revision, prepared; ``seed`` determines their order.
 
     Raises:
-        GateError: when a round cannot be made.
+        GateError: if a round fails.
     """
     stage = f"{commit.revision[:10]}-{sides[1].identity[:8]}"
     done = run_rounds(
@@ -90,7 +90,7 @@ def measure(
 def measured_of(
     rounds: Sequence[Round], commits: tuple[Commit, Commit], codes: tuple[str, str], sweep: str
 ) -> Measured:
-    """The lines of rounds that have been run: a point for each cell of the revision, and for each of the anchor."""
+    """Return the lines of finished rounds: a point per cell for the revision, and one for the anchor."""
     base, head = rounds[0].base.header, rounds[0].head.header
     segment = segment_of(_facts(base, head))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -122,13 +122,13 @@ def measured_of(
 
 
 def _facts(base: Header, head: Header) -> dict[str, str]:
-    """The revision's software; the anchor's too where that is another, since the ratio has both in it."""
+    """Return the revision's software, plus the anchor's where it differs, since the ratio depends on both."""
     theirs, ours = (software_of(header.environment, header.threads) for header in (base, head))
     return ours | {f"anchor's {name}": value for name, value in theirs.items() if ours.get(name) != value}
 
 
 def _effects(cells: Sequence[Observed]) -> dict[tuple[str, str, str], Effect]:
-    """Effects by cell, and of what a device's cells have in common."""
+    """Return the effect of each cell, and of the shift that a device's cells share."""
     found: dict[tuple[str, str, str], Effect] = {}
     for device in dict.fromkeys(cell.key[2] for cell in cells):
         timed = [cell for cell in cells if cell.key[2] == device and cell.both_ok]
@@ -161,26 +161,26 @@ def _readings(side: SideOfCell) -> _Readings:
 
 
 def _short(value: float | None) -> float | None:
-    """Six significant digits: a line is small, and no time is known better."""
+    """Round to six significant digits: times are not known more precisely, and lines stay short."""
     return None if value is None else float(f"{value:.6g}")
 
 
 @dataclasses.dataclass(kw_only=True)
 class GateJudge:
-    """Compares commits by whole gates, each pair once however many cells ask for it."""
+    """Compares commits by gates, each pair once, however many cells need it."""
 
     side_of: Callable[[str], Side]
-    """Makes a revision ready."""
+    """Prepares a revision."""
     plan_of: Callable[[dict[SideName, Side]], GatePlan]
     folder_of: Callable[[GatePlan], Path]
     observer: GateObserver
     command: Sequence[str]
     says: Callable[[str], None]
     _done: dict[tuple[str, str], GateResult | str] = dataclasses.field(default_factory=dict)
-    """Results; where there is none, why."""
+    """Results by pair of commits, or the reason why there is none."""
 
     def judge(self, candidate: Candidate, base: str, head: str) -> Judgement:
-        """Compare the candidate's cell at two commits."""
+        """Judge the candidate's cell at two commits."""
         if (base, head) not in self._done:
             self._done[base, head] = self._gate(base, head)
         result = self._done[base, head]
@@ -202,7 +202,7 @@ class GateJudge:
 
 
 def judgement_of(result: GateResult, candidate: Candidate) -> Judgement:
-    """The answer of a gate on a candidate's cell and metric."""
+    """Return a gate's answer on the candidate's cell and metric."""
     if result.identical:
         return Judgement(decision="same", sentence=result.sentence)
     own = [one for one in result.all_verdicts if _is_of(one, candidate)]
@@ -216,7 +216,7 @@ def judgement_of(result: GateResult, candidate: Candidate) -> Judgement:
         )  # fmt: skip
     if candidate.metric == "outcome":
         return Judgement(decision="same", sentence=found[0].sentence if found else "both sides are as they were")
-    if not found or found[0].verdict in _UNJUDGED:  # what is wrong or lost has an outcome in place of a time
+    if not found or found[0].verdict in _UNJUDGED:  # a wrong or lost cell has an outcome instead of a time
         sentences = [one.sentence for one in (*found, *own)] or ["there is no verdict on it"]
         return Judgement(decision="cannot_tell", sentence=sentences[0])
     return Judgement(decision="same", verdict=found[0].verdict, sentence=found[0].sentence)

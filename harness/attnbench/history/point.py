@@ -1,4 +1,4 @@
-"""The lines of a history file: what was measured of a cell at a revision, in which software, and what was confirmed.
+"""Lines of a history file: measurements of a cell at a revision, the software of a segment, confirmed changes.
 
 Version of the lines, ``v``: 1 (2026-11): first.
 """
@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, 
 from attnbench.untrusted.printable import in_one_line
 
 Metric = Literal["time", "memory", "outcome"]
-"""Searched for changes: the metrics that the gate has verdicts on."""
+"""Metrics that are searched for changes and that the gate has verdicts on."""
 CellName = tuple[str, str, str]
 """(case_id, implementation, device)"""
 
 ALL = "all"
-"""In place of a case and an implementation: what all cells of a device have in common."""
+"""Replaces a case and an implementation in the name of the shift that all cells of a device share."""
 
 Revision = Annotated[str, Field(pattern="^[0-9a-f]{7,64}$")]
 Text = Annotated[str, Field(max_length=500)]
@@ -41,7 +41,7 @@ class _Line(BaseModel):
         return value
 
     def text(self) -> str:
-        """The line as it is stored: names in order, nothing that is absent, so that equal lines are equal texts."""
+        """Return the stored line: keys sorted and ``None`` left out, so that equal lines have equal text."""
         return json.dumps(self.model_dump(exclude_none=True), sort_keys=True, separators=(",", ":"))
 
 
@@ -59,7 +59,7 @@ class _OfCell(_Line):
 
     @property
     def cell(self) -> CellName:
-        """The name of its cell."""
+        """Name of the line's cell."""
         return self.case_id, self.implementation, self.device
 
 
@@ -97,7 +97,7 @@ class Segment(_Line):
     facts: Facts
 
     def differs_from(self, before: Segment) -> list[str]:
-        """The differences, such as ``torch 2.12.0 → 2.13.0``."""
+        """Return the differences from the segment before, such as ``torch 2.12.0 → 2.13.0``."""
         names = dict.fromkeys([*before.facts, *self.facts])
         return [
             f"{name} {before.facts.get(name, 'none')} → {self.facts.get(name, 'none')}"
@@ -125,6 +125,6 @@ LINE: TypeAdapter[Point | Segment | Change] = TypeAdapter(Line)
 
 
 def segment_of(facts: dict[str, str]) -> Segment:
-    """The segment of some software."""
+    """Return the segment for the given software."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
     return Segment(segment=digest, facts=facts)

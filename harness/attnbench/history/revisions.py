@@ -1,4 +1,4 @@
-"""The commits of a branch, as git tells them: its first parents, so that a merge is one step."""
+"""Commits of a branch, by first parents, so that a merge is a single step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SUBJECT = 200
 
 
 class RevisionError(UsageError):
-    """A revision is not one of this branch; one sentence."""
+    """A revision is unusable for a history, such as one outside the branch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,17 +28,17 @@ class Commit:
 
     revision: str
     place: int
-    """First parents before it."""
+    """Number of first parents before it."""
     date: str
     subject: str
 
 
 def branch(folder: Path, until: str = "HEAD") -> list[Commit]:
-    """The commits that lead to a revision, oldest first.
+    """Return the commits that lead to a revision, oldest first.
 
     Raises:
-        RevisionError: when there is no repository, the revision is unknown, or the clone is shallow, where places
-            would be wrong.
+        RevisionError: if there is no repository, the revision is unknown, or the clone is shallow, so that places would
+            be wrong.
     """
     if git(folder, "rev-parse", "--git-dir") is None:
         raise RevisionError("this is no git repository: a history is one of commits")
@@ -59,7 +59,7 @@ def commit_of(name: str, folder: Path, line: Sequence[Commit]) -> Commit:
     """Resolve a revision name to its commit on a branch.
 
     Raises:
-        RevisionError: when it is none of its first parents.
+        RevisionError: if it is unknown, or not on the branch.
     """
     revision = git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     found = [commit for commit in line if commit.revision == revision]
@@ -70,10 +70,10 @@ def commit_of(name: str, folder: Path, line: Sequence[Commit]) -> Commit:
 
 
 def touching(folder: Path, line: Sequence[Commit], paths: Sequence[str]) -> list[Commit]:
-    """The commits that change a file below one of these paths; all of them where there is no path.
+    """Return the commits that change a file below one of the paths; all commits if no paths are given.
 
     Raises:
-        RevisionError: when no commit does.
+        RevisionError: if no commit does.
     """
     if not paths:
         return list(line)
@@ -86,6 +86,6 @@ def touching(folder: Path, line: Sequence[Commit], paths: Sequence[str]) -> list
 
 
 def diff_link(folder: Path) -> str | None:
-    """The address of a commit's diff, with ``{revision}`` for its hash: a guess from the remote ``origin``."""
+    """Return the address of a commit's diff, with ``{revision}`` for its hash, guessed from the remote ``origin``."""
     match = _GITHUB.match(git(folder, "remote", "get-url", "origin") or "")
     return f"https://{match['host']}/{match['name']}/commit/{{revision}}" if match else None

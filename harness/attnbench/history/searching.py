@@ -1,4 +1,4 @@
-"""Takes candidates to the gate, one after the other, and stores what it confirms."""
+"""Confirm candidates with the gate, one after the other, and store the confirmed changes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A candidate that was looked into."""
+    """A candidate and the result of looking into it."""
 
     candidate: Candidate
     finding: Finding | None
-    """``None`` where it is known from before."""
+    """``None`` if the change was known already."""
     change: Change | None
-    """The change, if one commit made it."""
+    """The change, if a single commit made it."""
 
 
 def search(
@@ -43,9 +43,9 @@ def search(
     *,
     budget: Budget,
 ) -> list[Ended]:
-    """Confirm candidates while there is time; those confirmed earlier are reported without measuring again.
+    """Confirm candidates while there is time; known changes are returned without measuring again.
 
-    The line is the branch, oldest first; confirmed changes are stored at the path.
+    ``line`` is the branch, oldest first; confirmed changes are appended to ``path``.
     """
     judge = shop.judge(observer)
     places = {commit.revision: commit.place for commit in line}
@@ -66,7 +66,7 @@ def search(
 
 
 def look_into(candidate: Candidate, line: Sequence[Commit], shop: Workshop, judge: GateJudge) -> Ended:
-    """Look for the commit that made one change, among those which change anything that is measured."""
+    """Find the commit that made a change, among those that change anything measured."""
     commits = {commit.revision: commit for commit in line}
     first, last = (commits[name].place for name in (candidate.good, candidate.bad))
     between = [commit.revision for commit in shop.distinct(line[first : last + 1])]
@@ -82,7 +82,7 @@ def look_into(candidate: Candidate, line: Sequence[Commit], shop: Workshop, judg
 
 
 def change_of(candidate: Candidate, finding: Finding, commit: Commit) -> Change:
-    """The line that a confirmed change is stored as."""
+    """Return the line that stores a confirmed change."""
     case_id, implementation, device = candidate.cell
     found = finding.judgement
     return Change(

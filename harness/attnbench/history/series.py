@@ -1,10 +1,10 @@
-"""From points to series: each revision's time over that of the first anchor, in one segment; numbers in, numbers out.
+"""Series from points: each revision's time over that of the first anchor, within one segment. Numbers in, numbers out.
 
-A point is a measured difference of two revisions' logarithms of time. Points of several anchors hang together where an
-anchor was measured with another one; and a revision may have been measured twice. So the values are those that fit all
-differences best: the adjustment of a network of levels, as in surveying (least squares with the differences' own
-variances; where they contradict each other by more than those allow, all variances grow by the reduced chi square:
-R. T. Birge, Phys. Rev. 40, 207, 1932). Along a chain of anchors that is the sum of its links, and of their variances.
+A point is a measured difference between two revisions' logarithms of time. Points of several anchors are connected if
+an anchor was measured with another one, and a revision may have been measured twice. The values are therefore fitted to
+all differences, like a levelling network in surveying: least squares weighted by the differences' own variances. If the
+differences contradict each other by more than these allow, all variances are multiplied by the reduced chi square
+(R. T. Birge, Phys. Rev. 40, 207, 1932). Along a chain of anchors this is the sum of its links, and of their variances.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 LEAST_SE = 1e-4
-"""Equal samples in every round have no spread; no two builds of the same code are as equal as that."""
+"""Lower bound of a standard error: equal samples have no spread, but builds of the same code differ by more."""
 Z95 = 1.959964
-"""Half of a 95 % interval of a normal error, in standard errors."""
+"""Half the width of a normal 95 % interval, in standard errors."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TimeSeries:
-    """One cell's times in one segment, over those of the series' first anchor."""
+    """One cell's times in one segment, relative to the series' first anchor."""
 
     cell: CellName
     label: str
@@ -46,16 +46,16 @@ class TimeSeries:
     places: Sequence[int]
     logs: Vector
     covariance: NDArray[np.float64]
-    """The logarithms' covariance: those that share a link of the chain of anchors share its error."""
+    """Covariance of the logarithms: those that share a link in the chain of anchors share its error."""
 
     def ratio(self, index: int) -> tuple[float, float, float]:
-        """Time over the anchor's, with its 95 % interval."""
+        """Return the time over the anchor's, and the ends of its 95 % interval."""
         half = Z95 * math.sqrt(float(self.covariance[index, index]))
         value = float(self.logs[index])
         return math.exp(value), math.exp(value - half), math.exp(value + half)
 
     def step(self, earlier: int, later: int) -> tuple[float, float]:
-        """The difference of two logarithms, and its standard error."""
+        """Return the difference of two logarithms, and its standard error."""
         between = self.covariance[later, later] + self.covariance[earlier, earlier]
         variance = float(between - 2 * self.covariance[later, earlier])
         return float(self.logs[later] - self.logs[earlier]), math.sqrt(max(0.0, variance))
@@ -63,30 +63,30 @@ class TimeSeries:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The measurements of one cell at one revision in one segment; of several the plainest."""
+    """Measurements of one cell at one revision in one segment; repeated ones are combined."""
 
     revision: str
     place: int
     status: str
-    """The first that is not ok."""
+    """``ok``, or the first status that is not."""
     time_ns: float | None
     memory_peak_bytes: int | None
-    """The least: disturbances only add to a peak."""
+    """The minimum: disturbances only add to a peak."""
     memory_resolution_bytes: int
     error_ratio: float | None
-    """The largest."""
+    """The maximum."""
     first_call_ns: float | None
-    """The least."""
+    """The minimum."""
 
 
 def by_cell_and_segment(points: Iterable[Point]) -> dict[tuple[CellName, str], list[Point]]:
-    """Points that may be compared, oldest revision first."""
+    """Group points that can be compared, oldest revision first."""
     ordered = sorted(points, key=lambda one: (one.label, one.place, one.measured_at))
     return grouped(ordered, lambda one: (one.cell, one.segment))
 
 
 def time_series(points: Iterable[Point]) -> list[TimeSeries]:
-    """All series of times; anchors that were never measured with each other make several of one cell."""
+    """Return all series of times; anchors never measured with each other give a cell several series."""
     found = []
     for (cell, segment), own in by_cell_and_segment(points).items():
         edges = [
@@ -112,14 +112,14 @@ def time_series(points: Iterable[Point]) -> list[TimeSeries]:
 def adjusted(
     edges: Sequence[tuple[str, str, float, float]], places: Mapping[str, int]
 ) -> list[tuple[str, dict[str, float], NDArray[np.float64]]]:
-    """Values that fit measured differences best, for each part that hangs together.
+    """Fit values to measured differences, for each connected component.
 
     Args:
         edges: revision, anchor, difference of their logarithms, its standard error.
-        places: of revisions; the first anchor is the one of the least place.
+        places: by revision; the anchor with the lowest place is the first.
 
     Returns:
-        For each part its first anchor, the logarithms by revision (0 at the first anchor) and their covariance.
+        The first anchor of each component, the logarithms by revision (0 at that anchor), and their covariance.
     """
     found = []
     for part in _parts(edges):
@@ -147,7 +147,7 @@ def adjusted(
 
 
 def readings(points: Iterable[Point]) -> list[Reading]:
-    """The readings of one cell in one segment, oldest revision first."""
+    """Return the readings of one cell in one segment, oldest revision first."""
     ordered = sorted(points, key=lambda one: (one.place, one.measured_at))
     return [_reading(same) for same in grouped(ordered, lambda one: one.revision).values()]
 
@@ -169,7 +169,7 @@ def _reading(same: Sequence[Point]) -> Reading:
 
 
 def _parts(edges: Sequence[tuple[str, str, float, float]]) -> list[list[tuple[str, str, float, float]]]:
-    """Edges that hang together."""
+    """Return the edges of each connected component."""
     parts: list[tuple[set[str], list[tuple[str, str, float, float]]]] = []
     for edge in edges:
         ends = {edge[0], edge[1]}

@@ -1,7 +1,7 @@
-"""``results/history/MACHINE-KEY.jsonl``: lines that are only ever appended, in any order, each by itself.
+"""``results/history/MACHINE-KEY.jsonl``: append-only lines, each independent of the others and of their order.
 
-So git merges two branches' files by keeping the lines of both (``merge=union`` in ``.gitattributes``), and a line that
-was cut off or damaged costs itself alone.
+Git therefore merges two branches' files by keeping the lines of both (``merge=union`` in ``.gitattributes``), and a
+truncated or damaged line loses nothing but itself.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 class HistoryError(UsageError):
-    """A history cannot be read or written; one sentence."""
+    """A history cannot be read or written."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class History:
-    """The content of a file; equal lines, which a merge may leave, count once."""
+    """Content of a file; duplicate lines, which a merge may leave, count once."""
 
     points: Sequence[Point] = ()
     segments: Sequence[Segment] = ()
     changes: Sequence[Change] = ()
     warnings: Sequence[str] = ()
-    """Sentences on lines that are none."""
+    """Sentences on lines that were left out."""
 
     @property
     def cells(self) -> dict[CellName, str]:
-        """Labels by cell, in the order of labels."""
+        """Labels by cell, sorted by label."""
         found = {point.cell: point.label for point in self.points}
         return dict(sorted(found.items(), key=lambda item: item[1]))
 
     def facts_of(self, segment: str) -> Segment:
-        """The software of a segment; without facts where the file lost its line."""
+        """Return the software of a segment; without facts if the file has lost its line."""
         found = [one for one in self.segments if one.segment == segment]
         return found[0] if found else Segment(segment=segment, facts={})
 
     def on(self, revisions: Collection[str]) -> History:
-        """The points of the given revisions."""
+        """Restrict the history to the given revisions, for points also of their anchor."""
         return dataclasses.replace(
             self,
             points=[point for point in self.points if point.revision in revisions and point.anchor in revisions],
@@ -68,10 +68,10 @@ class History:
 
 
 def history_path(machine_key: str, folder: Path = FOLDER) -> Path:
-    """Path of the history file of a machine.
+    """Return the path of a machine's history file.
 
     Raises:
-        HistoryError: when the key is none that could name a file.
+        HistoryError: if the key cannot name a file.
     """
     if reason := name_mistake(machine_key):
         raise HistoryError(f"{shown(machine_key)} is no name for a machine: {reason}")
@@ -79,10 +79,10 @@ def history_path(machine_key: str, folder: Path = FOLDER) -> Path:
 
 
 def read_history(path: Path) -> History:
-    """Read a file; one that is not there is empty.
+    """Read a history; a missing file is an empty history.
 
     Raises:
-        HistoryError: when it cannot be read.
+        HistoryError: if the file cannot be read.
     """
     try:
         data = read_regular(path, MOST_BYTES)
@@ -113,10 +113,10 @@ def read_history(path: Path) -> History:
 
 
 def append(path: Path, lines: Sequence[Point | Segment | Change]) -> None:
-    """Append lines, in one write; a last line that was cut off before is ended first.
+    """Append lines in one write; a truncated last line is ended first.
 
     Raises:
-        HistoryError: when they cannot be written.
+        HistoryError: if they cannot be written.
     """
     if not lines:
         return
@@ -130,10 +130,10 @@ def append(path: Path, lines: Sequence[Point | Segment | Change]) -> None:
 
 @contextlib.contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Keep other processes from adding to a file meanwhile; the system ends the lock with the process.
+    """Keep other processes from adding to a file meanwhile; the system releases the lock if the process dies.
 
     Raises:
-        HistoryError: when another one does, or nothing can be written there.
+        HistoryError: if another process holds the lock, or the folder cannot be opened or locked.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def only_writer(path: Path) -> Iterator[None]:
     except OSError as error:
         raise HistoryError(f"{path.parent} cannot be opened: {error.strerror}") from error
     try:
-        # Of the folder rather than the file, which git replaces when it merges.
+        # Lock the folder rather than the file, which git replaces when it merges.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)

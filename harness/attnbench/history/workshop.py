@@ -1,4 +1,4 @@
-"""The workshop of a history: it builds revisions, and runs a gate on each pair."""
+"""The workshop of a history: it prepares revisions and runs gates on pairs of them."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ RUNS = Path("results/gates")
 
 @dataclasses.dataclass(kw_only=True)
 class Workshop:
-    """Makes revisions ready, each once."""
+    """Prepares revisions, each once."""
 
     here: Path
-    """A folder of the repository."""
+    """A folder inside the repository."""
     cache: Path
-    """The folder that keeps sides."""
+    """Folder that keeps prepared sides."""
     request: Request
     plan_of: Callable[[dict[SideName, Side]], GatePlan]
     plugins_of: Callable[[Path], Sequence[str]]
-    """Plug-in files that a project's own configuration names, given its folder."""
+    """Returns the plug-in files that a project's configuration names, given its folder."""
     says: Callable[[str], None]
     command: Sequence[str]
     _sides: dict[str, Side] = dataclasses.field(default_factory=dict)
 
     def side(self, revision: str) -> Side:
-        """A revision, ready to be measured.
+        """Prepare a revision for measuring.
 
         Raises:
-            SideError: when it cannot be built.
+            SideError: if it cannot be built.
         """
         if revision not in self._sides:
             source = resolve(revision, self.here)
@@ -54,7 +54,7 @@ class Workshop:
     def distinct(self, commits: Sequence[Commit]) -> list[Commit]:
         """Drop commits that cannot change a measurement, such as those of documentation only.
 
-        A commit that cannot be a side, for want of a ``pyproject.toml``, say, stays: it is told when it is measured.
+        A commit that cannot become a side (without a ``pyproject.toml``, say) is kept, to be reported when measured.
         """
         kept: list[Commit] = []
         before = None
@@ -66,7 +66,7 @@ class Workshop:
         return kept
 
     def judge(self, observer: GateObserver) -> GateJudge:
-        """The gate as a judge of commits."""
+        """Return a judge that compares commits by gates."""
         return GateJudge(
             side_of=self.side, plan_of=self.plan_of, folder_of=lambda plan: runs_folder("find", plan.to_dict()),
             observer=observer, command=self.command, says=self.says,
@@ -74,7 +74,7 @@ class Workshop:
 
 
 def content_of(revision: str, here: Path) -> str | None:
-    """Hash of all of a revision that could be measured; ``None`` where it cannot be a side."""
+    """Return the hash of everything in a revision that could be measured; ``None`` if it cannot be a side."""
     from attnbench.gate.measure.source import SideError
 
     try:
@@ -84,6 +84,6 @@ def content_of(revision: str, here: Path) -> str | None:
 
 
 def runs_folder(purpose: str, plan: Mapping[str, object]) -> Path:
-    """The folder of a plan's run files: equal plans share one, so that complete files are kept."""
+    """Return the folder for a plan's run files; equal plans share it, so that complete files are reused."""
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return RUNS / f"history-{purpose}-{digest}"

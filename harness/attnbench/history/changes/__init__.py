@@ -1,1 +1,1 @@
-"""Where a series changes: candidates and their statistics."""
+"""Changes in a series: candidates and their statistics."""

@@ -1,4 +1,4 @@
-"""Ranges of commits in which cells seem to have changed; the gate then looks into them."""
+"""Ranges of commits in which cells seem to have changed, for the gate to confirm."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _SAYS_NOTHING = frozenset({"invalid", "skipped", "undecided"})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A change of one cell which lies somewhere behind ``good``, and not behind ``bad``."""
+    """A suspected change of one cell, after commit ``good`` and at or before commit ``bad``."""
 
     cell: CellName
     label: str
     metric: Metric
     verdicts: frozenset[str]
-    """The gate's words for it."""
+    """Verdicts of the gate that would confirm it."""
     good: str
     bad: str
     size: float | None
-    """Share of what was there before; ``None`` of outcomes."""
+    """Relative change; ``None`` for outcomes."""
     q: float | None
-    """False discovery rate over all cells; ``None`` of what needs no statistics."""
+    """False discovery rate over all cells; ``None`` for memory and outcomes, which are not tested."""
 
 
 def candidates(points: Sequence[Point], rules: Rules) -> list[Candidate]:
-    """All that seems to have changed, the largest changes of time first, then memory and outcomes.
+    """Return all suspected changes: of time with the largest first, then of memory and outcomes.
 
-    The points are of one sweep, and smaller changes than the gate's rules tolerate are none.
+    The points must be of one sweep. Changes within the gate's tolerances are not reported.
 
     Raises:
-        ChangePointError: when ruptures is not installed, and there are times to be searched.
+        ChangePointError: if ruptures is not installed and there are series of times to search.
     """
     return [*of_times(time_series(points), rules), *of_readings(points, rules)]
 
 
 def of_times(series: Sequence[TimeSeries], rules: Rules) -> list[Candidate]:
-    """Steps in all series, at a false discovery rate of at most the gate's."""
+    """Return the steps of all series, at a false discovery rate of at most the gate's."""
     found = [steps(one) for one in series]
     chosen: list[tuple[float, Candidate]] = []
     for one, own, rates in zip(series, found, q_values(found), strict=True):
@@ -74,7 +74,7 @@ def of_times(series: Sequence[TimeSeries], rules: Rules) -> list[Candidate]:
 
 
 def of_readings(points: Iterable[Point], rules: Rules) -> list[Candidate]:
-    """Changes of memory and of outcomes between one measured revision and the next."""
+    """Return changes of memory and of outcomes between consecutive measured revisions."""
     found = []
     for (cell, _), own in by_cell_and_segment(points).items():
         told = [one for one in readings(own) if one.status not in _SAYS_NOTHING]
@@ -90,7 +90,7 @@ def of_readings(points: Iterable[Point], rules: Rules) -> list[Candidate]:
 
 
 def memory_step(before: Reading, after: Reading, share: float) -> float | None:
-    """The change of a peak as a share of it, by the gate's rule; ``None`` where it is tolerated."""
+    """Return the relative change of peak memory, or ``None`` if the gate's rule tolerates it."""
     base, head = before.memory_peak_bytes, after.memory_peak_bytes
     if base is None or head is None:
         return None
@@ -99,7 +99,7 @@ def memory_step(before: Reading, after: Reading, share: float) -> float | None:
 
 
 def _gathered(found: Sequence[tuple[Step, float]], rules: Rules) -> list[list[tuple[Step, float]]]:
-    """Steps that the gate can see, and runs of smaller ones in one direction that it can see together."""
+    """Group steps: each large enough for the gate to detect alone, or runs of smaller ones in one direction."""
     near = SCREEN_SHARE * math.log1p(rules.delta)
     groups: list[list[tuple[Step, float]]] = []
     for step, q in found:

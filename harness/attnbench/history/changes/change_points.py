@@ -1,10 +1,10 @@
-"""Points at which a series of times may have changed: candidates, which only the gate can confirm.
+"""Change points in a series of times: candidates, which only the gate can confirm.
 
 Levels are found by PELT (Killick, Fearnhead and Eckley, J. Am. Stat. Assoc. 107, 2012; the library ruptures) on
-logarithms weighted by their own variances. Spikes of single points are taken out before (Hampel's filter), and where
-the points scatter more than their variances say, these grow. A candidate's p-value is that of the difference of the two
-levels beside it, times the places where it could have been; over all cells Benjamini and Hochberg's procedure holds
-the share of false ones.
+logarithms weighted by their own variances. Single-point spikes are removed first (Hampel's filter), and variances are
+inflated if the points scatter more than these allow. A candidate's p-value is that of the difference between the levels
+on either side, times the number of places where it could have been; Benjamini and Hochberg's procedure over all cells
+limits the share of false ones.
 """
 
 from __future__ import annotations
@@ -30,51 +30,51 @@ if TYPE_CHECKING:
 
 LEAST_POINTS = 4
 BUILD_SD = 0.005
-"""Two builds of the same code differ by so much, whatever the rounds of one of them say."""
+"""Standard deviation of ln(time) between builds of the same code, added to that of the rounds."""
 _PENALTY = 2.0
-"""In units of ln n of the weighted sum of squares: a little generous, since p-values and the gate come behind it."""
+"""In units of ln n of the weighted sum of squares; generous, since p-values and the gate follow."""
 _SPIKE = 4.0
 _WINDOW = 2
 _NORMAL_MAD = 1.4826
 _EXCLUDED = 6.635
-"""99 % point of chi square with one degree of freedom: places whose fit is worse by more are excluded."""
+"""99 % point of chi square with one degree of freedom: a place is ruled out if its misfit is larger by more."""
 
 
 class ChangePointError(UsageError):
-    """The search cannot be made here; one sentence."""
+    """The search for change points is not possible here."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """A place where a series seems to change."""
+    """A place at which a series seems to change."""
 
     at: int
-    """Index of the first point behind the change, as it fits best."""
+    """Index of the first point after the change, best fit."""
     earliest: int
     latest: int
-    """The first point behind the change is none before ``earliest`` and none behind ``latest``, at 99 %."""
+    """99 % bounds, inclusive, of that index."""
     size: float
-    """Difference of the logarithms of the two levels; positive is slower."""
+    """Difference of the levels' logarithms; positive is slower."""
     se: float
     p: float
-    """Two-sided, corrected for the choice of the place."""
+    """Two-sided, corrected for the choice of place."""
 
 
 def require_ruptures() -> None:
-    """Do nothing where the extra is installed.
+    """Raise unless ruptures is installed.
 
     Raises:
-        ChangePointError: otherwise.
+        ChangePointError: if it is missing.
     """
     if importlib.util.find_spec("ruptures") is None:
         raise ChangePointError("the search for change points needs ruptures: pip install 'attnbench[history]'")
 
 
 def steps(series: TimeSeries) -> list[Step]:
-    """Candidates of one series, oldest first.
+    """Return the candidates of one series, oldest first.
 
     Raises:
-        ChangePointError: when ruptures is not installed.
+        ChangePointError: if ruptures is not installed.
     """
     require_ruptures()
     count = len(series.logs)
@@ -88,7 +88,7 @@ def steps(series: TimeSeries) -> list[Step]:
     ends = _levels(logs, weights)
     borders = [0, *ends]
     places = [(borders[i - 1], borders[i], borders[i + 1]) for i in range(1, len(borders) - 1)]
-    # PELT asks for two points on either side, and the newest commit is the one that matters.
+    # PELT needs two points on either side, but the newest commit matters most, so it is tested by itself.
     places.append((borders[-2], count - 1, count))
     found: list[Step] = []
     for start, at, end in places:
@@ -99,7 +99,7 @@ def steps(series: TimeSeries) -> list[Step]:
 
 
 def q_values(found: Sequence[Sequence[Step]]) -> list[list[float]]:
-    """False discovery rates of all cells' steps together; a series without any counts as one that was tested."""
+    """Return the false discovery rates of all cells' steps together; a series without steps counts as one test."""
     from scipy import stats
 
     p_values = [step.p for own in found for step in own] + [1.0 for own in found if not own]
@@ -110,7 +110,7 @@ def q_values(found: Sequence[Sequence[Step]]) -> list[list[float]]:
 
 
 def without_spikes(logs: Vector, sds: Vector) -> Vector:
-    """Single points that stand far from the median of their neighbours are set to it; steps stay (Hampel 1974)."""
+    """Replace single points far from the median of their neighbours by that median; steps stay (Hampel 1974)."""
     cleaned = logs.copy()
     for i in range(1, len(logs) - 1):
         near = logs[max(0, i - _WINDOW) : i + _WINDOW + 1]
@@ -122,13 +122,13 @@ def without_spikes(logs: Vector, sds: Vector) -> Vector:
 
 
 def scatter(logs: Vector, variances: Vector) -> float:
-    """How many times their variances points scatter, 1 at least; from neighbours, few of which have a step between."""
+    """Return by how much points scatter beyond their variances (at least 1), from differences of neighbours."""
     standardised = np.diff(logs) / np.sqrt(variances[1:] + variances[:-1])
     return max(1.0, (_NORMAL_MAD * float(np.median(np.abs(standardised)))) ** 2)
 
 
 def _levels(logs: Vector, weights: Vector) -> list[int]:
-    """The end of each level."""
+    """Return the end index of each level."""
     import ruptures
 
     search = ruptures.Pelt(custom_cost=_weighted_cost()(), min_size=2, jump=1)
@@ -151,7 +151,7 @@ def _step(logs: Vector, weights: Vector, covariance: NDArray[np.float64], start:
 
 
 def _widened(step: Step, was_spike: NDArray[np.bool_], start: int, end: int) -> Step:
-    """With a point more on either side where a spike beside it was taken out, which may have moved its place by one."""
+    """Widen the bounds by one point if a spike next to them was removed, which may have shifted the place by one."""
     earliest, latest = max(start + 1, step.earliest - 1), min(end - 1, step.latest + 1)
     if not was_spike[earliest - 1 : latest + 1].any():
         return step
@@ -159,7 +159,7 @@ def _widened(step: Step, was_spike: NDArray[np.bool_], start: int, end: int) -> 
 
 
 def _misfit(logs: Vector, weights: Vector) -> float:
-    """Weighted sum of squares about the weighted mean."""
+    """Return the weighted sum of squares about the weighted mean."""
     total = float(weights.sum())
     mean = float(weights @ logs) / total
     return float(weights @ (logs - mean) ** 2)
@@ -167,11 +167,11 @@ def _misfit(logs: Vector, weights: Vector) -> float:
 
 @functools.cache
 def _weighted_cost() -> type[Any]:
-    """The misfit as ruptures wants it; sums from the start make each piece's a matter of four differences."""
+    """Return the misfit as a cost class for ruptures; cumulative sums make each call constant time."""
     from ruptures.base import BaseCost
 
     class WeightedMean(BaseCost):  # type: ignore[misc]  # ruptures has no types
-        """Signal: logarithms and weights, shape (points, 2)."""
+        """Cost of a signal of logarithms and weights, shape (points, 2)."""
 
         model = "weighted mean"
         min_size = 1
