@@ -1,1 +1,1 @@
-"""A run on the machines of an engine: holders of devices, who measures what, and Ray."""
+"""Runs on several machines: holders of devices, the driver that shares out the cases, and Ray as the engine."""

@@ -1,4 +1,4 @@
-"""A run on machines of an engine: cases to holders, records from them, appended by this process alone."""
+"""Driver of a run on an engine's machines: it hands cases to holders, and alone appends their records to the run."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 _WAIT_S = 1.0
 _LONG_S = 10.0
 _DIFFERS = 0.02
-"""A cell that differs by so much from itself is worth a sentence."""
+"""A larger relative difference of a cell from itself is reported."""
 
 
 @dataclasses.dataclass
 class _Party:
-    """A holder as the driver sees it."""
+    """The driver's view of a holder."""
 
     remote: RemoteHolder
     call: object | None
-    """The call that it has not answered yet; ``None`` while it is idle."""
+    """The pending call; ``None`` while the holder is idle."""
     held: Held | None = None
     work: Work | None = None
 
@@ -55,7 +55,7 @@ class _Party:
 
     @property
     def kind(self) -> tuple[str, str] | None:
-        """Device and machine key; ``None`` while it waits for its device."""
+        """Device and machine key; ``None`` until it has its device."""
         return None if self.held is None else (self.remote.place.device, self.held.header.machine_key)
 
 
@@ -63,11 +63,11 @@ class Fleet:
     """The holders of a run.
 
     Args:
-        engine: reaches them.
-        places: where there shall be one.
-        request: what is asked for, as JSON of what a header keeps.
+        engine: starts and calls the holders.
+        places: where to start one.
+        request: the request as JSON, in the form that a header keeps.
         luggage: the request's plug-ins.
-        say: is given sentences for a person.
+        say: shows a message to the user.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class Fleet:
         self._waited_s = 0.0
 
     def require_same(self, cells: Sequence[Cell], known: Mapping[str, Software]) -> None:
-        """See to it that all machines have the same software and plan, which are those of this run.
+        """Raise unless all machines have this run's software and plan.
 
         Args:
             cells: the plan.
-            known: other software that theirs has to be the same as, by what it is of.
+            known: other software that theirs must equal, by the name that messages give it.
 
         Raises:
-            FleetError: where they do not, or none answers.
+            FleetError: if a machine differs, or none answers.
         """
         found: dict[str, Software] = dict(known)
         for party, answer in self._answers():
@@ -110,10 +110,10 @@ class Fleet:
             raise FleetError(f"the machines are not alike: {'; '.join(unlike)}. Install the same everywhere")
 
     def hold(self, quick_peaks: bool | None) -> Header:
-        """Let all wait for their devices; the header of the first that has it.
+        """Ask all holders to take their devices, and return the header of the first that has.
 
         Raises:
-            FleetError: when all are lost.
+            FleetError: if all holders are lost.
         """
         for party in self._parties:
             party.call = party.remote.call("hold", quick_peaks)
@@ -127,13 +127,13 @@ class Fleet:
     def run(
         self, cells: Sequence[Cell], writer: Lines, observer: RunObserver, measured: dict[tuple[str, str], str]
     ) -> Outcome:
-        """Have the cells measured and append their records as they come.
+        """Have the cells measured, and append their records as they arrive.
 
         Args:
-            cells: what is to be measured.
-            writer: of the run file, which has its header.
-            observer: is told how it goes.
-            measured: by (case_id, device), the machine key that has records of the case already.
+            cells: what to measure.
+            writer: of the run file, whose header is written.
+            observer: notified of progress.
+            measured: by (case_id, device), the machine key of the case's existing records.
         """
         outcome = Outcome(counts=collections.Counter(), shares=self._shares)
         began = time.monotonic()
@@ -162,12 +162,12 @@ class Fleet:
 
     @property
     def waited_s(self) -> float:
-        """Seconds in which holders had nothing to do between two cases."""
+        """Seconds that holders spent idle between two cases."""
         return self._waited_s
 
     def _measure(self, queue: WorkQueue, appending: _Appending) -> None:
         while True:
-            if all(party.held for party in self._parties):  # one that waits for its device may be of any kind
+            if all(party.held for party in self._parties):  # one still waiting for its device may be of any kind
                 for orphan in queue.orphans([one.kind for one in self._parties if one.kind]):
                     appending.give_up(*orphan)
             for party in self._parties:
@@ -238,7 +238,7 @@ class Fleet:
                 setattr(self._shares, name, getattr(self._shares, name) + answer[name])
 
     def _answers(self) -> list[tuple[_Party, Any]]:
-        """The answers of all, who are waited for; without those that are lost."""
+        """Wait for all pending calls, and return the answers of the holders that are not lost."""
         found: list[tuple[_Party, Any]] = []
         began, has_said = time.monotonic(), False
         while any(party.call is not None for party in self._parties):
@@ -264,7 +264,7 @@ class Fleet:
                 self._say(f"{party.name} is lost: {answer}")
 
     def _ready(self) -> list[tuple[_Party, Any]]:
-        """Parties whose call is answered, each with its answer, or with the error if the holder is lost."""
+        """Return the parties whose call is over, each with its answer, or the error if the holder is lost."""
         asked = [party for party in self._parties if party.call is not None]
         done = self._engine.answered([party.call for party in asked], _WAIT_S)
         found: list[tuple[_Party, Any]] = []
@@ -279,7 +279,7 @@ class Fleet:
 
 
 class _Appending:
-    """Appends the records of a run, and tells of them."""
+    """Appends the records of a run, and notifies the observer."""
 
     def __init__(self, writer: Lines, observer: RunObserver, outcome: Outcome) -> None:
         self.writer, self.observer, self._outcome = writer, observer, outcome
@@ -289,14 +289,14 @@ class _Appending:
             self.observer.begins(cell)
 
     def keep(self, work: Work, records: Sequence[Record]) -> None:
-        """Records as a holder has made them; the command that shows a cell again is this machine's."""
+        """Append the records of a holder, with the command that repeats each cell on this machine."""
         cells = {cell.found.name: cell for cell in work.cells}
         for record in records:
             cell = cells[record.implementation]
             self._append(cell, record.model_copy(update={"repro": cell.repro}))
 
     def give_up(self, work: Work, reason: str, run_id: str) -> None:
-        """Records of cells that nobody can measure any more."""
+        """Append records for cells that no remaining machine can measure."""
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         for cell in work.cells:
             ended = {"status": "crashed", "stage": "start", "reason": reason}
@@ -311,7 +311,7 @@ class _Appending:
 
 
 def run_header(first: Header, request: Request, command: Sequence[str], cells: Sequence[Cell]) -> Header:
-    """The header of the whole run: the first machine's, with what was asked for here."""
+    """Return the header of the whole run: the first machine's, with this command's request."""
     about = {
         "run_id": uuid.uuid4().hex[:12],
         "command": ["attnbench", *command],

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class FleetError(UsageError):
-    """The machines cannot do the run; one sentence."""
+    """The machines cannot do the run."""
 
 
 class HolderLostError(Exception):
-    """A holder is gone, or has failed: the message says why."""
+    """A holder is gone or has failed; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,47 +29,47 @@ class Place:
     node: str
     """The engine's name for the node."""
     name: str
-    """For people: which node, which device."""
+    """For display: node and device."""
     device: str
 
 
 class RemoteHolder(ABC):
-    """A :class:`attnbench.fleet.holder.Holder` at a place."""
+    """A :class:`attnbench.fleet.holder.Holder` running at a place."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
 
     @abstractmethod
     def call(self, method: str, *arguments: object) -> object:
-        """Call a method of the holder without waiting; the call, by which the engine knows the answer."""
+        """Call a method of the holder without waiting; return a handle for :meth:`Engine.answered`."""
 
 
 class Engine(ABC):
-    """Reaches the machines."""
+    """Reaches other machines."""
 
     name: str
 
     @abstractmethod
     def places(self) -> list[Place]:
-        """The devices that nodes offer."""
+        """Return the devices that the nodes offer."""
 
     @abstractmethod
     def start(self, place: Place, request: str, luggage: Luggage) -> RemoteHolder:
-        """A holder at a place; it begins when the place is free. See :class:`attnbench.fleet.holder.Holder`."""
+        """Start a holder, which begins when the place is free. See :class:`attnbench.fleet.holder.Holder`."""
 
     @abstractmethod
     def answered(self, calls: Sequence[object], timeout_s: float) -> list[object]:
-        """Return the calls that are over, answered or lost; wait until there is one, at most ``timeout_s``."""
+        """Return the calls that are over (answered or lost), waiting at most ``timeout_s`` for the first."""
 
     @abstractmethod
     def answer(self, call: object) -> Any:
-        """The answer of a call.
+        """Return the answer of a call.
 
         Raises:
-            FleetError: when the holder refuses what it was asked.
-            HolderLostError: when it is gone, or has failed.
+            FleetError: if the holder refuses the request.
+            HolderLostError: if it is gone or has failed.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """End all holders, whatever they are doing, and let the engine go."""
+        """End all holders, even while they measure, and disconnect."""

@@ -1,4 +1,4 @@
-"""A device that is held for a run: whole cases are measured there, as a local run measures them."""
+"""A device held for a run: it measures whole cases, as a local run does."""
 
 from __future__ import annotations
 
@@ -38,40 +38,40 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Introduction:
-    """A holder's first answer, before it holds its device."""
+    """A holder's first answer, before it has its device."""
 
     software: Software
     cells: frozenset[tuple[str, str]]
-    """(case_id, implementation) of all that it could be asked for."""
+    """(case_id, implementation) of all cells that it can be asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """A holder's answer once the device is its own."""
+    """A holder's answer once it has its device."""
 
     header: Header
-    """That of a run of this machine alone."""
+    """Header of a run of this machine alone."""
     aa_ratio: float | None
-    """One cell's time over that of the same cell in another process, in turns."""
+    """Time of one cell over that of the same cell in another process, measured alternately."""
     engine_cores: float | None
-    """Cores that the engine's processes kept busy meanwhile."""
+    """Processor cores that the engine's processes used meanwhile."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """The records of a case."""
+    """The records of a case from a holder."""
 
     records: list[Record]
     waited_s: float
-    """How long the holder had nothing to do since the case before; 0 before the first."""
+    """Seconds that the holder was idle since the previous case; 0 before the first."""
 
 
 class Holder:
-    """Holds a device, from its making to :meth:`end`.
+    """Holds a device, from its creation until :meth:`end`.
 
     Args:
         device: ``cpu`` or ``cuda``.
-        request: what is asked for, as JSON of what a header keeps: a machine of another version can read it.
+        request: the request as JSON, in the form that a header keeps, which other versions can read.
         luggage: the request's plug-ins.
     """
 
@@ -93,15 +93,15 @@ class Holder:
         self._ended_at: float | None = None
 
     def introduce(self) -> Introduction:
-        """The software here, and the plan as it is understood here."""
+        """Return this machine's software, and the cells that it plans for the request."""
         keys = frozenset((cell.case.case_id, cell.found.name) for cell in self._cells)
         return Introduction(software_of(environment(), self._found), keys)
 
     def hold(self, quick_peaks: bool | None) -> Held:
-        """Wait for the device's lock, look at the machine, start the oracle, and measure one cell twice.
+        """Wait for the device's lock, describe the machine, start the oracle, and measure one cell twice.
 
         Args:
-            quick_peaks: how long to measure peaks; ``None`` not at all.
+            quick_peaks: whether to measure peaks only briefly; ``None`` for no peaks.
         """
         alone = set(self._request.stages) != {"agreement"}
         self._closing.enter_context(devices_to_ourselves([self._device], self._lines.says, alone=alone))
@@ -115,7 +115,7 @@ class Holder:
         return Held(Header.model_validate(header), ratio, cores)
 
     def measure(self, case_id: str, implementations: Sequence[str], replicate: int) -> Measured:
-        """All cells of a case in one replicate, for which there are fresh workers."""
+        """Measure cells of a case in one replicate; each replicate gets fresh workers."""
         waited_s = 0.0 if self._ended_at is None else time.monotonic() - self._ended_at
         of_replicate = [cell for cell in self._cells if cell.replicate == replicate]
         if replicate != self._replicate:
@@ -127,17 +127,17 @@ class Holder:
         return Measured(self._lines.taken(), waited_s)
 
     def end(self) -> dict[str, float]:
-        """Let go of everything; the seconds of this holder, by what they were spent on."""
+        """Release everything, and return the seconds that this holder spent on each kind of work."""
         shares = self._run.end().shares.to_dict()
         self._closing.close()
         return shares
 
     def engine_processes(self) -> list[psutil.Process]:
-        """The processes of the engine on this machine; none where there is no engine."""
+        """Return the engine's processes on this machine; none without an engine."""
         return []
 
     def _same_twice(self, setting: Setting) -> tuple[float | None, float | None]:
-        """The smallest cell against itself, with a worker for each, and what the engine took meanwhile."""
+        """Time the smallest cell against itself in two workers; return the ratio, and the cores used by the engine."""
         running = [cell for cell in self._cells if cell.preset_outcome is None and cell.replicate == 0]
         if not running:
             return None, None
@@ -156,7 +156,7 @@ class Holder:
 
 
 class _Lines:
-    """In place of a run file and a terminal: keeps records until they are taken."""
+    """Replaces the run file and the terminal: keeps records until they are taken."""
 
     def __init__(self) -> None:
         self.pending: Sequence[bytes] = ()
@@ -164,31 +164,31 @@ class _Lines:
         self._records: list[Record] = []
 
     def append(self, line: Mapping[str, object]) -> None:
-        """There is no file."""
+        """Ignore the line: there is no file."""
 
     def taken(self) -> list[Record]:
-        """The records since the last time."""
+        """Return the records since the last call."""
         found, self._records = self._records, []
         return found
 
     def close(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
     def begins(self, cell: Cell) -> None:
-        """The driver shows the case."""
+        """Do nothing: the driver shows the case."""
 
     def enters(self, cell: Cell, stage: str) -> None:
-        """The driver shows the case."""
+        """Do nothing: the driver shows the case."""
 
     def ended(self, cell: Cell, record: Record) -> None:
         self._records.append(record)
 
     def says(self, sentence: str) -> None:
-        """The driver tells who is waited for."""
+        """Ignore the message: the driver reports which holders it waits for."""
 
 
 def _processor_s(processes: Sequence[psutil.Process]) -> float:
-    """Seconds of processor time that processes have taken; of one that has ended, none."""
+    """Return the processor time of processes in seconds; those that have ended count as zero."""
     import psutil
 
     total = 0.0

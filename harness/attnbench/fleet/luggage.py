@@ -1,4 +1,4 @@
-"""Plug-ins that travel: their files, and those beside them, put down on another machine as they lay here."""
+"""Plug-ins for other machines: their files and those next to them, unpacked there in the same layout."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from attnbench.registry.found import Found
 
 MOST_BYTES = 16 * 2**20
-"""The largest file beside a plug-in that travels without being named in a source."""
+"""Size limit, in bytes, of files next to a plug-in that its sources do not name."""
 
 _REMOVES_AT_THE_END = 'exec 3<&0; { read -r _ <&3; rm -rf -- "$1"; } &'
-"""For a shell: reads until the pipe closes. It goes on by itself: an engine kills the children of what it ends."""
+"""Shell script that waits until its pipe closes. It forks, since an engine kills the children of what it ends."""
 
 
 @contextlib.contextmanager
 def folder_of_this_process() -> Iterator[Path]:
-    """A temporary folder that is removed with this process, even if that is killed."""
+    """Yield a temporary folder that is removed with this process, even if the process is killed."""
     with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
         shell = subprocess.Popen(
             ["/bin/sh", "-c", _REMOVES_AT_THE_END, "sh", folder],
@@ -41,13 +41,13 @@ def folder_of_this_process() -> Iterator[Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Luggage:
-    """Files by their paths under a common folder, and the plug-ins among them as a command line names them."""
+    """Files by path relative to a common folder, and the plug-ins among them as named on a command line."""
 
     files: dict[str, bytes]
     plugins: tuple[str, ...]
 
     def put_down(self, folder: Path) -> tuple[str, ...]:
-        """Write the files under a folder; the plug-ins as they are named there."""
+        """Write the files into a folder, and return the plug-ins as named there."""
         for name, content in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,14 +56,13 @@ class Luggage:
 
 
 def packed(plugins: Sequence[str], found: Iterable[Found]) -> Luggage:
-    """Files that travel with plug-ins.
+    """Collect the files that travel with plug-ins.
 
-    These are the files that they read while they are imported or name in their sources, and code and data that lies
-    beside them.
+    These are the files that they read during import or name in their sources, and code and data next to them.
 
     Args:
         plugins: as on the command line.
-        found: the implementations, of whatever origin.
+        found: implementations of any origin.
     """
     named = [file_and_name(plugin) for plugin in plugins]
     sources = [Path(file).resolve() for file, _ in named]

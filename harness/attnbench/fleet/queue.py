@@ -1,4 +1,4 @@
-"""Which case a machine gets next: a case is never split, and what is left of it stays with its kind of machine."""
+"""The queue of cases for machines: a case is never split, and all of it goes to one kind of machine."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from attnbench.runner.planning.plan import Cell
 
 MOST_LOSSES = 2
-"""How many machines a case may take with it before it is given to no other."""
+"""Holders lost on a case before it is given up."""
 
 
 @dataclasses.dataclass
 class Work:
-    """The cells of one case on one device in one replicate, which are measured together."""
+    """The cells of one case on one device in one replicate, measured together."""
 
     cells: Sequence[Cell]
     losses: list[str] = dataclasses.field(default_factory=list)
-    """One sentence for each holder that was lost while measuring it."""
+    """A sentence for each holder lost while measuring it."""
 
     @property
     def case(self) -> tuple[str, str]:
-        """(case_id, device): what stays with one kind of machine."""
+        """(case_id, device), which is bound to one kind of machine."""
         return (self.cells[0].case.case_id, self.cells[0].device)
 
 
 class WorkQueue:
-    """Work that nobody does yet, in the order of the plan.
+    """Work that nobody has taken yet, in the order of the plan.
 
     Args:
         cells: the plan.
-        measured: by (case_id, device), the machine key that has records of the case already.
+        measured: by (case_id, device), the machine key of the case's existing records.
     """
 
     def __init__(self, cells: Iterable[Cell], measured: dict[tuple[str, str], str]) -> None:
@@ -46,11 +46,11 @@ class WorkQueue:
         self._lost: dict[tuple[str, str], str] = {}
 
     def __len__(self) -> int:
-        """How much is waiting."""
+        """Return the number of waiting works."""
         return len(self._waiting)
 
     def take(self, device: str, machine_key: str) -> Work | None:
-        """The next work for a device of a kind of machine, to which its case belongs from now on; ``None``: no more."""
+        """Take the next work for a device and bind its case to this kind of machine; ``None`` if there is none."""
         for work in self._waiting:
             if work.case[1] == device and self._bound.setdefault(work.case, machine_key) == machine_key:
                 self._waiting.remove(work)
@@ -58,18 +58,18 @@ class WorkQueue:
         return None
 
     def give_back(self, work: Work, run_id: str, loss: str) -> None:
-        """Put work back at the head of the queue: its holder, with this ``run_id``, is lost."""
+        """Return work to the head of the queue because its holder, with this ``run_id``, is lost."""
         work.losses.append(loss)
         self._lost[work.case] = run_id
         self._waiting.appendleft(work)
 
     def orphans(self, left: Iterable[tuple[str, str]]) -> list[tuple[Work, str, str]]:
-        """Work of lost machines that nobody can do any more, taken out of the queue; why, and under which ``run_id``.
+        """Remove and return work of lost machines that no holder can do, each with the reason and the lost ``run_id``.
 
-        Where nobody is left at all, that says nothing against a case: it stays for another sitting.
+        If no holder is left at all, cases stay in the queue for a resumed run, unless they have lost too many.
 
         Args:
-            left: device and machine key of each holder that is still there.
+            left: device and machine key of each remaining holder.
         """
         kinds = set(left)
         found = [

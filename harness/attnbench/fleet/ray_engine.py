@@ -1,4 +1,4 @@
-"""Ray (https://docs.ray.io) as the engine: an actor for each device that a node offers as a resource ``device:cpu``."""
+"""Ray (https://docs.ray.io) as the engine: one actor per device, which nodes offer as a resource ``device:cpu``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _OFFER = """--resources='{"device:cpu": 1}'"""
 
 
 class RayHolder:
-    """A holder in an actor, whose answers say how they are meant: Ray's own errors are then those of Ray."""
+    """Actor with a holder. Its answers are marked as results or errors, so that a Ray error is always Ray's own."""
 
     def __init__(self, device: str, request: str, luggage: Luggage) -> None:
         self._asked = (device, request, luggage)
         self._holder: Holder | None = None
 
     def ask(self, method: str, *arguments: object) -> tuple[str, Any]:
-        """The answer of a method of the holder, or the sentence with which it refuses or fails."""
+        """Call a method of the holder, and return its answer, or the message with which it refused or failed."""
         try:
             self._holder = self._holder or _HolderBesideRay(*self._asked)
             return "answered", getattr(self._holder, method)(*arguments)
@@ -56,16 +56,16 @@ class _HolderBesideRay(Holder):
 
 
 def _in_short(said: str) -> str:
-    """The first line of Ray's messages tells what happened in general, the last one why."""
+    """Return the last line of a Ray message, which gives the cause; the first one is general."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return in_one_line(lines[-1] if lines else "it is gone")
 
 
 def _client_address(address: str) -> tuple[str, int] | None:
-    """Host and port of ``ray://HOST:PORT``; ``None`` for ``ray``.
+    """Return host and port of ``ray://HOST:PORT``; ``None`` for ``ray``.
 
     Raises:
-        UsageError: when it is neither.
+        UsageError: if it is neither.
     """
     if address == "ray":
         return None
@@ -76,7 +76,7 @@ def _client_address(address: str) -> tuple[str, int] | None:
 
 
 def _require_listener(host: str, port: int) -> None:
-    """Ray tries for half a minute and warns; a socket knows at once."""
+    """Raise unless something listens there: Ray would try for half a minute and print warnings."""
     try:
         socket.create_connection((host, port), _CONNECT_S).close()
     except (OSError, OverflowError) as error:
@@ -91,13 +91,13 @@ def _is_ray(words: Sequence[str] | None) -> bool:
 
 
 class RayEngine(Engine):
-    """A Ray cluster that this process has joined as a driver, or is a client of.
+    """A Ray cluster that this process joins as a driver or connects to as a client.
 
     Args:
-        address: ``ray``: the cluster that runs here, or that ``RAY_ADDRESS`` names; ``ray://HOST:PORT``: as a client.
+        address: ``ray`` for the local cluster or the one in ``RAY_ADDRESS``; ``ray://HOST:PORT`` for a client.
 
     Raises:
-        UsageError: when Ray is not installed, or there is no cluster.
+        UsageError: if Ray is not installed, or no cluster is reached.
     """
 
     name = "Ray"
@@ -106,7 +106,7 @@ class RayEngine(Engine):
         client = _client_address(address)
         if importlib.util.find_spec("ray") is None:
             raise UsageError("--on ray needs Ray, here and on all nodes: pip install 'attnbench[ray]'")
-        # Ray tells of lost nodes on standard output, which is the command's own; that a holder is lost is told here.
+        # Ray reports lost nodes on standard output, which belongs to the command; the driver reports lost holders.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
         import ray
 
@@ -125,7 +125,7 @@ class RayEngine(Engine):
             how = f"ray start --head {_OFFER}, or --on ray://HOST:PORT"
             raise UsageError(f"no Ray cluster is reached: {in_one_line(str(error)).split('. ')[0]} ({how})") from error
         finally:
-            # Ray ends a driver at SIGTERM on the spot; a run has a last line to write.
+            # Ray makes SIGTERM end a driver at once; a run still has to write its footer.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
 

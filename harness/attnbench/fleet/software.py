@@ -1,4 +1,4 @@
-"""The software of a machine, and how that of several differs."""
+"""The software of machines, and the differences between them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Software:
-    """Versions and hashes by name; whoever lacks a name says nothing about it."""
+    """Versions and hashes by name; a missing name is not compared."""
 
     versions: Mapping[str, str]
 
 
 def software_of(here: Mapping[str, Any], found: Iterable[Found]) -> Software:
-    """This process's: Python and libraries, attnbench's own code, and the code of implementations.
+    """Return this process's software: Python, libraries, and hashes of attnbench's and the implementations' code.
 
     Args:
-        here: the environment, as a header has it; empty leaves Python and libraries out.
+        here: the environment as a header keeps it; empty to leave out Python and libraries.
         found: the implementations.
     """
     import attnbench
@@ -35,7 +35,7 @@ def software_of(here: Mapping[str, Any], found: Iterable[Found]) -> Software:
 
 
 def software_of_header(header: Header) -> Software:
-    """The software that a run began with."""
+    """Return the software that a run began with."""
     codes = {f"the code of {name}": str(about.get("source_hash")) for name, about in header.implementations.items()}
     return Software({**_libraries(header.environment), **codes})
 
@@ -46,7 +46,7 @@ def _libraries(here: Mapping[str, Any]) -> dict[str, str]:
 
 
 def differences(machines: Mapping[str, Software]) -> list[str]:
-    """A clause for each name of which machines have different versions."""
+    """Return one clause per name whose version differs between machines."""
     found = []
     for name in dict.fromkeys(name for one in machines.values() for name in one.versions):
         who: dict[str, list[str]] = {}
