@@ -1,4 +1,4 @@
-"""Calls on more ranks than were measured, and over other links: a model that is fitted to a run's cells of ranks.
+"""Predicts calls on more ranks than were measured, or over other links, by a model fitted to a run's cells of ranks.
 
-Its answers are predictions, kept apart from records: no run file is written, and no view of records reads one.
+Predictions are kept apart from records: no run file is written, and no view of records reads one.
 """

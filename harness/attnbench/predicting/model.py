@@ -1,13 +1,14 @@
-"""The time of a call that many ranks share, as a model fitted to measured cells. Numbers in, numbers out.
+"""Model of the time of a call that many ranks share, fitted to measured cells. Numbers in, numbers out.
 
-**Compute** of a rank is ``a + b·rounds + c·bytes + d·FLOPs``, all of that rank: what a call costs, each of its steps,
-what arrives, and the scores. **Communication** is ``alpha·rounds + beta·bytes`` (Hockney, "The communication challenge
-for MPP", 1994). **Exposed** of it is all where nothing is computed meanwhile; else what is longer than the compute that
-goes on, but at least ``kappa·bytes``: the part of a transfer that keeps the processor itself busy.
+**Compute** of a rank is ``a + b·rounds + c·bytes + d·FLOPs``, all for that rank: the cost of a call, of each step, of
+the received bytes, and of the scores. **Communication** is ``alpha·rounds + beta·bytes`` (Hockney, "The communication
+challenge for MPP", 1994). It is all **exposed** if nothing is computed meanwhile; otherwise exposed is what exceeds the
+concurrent compute, but at least ``kappa·bytes``, the part of a transfer that keeps the processor itself busy.
 
-Coefficients are at least 0 and fitted to relative errors. Intervals are of 95 %: each coefficient is drawn from its fit
-to values with new noise, and each prediction has noise of its own (parametric bootstrap, with Student's t for few
-cells). They hold the scatter of the cells, not what a machine does beyond the sizes that were measured.
+Coefficients are non-negative and fitted to relative errors. Intervals are 95 % intervals of a parametric bootstrap:
+each coefficient is refitted to the fitted values with new noise, and each prediction adds noise of its own; few cells
+widen the noise, as Student's t does. Intervals cover the scatter of the cells, not the machine's behaviour beyond the
+measured sizes.
 """
 
 from __future__ import annotations
@@ -30,75 +31,75 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 FEWEST_SIZES = 4
-"""The sizes that the law of compute takes, in each group of cells."""
+"""Number of different sizes that a fit of compute needs, in each group of cells."""
 FEWEST_MESSAGES = 3
-"""The sizes that alpha and beta take, in the whole run."""
+"""Number of different message sizes that a fit of alpha and beta needs, in the whole run."""
 _DRAWS = 400
 _WIDEST = 5.0
-"""Bound of a factor's logarithm: beyond e**5 an interval says only that nothing is known."""
+"""Bound on the logarithm of a noise factor; beyond e**5 an interval says nothing."""
 _GRID = np.linspace(0.0, 1.0, 65)
 
 
 class PredictError(UsageError):
-    """There is too little to fit, or the model has no answer to the question; the message is one sentence."""
+    """There is too little data to fit, or the model cannot answer the question."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
-    """The sizes of a call on a number of ranks."""
+    """The work of a call on a number of ranks."""
 
     ranks: int
     flops: float
-    """The work of all ranks together."""
+    """FLOPs of all ranks together."""
     sends: tuple[Sends, ...]
 
     @property
     def rounds(self) -> int:
-        """How often a rank waits for others."""
+        """Number of times that a rank waits for others."""
         return sum(one.rounds for one in self.sends)
 
     def bytes_on(self, *, shared: bool) -> float:
-        """Bytes over a rank's own link, or over the link that all ranks share."""
+        """Return the bytes over a rank's own link, or (``shared``) over the one link of all ranks."""
         return sum(one.bytes for one in self.sends) / (1 if shared else self.ranks)
 
     @property
     def terms(self) -> Array:
-        """The terms of a rank's compute."""
+        """The terms of a rank's compute: 1, rounds, bytes and FLOPs."""
         return np.array([1.0, self.rounds, self.bytes_on(shared=False), self.flops / self.ranks])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A cell of a run; times in nanoseconds, of the slowest rank."""
+    """A cell of a run; times in nanoseconds, for the slowest rank."""
 
     work: Work
     compute_ns: float
     communication_ns: float | None
-    """``None`` where nothing is sent."""
+    """``None`` if nothing is sent."""
     exposed_ns: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A sum of terms. Of each array the first row is the best fit, the others are drawn about it."""
+    """A fitted sum of terms. The first row of each array is the best fit, the others are bootstrap draws."""
 
     coefficients: Array
-    """(1 + draws, terms)"""
+    """Shape (1 + draws, terms)."""
     noise: Array
-    """Relative, (1 + draws,); 0 in the first row."""
+    """Relative noise, shape (1 + draws,); 0 in the first row."""
 
     def at(self, terms: Array, rng: np.random.Generator) -> Array:
-        """The sum with its noise, (1 + draws,)."""
+        """Return the sum with its noise, shape (1 + draws,)."""
         return self.coefficients @ terms * stretches(self.noise, rng)
 
 
 def fit_terms(rows: Array, values: Array, rng: np.random.Generator) -> Fit:
-    """Least squares of relative errors, no coefficient below 0 (Lawson and Hanson, 1974, chapter 23).
+    """Fit non-negative coefficients by least squares of relative errors (Lawson and Hanson, 1974, chapter 23).
 
     Args:
-        rows: (cells, terms); more cells than terms that matter.
-        values: above 0, (cells,).
-        rng: of the draws.
+        rows: shape (cells, terms); more cells than terms that matter.
+        values: positive, shape (cells,).
+        rng: for the draws.
     """
     from scipy.optimize import nnls
 
@@ -113,47 +114,47 @@ def fit_terms(rows: Array, values: Array, rng: np.random.Generator) -> Fit:
 
 
 def stretches(noise: Array, rng: np.random.Generator) -> Array:
-    """Factors about 1, whose logarithms vary by the noise."""
+    """Return lognormal factors around 1, with the noise as the standard deviation of the logarithm."""
     return np.exp(np.clip(noise * rng.standard_normal(len(noise)), -_WIDEST, _WIDEST))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """The links, and how well compute hides them; of each array the first is the best fit, as in :class:`Fit`."""
+    """The links, and how well compute hides them. Each array begins with the best fit, as in :class:`Fit`."""
 
     latency_ns: Array
-    """Alpha: nanoseconds for each round."""
+    """Alpha: nanoseconds per round."""
     ns_per_byte: Array
-    """Beta: nanoseconds for each byte."""
+    """Beta: nanoseconds per byte."""
     busy_ns_per_byte: Array
-    """Kappa: the time of each byte that no compute hides."""
+    """Kappa: nanoseconds per byte that no compute hides."""
     noise: Array
-    """The relative noise of communication."""
+    """Relative noise of communication."""
     exposed_noise: float
-    """The noise of exposed communication, as a share of the call."""
+    """Noise of exposed communication, as a share of the call."""
     shared: bool
     """Whether all ranks send through one link."""
     hiding_seen: bool
-    """Whether any measured cell determines kappa; if none does, it is 0."""
+    """Whether any measured cell determines kappa; otherwise it is 0."""
 
     def over(self, *, latency_ns: float | None, bytes_per_ns: float | None) -> Network:
-        """The same processes over another link; ``None`` keeps what was fitted."""
+        """Return the network with another link; ``None`` keeps the fitted value."""
         alpha = self.latency_ns if latency_ns is None else np.full_like(self.latency_ns, latency_ns)
         beta = self.ns_per_byte if bytes_per_ns is None else np.full_like(self.ns_per_byte, 1 / bytes_per_ns)
         return dataclasses.replace(self, latency_ns=alpha, ns_per_byte=beta)
 
     def communication(self, work: Work) -> Array:
-        """The sum ``alpha·rounds + beta·bytes``, (1 + draws,)."""
+        """Return ``alpha·rounds + beta·bytes``, shape (1 + draws,)."""
         return self.latency_ns * work.rounds + self.ns_per_byte * work.bytes_on(shared=self.shared)
 
     def exposed(self, work: Work, compute: Array | float, busy: Array, stretch: Array | float = 1.0) -> Array:
-        """The communication that is not hidden.
+        """Return the communication that compute does not hide.
 
         Args:
             work: the call.
-            compute: of a rank.
-            busy: kappa, of a shape that those of alpha and beta extend.
-            stretch: by how much messages take longer than alpha and beta say.
+            compute: time of a rank's compute.
+            busy: kappa; alpha and beta are broadcast against its first axis.
+            stretch: factor on the time of messages beyond alpha and beta.
         """
         shape = (-1,) + (1,) * (busy.ndim - 1)
         alpha, beta = self.latency_ns.reshape(shape), self.ns_per_byte.reshape(shape)
@@ -170,7 +171,7 @@ def fit_network(cells: Sequence[Measured], *, shared: bool, rng: np.random.Gener
     """Fit alpha, beta and kappa to all cells that send something.
 
     Raises:
-        PredictError: when they are too few, or too alike.
+        PredictError: if they are too few or too similar.
     """
     sending = [cell for cell in cells if cell.communication_ns]
     rows = np.array([[cell.work.rounds, cell.work.bytes_on(shared=shared)] for cell in sending]).reshape(-1, 2)
@@ -187,7 +188,7 @@ def fit_network(cells: Sequence[Measured], *, shared: bool, rng: np.random.Gener
 
 
 def _with_hiding(network: Network, cells: Sequence[Measured], rng: np.random.Generator) -> Network:
-    """Find kappa by least squares of the exposed shares of calls; the smallest where several do as well."""
+    """Fit kappa by least squares of the exposed share of calls; the smallest of equally good values."""
     busy = network.ns_per_byte[:, None] * _GRID
     errors = np.stack(
         [
@@ -209,10 +210,10 @@ def _with_hiding(network: Network, cells: Sequence[Measured], rng: np.random.Gen
 
 
 def fit_compute(cells: Sequence[Measured], rng: np.random.Generator) -> Fit:
-    """Fit the compute of a rank to cells of one implementation.
+    """Fit the compute of a rank to the cells of one implementation.
 
     Raises:
-        PredictError: when they are too few.
+        PredictError: if they are too few.
     """
     rows = np.array([cell.work.terms for cell in cells])
     sizes = len(np.unique(rows, axis=0))
@@ -232,11 +233,11 @@ class Prediction:
     exposed_ns: Interval
     time_ns: Interval
     efficiency: float
-    """Parallel efficiency: the time on one rank over the ranks' number times the time on all of them."""
+    """Parallel efficiency: time on one rank over (number of ranks × time on all of them)."""
 
 
 def predict(law: Fit, network: Network, work: Work, rng: np.random.Generator) -> Prediction:
-    """Predict a call: compute, communication, and the exposed part of it."""
+    """Predict compute, communication, exposed communication and time of a call."""
     compute = law.at(work.terms, rng)
     stretch = stretches(network.noise, rng)
     exposed = network.exposed(work, compute, network.busy_ns_per_byte, stretch)
@@ -255,6 +256,6 @@ def predict(law: Fit, network: Network, work: Work, rng: np.random.Generator) ->
 
 
 def interval_of(values: Array) -> Interval:
-    """The best fit, with the interval of the draws."""
+    """Return the best fit with the 95 % interval of the draws."""
     low, high = np.quantile(values[1:], [0.025, 0.975])
     return Interval(value=float(values[0]), low=float(low), high=float(high))

@@ -1,4 +1,4 @@
-"""Bandwidths and latencies as people write them: 50GB/s, 1Gbit/s, 5us."""
+"""Parse bandwidths and latencies such as 50GB/s, 1Gbit/s and 5us."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _TIMES = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
 
 
 def bytes_per_ns(text: str) -> float:
-    """A bandwidth in bytes per nanosecond, which is GB/s.
+    """Parse a bandwidth to bytes per nanosecond, which is GB/s.
 
     Raises:
-        PredictError: when it is none.
+        PredictError: if it is malformed or zero.
     """
     return _parsed(text, _RATES, "a bandwidth, such as 50GB/s or 1Gbit/s") * 1e-9
 
 
 def nanoseconds(text: str) -> float:
-    """A latency in nanoseconds.
+    """Parse a latency to nanoseconds.
 
     Raises:
-        PredictError: when it is none.
+        PredictError: if it is malformed or zero.
     """
     return _parsed(text, _TIMES, "a latency, such as 5us")
 

@@ -1,4 +1,4 @@
-"""Read the model's inputs from a run: its cells of ranks, and their implementations' formulas."""
+"""Reads the model's inputs from a run: its cells of ranks, and the send formulas of their implementations."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ class Asked:
     ranks: int
     work: Work | None
     refused: str | None
-    """The reason if the implementation refuses this call, else ``None``."""
+    """The implementation's reason for refusing this call, if it does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """One implementation on cases that differ in length alone."""
+    """One implementation on cases that differ only in length."""
 
     implementation: str
     label: str
-    """The case in words, without its length; empty where there is only one."""
+    """The case without its length; empty if all families share it."""
     measured: tuple[Measured, ...]
     asked: tuple[Asked, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cells:
-    """The cells of ranks that a run has."""
+    """The cells of ranks in a run."""
 
     common: str
-    """The words that all cases share."""
+    """Description that all cases share."""
     families: tuple[Family, ...]
     left_out: tuple[str, ...]
-    """A sentence for each reason that cells were left out."""
+    """A sentence per reason for leaving cells out."""
 
 
 def read_cells(run: RunFile, found: Sequence[Found], ranks: Sequence[int], lengths: Sequence[int]) -> Cells:
@@ -71,12 +71,12 @@ def read_cells(run: RunFile, found: Sequence[Found], ranks: Sequence[int], lengt
 
     Args:
         run: the run.
-        found: the registry, which has their implementations: what a run file says of where they lie is not believed.
-        ranks: numbers of ranks to be predicted.
-        lengths: sequence lengths to be predicted; none: the longest that was measured.
+        found: the registry with their implementations; paths in a run file are not trusted.
+        ranks: numbers of ranks to predict.
+        lengths: sequence lengths to predict; empty for the longest measured one.
 
     Raises:
-        PredictError: when there is no such cell, an implementation is not there, or it sends something else by now.
+        PredictError: if there is no such cell, or an implementation is missing or now sends something else.
     """
     name = in_one_line(run.path)
     if len(by_machine(run)) > 1:
@@ -139,7 +139,7 @@ def _work(case: Case, ranks: int, said: OnRanks) -> Work:
 
 @contextlib.contextmanager
 def _workers() -> Iterator[dict[str | None, Executor]]:
-    """Workers by their interpreter, started when they are needed; formulas are code of implementations."""
+    """Yield workers by interpreter, filled on demand and closed at the end; formulas are code of implementations."""
     started: dict[str | None, Executor] = {}
     try:
         yield started
@@ -168,10 +168,10 @@ def _formulas(
 
 
 def _at(case: Case, tokens: int, seqlen_q: int | None) -> Case:
-    """The case with another length.
+    """Return the case with another length.
 
     Raises:
-        PredictError: when its pairs of tokens cannot be counted.
+        PredictError: if its pairs of tokens cannot be counted.
     """
     longer = dataclasses.replace(case, seqlen_q=tokens if seqlen_q is None else seqlen_q, seqlen_kv=tokens)
     if why := cannot_be_counted(longer):

@@ -1,4 +1,4 @@
-"""A table of predictions; every row is marked as predicted."""
+"""Table of predictions; every row is marked as predicted."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Line = tuple["Family", "Asked", "Prediction"]
 
 
 def predict_view(run: str, cells: Cells, network: Network, lines: Sequence[Line], refused: Sequence[str]) -> View:
-    """The answer of a prediction.
+    """Build the view of a prediction.
 
     Args:
-        run: the path of the run that it was fitted to.
-        cells: what was read of it.
-        network: the links that are predicted for.
-        lines: the calls.
-        refused: sentences on what was not predicted.
+        run: path of the run that the model was fitted to.
+        cells: the cells read from it.
+        network: the links to predict for.
+        lines: the predicted calls.
+        refused: sentences on calls that were not predicted.
     """
     rows = [_row(*line) for line in lines]
     blocks: list[Block] = [Heading(text=f"Predicted from {run}, not measured", level=1)]
@@ -90,7 +90,7 @@ def _links(network: Network) -> list[str]:
     elif busy.value:
         said.append(f"Each byte keeps a processor busy for {number(busy.value)} ns, which no compute hides.")
     said.append(
-        "Efficiency is the time on one rank over the number of ranks times their time. Intervals hold the scatter of the "
-        "measured cells, not what a machine does beyond their sizes."
+        "Efficiency is the time on one rank over the number of ranks times their time. Intervals hold the scatter of "
+        "the measured cells, not what a machine does beyond their sizes."
     )
     return said
