@@ -1,4 +1,4 @@
-"""The command ``attnbench``: its verbs, and what its exit codes mean.
+"""The command ``attnbench``: its verbs and exit codes.
 
 0 ok · 1 regression or disagreement · 2 usage or configuration · 3 internal error · 4 cells crashed, timed out, ran out
 of memory, raised, or gave invalid times · 5 nothing measured, or cells missing · 6 inconclusive or not comparable · 128
@@ -29,7 +29,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-# By name: a verb's module is imported when the verb is used.
+# Import paths: a verb's module is imported when the verb is used.
 app.command("attnbench.cli.commands.run:run")
 app.command("attnbench.cli.commands.run:check")
 app.command("attnbench.cli.commands.run:merge")
@@ -59,7 +59,7 @@ def main(tokens: list[str] | None = None) -> None:
 
 
 def exit_code(tokens: list[str] | None = None) -> int:
-    """Run the command line; mistakes of the user become one message and exit code 2."""
+    """Run the command line and return its exit code; a user's mistake is one message and exit code 2."""
     asked = sys.argv[1:] if tokens is None else tokens
     if not asked or asked[0] in app.help_flags:
         load_verbs()
@@ -68,22 +68,22 @@ def exit_code(tokens: list[str] | None = None) -> int:
         return EXIT_USAGE
     try:
         result = app(asked, exit_on_error=False)
-        sys.stdout.flush()  # what cannot be written is told here
+        sys.stdout.flush()  # errors in writing are raised here
     except CycloptsError:
         return EXIT_USAGE  # cyclopts has printed what is wrong
     except KeyboardInterrupt as interrupt:
         return exit_code_of(interrupt)
     except BrokenPipeError:
-        drop_stdout()  # whoever read our output has seen enough
+        drop_stdout()  # the reader of the output has closed it
         return 0
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        return 0  # rich, which prints help and tables, ends a process whose reader has seen enough
+        return 0  # rich, which prints help and tables, ends the process if the reader has closed the output
     except AttnbenchError as error:
         sys.stderr.write(f"attnbench: {printable(str(error))}\n")
         return error.exit_code
-    except Exception:  # noqa: BLE001 - the last frame: it must end in an exit code that tells
+    except Exception:  # noqa: BLE001 - the last frame: it must return a meaningful exit code
         traceback.print_exc()
         sys.stderr.write("attnbench: internal error; the lines above belong into a bug report\n")
         return EXIT_INTERNAL
@@ -91,7 +91,7 @@ def exit_code(tokens: list[str] | None = None) -> int:
 
 
 def command_reference() -> str:
-    """Every command with its options, in Markdown, as ``--help`` tells them."""
+    """Return every command with its options in Markdown, with the texts of ``--help``."""
     load_verbs()
     return app.generate_docs(output_format="markdown", recursive=True)
 
@@ -105,6 +105,6 @@ def _is_folder_there() -> bool:
 
 
 def load_verbs() -> None:
-    """Their sentences are in their modules, and the list of all verbs shows each (20 ms, of which nothing is heavy)."""
+    """Import all verbs, whose first sentences ``--help`` lists (20 ms; none of it is heavy)."""
     for name in list(app):
         app[name]

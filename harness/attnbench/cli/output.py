@@ -1,4 +1,4 @@
-"""Prints a view in the form that was asked for."""
+"""Prints views in the requested form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def latest_run(*, timed: bool = False) -> Path:
-    """The latest run (with times, where it needs them), for a command that names none; stderr tells which."""
+    """Return the latest run (with times, if needed) for a command that names none, and report it on stderr."""
     path = api.latest_run(timed=timed)
     sys.stderr.write(f"attnbench: the latest run is {path}\n")
     return path
@@ -34,7 +34,7 @@ def print_view(view: View, form: Form) -> None:
 
 
 def print_tables(view: View, stream: TextIO) -> None:
-    """Print for a terminal, with colours; a pipe gets the same text without them, as wide as it needs."""
+    """Print for a terminal with colours; a pipe gets the same text without colours, and wider."""
     from rich.console import Console
 
     from attnbench.views.forms.terminal import terminal

@@ -1,7 +1,7 @@
-"""Standard streams as they are: closed, full, unread, or of an encoding that lacks some characters.
+"""Standard streams that can be closed, full, unread, or of an encoding that lacks some characters.
 
-No run file takes the place of a closed one. Standard error drops what it cannot take, so that no message changes an
-exit code. Standard output says so in a sentence. Both write what their encoding lacks in other words.
+A run file never takes the number of a closed stream. Standard error drops what cannot be written, so that no message
+changes an exit code; standard output raises a sentence. Both replace characters that their encoding lacks.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _INSTEAD = {
     "×": "x", "µ": "u", "²": "2", "⁴": "4", "·": "|", "…": "...", "±": "+-", "≈": "~", "≤": "<=", "≥": ">=", "−": "-",
     "–": "-", "—": "-", "°": " deg", "→": "->", "│": "|", "┤": "|", "└": "+", "─": "-", "├": "|", "┼": "+", "━": "-",
 }  # fmt: skip
-"""ASCII for characters of attnbench's own that an encoding may lack; others become escapes like ``\\xe9``."""
+"""ASCII for attnbench's own characters that an encoding can lack; others become escapes like ``\\xe9``."""
 
 
 class OutputError(UsageError):
-    """Standard output does not take what is to be written; a sentence."""
+    """Standard output cannot be written; the message is a sentence."""
 
 
 class _Stream(io.RawIOBase):
@@ -52,7 +52,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Stderr(_Stream):
-    """Standard error; what it does not take (closed, full, its reader gone) is dropped."""
+    """Standard error; what cannot be written (closed, full, its reader gone) is dropped."""
 
     number = _STDERR
 
@@ -63,7 +63,7 @@ class _Stderr(_Stream):
 
 
 class _Stdout(_Stream):
-    """Standard output; what it does not take is an :class:`OutputError`, but for a reader who has seen enough."""
+    """Standard output that raises :class:`OutputError`, except when its reader has closed it (``BrokenPipeError``)."""
 
     number = _STDOUT
 
@@ -77,7 +77,7 @@ class _Stdout(_Stream):
         except BrokenPipeError:
             raise
         except OSError as error:
-            drop_stdout()  # with whatever else is buffered
+            drop_stdout()  # along with everything else in the buffer
             raise OutputError(f"standard output cannot be written: {error.strerror}") from error
         if self._is_closed:
             self._is_closed = False
@@ -86,14 +86,17 @@ class _Stdout(_Stream):
 
 
 def secure_streams() -> None:
-    """Fill closed standard streams with the null device; let writing to stderr never fail, to stdout in a sentence."""
+    """Open the null device for closed standard streams, and replace stdout and stderr.
+
+    Writing to stderr never fails; stdout raises :class:`OutputError`.
+    """
     closed = []
     for fd in range(_STDERR + 1):
         try:
             os.fstat(fd)
         except OSError:
             closed.append(fd)
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     codecs.register_error(_READABLE, _readable)
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
     sys.stderr = io.TextIOWrapper(
@@ -107,12 +110,12 @@ def secure_streams() -> None:
 
 
 def drop_stdout() -> None:
-    """Send what is still buffered for stdout nowhere, where nobody takes it: the flush at the end would fail, too."""
+    """Redirect stdout to the null device: its buffer would fail again when it is flushed at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
 
 
 def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Other words for the characters that an encoding lacks."""
+    """Replace the characters that an encoding lacks; an error handler for ``codecs``."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]

@@ -1,4 +1,4 @@
-"""``--watch``: run again whenever a plug-in's file, or what it imports, changes."""
+"""``--watch``: run again whenever a plug-in's file, or a file that it imports, changes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def watch(measure: Callable[[FinishedRun | None], FinishedRun], show: Callable[[FinishedRun], int]) -> int:
-    """Measure, show, wait for a change, and so on until Ctrl-C, which ends it with the last run's exit code.
+    """Measure, show and wait for a change, until Ctrl-C ends the loop with the last run's exit code.
 
     Args:
-        measure: makes a run; it is given the one before, if any.
-        show: prints a run; returns its exit code.
+        measure: makes a run, given the one before, if any.
+        show: prints a run, and returns its exit code.
 
     Raises:
-        UsageError: when the first run cannot be made as asked, or has no plug-in whose files could change.
+        UsageError: the first run cannot be made as requested, or has no plug-in whose files could change.
     """
     from attnbench.api import RunInterrupted
     from attnbench.registry.sources import hash_of_files
@@ -44,7 +44,7 @@ def watch(measure: Callable[[FinishedRun | None], FinishedRun], show: Callable[[
                 known = wait_for_change(files, known)
                 try:
                     latest = measure(finished)
-                except UsageError as mistake:  # of an edit that is not done yet, say
+                except UsageError as mistake:  # such as of an unfinished edit
                     _says(printable(str(mistake)))
                     continue
                 break
@@ -52,7 +52,7 @@ def watch(measure: Callable[[FinishedRun | None], FinishedRun], show: Callable[[
             for line in changes(finished.file, latest.file):
                 _says(f"since the last time: {line}")
             finished = latest
-    except RunInterrupted:  # in the middle of a run, which is told as ever
+    except RunInterrupted:  # in the middle of a run, which is reported as always
         raise
     except KeyboardInterrupt:
         return code
@@ -63,7 +63,7 @@ def _says(sentence: str) -> None:
 
 
 def _known_hash(finished: FinishedRun, files: tuple[str, ...]) -> str | None:
-    """The hash of the files as they were read, where one implementation has read all of them."""
+    """Return the hash of the files as they were loaded, if a single implementation loaded all of them."""
     for about in finished.file.header.implementations.values():
         if tuple(about.get("files", ())) == files:
             return str(about.get("source_hash"))

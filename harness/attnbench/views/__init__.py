@@ -1,1 +1,1 @@
-"""Views: what people read. Each is a pure function of run files' records; none ever runs a kernel."""
+"""Views for people: each is a pure function of a run file's records, and none ever runs a kernel."""

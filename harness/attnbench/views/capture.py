@@ -1,4 +1,4 @@
-"""A capture: a row for each shape, what was not matched, and what to type next."""
+"""The view of a capture: a row for each shape, the calls that were not matched, and the next command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNMATCHED = (column("not matched", "what"), column("calls", unit="count"), colu
 
 
 def capture_view(folder: Path, capture: Capture) -> View:
-    """The table that ends a capture."""
+    """Show a capture: its calls by shape, calls without a match, notes, and the command that replays it."""
     labels = _labels(folder) if capture.calls else {}
     total = capture.attention_seconds or 1.0
     rows: list[Row] = [
@@ -47,7 +47,7 @@ def capture_view(folder: Path, capture: Capture) -> View:
 
 
 def _sentence(capture: Capture) -> str:
-    """How many calls there were, and what share of the model's time they took."""
+    """Return a sentence on the number of calls and their share of the model's time."""
     if not capture.calls:
         return "No attention was captured."
     calls, shapes = sum(call.calls for call in capture.calls), len(capture.calls)
@@ -65,6 +65,6 @@ def _sentence(capture: Capture) -> str:
 
 
 def _labels(folder: Path) -> dict[str, str]:
-    """The label of each shape's case, without the file of its inputs."""
+    """Return the label of each shape's case, without the file of its inputs."""
     cases = captured_cases(folder)
     return {shape: dataclasses.replace(case, inputs="normal").label() for shape, case in cases.items()}

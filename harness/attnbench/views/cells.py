@@ -1,4 +1,4 @@
-"""Cells as views see them: the records of one cell, one from each process, made into one result."""
+"""Cells for views: the records of a cell, one for each process, joined to one result."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 NEVER_RAN = frozenset({"unsupported", "unavailable", "skipped"})
 
 PER_CELL = tuple(metric.name for metric in METRICS.values() if not metric.is_per_sample)
-"""Names of the metrics that have one value for a cell."""
+"""Names of the metrics with one value for a cell."""
 PER_SAMPLE = tuple(metric.name for metric in METRICS.values() if metric.is_per_sample)
 _ABSENT = CellMetrics()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """One cell: case, implementation and device, over all of its processes."""
+    """The result of one cell (case, implementation and device) over all of its processes."""
 
     case: Case
     case_id: str
@@ -40,35 +40,35 @@ class CellResult:
     device: str
     tags: tuple[str, ...]
     status: str
-    """``ok`` only where every process was, but for disturbed ones; else the first other status."""
+    """``ok`` if every process was ok, not counting disturbed ones; else the first other status."""
     stage: str | None
     reason: str | None
     repro: str
     processes: int
     metrics: CellMetrics
-    """Each metric joined over the processes as it declares; the interval of the time is that of ``timing``."""
+    """Each metric joined over the processes as it declares; the interval of the time is from ``timing``."""
     timing: CellTiming | None
     counted: Sequence[Fields]
-    """Records of the processes whose speed counts; none where the cell is not ok."""
+    """Records of the processes whose speed counts; empty if the cell is not ok."""
 
     @property
     def key(self) -> CellKey:
-        """The key by which another run's cell is the same one."""
+        """The key that identifies this cell in any run."""
         return (self.case_id, self.implementation, self.device)
 
     @property
     def time_ns(self) -> float | None:
-        """Median of the processes' medians."""
+        """The median of the processes' medians."""
         return None if self.timing is None else self.timing.value
 
     @property
     def memories(self) -> tuple[int, ...]:
-        """The peak of each process that has one."""
+        """The peak memory of each process that has one."""
         return tuple(peak for record in self.counted if (peak := record["memory_peak_bytes"]) is not None)
 
     @functools.cached_property
     def errors(self) -> tuple[TensorError, ...]:
-        """The error of each tensor that was judged, in the worst of the processes."""
+        """The error of each tensor that was judged, from the worst of the processes."""
         return self.metrics.errors
 
     @property
@@ -77,7 +77,7 @@ class CellResult:
         return max((error.ratio for error in self.errors), default=None)
 
     def numbers(self) -> Fields:
-        """Flat and raw, units in the names, for CSV and JSON: the case, the outcome, and every metric of a cell."""
+        """Return the case, the outcome and every per-cell metric as flat raw values, units in the names."""
         return {
             "case_id": self.case_id,
             "implementation": self.implementation,
@@ -96,8 +96,8 @@ class CellResult:
 
 
 def cells_of(run: RunFile) -> list[CellResult]:
-    """The run's cells, in the order in which they first ran."""
-    # Most runs have half of the metrics or less: what no record has is not looked for in each cell.
+    """Return a run's cells in the order in which they first ran."""
+    # Most runs have at most half of the metrics; a metric that no record has is not joined for each cell.
     present = [metric for name, metric in METRICS.items() if any(record[name] is not None for record in run.records)]
     cases: dict[str, Case] = {}  # one object for all cells of a case
     found = []
@@ -138,7 +138,7 @@ def _result(records: list[Fields], case: Case, present: Sequence[Metric]) -> Cel
 
 
 def _metrics(joined: Fields, timing: CellTiming | None, tokens: int | None) -> CellMetrics:
-    # Nothing is validated again: that would take longer than all the rest.
+    # Values are not validated again, which would take longer than everything else here.
     found = _ABSENT.model_copy(update=joined)
     peaks = (found.peak_tflops, found.peak_gbytes_per_s)
     model = roofline(found.flops, found.bytes, found.time_median_ns, *peaks, tokens)

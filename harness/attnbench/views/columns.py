@@ -20,26 +20,26 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def of_metric(name: str, *, spare: int = 0) -> Column:
-    """The column of a metric, as its declaration says.
+    """Return a metric's column with its declared title and unit.
 
     Raises:
-        KeyError: when no metric has the name.
+        KeyError: no metric has the name.
     """
     return column(METRICS[name].title, name, unit=METRICS[name].unit, spare=spare, metric=name)
 
 
 def filled(columns: Iterable[Column], rows: Sequence[Row]) -> list[Column]:
-    """The columns without those of metrics that no row has."""
+    """Drop the columns of metrics that no row has."""
     return [one for one in columns if not one.metric or any(row[one.metric] is not None for row in rows)]
 
 
 def length_column(axis: str) -> Column:
-    """Sequence lengths, from the field of that name."""
+    """Return a column of the rows' ``length``, titled ``axis``."""
     return Column(title=axis, text=lambda row: length(row["length"]), is_number=True)
 
 
 OWN = "the model's own"
-"""Stands in the place of an implementation's name, for the attention that a model has of itself."""
+"""Used in place of an implementation's name for the attention that a model comes with."""
 IMPLEMENTATION = column("implementation", is_implementation=True)
 STATUS = column("status", is_status=True, spare=1)
 TIME = of_metric("time_median_ns")
@@ -60,17 +60,20 @@ QUANTISATION = of_metric("quantisation_error_rel", spare=5)
 
 
 def _is_range(row: Row) -> bool:
-    """Whether a row's interval is not one of 95 %, but the range of few samples."""
+    """Whether a row's interval is the range of few samples instead of a 95 % interval."""
     return "range" in (row["time_ci_method"] or "")
 
 
 def speedup_column(baseline: str) -> Column:
-    """Speed-ups, with their baseline's name."""
+    """Return a column of speed-ups whose title names the baseline."""
     return Column(title=f"speed-up over {baseline}", text=lambda row: times(row["speedup"]), is_number=True, spare=2)
 
 
 def reasons(cells: Iterable[CellResult]) -> Table:
-    """Why cells are not ok. Reasons that are equal, or differ in numbers alone, share a line across implementations."""
+    """Return a table of the reasons why cells are not ok.
+
+    Equal reasons share a row across implementations, as do reasons that differ only in numbers.
+    """
     alike = grouped(
         (cell for cell in cells if cell.status != "ok"),
         lambda cell: (cell.status, cell.stage or "", _NUMBER.sub("#", cell.reason or "")),

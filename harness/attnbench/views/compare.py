@@ -1,4 +1,4 @@
-"""Speed-ups: of a run's implementations over one of them, or of one run over another. The reference is always named."""
+"""Speed-ups of a run's implementations over one of them, or of one run over another, with a named reference."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 VOLATILE = frozenset(
     {"load_average", "memory_available_bytes", "swap_used_bytes", "cpu_mhz", "command_line", "variables"}
 )
-"""Facts of an environment that differ between any two runs, or that the header says elsewhere."""
+"""Environment facts that differ between any two runs, or that the header holds elsewhere."""
 
 
 class CompareError(UsageError):
-    """There is nothing to compare; one sentence."""
+    """There is nothing to compare; the message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The same case on both sides, both with a time."""
+    """A case on both sides, each with a time."""
 
     reference: CellResult
     subject: CellResult
 
     @functools.cached_property
     def speedup(self) -> Estimate:
-        """Reference time over subject time: above 1 the subject is faster."""
+        """The reference's time over the subject's: above 1 the subject is faster."""
         assert self.reference.timing is not None
         assert self.subject.timing is not None
         return ratio(self.reference.timing, self.subject.timing)
 
     @property
     def difference(self) -> str:
-        """``faster``, ``slower`` or ``within noise``, as the subject is."""
+        """Whether the subject is ``faster``, ``slower`` or ``within noise``."""
         assert self.reference.timing is not None
         assert self.subject.timing is not None
         return difference(self.reference.timing, self.subject.timing, self.speedup)
 
     @property
     def memory_ratio(self) -> float | None:
-        """Subject's peak memory over the reference's."""
+        """The subject's peak memory over the reference's."""
         if self.subject.metrics.memory_peak_bytes is None or not self.reference.metrics.memory_peak_bytes:
             return None
         return self.subject.metrics.memory_peak_bytes / self.reference.metrics.memory_peak_bytes
@@ -61,7 +61,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MissingCell:
-    """A cell that has no speed-up, and why."""
+    """A cell without a speed-up, and the reason."""
 
     cell: CellResult
     why: str
@@ -69,7 +69,7 @@ class MissingCell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Geometric mean of the speed-ups of one implementation, and over how many of its cells."""
+    """The geometric mean of an implementation's speed-ups, with the number of cells it is over."""
 
     implementation: str
     value: float | None
@@ -79,7 +79,7 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All speed-ups over one reference."""
+    """The speed-ups over one reference."""
 
     title: str
     reference: str
@@ -87,11 +87,11 @@ class Comparison:
     pairs: tuple[Pair, ...]
     missing: tuple[MissingCell, ...]
     notes: tuple[str, ...]
-    """Notes that qualify the numbers; one sentence each."""
+    """Sentences that qualify the numbers."""
 
     @property
     def means(self) -> tuple[Mean, ...]:
-        """One for each implementation, over those of its cells which both sides timed."""
+        """A mean for each implementation, over the cells that both sides timed."""
         names = sorted(
             {one.subject.implementation for one in self.pairs} | {m.cell.implementation for m in self.missing}
         )
@@ -109,25 +109,25 @@ class Comparison:
 
 
 def geometric_mean(ratios: Sequence[float]) -> float | None:
-    """The mean that is fair to ratios; ``None`` of none."""
+    """Return the geometric mean, or ``None`` for an empty sequence."""
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """The implementation that a run's speed-ups are over, and why that one, in words that follow its name."""
+    """The implementation that speed-ups are relative to, and the reason for it in words that follow its name."""
 
     name: str
     why: str
 
 
 def baseline_of(header: Header, cells: Sequence[CellResult], named: str | None = None) -> Baseline | None:
-    """The baseline that was named, else the scenario's where the run has it, else the one that was timed most often.
+    """Choose the baseline: the named one, else the scenario's if the run has it, else the one timed most often.
 
-    Of a run with plug-ins it is one of the others where there are any; ``None`` where nothing was timed.
+    The last choice prefers implementations that are not plug-ins. The result is ``None`` if nothing was timed.
 
     Raises:
-        CompareError: when the run has no implementation of the name.
+        CompareError: the run has no implementation of the name.
     """
     present = {cell.implementation for cell in cells}
     if named is not None:
@@ -144,7 +144,7 @@ def baseline_of(header: Header, cells: Sequence[CellResult], named: str | None =
 
 
 def _most_timed(cells: Iterable[CellResult]) -> str | None:
-    """The implementation with a time in the most cases; of several, the first by name."""
+    """Return the implementation with a time in the most cases; ties go to the first name."""
     timed = collections.Counter(cell.implementation for cell in cells if cell.timing is not None)
     return min(timed, key=lambda name: (-timed[name], name)) if timed else None
 
@@ -152,10 +152,10 @@ def _most_timed(cells: Iterable[CellResult]) -> str | None:
 def compare_implementations(
     run: RunFile, baseline: str | None = None, *, cells: Sequence[CellResult] | None = None
 ) -> Comparison:
-    """Speed-ups of a run's implementations over one of them, by default as :func:`baseline_of` chooses.
+    """Compute the speed-ups of a run's implementations over one of them, by default the choice of :func:`baseline_of`.
 
     Raises:
-        CompareError: when there is no such implementation, or nothing was timed.
+        CompareError: there is no such implementation, or nothing was timed.
     """
     cells = cells_of(run) if cells is None else cells
     chosen = baseline_of(run.header, cells, baseline)
@@ -187,7 +187,7 @@ def compare_implementations(
 
 
 def compare_runs(reference: RunFile, subject: RunFile) -> Comparison:
-    """Speed-ups of the same cells (case, implementation, device) in one run over another."""
+    """Compute the speed-ups of one run over another for their common cells (case, implementation, device)."""
     before = {cell.key: cell for cell in cells_of(reference)}
     after = {cell.key: cell for cell in cells_of(subject)}
     pairs, missing = [], []
@@ -213,7 +213,7 @@ def compare_runs(reference: RunFile, subject: RunFile) -> Comparison:
 
 
 def _why_untimed(cell: CellResult, who: str) -> str | None:
-    """Why a cell has no time, or ``None`` where it has one."""
+    """Say why a cell has no time, or return ``None`` if it has one."""
     if cell.timing is not None:
         return None
     return f"{who}is {cell.status}: {cell.reason}" if cell.status != "ok" else f"{who}was not timed"

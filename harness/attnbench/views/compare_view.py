@@ -1,4 +1,4 @@
-"""A comparison for people and programs."""
+"""The view of a comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEMORY_RATIO = Column(title=f"memory {TIMES}", text=lambda row: times(row["memor
 
 
 def view_of(comparison: Comparison) -> View:
-    """Means first, then the speed-ups case by case, then what is missing."""
+    """Show the means first, then the speed-ups of each case, then the cells without one."""
     rows = {pair.subject.key: _row(pair) for pair in comparison.pairs}
     blocks: list[Block] = [
         Heading(text=comparison.title, level=1),
@@ -63,7 +63,7 @@ def _row(pair: Pair) -> Row:
 
 
 def means_table(comparison: Comparison) -> Table:
-    """Geometric mean of each implementation's speed-ups, and over how many of its cells."""
+    """Return each implementation's geometric mean of speed-ups, with the number of its cells that it is over."""
     rows = [
         {"implementation": mean.implementation, "geometric_mean": mean.value, "pairs": mean.pairs, "cells": mean.cells}
         for mean in comparison.means
@@ -79,7 +79,7 @@ def means_table(comparison: Comparison) -> Table:
 
 
 def _missing(comparison: Comparison) -> Table:
-    """Which cells are missing from the means; equal reasons of one implementation are one line."""
+    """Return the cells that the means leave out; cells of one implementation with equal reasons share a row."""
     grouping = group_cells(one.cell for one in comparison.missing)
     labels: dict[CellKey, str] = {}
     for group in grouping.groups:

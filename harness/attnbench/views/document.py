@@ -1,4 +1,4 @@
-"""Views as data: blocks that read the same in a terminal, in Markdown and on a page."""
+"""Views as data: blocks that can be printed in a terminal, as Markdown and on a page."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _IN_ADDRESSES = ":/?#@!$&*+,;=%~"
 
 Row = dict[str, Any]
-"""Raw values of one line of a table, units in the names."""
+"""Raw values of one row of a table, units in the names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Heading:
-    """A title; level 1 is the whole view's."""
+    """A title; level 1 is that of the whole view."""
 
     text: str
     level: int = 2
@@ -34,14 +34,14 @@ class Heading:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paragraph:
-    """Plain sentences."""
+    """One or more plain sentences."""
 
     text: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
-    """How a table shows its rows to people."""
+    """A column: its title, and the text that a row has in it."""
 
     title: str
     text: Callable[[Row], str]
@@ -50,28 +50,28 @@ class Column:
     is_implementation: bool = False
     is_status: bool = False
     footnote: str = ""
-    """The meaning of a star at the end of a cell."""
+    """The meaning of a star at the end of a cell's text."""
     spare: int = 0
-    """A terminal too narrow for all columns leaves out those above 0, the highest first, and names them."""
+    """If above 0, a narrow terminal can leave the column out and name it instead, the highest number first."""
     metric: str = ""
-    """The metric that it shows; empty where it shows something else."""
+    """Name of the metric that the column shows; empty for other columns."""
     amount: Callable[[Row], float | None] | None = None
-    """The length of a bar behind the text, where there is room for bars."""
+    """Returns the length of the bar behind a cell's text, on pages that draw bars."""
     fields: tuple[str, ...] = ()
-    """Fields of the rows with the numbers that it shows, a single one or both ends of an interval."""
+    """The row's fields that the column shows: a single number, or both ends of an interval."""
     unit: Unit = "text"
-    """The unit of those numbers."""
+    """The unit of the fields."""
     link: Callable[[Row], str | None] | None = None
-    """The link of a cell, on a page and in Markdown."""
+    """Returns the link of a cell, for a page and Markdown."""
 
 
 def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> Column:
-    """The column that shows a field of the rows in a unit.
+    """Return a column that shows a field of the rows in a unit.
 
     Args:
-        title: its head.
-        field: the field; default that of the title's name.
-        unit: what the field is counted in.
+        title: the column's title.
+        field: the field; by default the title.
+        unit: the unit of the field.
         rest: further attributes of the column.
     """
     name = field or title
@@ -80,7 +80,7 @@ def column(title: str, field: str = "", *, unit: Unit = "text", **rest: Any) -> 
 
 
 def in_one_unit(column: Column, rows: Sequence[Row]) -> Column:
-    """The column with its durations, sizes or rates all in one unit, which its title names; another one as it is."""
+    """Return the column with durations, sizes or rates all in one unit, named in its title; others are unchanged."""
     if column.unit not in {"ns", "bytes", "TFLOP/s"}:
         return column
     values = [value for row in rows for field in column.fields if isinstance(value := row[field], int | float)]
@@ -112,12 +112,12 @@ class Table:
 
     @property
     def notes(self) -> list[str]:
-        """The meaning of the stars in its cells."""
+        """The footnotes of its columns that have a star in some row."""
         return footnotes(self.columns, self.rows)
 
 
 def footnotes(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
-    """Footnotes of those columns that have a star in one of the rows."""
+    """Return the footnotes of the columns that have a star in some row."""
     return [
         column.footnote for column in columns if column.footnote and any(column.text(row).endswith("*") for row in rows)
     ]
@@ -125,7 +125,7 @@ def footnotes(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A picture made of characters, with a caption."""
+    """A picture made of characters, with a title."""
 
     title: str
     text: str
@@ -136,22 +136,22 @@ Block = Heading | Paragraph | Table | Plot
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View:
-    """A whole answer: blocks for people, rows for spreadsheets, facts for programs."""
+    """An answer: blocks for people, rows for spreadsheets, facts for programs."""
 
     blocks: Sequence[Block]
     rows: Sequence[Row]
-    """One flat row for each cell; what CSV holds."""
+    """One flat row for each cell; these are the rows of CSV."""
     facts: Mapping[str, Any]
-    """JSON-ready; what JSON holds beside the rows."""
+    """JSON-ready values that JSON holds in addition to the rows."""
 
 
 def markdown(view: View) -> str:
-    """GitHub's Markdown; tables need nothing else."""
+    """Format a view as GitHub-flavoured Markdown without HTML."""
     return "\n".join(markdown_block(block) for block in view.blocks)
 
 
 def markdown_block(block: Block) -> str:
-    """One block in Markdown, with a newline at its end."""
+    """Format one block as Markdown that ends with a newline."""
     if isinstance(block, Heading):
         return f"{'#' * block.level} {inline(block.text)}\n"
     if isinstance(block, Paragraph):
@@ -179,7 +179,7 @@ def _cell(column: Column, row: Row) -> str:
 
 
 def as_csv(view: View) -> str:
-    """The rows as CSV; absent is empty, lists are JSON, and no text is a formula."""
+    """Format the rows as CSV: ``None`` is empty, lists are JSON, and no text is a formula."""
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in view.rows for name in row))
     writer = csv.DictWriter(out, names, lineterminator="\n")
@@ -194,5 +194,5 @@ def _csv_value(value: object) -> object:
 
 
 def as_json(view: View) -> str:
-    """Facts and rows as one JSON object."""
+    """Format facts and rows as one JSON object."""
     return json.dumps({**view.facts, "rows": list(view.rows)}, indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""Values with intervals: the time of a cell out of its processes, and ratios of two such times."""
+"""Estimates with intervals: a cell's time from its processes, and the ratio of two such times."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from attnbench.scaling import Interval
 
 FEW = 3
-"""From so many processes on, the interval comes from the spread between processes."""
+"""From this number of processes on, the interval comes from the spread between processes."""
 EXACT = 6
-"""The range of fewer processes than this holds their median with less than 95 % confidence (2 / 2**n > 5 %)."""
+"""With fewer processes, their range contains the median with less than 95 % confidence (2 / 2**n > 5 %)."""
 UNSEEN = 1 + BETWEEN_PROCESSES
-"""With few processes a ratio must be clear of this margin, too, not of its interval alone."""
+"""With few processes, the interval of a ratio must lie beyond this factor, not only beyond 1."""
 TAIL = 0.025
-"""The probability beyond either end of an interval of 95 %."""
+"""The probability beyond either end of a 95 % interval."""
 FAINT = 1e-7
-"""Outcomes of a bootstrap that are rarer than this are left out: together they do not reach into a tail."""
+"""Outcomes of a bootstrap that are less probable are dropped; all of them together do not fill a tail."""
 NO_INTERVAL = "too few samples for an interval"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval, and where the interval comes from; ``None`` where there is no interval."""
+    """A value with its 95 % interval and the interval's method; both ends are ``None`` if there is no interval."""
 
     value: float
     low: float | None
@@ -43,19 +43,19 @@ class Estimate:
 
     @property
     def ends(self) -> str:
-        """Both ends of the interval of a ratio, if it has one."""
+        """Both ends of the interval as text, or an empty string."""
         return f"{number(self.low)} … {number(self.high)}" if self.low is not None and self.high is not None else ""
 
 
 def as_fields(name: str, found: Estimate | Interval | None) -> dict[str, float | None]:
-    """A value and the ends of its interval as fields of a row; ``None`` where there are none."""
+    """Return a value and the ends of its interval as fields of a row; all are ``None`` without an estimate."""
     value, low, high = (found.value, found.low, found.high) if found else (None, None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleInterval:
-    """An interval of a median within one process."""
+    """The interval of a median within one process."""
 
     low: float
     high: float
@@ -64,27 +64,27 @@ class SampleInterval:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Visits:
-    """The visits of a process to a cell, in their order."""
+    """A process's visits to a cell, in order."""
 
     run: str
-    """Cells of one case take turns within a run: their n-th visits lie side by side."""
+    """The run's id. Within a run the cells of a case take turns, so their n-th visits are neighbours in time."""
     medians: tuple[float, ...]
     drift: float = 0.0
-    """The machine's drift from run to run, as a share."""
+    """The machine's drift from run to run, as a share of the time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellTiming:
-    """Times of one cell: one median for each process, each with the interval of its samples. All in ns."""
+    """Times of one cell in nanoseconds: each process's median, with the interval of its samples."""
 
     medians: tuple[float, ...]
     intervals: tuple[SampleInterval | None, ...]
     visits: tuple[Visits | None, ...] = ()
-    """The visits of each process, if it made any."""
+    """The visits of each process, or ``None`` for a process without any."""
 
     @property
     def processes(self) -> int:
-        """How many processes timed the cell."""
+        """The number of processes that timed the cell."""
         return len(self.medians)
 
     @functools.cached_property
@@ -96,9 +96,9 @@ class CellTiming:
     def estimate(self) -> Estimate:
         """The value with its interval.
 
-        From three processes on, a percentile bootstrap over the processes (Efron and Tibshirani, "An Introduction to
-        the Bootstrap", section 13.3); below, the hull of the intervals within each process, which does not see how
-        processes differ.
+        With three or more processes, a percentile bootstrap over the processes (Efron and Tibshirani, "An Introduction
+        to the Bootstrap", section 13.3). With fewer, the hull of the intervals within each process, which ignores
+        differences between processes.
         """
         if self.processes >= FEW:
             medians, chances = _resampled_medians(self.medians)
@@ -119,9 +119,10 @@ class CellTiming:
 def sample_interval(
     samples: Sequence[float] | None, ci_low: float | None, ci_high: float | None, visits: int = 0
 ) -> SampleInterval | None:
-    """The interval within one process: the record's, or the range of the samples where they are too few for one.
+    """Return the interval within one process: the record's, or the range of the samples if they are too few for one.
 
-    The range of n samples holds the median with confidence 1 - 2 / 2**n: 94 % for five, 75 % for three.
+    The range of n samples contains the median with confidence 1 - 2 / 2**n: 94 % for five, 75 % for three. The result
+    is ``None`` below three samples.
     """
     if ci_low is not None and ci_high is not None:
         method = f"95 % interval over {visits} visits" if visits else "95 % interval within the process"
@@ -132,14 +133,17 @@ def sample_interval(
 
 
 def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
-    """Ratio of two cells' times with its interval.
+    """Return the ratio of two cells' times with its interval.
 
-    With three processes on both sides, a percentile bootstrap over processes, both sides resampled independently; it
-    is exact, so the ratio of the other way round has the reciprocal interval. With one process on either side, of one
-    run, the median ratio of visits that lie side by side, with Student's t over them and the machine's drift: another
-    state of it may favour one of them. It is not the ratio of the two medians: where the machine changes its pace in
-    the middle of a run, these may be of different paces. Otherwise the quotient of the two intervals' opposite ends,
-    which is wider than 95 %.
+    With three or more processes on both sides, the interval is a percentile bootstrap over processes that resamples
+    both sides independently. It is exact, so the inverse ratio has the reciprocal interval.
+
+    With one process of the same run on either side, the estimate is the median ratio of visits that are next to each
+    other in time, and its interval combines Student's t over these ratios with the machine's drift, because another
+    state of the machine may favour one side. This differs from the ratio of the two medians, which can be of different
+    paces if the machine changes its pace in the middle of a run.
+
+    Otherwise the interval is the quotient of the two intervals' opposite ends, which is wider than 95 %.
     """
     ratios, drift = _ratios_of_visits(numerator, denominator)
     paired = statistics.median(ratios) if ratios else 0.0
@@ -161,7 +165,7 @@ def ratio(numerator: CellTiming, denominator: CellTiming) -> Estimate:
 
 
 def _ratios_of_visits(numerator: CellTiming, denominator: CellTiming) -> tuple[list[float], float]:
-    """Ratios of visits side by side, and the drift; none for several processes or several runs."""
+    """Return the ratios of neighbouring visits, and the drift; no ratios with several processes or different runs."""
     if len(numerator.visits) != 1 or len(denominator.visits) != 1:
         return [], 0.0
     (above,), (below,) = numerator.visits, denominator.visits
@@ -172,17 +176,17 @@ def _ratios_of_visits(numerator: CellTiming, denominator: CellTiming) -> tuple[l
 
 
 def clearly_faster(one: CellTiming, other: CellTiming) -> bool:
-    """Whether ``one`` is faster beyond noise, as :func:`difference` says."""
+    """Whether ``one`` is faster than ``other`` beyond noise, by the rule of :func:`difference`."""
     return difference(other, one, ratio(other, one)) == "faster"
 
 
 def difference(
     numerator: CellTiming, denominator: CellTiming, gain: Estimate
 ) -> Literal["faster", "slower", "within noise"]:
-    """The denominator beside the numerator: faster where the ratio's interval lies above 1, slower where below.
+    """Compare the denominator with the numerator: ``faster`` if the ratio's interval is above 1, ``slower`` if below.
 
-    With fewer than six processes on a side it must be clear of 1 by 2 %, because processes of the same code differ,
-    and so few do not tell by how much. A ratio without an interval is within noise.
+    With fewer than six processes on a side, the interval must be clear of 1 by 2 %: processes of the same code differ,
+    and too few of them do not show by how much. A ratio without an interval is ``within noise``.
     """
     if gain.low is None or gain.high is None:
         return "within noise"
@@ -199,7 +203,7 @@ def _bootstrap_name(processes: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _resampled_medians(values: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The medians that a resample can have, with their probabilities. One cell meets many others: cached."""
+    """Return the possible medians of a resample and their probabilities; cached, as one cell is compared with many."""
     import numpy as np
 
     lower, upper, chances = _median_law(len(values))
@@ -209,7 +213,7 @@ def _resampled_medians(values: tuple[float, ...]) -> tuple[NDArray[np.float64], 
 
 @functools.cache
 def _median_law(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Which two of n ordered values the median of a resample lies between, and with what probability.
+    """Return which two of n ordered values the median of a resample lies between, with their probabilities.
 
     The bootstrap of a median needs no random numbers (Efron, "Bootstrap methods: another look at the jackknife",
     1979, section 3): the k-th smallest of n draws is at most the i-th value when at least k draws are.
@@ -225,7 +229,8 @@ def _median_law(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
     for i in range(n):
         chance = at_most[i + 1] - at_most[i]
         for j in range(i + 1, n) if upper > lower else ():
-            # Half of the draws are at most the i-th value, one of them equal to it; the others likewise for the j-th.
+            # Half of the draws are at most the i-th value and one equals it; the other half likewise for the j-th
+            # value.
             half = ((i + 1) / n) ** lower - (i / n) ** lower
             rest = ((n - j) / n) ** lower - ((n - j - 1) / n) ** lower
             apart = math.comb(n, lower) * half * rest
@@ -238,12 +243,12 @@ def _median_law(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
 
 
 def _at_least(k: int, n: int, share: float) -> float:
-    """Probability that at least k of n independent draws succeed."""
+    """Return the probability that at least k of n independent draws succeed."""
     return math.fsum(math.comb(n, hits) * share**hits * (1 - share) ** (n - hits) for hits in range(k, n + 1))
 
 
 def _ends(values: NDArray[np.float64], chances: NDArray[np.float64]) -> tuple[float, float]:
-    """The smallest and the largest value beyond which at most 2.5 % lie."""
+    """Return the ends of the central 95 %: values beyond which at most 2.5 % of the probability lies."""
     order = values.argsort()
     below = chances[order].cumsum()
     low, high = below.searchsorted((TAIL, below[-1] - TAIL))

@@ -1,4 +1,4 @@
-"""Cases that differ in their sequence length alone belong together: one curve's points, one table's rows."""
+"""Groups of cases that differ only in sequence length: the points of a curve, the rows of a table."""
 
 from __future__ import annotations
 
@@ -31,50 +31,50 @@ _QUIET = {
     "inputs": "normal inputs",
     "seed": "seed 0",
 }
-"""Not worth a word where all cases have it."""
+"""Words that are left out if all cases share them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """Cells whose cases differ in sequence length alone, on one device."""
+    """Cells on one device whose cases differ only in sequence length."""
 
     label: str
-    """The words that set it apart from the other groups; empty where it is the only one."""
+    """The words that distinguish it from the other groups; empty for a single group."""
     device: str
     seqlen_q: int | None
-    """The number of queries if only the keys grow in number (decoding); ``None`` if both grow."""
+    """The fixed number of queries if only the number of keys grows (decoding); ``None`` if both grow."""
     cells: tuple[CellResult, ...]
-    """By length, then by implementation."""
+    """Sorted by length, then by implementation."""
 
     @property
     def axis(self) -> str:
-        """The axis that grows: ``seqlen`` or ``seqlen_kv``."""
+        """The name of the axis that grows: ``seqlen`` or ``seqlen_kv``."""
         return "seqlen" if self.seqlen_q is None else "seqlen_kv"
 
     @property
     def lengths(self) -> list[int]:
-        """The lengths of its cases, rising."""
+        """The lengths of its cases, ascending."""
         return sorted({cell.case.seqlen_kv for cell in self.cells})
 
     def at(self, tokens: int) -> list[CellResult]:
-        """The cells of one length."""
+        """Return the cells of one length."""
         return [cell for cell in self.cells if cell.case.seqlen_kv == tokens]
 
     def case_label(self, tokens: int) -> str:
-        """One of its cases in words."""
+        """Describe the case of one length in words."""
         return " · ".join(part for part in (self.label, f"{self.axis} {length(tokens)}") if part)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grouping:
-    """All cells in groups, and what they have in common."""
+    """All groups, and the words that they share."""
 
     common: str
     groups: tuple[Group, ...]
 
 
 def group_cells(cells: Iterable[CellResult]) -> Grouping:
-    """Put cells into groups and name these by what differs between them."""
+    """Group cells, and label each group by what differs between groups."""
     parts = [part for family in _families(cells) for part in _told_apart(family)]
     parts.sort(key=lambda part: _order(part.cells))
     words_of = [{**_words(part.cells[0], _fixed_queries(part.cells)), "lengths": part.word} for part in parts]
@@ -98,19 +98,20 @@ def group_cells(cells: Iterable[CellResult]) -> Grouping:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _LabelPart:
-    """Cells of one group, and what sets them apart within their family."""
+    """Cells of one group, and the word that distinguishes them within their family."""
 
     word: str
     cells: list[CellResult]
 
 
 def _families(cells: Iterable[CellResult]) -> list[list[CellResult]]:
-    """Cells by everything but their lengths; where queries and keys differ in number, by the number of queries too."""
+    """Group cells by everything but lengths; if queries and keys differ in number, by the number of queries, too."""
     families: dict[tuple[object, ...], list[CellResult]] = {}
     for words, found in grouped(cells, lambda cell: tuple(_words(cell, None).values())).items():
         few_queries = {cell.case.seqlen_q for cell in found if cell.case.seqlen_q != cell.case.seqlen_kv}
         square = {cell.case.seqlen_q for cell in found if cell.case.seqlen_q == cell.case.seqlen_kv}
-        # A single square case among those with as many queries is where their keys begin, not a sweep of its own.
+        # A single square case with the same number of queries as others is the start of their sweep, not one of its
+        # own.
         joins = square if len(square) == 1 and square <= few_queries else set()
         for cell in found:
             apart = cell.case.seqlen_q != cell.case.seqlen_kv or cell.case.seqlen_q in joins
@@ -119,7 +120,7 @@ def _families(cells: Iterable[CellResult]) -> list[list[CellResult]]:
 
 
 def _told_apart(cells: list[CellResult]) -> list[_LabelPart]:
-    """Split where a length would hold two cases, which then differ in what usually follows from the length."""
+    """Split cells if one length has several cases; these differ in parameters that usually follow from the length."""
     cases: dict[int, set[str]] = {}
     for cell in cells:
         cases.setdefault(cell.case.seqlen_kv, set()).add(cell.case_id)
@@ -136,7 +137,7 @@ def _lengths_within(case: Case) -> str:
 
 
 def _words(cell: CellResult, queries: int | None) -> dict[str, str]:
-    """The word for each field, in the order of a label. The lengths are the axis, but for fixed queries."""
+    """Return the word for each field in a label's order, without lengths except for a fixed number of queries."""
     case = cell.case
     scaled = not math.isclose(case.scale, 1 / math.sqrt(case.head_dim))
     return {
@@ -166,7 +167,7 @@ def _pair(one: int, other: int) -> str:
 
 
 def _labels(parts: Sequence[_LabelPart], words_of: Sequence[dict[str, str]], varying: set[str]) -> list[str]:
-    """Names that the scenario gives to all cases of a group, then what sets the group apart."""
+    """Return a label for each part: names that the scenario gives to all of its cases, then the words that differ."""
 
     def labels(quiet: dict[str, str]) -> list[str]:
         return [

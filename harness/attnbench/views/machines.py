@@ -1,4 +1,4 @@
-"""Several kinds of machines: each by itself, and where it is asked for, beside each other."""
+"""Views of several kinds of machines: each on its own, or compared with each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def on_each(runs: Sequence[RunFile], view: Callable[[RunFile], View]) -> View:
-    """The view of the only machine; of several, their views one after the other, each row with its machine."""
+    """Return the view of the only machine, or the views of several in sequence, with the machine in each row."""
     if len(runs) == 1:
         return view(runs[0])
     views = [view(run) for run in runs]
@@ -44,13 +44,13 @@ def on_each(runs: Sequence[RunFile], view: Callable[[RunFile], View]) -> View:
 
 
 def comparison_view(comparisons: Sequence[tuple[RunFile, Comparison]]) -> View:
-    """Speed-ups within each kind of machine."""
+    """Show speed-ups within each kind of machine."""
     found = {run.header.machine_key: comparison for run, comparison in comparisons}
     return on_each([run for run, _ in comparisons], lambda run: view_of(found[run.header.machine_key]))
 
 
 def across_view(runs: Sequence[RunFile], comparisons: Sequence[Comparison]) -> View:
-    """Machines compared with each other: the fastest of each case at each place, then each machine over the first."""
+    """Compare machines: the fastest implementation of each case at each place, then each machine over the first."""
     said, table = across_machines(places_of((run.machine or run.name, cells_of(run)) for run in runs))
     blocks: list[Block] = [Heading(text="Which machine, which implementation", level=1), Paragraph(text=said)]
     blocks += [] if table is None else [table]
@@ -60,7 +60,7 @@ def across_view(runs: Sequence[RunFile], comparisons: Sequence[Comparison]) -> V
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """One device of one kind of machine, and what was timed there."""
+    """One device of one kind of machine, with the cells that were timed there."""
 
     name: str
     cells: Sequence[CellResult]
@@ -76,7 +76,7 @@ class _Best:
 
 
 def places_of(machines: Iterable[tuple[str, Sequence[CellResult]]]) -> list[Place]:
-    """The places at which something was timed, from each machine's name and cells."""
+    """Return the places at which something was timed, from each machine's name and cells."""
     found: list[Place] = []
     for name, cells in machines:
         timed = [cell for cell in cells if cell.timing is not None]
@@ -88,11 +88,11 @@ def places_of(machines: Iterable[tuple[str, Sequence[CellResult]]]) -> list[Plac
 
 
 def across_machines(places: Sequence[Place]) -> tuple[str, Table | None]:
-    """Which machine and which implementation for each case that several places have timed.
+    """Find the fastest machine and implementation for each case that several places have timed.
 
     Returns:
-        A sentence, and a table with a row for each case at each place, the fastest place of a case first; ``None``
-        where there is no such case.
+        A sentence, and a table with a row for each case at each place, the fastest place of a case first, or ``None``
+        if there is no such case.
     """
     bests = _bests(places)
     labels = _labels(places)
@@ -102,7 +102,7 @@ def across_machines(places: Sequence[Place]) -> tuple[str, Table | None]:
 
 
 def _bests(places: Sequence[Place]) -> dict[str, list[_Best]]:
-    """By case the fastest of each place, the fastest place first."""
+    """Return each place's fastest implementation by case, the fastest place first."""
     found: dict[str, list[_Best]] = {}
     for place in places:
         for case_id, cells in grouped(place.cells, lambda cell: cell.case_id).items():
@@ -114,7 +114,7 @@ def _bests(places: Sequence[Place]) -> dict[str, list[_Best]]:
 
 
 def _labels(places: Sequence[Place]) -> dict[str, str]:
-    """Names of the cases, in the order of their groups."""
+    """Return the label of each case, in the order of their groups."""
     first = {cell.case_id: dataclasses.replace(cell, device="") for place in places for cell in place.cells}
     groups = group_cells(first.values()).groups
     return {cell.case_id: group.case_label(cell.case.seqlen_kv) for group in groups for cell in group.cells}

@@ -1,4 +1,4 @@
-"""The sensitivity of a scenario: one row for each known-wrong implementation."""
+"""The view of a scenario's sensitivity: one row for each known-wrong implementation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 
 def sensitivity_view(name: str, found: Sensitivity) -> View:
-    """The table of a scenario's mutants, and what its inputs are blind to."""
+    """Show which mutants the inputs of a scenario catch, and which they are blind to."""
     rows = [_row(tally) for tally in found.tallies]
     seen = len(rows) - len(found.unseen)
     blocks: list[Block] = [

@@ -1,4 +1,4 @@
-"""One run: what was asked, what came out, case by case, and why the rest is missing; or just the answer."""
+"""The view of one run: the request, the results of each case, and the reasons for what is missing; or the answer."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 
 FEWEST_POINTS = 3
-"""A plot of fewer lengths says less than the table."""
+"""With fewer lengths, a plot says less than the table."""
 MOST_ROWS = 30
-"""More cells than this are shown by implementation, not one by one."""
+"""With more cells than this, the answer has a row for each implementation instead of each cell."""
 
 
 def show(run: RunFile, baseline: str | None = None) -> View:
-    """One run for people and programs; speed-ups are by default as :func:`baseline_of` chooses.
+    """Show one run; speed-ups are by default over the choice of :func:`baseline_of`.
 
     Raises:
-        CompareError: when the run has no implementation of the baseline's name.
+        CompareError: the run has no implementation of the baseline's name.
     """
     cells = cells_of(run)
     over = baseline_of(run.header, cells, baseline)
@@ -69,7 +69,7 @@ def show(run: RunFile, baseline: str | None = None) -> View:
 
 
 def _place(row: Row) -> tuple[object, ...]:
-    """The order of rows in a spreadsheet: cases of one kind by length, and within each the fastest first."""
+    """Return the sort key of rows in a spreadsheet: similar cases by length, and within each case the fastest first."""
     kind = (row["device"], row["operator"], row["mode"], row["dtype"], row["mask"])
     time_ns = row["time_median_ns"]
     return (
@@ -84,7 +84,7 @@ def _place(row: Row) -> tuple[object, ...]:
 
 
 def answer(run: RunFile) -> View:
-    """The end of a run: a table, the fastest first, and a sentence."""
+    """Return the view that ends a run: a table, fastest first, and one or more sentences."""
     cells = cells_of(run)
     over = baseline_of(run.header, cells)
     name = None if over is None else over.name
@@ -110,7 +110,7 @@ def _pairs(run: RunFile, cells: Sequence[CellResult], baseline: str | None) -> S
 
 
 def runs_view(title: str, runs: Sequence[RunFile]) -> View:
-    """Several runs, each in a few sentences under a title."""
+    """Summarize several runs in a few sentences each, under a title."""
     blocks: list[Block] = [Heading(text=title, level=1)]
     for run in (machine for file in runs for machine in by_machine(file)):
         blocks += [Heading(text=run.name), *(Paragraph(text=line) for line in summary_lines(run, cells_of(run)))]
@@ -118,7 +118,7 @@ def runs_view(title: str, runs: Sequence[RunFile]) -> View:
 
 
 def cell_rows(cells: Iterable[CellResult], pairs: Iterable[Pair], baseline: str | None) -> dict[CellKey, Row]:
-    """Flat numbers of each cell with its speed-up over the baseline, where both have a time."""
+    """Return the flat values of each cell, with its speed-up over the baseline if both have a time."""
     gains = {pair.subject.key: pair.speedup for pair in pairs}
     return {
         cell.key: {**cell.numbers(), "baseline": baseline, **as_fields("speedup", gains.get(cell.key))}
@@ -127,7 +127,7 @@ def cell_rows(cells: Iterable[CellResult], pairs: Iterable[Pair], baseline: str 
 
 
 def summary_lines(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
-    """The run in sentences: the scenario, the machine, the outcome."""
+    """Return sentences on the run: command, machine, outcome, warnings."""
     header = run.header
     machine = str(header.environment.get("cpu_model") or "unknown CPU")
     where = f"{', '.join([machine, *header.gpus])}; devices {', '.join(header.devices)}"
@@ -143,20 +143,20 @@ def summary_lines(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
 
 
 def status_counts(cells: Iterable[CellResult]) -> str:
-    """How many cells have each status, ok first, then the most frequent."""
+    """Return the number of cells with each status as text: ok first, then by frequency."""
     counts = collections.Counter(cell.status for cell in cells)
     ordered = sorted(counts.items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
     return ", ".join(f"{n:,} {status}" for status, n in ordered) or "none"
 
 
 def _never_ran(cells: Iterable[CellResult]) -> list[str]:
-    """Implementations without a single cell that was tried."""
+    """Return the implementations none of whose cells was tried."""
     by_name = grouped(cells, lambda cell: cell.implementation)
     return sorted(name for name, own in by_name.items() if all(cell.status in NEVER_RAN for cell in own))
 
 
 def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> list[Block]:
-    """The cells that ran as a table, fastest first at each length; one line for those which did not here."""
+    """Return a group's plots and its table, and a line for the cells that did not run."""
     blocks: list[Block] = [Heading(text=group.label)] if group.label else []
     blocks += [*_plots(group), *_cell_tables(group, rows, baseline, more=[columns.HELD])]
     left_out = [row for row in rows if row["status"] in NEVER_RAN]
@@ -168,7 +168,7 @@ def _group_blocks(group: Group, rows: Sequence[Row], baseline: str | None) -> li
 
 
 def _cell_tables(group: Group, rows: Sequence[Row], baseline: str | None, more: Sequence[Column] = ()) -> list[Table]:
-    """The cells that ran as a table, fastest first at each length; none where nothing ran."""
+    """Return the cells that ran as a table, fastest first at each length; no table if none ran."""
     ran = [{**row, "length": row["seqlen_kv"]} for row in rows if row["status"] not in NEVER_RAN]
     ran.sort(key=lambda row: (row["length"], row["time_median_ns"] is None, row["time_median_ns"] or 0))
     shown = [columns.length_column(group.axis), columns.IMPLEMENTATION, columns.STATUS, columns.TIME, columns.INTERVAL]
@@ -179,7 +179,7 @@ def _cell_tables(group: Group, rows: Sequence[Row], baseline: str | None, more: 
 
 
 def _plots(group: Group) -> list[Block]:
-    """Time and memory of a group over its lengths, where there are three or more of them."""
+    """Plot time and memory of a group over its lengths, if there are at least three."""
     found: list[Block] = []
     for noun, name, unit in (("time", "time_median_ns", duration), ("peak memory", "memory_peak_bytes", size)):
         curves: dict[str, list[tuple[int, float]]] = {}

@@ -1,1 +1,1 @@
-"""One module for each verb."""
+"""The verbs of the command line, one module for each or for several related ones."""

@@ -1,4 +1,4 @@
-"""``attnbench capture``: a model's attention as a scenario."""
+"""``attnbench capture``: capture a model's attention as a scenario."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnbench compare``: implementations of one run with each other, or two runs."""
+"""``attnbench compare``: compare the implementations of one run, or two runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnbench doctor``: this machine, what can run on it, and what to do about what cannot."""
+"""``attnbench doctor``: describe this machine, what can run on it, and how to install what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnbench inspect``: a page about what attention does in one case, and what implementations make of it."""
+"""``attnbench inspect``: write a page about attention in one case, and the errors of implementations in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnbench list``: implementations, scenarios, devices. Loads nothing heavy."""
+"""``attnbench list``: list implementations, scenarios or devices, without heavy imports."""
 
 from __future__ import annotations
 

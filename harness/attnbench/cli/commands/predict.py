@@ -1,4 +1,4 @@
-"""``attnbench predict``: calls on more ranks than were measured, or over other links."""
+"""``attnbench predict``: predict calls on more ranks than were measured, or over other links."""
 
 from __future__ import annotations
 

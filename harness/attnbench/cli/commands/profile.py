@@ -1,4 +1,4 @@
-"""``attnbench profile``: where the time of calls goes."""
+"""``attnbench profile``: find out where the time of a call goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnbench replay``: a captured model's attention on other implementations."""
+"""``attnbench replay``: run a captured model's attention on other implementations."""
 
 from __future__ import annotations
 

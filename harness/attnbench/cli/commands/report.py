@@ -1,4 +1,4 @@
-"""``attnbench report``: a page and its Markdown twin from a run file."""
+"""``attnbench report``: write a run file's page, and the same as Markdown."""
 
 from __future__ import annotations
 

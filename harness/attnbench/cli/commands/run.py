@@ -1,4 +1,4 @@
-"""``attnbench run`` and ``attnbench check``: a scenario, or a single case, through the runner."""
+"""``attnbench run``, ``check`` and ``merge``: run a scenario or a single case, and join shards."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _requested(path: Path, peaks: Peaks, out: Path | None, *, force: bool, verbo
 
 
 def _stored_request(path: Path) -> Request:
-    """A request from a file of its own."""
+    """Read a request from its file."""
     from attnbench.runner.planning.request import request_from
 
     try:
@@ -208,7 +208,7 @@ def _stored_request(path: Path) -> Request:
 def _end(
     measure: Callable[..., FinishedRun], *, with_answer: bool = False, as_json: bool = False, watch: bool = False
 ) -> int:
-    """Measure, once or whenever a plug-in changes, and print the run; also an interrupted one."""
+    """Measure once, or whenever a plug-in changes, and print each run, including an interrupted one."""
     from attnbench.cli.watching import watch as measure_again
 
     def show(finished: FinishedRun) -> int:
@@ -223,14 +223,14 @@ def _end(
 
 
 def _print_run(finished: FinishedRun, *, as_json: bool) -> int:
-    """Print the run file's path, or what is in it. Whatever stdout takes, the exit code is the run's."""
+    """Print the run file's path or its content, and return the run's exit code even if stdout cannot be written."""
     try:
         if as_json:
             print_view(finished.view, "json")
         else:
             sys.stdout.write(f"{finished.path}\n")
         sys.stdout.flush()
-    except OutputError as error:  # SIGHUP, say: the terminal is gone
+    except OutputError as error:  # such as after SIGHUP: the terminal is gone
         sys.stderr.write(f"attnbench: the run is in {finished.path}; {error}\n")
     except BrokenPipeError:
         drop_stdout()

@@ -1,4 +1,4 @@
-"""``attnbench schema`` and ``attnbench completion``: what editors and shells want to know."""
+"""``attnbench schema`` and ``attnbench completion``: print schemas for editors, and completions for shells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MODELS = {
     "gate": "attnbench.gate.verdict:GateResult",
     "calibration": "attnbench.gate.calibration:Calibration",
 }
-"""By name: one of them is imported, and not what all of them need."""
+"""Import paths, so that only the requested model is imported."""
 
 
 def schema(what: Literal["scenario", "record", "header", "gate", "calibration"], /) -> int:

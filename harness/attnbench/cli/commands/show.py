@@ -1,4 +1,4 @@
-"""``attnbench show``: what a run file holds."""
+"""``attnbench show``: show the content of a run file."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The answer first: which implementation is the fastest where, in a sentence and in a table."""
+"""The answer of a run: which implementation is the fastest in which cases, as sentences and as a table."""

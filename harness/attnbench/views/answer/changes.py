@@ -1,4 +1,4 @@
-"""Two runs of the same cells, one after the other: in which lines the answer changed."""
+"""The changes from one run to a later run of the same cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_LINES = 8
 
 
 def changes(before: RunFile, after: RunFile) -> list[str]:
-    """A line for each cell that ended otherwise than before, or whose time differs by more than noise."""
+    """Return a line for each cell whose status changed, or whose time differs by more than noise."""
     earlier = {cell.key: cell for cell in cells_of(before)}
     found = [
         f"{cell.implementation}, {cell.case.label()}: {said}"

@@ -1,4 +1,4 @@
-"""Memory in a sentence: what the hungriest and the thriftiest of one case take."""
+"""A sentence on memory: the most and the least that implementations take for one case."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from attnbench.views.groups import Group
 
 TELLING = 1.5
-"""Memory is told where the most is at least so many times the least."""
+"""Memory is mentioned if the most is at least this multiple of the least."""
 
 
 def memory_sentence(groups: Sequence[Group]) -> str | None:
-    """The case in which implementations differ most: who takes how much at the peak of one call.
+    """Describe the case in which the implementations' peak memory differs most.
 
     Returns:
-        ``None`` where no two were weighed in one case, or none differ by :data:`TELLING`.
+        The sentence, or ``None`` if no case has two peaks, or if they differ by less than :data:`TELLING`.
     """
     found: list[tuple[float, int, str, CellResult, CellResult]] = []
     for group in groups:
@@ -31,7 +31,7 @@ def memory_sentence(groups: Sequence[Group]) -> str | None:
                 found.append((_peak(most) / _peak(least), tokens, group.axis, least, most))
     if not found:
         return None
-    # What takes less than a mebibyte is nobody's concern, where there are others.
+    # Cases in which all take less than a mebibyte count only if there are no others.
     ratio, tokens, axis, least, most = max(found, key=lambda one: (_peak(one[4]) >= 2**20, *one[:2]))
     if ratio < TELLING:
         return None

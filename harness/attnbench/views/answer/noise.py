@@ -1,4 +1,4 @@
-"""Reasons why the times of a run are less sure than their intervals say: other work, and A/A pairs that differ."""
+"""Reasons to trust a run's times less than their intervals say: other load, and A/A pairs that differ."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from attnbench.views.cells import CellResult
 
 _UNFUSED = "unfused"
-"""A name of a back end that several implementations tell, each of another computation."""
+"""Prefix of back ends that several implementations report, each for a computation of its own."""
 
 
 def noise_sentences(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
-    """Sentences to stand above the answer; none where nothing was timed, or nothing speaks against the times."""
+    """Return the sentences above the answer; none if nothing was timed or there is no reason for doubt."""
     timed = [cell for cell in cells if cell.timing is not None]
     if not timed:
         return []
@@ -31,7 +31,7 @@ def noise_sentences(run: RunFile, cells: Sequence[CellResult]) -> list[str]:
 
 
 def _unlike_equals(timed: Sequence[CellResult]) -> Iterator[str]:
-    """Implementations that ran one back end and still differ by more than noise: an A/A test that failed."""
+    """Yield a sentence if implementations with the same back end differ beyond noise: an A/A test that failed."""
     known = (cell for cell in timed if cell.metrics.backend and not cell.metrics.backend.startswith(_UNFUSED))
     groups = grouped(known, lambda cell: (cell.case_id, cell.device, cell.metrics.backend))
     pairs = [

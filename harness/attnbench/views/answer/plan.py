@@ -1,4 +1,4 @@
-"""``--dry-run``: what would run, and for how long."""
+"""The view of ``--dry-run``: the cells that would run, and an estimate of their time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def plan_view(request: Request, cells: Sequence[Cell]) -> View:
-    """A line for each cell that would run, by implementation and size; the others are counted.
+    """Show a row for each cell that would run, by implementation and size; the others are only counted.
 
-    The rows hold all of them, those that cannot run with the reason.
+    The view's rows hold all cells; those that cannot run have the reason.
     """
     from attnbench.runner.planning.paces import paces_of, whole_s
 

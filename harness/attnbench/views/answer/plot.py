@@ -1,4 +1,4 @@
-"""Curves on logarithmic axes, in characters: what a terminal without pictures can show."""
+"""Curves on logarithmic axes as text, for a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WIDTH, _HEIGHT = 60, 14
 _BESIDE = 6
-"""Letters that would stand on each other stand side by side instead, so many of them."""
+"""The most letters that are placed side by side because they would fall on the same place."""
 
 
 def log_plot(
@@ -23,14 +23,14 @@ def log_plot(
     width: int = _WIDTH,
     height: int = _HEIGHT,
 ) -> str:
-    """Draw curves of positive values over positive lengths; empty where there are not two lengths.
+    """Draw curves of positive values over positive lengths; the text is empty if there are fewer than two lengths.
 
     Args:
-        curves: points by name. The first 26 are drawn, each with a letter; those that meet stand side by side, the
-            first by name leftmost.
-        unit: writes a value.
+        curves: points by name. The first 26 are drawn, each with a letter; letters that would fall on the same place
+            are placed side by side, the first curve's leftmost.
+        unit: formats a value.
         width: characters of the plot itself.
-        height: lines of it.
+        height: lines of the plot itself.
     """
     drawn = {name: [p for p in points if p[1] > 0] for name, points in list(curves.items())[: len(SIGNS)]}
     points = [point for found in drawn.values() for point in found]
@@ -61,7 +61,7 @@ def log_plot(
 
 
 def _ticks(lengths: Sequence[int], left: float, right: float, width: int) -> str:
-    """Lengths below their places, as many as have room."""
+    """Place as many lengths below the axis as fit."""
     line = [" "] * (width + 8)
     free = 0
     for tokens in lengths:
@@ -74,7 +74,7 @@ def _ticks(lengths: Sequence[int], left: float, right: float, width: int) -> str
 
 
 def _legend(entries: Sequence[str], width: int) -> list[str]:
-    """Entries in columns."""
+    """Arrange entries in columns."""
     room = max(map(len, entries)) + 2
     across = max(1, width // room)
     return ["".join(f"{e:<{room}}" for e in entries[i : i + across]).rstrip() for i in range(0, len(entries), across)]

@@ -1,4 +1,4 @@
-"""A run in a sentence: which implementation is the fastest, by how much; with plug-ins, how each of them fares."""
+"""Sentences that answer a run: which implementation is the fastest and by how much, or how each plug-in compares."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from attnbench.views.groups import Group
 
 MOST_SUBJECTS = 4
-"""The most plug-ins that the sentence names; the table has the others."""
+"""The most plug-ins that sentences name; the table has all."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Win:
-    """A case that one implementation wins."""
+    """A case that one implementation clearly wins."""
 
     cell: CellResult
     winner: Winner
 
 
 def run_sentences(run: RunFile, groups: Sequence[Group], pairs: Sequence[Pair]) -> list[str]:
-    """The sentences that end a run, on the terminal and on a page alike: about its plug-ins, else about the fastest.
+    """Return the sentences that end a run: about its plug-ins if it has any, else about the fastest implementation.
 
-    The pairs are of those of its cells that have a speed-up.
+    ``pairs`` holds the cells that have a speed-up.
     """
     cells = [cell for group in groups for cell in group.cells]
     plugins = [cell.implementation for cell in cells if run.header.plugin_of(cell.implementation)]
@@ -45,9 +45,9 @@ def run_sentences(run: RunFile, groups: Sequence[Group], pairs: Sequence[Pair]) 
 def answer_sentences(
     groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None, plugins: Iterable[str]
 ) -> list[str]:
-    """One about the fastest implementation; where there are plug-ins, one about each of them instead.
+    """Return a sentence on the fastest implementation, or one for each plug-in if there are any.
 
-    The plug-ins are names of implementations that the user brought along; the pairs are over the baseline.
+    ``plugins`` are the names of implementations that the user brought along. ``pairs`` are relative to the baseline.
     """
     cells = [cell for group in groups for cell in group.cells]
     winners = [(group, winner) for group in groups for winner in winners_of(group)]
@@ -75,7 +75,7 @@ def _on(
     gains: dict[CellKey, Pair],
     baseline: str | None,
 ) -> str:
-    """How one implementation fares: beside the baseline, where it is the fastest, and where it is not ok."""
+    """Describe one implementation: its speed-up over the baseline, cases that it wins, and cells that are not ok."""
     own = [cell for cell in cells if cell.implementation == name]
     several = len(own) > 1
     compared = [gains[cell.key] for cell in own if cell.key in gains]
@@ -99,7 +99,7 @@ def _on(
 def _on_the_fastest(
     winners: Sequence[Winner], wins: Sequence[_Win], gains: dict[CellKey, Pair], baseline: str | None
 ) -> str:
-    """Name the implementation that is clearly the fastest in most cases, with its gain, and those of the others."""
+    """Name the implementation that is clearly the fastest most often, its speed-ups, and who wins the other cases."""
     if not wins:
         level = list(dict.fromkeys(name for winner in winners for name in winner.names))
         if len(winners) == 1:
@@ -122,7 +122,7 @@ def _on_the_fastest(
 
 
 def _span(ratios: Sequence[Estimate]) -> str:
-    """The least and the greatest of several ratios; a single one with its interval."""
+    """Format the least and the greatest of several ratios, or a single one with its interval."""
     low, *_, high = [min(ratios, key=lambda one: one.value), max(ratios, key=lambda one: one.value)]
     if len(ratios) > 1:
         return f"{number(low.value)} to {times(high.value)}"

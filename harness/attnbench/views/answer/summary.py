@@ -1,4 +1,4 @@
-"""A line for each implementation of a run, the fastest first."""
+"""A table with a row for each implementation of a run, fastest first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def summary_table(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None) -> Table:
-    """A row for each implementation: how often the fastest, and how fast, large and exact beside the baseline."""
+    """Return a row for each implementation: cases that it wins, speed-up and memory over the baseline, and error."""
     return Table(
         columns=[
             columns.IMPLEMENTATION,
@@ -38,7 +38,7 @@ def summary_table(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str 
 
 
 def summary_rows(groups: Sequence[Group], pairs: Sequence[Pair], baseline: str | None) -> list[Row]:
-    """A row for each implementation that was timed or judged, the greatest gain over the baseline first."""
+    """Return a row for each implementation that was timed or judged, the greatest speed-up over the baseline first."""
     of_each = grouped((cell for group in groups for cell in group.cells), lambda cell: cell.implementation)
     winners = [winner for group in groups for winner in winners_of(group)]
     won = collections.Counter(winner.names[0] for winner in winners if winner.is_clear)

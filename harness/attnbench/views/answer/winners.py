@@ -1,4 +1,4 @@
-"""The fastest implementation of each case, and by how much, where noise does not leave it open."""
+"""The fastest implementation of each case, and its lead where that is beyond noise."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ class Winner:
 
     tokens: int
     names: tuple[str, ...]
-    """The fastest; behind it those which noise does not tell from it."""
+    """The fastest, followed by those within noise of it."""
     ties: tuple[Estimate, ...]
-    """The times of those over the fastest one's."""
+    """The times of the latter over that of the fastest."""
     time_ns: float
     runner_up: str | None
-    """The fastest of those that are clearly slower."""
+    """The fastest implementation that is clearly slower."""
     lead: Estimate | None
-    """The runner-up's time over the fastest one's."""
+    """The runner-up's time over that of the fastest."""
 
     @property
     def is_clear(self) -> bool:
-        """Whether one is ahead of another, and noise leaves no doubt which."""
+        """Whether another implementation was timed, and all others are clearly slower."""
         return len(self.names) == 1 and self.runner_up is not None
 
     @property
     def is_alone(self) -> bool:
-        """Whether nothing else has a time."""
+        """Whether no other implementation has a time."""
         return len(self.names) == 1 and self.runner_up is None
 
 
 def winners_of(group: Group) -> list[Winner]:
-    """The winner at each length of a group at which anything was timed."""
+    """Return the winner at each length of a group at which anything was timed."""
     at = grouped((cell for cell in group.cells if cell.timing is not None), lambda cell: cell.case.seqlen_kv)
     return [winner_of(tokens, at[tokens]) for tokens in sorted(at)]
 
 
 def winner_of(tokens: int, timed: Sequence[CellResult]) -> Winner:
-    """The winner of one case on one device, whose cells all have a time."""
+    """Return the winner of one case on one device from its cells, all of which have a time."""
     fastest, *others = sorted(timed, key=lambda cell: (cell.time_ns or 0, cell.implementation))
     assert fastest.timing is not None
     slower = [cell for cell in others if cell.timing is not None and clearly_faster(fastest.timing, cell.timing)]

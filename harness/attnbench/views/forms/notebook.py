@@ -1,4 +1,4 @@
-"""A view as HTML for a notebook: its tables, and charts as images, where the extra ``report`` is installed."""
+"""Views as HTML for a notebook: tables, and charts as images if the extra ``report`` is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_CHARTS = 4
 MOST_ROWS = 60
-"""Rows of one table; the frame has all."""
+"""The most rows of a table; the data frame has all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,19 +33,19 @@ class Image:
 
 
 def html(view: View, images: Sequence[Image] = ()) -> str:
-    """The view as HTML; where there are images, they stand in place of plots that are made of characters."""
+    """Format a view as HTML; images, if any, replace plots that are made of characters."""
     heading, *rest = view.blocks
     blocks = [block for block in rest if not (images and isinstance(block, Plot))]
     return "\n".join([_block(heading), figures(images), *map(_block, blocks)])
 
 
 def figures(images: Sequence[Image]) -> str:
-    """The images side by side; nothing where there are none."""
+    """Return images side by side as HTML; empty if there are none."""
     return f"<div>{''.join(map(_image, images))}</div>" if images else ""
 
 
 def time_charts(runs: Sequence[RunFile]) -> list[Image]:
-    """Time over sequence length, a chart for each group of cases, the first few; none without the extra ``report``."""
+    """Draw time over sequence length for the first few groups of cases; returns none without the extra ``report``."""
     if importlib.util.find_spec("vl_convert") is None:
         return []
     from attnbench.views.cells import cells_of
@@ -69,7 +69,7 @@ def time_charts(runs: Sequence[RunFile]) -> list[Image]:
 
 
 def pictures_in(folder: Path) -> list[Image]:
-    """The mask and the attention weights that an inspection has left in its folder."""
+    """Read the images of the mask and the attention weights that an inspection wrote to its folder."""
     facts = json.loads((folder / "inspection.json").read_text(encoding="utf-8"))
     titles = {"mask": f"mask {facts['case']['mask']}: queries down, keys across"}
     titles |= {f"weights-{head}": f"attention weights of head {head}" for head in facts["heads"]}

@@ -1,4 +1,4 @@
-"""A view in a terminal: no number of a table is ever broken or cut off, however narrow it is."""
+"""Views in a terminal: however narrow it is, no number of a table is wrapped or cut off."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STATUS_STYLES = {
 
 
 def terminal(view: View) -> RenderableType:
-    """For rich's console: ``console.print(terminal(view))``."""
+    """Convert a view for rich's console: ``console.print(terminal(view))``."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
@@ -46,7 +46,7 @@ def terminal(view: View) -> RenderableType:
 
 
 def as_text(view: View) -> str:
-    """Render for a terminal, without colours, as wide as the terminal or 120 columns."""
+    """Render a view as text without colours, as wide as the terminal, or 120 columns if there is none."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120
@@ -58,7 +58,7 @@ def as_text(view: View) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A table that leaves out its spare columns where the terminal is too narrow for them, and names them."""
+    """A table that drops spare columns if the terminal is too narrow for them, and names these below."""
 
     table: Table
 
@@ -111,7 +111,7 @@ def _drawn(table: Table, columns: Sequence[Column]) -> RichTable:
 
 
 def _width(title: str, texts: Sequence[str]) -> int:
-    """Width of the widest cell or of the title's longest word: a title may take several lines."""
+    """Return the width of the widest cell or of the title's longest word, as a title can take several lines."""
     from rich.cells import cell_len
 
     return max(cell_len(text) for text in (*texts, *title.split()))

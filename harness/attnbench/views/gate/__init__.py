@@ -1,1 +1,1 @@
-"""The result of a gate as text, Markdown, JUnit, annotations and exports: functions from a result to strings."""
+"""The result of a gate as text, Markdown, JUnit, annotations and exports."""

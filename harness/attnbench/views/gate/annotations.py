@@ -1,4 +1,4 @@
-"""GitHub's workflow commands: lines on stdout that become annotations of a change."""
+"""GitHub's workflow commands: lines on stdout that become annotations of a pull request."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from attnbench.gate.verdict import GateResult
 
 MOST = 10
-"""GitHub shows ten errors and ten warnings of a step, and drops the rest without a word."""
+"""GitHub shows ten errors and ten warnings of a step, and silently drops the rest."""
 
 
 def workflow_commands(result: GateResult) -> str:
-    """Errors for what fails the gate, warnings for what could not be told, a notice for the whole."""
+    """Return errors for verdicts that fail the gate, warnings for undecided ones, and a notice with the result."""
     errors = [f"::error title={_property(problem)}::{_data(problem)}" for problem in result.problems]
     warnings = []
     for one in result.all_verdicts:

@@ -1,4 +1,4 @@
-"""A calibration for people."""
+"""The view of a calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def calibration_view(found: Calibration) -> View:
-    """False alarms first, then each cell's noise, the noisiest first."""
+    """Show the rate of false alarms first, then each cell's noise, noisiest first."""
     rows: list[Row] = [one.model_dump(mode="json") for one in sorted(found.cells, key=lambda one: -one.noise_sd)]
     common = (
         "" if found.common_sd is None else f" All cells together move by {_percent(found.common_sd)} (sd) in a round."

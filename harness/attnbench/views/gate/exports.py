@@ -1,4 +1,4 @@
-"""Head's figures for trackers of history: github-action-benchmark (customSmallerIsBetter) and Bencher (BMF)."""
+"""Head's values for history trackers: github-action-benchmark (customSmallerIsBetter) and Bencher (BMF)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MEASURES = {"time": "latency", "memory": "memory-peak-bytes"}
 
 
 def github_action_benchmark(result: GateResult) -> list[dict[str, object]]:
-    """A list of name, unit, value, range, extra; smaller is better."""
+    """Return entries with name, unit, value, range and extra; smaller is better."""
     return [
         {
             "name": f"{one.label}: {one.metric}",
@@ -26,7 +26,7 @@ def github_action_benchmark(result: GateResult) -> list[dict[str, object]]:
 
 
 def bencher(result: GateResult) -> dict[str, dict[str, dict[str, float]]]:
-    """Bencher Metric Format: benchmark, measure, value; ``latency`` is nanoseconds, as its built-in measure."""
+    """Return Bencher Metric Format (benchmark, measure, value); ``latency`` is the built-in measure, in nanoseconds."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for one in _measured(result):
         assert one.head is not None

@@ -1,4 +1,4 @@
-"""Every form of a gate's result, written beside its run files."""
+"""Writes a gate's result in every form next to its run files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JUnit XML: a test case for each verdict, a suite for each implementation; what was not measured is skipped."""
+"""JUnit XML: a suite for each implementation, a test case for each verdict; unmeasured cells are skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U001
 
 
 def junit(result: GateResult) -> str:
-    """The result in the dialect that CI systems read: testsuites, testsuite, testcase, failure, error, skipped."""
+    """Return the result in the dialect of CI systems: testsuites, testsuite, testcase, failure, error, skipped."""
     by_implementation = grouped(result.all_verdicts, lambda one: one.implementation or "all cells")
     root = ET.Element("testsuites", name="attnbench gate", time=f"{result.wall_s:.1f}")
     for name, verdicts in by_implementation.items():
@@ -36,7 +36,7 @@ def junit(result: GateResult) -> str:
 
 
 def _case(suite: ET.Element, one: Verdict) -> str | None:
-    """Add a test case; which kind of bad it is, or ``None``."""
+    """Add a test case, and return ``failure``, ``error`` or ``skipped``, or ``None`` if it passes."""
     classname = f"attnbench.{(one.implementation or 'all').replace('/', '.')}"
     case = ET.SubElement(suite, "testcase", classname=_text(classname), name=_text(f"{one.metric}: {one.label}"))
     kind = None
@@ -55,5 +55,5 @@ def _case(suite: ET.Element, one: Verdict) -> str | None:
 
 
 def _text(text: str) -> str:
-    """Without the characters that XML has no way to write, such as a traceback's colours."""
+    """Remove characters that XML cannot represent, such as those of a traceback's colours."""
     return _NOT_XML.sub("", text)

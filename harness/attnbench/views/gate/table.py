@@ -1,4 +1,4 @@
-"""A gate's result for people: what failed first, one sentence for each verdict."""
+"""The view of a gate's result: failures first, one sentence for each verdict."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TITLES = {
 
 
 def gate_view(result: GateResult) -> View:
-    """Everything that a gate found."""
+    """Show everything that a gate found."""
     blocks: list[Block] = [
         Heading(text=f"{title(result)}: {result.head.label} against {result.base.label}", level=1),
         *([Paragraph(text=by_metric(result.verdicts))] if result.verdicts else []),
@@ -55,12 +55,12 @@ def gate_view(result: GateResult) -> View:
 
 
 def title(result: GateResult) -> str:
-    """The outcome in a few words."""
+    """Return the outcome in a few words."""
     return _TITLES[result.exit_code]
 
 
 def by_metric(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts of each metric, the worst first, such as ``Time: 3 of 3 slower. Memory: 3 of 3 same.``."""
+    """Count the verdicts of each metric, the worst first: ``Time: 3 of 3 slower. Memory: 3 of 3 same.``."""
     of_metric: dict[str, collections.Counter[str]] = {}
     for one in sorted(verdicts, key=_place):
         of_metric.setdefault(one.metric, collections.Counter())[one.verdict.replace("_", " ")] += 1
@@ -74,7 +74,7 @@ def _shares(counts: collections.Counter[str]) -> str:
 
 
 def how(result: GateResult) -> list[str]:
-    """The two sides, and the rules."""
+    """Describe the two sides and the rules."""
     rules = result.rules
     said = [f"{name}: {_about(side)}." for name, side in (("base", result.base), ("head", result.head))]
     if result.identical:
@@ -132,7 +132,7 @@ def _sentence(row: Row) -> str:
 
 
 def _detectable(row: Row) -> str:
-    """The smallest change that would have been found; empty beside a change that was found."""
+    """Return the smallest change that would have been found; absent for a change that was found."""
     if row["detectable"] is None or row["verdict"] not in ("same", "ambiguous"):
         return ABSENT
     return f"{100 * row['detectable']:.1f} %"

@@ -1,1 +1,1 @@
-"""A history for people: each cell in a line, and what has changed."""
+"""Views of a history: a line for each cell, and the changes."""

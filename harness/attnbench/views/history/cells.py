@@ -1,4 +1,4 @@
-"""Each cell's history: its series by segment, what was read, what was confirmed, and how much it changed since then."""
+"""The history of each cell: its series by segment, its readings, confirmed changes, and the change since a revision."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ if TYPE_CHECKING:
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 _LEAST_SPREAD = 0.06
-"""A line's whole height is 6 % at least, so that noise looks like noise."""
+"""The least height of a line, as a logarithm (6 %), so that noise does not look like a change."""
 _NOT_OK, _NOT_TIMED, _NEW_SEGMENT, _CHANGE = "✗", "·", "┊", "|"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellHistory:
-    """One cell over all revisions."""
+    """The history of one cell over all revisions."""
 
     cell: CellName
     label: str
     series: Sequence[TimeSeries]
-    """By segment, the one with the oldest revision first."""
+    """One for each segment, sorted by their oldest revisions."""
     readings: Mapping[str, Sequence[Reading]]
-    """By segment, in the same order; the anchor stands in the first alone, which all others were measured with, too."""
+    """By segment, in the same order. Only the first segment has the anchor, although all others measured it, too."""
     changes: Sequence[Change]
 
     def change_since(self, place: int) -> tuple[float, float] | None:
-        """The change of time since a revision: logarithm of the ratio, and its standard error.
+        """Return the change of time since a revision: the logarithm of the ratio, and its standard error.
 
-        Within each segment by itself, the one behind the other; what lies between two segments is nobody's change.
+        Changes within each segment are added up; the step from one segment to the next counts as no change. The result
+        is ``None`` if no segment has two revisions since then.
         """
         total = variance = 0.0
         steps = 0
@@ -50,7 +51,7 @@ class CellHistory:
         return (total, math.sqrt(variance)) if steps else None
 
     def line(self) -> str:
-        """All revisions in a row, a character each; a bar stands before each that is confirmed to have changed it."""
+        """Draw a character for each revision; a bar precedes each revision with a confirmed change."""
         times = {
             (one.segment, name): log for one in self.series for name, log in zip(one.revisions, one.logs, strict=True)
         }
@@ -65,7 +66,7 @@ class CellHistory:
 
 
 def cell_histories(history: History) -> list[CellHistory]:
-    """All cells of a history, by label."""
+    """Return the history of each cell, in the order of the history's cells."""
     series = time_series(history.points)
     by_cell: dict[CellName, dict[str, list[Reading]]] = {}
     anchors: dict[tuple[CellName, str], set[str]] = {}
@@ -89,7 +90,7 @@ def cell_histories(history: History) -> list[CellHistory]:
 
 
 def row_of(one: CellHistory, since: int) -> Row:
-    """A cell's line of the table: where it stands, and what has changed since a place."""
+    """Return a cell's row of the table: its last reading, and the change since a place."""
     every = [reading for own in one.readings.values() for reading in own]
     last = max(every, key=lambda reading: reading.place)
     first = min(
@@ -125,7 +126,7 @@ def row_of(one: CellHistory, since: int) -> Row:
 
 
 def badness(row: Row) -> tuple[bool, float, float]:
-    """Sorts the worst first: what is not ok, what has become slower, what takes more memory."""
+    """Sort key for the worst first: cells that are not ok, then those that became slower, then by more memory."""
     low = row["ratio_low"] if row["ratio"] is not None else 1.0
     certain = max(math.log(low), 0.0) if low else 0.0
     return (row["status"] == "ok", -certain, -(row["memory_change_bytes"] or 0))

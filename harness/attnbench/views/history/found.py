@@ -1,4 +1,4 @@
-"""The outcome of a search, a bisection or an addition, for a terminal."""
+"""The view of a search, a bisection or an addition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def found_view(candidates: Sequence[Candidate], ends: Sequence[Ended], line: Sequence[Commit]) -> View:
-    """Confirmed changes, what became of the other candidates, and those that were not looked into."""
+    """Show confirmed changes, the outcome of other candidates, and the candidates that were not tested."""
     changes = [end.change for end in ends if end.change is not None]
     blocks: list[Block] = []
     if changes:
@@ -48,7 +48,7 @@ def found_view(candidates: Sequence[Candidate], ends: Sequence[Ended], line: Seq
 
 
 def exit_code_of(ends: Sequence[Ended]) -> int:
-    """1 where a commit made something worse, 6 where that may be and could not be told, else 0."""
+    """Return 1 if a commit made something worse, 6 if one may have and the gate could not tell, else 0."""
     if any(end.change is not None and end.change.verdict in REGRESSED for end in ends):
         return 1
     unsure = [
@@ -58,7 +58,7 @@ def exit_code_of(ends: Sequence[Ended]) -> int:
 
 
 def candidates_table(candidates: Sequence[Candidate]) -> Table:
-    """Candidates: a change of so much somewhere between two revisions."""
+    """Return a row for each candidate: a change of an estimated size between two revisions."""
     return Table(
         columns=[
             column("cell", "label"),
@@ -80,7 +80,7 @@ def candidates_table(candidates: Sequence[Candidate]) -> Table:
 
 
 def added_view(added: Added, path: Path) -> View:
-    """The outcome of each revision that was asked for."""
+    """Show the outcome of each revision that was requested."""
     blocks: list[Block] = [Heading(text=f"{count(len(added.measured), 'revision')} added to {path}", level=1)]
     sentences = [f"{one.revision[:10]} {one.subject}" for one in added.measured]
     sentences += [f"{one[:10]} is the same code as {same[:10]}" for one, same in added.same.items()]
@@ -94,7 +94,7 @@ def added_view(added: Added, path: Path) -> View:
 
 
 def _other(end: Ended, subjects: dict[str, str]) -> str:
-    """One sentence on a candidate that no commit was found for."""
+    """Describe a candidate for which no commit was found, in one sentence."""
     assert end.finding is not None
     one, finding = end.candidate, end.finding
     about = f"{one.label}, {one.metric}, {finding.before[:10]} to {one.bad[:10]}"

@@ -1,4 +1,4 @@
-"""The tables of a history, the same in a terminal and on the page, and the view of the terminal."""
+"""The tables of a history, for a terminal and the page, and the terminal's view."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MOST_ROWS = 200
 
 
 def history_view(history: History, name: str, since: str | None = None) -> View:
-    """Everything that a history says, for a terminal.
+    """Show a history in a terminal.
 
     Args:
-        history: with a point at least.
-        name: of the machine.
-        since: a measured revision, which the table of the worst begins at; default the oldest.
+        history: a history with at least one point.
+        name: the machine's name.
+        since: a measured revision at which the table of changes begins; by default the oldest.
     """
     rows = worst(history, since)
     blocks: list[Block] = [Heading(text=f"History of {name}", level=1), Paragraph(text=extent(history))]
@@ -45,18 +45,18 @@ def history_view(history: History, name: str, since: str | None = None) -> View:
 
 
 def worst(history: History, since: str | None, cells: Sequence[CellHistory] | None = None) -> list[Row]:
-    """A row for each cell, the worst since a revision first."""
+    """Return a row for each cell, the worst since a revision first."""
     place = place_of(history, since)
     return sorted((row_of(one, place) for one in (cells or cell_histories(history))), key=badness)
 
 
 def place_of(history: History, revision: str | None) -> int:
-    """The place of a measured revision; of none the oldest one's."""
+    """Return the place of a measured revision, or of the oldest one for ``None``."""
     return min(point.place for point in history.points if revision is None or point.revision == revision)
 
 
 def extent(history: History) -> str:
-    """How much there is, in a sentence."""
+    """Say in a sentence how many cells, revisions, anchors and segments there are."""
     points = history.points
     revisions = {point.revision: point.place for point in points}
     first, last = (end(revisions, key=lambda one: revisions[one]) for end in (min, max))
@@ -68,14 +68,14 @@ def extent(history: History) -> str:
 
 
 def title_of_worst(history: History, since: str | None) -> str:
-    """The heading of the table."""
+    """Return the heading of the table of the worst cells."""
     place = place_of(history, since)
     first = next(point for point in history.points if point.place == place)
     return f"Since {first.revision[:10]}, the worst first"
 
 
 def how_to_read() -> str:
-    """The signs of the lines."""
+    """Explain the characters of the lines."""
     return (
         "A line has a sign for each revision, low is fast (of what is not timed, small), and each segment has a scale "
         "of its own; ┊ is where the software changed, | stands before a confirmed change, ✗ is not ok, · not timed. "
@@ -85,7 +85,7 @@ def how_to_read() -> str:
 
 
 def segment_sentences(history: History) -> list[str]:
-    """Sentences on how the software changed from one segment to the next."""
+    """Say how the software changed from each segment to the next."""
     names = list(dict.fromkeys(point.segment for point in sorted(history.points, key=lambda one: one.measured_at)))
     said = []
     for before, after in itertools.pairwise(names):
@@ -95,7 +95,7 @@ def segment_sentences(history: History) -> list[str]:
 
 
 def worst_table(rows: Sequence[Row]) -> Table:
-    """The cells, a line each."""
+    """Return a table with a row for each cell."""
     columns = [
         Column(title="cell", text=lambda row: row["label"]),
         Column(title="over commits", text=lambda row: row["line"], is_implementation=True),
@@ -112,7 +112,7 @@ def worst_table(rows: Sequence[Row]) -> Table:
 
 
 def changes_table(changes: Sequence[Change], link: Callable[[str], str | None] | None = None) -> Table:
-    """Confirmed changes, the newest first."""
+    """Return a table of confirmed changes, newest first."""
     rows = [change.model_dump() for change in sorted(changes, key=lambda one: -one.place)]
     return Table(
         columns=[
@@ -132,7 +132,7 @@ def changes_table(changes: Sequence[Change], link: Callable[[str], str | None] |
 
 
 def percent(ratio: float | None) -> str:
-    """A ratio as a change with its sign."""
+    """Format a ratio as a signed change in percent."""
     return ABSENT if ratio is None else f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
 
 

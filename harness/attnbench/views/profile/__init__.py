@@ -1,1 +1,1 @@
-"""Views of a profile: where the time of calls goes, for a terminal, as a page, a flame graph and a trace."""
+"""Views of a profile: text for a terminal, a page, a flame graph and a trace."""

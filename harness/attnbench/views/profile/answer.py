@@ -1,4 +1,4 @@
-"""A profile for a terminal: the answer first, bars, the phases of each implementation, and how they differ."""
+"""A profile for a terminal: bars, the phases of each cell, differences between cells, and the answer in sentences."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ABOUT_THE_CELL = (
 
 
 def profile_view(profile: Profile) -> View:
-    """A profile for people and programs: a row for each phase of each cell, one for a cell that has none."""
+    """Show a profile: a row for each phase of each cell, and one row for a cell without phases."""
     profile = printable_profile(profile)
     cases = cases_of(profile)
     blocks: list[Block] = [Heading(text="Where the time of a call goes", level=1)]
@@ -75,7 +75,7 @@ def _case(case: ProfiledCase) -> list[Block]:
 
 
 def phase_table(cells: Sequence[ProfiledCell]) -> Table:
-    """Time, share and floor of each phase of each cell."""
+    """Return a table of the time, share and floor of each phase of each cell."""
     return Table(
         columns=[
             Column(title="implementation", text=lambda row: row["name"], is_implementation=True),
@@ -107,7 +107,7 @@ def _share_interval(row: Row) -> str:
 
 
 def without_table(cells: Sequence[ProfiledCell]) -> Table:
-    """Which cells have no profile, and why."""
+    """Return a table of the cells that have no profile, with the reason."""
     return Table(
         columns=[columns.IMPLEMENTATION, column("status", is_status=True), column("stage"), column("reason")],
         rows=[{**vars(one.cell), "implementation": one.name, "reason": why_not(one.cell)} for one in cells],
@@ -115,7 +115,7 @@ def without_table(cells: Sequence[ProfiledCell]) -> Table:
 
 
 def rows_of(one: ProfiledCell) -> list[Row]:
-    """A flat row for each phase of a cell, longest first."""
+    """Return a flat row for each phase of a cell, longest first; a cell without phases has one row without times."""
     cell = one.cell
     about: Row = {name: getattr(cell, name) for name in _ABOUT_THE_CELL}
     nothing: Row = dict.fromkeys(("phase", "title", "ns", "low_ns", "high_ns", "share", "floor_ns", "times_floor"))

@@ -1,4 +1,4 @@
-"""Phases as bars of letters: what a terminal without pictures can show."""
+"""Phases as bars of letters, for a terminal."""
 
 from __future__ import annotations
 
@@ -40,13 +40,16 @@ SHORT = {
     Phase.DISPATCH: "dispatch",
     Phase.OTHER: "other",
 }
-"""Names without commas, for sentences and labels."""
+"""Short names without commas, for sentences and labels."""
 WIDTH = 60
-"""Letters of the longest bar."""
+"""Letters in the longest bar."""
 
 
 def text_bars(cells: Sequence[ProfiledCell], width: int = WIDTH) -> str:
-    """A bar for each of these cells that have phases, the longest as wide as said, and the letters' meaning below."""
+    """Draw a bar of letters for each cell, and explain the letters below.
+
+    All cells need phases. The longest bar has ``width`` letters, and all bars have the same scale.
+    """
     longest = max(total_ns(one) for one in cells)
     margin = max(len(one.name) for one in cells)
     lines = []
@@ -59,12 +62,15 @@ def text_bars(cells: Sequence[ProfiledCell], width: int = WIDTH) -> str:
 
 
 def total_ns(one: ProfiledCell) -> float:
-    """All phases of a cell."""
+    """Return the sum of a cell's phases."""
     return sum(time.ns for time in one.phases.values())
 
 
 def _bar(times: Mapping[Phase, float], longest: float, width: int) -> str:
-    """Phases in their own order; ends are rounded, not lengths, so that the whole bar is as long as it should be."""
+    """Draw phases in the order of :class:`Phase`.
+
+    Ends are rounded instead of lengths, so that the whole bar is as long as it should be.
+    """
     bar, until = "", 0.0
     for phase in Phase:
         until += times.get(phase, 0.0)

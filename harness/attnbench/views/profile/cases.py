@@ -1,4 +1,4 @@
-"""Cells of a profile by case, and its texts as they may be shown."""
+"""A profile's cells grouped by case, and its texts made printable."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ _SEVERAL_LINES = frozenset({"text"})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProfiledCell:
-    """A cell with what tells it from all others."""
+    """A cell with a number and a name that are its own."""
 
     number: int
-    """From 1 on; its files have it in their names."""
+    """Counted from 1; part of the names of the cell's files."""
     name: str
-    """The implementation, unique within its case."""
+    """The implementation, with its side if there is one; unique within its case."""
     cell: CellProfile
 
     @property
     def phases(self) -> dict[Phase, PhaseTime]:
-        """Longest first."""
+        """Times by phase, longest first."""
         return {one.phase: one for one in self.cell.phases}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProfiledCase:
-    """The cells of a case, on one device with so many threads."""
+    """The cells of a case on one device, with one number of threads."""
 
     label: str
     cells: tuple[ProfiledCell, ...]
 
     @property
     def profiled(self) -> list[ProfiledCell]:
-        """Those that have phases, fastest first."""
+        """The cells that have phases, fastest first."""
         return sorted((one for one in self.cells if one.phases), key=lambda one: one.cell.median_ns or 0.0)
 
     @property
     def without(self) -> list[ProfiledCell]:
-        """Those that have none."""
+        """The cells that have no phases."""
         return [one for one in self.cells if not one.phases]
 
 
 def cases_of(profile: Profile) -> list[ProfiledCase]:
-    """Cases in the order of their first cells."""
+    """Group a profile's cells by case, device and threads, in the order of their first cells."""
     found: dict[tuple[str, str, int], list[ProfiledCell]] = {}
     seen: collections.Counter[tuple[str, str, int, str]] = collections.Counter()
     for number, cell in enumerate(profile.cells, start=1):
@@ -71,17 +71,19 @@ def cases_of(profile: Profile) -> list[ProfiledCase]:
 
 
 def titled(cases: Sequence[ProfiledCase]) -> list[tuple[str, ProfiledCell]]:
-    """The cells that have a profile, with names that are unique on a page."""
+    """Return the cells that have a profile, with titles that are unique on a page."""
     return [
         (one.name if len(cases) == 1 else f"{one.name}, {case.label}", one) for case in cases for one in case.profiled
     ]
 
 
 def printable_profile(profile: Profile) -> Profile:
-    """The same with texts in one line, in which nothing acts on a terminal; lines of sources keep their tabs.
+    """Return a copy whose texts are safe to print: one line each, without control characters.
+
+    Lines of sources keep their tabs.
 
     Raises:
-        ProfileError: when it holds what no profile has.
+        ProfileError: the profile holds values that no profile has.
     """
     try:
         shown = printable_json(profile.model_dump(mode="json"), _SEVERAL_LINES)

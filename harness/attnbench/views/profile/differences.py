@@ -1,4 +1,4 @@
-"""How two cells of a case differ: phase by phase, and what is in no phase."""
+"""How two cells of a case differ: phase by phase, and the rest that is in no phase."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
     from attnbench.views.profile.cases import ProfiledCase, ProfiledCell
 
 _WORTH_NAMING = 0.01
-"""The share of a difference above which what is in no phase is named."""
+"""The share of a difference above which the time in no phase is named."""
 _MOST_NAMED = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PhaseDifference:
-    """How much longer the slower one's phase takes; negative where it takes less."""
+    """The times of one phase in both cells; the difference is negative if the slower cell spends less time in it."""
 
     phase: Phase
     fast_ns: float
     slow_ns: float
     low_ns: float
     high_ns: float
-    """From the ends of both 95 % intervals."""
+    """The outermost differences between the ends of both 95 % intervals."""
 
     @property
     def ns(self) -> float:
-        """The difference."""
+        """Slower less faster."""
         return self.slow_ns - self.fast_ns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
-    """The difference of two medians, in parts."""
+    """The difference of two cells' medians, split by phase."""
 
     fast: ProfiledCell
     slow: ProfiledCell
     ns: float
     """Difference of the medians."""
     phases: tuple[PhaseDifference, ...]
-    """Largest first, whatever its sign."""
+    """Ordered by absolute difference, largest first."""
 
     @property
     def rest_ns(self) -> float:
-        """Time in no phase."""
+        """The part of the difference that is in no phase."""
         return self.ns - sum(one.ns for one in self.phases)
 
     @property
@@ -68,7 +68,10 @@ class Difference:
 
 
 def differences_of(case: ProfiledCase) -> list[Difference]:
-    """Compare each cell with the fastest one, or both sides of each implementation; they need phases and a median."""
+    """Compare each cell with the fastest, or both sides of each implementation if the profile has sides.
+
+    Only cells with phases and a median are compared.
+    """
     timed = [one for one in case.profiled if one.cell.median_ns is not None]
     sets = grouped(timed, lambda one: one.cell.implementation if one.cell.side else "")
     return [_difference(fastest, slow) for fastest, *others in sets.values() for slow in others]
@@ -93,7 +96,7 @@ def _difference(fast: ProfiledCell, slow: ProfiledCell) -> Difference:
 
 
 def _times(one: ProfiledCell, *, together: bool) -> dict[Phase, tuple[float, float, float]]:
-    """Time and interval of each phase; both products as one, where either cell does not tell them apart."""
+    """Return the time and interval of each phase; ``together`` adds Q K^T and P V to one phase of products."""
     found = dict.fromkeys(Phase, (0.0, 0.0, 0.0))
     for phase, time in one.phases.items():
         into = Phase.PRODUCTS if together and phase in (Phase.QK, Phase.PV) else phase
@@ -103,7 +106,7 @@ def _times(one: ProfiledCell, *, together: bool) -> dict[Phase, tuple[float, flo
 
 
 def difference_table(difference: Difference) -> Table:
-    """A row for each phase, one for what is in none, and their sum: the difference of the medians."""
+    """Return a row for each phase, one for time in no phase if there is enough, and the difference of the medians."""
     fast, slow = difference.fast, difference.slow
     rows: list[Row] = [
         {

@@ -1,5 +1,5 @@
 "use strict";
-// Zoom by a click, back by a click on the topmost frame or Escape; a field to search in. Without it all frames are there.
+// A click zooms in; Escape or a click on the topmost frame zooms out; a field searches. Frames need no scripts.
 (() => {
   const svg = document.documentElement.matches("svg") ? document.documentElement : document.querySelector("svg");
   const whole = svg.viewBox.baseVal.width;
@@ -33,7 +33,7 @@
     }
   }
 
-  // Frames below one that is found already are not counted again.
+  // The time of a frame below another hit is counted once.
   function search(said) {
     const wanted = said.toLowerCase();
     let share = 0, until = -1;

@@ -1,4 +1,4 @@
-"""Stacks as folded text, and as a flame graph: an SVG that needs nothing else, and is whole where no scripts run."""
+"""Stacks as folded text, and as a flame graph: a self-contained SVG that shows all frames without scripts, too."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 WIDTH, ROW, TOP = 1200, 18, 26
 LETTER = 6.7
-"""Pixels of a letter."""
+"""Width of a letter, in pixels."""
 _NARROWEST = 0.3
-"""Pixels: what is narrower is not drawn."""
+"""In pixels; narrower frames are not drawn."""
 _DEEPEST = 200
 _MOST = 2 / 3
 
 
 @dataclasses.dataclass
 class Frame:
-    """A function, or a phase, below the same callers."""
+    """A function or a phase below one path of callers."""
 
     name: str
     ns: float = 0.0
@@ -38,7 +38,7 @@ class Frame:
     callees: dict[str, Frame] = dataclasses.field(default_factory=dict)
 
     def add(self, path: tuple[str, ...], phase: Phase, ns: float) -> None:
-        """Add time to this frame and to those of the path below it."""
+        """Add time to this frame and to each frame of the path below it."""
         frame = self
         for name in (None, *path):
             if name is not None:
@@ -48,7 +48,10 @@ class Frame:
 
 
 def folded(cell: CellProfile) -> str:
-    """Stacks as ``thread;frame;frame;[phase] nanoseconds``: what flamegraph.pl, speedscope and inferno read."""
+    """Return stacks as lines ``thread;frame;frame;[phase] nanoseconds``.
+
+    flamegraph.pl, speedscope and inferno read this format.
+    """
     found: collections.Counter[str] = collections.Counter()
     for path, _, ns in _paths(cell):
         found[";".join(name.replace(";", ",") for name in path)] += round(ns)
@@ -56,7 +59,7 @@ def folded(cell: CellProfile) -> str:
 
 
 def tree(cell: CellProfile) -> Frame:
-    """All stacks as one tree, below the call itself."""
+    """Merge all stacks to one tree whose root is the call."""
     root = Frame(cell.implementation)
     for path, phase, ns in _paths(cell):
         root.add(path, phase, ns)
@@ -64,14 +67,14 @@ def tree(cell: CellProfile) -> Frame:
 
 
 def _paths(cell: CellProfile) -> Iterator[tuple[tuple[str, ...], Phase, float]]:
-    """Thread, frames from the outermost on, and the phase as the last of them."""
+    """Yield each stack's path (thread, frames from the outermost on, phase), its phase and its nanoseconds."""
     for stack in cell.stacks:
         frames = (in_one_line(frame) or "?" for frame in stack.frames[:_DEEPEST])
         yield (stack.thread, *frames, f"[{TITLES[stack.phase]}]"), stack.phase, stack.ns
 
 
 def flame_svg(cell: CellProfile) -> str:
-    """A flame graph, callers above: click to zoom, type to search."""
+    """Return a flame graph as SVG, callers above callees: click to zoom, type to search."""
     root = tree(cell)
     boxes = list(_boxes(root, 0.0, 0, WIDTH / root.ns)) if root.ns else []
     height = _height(boxes)
@@ -91,7 +94,7 @@ def flame_svg(cell: CellProfile) -> str:
 
 
 def flame_height(cell: CellProfile) -> int:
-    """Height of a flame graph that is ``WIDTH`` wide."""
+    """Return the height of a flame graph that is ``WIDTH`` wide."""
     root = tree(cell)
     return _height(list(_boxes(root, 0.0, 0, WIDTH / root.ns)) if root.ns else [])
 
@@ -101,7 +104,7 @@ def _height(boxes: Sequence[tuple[Frame, float, int]]) -> int:
 
 
 def _boxes(frame: Frame, x: float, depth: int, scale: float) -> Iterator[tuple[Frame, float, int]]:
-    """Frames that are wide enough, with their left ends; callees in the order of their names."""
+    """Yield the frames that are wide enough, each with its left end and depth; callees are sorted by name."""
     if frame.ns * scale < _NARROWEST:
         return
     yield frame, x, depth
@@ -124,7 +127,7 @@ def _drawn(frame: Frame, x: float, depth: int, whole: float) -> str:
 
 
 def _colour(frame: Frame) -> str:
-    """The phase of most of its time; none where many share it."""
+    """Return the phase that takes most of a frame's time, or ``mixed`` if none takes ``_MOST`` of it."""
     [(phase, ns)] = frame.by_phase.most_common(1)
     return phase if ns >= _MOST * frame.ns else "mixed"
 

@@ -1,4 +1,4 @@
-"""How two cells differ line by line, where both run sources of the same names: two revisions of a kernel."""
+"""How two cells differ line by line, for cells that run sources of the same names: two revisions of a kernel."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 _MOST = 20
 
 Line = tuple[str, str, str]
-"""Name of the file without its folder, function, and text: what stays where lines are added above.
+"""The file's name without its folder, the function, and the line's text, which stay the same when lines are added
+above.
 
-Of two sides the file has no name here: a plug-in's copy may be called otherwise."""
+If the profile has sides, the file's name is empty, because a plug-in's copy can have another name.
+"""
 
 
 def line_table(difference: Difference) -> Table | None:
-    """The lines that differ most, all others, and what is outside of these sources; ``None`` where no line is in both.
+    """Return the lines that differ most, the sum of all others, and the time outside of these sources.
 
-    The differences add up to that of the medians.
+    The differences add up to that of the medians. The result is ``None`` if no line is in both cells.
     """
     fast, slow = _lines(difference.fast.cell), _lines(difference.slow.cell)
     shared = {file for file, _, _ in fast} & {file for file, _, _ in slow}
@@ -53,7 +55,7 @@ def line_table(difference: Difference) -> Table | None:
 
 
 def _lines(cell: CellProfile) -> collections.defaultdict[Line, float]:
-    """Time on each line itself."""
+    """Return the time of each line, without its callees."""
     found: collections.defaultdict[Line, float] = collections.defaultdict(float)
     for line in cell.lines:
         file = "" if cell.side else f"{line.file.replace(chr(92), '/').rpartition('/')[2]}: "

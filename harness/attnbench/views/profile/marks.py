@@ -20,10 +20,10 @@ _SERIES = {
     Phase.DISPATCH: 3,
     Phase.OTHER: 7,
 }
-"""There are eight colours that everyone tells apart, so that some come twice, the second time striped."""
+"""Only eight colours are easy to tell apart, so some phases share one; the second of them is striped."""
 STRIPED = (Phase.PRODUCTS, Phase.MEMORY, Phase.WAITING, Phase.DISPATCH)
 SQUARE, STRIPES = "M-1-1H1V1H-1Z", "M-1-1H-0.5V1H-1ZM-0.25-1H0.25V1H-0.25ZM0.5-1H1V1H0.5Z"
-"""Vega's shapes for a legend."""
+"""Shapes for Vega's legends."""
 
 
 class PhaseMark(Mark):

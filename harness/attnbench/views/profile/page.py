@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 
 def write_profile_page(folder: Path) -> None:
-    """Write ``index.html`` and ``report.md`` with their charts beside the folder's ``profile.json``.
+    """Write ``index.html`` and ``report.md`` with their charts next to the folder's ``profile.json``.
 
-    Each cell has files of its own, with its number from 1 on: ``flame-N.svg``, ``flame-N.folded``, ``trace-N.json``.
+    The files of a cell have its number, counted from 1, in their names: ``flame-N.svg``, ``flame-N.folded``,
+    ``trace-N.json``.
 
     Raises:
-        ProfileError: where the folder holds no profile.
+        ProfileError: the folder holds no profile.
     """
     profile = printable_profile(read_profile(folder))
     for number, cell in enumerate(profile.cells, start=1):
@@ -39,7 +40,7 @@ def write_profile_page(folder: Path) -> None:
 
 
 def profile_report(profile: Profile) -> ReportPage:
-    """Everything that the page says of a profile whose texts are printable."""
+    """Return the page of a profile whose texts are printable."""
     cases = cases_of(profile)
     sections = [
         phases.section(cases),

@@ -1,4 +1,4 @@
-"""A profile in sentences."""
+"""Sentences about a profile."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 _LEAST_SHARE, _MOST_NAMED = 0.05, 4
 _LOSS_WORTH_NAMING, _MOST_LOSSES = 0.03, 2
-"""The share of a call that a phase must lose over its floor to be named, and the most phases named."""
+"""The share of a call that a phase must lose over its floor to be named, and the most losses that are named."""
 _MUCH = 0.1
 
 
 def share(time: PhaseTime, one: ProfiledCell) -> float:
-    """The part of all phases that one is."""
+    """Return a phase's share of the sum of all phases."""
     whole = total_ns(one)
     return time.ns / whole if whole else 0.0
 
@@ -40,7 +40,7 @@ def answer(one: ProfiledCell) -> str:
 
 
 def _losses(one: ProfiledCell) -> list[PhaseTime]:
-    """The phases that lose most over their floors."""
+    """Return the phases that lose most over their floors, largest loss first."""
     worth = _LOSS_WORTH_NAMING * total_ns(one)
     return sorted((time for time in one.phases.values() if _lost_ns(time) >= worth), key=_lost_ns)[
         : -_MOST_LOSSES - 1 : -1
@@ -57,7 +57,7 @@ def _loss(time: PhaseTime) -> str:
 
 
 def conditions(one: ProfiledCell) -> str:
-    """How far the numbers can be trusted: samples, slow-down, and the profile's own notes."""
+    """Say how far the numbers can be trusted: samples, slow-down, and the profile's own notes."""
     cell = one.cell
     said = f"{one.name}: {count(cell.samples, 'sample')} of {count(cell.calls, 'call')}"
     if cell.period_ns:
@@ -70,7 +70,7 @@ def conditions(one: ProfiledCell) -> str:
 
 
 def counters(cell: CellProfile) -> str:
-    """Events that the hardware counted in a call; empty where it counts nothing."""
+    """Return the hardware's counts for a call as text; it is empty if nothing was counted."""
     found = cell.counted
     if found is None:
         return ""
@@ -81,12 +81,12 @@ def counters(cell: CellProfile) -> str:
 
 
 def why_not(cell: CellProfile) -> str:
-    """Why a cell has no profile."""
+    """Say why a cell has no profile."""
     return sentence(cell.reason or ("it has no samples" if cell.status == "ok" else cell.status))
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop."""
+    """End a text with a full stop, unless it ends with a mark already."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 

@@ -1,4 +1,4 @@
-"""The time line of a cell as Chrome's trace events, which Perfetto opens too."""
+"""A cell's time line as Chrome trace events, which Perfetto opens too."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from attnbench.store.profile import CellProfile
 
 Event = dict[str, Any]
-"""A trace event, as Chrome's format has it."""
+"""A trace event in Chrome's format."""
 _PROCESS = 1
 _TITLES: Mapping[str, str] = {phase.value: title for phase, title in TITLES.items()}
 
 
 def trace_json(cell: CellProfile) -> str:
-    """Lanes as threads with names, their spans as complete events, memory as a counter; times in microseconds.
+    """Return lanes as named threads, spans as complete events, and memory as a counter, in microseconds.
 
-    Memory was watched in a call of its own, behind the others. Why operators are missing stands beside the process.
+    Memory was recorded in a separate call, which follows the others. If operators are missing, a label of the process
+    says why.
     """
     present = {span.lane for span in cell.timeline}
     lanes = [*(lane for lane in LANES if lane in present), *sorted(present - set(LANES))]

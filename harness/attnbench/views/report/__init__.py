@@ -1,1 +1,1 @@
-"""Reports: pages that open offline, with the charts drawn in, and a Markdown twin beside them."""
+"""Reports: pages that open offline, with their charts drawn in, and a Markdown version of each."""

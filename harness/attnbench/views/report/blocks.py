@@ -1,4 +1,4 @@
-"""The blocks of a report, which read the same on the page and in Markdown."""
+"""The blocks of a report, rendered on the page and in Markdown."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
     from attnbench.views.report.charts.marks import Mark
 
 MOST_CHARTS = 24
-"""A report of more groups of cases than this is large: it shows sums over groups, and single ones when asked for."""
+"""A report with more groups of cases is large: it shows sums over groups, and single groups on request."""
 DRAWN_OF_LARGE = 12
-"""So many groups of a large report are drawn even so, in each section: for its Markdown, and where no scripts run."""
+"""The groups that each section of a large report still draws, for its Markdown and for pages without scripts."""
 MOST_ROWS = 60
-"""Rows of a table about groups; the files beside the page have all."""
+"""The most rows of a table about groups; the files next to the page have all."""
 
 Facets = dict[str, str]
-"""The filters of a block: dtype, mask, heads and so on, each with the value that holds for it."""
+"""The filters that apply to a block: dtype, mask, heads and so on, each with its value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lead:
-    """The sentence that a reader should take along."""
+    """The main sentence of a section."""
 
     text: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contradiction:
-    """A claim that the measurement contradicts: the reader ought to stop there."""
+    """A claim that the measurement contradicts, shown prominently."""
 
     text: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A chart with everything that stands for it where it cannot be seen."""
+    """A chart, with text and a table for readers who cannot see it."""
 
     stem: str
-    """Names the file and the anchor, such as ``time-1``."""
+    """Name of the file and the anchor, such as ``time-1``."""
     title: str
     alt: str
     drawing: Drawing
@@ -58,7 +58,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A matrix as a chart, with everything that stands for it where it cannot be seen."""
+    """A matrix as a chart, with text and a table for readers who cannot see it."""
 
     stem: str
     title: str
@@ -70,7 +70,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """An SVG file beside the page that has a script of its own, shown within the page."""
+    """An SVG file next to the page with a script of its own, shown in a frame."""
 
     file: str
     title: str
@@ -83,18 +83,18 @@ class MapCell:
     """The fastest implementation of one case."""
 
     names: tuple[str, ...]
-    """The fastest; behind it those which noise does not tell from it."""
+    """The fastest, followed by those within noise of it."""
     ties: tuple[str, ...] = ()
-    """For each of those, the interval of its time's ratio to the fastest one's."""
+    """For each of the latter, the interval of its time over that of the fastest."""
     lead: str
     """The lead over the next implementation, with its interval; empty if there is no other."""
     said: str
-    """All of it as a sentence."""
+    """The whole field as a sentence."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MapRow:
-    """The cases that differ in length alone."""
+    """Cases that differ only in length."""
 
     label: str
     cells: tuple[MapCell | None, ...]
@@ -102,16 +102,16 @@ class MapRow:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Map:
-    """Fields with a column for each length."""
+    """A map with a column for each length."""
 
     stem: str
     corner: str
-    """The axis that grows: ``seqlen`` or ``seqlen_kv``."""
+    """The name of the axis that grows: ``seqlen`` or ``seqlen_kv``."""
     lengths: tuple[int, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The caption above the fields."""
+        """The captions of the columns."""
         return tuple(map(length, self.lengths))
 
 
@@ -119,68 +119,68 @@ class _Map:
 class WinnerMap(_Map):
     """The winners as a map: a row for each group of cases, a column for each length.
 
-    Where scripts run, they make the rows anew whenever an implementation is hidden or cases are chosen.
+    A script rebuilds the rows when an implementation is hidden or a filter changes.
     """
 
     rows: tuple[MapRow, ...]
     left_out: int = 0
-    """Rows beyond those, which the script shows page by page."""
+    """Number of further rows, which the script shows page by page."""
     of_groups: bool = True
     """Whether a row is a group; else it is all groups that share a value, such as a dtype."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeatCell:
-    """A number on a ground that says how much it is."""
+    """A number with a background colour that shows its size."""
 
     text: str
     level: int
-    """From -4 to 4 around what is neither good nor bad."""
+    """From -4 (bad) to 4 (good); 0 is neutral."""
     said: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeatMap(_Map):
-    """Numbers by implementation (rows) and length (columns), coloured."""
+    """Numbers by implementation (rows) and length (columns), with colours."""
 
     title: str
     rows: tuple[tuple[str, tuple[HeatCell | None, ...]], ...]
     facets: Facets
     baseline: str = ""
-    """The implementation that speed-ups are relative to."""
+    """The implementation that speed-ups are relative to; empty for other numbers."""
     group: int | None = None
-    """The group of the report that speed-ups belong to; ``None`` for means over all of a run."""
+    """Index of the report's group that speed-ups belong to; ``None`` for means over a whole run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Strips:
-    """Raw samples, in the order in which they were taken."""
+    """Raw samples in the order in which they were taken."""
 
     title: str
     rows: Sequence[Row]
-    """``implementation``, ``length``, ``samples`` (ns), ``text`` of each column."""
+    """Each has ``implementation``, ``length``, ``samples`` (ns), and the ``text`` of each column."""
     columns: Sequence[tuple[str, str]]
-    """Title and field of each column beside the picture."""
+    """Title and field of each column next to the picture."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A field for a memory budget, and the laws that it is answered from; only where scripts run."""
+    """An input for a memory budget, and the laws that answer it; only shown with scripts."""
 
     laws: Sequence[Row]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Explorer:
-    """One group of cases at a time, drawn when it is chosen; only where scripts run."""
+    """A view of one chosen group of cases at a time; only shown with scripts."""
 
     instead: str
-    """The text where no scripts run."""
+    """The text that is shown without scripts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Details:
-    """Blocks that most readers pass over: closed until they are opened."""
+    """Blocks that are folded until a reader opens them."""
 
     summary: str
     blocks: Sequence[Block]
@@ -215,7 +215,7 @@ Block = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """A table of numbers that is written beside the page."""
+    """A table of numbers that is written to a file next to the page."""
 
     stem: str
     rows: Iterable[Row]
@@ -223,7 +223,7 @@ class Export:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the report with a permanent anchor."""
+    """A section of the report with a permanent anchor."""
 
     anchor: str
     title: str
@@ -233,38 +233,38 @@ class Section:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportPage:
-    """The whole report."""
+    """A whole report."""
 
     title: str
     subtitle: str
     sections: Sequence[Section]
     marks: Mapping[str, Mark]
     marked: str = "implementations"
-    """The things that marks tell apart, in the plural."""
+    """What marks distinguish, in the plural."""
     exports: Sequence[Export] = ()
     points: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"names": [], "facets": {}, "groups": []})
-    """Numbers of all groups, for the page's script; default none."""
+    """Numbers of all groups for the page's script; none by default."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportedRun:
-    """One of the runs that the report is of."""
+    """A run that the report is about."""
 
     run: RunFile
     name: str
-    """Tells the runs apart; empty where there is only one."""
+    """Distinguishes the runs; empty for a single run."""
     cells: Sequence[CellResult]
     grouping: Grouping
     first: int = 0
-    """Index of its first group among those of the whole report."""
+    """Index of its first group among the groups of the whole report."""
 
     def title(self, group: Group) -> str:
-        """A group's name in the whole report."""
+        """Return a group's name, which is unique in the whole report."""
         own = group.label or self.grouping.common
         return f"{self.name}: {own}" if self.name else own
 
     def facets(self, group: Group) -> Facets:
-        """The filters of the group."""
+        """Return the filters of a group."""
         case = group.cells[0].case
         heads = str(case.heads_q) if case.heads_q == case.heads_kv else f"{case.heads_q}:{case.heads_kv}"
         return {
@@ -282,7 +282,7 @@ class ReportedRun:
 
 
 def named(source: ReportedRun) -> list[Block]:
-    """A heading with the run's name, where there are several."""
+    """Return a heading with the run's name if there are several runs."""
     return [Heading(text=source.name, level=3)] if source.name else []
 
 
@@ -292,5 +292,5 @@ def is_large(sources: Sequence[ReportedRun]) -> bool:
 
 
 def groups_drawn(sources: Sequence[ReportedRun]) -> int:
-    """The number of groups that a section shows one by one."""
+    """Return the number of groups that a section shows one by one."""
     return DRAWN_OF_LARGE if is_large(sources) else MOST_CHARTS

@@ -1,4 +1,4 @@
-"""The content of a report, section by section; page and Markdown read the same."""
+"""The content of a report by section, for the page and Markdown."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SECTIONS = (
     provenance.section,
     repeat.section,
 )
-"""In the order of the page. Each makes its section of the material, or ``None`` where it has nothing to say."""
+"""The sections in page order. Each function returns its section, or ``None`` if it has no content."""
 
 
 def report_of(
@@ -64,7 +64,7 @@ def report_of(
     *,
     across_machines: bool = False,
 ) -> ReportPage:
-    """Everything that the report of these runs says; the arguments are those of :func:`write_report`."""
+    """Return the whole report of these runs; the arguments are those of :func:`write_report`."""
     sources = sources_of(runs)
     names = list(dict.fromkeys(one.header.scenario_name for one in runs))
     measured = [cell for source in sources for cell in source.cells if cell.timing or cell.errors]
@@ -88,14 +88,14 @@ def report_of(
 
 
 def _subtitle(runs: Sequence[RunFile]) -> str:
-    """On what and when."""
+    """Name the machines and the dates."""
     on = dict.fromkeys(name for one in runs for name in one.header.machines)
     when = dict.fromkeys(one.header.created_at[:10] for one in runs)
     return f"Attention on {listing(list(on))}, {listing(list(when))}"
 
 
 def sources_of(runs: Sequence[RunFile]) -> list[ReportedRun]:
-    """The runs, one for each kind of machine, with their cells in groups, and with names that tell them apart."""
+    """Return each run, split by kind of machine, with grouped cells and a unique name."""
     runs = [one for run in runs for one in by_machine(run)]
     stems = ["standard input" if one.path == "-" else Path(one.path).stem for one in runs]
     names = [(stem, one.machine) for stem, one in zip(stems, runs, strict=True)]

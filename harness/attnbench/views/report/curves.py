@@ -1,4 +1,4 @@
-"""How time and memory grow over the length: the laws of every curve of a report."""
+"""Scaling laws: how time and memory of every curve of a report grow with the length."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 Quantity = Literal["time", "memory"]
 
 LINEAR_AT_MOST = 1.15
-"""A memory exponent whose interval lies above this contradicts O(n)."""
+"""If the whole interval of a memory exponent is above this, it contradicts O(n)."""
 MOST_FITS = 160
-"""Curves that laws are fitted to; of a larger sweep, those of the first groups."""
+"""About how many curves laws are fitted to; in a larger sweep, those of the first groups."""
 _LINEAR = "O(n)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScalingCurve:
-    """How time or memory of an implementation grows within a group of cases."""
+    """The growth of an implementation's time or memory within a group of cases."""
 
     source: ReportedRun
     group: Group
     implementation: str
     quantity: Quantity
     declared: str | None
-    """The implementation's declaration of its memory."""
+    """The memory complexity that the implementation declares."""
     law: Scaling | Refusal
 
     @property
     def contradiction(self) -> str | None:
-        """A sentence where the measurement contradicts the declaration."""
+        """A sentence if the measurement contradicts the declaration, else ``None``."""
         if self.quantity != "memory" or not isinstance(self.law, Scaling):
             return None
         found = self.law.exponent
@@ -51,7 +51,7 @@ class ScalingCurve:
         return None
 
     def row(self) -> Row:
-        """Flat and raw, for files."""
+        """Return flat raw values for files."""
         law = self.law if isinstance(self.law, Scaling) else None
         local = self.law.local_exponent
         found: Row = {
@@ -82,7 +82,7 @@ class ScalingCurve:
 
 
 def curves_of(sources: Sequence[ReportedRun]) -> list[ScalingCurve]:
-    """Laws of every curve that has two lengths or more."""
+    """Fit a law to every curve that has at least two lengths."""
     found: list[ScalingCurve] = []
     for source in sources:
         for group in source.grouping.groups:

@@ -1,4 +1,4 @@
-"""Every number of a report as CSV and as Parquet."""
+"""Writes every number of a report as CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def write_export(export: Export, folder: Path) -> None:
-    """Write ``STEM.csv`` and ``STEM.parquet``, but none of no rows; absent is empty or null, lists are JSON.
+    """Write ``STEM.csv`` and ``STEM.parquet``, or nothing if there are no rows.
 
-    In CSV no text is a formula; Parquet has each as it is.
+    ``None`` is empty or null, lists are JSON. In CSV no text is a formula; in Parquet texts are unchanged.
     """
     columns = columns_of(export.rows)
     if not columns:
@@ -36,7 +36,7 @@ def write_export(export: Export, folder: Path) -> None:
 
 
 def columns_of(rows: Iterable[Row]) -> dict[str, list[Any]]:
-    """Rows turned into columns, each of one type. Rows may be made one by one: of a large run, all take too much."""
+    """Turn rows into columns, each of one type. Rows are read one by one, as a large run's would take much memory."""
     columns: dict[str, list[Any]] = {}
     for before, row in enumerate(rows):
         if row.keys() != columns.keys():
@@ -56,7 +56,7 @@ def _uniform(values: list[Any]) -> list[Any]:
 
 
 def _type(values: Sequence[Any]) -> Any:
-    """The Arrow type; a column without a value is one of text."""
+    """Return the Arrow type of a column; one without any value is text."""
     import pyarrow as pa
 
     known = next((value for value in values if value is not None), "")

@@ -1,4 +1,4 @@
-"""Figures: a chart, what it shows in words, and its numbers as a table."""
+"""Figures: a chart, a description of it, and its numbers as a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MEMORIES = [
 def group_figures(
     material: Material, noun: str, figure: Callable[[str, str, Group, Mapping[str, Mark]], Figure | None]
 ) -> list[Block]:
-    """A chart for each group in which anything was measured, but for the one that the page begins with."""
+    """Return a chart for each group in which anything was measured, except for the one at the top of the page."""
     blocks: list[Block] = []
     left_out, most = 0, groups_drawn(material.sources)
     for source in material.sources:
@@ -60,7 +60,7 @@ def group_figures(
 
 
 def leading_figures(material: Material) -> list[Block]:
-    """Time and memory of the group with the most times, beside each other."""
+    """Return time and memory of the group with the most times, next to each other."""
     group = material.leading
     for source in material.sources:
         if group is None or not any(group is one for one in source.grouping.groups):
@@ -74,10 +74,10 @@ def leading_figures(material: Material) -> list[Block]:
 
 
 def time_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -> Figure | None:
-    """Time of a group against its lengths, or one dot for each implementation where there is a single length.
+    """Draw a group's time against its lengths, or a dot for each implementation if there is only one length.
 
     Returns:
-        ``None`` where nothing in the group has a time.
+        The figure, or ``None`` if nothing in the group has a time.
     """
     rows = []
     for cell in group.cells:
@@ -91,7 +91,7 @@ def time_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -
 
 
 def memory_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark]) -> Figure | None:
-    """Peak memory of a group, as :func:`time_figure`; ``None`` where nothing in the group was weighed above 0."""
+    """Draw a group's peak memory like :func:`time_figure`; ``None`` if no peak is above 0."""
     peaks = [(cell, peak) for cell in group.cells if (peak := cell.metrics.memory_peak_bytes) is not None]
     rows = [_point(cell, peak, None, None, size(peak)) for cell, peak in peaks if peak]
     if not rows:
@@ -103,7 +103,7 @@ def memory_figure(stem: str, name: str, group: Group, marks: Mapping[str, Mark])
 
 
 def _point(cell: CellResult, value: float | None, low: float | None, high: float | None, text: str) -> Row:
-    """A row of a chart and of the table beside it."""
+    """Return a row for the chart and for its table."""
     tokens = cell.case.seqlen_kv
     return {
         **cell.numbers(),

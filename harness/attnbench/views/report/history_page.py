@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 
 def write_history_page(history: History, out: Path, *, since: str | None, link: str | None, force: bool) -> Path:
-    """Write ``index.html`` and ``report.md`` with the charts, whole or not at all; returns the page.
+    """Write ``index.html``, ``report.md`` and the charts, all or nothing, and return the page's path.
 
     Args:
-        history: with a point at least.
+        history: a history with at least one point.
         out: the folder.
-        since: a measured revision, which the table of the worst begins at; default the oldest.
+        since: a measured revision at which the table of changes begins; by default the oldest.
         link: address of a commit's diff, with ``{revision}`` for its hash.
-        force: replace a page that is there already.
+        force: replace an existing page.
 
     Raises:
-        UsageError: when the folder exists, it cannot be written, or the extra ``report`` is not installed.
+        UsageError: the folder exists or cannot be written, or the extra ``report`` is not installed.
     """
     check_place(out, force=force)
     check_extra()
@@ -59,7 +59,7 @@ def write_history_page(history: History, out: Path, *, since: str | None, link: 
 
 
 def history_report(history: History, since: str | None = None, link: str | None = None) -> ReportPage:
-    """Everything that the page says."""
+    """Return the content of the page."""
     cells = cell_histories(history)
     rows = worst(history, since, cells)
     place = place_of(history, since)
@@ -83,7 +83,7 @@ def history_report(history: History, since: str | None = None, link: str | None 
 
 
 def commits_of(points: Sequence[Point]) -> dict[str, Point]:
-    """A point of each revision, oldest first."""
+    """Return a point of each revision, oldest first."""
     found: dict[str, Point] = {}
     for point in sorted(points, key=lambda one: (one.place, one.date)):
         found.setdefault(point.revision, point)
@@ -104,7 +104,7 @@ def _changes(history: History, link: str | None) -> Section:
 def _charts(
     cells: Sequence[CellHistory], commits: Mapping[str, Point], marks: Mapping[str, Mark], since: int
 ) -> Section | None:
-    """A small multiple for each cell, the worst first."""
+    """Return a small chart for each cell, the worst first."""
     figures = [_figure(number, one, commits, marks, since) for number, one in enumerate(cells[:MOST_CHARTS], start=1)]
     blocks = [figure for figure in figures if figure is not None]
     left = len(cells) - MOST_CHARTS
@@ -174,7 +174,7 @@ def _row(one: CellHistory, commit: Point, index: int, segment: str, text: str) -
 
 
 def _numbers(one: CellHistory, commits: Mapping[str, Point], times: Mapping[tuple[str, str], Row]) -> Table:
-    """Every revision of a cell in numbers."""
+    """Return a table with every revision of a cell."""
     rows: list[Row] = []
     for segment, own in one.readings.items():
         for reading in own:

@@ -1,4 +1,4 @@
-"""The page of ``attnbench inspect``: mask, weights and entropy per head, and errors over (query or key, feature)."""
+"""The page of ``attnbench inspect``: mask, weights and entropy by head, and errors over (query or key, feature)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from attnbench.views.document import Row
 
 _MOST_LINES = 200
-"""Queries that the curve of an entropy goes through."""
+"""The most queries in an entropy curve."""
 
 
 def write_inspection_page(folder: Path) -> bool:
-    """Write ``index.html``, ``report.md`` and the pictures beside an inspection's data.
+    """Write ``index.html``, ``report.md`` and the pictures next to an inspection's data.
 
     Returns:
         Whether an implementation disagrees.
@@ -52,7 +52,7 @@ def _errors(folder: Path, facts: Mapping[str, Any]) -> dict[str, Mapping[str, An
 def inspection_report(
     facts: Mapping[str, Any], inside: Mapping[str, Any], errors: Mapping[str, Mapping[str, Any]]
 ) -> ReportPage:
-    """Everything that the page says: of ``inspection.json``, ``inside.npz``, and ``errors-N.npz`` by implementation."""
+    """Return the page of ``inspection.json``, ``inside.npz``, and each implementation's ``errors-N.npz``."""
     heads = [f"head {head}" for head in facts["heads"]]
     marks = marks_of(heads)
     sections = [
@@ -69,7 +69,7 @@ def inspection_report(
 
 
 def inspection_view(page: Path) -> View:
-    """An inspection for a terminal or a notebook: how much is visible, and the table of errors."""
+    """Show an inspection in a terminal or a notebook: the share of visible pairs, and the table of errors."""
     facts = json.loads((page.parent / "inspection.json").read_text(encoding="utf-8"))
     table = _error_table(facts)
     blocks: list[DocumentBlock] = [
@@ -101,12 +101,12 @@ def _mask(facts: Mapping[str, Any], inside: Mapping[str, Any]) -> list[Block]:
 
 
 def _axes(case: Mapping[str, Any]) -> tuple[Axis, Axis]:
-    """Queries down, keys across."""
+    """Return the axes of queries (down) and keys (across)."""
     return Axis(title="query", size=case["seqlen_q"]), Axis(title="key", size=case["seqlen_kv"])
 
 
 def _rows_table(plane: Any, title: str, factor: float) -> Table:
-    """The mean of some rows of a picture."""
+    """Return the mean of some rows of a picture."""
     step = max(1, len(plane) // 16)
     rows: list[Row] = [
         {"row": f"{100 * i / len(plane):.0f} %", "mean": factor * float(plane[i].mean())}
@@ -224,7 +224,7 @@ def _implementations(facts: Mapping[str, Any], errors: Mapping[str, Mapping[str,
     ]
     blocks.append(_error_table(facts))
     number_of = {one["implementation"]: i for i, one in enumerate(facts["implementations"], start=1)}
-    # Where all agree, the maps show what rounding looks like; where one does not, only its errors matter.
+    # If all agree, the maps of one implementation show the size of rounding errors; else only wrong ones are shown.
     for one in wrong or facts["implementations"][:1]:
         name = one["implementation"]
         for tensor, planes in errors.get(name, {}).items():

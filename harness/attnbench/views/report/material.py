@@ -1,4 +1,4 @@
-"""The material that sections of a report are made from."""
+"""The input of a report's sections."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Gains:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Material:
-    """The runs, and what several sections need of them."""
+    """The runs, and everything derived from them that several sections need."""
 
     sources: Sequence[ReportedRun]
     marks: Mapping[str, Mark]
     baseline: str | None
-    """The baseline of speed-ups, in those runs that have it; ``None`` leaves it to each scenario."""
+    """The baseline of speed-ups in the runs that have it; ``None`` uses each scenario's."""
     across_machines: bool = False
-    """Whether machines are compared with each other, too."""
+    """Whether machines are compared with each other as well."""
     history: History | None = None
-    """How cells went over commits; ``None`` where that was not asked for."""
+    """The history of the cells over commits; ``None`` if it was not requested."""
 
     @property
     def cells(self) -> list[CellResult]:
@@ -49,17 +49,17 @@ class Material:
 
     @functools.cached_property
     def curves(self) -> list[ScalingCurve]:
-        """The laws of time and memory."""
+        """The scaling laws of time and memory."""
         return curves_of(self.sources)
 
     @functools.cached_property
     def gains(self) -> list[Gains | None]:
-        """The speed-ups of each run; ``None`` where nothing was timed."""
+        """The speed-ups of each run; ``None`` for a run without times."""
         return [self._gains(source) for source in self.sources]
 
     @functools.cached_property
     def leading(self) -> Group | None:
-        """The group with the most times in it: the one that the page begins with. ``None`` where there are no times."""
+        """The group with the most times, which the page begins with; ``None`` if there are no times."""
         groups = [group for source in self.sources for group in source.grouping.groups]
         most = max(groups, key=_times, default=None)
         return most if most is not None and _times(most) else None

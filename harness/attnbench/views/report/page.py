@@ -1,4 +1,4 @@
-"""A report as one HTML page, and as Markdown with its charts beside it."""
+"""A report as one HTML page, and as Markdown with separate chart files."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ STRIP_WIDTH, STRIP_HEIGHT = 160, 22
 
 
 def html_page(report: ReportPage, vega: str = "") -> str:
-    """The whole page; nothing is loaded from elsewhere.
+    """Render the whole page, which loads nothing from elsewhere.
 
     Args:
-        report: what it says.
-        vega: the library that makes charts interactive; without it they stay as they are drawn.
+        report: the content.
+        vega: the JavaScript that makes charts interactive; without it they are static.
     """
     import jinja2
     from markupsafe import Markup
@@ -78,7 +78,7 @@ def html_page(report: ReportPage, vega: str = "") -> str:
 
 
 def json_on_page(value: object) -> str:
-    """JSON within a script element, which no text in it can end."""
+    """Return JSON for a script element, escaped so that no text in it can end the element."""
     from markupsafe import Markup
 
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -91,18 +91,18 @@ def _kind(block: Block) -> str:
 
 
 def _figures_together(blocks: Sequence[Block]) -> list[tuple[bool, list[Block]]]:
-    """Neighbouring figures stand side by side where the page is wide."""
+    """Group neighbouring figures, which are placed side by side on a wide page."""
     parts = itertools.groupby(blocks, key=lambda block: isinstance(block, Figure | Picture))
     return [(are_figures, list(part)) for are_figures, part in parts]
 
 
 def _in_units(table: Table) -> Table:
-    """The table with one unit in each column."""
+    """Return the table with one unit in each column."""
     return dataclasses.replace(table, columns=[in_one_unit(column, table.rows) for column in table.columns])
 
 
 def _bar(row: Row, column: Column, rows: Sequence[Row]) -> str:
-    """The length of a bar, in percent of the longest of its column."""
+    """Return the length of a bar, in percent of the longest in its column."""
     assert column.amount is not None
     longest = max((column.amount(one) or 0.0 for one in rows), default=0.0)
     return f"{100 * (column.amount(row) or 0.0) / longest:.1f}" if longest else "0"
@@ -113,7 +113,7 @@ def _series(colours: tuple[str, ...]) -> dict[str, str]:
 
 
 def strip_path(samples: Sequence[float]) -> str:
-    """Samples from left to right in their order, the largest at the top, as an SVG path of short strokes."""
+    """Return an SVG path of short strokes, one for each sample in order, the largest at the top."""
     low, high = min(samples), max(samples)
     across = (STRIP_WIDTH - 4) / max(1, len(samples) - 1)
     tall = STRIP_HEIGHT - 6
@@ -122,7 +122,7 @@ def strip_path(samples: Sequence[float]) -> str:
 
 
 def svg_on_page(figure: Figure | Picture) -> str:
-    """The chart as the page holds it: it takes the width that there is, and says what it shows."""
+    """Return the chart as embedded in the page: as wide as there is room, with its description."""
     from markupsafe import Markup
 
     said = f'<svg role="img" aria-label="{html.escape(figure.alt)}" '
@@ -131,19 +131,22 @@ def svg_on_page(figure: Figure | Picture) -> str:
 
 
 def drawn_svg(figure: Figure | Picture) -> str:
-    """The drawing itself."""
+    """Return the SVG as drawn."""
     return figure.svg if isinstance(figure, Picture) else figure.drawing.svg
 
 
 def svg_file(figure: Figure | Picture) -> str:
-    """The chart as a file of its own: on the light theme's ground, because an image does not know its page's theme."""
+    """Return the chart as a standalone SVG file, on the light theme's background.
+
+    An image does not know its page's theme.
+    """
     title = f"<title>{html.escape(figure.alt)}</title>"
     ground = f'<rect width="100%" height="100%" fill="{LIGHT["page"]}"/>'
     return re.sub(r"(<svg [^>]*>)", lambda match: f"{match[1]}{title}{ground}", drawn_svg(figure), count=1)
 
 
 def pictures_of(blocks: Sequence[Block]) -> list[Figure | Picture]:
-    """All figures and pictures in the blocks, those within others too."""
+    """Return all figures and pictures in blocks, including nested ones."""
     found: list[Figure | Picture] = []
     for block in blocks:
         if isinstance(block, Figure | Picture):
@@ -154,9 +157,9 @@ def pictures_of(blocks: Sequence[Block]) -> list[Figure | Picture]:
 
 
 def markdown_page(report: ReportPage) -> str:
-    """The report in GitHub's Markdown; figures name the files that lie beside it.
+    """Render the report as GitHub-flavoured Markdown; figures refer to files next to it.
 
-    It is a page to read: the first section whole, of each other one its leading sentences, and the rest folded.
+    The first section is shown whole; of each other section only the leading sentences are, and the rest is folded.
     """
     parts = [markdown_block(Heading(text=report.title, level=1)), markdown_block(Paragraph(text=report.subtitle))]
     for section in report.sections:

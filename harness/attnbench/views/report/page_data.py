@@ -1,4 +1,4 @@
-"""The data of the page's script: times, their ratios, and memory of all cells, in few characters."""
+"""The compact data of the page's script: times, their ratios, and memory of all cells."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ if TYPE_CHECKING:
     from attnbench.views.report.blocks import ReportedRun
 
 DIGITS = 6
-"""Significant ones in a large report: more than a reader sees. A small one has all, and what its script computes from
-them reads like what was written, to the last digit."""
+"""Significant digits in a large report, more than a reader sees. A small report has all digits, so that values which
+its script computes agree with the written ones to the last digit.
+"""
 
 
 def points_of(sources: Sequence[ReportedRun]) -> Row:
-    """Groups of cases in the order of the report, JSON-ready.
+    """Return all groups of cases in the report's order, JSON-ready.
 
-    ``names`` are the implementations, ``facets`` what can be filtered by with all values of each. A group has its
-    ``label``, the ``axis`` that its ``lengths`` are on, the index of its value for each of the ``facets``, and its
-    ``cells``: index of the implementation, index of the length, then what there is of
+    ``names`` are the implementations; ``facets`` are the filters with all values of each. A group has its ``label``,
+    the ``axis`` of its ``lengths``, the index of its value for each of the ``facets``, and its ``cells``. A cell is the
+    index of the implementation, the index of the length, then
 
     - the time in ns, or the status of a cell that is not ok, or 0,
     - both ends of the time's interval, or 0 and 0,
-    - the peak of memory in bytes.
+    - the peak memory in bytes, or 0;
 
-    Its ``pairs`` are, for each length, of each two of its timed cells in their order: what the ratio of the former's
-    time to the latter's says of the latter (f faster, s slower, w within noise), all in one text, then both ends of
-    each ratio's interval or null.
+    zeros at the end are left out. Its ``pairs`` have an entry for each length, which compares each two of its timed
+    cells in their order: a text with one letter a pair, which says how the latter compares with the former (f faster, s
+    slower, w within noise), then the value of each ratio of the former's time to the latter's and both ends of its
+    interval, or nulls.
     """
     names = sorted({cell.implementation for source in sources for cell in source.cells})
     index_of = {name: index for index, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Writes a report's folder: whole, or not at all."""
+"""Writes a report's folder, all or nothing."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def write_report(
 ) -> Path:
     """Write ``index.html``, which opens offline and loads nothing, and ``report.md`` with its charts as image files.
 
-    Every number lies in ``data/`` as CSV and Parquet.
+    All numbers are in ``data/`` as CSV and Parquet.
 
-    The files are written beside the folder and moved into its place when all of them are complete.
+    The files are written to a temporary folder next to ``out``, which replaces it when all of them are complete.
 
     Args:
         runs: at least one run.
         out: the report's folder.
-        force: replace a report that is there already.
-        baseline: what speed-ups are over; default each scenario's.
-        history: how cells went over commits; default: no such section.
-        across_machines: whether machines are compared with each other, too.
+        force: replace an existing report.
+        baseline: the implementation that speed-ups are over; by default each scenario's.
+        history: the history of cells over commits; by default there is no such section.
+        across_machines: whether to compare machines with each other as well.
 
     Returns:
         The page's path.
 
     Raises:
-        UsageError: when there is no run, no run has the baseline, ``out`` exists, the report extra is not installed,
+        UsageError: there is no run, no run has the baseline, ``out`` exists, the report extra is not installed,
             or nothing can be written.
     """
     if not runs:
@@ -62,7 +62,7 @@ def write_report(
     from attnbench.views.report.content import report_of
 
     _check_baseline(runs, baseline)
-    # Charts are drawn outside of Python: beside everything else, where there is a second processor.
+    # Charts are drawn outside of Python, so a second thread draws them at the same time if there is a second processor.
     with without_collector(), concurrent.futures.ThreadPoolExecutor(1) as beside:
         vega = beside.submit(vega_bundle)
         report = report_of(runs, baseline, history, across_machines=across_machines)
@@ -72,7 +72,7 @@ def write_report(
 
 
 def write_page(report: ReportPage, folder: Path) -> None:
-    """Write ``index.html``, ``report.md`` and each chart as SVG into a folder."""
+    """Write ``index.html``, ``report.md`` and each chart as SVG to a folder."""
     from attnbench.views.report.charts.vega import vega_bundle
     from attnbench.views.report.page import html_page, markdown_page, pictures_of
 
@@ -90,26 +90,26 @@ def _check_baseline(runs: Sequence[RunFile], baseline: str | None) -> None:
 
 
 def check_place(out: Path, *, force: bool) -> None:
-    """Do nothing where a report may be written.
+    """Raise unless a report may be written to a folder.
 
     Raises:
-        UsageError: where something is there already, and ``force`` does not replace it.
+        UsageError: the folder exists, and ``force`` does not replace it.
     """
     if not out.exists():
         return
     if not force:
         raise UsageError(f"{out} exists already; --force replaces it")
-    # --force was meant for a report: a slip of the pen must not cost a home folder.
+    # --force is meant for a report: a mistyped path must not delete a home folder.
     is_report = (out / PAGE).is_file() and (out / TWIN).is_file()
     if not is_report and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"{out} is not a report, so it is not replaced; remove it yourself or choose another folder")
 
 
 def check_extra() -> None:
-    """Do nothing where the extra is installed.
+    """Raise unless the extra ``report`` is installed.
 
     Raises:
-        UsageError: otherwise.
+        UsageError: a package of the extra is missing.
     """
     needed = ("vl_convert", "jinja2", "pyarrow")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]

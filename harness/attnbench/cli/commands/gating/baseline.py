@@ -1,4 +1,4 @@
-"""``attnbench baseline``: runs that later ones are judged against."""
+"""``attnbench baseline``: store runs that later ones are compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``attnbench calibrate``: what this machine's noise is, and how often the gate is wrong on it."""
+"""``attnbench calibrate``: measure this machine's noise, and the gate's rate of false alarms on it."""
 
 from __future__ import annotations
 

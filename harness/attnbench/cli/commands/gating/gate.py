@@ -1,4 +1,4 @@
-"""``attnbench gate``: did a change make anything slower, bigger, wrong, or no longer supported?"""
+"""``attnbench gate``: find out whether a change made anything slower, bigger, wrong, or no longer supported."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def gate(
         cache_dir=cache_dir, progress=True,
     )  # fmt: skip
     if as_json or form == "json":
-        sys.stdout.write(judged.result.model_dump_json(indent=2) + "\n")  # just what gate.json holds
+        sys.stdout.write(judged.result.model_dump_json(indent=2) + "\n")  # the content of gate.json
     else:
         print_view(judged.view, form)
     return judged.exit_code

@@ -1,4 +1,4 @@
-"""``attnbench history``: how each cell went over commits, and which commit changed it."""
+"""``attnbench history``: show each cell over commits, and find the commits that changed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phases as stacked bars, all on one scale, and what each of them takes at least."""
+"""Phases as stacked bars on one scale, each with its floor."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 _BAR, _FLOOR, _LINE = 20, 4, 64
 _LETTER = 0.018
-"""Width of a letter above a segment, as a share of the longest bar."""
+"""Width of a letter in a segment's label, as a share of the longest bar."""
 _STRIPES = 140
-"""So many on the longest bar."""
+"""Number of stripes on the longest bar."""
 _TOOLTIP = [
     {"field": "cell", "type": "nominal", "title": "implementation"},
     {"field": "implementation", "type": "nominal", "title": "phase"},
@@ -43,7 +43,7 @@ _TOOLTIP = [
 
 
 def phase_bars(cells: Sequence[ProfiledCell]) -> Drawing:
-    """A bar for each cell; below each phase a thin one as long as its floor."""
+    """Draw a bar for each cell; a thin bar below each phase shows its floor, cut off at the end of the phase."""
     names = [one.name for one in cells]
     longest = max(map(total_ns, cells))
     rows = [row for one in cells for row in _segments(one, longest)]
@@ -105,7 +105,7 @@ def _stripes(start: float, end: float, step: float) -> list[float]:
 
 
 def _legend(titles: list[str]) -> Spec:
-    """Short names, and stripes where the bars have them."""
+    """Return a legend with short names, and with stripes for striped phases."""
     striped = [TITLES[phase] for phase in STRIPED]
     short = {TITLES[phase]: name for phase, name in SHORT.items()}
     shape = {"expr": f"indexof({json.dumps(striped)}, datum.value) >= 0 ? '{STRIPES}' : '{SQUARE}'"}

@@ -1,4 +1,4 @@
-"""The flame graphs, and the files that other programs open."""
+"""The flame graphs, and the files for other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def section(cases: Sequence[ProfiledCase]) -> Section | None:
-    """A flame graph for each cell that has stacks; ``None`` where none has."""
+    """Return a flame graph for each cell that has stacks, or ``None`` if none has."""
     found = [(title, one) for title, one in titled(cases) if one.cell.stacks]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Time by function, with what told the phase, and by instruction where that was asked for."""
+"""Time by function, with the reason for its phase, and time by instruction if it was recorded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TIME = column("time", "ns", unit="ns")
 
 
 def functions(cases: Sequence[ProfiledCase]) -> Section | None:
-    """Functions of all cells; ``None`` where no cell has any."""
+    """Return the functions of all cells, or ``None`` if no cell has any."""
     blocks: list[Block] = []
     for title, one in titled(cases):
         if found := one.cell.functions:
@@ -58,7 +58,7 @@ def _function_table(found: Sequence[FunctionTime], one: ProfiledCell) -> Table:
 
 
 def instructions(cases: Sequence[ProfiledCase]) -> Section | None:
-    """Instructions of those cells for which they were asked for; ``None`` where there are none."""
+    """Return the instructions of all cells that recorded them, or ``None`` if there are none."""
     blocks: list[Block] = []
     for title, one in titled(cases):
         if one.cell.instructions:
@@ -70,7 +70,10 @@ def instructions(cases: Sequence[ProfiledCase]) -> Section | None:
 
 
 def _hottest(found: Sequence[InstructionTime]) -> list[tuple[float, str, list[InstructionTime]]]:
-    """Time, name and instructions of the functions that take most, longest first; instructions in their own order."""
+    """Return the time, name and instructions of the functions that take most time.
+
+    Functions are sorted by time, longest first; instructions keep their order.
+    """
     by_function = grouped(found, lambda each: each.function)
     summed = [(sum(each.ns for each in group), function, group) for function, group in by_function.items()]
     return sorted(summed, key=lambda one: -one[0])[:_SHOWN]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def section(cases: Sequence[ProfiledCase]) -> Section | None:
-    """The kernels of all cells on a GPU; ``None`` where there is none."""
+    """Return the kernels of all cells on a GPU, or ``None`` if there is none."""
     blocks: list[Block] = []
     for case in cases:
         for one in case.cells:

@@ -1,4 +1,4 @@
-"""Time by line of source: the hottest lines, and each source as it reads."""
+"""Time by line of source: the hottest lines, and each source in its own order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _HOTTEST = 12
 _HEAT = 12
-"""Characters of the hottest line's bar."""
+"""Length of the hottest line's bar, in characters."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def section(cases: Sequence[ProfiledCase]) -> Section | None:
-    """Lines of all cells; ``None`` where no cell has any."""
+    """Return the lines of all cells, or ``None`` if no cell has any."""
     blocks: list[Block] = []
     for title, one in titled(cases):
         if one.cell.lines:
@@ -50,7 +50,7 @@ def _cell(one: ProfiledCell) -> list[Block]:
 
 
 def _with_gaps(lines: Iterable[LineTime]) -> list[LineTime | None]:
-    """``None`` where lines without a sample lie between two."""
+    """Insert ``None`` between two lines that are not neighbours in the source."""
     found: list[LineTime | None] = []
     for line in lines:
         if found and found[-1] is not None and line.line > found[-1].line + 1:
@@ -91,7 +91,7 @@ def _row(line: LineTime | None, most: float, whole: float, *, with_file: bool) -
 
 
 def heat(part: float) -> str:
-    """A bar of characters, eighths of them too."""
+    """Return a bar of block characters for a part between 0 and 1, in eighths of a character."""
     whole, rest = divmod(round(8 * _HEAT * part), 8)
     return "█" * whole + _EIGHTHS[rest].strip()
 

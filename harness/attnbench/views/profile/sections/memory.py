@@ -1,4 +1,4 @@
-"""How the footprint of a call rises and falls."""
+"""The footprint of a call over its time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TOOLTIP = [
 
 
 def section(cases: Sequence[ProfiledCase]) -> Section | None:
-    """The memory line of each cell that has one; ``None`` where there is none."""
+    """Return the memory line of each cell that has one, or ``None`` if none has."""
     blocks: list[Block] = []
     for title, one in titled(cases):
         if one.cell.memory is not None and one.cell.memory.points:
@@ -57,7 +57,7 @@ def _figure(memory: MemoryOfCall, number: int, title: str) -> Figure:
 
 
 def _held(memory: MemoryOfCall, title: str) -> list[Block]:
-    """The memory held at the call's peak, by stack, and how well its sum agrees with the exact peak."""
+    """Return the memory held at the call's peak by stack, and say how well its sum agrees with the exact peak."""
     note = memory.blocks_note
     if memory.blocks is None:
         return [Paragraph(text=sentence(f"{title}: which stacks allocated it is not known: {note}"))] if note else []
@@ -101,7 +101,7 @@ def _line(memory: MemoryOfCall) -> Drawing:
 
 
 def _ticks(memory: MemoryOfCall) -> list[int]:
-    """Multiples of a power of two, from three to seven."""
+    """Return ticks at multiples of a power of two that span all footprints, at most eight."""
     ends = [0, *(point.bytes for point in memory.points), memory.exact_peak_bytes or 0]
     step = 1
     while (max(ends) - min(ends)) / step > 6:
@@ -110,7 +110,7 @@ def _ticks(memory: MemoryOfCall) -> list[int]:
 
 
 def _steps(memory: MemoryOfCall) -> Table:
-    """The largest steps, in their order."""
+    """Return the largest steps in the order of time."""
     points = memory.points
     steps = [(after.bytes - before.bytes, after) for before, after in itertools.pairwise(points)]
     largest = sorted(sorted(steps, key=lambda step: -abs(step[0]))[:_STEPS], key=lambda step: step[1].at_ns)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def section(cases: Sequence[ProfiledCase]) -> Section:
-    """Phases of all cases."""
+    """Return the section of all cases' phases."""
     blocks: list[Block] = []
     for number_of, case in enumerate(cases, start=1):
         blocks += [Heading(text=case.label, level=3)] if len(cases) > 1 else []
@@ -58,7 +58,7 @@ def _figure(case: ProfiledCase, number_of: int) -> Figure:
 
 
 def _table(cells: Sequence[ProfiledCell]) -> Table:
-    """A row for each phase of each cell; phases are what the page's filter hides."""
+    """Return a row for each phase of each cell; the page's filter hides phases."""
     return Table(
         columns=[
             column("cell"),

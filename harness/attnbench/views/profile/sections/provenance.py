@@ -1,4 +1,4 @@
-"""Where the numbers come from: the cells, the machine, the command."""
+"""The provenance of the numbers: the cells, the machine, the command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def section(profile: Profile, cases: Sequence[ProfiledCase]) -> Section:
-    """Everything that is needed to take the profile again."""
+    """Return everything that is needed to take the profile again."""
     asked: dict[str, object] = {"command": profile.command, "created": profile.created_utc}
     asked |= {"attnbench": profile.attnbench} | {str(name): side for name, side in profile.sides.items()}
     blocks: list[Block] = [

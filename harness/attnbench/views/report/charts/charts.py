@@ -1,6 +1,6 @@
-"""Charts of one value against the sequence length or over implementations; readable at a telephone's width.
+"""Charts of one value over the sequence length or over implementations, readable at a phone's width.
 
-Time and memory lie on logarithmic axes: a law ``n^k`` is a straight line there, whose slope is k.
+Time and memory have logarithmic axes, on which a law ``n^k`` is a straight line with slope k.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 _PLOT_HEIGHT = 230
 _AXIS_BELOW = 44
-"""Pixels of the horizontal axis and its title."""
+"""Height of the horizontal axis and its title, in pixels."""
 _DOT_LINE = 24
 _SHARES = (1, 0.5, 0.25, 0.1, 0.05, 0.025, 0.01, 0.005, 0.0025, 0.001)
 _MOST_ACROSS = 5
 _BELOW = 1.6
-"""How far the guide lines lie below the least memory of the shortest case."""
+"""The factor by which guide lines start below the least memory of the shortest case."""
 
 
 def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> Drawing:
-    """Time against length with intervals.
+    """Draw time against length with intervals.
 
     Rows have ``length``, ``implementation``, ``value`` (ns), ``low`` and ``high`` (ns or None).
     """
@@ -59,7 +59,7 @@ def time_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) ->
 
 
 def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) -> Drawing:
-    """Peak memory against length, with the laws O(n) and O(n^2) as guide lines.
+    """Draw peak memory against length, with the laws O(n) and O(n^2) as guide lines.
 
     Rows have ``length``, ``implementation``, ``value`` (bytes, above 0), ``low`` and ``high`` (None).
     """
@@ -70,7 +70,7 @@ def memory_by_length(rows: Sequence[Row], axis: str, marks: Mapping[str, Mark]) 
 
 
 def gain_by_share(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
-    """Speed-up over the dense case against the share of pairs that a mask leaves visible, with the ideal as guide line.
+    """Draw the speed-up over the dense case against the share of pairs that a mask leaves visible, and the ideal.
 
     Rows have ``length`` (1 / share), ``implementation``, ``value`` (ratio), ``low`` and ``high`` (ratio or None).
     """
@@ -91,16 +91,16 @@ def gain_by_share(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
 
 
 def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Drawing:
-    """One value for each implementation, with intervals, least first: for a case of a single length.
+    """Draw one value with its interval for each implementation, least first, for cases of a single length.
 
-    Rows have ``implementation``, ``value`` (ns, or else bytes), ``low``, ``high``, and ``text``, beside the dot.
+    Rows have ``implementation``, ``value`` (ns or bytes), ``low``, ``high``, and ``text``, which is next to the dot.
     """
     ends = _ends(rows)
     low, high = padded(min(ends), max(ends), 1.4)
     ticks = decimal_ticks(low, high, _MOST_ACROSS) if is_time else binary_ticks(low, high, _MOST_ACROSS)
     title, label = ("time of one call", TIME_LABEL) if is_time else ("peak memory of one call", BYTES_LABEL)
     names = [row["implementation"] for row in sorted(rows, key=lambda row: (row["value"], row["implementation"]))]
-    # The texts stand to the right of the dots: the slowest one's must not leave the plot.
+    # The texts are to the right of the dots; leave room for that of the slowest.
     scale = log_scale(low, high * (high / low) ** 0.35)
     base = {"y": names_down(names), "color": colour(marks, names, None), "tooltip": TOOLTIP}
     beside = {"x": quantity("end", scale=scale), "text": {"field": "text"}, "color": {"value": LIGHT["chart-text"]}}
@@ -124,7 +124,7 @@ def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Dr
 
 
 def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
-    """Error over budget of every judged cell, a line of dots for each implementation; the budget is at 1.
+    """Draw error over budget of every judged cell, a line of dots for each implementation; the budget is at 1.
 
     Rows have ``implementation`` and ``value`` (error / budget, above 0).
     """
@@ -151,7 +151,7 @@ def errors(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
 
 
 def _ends(rows: Sequence[Row]) -> list[float]:
-    """All values, and both ends of their intervals."""
+    """Return all values and the ends of their intervals."""
     return [end for row in rows for end in (row["value"], row["low"], row["high"]) if end is not None]
 
 
@@ -186,7 +186,7 @@ def _curves(
 
 
 def _guides(rows: Sequence[Row], ceiling: float) -> list[Row]:
-    """End points of the guide lines, which start below the curves and end at the last length or the upper edge."""
+    """Return the ends of the guide lines, which start below the curves and end at the last length or the top."""
     first, last = min(row["length"] for row in rows), max(row["length"] for row in rows)
     start = min(row["value"] for row in rows if row["length"] == first) / _BELOW
     found = []

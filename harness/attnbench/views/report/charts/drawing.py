@@ -1,10 +1,10 @@
-"""The parts that all charts share: a Vega-Lite specification, drawn as SVG without a browser.
+"""Parts that all charts share: Vega-Lite specifications, and their rendering to SVG without a browser.
 
-Specifications are written down as they are. Altair, which would write them, takes half a second to import and a tenth
-of one for each chart of ten curves, most of it for copies.
+Specifications are plain dictionaries. Altair would take half a second to import and a tenth of a second for each chart
+of ten curves, most of it for copies.
 
-A specification has two parameters that the page's script sets, the same in all charts: the implementations that are
-``hidden``, and the one that has the ``focus``.
+A specification has two parameters that the page's script sets, the same in all charts: the names of ``hidden``
+implementations, and the name of the one in ``focus``.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from attnbench.views.report.charts.marks import Mark
 
 Spec = dict[str, Any]
-"""Vega-Lite, or a part of it."""
+"""A Vega-Lite specification, or a part of one."""
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 WIDTH = 460
 POINTS = "points"
-"""The name of a drawing's data in its specification; all layers share them."""
+"""The name of a drawing's data in its specification; all layers share it."""
 ENDS = "ends"
-"""The name of the data of the curves' names."""
+"""The name of the data with the curves' names."""
 WIDER = 1.2
-"""Pixels by which a letter may be wider in the page's font than in the one that Vega measures with."""
+"""Pixels by which a letter can be wider in the page's font than in the font that Vega measures with."""
 
 TIME_LABEL = (
     "datum.value >= 1e9 ? format(datum.value / 1e9, '~g') + ' s' : datum.value >= 1e6 ? format(datum.value / 1e6, '~g')"
@@ -52,32 +52,32 @@ class Drawing:
     """A chart."""
 
     spec: Spec
-    """Vega-Lite, its data included."""
+    """A Vega-Lite specification that includes its data."""
 
     @functools.cached_property
     def svg(self) -> str:
-        """Drawn without a browser."""
+        """The chart as SVG, drawn without a browser."""
         import vl_convert
 
         return _slim(vl_convert.vegalite_to_svg(self.spec))
 
 
 def quantity(field: str, **more: Any) -> Spec:
-    """A channel of numbers."""
+    """Return an encoding channel for numbers."""
     return {"field": field, "type": "quantitative"} | more
 
 
 def layer(
     mark: Spec, encoding: Spec, *, values: Sequence[Row] = (), data: str = POINTS, where: str = "", **more: Any
 ) -> Spec:
-    """One layer of a chart: a mark and its channels.
+    """Return one layer of a chart: a mark and its channels.
 
     Args:
-        mark: Vega-Lite's, with its ``type``.
-        encoding: a channel by name.
-        values: rows of its own, such as guide lines; default those of ``data`` that are not hidden.
-        data: the name of the rows.
-        where: an expression that a point has to fulfil.
+        mark: the Vega-Lite mark, with its ``type``.
+        encoding: channels by name.
+        values: the layer's own rows, such as guide lines; by default those of ``data`` that are not hidden.
+        data: the name of the shared rows.
+        where: an expression that selects points.
         more: other properties of the layer.
     """
     if values:
@@ -88,7 +88,7 @@ def layer(
 
 
 def spans(encoding: Spec) -> Spec:
-    """Rules from the low to the high end, of those points which have both."""
+    """Return rules from the low to the high end of each point that has both."""
     rule = {"type": "rule", "strokeWidth": 1.75}
     return layer(rule, encoding, where="isValid(datum.low) && isValid(datum.high)")
 
@@ -97,7 +97,7 @@ FOCUS: Spec = {
     "condition": {"test": "focus == '' || datum.implementation == focus", "value": 1},
     "value": 0.15,
 }
-"""Opacity: all curves where none has the focus, else that one."""
+"""Opacity: 1 for the implementation in focus, or for all if none is."""
 
 TOOLTIP: list[Spec] = [
     {"field": "implementation", "type": "nominal"},
@@ -108,45 +108,45 @@ TOOLTIP: list[Spec] = [
 
 
 def log_scale(low: float, high: float) -> Spec:
-    """A logarithmic scale over exactly this range."""
+    """Return a logarithmic scale over exactly this range."""
     return {"type": "log", "domain": [low, high], "nice": False}
 
 
 def axis_of(ticks: Sequence[float], label: str) -> Spec:
-    """An axis with these ticks, which read as the expression says."""
+    """Return an axis with these ticks, labelled by a Vega expression."""
     return {"values": list(ticks), "labelExpr": label}
 
 
 def names_down(names: Sequence[str]) -> Spec:
-    """Implementations one below the other."""
+    """Return a channel with implementations one below the other."""
     axis = {"labelLimit": 150, "grid": True, "ticks": False}
     return {"field": "implementation", "type": "nominal", "title": None, "sort": list(names), "axis": axis}
 
 
 def legend_of(names: Sequence[str]) -> Spec:
-    """Below the plot, in as many columns as there is room for."""
+    """Return a legend below the plot, with as many columns as fit."""
     spare = WIDER * max(map(len, names))
     return {"orient": "bottom", "columns": legend_columns(names), "columnPadding": 12 + spare, "title": None}
 
 
 def legend_columns(names: Sequence[str]) -> int:
-    """The number of columns that fit below the plot."""
+    """Return the number of legend columns that fit below the plot."""
     return max(1, min(4, int(WIDTH // (36 + 7.2 * max(map(len, names))))))
 
 
 def legend_height(names: Sequence[str]) -> float:
-    """Pixels that the legend takes."""
+    """Return the height of the legend in pixels."""
     return 18 * -(-len(names) // legend_columns(names))
 
 
 def colour(marks: Mapping[str, Mark], names: Sequence[str], legend: Spec | None) -> Spec:
-    """The colour of each implementation."""
+    """Return the colour channel of implementations."""
     scale = {"domain": list(names), "range": [marks[name].colour for name in names]}
     return {"field": "implementation", "type": "nominal", "scale": scale, "legend": legend}
 
 
 def shape(marks: Mapping[str, Mark], names: Sequence[str], legend: Spec | None) -> Spec:
-    """For points alone: Vega puts a point on every line that has a shape."""
+    """Return the shape channel of implementations; only for points, as Vega adds points to every line with a shape."""
     scale = {"domain": list(names), "range": [marks[name].shape for name in names]}
     return {"field": "implementation", "type": "nominal", "scale": scale, "legend": legend}
 
@@ -160,12 +160,12 @@ def drawn(
     right: float = 0,
     ends: Sequence[Row] = (),
 ) -> Drawing:
-    """A drawing.
+    """Return a drawing of these layers.
 
     Args:
-        layers: all of them.
+        layers: all layers of the chart.
         points: the rows that layers show.
-        height: pixels, with everything.
+        height: total height in pixels.
         left: pixels that are kept free to the left of the plot's axis.
         right: pixels that are kept free to the right of the plot.
         ends: rows of the curves' names.
@@ -215,10 +215,10 @@ def drawn(
 
 
 def _slim(svg: str) -> str:
-    """The same picture in half of the bytes.
+    """Halve the size of an SVG without changing the picture.
 
-    Inside of an image nothing has a role; frames without a colour are invisible; a hundredth of a pixel is enough; one
-    font is named once.
+    Roles have no use inside of an image, frames without a colour are invisible, two decimals of a pixel are enough, and
+    the font is named once.
     """
     svg = re.sub(r' (?:aria-[a-z]+|role|pointer-events|font-family)="[^"]*"', "", svg)
     svg = re.sub(r'<path class="(?:background|foreground)"[^>]*/>', "", svg)

@@ -1,4 +1,4 @@
-"""The names of curves, written beside their last points."""
+"""The names of curves, written next to their last points."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from attnbench.views.document import Row
 
 LINE = 14
-"""Pixels from one name to the next."""
+"""Vertical distance between two names, in pixels."""
 _SYMBOL = 14
-"""Pixels from the last point to the symbol before the name."""
+"""Distance from the last point to the symbol before the name, in pixels."""
 
 
 def end_rows(rows: Sequence[Row], low: float, high: float, height: float) -> list[Row]:
-    """Places of the curves' names: as near to its last point as the other names leave room for.
+    """Place each curve's name as near to its last point as the other names allow.
 
     Args:
         rows: ``length``, ``implementation`` and ``value`` of each point.
-        low: the value at the foot of a logarithmic axis.
+        low: the value at the bottom of a logarithmic axis.
         high: the value at its top.
         height: pixels between them.
 
     Returns:
-        Rows with ``implementation``, the ``length`` at the plot's edge, ``value`` of the last point (``None`` where it
-        lies before the edge) and ``level``, the value beside which the name stands.
+        Rows with ``implementation``, the ``length`` at the plot's edge, ``value`` of the last point (``None`` if it
+        is before the edge) and ``level``, the value at whose height the name is.
     """
     edge = max(row["length"] for row in rows)
     last = {row["implementation"]: row for row in sorted(rows, key=lambda row: row["length"])}
@@ -52,21 +52,21 @@ def apart(wanted: Sequence[float], top: float, share: float) -> list[float]:
     """Move levels as little as possible so that no two are closer than a share of the height.
 
     Args:
-        wanted: levels, rising.
-        top: the height; levels are from 0 to there as far as there is room.
+        wanted: levels in ascending order.
+        top: the height; levels stay between 0 and it as long as there is room.
         share: the least distance, as a share of the height.
     """
     gap = share * top
     upward = list(itertools.accumulate(wanted, lambda below, own: max(own, below + gap)))
     downward = list(itertools.accumulate(reversed(wanted), lambda above, own: min(own, above - gap)))[::-1]
-    # Both keep the distance, so their mean does; then the highest and the lowest are brought back into the plot.
+    # Both lists keep the distance, so their mean does; then the highest and the lowest are moved back into the plot.
     middle = [(one + other) / 2 for one, other in zip(upward, downward, strict=True)]
     under = [min(level, top - gap * place) for place, level in enumerate(reversed(middle))][::-1]
     return [max(level, gap * place) for place, level in enumerate(under)]
 
 
 def end_layers(x: Spec, vertical: Spec, coloured: Spec, shaped: Spec) -> list[Spec]:
-    """A line from each last point to the symbol and the name of its curve."""
+    """Return layers with a line from each last point to the symbol and the name of its curve."""
     plain = {name: part for name, part in vertical.items() if name in ("scale", "title")}
     base = {"x": x, "y": quantity("level", **plain), "opacity": FOCUS}
     leader = {"type": "rule", "strokeWidth": 1, "xOffset": 4, "x2Offset": _SYMBOL - 5}

@@ -1,4 +1,4 @@
-"""One cell over commits as a chart: its ratio to the anchor, or its memory, segment by segment."""
+"""A chart of one cell over commits: its ratio to the anchor, or its memory, by segment."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def over_commits(
     changes: Sequence[int],
     is_time: bool,
 ) -> Drawing:
-    """A cell over commits; dashed upright lines are where another segment begins, full ones are confirmed changes.
+    """Draw a cell over commits, with dashed lines at the borders of segments and full lines at confirmed changes.
 
     Args:
         rows: ``index`` of the revision, ``implementation``, ``segment``, ``value`` (ratio or bytes), ``low`` and
             ``high`` (or None), ``at`` and ``text``.
         names: short hashes by index.
         marks: colour and shape of each implementation.
-        borders: index of the first revision of each segment but the first.
-        changes: index of each revision that is confirmed to have changed the cell.
+        borders: index of the first revision of each segment except the first.
+        changes: index of each revision with a confirmed change of the cell.
         is_time: whether values are ratios; else they are bytes.
     """
     step = -(-len(names) // _MOST_TICKS)
@@ -74,6 +74,6 @@ def over_commits(
 
 
 def _upright(places: Sequence[int], x: Spec, look: Spec) -> list[Spec]:
-    """Lines at half a step before these revisions: what lies between it and the one before."""
+    """Return vertical lines half a step before these revisions, between each and the one before."""
     values = [{"index": place - 0.5} for place in places]
     return [layer({"type": "rule", **look}, {"x": x}, values=values)] if values else []

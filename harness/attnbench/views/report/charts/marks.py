@@ -1,4 +1,4 @@
-"""The colour and the shape of each implementation: the same in every chart of every report."""
+"""The colour and shape of each implementation, the same in every chart of every report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 MARKS = "marks.toml"
-"""Beside the implementations: who has which colour."""
+"""The file next to the implementations that assigns colours."""
 
 SHAPES = {
     "circle": "M10 6.4a3.6 3.6 0 1 0 0 7.2a3.6 3.6 0 1 0 0-7.2Z",
@@ -28,20 +28,20 @@ SHAPES = {
     "triangle-right": "M14 10l-7.2 4v-8Z",
     "triangle-left": "M6 10l7.2 4v-8Z",
 }
-"""Vega's shapes, and how the page draws them, in a box of 20 by 20."""
+"""Vega's names of shapes, with the paths that the page draws in a box of 20 by 20."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mark:
-    """How an implementation is drawn."""
+    """The colour and shape of an implementation."""
 
     series: int
-    """Which of the theme's colours; the last ones are grey."""
+    """Index of one of the theme's colours; the last ones are grey."""
     shape: str
 
     @property
     def colour(self) -> str:
-        """In the light theme, which is the one that charts are drawn in."""
+        """The colour in the light theme, in which charts are drawn."""
         return SERIES_LIGHT[self.series]
 
     @property
@@ -51,10 +51,10 @@ class Mark:
 
 
 def marks_of(names: Iterable[str]) -> dict[str, Mark]:
-    """A mark for each name. Colours come back, with other shapes, where there are more names than colours.
+    """Return a mark for each name. With more names than colours, colours repeat with other shapes.
 
-    A name has the colour that ``marks.toml`` gives it; another one has one that follows from the name alone. Only where
-    two of the same colour meet does the later one take a free one.
+    A name has the colour that ``marks.toml`` assigns, or one that follows from the name alone. If two names share a
+    colour, the later one takes a free colour instead.
     """
     grey, lines = _assigned()
     wanted = dict(zip(grey, GREYS, strict=False))
@@ -72,12 +72,12 @@ def marks_of(names: Iterable[str]) -> dict[str, Mark]:
 
 
 def _of_name(name: str, assigned: int) -> int:
-    """One of the colours that nobody has been given."""
+    """Return one of the colours that are not assigned to any name, chosen by the name's checksum."""
     return COLOURS[assigned + zlib.crc32(name.encode()) % (len(COLOURS) - assigned)]
 
 
 def _series(wanted: int, taken: Sequence[int]) -> int:
-    """The wanted colour; if it is taken the next free one, the last ones first; if none is, the one taken least."""
+    """Return the wanted colour, or the nearest unused one before it, or the one that is used least."""
     if wanted in GREYS:
         return wanted
     place = COLOURS.index(wanted)
@@ -86,7 +86,7 @@ def _series(wanted: int, taken: Sequence[int]) -> int:
 
 @functools.cache
 def _assigned() -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """The names that are grey, and those of each colour."""
+    """Read the names with greys, and the names of each colour."""
     found = tomllib.loads(resources.files("attnbench.implementations").joinpath(MARKS).read_text(encoding="utf-8"))
     grey, colours = tuple(found["grey"]), tuple(map(tuple, found["colours"]))
     assert len(grey) <= len(GREYS), "each grey is that of one implementation"

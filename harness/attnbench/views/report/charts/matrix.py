@@ -1,4 +1,4 @@
-"""Matrices as charts: one field for each number, with axes and a scale of colours."""
+"""Matrices as charts: one field for each number, with axes and a colour scale."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WIDE, _LEAST, _MOST = 300, 60, 420
-"""Pixels: the plot's width, and the bounds of its height."""
+"""Width of the plot, and the bounds of its height, in pixels."""
 _LEFT, _TOP, _RIGHT, _BELOW = 56, 8, 94, 40
 _BAR, _STRIPS = 12, 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axis:
-    """The scale along one side of a matrix."""
+    """The axis along one side of a matrix."""
 
     title: str
     size: int
-    """How many there are; the picture may have a field for several of them."""
+    """The number of queries, keys or features; a field of the picture can cover several."""
 
     @property
     def ticks(self) -> list[int]:
@@ -34,18 +34,18 @@ class Axis:
         return sorted({round(share * (self.size - 1)) for share in (0, 0.25, 0.5, 0.75, 1)})
 
     def place(self, tick: int) -> float:
-        """The middle of a field, from 0 to 1."""
+        """Return the middle of a tick's field, from 0 to 1."""
         return (tick + 0.5) / self.size
 
 
 def matrix(plane: NDArray[np.floating], down: Axis, across: Axis, *, alarm: bool = False) -> str:
-    """An SVG heat map of the matrix; opacity is the square root of value over maximum.
+    """Draw a heat map of a matrix as SVG; opacity is the square root of value over maximum.
 
     Args:
-        plane: numbers of 0 and more, shape (rows, columns).
-        down: what its rows are.
-        across: what its columns are.
-        alarm: in the colour of errors.
+        plane: non-negative numbers, shape (rows, columns).
+        down: the axis of the rows.
+        across: the axis of the columns.
+        alarm: whether to use the colour of errors.
     """
     tall = min(max(_WIDE * down.size / across.size, _LEAST), _MOST)
     picture = base64.b64encode(png(plane, alarm=alarm)).decode()
@@ -68,7 +68,7 @@ def matrix(plane: NDArray[np.floating], down: Axis, across: Axis, *, alarm: bool
     parts.append(_text(_LEFT + _WIDE / 2, height - 8, across.title, "middle"))
     middle = _TOP + tall / 2
     parts.append(_text(12, middle, down.title, "middle", f' transform="rotate(-90 12 {middle:g})"'))
-    # Each strip is as dense as a field in the middle of its stretch of the scale.
+    # Each strip has the opacity of the middle of its part of the scale.
     for strip in range(_STRIPS):
         dense = 1 - (strip + 0.5) / _STRIPS
         y = _TOP + tall * strip / _STRIPS
@@ -83,7 +83,7 @@ def matrix(plane: NDArray[np.floating], down: Axis, across: Axis, *, alarm: bool
 
 
 def _apart(axis: Axis, pixels: float) -> list[int]:
-    """Ticks of a side, but not more than there is room for."""
+    """Return an axis's ticks, or only the first and the last if there is no room for all."""
     ticks = axis.ticks
     return ticks if pixels >= 16 * len(ticks) else sorted({ticks[0], ticks[-1]})
 

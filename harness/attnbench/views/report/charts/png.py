@@ -1,4 +1,4 @@
-"""Matrices as pictures: a PNG whose fields are as opaque as their numbers are large, so that it fits either theme."""
+"""Matrices as PNG: the opacity of a field grows with its number, which suits the light and the dark theme."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _ALARM = (224, 92, 40)
 
 
 def colour_of(*, alarm: bool) -> tuple[int, int, int]:
-    """Red, green and blue of an opaque field."""
+    """Return red, green and blue of an opaque field."""
     return _ALARM if alarm else _INK
 
 
 def png(plane: NDArray[np.floating], *, alarm: bool = False) -> bytes:
-    """A picture with one pixel for each field; infinity is opaque, and so is the largest number.
+    """Return a picture with one pixel for each field; infinity and the largest finite number are opaque.
 
     Args:
-        plane: numbers of 0 and more, shape (rows, columns).
-        alarm: in the colour of errors.
+        plane: non-negative numbers, shape (rows, columns).
+        alarm: whether to use the colour of errors.
     """
     finite = np.where(np.isfinite(plane), plane, 0.0).astype(np.float64)
     top = float(finite.max(initial=0.0))
@@ -34,7 +34,7 @@ def png(plane: NDArray[np.floating], *, alarm: bool = False) -> bytes:
     pixels = np.empty((*plane.shape, 4), np.uint8)
     pixels[..., :3] = colour_of(alarm=alarm)
     pixels[..., 3] = np.round(255 * opaque)
-    # Each row of a PNG begins with the number of its filter; 0 is none.
+    # Each row of a PNG begins with the number of its filter; 0 is no filter.
     rows = np.concatenate([np.zeros((plane.shape[0], 1), np.uint8), pixels.reshape(plane.shape[0], -1)], axis=1)
     size = struct.pack(">IIBBBBB", plane.shape[1], plane.shape[0], 8, 6, 0, 0, 0)
     parts = ((b"IHDR", size), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b""))

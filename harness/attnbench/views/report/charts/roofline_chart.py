@@ -1,4 +1,4 @@
-"""Charts of models: exponents with their intervals, and achieved rates below the machine's roofline_chart."""
+"""Charts of models: exponents with their intervals, and achieved rates below the machine's roofline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _RATE_LABEL = (
 
 
 def exponents(rows: Sequence[Row], marks: Mapping[str, Mark], what: str) -> Drawing:
-    """The exponent of each implementation with its interval, and guides at 1 and 2.
+    """Draw each implementation's exponent with its interval, and guides at 1 and 2.
 
     Rows have ``implementation``, ``value``, ``low``, ``high``, ``at`` and ``text``.
     """
@@ -69,7 +69,7 @@ def exponents(rows: Sequence[Row], marks: Mapping[str, Mark], what: str) -> Draw
 def roofline(
     rows: Sequence[Row], marks: Mapping[str, Mark], *, peak_tflops: float, peak_gbytes_per_s: float
 ) -> Drawing:
-    """Achieved rate against arithmetic intensity, below the roofs that were measured (Williams et al. 2009).
+    """Draw the achieved rate against arithmetic intensity, below the measured roofs (Williams et al. 2009).
 
     Rows have ``implementation``, ``intensity`` (FLOP / byte), ``value`` (TFLOP/s), ``at`` and ``text``.
     """

@@ -1,7 +1,7 @@
-"""Colours and marks, one place for charts and page.
+"""Colours and fonts of charts and pages.
 
-A chart is drawn once, in the light theme's colours. On the page each of them is the name of a role: style rules map it
-to the theme's own colour (``svg [fill="#2b50d8"] { fill: var(--series-0) }``).
+A chart is drawn once, in the light theme's colours. On the page each of these colours stands for a role, which style
+rules map to the theme's own colour (``svg [fill="#2b50d8"] { fill: var(--series-0) }``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DARK = {
 }
 
 # Any two colours of a theme are at least 13 apart in CIELAB, for normal sight and for the three kinds of dichromacy
-# (simulated after Machado, Oliveira and Fernandes, IEEE TVCG 15, 2009); shapes tell them apart besides.
+# (simulated after Machado, Oliveira and Fernandes, IEEE TVCG 15, 2009); shapes distinguish them as well.
 SERIES_LIGHT = (
     "#2b50d8", "#6b3410", "#1a9659", "#a85bd8", "#a08a0c", "#123f5e", "#d3649a", "#5d5757",
     "#a13e00", "#e66b68", "#6b90ca", "#e931b4", "#553c99", "#ed0e42", "#737373", "#868686", "#929292",
@@ -60,8 +60,8 @@ SERIES_DARK = (
     "#967100", "#e19782", "#abf3f7", "#ec11ac", "#b79eff", "#e1f162", "#6f6f6f", "#ababab", "#c4c4c4",
 )  # fmt: skip
 GREYS = (7, 14, 15, 16)
-"""Series without a colour, for what others are measured against."""
+"""Grey series, for implementations that others are measured against."""
 COLOURS = (0, 2, 13, 3, 8, 4, 10, 6, 1, 9, 5, 12, 11)
-"""The other series, those first that are told from each other at a glance."""
+"""The other series, those first that are easiest to tell apart."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"

@@ -1,4 +1,4 @@
-"""Ticks of a logarithmic axis, and their labels."""
+"""Ticks of logarithmic axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST = 8
 
 
 def decimal_ticks(low: float, high: float, most: int = MOST) -> list[float]:
-    """Powers of ten; with 2 and 5 between them where the range is short, and still finer where it is very short."""
+    """Return powers of ten, with digits between them if the range is short."""
     finest = tuple(n / 10 for n in range(10, 100, 2))
     return _enough(
         low, high, most, [(10, digits) for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), finest)]
@@ -20,23 +20,23 @@ def decimal_ticks(low: float, high: float, most: int = MOST) -> list[float]:
 
 
 def binary_ticks(low: float, high: float, most: int = MOST) -> list[float]:
-    """Powers of 1024, 16, 4 or 2, as few as say enough; finer where the range is very short."""
+    """Return powers of 1024, 16, 4 or 2, the coarsest that give three ticks; a very short range has finer ones."""
     steps = ((1024, (1,)), (16, (1,)), (4, (1,)), (2, (1,)), (2, (1, 1.5)), (2, (1, 1.25, 1.5, 1.75)))
     return _enough(low, high, most, steps)
 
 
 def length_ticks(lengths: Sequence[int]) -> list[int]:
-    """The lengths that were measured, every second or third of them where they are many."""
+    """Return the measured lengths, or every n-th of them if there are many."""
     return [round(tick) for tick in _thinned([float(tokens) for tokens in lengths], MOST)]
 
 
 def padded(low: float, high: float, factor: float = 1.25) -> tuple[float, float]:
-    """Room at both ends of a logarithmic axis; a single value gets it too."""
+    """Add room at both ends of a logarithmic axis, even for a single value."""
     return low / factor, high * factor
 
 
 def _enough(low: float, high: float, most: int, steps: Sequence[tuple[int, Sequence[float]]]) -> list[float]:
-    """Ticks of the first base and leading digits that give three; of the last where none does."""
+    """Return ticks of the first base and leading digits that give at least three, or of the last ones."""
     found = (_ticks(low, high, base, leading) for base, leading in steps)
     ticks = next((ticks for ticks in found if len(ticks) >= 3), None)
     return _thinned(_ticks(low, high, *steps[-1]) if ticks is None else ticks, most)

@@ -1,4 +1,4 @@
-"""The library that makes charts interactive, as one text: Vega, Vega-Lite and Vega-Embed out of vl-convert."""
+"""The JavaScript that makes charts interactive: Vega, Vega-Lite and Vega-Embed, bundled by vl-convert."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from attnbench.machine.caches import own_cache
 
 
 def vega_bundle() -> str:
-    """The library; bundling it takes more than a second, so it is kept in the user's cache for the next report.
+    """Return the JavaScript bundle, kept in the user's cache because bundling takes more than a second.
 
-    A cache that cannot be read or written is done without.
+    A cache that cannot be read or written is not used.
     """
     kept = own_cache() / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
     with contextlib.suppress(OSError):
@@ -21,7 +21,7 @@ def vega_bundle() -> str:
     import vl_convert
 
     made: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
-    # Two reports at once: each writes a file of its own, and the last one to finish takes the name.
+    # Two reports can run at once: each writes a file of its own, and the last one to finish replaces the name.
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=kept.parent, delete=False) as file:

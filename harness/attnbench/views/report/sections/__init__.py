@@ -1,1 +1,1 @@
-"""One module for each section of the report, of its name; ``content.SECTIONS`` is their order."""
+"""Sections of the report, one module of the section's name each; ``content.SECTIONS`` has their order."""

@@ -1,11 +1,11 @@
 "use strict";
-// Charts against the length, as the page's script changes them: the names at the ends of curves, and times over the
-// least of each length.
+// Changes to charts over length: the names at the ends of curves, and times relative to the
+// least at each length.
 const curves = (() => {
   const LINE = 14; // pixels from one name to the next: ends.LINE of attnbench.views.report.charts
   const isCurve = (spec) => Boolean(spec.datasets?.ends);
 
-  // Levels near the wanted ones, no two closer than the gap: attnbench.views.report.charts.ends.apart.
+  // Levels near the wanted ones, no two closer than the gap; a port of attnbench.views.report.charts.ends.apart.
   function apart(wanted, top, share) {
     const gap = share * top;
     const along = (levels, step) => levels.reduce((found, level) => [...found, found.length ? step(level, found.at(-1)) : level], []);
@@ -16,7 +16,7 @@ const curves = (() => {
     return under.map((level, i) => Math.max(level, gap * i));
   }
 
-  // The rows of the names anew, for the spec's points and its vertical axis.
+  // Recompute the rows of the names from the spec's points and its vertical axis.
   function placeEnds(spec) {
     const { points } = spec.datasets;
     const [low, high] = spec.layer.find((layer) => layer.data?.name === "ends").encoding.y.scale.domain;

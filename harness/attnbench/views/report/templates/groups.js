@@ -1,6 +1,6 @@
 "use strict";
-// What the page makes of the numbers of all groups of cases: who wins where, speed-ups over another baseline, and one
-// group at a time. Intervals, and what lies within noise, are looked up: attnbench.views.estimates has found them.
+// Views that the page builds from the numbers of all groups: winners, speed-ups over another baseline, and one
+// group at a time. Intervals and verdicts are looked up; attnbench.views.estimates computed them.
 function groupViews({ points, marks, state, element, all, drawChart, onChange }) {
   const U = units;
   const facetNames = Object.keys(points.facets);
@@ -18,7 +18,7 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
       const timed = group.cells.filter((cell) => cell.time && cell.tokens === group.lengths[at]);
       timed.forEach((cell, place) => Object.assign(cell, { place, among: timed.length, verdicts, gains }));
     });
-  const PAGE = 60; // rows on show at once
+  const PAGE = 60; // rows shown at once
   const MOST_OPTIONS = 400;
 
   const matching = () =>
@@ -42,8 +42,8 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     return made;
   }
 
-  // Time of one cell over that of another one of the same length: value, ends of the interval, and what it says of the
-  // latter: f(aster), s(lower) or w(ithin noise).
+  // The time of one cell over that of another of the same length: value, ends of the interval, and the verdict on
+  // the latter: f(aster), s(lower) or w(ithin noise).
   function ratio(above, below) {
     const turned = above.place > below.place;
     const [first, second] = [above.place, below.place].sort((a, b) => a - b);
@@ -72,7 +72,7 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
   }
 
   // ---------------------------------------------------------------- winners
-  // Winner at each length of a group, among what is not hidden.
+  // The winner at each length of a group, among implementations that are not hidden.
   function winnersOf(group) {
     const timed = new Map();
     for (const cell of group.cells)
@@ -332,7 +332,7 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     });
   }
 
-  let mapsShown = JSON.stringify([[], {}]); // what was written: nothing hidden, all groups
+  let mapsShown = JSON.stringify([[], {}]); // as rendered: nothing hidden, all groups
   function apply() {
     const wanted = JSON.stringify([[...state.hidden].sort(), state.facets]);
     for (const table of all("table.map")) {

@@ -1,5 +1,5 @@
 "use strict";
-// Makes the page interactive; without it everything is there to be read. The state is in the address, behind the
+// Makes the page interactive; without it everything can be read. The state is in the address, after the
 // section's anchor: #time?dtype=float32&hide=naive/torch&baseline=torch/sdpa
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -9,8 +9,8 @@
   const filters = document.getElementById("filters");
   const state = { section: "", facets: {}, hidden: new Set(), baseline: "", relative: false, group: null, focus: "" };
   const views = new Map(); // figure -> Vega's view of it
-  const specs = new Map(); // figure -> what it is drawn from
-  const NARROWEST = 460; // pixels, as drawn; a chart is scaled down where it has less room
+  const specs = new Map(); // figure -> the specification that it is drawn from
+  const NARROWEST = 460; // pixels, as drawn; a chart with less room is scaled down
 
   // ---------------------------------------------------------------- the address
   function read() {
@@ -177,7 +177,7 @@
     specs.set(figure, { spec });
     const relative = state.relative && hasTimes(figure);
     specs.set(figure, { spec, relative });
-    views.set(figure, { signal: () => ({ runAsync() {} }) }); // until it is there
+    views.set(figure, { signal: () => ({ runAsync() {} }) }); // until the real one exists
     const place = element("div", { className: "live" });
     const chart = figure.querySelector(".chart");
     const before = chart.querySelector(".live");
@@ -185,7 +185,7 @@
     chart.append(place);
     const shown = { ...(relative ? curves.overTheBest(spec) : spec), width: Math.max(NARROWEST, chart.clientWidth) };
     try {
-      // ast: expressions are interpreted, because a Content-Security-Policy may well forbid eval.
+      // ast: expressions are interpreted, because a Content-Security-Policy can forbid eval.
       const { view } = await vegaEmbed(place, shown, { renderer: "svg", actions: false, mode: "vega-lite", ast: true });
       view.addEventListener("pointermove", (_, item) => focus(named(item)));
       view.addEventListener("pointerout", () => focus(""));
@@ -194,7 +194,7 @@
       const drawn = place.querySelector("svg");
       drawn.setAttribute("role", "img");
       drawn.setAttribute("aria-label", chart.dataset.said);
-      // One picture with one name: no document around it, no symbols within.
+      // To a screen reader the chart is one image: no document around it, no symbols within.
       for (const part of drawn.children) part.setAttribute("aria-hidden", "true");
       for (const name of ["role", "aria-roledescription", "aria-label"]) place.removeAttribute(name);
       place.querySelector("form")?.remove();
@@ -222,7 +222,7 @@
   }
 
   // ---------------------------------------------------------------- a group without a chart of its own
-  // Powers of 1024, 16, 4 or 2, as few as say enough: binary_ticks of attnbench.views.report.ticks.
+  // Powers of 1024, 16, 4 or 2, the coarsest that give three: binary_ticks of attnbench.views.report.charts.ticks.
   function binaryTicks(low, high) {
     for (const base of [1024, 16, 4, 2]) {
       const ticks = [];
@@ -259,7 +259,7 @@
     return made;
   }
 
-  // A figure of one group after the model of those that were drawn, or null where there is nothing to draw.
+  // A figure of one group, modelled on a drawn one, or null if there is nothing to draw.
   function drawChart(noun, group, rows, what) {
     const specs = all(`figure[id^="${noun}-"] script.spec`).map(json);
     const model = specs.find((spec) => spec.layer.some((layer) => layer.encoding.x?.field === "length"));
@@ -277,7 +277,7 @@
     chart.dataset.said = said;
     const figure = element("figure", {}, element("figcaption", { textContent: `${group.label}: ${noun}` }), chart);
     figure.dataset.noun = noun;
-    // Vega measures the place that it draws into, so the figure has to be in the page by then.
+    // Vega measures the element that it draws into, so the figure must be in the page by then.
     requestAnimationFrame(() => enliven(figure, withRows(model, noun, rows, group.axis)));
     return figure;
   }
@@ -294,7 +294,7 @@
           ...laws.map((law) => {
             const length = ((bytes - law.floor) / law.coefficient) ** (1 / law.exponent);
             const rounded = Number(length.toPrecision(2));
-            const farthest = 64 * law.longest; // no law is trusted beyond
+            const farthest = 64 * law.longest; // laws are not used beyond this
             const shown = length > farthest ? "> " + farthest.toLocaleString("en") : rounded.toLocaleString("en");
             const text = bytes > law.floor ? shown + (length > law.longest ? "*" : "") : "none";
             const row = element("tr", {}, element("td", { textContent: law.implementation }),

@@ -1,5 +1,5 @@
 "use strict";
-// Numbers with units as attnbench.units writes them, so that what the page computes anew reads like what was written.
+// Numbers with units, formatted like attnbench.units does, so that computed values look like rendered ones.
 const units = (() => {
   const formats = new Map(); // decimals -> formatter
   const plain = (value, decimals) => {

@@ -1,1 +1,1 @@
-"""One module for each section on the run itself."""
+"""Sections about the run itself, one module each."""

@@ -1,4 +1,4 @@
-"""The section on measurement conditions: what disturbed the cells, and every metric of each."""
+"""The section on measurement conditions: disturbances, and every metric of each cell."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ CONDITIONS = (
     "major_faults", "time_outliers", "time_visits_left_out",
 )  # fmt: skip
 MOST_CELLS = 120
-"""Cells whose metrics are shown; in a large report, as few as it has groups drawn."""
+"""The most cells whose metrics are shown; a large report shows ``DRAWN_OF_LARGE``."""
 
 
 def section(material: Material) -> Section:
-    """The disturbances of the cells, the worst of each implementation, and all metrics by stage."""
+    """Return the disturbances of the cells, the worst of each implementation, and all metrics by stage."""
     timed = [cell for cell in material.cells if cell.timing is not None]
     blocks: list[Block] = []
     if timed:
@@ -61,7 +61,7 @@ def _sentence(timed: Sequence[CellResult]) -> str:
 
 
 def _worst(timed: Sequence[CellResult]) -> Table:
-    """Each condition over all cells of an implementation, joined as it is over the processes of one."""
+    """Join each condition over all cells of an implementation, as it is joined over the processes of a cell."""
     rows: list[Row] = []
     for implementation, cells in sorted(grouped(timed, lambda cell: cell.implementation).items()):
         row: Row = {"implementation": implementation, "cells": len(cells)}
@@ -81,7 +81,7 @@ def _worst(timed: Sequence[CellResult]) -> Table:
 
 
 def _every_metric(material: Material) -> list[Block]:
-    """A table for each stage, with those of its metrics that any cell has."""
+    """Return a table for each stage, with the metrics that any cell has."""
     rows: list[Row] = [
         {**cell.numbers(), "cases": group.case_label(cell.case.seqlen_kv)}
         for source in material.sources

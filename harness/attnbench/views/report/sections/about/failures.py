@@ -1,4 +1,4 @@
-"""The section on what has no numbers: cells that failed, that cannot run here, and that the scenario leaves out."""
+"""The section on cells without numbers: those that failed, cannot run here, or are excluded by the scenario."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ABOUT_THE_RULE = ("device", "implementation", "reason")
 
 
 def section(material: Material) -> Section:
-    """A table of reasons for each run, failures first, and the rules by which its scenario leaves cells out."""
+    """Return a table of reasons for each run, failures first, and the scenario's rules that exclude cells."""
     blocks: list[Block] = []
     for source in material.sources:
         failed = columns.reasons(cell for cell in source.cells if cell.status not in NEVER_RAN)
@@ -33,7 +33,7 @@ def section(material: Material) -> Section:
 
 
 def _excluded(source: ReportedRun) -> Table:
-    """The rules that concern the run's devices."""
+    """Return the rules that apply to the run's devices."""
     header = source.run.header
     rows = [
         {"cells": _conditions(rule), "reason": rule.get("reason") or "no reason is given"}
@@ -44,7 +44,7 @@ def _excluded(source: ReportedRun) -> Table:
 
 
 def _conditions(rule: Mapping[str, object]) -> str:
-    """The conditions under which a rule leaves a cell out."""
+    """Describe the conditions under which a rule excludes a cell."""
     said = [f"implementation {rule['implementation']}"] if rule.get("implementation") else []
     for name, wanted in rule.items():
         if name not in _ABOUT_THE_RULE:

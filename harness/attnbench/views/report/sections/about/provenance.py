@@ -1,4 +1,4 @@
-"""Where the numbers come from: the run's header as tables."""
+"""The provenance of the numbers: the run's header as tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section:
-    """The headers of the runs, and what differs between them."""
+    """Return the headers of the runs, and the differences between them."""
     blocks = _differences(material.sources)
     for source in material.sources:
         blocks += named(source)
@@ -31,7 +31,7 @@ def section(material: Material) -> Section:
 
 
 def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]]:
-    """Tables with their titles; the first one, the run itself, has none."""
+    """Return titled tables; the title of the first, about the run itself, is empty."""
     header = run.header
     asked: dict[str, object] = {
         "run": header.run_id,
@@ -67,7 +67,7 @@ def _tables(run: RunFile, cells: Sequence[CellResult]) -> list[tuple[str, Table]
 
 
 def _measured_on(part: Part) -> str:
-    """The machine and the time at which a shard of a merged run was measured."""
+    """Describe the machine and the time at which a shard of a merged run was measured."""
     here = part.environment
     host, processor = (here.get(name) or "unknown" for name in ("host", "cpu_model"))
     said = [f"run {part.run_id}, {part.created_at}, host {host}, processor {processor}"]
@@ -78,7 +78,7 @@ def _measured_on(part: Part) -> str:
 
 
 def _differences(sources: Sequence[ReportedRun]) -> list[Block]:
-    """The differences between the environments of several runs: a row for each fact, a column for each run."""
+    """Compare the environments of several runs: a row for each differing fact, a column for each run."""
     if len(sources) < 2:
         return []
     facts = {source.name: dict(_flat(_comparable(source.run.header))) for source in sources}
@@ -94,7 +94,7 @@ def _differences(sources: Sequence[ReportedRun]) -> list[Block]:
 
 
 def _comparable(header: Header) -> dict[str, object]:
-    """Facts that two runs ought to share; what changes from minute to minute is left out."""
+    """Return facts that two runs should share, without those that always change."""
     environment = {name: value for name, value in header.environment.items() if name not in VOLATILE}
     sources = {name: said.get("source_hash") for name, said in header.implementations.items()}
     return {
@@ -110,13 +110,13 @@ def _comparable(header: Header) -> dict[str, object]:
 
 
 def facts_table(facts: Mapping[str, object]) -> Table:
-    """A row for each fact; facts within facts get names with dots."""
+    """Return a table with a row for each fact; nested facts have dotted names."""
     rows = [{"fact": name, "value": value} for name, value in _flat(facts)]
     return Table(columns=[column("fact"), column("value")], rows=rows)
 
 
 def _flat(facts: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Facts within facts get names with dots; absent ones are shown, as a dash."""
+    """Yield nested facts with dotted names; absent values are a dash."""
     for name, value in facts.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{name}.")

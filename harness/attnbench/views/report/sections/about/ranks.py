@@ -1,4 +1,4 @@
-"""The section on ranks: what several processes that share a call compute, what they send, and what that costs."""
+"""The section on ranks, several processes that share a call: their compute, their messages, and the cost of these."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METRICS = (
 
 
 def section(material: Material) -> Section | None:
-    """A table of the cells that several ranks shared, where there are any."""
+    """Return a table of the cells that ran on several ranks, or ``None`` if there are none."""
     cells = [cell for cell in material.cells if cell.metrics.ranks_compute_ns is not None]
     if not cells:
         return None

@@ -1,4 +1,4 @@
-"""The section on repeating a cell: its command."""
+"""The section on repeating cells: the command of each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from attnbench.views.report.material import Material
 
 MOST_COMMANDS = 500
-"""Commands of one run; every record of the run file has its own."""
+"""The most commands of a run; every record of the run file has its own."""
 
 
 def section(material: Material) -> Section:
-    """A command for each cell."""
+    """Return a command for each cell."""
     blocks: list[Block] = [
         Paragraph(text="Each command runs one cell again, by itself, with the defaults of a run and the same inputs.")
     ]

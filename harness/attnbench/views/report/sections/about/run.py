@@ -1,4 +1,4 @@
-"""The section on what was run: the scenario, the command, the machine, and how it ended."""
+"""The section on the run: scenario, command, machine and outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section:
-    """A few sentences on each run."""
+    """Return a few sentences on each run."""
     blocks: list[Block] = []
     for source in material.sources:
         blocks += named(source)

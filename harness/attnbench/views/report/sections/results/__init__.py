@@ -1,1 +1,1 @@
-"""One module for each section on what was measured."""
+"""Sections about measurements, one module each."""

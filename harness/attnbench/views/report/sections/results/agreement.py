@@ -1,4 +1,4 @@
-"""The section on agreement: how far each implementation is from the oracle's answer, and where."""
+"""The section on agreement: the distance of each implementation's output from the oracle's."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from attnbench.views.report.material import Material
 
 MOST_DOTS = 60
-"""So many of an implementation's errors are drawn for one dtype: evenly out of all of them, the largest among them."""
+"""The most errors of an implementation and dtype that are drawn, evenly spaced in order of size, with the largest."""
 KNOWN = "known-disagreements.md"
-"""Beside the implementations: what released libraries are known to get wrong."""
+"""The file next to the implementations that lists known errors of released libraries."""
 _NOTICED = ("noticed_row_error", "noticed_weight_share", "noticed_dropped_keys")
 _LEVELS = (0.1, 0.3, 0.6, 1.0)
 
 
 def section(material: Material) -> Section:
-    """Errors over budget, by implementation and by length, the worst elements, and who is not deterministic."""
+    """Return errors over budget by implementation and by length, the worst elements, and who is not deterministic."""
     blocks = _blocks(material.cells, material.marks)
     return Section(anchor="agreement", title="Agreement", blocks=blocks, exports=[_numbers(material.sources)])
 
@@ -67,7 +67,7 @@ def _blocks(cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> list[Bloc
 
 
 def _roomier(cells: Sequence[CellResult]) -> list[Block]:
-    """Implementations whose budgets have room for stored scores."""
+    """Name implementations whose budgets allow for stored scores."""
     names = sorted(
         {
             cell.implementation
@@ -82,7 +82,7 @@ def _roomier(cells: Sequence[CellResult]) -> list[Block]:
 
 
 def _numbers(sources: Sequence[ReportedRun]) -> Export:
-    """A row for each judged tensor of each cell."""
+    """Return a row for each judged tensor of each cell."""
     return Export(
         stem="agreement",
         rows=[
@@ -112,7 +112,7 @@ def _dtypes(cells: Iterable[CellResult]) -> list[str]:
 
 
 def agreement_sentence(table: Table) -> str:
-    """How many cells are wrong, and the worst error of all."""
+    """Say how many cells are wrong, and name the worst error."""
     wrong, judged = sum(row["wrong"] for row in table.rows), sum(row["judged"] for row in table.rows)
     said = f"Of {count(judged, 'judged cell')}, {wrong or 'none'} {'are' if wrong > 1 else 'is'} wrong."
     known = [row for row in table.rows if row["worst"] is not None]
@@ -124,7 +124,7 @@ def agreement_sentence(table: Table) -> str:
 
 
 def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapping[str, Mark]) -> Figure | None:
-    """Error over budget of all cells of a dtype; ``None`` where none was judged."""
+    """Draw error over budget of all cells of a dtype; ``None`` if none was judged."""
     judged = [
         (cell.implementation, cell.error_ratio, cell.case.seqlen_kv) for cell in cells if cell.error_ratio is not None
     ]
@@ -151,7 +151,7 @@ def error_figure(stem: str, dtype: str, cells: Sequence[CellResult], marks: Mapp
 
 
 def error_table(cells: Iterable[CellResult]) -> Table:
-    """Worst and median error over budget for each implementation and dtype."""
+    """Return the worst and the median error over budget for each implementation and dtype."""
     judged = [cell for cell in cells if cell.errors or cell.status == "wrong"]
     found = grouped(judged, lambda cell: (cell.implementation, cell.case.dtype))
     order = CHOICES["dtype"]
@@ -189,7 +189,7 @@ def _median(cells: Sequence[CellResult], name: str) -> float | None:
 
 
 def _by_length(index: int, dtype: str, cells: Sequence[CellResult]) -> HeatMap:
-    """The worst error over budget of all tensors, by implementation and length."""
+    """Return the worst error over budget of all tensors, by implementation and length."""
     worst: dict[tuple[str, int], tuple[float, str]] = {}
     for cell in cells:
         for error in cell.errors if cell.case.dtype == dtype else ():
@@ -216,7 +216,7 @@ def _ratio_cell(found: tuple[float, str] | None) -> HeatCell | None:
 
 
 def _worst_elements(cells: Iterable[CellResult]) -> Table:
-    """For each implementation, dtype and tensor: the largest error, in which case and at which element."""
+    """Return the largest error of each implementation, dtype and tensor, with its case and element."""
     worst: dict[tuple[str, str, str], tuple[TensorError, CellResult]] = {}
     for cell in cells:
         for error in cell.errors:
@@ -250,7 +250,7 @@ def _worst_elements(cells: Iterable[CellResult]) -> Table:
 
 
 def _determinism(cells: Sequence[CellResult]) -> Block:
-    """Which implementations gave different bits for equal inputs."""
+    """Name the implementations that returned different bits for equal inputs."""
     known = [cell for cell in cells if cell.metrics.deterministic is not None]
     if not known:
         return Paragraph(text="Whether calls repeat bit by bit was not recorded.")
@@ -266,7 +266,7 @@ def _determinism(cells: Sequence[CellResult]) -> Block:
 
 
 def _known_disagreements(implementations: set[str]) -> Table | None:
-    """Rows of the table beside the implementations that name one of these."""
+    """Return the rows of the list of known disagreements that name one of these implementations."""
     try:
         text = resources.files("attnbench.implementations").joinpath(KNOWN).read_text(encoding="utf-8")
     except (OSError, ModuleNotFoundError):
@@ -286,12 +286,12 @@ def _known_disagreements(implementations: set[str]) -> Table | None:
 
 
 def _unmarked(text: str) -> str:
-    """A cell of Markdown as plain text."""
+    """Convert a Markdown table cell to plain text."""
     return re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text).replace("`", "").strip("| ")
 
 
 def _spread(values: Sequence[tuple[str, float, int]]) -> list[tuple[str, float, int]]:
-    """All of few values; of many, as many as are drawn, evenly from the least to the largest."""
+    """Return all values if they are few; else :data:`MOST_DOTS` of them, evenly spaced from least to largest."""
     ordered = sorted(values)
     if len(ordered) <= MOST_DOTS:
         return ordered

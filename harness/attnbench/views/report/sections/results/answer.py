@@ -1,4 +1,4 @@
-"""The first screen: who is the fastest, a chart of time and one of memory, and who gains what over the baseline."""
+"""The first screen: the fastest implementation, charts of time and memory, and gains over the baseline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section:
-    """The answer, for readers who stop here."""
+    """Return the answer, for readers who stop here."""
     blocks: list[Block] = []
     for source, gains in zip(material.sources, material.gains, strict=True):
         blocks += _sentences(source, gains)
@@ -38,7 +38,7 @@ def section(material: Material) -> Section:
 
 
 def _sentences(source: ReportedRun, gains: Gains | None) -> list[Block]:
-    """Name the fastest, as the terminal does, and the one with the least memory; for a check, those that agree."""
+    """Name the fastest implementation like the terminal does, and the one with the least memory; else who agrees."""
     of_run = f"{source.name}: " if source.name else ""
     groups = source.grouping.groups
     fastest = run_sentences(source.run, groups, gains.comparison.pairs if gains else ())
@@ -52,7 +52,7 @@ def _sentences(source: ReportedRun, gains: Gains | None) -> list[Block]:
 
 
 def _gains(source: ReportedRun, gains: Gains) -> Table:
-    """A line for each implementation, the greatest gain first."""
+    """Return a row for each implementation, the greatest gain first."""
     baseline = gains.baseline.name
     rows = [row for row in summary_rows(source.grouping.groups, gains.comparison.pairs, baseline) if row["speedup"]]
     where = f"{source.name}: who" if source.name else "Who"
@@ -74,7 +74,7 @@ def _gains(source: ReportedRun, gains: Gains) -> Table:
 
 
 def _more_or_less(ratio: float | None) -> str:
-    """A ratio of memory, so that nobody has to divide."""
+    """Say how much more or less memory a ratio means."""
     if ratio is None:
         return ABSENT
     if 0.995 < ratio < 1.005:
@@ -83,7 +83,7 @@ def _more_or_less(ratio: float | None) -> str:
 
 
 def shortfall(cells: Sequence[CellResult]) -> list[str]:
-    """The cells that failed, and in a line the implementations that cannot run here at all."""
+    """Count the cells that failed, and those that cannot run here."""
     failed = [cell for cell in cells if cell.status not in NEVER_RAN and cell.status != "ok"]
     never = [cell for cell in cells if cell.status in NEVER_RAN]
     said = []

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section | None:
-    """A list to choose from; ``None`` in a report that shows every group."""
+    """Return a list of groups to choose from, or ``None`` if the report shows every group."""
     if not is_large(material.sources):
         return None
     groups = sum(len(source.grouping.groups) for source in material.sources)

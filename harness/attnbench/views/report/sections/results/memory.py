@@ -1,4 +1,4 @@
-"""The section on memory: its curves, and which length fits into how much of it."""
+"""The section on memory: its curves, and the lengths that fit a budget."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 BUDGETS = tuple(gib * 2**30 for gib in (1, 8, 24, 80))
 FARTHEST = 64
-"""No law is trusted beyond so many times the longest length that was measured."""
+"""Laws are not used beyond this multiple of the longest measured length."""
 
 
 def section(material: Material) -> Section:
-    """Charts of memory, and tables of the lengths that fit."""
+    """Return charts of memory, and tables of the lengths that fit."""
     exports = [_budget_numbers(material.curves)]
     return Section(anchor="memory", title="Memory", blocks=_blocks(material), exports=exports)
 
@@ -57,7 +57,7 @@ def _blocks(material: Material) -> list[Block]:
 
 
 def _budget_numbers(found: Sequence[ScalingCurve]) -> Export:
-    """Lengths that fit, for each law of memory and each budget."""
+    """Return the length that fits, for each law of memory and each budget."""
     return Export(
         stem="budgets",
         rows=[
@@ -100,7 +100,7 @@ def _budget_table(title: str, members: Sequence[ScalingCurve]) -> Table:
 
 
 def _fitting(law: Scaling, budget: float) -> str:
-    """The largest length that fits, to two digits; a star where it was not measured."""
+    """Format the largest length that fits, to two digits; a star marks a length beyond the measured ones."""
     found = law.largest_within(budget)
     if found is None:
         return "none"

@@ -1,4 +1,4 @@
-"""The section on histories: how each cell of the run went over commits."""
+"""The section on history: each cell of the run over commits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section | None:
-    """A line for each cell that the history has, in the order of the run; nothing where none was asked for."""
+    """Return a row for each cell that the history has, in the run's order, or ``None`` without a history."""
     history = material.history
     if history is None:
         return None

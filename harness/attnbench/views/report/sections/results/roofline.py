@@ -1,4 +1,4 @@
-"""The section on the roofline: what was achieved of what the same machine can do at most."""
+"""The section on the roofline: achieved rates compared with the machine's measured peaks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from attnbench.views.report.material import Material
 
 MOST_POINTS = 400
-"""Points of one chart: of more, the best cell of each implementation and length."""
+"""With more points, a chart shows the best cell of each implementation and length."""
 
 
 def section(material: Material) -> Section:
-    """A chart for each run, device and dtype whose peaks were measured, and the best cells."""
+    """Return a chart for each run, device and dtype with measured peaks, and the best cells."""
     return Section(anchor="roofline", title="Roofline", blocks=_blocks(material.sources, material.marks))
 
 
@@ -64,7 +64,7 @@ def _blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[B
 
 
 def _above(best: CellResult) -> str:
-    """A sentence on cells beyond their roof, where there are any."""
+    """Return a sentence on why a cell is beyond its roof; it is empty if it is not."""
     if (best.metrics.percent_of_roofline or 0.0) <= 100:
         return ""
     if best.metrics.bound == "memory":
@@ -114,7 +114,7 @@ def _of_roofline(cell: CellResult) -> float:
 
 
 def _best(cells: Sequence[CellResult], key: Callable[[CellResult], tuple[str | int, ...]]) -> list[CellResult]:
-    """For each key, the cell that is nearest to its roof."""
+    """Return the cell nearest to its roof for each key."""
     best: dict[tuple[str | int, ...], CellResult] = {}
     for cell in cells:
         if key(cell) not in best or _of_roofline(cell) > _of_roofline(best[key(cell)]):
@@ -123,7 +123,7 @@ def _best(cells: Sequence[CellResult], key: Callable[[CellResult], tuple[str | i
 
 
 def _table(cells: Sequence[CellResult]) -> Table:
-    """The best cell of each implementation, device and dtype."""
+    """Return the best cell of each implementation, device and dtype."""
     rows: list[Row] = [
         {**cell.numbers(), "length": cell.case.seqlen_kv, "intensity": cell.metrics.intensity}
         for cell in _best(cells, lambda cell: (cell.device, cell.case.dtype, cell.implementation))

@@ -1,4 +1,4 @@
-"""The section on scaling: the laws that time and memory follow over the length, and where curves cross."""
+"""The section on scaling: the laws of time and memory over the length, and the lengths where curves cross."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section:
-    """The scaling laws, the implementations that deviate from them, and the crossovers."""
+    """Return the scaling laws, implementations that contradict their declarations, and the crossovers."""
     blocks, exports = scaling_blocks(material.curves, material.marks)
     return Section(anchor="scaling", title="Scaling laws", blocks=blocks, exports=exports)
 
 
 def scaling_blocks(found: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> tuple[list[Block], list[Export]]:
-    """The section, and its numbers."""
+    """Return the section's blocks and its numbers."""
     meets = crossover_rows(found)
     exports = [Export(stem="scaling", rows=[one.row() for one in found]), Export(stem="crossovers", rows=meets)]
     laws = [one for one in found if isinstance(one.law, Scaling)]
@@ -154,7 +154,7 @@ def _law_row(one: ScalingCurve) -> Row:
 
 
 def crossover_rows(found: Sequence[ScalingCurve]) -> list[Row]:
-    """The lengths at which one implementation's time passes another's, in every group."""
+    """Return the lengths at which one implementation's time passes another's, in every group."""
     rows: list[Row] = []
     timed = [one for one in found if one.quantity == "time"]
     for _, of_group in itertools.groupby(timed, key=lambda one: (one.source.name, one.group.label)):
@@ -181,14 +181,14 @@ def _meets(curves: Mapping[str, Mapping[int, CellResult]], one: str, other: str)
         assert above is not None
         assert below is not None
         gain = ratio(above, below)
-        # Few processes do not tell by how much processes differ.
+        # Few processes do not show how much processes differ.
         room = 1.0 if min(above.processes, below.processes) >= EXACT else UNSEEN
         low, high = (gain.low or gain.value / 2) / room, (gain.high or gain.value * 2) * room
         gains.append((gain.value, low, high))
     found = crossovers(shared, [g[0] for g in gains], [g[1] for g in gains], [g[2] for g in gains])
     return [
         {
-            # The ratio is the first one's time over the other's: where it rises, the other one takes over.
+            # The ratio is the first one's time over the other's: where it rises above 1, the other becomes faster.
             "from": one if meet.rises else other,
             "to": other if meet.rises else one,
             "seqlen": meet.length,
@@ -200,7 +200,7 @@ def _meets(curves: Mapping[str, Mapping[int, CellResult]], one: str, other: str)
 
 
 def _crossover_blocks(rows: Sequence[Row]) -> list[Block]:
-    """Their table, or a sentence where there is none."""
+    """Return a table of crossovers, or a sentence if there are none."""
     if not rows:
         return [Paragraph(text="No two curves of time cross within the lengths that were measured.")]
     groups = {row["cases"] for row in rows}

@@ -1,7 +1,7 @@
-"""The section on ragged batches: tokens per second of a step, and of its requests by class, each class alone.
+"""The section on ragged batches: tokens per second of a step, and of each class of its requests alone.
 
-Which part of one call went to which request nobody can see. So a class has a time of its own only where the run has a
-case of those requests alone.
+One call cannot be split into times of its requests. So a class has a time only if the run has a case of those requests
+alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COLUMNS = [
 
 
 def section(material: Material) -> Section | None:
-    """A table for each step; none without ragged batches."""
+    """Return a table for each step, or ``None`` without ragged batches."""
     blocks: list[Block] = []
     exported: list[Row] = []
     for source in material.sources:
@@ -56,14 +56,14 @@ def section(material: Material) -> Section | None:
 
 
 def _steps(cells: Sequence[CellResult]) -> list[tuple[Case, str]]:
-    """Timed ragged batches, the mixed ones first, each once for a device."""
+    """Return the timed ragged batches of each device, without those that are a part of another one."""
     found = dict.fromkeys((one.case, one.device) for one in cells if one.case.requests is not None and one.timing)
     parts = {(part, device) for case, device in found for part in _parts(case)}
     return [one for one in found if one not in parts]
 
 
 def _parts(case: Case) -> Iterator[Case]:
-    """The step's requests of some of its classes."""
+    """Yield the cases that have only some of the step's classes of requests."""
     batch = parse_requests(case.requests or "")
     present = [name for name in CLASSES if any(one.request_class == name for one in batch)]
     for count in range(len(present) - 1, 0, -1):

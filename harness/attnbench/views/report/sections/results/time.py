@@ -1,4 +1,4 @@
-"""The section on time: curves, raw samples, and what comes before the first result."""
+"""The section on time: curves, raw samples, and the cost before the first result."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from attnbench.views.report.material import Material
 
 MOST_STRIPS = 240
-"""Cells whose raw samples are drawn; every record of the run file has them."""
+"""The most cells whose raw samples are drawn; every record of the run file has them."""
 _STRIP_SAMPLES = 60
 
 
 def section(material: Material) -> Section:
-    """Charts of time, and the raw samples that are drawn below them."""
+    """Return charts of time, and the raw samples below them."""
     blocks = group_figures(material, "time", time_figure)
     cells = material.cells
     if any(cell.metrics.time_wall_ns is not None for cell in cells):
@@ -52,7 +52,7 @@ def section(material: Material) -> Section:
 
 
 def _before_first(cells: Sequence[CellResult]) -> Table:
-    """The cost of an implementation before it runs at its speed: the largest over all of its cells."""
+    """Return the cost of each implementation before it runs at full speed: the median and the largest of its cells."""
     known = [cell for cell in cells if (cell.metrics.first_call_ns, cell.metrics.prepare_ns) != (None, None)]
     found = grouped(known, lambda cell: cell.implementation)
     rows = [_before_row(name, of_name) for name, of_name in sorted(found.items())]
@@ -84,7 +84,7 @@ def _before_row(name: str, cells: Sequence[CellResult]) -> Row:
 
 
 def _strips(sources: Sequence[ReportedRun]) -> tuple[list[Block], list[Row]]:
-    """Raw samples of each group, closed until they are asked for; and as numbers, a row for each process."""
+    """Return raw samples of each group, folded, and as numbers with a row for each process."""
     blocks: list[Block] = []
     rows: list[Row] = []
     drawn, left_out = 0, 0
@@ -142,7 +142,7 @@ def _strips_of(title: str, cells: Sequence[CellResult]) -> Strips:
 
 
 def _thinned(samples: Sequence[float]) -> list[float]:
-    """Every second, third, ... of many samples, and the largest of all."""
+    """Return every n-th of many samples, with the largest of all among them."""
     step = -(-len(samples) // _STRIP_SAMPLES)
     kept = list(samples[::step])
     largest = max(samples)

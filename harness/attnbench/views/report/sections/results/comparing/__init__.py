@@ -1,1 +1,1 @@
-"""Sections that compare: implementations with each other and with the baseline, machines, sparse with dense."""
+"""Sections that compare implementations with each other and the baseline, machines, and sparse with dense cases."""

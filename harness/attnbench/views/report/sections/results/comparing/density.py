@@ -1,4 +1,4 @@
-"""The section on block-sparse masks: what each implementation gains by the blocks that it need not look at."""
+"""The section on block-sparse masks: each implementation's gain from skipping blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KIND = "block_sparse"
 
 
 def section(material: Material) -> Section | None:
-    """A chart for each dense case that block-sparse ones stand beside; nothing where a run has no such cases."""
+    """Return a chart for each dense case that has block-sparse variants, or ``None`` if there is none."""
     blocks: list[Block] = []
     rows: list[Row] = []
     for source in material.sources:
@@ -69,13 +69,13 @@ def _figures(source: ReportedRun, marks: Mapping[str, Mark], first: int) -> list
 
 
 def _dense(case: Case) -> Case:
-    """The same case without its lists."""
+    """Return the same case without block lists."""
     mask = instead_of(case.mask, _KIND, "none")
     return make_case(**{**case.to_dict(), "mask": mask, "mask_block_size": None, "mask_blocks": None})
 
 
 def _row(source: ReportedRun, cell: CellResult, dense: CellResult, share: float) -> Row:
-    """The gain of a cell over the dense one; its interval is made of both ends of both."""
+    """Return the gain of a cell over the dense one; its interval combines the opposite ends of both."""
     assert cell.timing is not None
     assert dense.timing is not None
     one, whole = cell.timing.estimate, dense.timing.estimate

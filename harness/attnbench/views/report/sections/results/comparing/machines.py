@@ -1,4 +1,4 @@
-"""Which machine, and which implementation, for each case; where that is asked for."""
+"""The section on the fastest machine and implementation of each case, if it is requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def section(material: Material) -> Section | None:
-    """The fastest of each case at each place; ``None`` where machines are not to be compared."""
+    """Return the fastest implementation of each case at each place; ``None`` unless machines are compared."""
     if not material.across_machines:
         return None
     said, table = across_machines(places_of((source.name, source.cells) for source in material.sources))

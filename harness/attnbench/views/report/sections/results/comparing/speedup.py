@@ -1,4 +1,4 @@
-"""The section on speed-ups: of each implementation over the baseline."""
+"""The section on the speed-ups of each implementation over the baseline."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from attnbench.views.report.material import Material
 
 _LEVELS = (1.07, 1.5, 2.5, 5.0)
-"""Ratios from which a field of the heat map is of a stronger colour."""
+"""Ratios from which a field of the heat map has the next stronger colour."""
 
 
 def section(material: Material) -> Section:
-    """A map for each group of cases, and the geometric means."""
+    """Return a map for each group of cases, and the geometric means."""
     sources = material.sources
     blocks: list[Block] = []
     rows: list[Row] = []
@@ -92,7 +92,7 @@ def _speedup_rows(source: ReportedRun, comparison: Comparison) -> list[Row]:
 
 
 def _mean_map(source: ReportedRun, comparison: Comparison) -> HeatMap:
-    """Geometric means over all cases of a length."""
+    """Return geometric means over all cases of a length."""
     found: dict[str, dict[int, list[float]]] = {}
     for pair in comparison.pairs:
         at = found.setdefault(pair.subject.implementation, {})
@@ -122,7 +122,7 @@ def _mean_cell(speedups: Sequence[float]) -> HeatCell | None:
 
 
 def _heat_maps(source: ReportedRun, comparison: Comparison, most: int) -> list[HeatMap | None]:
-    """One for each group that has a speed-up; beyond as many as are shown they are only counted, as ``None``."""
+    """Return a map for each group that has a speed-up; beyond the first ``most``, ``None`` only counts the group."""
     pairs = {pair.subject.key: pair for pair in comparison.pairs}
     maps: list[HeatMap | None] = []
     for index, group in enumerate(source.grouping.groups, start=source.first):
@@ -174,7 +174,7 @@ def _heat_cell(cell: CellResult, pairs: Mapping[tuple[str, str, str], Pair], bas
 
 
 def heat_level(gain: float) -> int:
-    """From -4 (much slower) to 4 (much faster)."""
+    """Return a level from -4 (much slower) to 4 (much faster)."""
     size = gain if gain >= 1 else 1 / gain
     level = sum(size >= step for step in _LEVELS)
     return level if gain >= 1 else -level

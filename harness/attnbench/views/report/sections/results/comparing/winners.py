@@ -1,4 +1,4 @@
-"""Which implementation is the fastest where, by how much, and where noise leaves it open."""
+"""The section on the fastest implementation of each case, its lead, and ties within noise."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LEGEND = (
 
 
 def section(material: Material) -> Section | None:
-    """The winners of all cases as a map and as a list; ``None`` where nothing was timed."""
+    """Return the winners of all cases as a map and as a list, or ``None`` if nothing was timed."""
     sources = material.sources
     found = [(source, group, winners_of(group)) for source in sources for group in source.grouping.groups]
     timed = [(source, group, of_group) for source, group, of_group in found if of_group]
@@ -80,7 +80,7 @@ def _map(stem: str, chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]], a
 
 
 def _summary(stem: str, chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]], axis: str) -> WinnerMap:
-    """The most frequent winner, over all groups and over the groups that share a value of a facet."""
+    """Return the most frequent winner over all groups, and over the groups that share a value of a facet."""
     lengths = _lengths_of(chosen)
     sharing: dict[str, dict[int, list[Winner]]] = {}
     facets_of = [source.facets(group) for source, group, _ in chosen]
@@ -149,7 +149,7 @@ def _winner_rows(found: Iterable[tuple[ReportedRun, Group, list[Winner]]]) -> li
 
 
 def answer_table(groups: Iterable[tuple[str, Group, Sequence[Winner]]]) -> Table:
-    """One line for each stretch of lengths over which the same implementations lead, of named groups' winners."""
+    """Return a row for each stretch of lengths with the same leaders, for each named group's winners."""
     rows = [
         _row(name, group, stretch) for name, group, winners in groups for stretch in _stretches(winners)
     ]  # fmt: skip
@@ -168,7 +168,7 @@ def answer_table(groups: Iterable[tuple[str, Group, Sequence[Winner]]]) -> Table
 
 
 def _stretches(winners: Sequence[Winner]) -> list[list[Winner]]:
-    """Neighbouring lengths with the same leaders together."""
+    """Join neighbouring lengths that have the same leaders."""
     stretches: list[list[Winner]] = []
     for winner in winners:
         if stretches and set(stretches[-1][-1].names) == set(winner.names):
@@ -199,7 +199,7 @@ def _lengths(row: Row) -> str:
 
 
 def _span(texts: Sequence[str]) -> str:
-    """First and last, or the only one."""
+    """Return the first and the last text, or the only one."""
     if not texts:
         return ""
     return texts[0] if texts[0] == texts[-1] else f"{texts[0]} … {texts[-1]}"
