@@ -1,1 +1,1 @@
-"""The machine: what it is, what it can do at most, and what disturbs it."""
+"""The machine: its hardware and software, its peak rates, and what interferes with measurements."""

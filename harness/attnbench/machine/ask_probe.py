@@ -1,4 +1,4 @@
-"""Asks the probe (:mod:`attnbench.machine.probe`), in a process with a worker's settings."""
+"""Ask the probe (:mod:`attnbench.machine.probe`) in a process with a worker's settings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _TIMEOUT_S = 600.0
 
 
 def ask_probe(question: str, threads: int, *arguments: str) -> Mapping[str, Any]:
-    """Ask in a process with a worker's settings; one that fails answers ``{"failed": sentence}``."""
-    # -P: a file called statistics.py in the user's folder is not Python's own.
+    """Ask the probe, in a process with a worker's settings; a failure gives ``{"failed": sentence}``."""
+    # -P keeps modules in the user's folder, such as a statistics.py, from shadowing Python's own.
     command = [sys.executable, "-P", "-m", "attnbench.machine.probe", question, str(threads), *arguments]
     return answer_of(command, worker_environment(threads), _TIMEOUT_S)
 
 
 def answer_of(command: Sequence[str], variables: Mapping[str, str], timeout_s: float) -> Mapping[str, Any]:
-    """The JSON object that is the last line of a command's output, or ``{"failed": sentence}``."""
+    """Return the JSON object on the last line of a command's output, or ``{"failed": sentence}``."""
     try:
         done = subprocess.run(
             list(command),

@@ -1,4 +1,4 @@
-"""Where libraries keep what they compile, for users who have no home that can be written to."""
+"""Folders for compiled code and other caches, also for users without a writable home."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _VARIABLES = ("NUMBA_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
 
 def own_cache() -> Path:
-    """The folder for what attnbench may lose: $ATTNBENCH_CACHE, or attnbench/ in the user's cache directory (XDG)."""
+    """Return the folder of attnbench's caches: $ATTNBENCH_CACHE, or attnbench/ in the user's cache directory (XDG)."""
     named = os.environ.get("ATTNBENCH_CACHE")
     return Path(named) if named else _home_cache() / "attnbench"
 
 
 def cache_variables() -> dict[str, str]:
-    """Environment variables that send what is compiled to a temporary folder, where the home cannot be written to.
+    """Return environment variables that move compiler caches to a temporary folder if the home is not writable.
 
-    Numba does not compile at all without a place for its cache. Variables that the user has set are left as they are.
+    Numba does not compile at all without a cache folder. Variables that the user has set are kept.
     """
     if _can_be_made(_home_cache()):
         return {}
@@ -27,7 +27,7 @@ def cache_variables() -> dict[str, str]:
 
 
 def warning() -> str | None:
-    """A sentence for people where a temporary folder stands in, or ``None``."""
+    """Return a message if a temporary folder replaces the home's cache, else ``None``."""
     if not cache_variables():
         return None
     return (
@@ -40,8 +40,8 @@ def _home_cache() -> Path:
 
 
 def _can_be_made(folder: Path) -> bool:
-    """Whether a folder is there and can be written to, or could be made."""
-    if not folder.is_absolute():  # a user without a home at all
+    """Whether a folder is writable, or could be created."""
+    if not folder.is_absolute():  # the user has no home at all
         return False
     for path in (folder, *folder.parents):
         if path.exists():
@@ -51,7 +51,7 @@ def _can_be_made(folder: Path) -> bool:
 
 @functools.cache
 def _temporary() -> Path:
-    """A folder of this user alone: what lies in it is executed."""
+    """Return a folder that only this user can write to, since code in it is executed."""
     uid = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir()) / f"attnbench-cache-{uid}"
     try:

@@ -1,4 +1,4 @@
-"""One measuring run at a time on each GPU of this machine, across all users."""
+"""Lock that lets one measuring run at a time use a GPU of this machine, across all users."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 def devices_to_ourselves(
     devices: Sequence[str], say: Callable[[str], object], folder: Path | None = None, *, alone: bool = True
 ) -> Iterator[None]:
-    """Hold the GPU that runs use, where one of the devices is ``cuda``, until the end of the block.
+    """Hold the GPU that runs use until the end of the block, if one of the devices is ``cuda``.
 
-    Checks run beside each other: they wait for a run that measures, and hold nothing.
+    Another attnbench that holds it is waited for. Other programs on it are only reported, before work starts here.
 
-    Another attnbench that holds it is waited for; any other program is only told of, before this one starts work there.
-
-    ``alone`` says whether times or memory are measured. The lock's file lies in the system's folder for temporary
-    files, which all users share, or in ``folder``.
+    ``alone`` says whether times or memory are measured. If not, the run waits for a measuring one but does not hold the
+    lock, so that runs which only check can share the GPU. The lock file is in ``folder``, by default the system's
+    folder for temporary files, which all users share.
     """
     if "cuda" not in devices:
         yield
@@ -34,7 +33,7 @@ def devices_to_ourselves(
 
     uuid, others = first_gpu()
     path = (folder or Path(tempfile.gettempdir())) / f"attnbench-{uuid or 'cuda'}.lock"
-    lock = FileLock(path, mode=0o666)  # whoever made the file, others may lock it
+    lock = FileLock(path, mode=0o666)  # other users must be able to lock the same file
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -54,7 +53,7 @@ def devices_to_ourselves(
 
 
 def first_gpu() -> tuple[str | None, list[int]]:
-    """UUID of the GPU that workers will use, the first one visible, and the other processes that compute on it."""
+    """Return the UUID of the first visible GPU, which workers use, and the other processes that compute on it."""
     try:
         with nvml() as library:
             gpus = visible_gpus(library)
@@ -63,7 +62,7 @@ def first_gpu() -> tuple[str | None, list[int]]:
             uuid = text_of(library.nvmlDeviceGetUUID(gpus[0]))
             try:
                 pids = [int(one.pid) for one in library.nvmlDeviceGetComputeRunningProcesses(gpus[0])]
-            except library.NVMLError:  # some cards do not tell
+            except library.NVMLError:  # some cards do not list them
                 pids = []
     except NoGPUError:
         return None, []

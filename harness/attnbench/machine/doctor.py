@@ -1,6 +1,6 @@
-"""``attnbench doctor``: what is here, what is missing, and the remedy.
+"""``attnbench doctor``: what is available, what is missing, and how to get it.
 
-Pure: everything that it judges is handed in, so that a report can be made of any machine, also of a stored header's.
+Pure functions: all facts are arguments, so that a report can be made for any machine, including a stored header's.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ _LACKING = re.compile(
     r"(?P<name>[\w.-]+) (?:is not installed|\S+ is installed, but)(?: \(?it needs (?P<spec>[^)]+)\)?)?$"
 )
 _DEVELOPERS = ("test",)
-"""Extras that users of the command line never miss."""
+"""Extras that users of the command line do not need."""
 _BACK_ENDS = ("fa4", "fa3", "cudnn", "sage", "flashinfer", "jax-gpu")
-"""Extras of single implementations, which say themselves what they lack."""
+"""Extras of single implementations, which report what they lack themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """Something that is not here."""
+    """Implementations or abilities that are missing for the same reason."""
 
     what: tuple[str, ...]
-    """Names of all that share the reason."""
+    """Their names."""
     reason: str
     remedy: str | None
-    """The remedy; ``None`` where nothing simple helps."""
+    """How to get them; ``None`` if there is no simple way."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The doctor's findings."""
+    """Findings of the doctor."""
 
     machine: dict[str, str]
-    """Label and fact, in the order of printing."""
+    """Facts by label, in printing order."""
     available: tuple[str, ...]
     """Implementations that can run."""
     missing: tuple[Missing, ...]
-    """Implementations and abilities that cannot, by reason."""
+    """Implementations and abilities that cannot be used, by reason."""
     warnings: tuple[str, ...]
 
 
@@ -58,9 +58,10 @@ def diagnose(
     abilities: Iterable[tuple[str, str | None]] = (),
     peaks: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Judge what was found.
+    """Build the report from the facts.
 
-    ``extras`` name the extra that brings a distribution; ``abilities`` are the harness's, with why they are missing.
+    ``extras`` maps each extra to its distributions and their versions (``None`` if not installed); ``abilities`` are
+    the harness's, each with the reason why it is missing, or ``None``.
     """
     implementations = list(implementations)
     lacking = [*_own_abilities(environment, libraries, extras, peaks), *abilities, *implementations]
@@ -80,7 +81,7 @@ def diagnose(
 
 
 def remedy(reason: str, extras: Mapping[str, Mapping[str, str | None]], system: str) -> str | None:
-    """The remedy for a reason, or ``None`` where nothing simple helps.
+    """Return the remedy for a reason, or ``None`` if there is no simple one.
 
     ``system`` is ``Linux``, ``Darwin`` or ``Windows``.
     """
@@ -106,7 +107,7 @@ def remedy(reason: str, extras: Mapping[str, Mapping[str, str | None]], system: 
 
 
 def render_doctor(report: Diagnosis) -> str:
-    """The report as plain text, ending in a newline."""
+    """Render the report as plain text, ending in a newline."""
     width = max((len(label) for label in report.machine), default=0) + 2
     lines = ["Machine"]
     for label, fact in report.machine.items():
@@ -119,7 +120,7 @@ def render_doctor(report: Diagnosis) -> str:
         lines += _wrapped(", ".join(names))
         for reason in reasons:
             lines += _wrapped(reason, "    ", "    ")
-        lines += [f"    -> {remedied_by}"] if remedied_by else []  # a command is copied: it stays on one line
+        lines += [f"    -> {remedied_by}"] if remedied_by else []  # unwrapped, so that a command can be copied
     if report.warnings:
         lines += ["", "Warnings"]
     for sentence in report.warnings:
@@ -128,7 +129,7 @@ def render_doctor(report: Diagnosis) -> str:
 
 
 def _by_remedy(missing: Iterable[Missing]) -> list[tuple[list[str], list[str], str | None]]:
-    """Names, reasons and what helps: one entry for all that the same command brings."""
+    """Merge what has the same remedy; return names, reasons and remedy of each entry."""
     entries: dict[str, tuple[list[str], list[str], str | None]] = {}
     for one in missing:
         names, reasons, _ = entries.setdefault(one.remedy or one.reason, ([], [], one.remedy))
@@ -141,7 +142,7 @@ def _by_remedy(missing: Iterable[Missing]) -> list[tuple[list[str], list[str], s
 
 
 def _wrapped(text: str, first: str = "  ", rest: str = "  ") -> list[str]:
-    """Lines of at most 100 columns; words such as ``torch/sdpa-flash`` and commands stay whole."""
+    """Wrap text to 100 columns without breaking words such as ``torch/sdpa-flash`` or commands."""
     return textwrap.wrap(
         text, 100, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
@@ -153,7 +154,7 @@ def _own_abilities(
     extras: Mapping[str, Mapping[str, str | None]],
     peaks: Mapping[str, Any] | None,
 ) -> list[tuple[str, str | None]]:
-    """Things beside implementations that people miss when they are not there."""
+    """Return abilities other than implementations that users may miss, each with the reason or ``None``."""
     found: list[tuple[str, str | None]] = [("device cuda", environment.get("cuda_unavailable"))]
     if not environment.get("cxx_compiler"):
         found.append(("compiled kernels (torch.compile, C++ extensions)", "there is no C++ compiler on the path"))
@@ -171,7 +172,7 @@ def _own_abilities(
 def _facts(
     environment: Mapping[str, Any], libraries: Mapping[str, Any], peaks: Mapping[str, Any] | None
 ) -> dict[str, str]:
-    """Label and fact; what is not known has no line."""
+    """Return facts by label; unknown ones are left out."""
     get = environment.get
     versions = {name: version for name, version in (get("versions") or {}).items() if version}
     facts = {
@@ -209,7 +210,7 @@ def _memory(environment: Mapping[str, Any]) -> str:
 
 
 def _gpu(gpu: Mapping[str, Any]) -> str:
-    """A card, and what decides how fast it can be: what it can compute, and what holds its clock down."""
+    """Describe a GPU with the facts that determine its speed: compute capability, clock and power limits."""
     get = gpu.get
     said = [f"{gpu['name']} ({_size(gpu['memory_total_bytes'])})"]
     for name, sentence in (
@@ -250,7 +251,7 @@ def _words(*parts: object) -> str:
 
 
 def _size(size: int | None) -> str:
-    """Bytes for a person, in powers of 1024."""
+    """Format bytes in powers of 1024."""
     if size is None:
         return "unknown"
     for unit, step in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

@@ -1,4 +1,4 @@
-"""The machine as a run's header describes it. Absent is ``None``."""
+"""The machine as a run's header describes it; unknown facts are ``None``."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _IDENTITY = (
     *("cpu_physical", "cpu_logical", "cpu_hypervisor", "cpu_cache_bytes"),
 )
 LIBRARY_FACTS = {"failed", "processors", "thread_pools", "torch_threads", "torch_cpu_capability", "torch_cuda"}
-"""Some of what the probe tells: what is kept without them is of another version."""
+"""Some of the probe's facts; a cached answer without them comes from another version."""
 
 
 def environment() -> Mapping[str, Any]:
-    """The machine and its software, JSON-ready; imports neither torch nor numba."""
+    """Describe the machine and its software as JSON-ready data, without importing torch or numba."""
     return {
         "host": hashlib.sha256(platform.node().encode()).hexdigest()[:12],
         **software(),
@@ -46,10 +46,10 @@ def environment() -> Mapping[str, Any]:
 
 
 def libraries(threads: int, *, anew: bool = False) -> Mapping[str, Any]:
-    """BLAS, OpenMP and torch's build, as a process with a worker's settings sees them; or ``failed``, a sentence.
+    """Describe BLAS, OpenMP and torch's build as seen by a process with a worker's settings; or ``failed``, a sentence.
 
-    That process imports torch, which takes seconds, so its answer is kept until the machine boots or something changes
-    that it depends on; ``anew`` asks again.
+    That process imports torch, which takes seconds, so its answer is cached until the machine reboots or something that
+    it depends on changes; ``anew`` asks again.
     """
     key = _libraries_key(threads)
     place = None if key is None else own_cache() / "libraries" / f"{key}.json"
@@ -63,7 +63,7 @@ def libraries(threads: int, *, anew: bool = False) -> Mapping[str, Any]:
 
 
 def _libraries_key(threads: int) -> str | None:
-    """Names all that :func:`libraries` depends on; ``None`` where the system does not tell one boot from another."""
+    """Hash everything that :func:`libraries` depends on; ``None`` if the system has no boot ID."""
     boot = read(Path("/proc/sys/kernel/random/boot_id"))
     if boot is None:
         return None
@@ -75,7 +75,7 @@ def _libraries_key(threads: int) -> str | None:
 
 
 def _installed(module: str) -> list[str | int] | None:
-    """The place that a module would be imported from, and the file's time; nothing is imported."""
+    """Return the path that a module would be imported from and the file's mtime, without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
@@ -83,9 +83,9 @@ def _installed(module: str) -> list[str | int] | None:
 
 
 def machine_key(here: Mapping[str, Any]) -> str:
-    """Names the hardware that :func:`environment` described: equal keys mean that times may be compared.
+    """Return the key of the hardware in an :func:`environment`; times of equal keys may be compared.
 
-    What changes while the hardware stays is left out: frequencies, load, free memory, the kernel, the host's name.
+    It excludes what can change on the same hardware: frequencies, load, free memory, the kernel, the host's name.
     """
     identity = {name: here.get(name) for name in _IDENTITY}
     identity["memory_gib"] = _gib(here.get("memory_total_bytes"))
@@ -98,5 +98,5 @@ def machine_key(here: Mapping[str, Any]) -> str:
 
 
 def _gib(size: int | None) -> int | None:
-    """The kernel and the driver reserve a varying bit of the memory; whole GiB stay the same."""
+    """Round to whole GiB: the kernel and the driver reserve slightly varying amounts of memory."""
     return None if size is None else round(size / 2**30)

@@ -1,4 +1,4 @@
-"""Interference with a measurement: counted around a timed window, and seen beforehand in the environment."""
+"""Interference with a measurement: counted around a timed window, and predicted from the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _BUSY_SHARE = 0.5
-"""Load per processor above which other work will be noticed."""
+"""Load per processor above which other work is reported."""
 _STEAL_SHARE = 0.01
 _FREE_SHARE = 0.1
 _FREE_SHARE_OF_A_GPU = 0.5
@@ -23,34 +23,34 @@ _HOT_C = 75
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """The operating system's counters; ``None`` where it does not count."""
+    """The operating system's counters; ``None`` if the system does not count."""
 
     involuntary_switches: int | None
     major_faults: int | None
     ticks: tuple[int, int] | None
-    """Stolen and all time since boot, over all processors."""
+    """Stolen time and total time since boot, in clock ticks summed over all processors."""
     load: float | None
     """Mean number of runnable tasks over the last minute."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Interference:
-    """The difference of two readings; ``None`` where the system does not count."""
+    """Difference of two readings of the counters; ``None`` if the system does not count."""
 
     involuntary_switches: int | None
-    """How often this process was put aside for another one."""
+    """Number of times that this process was preempted."""
     major_faults: int | None
-    """Page faults that went to disk."""
+    """Number of page faults that went to disk."""
     steal_share: float | None
-    """Share of the machine's time that the hypervisor gave to others."""
+    """Share of all processors' time that the hypervisor gave to others."""
     load_before: float | None
     load_after: float | None
 
 
 def read_counters(root: Path = Path("/")) -> Counters:
-    """Read all counters; takes some ten microseconds."""
+    """Read all counters; takes about ten microseconds."""
     switches = faults = None
-    if sys.platform != "win32":  # which has no getrusage
+    if sys.platform != "win32":  # Windows has no getrusage
         import resource
 
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -60,9 +60,9 @@ def read_counters(root: Path = Path("/")) -> Counters:
 
 
 def interference(before: Counters, after: Counters) -> Interference:
-    """The difference of two readings of the counters."""
+    """Return the difference of two readings of the counters."""
     steal_share = None
-    # A window shorter than a clock tick (10 ms) has no share of anything.
+    # A window shorter than a clock tick (10 ms) has no measurable share.
     if before.ticks and after.ticks and after.ticks[1] > before.ticks[1]:
         steal_share = (after.ticks[0] - before.ticks[0]) / (after.ticks[1] - before.ticks[1])
     return Interference(
@@ -75,21 +75,21 @@ def interference(before: Counters, after: Counters) -> Interference:
 
 
 def warnings(here: Mapping[str, Any]) -> list[str]:
-    """Sentences on what makes this machine's numbers less reliable.
+    """Return sentences on what makes this machine's numbers less reliable.
 
-    What is absent or ``None`` warns of nothing.
+    Facts that are missing or ``None`` cause no warning.
     """
     found = [sentence for look in (_load, _clock, _virtual, _memory, _pages) for sentence in look(here.get)]
     return found + [sentence for gpu in here.get("gpus") or [] for sentence in _gpu(gpu)]
 
 
 def busy(here: Mapping[str, Any]) -> list[str]:
-    """Sentences on other work on the processors when :func:`attnbench.machine.environment.environment` looked."""
+    """Return sentences on other work on the processors at the time of the :func:`environment` call."""
     return list(_load(here.get))
 
 
 def stolen(share: float) -> list[str]:
-    """A sentence where the hypervisor gave more than a little of some timed window to other machines."""
+    """Return a sentence if the hypervisor gave more than 1 % of a timed window to other machines."""
     if share <= _STEAL_SHARE:
         return []
     return [f"The hypervisor gave up to {100 * share:.1f} % of the timed windows to other machines."]

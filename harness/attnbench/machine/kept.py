@@ -1,4 +1,4 @@
-"""Facts that attnbench finds once and may lose: JSON files in its cache folder."""
+"""Cached facts: JSON files in attnbench's cache folder, which may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_BYTES = 2**20
 
 
 def read_kept(path: Path, *, newer_than_s: float | None = None) -> object | None:
-    """The content of a file, or ``None`` where it is absent, older than ``newer_than_s`` seconds, or cannot be read."""
+    """Return a file's content; ``None`` if it is missing, unreadable or older than ``newer_than_s`` seconds."""
     with contextlib.suppress(OSError, ValueError):
         if newer_than_s is None or 0 <= time.time() - path.stat().st_mtime < newer_than_s:
             return parse_json(read_regular(path, _MOST_BYTES).decode("utf-8"))
@@ -23,7 +23,7 @@ def read_kept(path: Path, *, newer_than_s: float | None = None) -> object | None
 
 
 def keep(path: Path, value: object) -> None:
-    """Write a file whole or not at all; a cache that cannot be written costs only that."""
+    """Write a file atomically; errors are ignored, since the file is only a cache."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:

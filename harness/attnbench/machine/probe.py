@@ -1,7 +1,7 @@
-"""A process of its own for questions that need torch: the process that plans a run never imports it.
+"""Separate process for questions that need torch, which the planning process never imports.
 
-``python -m attnbench.machine.probe QUESTION THREADS [DEVICE]`` prints one JSON object; the questions are
-``libraries``, ``exponentials``, and ``peaks`` and ``quick-peaks`` with a device.
+``python -m attnbench.machine.probe QUESTION THREADS [DEVICE]`` prints one JSON object. The questions are ``libraries``
+and ``exponentials``, and with a device ``peaks`` and ``quick-peaks``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def describe_libraries() -> dict[str, object]:
-    """BLAS and OpenMP libraries with their threads, how torch was built, and on which processors this process runs."""
+    """Describe BLAS and OpenMP libraries with their threads, torch's build, and the processors of this process."""
     import numpy as np
     import torch
     from threadpoolctl import threadpool_info
 
-    # A product makes lazily loaded libraries appear.
+    # A product loads the libraries that are loaded lazily.
     np.ones((2, 2)) @ np.ones((2, 2))
     pools = [
         {key: pool.get(key) for key in ("user_api", "internal_api", "version", "num_threads", "architecture")}
@@ -46,7 +46,7 @@ def describe_libraries() -> dict[str, object]:
 
 
 def main(arguments: Sequence[str]) -> dict[str, object]:
-    """Answer one question."""
+    """Answer a question."""
     question, threads = arguments[0], int(arguments[1])
     pin(threads)
     import torch

@@ -1,4 +1,4 @@
-"""Operating system, Python, versions and variables, without importing what they describe."""
+"""Operating system, Python, versions and environment variables, without importing what is described."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DISTRIBUTIONS = (
     *("attnbench", "torch", "numpy", "numba", "llvmlite", "scipy", "pandas", "xformers", "triton", "jax", "jaxlib"),
     *("flash-attn", "flash-attn-4", "flashinfer-python", "onnxruntime", "openvino", "nvidia-cudnn-cu12", "tbb"),
 )
-# What can change a measurement, and nothing that could be a secret.
+# Variables that can change a measurement, none of which could hold a secret.
 _PREFIXES = (
     *("OMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMBA_", "KMP_", "GOMP_", "GOTO_", "DNNL_", "ONEDNN_"),
     *("TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "ATEN_", "TRITON_", "XFORMERS_", "MALLOC_"),
@@ -31,7 +31,7 @@ _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def software() -> dict[str, object]:
-    """Operating system, Python, compiler, versions of distributions; ``None`` for what is not installed."""
+    """Describe operating system, Python, compiler and versions of distributions; not installed is ``None``."""
     return {
         "os": platform.system(),
         "kernel": platform.release(),
@@ -46,7 +46,7 @@ def software() -> dict[str, object]:
 
 
 def version_of(distribution: str) -> str | None:
-    """Version of an installed distribution, or ``None``."""
+    """Return the version of an installed distribution, or ``None``."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -59,10 +59,10 @@ def recorded_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def extras(distribution: str = "attnbench") -> dict[str, dict[str, str | None]]:
-    """Versions of what each extra of a distribution asks for on this system, ``None`` for what is not installed.
+    """Return by extra the versions of the distributions that it needs on this system, ``None`` if not installed.
 
     Returns:
-        For example ``{"report": {"jinja2": "3.1.6", "pyarrow": None}}``; empty when the distribution is not installed.
+        For example ``{"report": {"jinja2": "3.1.6", "pyarrow": None}}``; empty if ``distribution`` is not installed.
     """
     from packaging.requirements import Requirement
 
@@ -82,10 +82,10 @@ def extras(distribution: str = "attnbench") -> dict[str, dict[str, str | None]]:
 
 
 def git_state(folder: Path) -> dict[str, object] | None:
-    """Revision of the checkout that a folder is in; ``None`` outside of one, or without git.
+    """Describe the git checkout that a folder is in; ``None`` outside one, or without git.
 
     Returns:
-        ``revision``, and ``dirty``: whether files that git tracks were changed, ``None`` where git would not say.
+        ``revision``, and ``dirty``: whether tracked files were changed, ``None`` if git fails.
     """
     revision = _git(folder, "rev-parse", "HEAD")
     if revision is None:
@@ -95,10 +95,10 @@ def git_state(folder: Path) -> dict[str, object] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # Without its optional locks it stays out of the way of whoever else uses the checkout.
+    # Without optional locks git does not get in the way of others who use the checkout.
     command = ["git", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None  # no git here, or it does not answer: the state is unknown
+        return None  # git is missing or does not answer
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Puts libraries into the state that they reach by themselves, before anything depends on it."""
+"""Brings libraries into their steady state before measurements depend on it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ _FUNCTIONS = ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "sqrt", "
 
 
 def warm_up_torch(threads: int) -> None:
-    """Set torch's threads, and let MKL choose its vector functions before several threads ask for them at once.
+    """Set torch's threads, and let MKL choose its vector functions before several threads call them at once.
 
-    The oneMKL that torch is built with picks the kernel of exp, log, ... at the first call, and not safely: when two
-    threads make it together, one of them may compute its share of that single call with a kernel of low accuracy
-    (https://github.com/pytorch/pytorch/issues/188792). attnbench saw it: a first call of unfused attention in float32
-    whose second call differed, with errors 6 times the budget. A call on one element has no second thread.
+    The oneMKL that torch is built with selects the kernel of exp, log, ... at the first call, and not thread-safely: if
+    two threads make that call together, one may compute its part with a low-accuracy kernel
+    (https://github.com/pytorch/pytorch/issues/188792). It was observed in attnbench: the first call of unfused
+    attention in float32 differed from the second, with errors 6 times the budget. A call on one element uses a single
+    thread.
     """
     import torch
 

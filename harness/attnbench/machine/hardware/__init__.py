@@ -1,1 +1,1 @@
-"""The processors, accelerators and memory of this machine, and the limits that a container sets on them."""
+"""Processors, GPUs and memory of this machine, and the limits that a container sets on them."""

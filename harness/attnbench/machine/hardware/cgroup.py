@@ -1,6 +1,6 @@
-"""The limits of Linux control groups, versions 1 and 2, on a container or a service.
+"""Limits of Linux control groups, versions 1 and 2, on a container or a service.
 
-A limit holds for a group and all groups below it, so the smallest on the way to the root is the one that counts.
+A limit applies to a group and all groups below it, so the smallest one on the way to the root counts.
 See the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 """
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNLIMITED_BYTES = 2**60
-"""Version 1 writes 'no limit' as the largest number of whole pages."""
+"""Version 1 expresses 'no limit' as the largest number of whole pages."""
 
 
 def processor_limit(root: Path = Path("/")) -> float | None:
-    """Processors' worth of time that this process may use, such as 1.5; ``None`` without a limit."""
+    """Return the number of processors whose time this process may use, such as 1.5; ``None`` without a limit."""
     limits = [limit for folder in _folders(root, "cpu") if (limit := _quota(folder)) is not None]
     return min(limits, default=None)
 
 
 def memory_limit_bytes(root: Path = Path("/")) -> int | None:
-    """Bytes of memory that this process and its neighbours in the group may use; ``None`` without a limit."""
+    """Return the bytes of memory that this process and the others in its group may use; ``None`` without a limit."""
     found = (
         read_integer(folder / name)
         for folder in _folders(root, "memory")
@@ -43,7 +43,7 @@ def _quota(folder: Path) -> float | None:
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's group and of all groups above it, for one controller."""
+    """Yield the folders of this process's group and of all groups above it, for one controller."""
     mounted = root / "sys/fs/cgroup"
     for line in (read(root / "proc/self/cgroup") or "").splitlines():
         number, controllers, path = line.split(":", 2)
@@ -53,7 +53,7 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
             base = mounted / controller
         else:
             continue
-        # Inside a container the path may be the host's: then only the top folder exists, and has the limit.
+        # In a container the path may be the host's; then only the top folder exists, which has the limit.
         group = base / path.lstrip("/")
         yield group
         yield from (parent for parent in group.parents if parent.is_relative_to(base))

@@ -1,4 +1,4 @@
-"""The processor: model, cores, instructions, caches, clock, load."""
+"""The processor: model, cores, instructions, caches, clock and load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attnbench.machine.hardware.sysfile import read, read_integer, to_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The machine key hashes what is found of these: a change here is a new version of the key.
+# The machine key hashes the instructions found among these: a change needs a new KEY_VERSION.
 _INSTRUCTIONS = (
     *("avx", "avx2", "fma", "f16c", "avx_vnni"),
     *("avx512f", "avx512bw", "avx512vl", "avx512_bf16", "avx512_fp16", "avx512_vnni"),
@@ -25,18 +25,18 @@ _INSTRUCTIONS = (
 
 
 def cpu_model(root: Path = Path("/")) -> str:
-    """The processor's name as it gives it itself."""
+    """Return the model name that the processor reports."""
     found = _cpuinfo(root).get("model name") or _asked_elsewhere().get("brand_raw")
     return str(found or platform.processor() or platform.machine())
 
 
 def cpu(root: Path = Path("/")) -> dict[str, object]:
-    """Facts about the processor, JSON-ready; what the system hides is ``None``.
+    """Return facts about the processor, JSON-ready; unknown ones are ``None``.
 
     Returns:
-        ``cpu_usable`` are the numbers of the processors that this process may use, ``cpu_limit`` the time that a
-        container allows it, in processors; ``cpu_steal_share`` is the share of all time since boot that the
-        hypervisor gave to others, ``runnable`` the number of tasks that run or want to, this one included.
+        ``cpu_usable`` lists the processors that this process may use; ``cpu_limit`` is the container's limit in
+        processors. ``cpu_steal_share`` is the share of all time since boot that the hypervisor gave to others;
+        ``runnable`` counts running and runnable tasks, this one included.
     """
     import psutil
 
@@ -68,23 +68,23 @@ def cpu(root: Path = Path("/")) -> dict[str, object]:
 
 
 def last_level_cache_bytes(root: Path = Path("/")) -> int | None:
-    """Size of the largest cache that the first processor sees; ``None`` where the system does not tell."""
+    """Return the size in bytes of the first processor's largest cache; ``None`` if unknown."""
     return max((_caches(root) or {}).values(), default=None)
 
 
 def processor_ticks(root: Path = Path("/")) -> tuple[int, int] | None:
-    """Time that the hypervisor gave to others, and all time, in clock ticks since boot over all processors."""
+    """Return stolen time and total time since boot, in clock ticks summed over all processors."""
     text = read(root / "proc/stat")
     fields = text.splitlines()[0].split() if text else []
     if len(fields) < 9:
         return None
-    # user nice system idle iowait irq softirq steal; guest time, behind them, is counted within user time (proc(5)).
+    # user nice system idle iowait irq softirq steal; the guest times after them are included in user time (proc(5)).
     ticks = [int(field) for field in fields[1:9]]
     return ticks[7], sum(ticks)
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
-    """First processor's block of /proc/cpuinfo; empty elsewhere."""
+    """Return the first processor's block of /proc/cpuinfo; empty on other systems."""
     text = read(root / "proc/cpuinfo") or ""
     pairs = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
@@ -100,7 +100,7 @@ def _flags(root: Path) -> set[str] | None:
 
 @functools.cache
 def _asked_elsewhere() -> Mapping[str, Any]:
-    """The processor on systems other than Linux on x86; slow, because cpuinfo starts processes to ask."""
+    """Return py-cpuinfo's facts, for systems other than Linux on x86; slow, because it starts processes."""
     import cpuinfo
 
     try:

@@ -1,4 +1,4 @@
-"""Which devices this machine has, asked without importing torch."""
+"""The devices of this machine, found without importing torch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Device:
 
 
 class NoGPUError(Exception):
-    """NVIDIA's management library is not there, or does not answer; the message says which."""
+    """NVML, NVIDIA's management library, is missing or fails; the message says which."""
 
 
 def devices() -> list[Device]:
-    """All devices of this machine, the CPU first; :func:`device_unavailable` says why a kind is missing."""
+    """Return all devices of this machine, the CPU first; :func:`device_unavailable` says why a kind is missing."""
     from attnbench.machine.hardware.cpu import cpu_model
 
     return [Device("cpu", cpu_model()), *_cuda_devices()]
 
 
 def device_unavailable(name: str) -> str | None:
-    """Why a kind of device (``cpu`` or ``cuda``) is not there, or ``None``."""
+    """Return why a kind of device (``cpu`` or ``cuda``) is unavailable, or ``None``."""
     if name == "cpu":
         return None
     if name == "cuda":
@@ -45,7 +45,7 @@ def device_unavailable(name: str) -> str | None:
 
 @contextlib.contextmanager
 def nvml() -> Iterator[Any]:
-    """NVIDIA's management library, initialised; its errors inside of the block become :class:`NoGPUError`.
+    """Yield NVIDIA's management library, initialised; its errors inside the block become :class:`NoGPUError`.
 
     Raises:
         NoGPUError: with the reason.
@@ -65,16 +65,15 @@ def nvml() -> Iterator[Any]:
     except pynvml.NVMLError as error:
         raise NoGPUError(f"NVML says {error}") from error
     finally:
-        with contextlib.suppress(pynvml.NVMLError):  # what was read before stays true
+        with contextlib.suppress(pynvml.NVMLError):  # data read before stays valid
             pynvml.nvmlShutdown()
 
 
 def visible_gpus(library: Any) -> list[Any]:
-    """NVML's handles of the GPUs that CUDA lets a process see, in CUDA's order.
+    """Return NVML's handles of the GPUs that CUDA shows to a process, in CUDA's order.
 
-    NVML itself knows nothing of ``CUDA_VISIBLE_DEVICES``. As in CUDA, its entries are indices or the beginnings of
-    UUIDs, and whatever stands behind the first unknown one does not count (CUDA C++ Programming Guide, "CUDA
-    Environment Variables").
+    NVML ignores ``CUDA_VISIBLE_DEVICES``. As in CUDA, its entries are indices or prefixes of UUIDs, and entries after
+    the first unknown one do not count (CUDA C++ Programming Guide, "CUDA Environment Variables").
     """
     handles = [library.nvmlDeviceGetHandleByIndex(index) for index in range(library.nvmlDeviceGetCount())]
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -90,7 +89,7 @@ def visible_gpus(library: Any) -> list[Any]:
 
 
 def text_of(value: str | bytes) -> str:
-    """NVML's strings, which older bindings give as bytes."""
+    """Return an NVML string as ``str``; older bindings give bytes."""
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -117,7 +116,7 @@ def _cuda_devices() -> list[Device]:
 
 @functools.cache
 def _cuda_unavailable() -> str | None:
-    """Asked for every implementation of a listing; starting NVML takes tens of milliseconds where there is a GPU."""
+    """Return why CUDA is unavailable, or ``None``. Cached: listings ask per implementation, and NVML starts slowly."""
     try:
         with nvml() as library:
             count, visible = library.nvmlDeviceGetCount(), len(visible_gpus(library))

@@ -1,4 +1,4 @@
-"""The GPUs that NVIDIA's management library knows of."""
+"""The GPUs that NVML knows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from attnbench.machine.hardware.devices import NoGPUError, nvml, text_of, visibl
 
 
 def gpus() -> list[dict[str, object]]:
-    """Each GPU that CUDA can see, JSON-ready; what a card does not tell is ``None``.
+    """Describe each GPU that CUDA can see, JSON-ready; facts that a card does not report are ``None``.
 
-    ``processes`` counts the processes that compute on it, whoever's they are.
+    ``processes`` counts the processes that compute on it, of any user.
     """
     try:
         with nvml() as library:
@@ -22,7 +22,7 @@ def gpus() -> list[dict[str, object]]:
 
 def _describe(library: Any, index: int, handle: Any, driver: str) -> dict[str, object]:
     def ask(question: str, *arguments: Any) -> Any | None:
-        """Cards differ in what they tell."""
+        """Query NVML; ``None`` if the card does not support the query."""
         try:
             return getattr(library, question)(handle, *arguments)
         except library.NVMLError:

@@ -1,4 +1,4 @@
-"""How much memory the machine has, and how it hands it out."""
+"""Memory of the machine: size, limits and huge pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnbench.machine.hardware.sysfile import read
 
 
 def memory(root: Path = Path("/")) -> dict[str, object]:
-    """Total, available and swapped memory in bytes, limits, huge pages; ``None`` where the system does not tell."""
+    """Return total, available and swap memory and the limit in bytes, and the huge-page mode; unknown is ``None``."""
     import psutil
 
     virtual, swap = psutil.virtual_memory(), psutil.swap_memory()
@@ -24,7 +24,7 @@ def memory(root: Path = Path("/")) -> dict[str, object]:
 
 
 def available_bytes(root: Path = Path("/")) -> int:
-    """Bytes that new processes can have without swapping, and never more than a container's limit."""
+    """Return the bytes that new processes can use without swapping, at most the container's limit."""
     import psutil
 
     available = int(psutil.virtual_memory().available)
@@ -33,5 +33,5 @@ def available_bytes(root: Path = Path("/")) -> int:
 
 
 def _chosen(text: str | None) -> str | None:
-    """``always [madvise] never`` to ``madvise``."""
+    """Parse the selected option: ``always [madvise] never`` gives ``madvise``."""
     return text.partition("[")[2].partition("]")[0] or None if text else None

@@ -1,4 +1,4 @@
-"""Threads and processors of a worker: pinned, equal for all implementations, and recorded."""
+"""Threads and processors of a worker: pinned, and the same for all implementations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnbench.machine.hardware.sysfile import read, read_integer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Taken before any plug-in is imported: one that replaces it changes nothing here.
+# Bound before any plug-in is imported, so that a plug-in cannot replace it.
 _affinity: Callable[[int], set[int]] = getattr(os, "sched_getaffinity", lambda _pid: set())
 _TASKS = Path("/proc/self/task")
 _THREAD_VARIABLES = (
@@ -29,15 +29,14 @@ _THREAD_VARIABLES = (
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """Environment variables of a worker: this process's own, with the threads set for every library that asks.
+    """Return the environment variables of a worker: this process's own, with the thread count set for every library.
 
-    Idle threads of OpenMP and OpenBLAS sleep instead of spinning (passive waiting): other workers stand by beside the
-    measured one, and a spinning team would burn the processors that it is measured on. The price is that a parallel
-    region begins some microseconds later, because its threads must be woken. Every implementation and the measured
-    peaks pay it alike for each region, so an implementation of many small parallel regions pays more than it would
-    while spinning.
+    Idle threads of OpenMP and OpenBLAS sleep instead of spinning (passive waiting): other workers stand by next to the
+    measured one, and their spinning threads would take its processors. As a cost, a parallel region begins some
+    microseconds later, because its threads must be woken. This applies to every implementation and to the measured
+    peaks, so an implementation with many small parallel regions is slower than it would be with spinning threads.
 
-    CUDA counts devices in the order of their bus addresses, as NVML does, unless the user says otherwise.
+    CUDA enumerates devices by bus address, as NVML does, unless the user has set another order.
     """
     return {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
@@ -45,7 +44,7 @@ def worker_environment(threads: int) -> dict[str, str]:
         **cache_variables(),
         **thread_variables(threads),
         "OMP_WAIT_POLICY": "passive",
-        # The runtimes' own variables would win over the policy where a user has set them.
+        # The runtimes' own variables, if the user has set them, take precedence over the policy.
         "KMP_BLOCKTIME": "0",
         "GOMP_SPINCOUNT": "0",
         "OPENBLAS_THREAD_TIMEOUT": "4",
@@ -58,31 +57,31 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """The variables by which libraries learn how many threads they may have."""
+    """Return the variables that set the number of threads of libraries."""
     return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
 def usable_processors() -> list[int]:
-    """Numbers of the processors that this process may use, in order."""
+    """Return the sorted numbers of the processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def processors_of_threads() -> frozenset[int]:
-    """Numbers of the processors that the threads of this process may use, all of them together. Only on Linux."""
+    """Return the numbers of all processors that any thread of this process may use; empty except on Linux."""
     found: set[int] = set()
     for task in _TASKS.iterdir() if _TASKS.is_dir() else ():
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):  # the thread has ended
             found |= _affinity(int(task.name))
     return frozenset(found)
 
 
 def cores_first(processors: list[int], root: Path = Path("/")) -> list[int]:
-    """The same processors in the order in which threads should get them.
+    """Sort processors in the order in which threads should use them.
 
-    First one processor of each physical core, then their hyper-threads; within these one package after the other, so
-    that few threads share a cache and a memory controller. Where the system does not tell, the order stays.
+    One processor of each physical core comes first, then their hyper-threads, both package by package, so that few
+    threads share a cache and a memory controller. The order is kept if the topology is unknown.
     """
     taken: dict[str, int] = {}
     places = []
@@ -95,25 +94,25 @@ def cores_first(processors: list[int], root: Path = Path("/")) -> list[int]:
 
 
 def default_threads(root: Path = Path("/")) -> int:
-    """One thread for each physical core that this process may use, and no more than a container's quota of time."""
+    """Return one thread per usable physical core, but no more than a container's limit in processors."""
     cores = _usable_cores(usable_processors(), root)
     quota = processor_limit(root)
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def pin(threads: int) -> None:
-    """Keep this process on ``threads`` of the usable processors, each on a core of its own while there are enough.
+    """Restrict this process to ``threads`` of the usable processors, on different cores as long as there are enough.
 
-    Only Linux lets a process choose; elsewhere nothing happens.
+    Does nothing except on Linux.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores_first(usable_processors())[:threads])
 
 
 def pin_rank(rank: int, ranks: int, threads: int) -> None:
-    """Like :func:`pin`, for one of several processes: it gets its share of the processors that all of them have.
+    """Restrict one of several processes, which share ``threads`` processors, to its part of them.
 
-    Where there are fewer processors than ranks, some share one.
+    With fewer processors than ranks, some ranks share a processor.
     """
     pin(threads)
     given, share = cores_first(usable_processors()), threads_of_rank(ranks, threads)
@@ -123,7 +122,7 @@ def pin_rank(rank: int, ranks: int, threads: int) -> None:
 
 
 def threads_of_rank(ranks: int, threads: int) -> int:
-    """How many threads each of several ranks has, which share so many: one at least."""
+    """Return the number of threads of each of several ranks that share ``threads``; at least one."""
     return max(1, threads // ranks)
 
 
@@ -140,7 +139,7 @@ def _usable_cores(processors: list[int], root: Path) -> int:
 
 
 def _core(processor: int, root: Path) -> str | None:
-    """Names the physical core of a processor by the list of its hyper-threads."""
+    """Identify the physical core of a processor by the list of its hyper-threads."""
     return read(_topology(processor, root) / "thread_siblings_list")
 
 

@@ -1,4 +1,4 @@
-"""The small text files in which Linux tells of itself, below ``/proc`` and ``/sys``; elsewhere there are none."""
+"""Small text files below ``/proc`` and ``/sys``, in which Linux describes itself; other systems have none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 def read(path: Path) -> str | None:
-    """The file's text, stripped; ``None`` where it is missing, hidden or empty."""
+    """Return the file's text, stripped; ``None`` if it is missing, unreadable or empty."""
     try:
         return path.read_text(errors="replace").strip() or None
     except OSError:
@@ -20,7 +20,7 @@ def read(path: Path) -> str | None:
 
 
 def read_integer(path: Path) -> int | None:
-    """The file's number; ``None`` where it is missing, hidden, or says something else, such as ``max``."""
+    """Return the file's integer; ``None`` if it is missing, unreadable or something else, such as ``max``."""
     text = read(path)
     try:
         return None if text is None else int(text)
@@ -29,6 +29,6 @@ def read_integer(path: Path) -> int | None:
 
 
 def to_bytes(text: str | None) -> int | None:
-    """``2048K`` to 2097152; ``None`` for what is not a size."""
+    """Parse a size such as ``2048K`` to bytes; ``None`` if it is malformed."""
     match = re.fullmatch(r"(\d+)([KMG]?)", text or "")
     return int(match[1]) * _UNITS[match[2]] if match else None

@@ -1,1 +1,1 @@
-"""How fast the machine is: its peaks, and how its pace drifts."""
+"""Speed of the machine: its peak rates, and how its speed drifts."""

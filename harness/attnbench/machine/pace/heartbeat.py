@@ -1,7 +1,7 @@
-"""How fast this machine is at the moment, and how much that changes from run to run.
+"""Current speed of this machine, and its variation from run to run.
 
-A processor that is shared with other machines, or that gets warm, has days and minutes. No interval from within a run
-of seconds sees them; fixed work that every run repeats does.
+The speed of a processor that is shared or gets warm changes over minutes and days. No interval from within a run of
+seconds shows that, but fixed work that every run repeats does.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PRIOR = 0.04
-"""The drift that is presumed of a machine of which nothing is known."""
+"""Drift assumed for a machine without history, as a relative standard deviation."""
 PRIOR_WEIGHT = 4
-"""How many steps from run to run that presumption weighs as much as."""
+"""Weight of that assumption, in steps from run to run."""
 _SIDE = 384
 _SETTLING_NS, _BEAT_NS = 60_000_000, 20_000_000
 _REMEMBERED_S = 7 * 24 * 3600
@@ -31,9 +31,9 @@ _MOST_BYTES = 2**18
 
 
 def beat() -> float:
-    """Nanoseconds of a matrix product in float32 through torch: the median over 20 ms, after 60 ms that are not timed.
+    """Time a float32 matrix product through torch: the median over 20 ms in nanoseconds, after 60 ms untimed.
 
-    So long it may take until a scheduler has spread threads that slept over the processors.
+    A scheduler may need that long to spread threads that slept over the processors.
     """
     import torch
 
@@ -50,25 +50,25 @@ def beat() -> float:
 
 
 class Heartbeats:
-    """Heartbeats of this run, and of earlier runs on the same machine with as many threads."""
+    """Heartbeats of this run, and of earlier runs on the same machine with the same number of threads."""
 
     def __init__(self, earlier: Path | None) -> None:
-        """``earlier``: where they are kept; ``None`` for nowhere."""
+        """Read earlier heartbeats from the file ``earlier``; ``None`` for no file."""
         self._path = earlier
         self._runs = [] if earlier is None else _kept(earlier)
         self._now: list[float] = []
 
     def add(self, ns: float | None) -> None:
-        """One more of this run, where there is one."""
+        """Add a heartbeat of this run; ``None`` is ignored."""
         if ns:
             self._now.append(ns)
 
     @property
     def drift(self) -> float:
-        """The standard deviation between runs, as a share, of which :data:`PRIOR` is presumed at first.
+        """Relative standard deviation between runs, starting from :data:`PRIOR`.
 
-        From the differences of successive runs: half of what the middle 68 % of them span, over the root of two. So
-        neither a few runs that were far off nor the hours in which the machine was busy with something else count.
+        It is computed from differences of successive runs: half the width of their middle 68 %, divided by the root of
+        two. A few runs that were far off, or hours in which the machine was busy, therefore do not count.
         """
         runs = [*self._runs, self._now] if self._now else self._runs
         logs = [math.log(statistics.median(run)) for run in runs]
@@ -78,7 +78,7 @@ class Heartbeats:
         return math.sqrt((len(steps) * variance + PRIOR_WEIGHT * PRIOR**2) / (len(steps) + PRIOR_WEIGHT))
 
     def keep(self) -> None:
-        """Keep those of this run for later ones; a cache that cannot be written costs only that."""
+        """Append the heartbeats of this run to the file; errors are ignored, since it is only a cache."""
         if self._path is None or not self._now:
             return
         line = " ".join([f"{time.time():.0f}", *(f"{ns:.0f}" for ns in self._now)])
@@ -88,13 +88,13 @@ class Heartbeats:
 
 
 def _ends_of_the_middle(values: list[float]) -> tuple[float, float]:
-    """The quantiles of 16 % and 84 %."""
+    """Return the 16 % and 84 % quantiles."""
     percentiles = statistics.quantiles(values, n=100, method="inclusive")
     return percentiles[15], percentiles[83]
 
 
 def heartbeats_of(machine_key: str, threads: int) -> Path:
-    """Path of a machine's heartbeats."""
+    """Return the path of a machine's heartbeats."""
     return own_cache() / "heartbeats" / f"{machine_key}-{threads}.txt"
 
 

@@ -1,7 +1,7 @@
-"""This machine's peaks, measured: matrix products per dtype, copying memory, and exponentials.
+"""This machine's peak rates, measured: matrix products per dtype, memory copies, and exponentials.
 
-Tables of data sheets rot, and power caps and neighbours lower what they promise; so percent of peak is percent of
-what the same machine did in the same run, on random data (zeros need less power and run faster than data do).
+Data sheets go out of date and ignore power caps and neighbours, so percent of peak refers to what the same machine did
+in the same run, on random data (zeros need less power and run faster).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _ROUNDS = 3
 _SMALLEST = 128
 _LARGEST = 8192
 _GPU_PRODUCT_NS = 1.5e6
-"""How long a GPU's product takes at least, as a call of attention does: within 10 ms at full power the clock of an H200
-falls so far that FlashAttention-3 ran at 110 % of the product."""
+"""Minimum time of a GPU's product, about that of an attention call: within 10 ms at full power the clock of an H200
+drops so far that FlashAttention-3 ran at 110 % of the product."""
 _LEAST_COPY_BYTES = 2**28
 _EXPONENTIALS = 2**14
-"""Inputs and outputs lie in the second-level cache."""
+"""Chosen so that inputs and outputs fit in the second-level cache."""
 _EXP_CALLS = 50
 _EXP_REPEATS = 30
 _LEAST_RATE, _MOST_RATE = 1e-6, 1e9
@@ -43,23 +43,23 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 class PeakRates(TypedDict):
-    """The rates that :func:`find_peaks` measures."""
+    """Rates measured by :func:`find_peaks`."""
 
     tflops: dict[str, float]
-    """By dtype, those that could be measured."""
+    """By dtype, for those that could be measured."""
     not_measured: dict[str, str]
-    """Why the other dtypes were not."""
+    """Reason by dtype for the others."""
     gbytes_per_s: float | None
-    """Copy bandwidth, bytes read and bytes written; a GB is 10^9 bytes."""
+    """Copy bandwidth, counting bytes read and bytes written; a GB is 10^9 bytes."""
     read_gbytes_per_s: float | None
-    """Bandwidth of reading alone, on CUDA: a bus that need not turn round may be faster than a copy."""
+    """Read bandwidth, on CUDA only: a bus that need not turn round may be faster than for a copy."""
     method: str | None
     disturbance: dict[str, float | None]
-    """See :class:`attnbench.machine.interference.Interference`; many switches: the peaks may be too low."""
+    """See :class:`attnbench.machine.interference.Interference`; with many switches the peaks may be too low."""
 
 
 class Peaks(PeakRates):
-    """The answer of :func:`measure_peaks`; with ``failed`` set nothing was measured."""
+    """Result of :func:`measure_peaks`; nothing was measured if ``failed`` is set."""
 
     device: str
     threads: int
@@ -67,10 +67,10 @@ class Peaks(PeakRates):
 
 
 def peaks_from(stored: object) -> Peaks:
-    """Read peaks that a file keeps.
+    """Check peaks read from a file, and return them.
 
     Raises:
-        ValueError: where they are not peaks, with a sentence.
+        ValueError: if they are not valid peaks.
     """
     if not isinstance(stored, dict) or stored.keys() != Peaks.__required_keys__:
         raise ValueError("it does not hold what peaks hold")
@@ -83,10 +83,10 @@ def peaks_from(stored: object) -> Peaks:
 
 
 def require_rates(peaks: Mapping[str, Any]) -> None:
-    """Do nothing for rates that a machine can have; older files may lack some.
+    """Raise unless all rates are plausible; older files may lack some.
 
     Raises:
-        ValueError: where one is no number, or none that a machine can have.
+        ValueError: if one is not a number, or outside the plausible range.
     """
     tflops = peaks.get("tflops") or {}
     rates = dict(tflops) if isinstance(tflops, dict) else {"tflops": str(tflops)}
@@ -97,7 +97,7 @@ def require_rates(peaks: Mapping[str, Any]) -> None:
 
 
 def higher_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, object]:
-    """Peaks measured twice: each rate is the higher one, for what disturbs makes it lower."""
+    """Combine peaks measured twice, taking the higher of each rate: disturbances only lower rates."""
     rates: dict[str, float] = dict(one.get("tflops", {}))
     for dtype, rate in other.get("tflops", {}).items():
         rates[dtype] = max(rate, rates.get(dtype, 0.0))
@@ -109,10 +109,10 @@ def higher_of(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, obj
 
 
 def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
-    """Peaks of ``cpu`` or ``cuda`` with this many threads, from a pinned process of their own.
+    """Measure the peaks of ``cpu`` or ``cuda`` with this many threads, in a pinned process.
 
-    Takes a few seconds, about half as many when ``quick``; torch's import is one or two of them. A probe that fails
-    answers with a sentence in ``failed``.
+    Takes a few seconds, about half as long if ``quick``; importing torch takes one or two of them. If the probe fails,
+    ``failed`` has the reason.
     """
     nothing: Peaks = {
         "device": device, "threads": threads, "failed": device_unavailable(device), "tflops": {}, "not_measured": {},
@@ -124,7 +124,7 @@ def measure_peaks(device: str, threads: int, *, quick: bool) -> Peaks:
 
 
 def find_peaks(device: str, *, quick: bool) -> PeakRates:
-    """Measure in this process, less and on smaller products when ``quick``."""
+    """Measure peaks in this process; ``quick`` takes fewer repeats and smaller products."""
     repeats, target_ns, most_bytes = (3, 10e6, 2**29) if quick else (5, 25e6, 2**30)
     if device == "cuda":
         target_ns = _GPU_PRODUCT_NS
@@ -137,7 +137,7 @@ def find_peaks(device: str, *, quick: bool) -> PeakRates:
     read = _read(size) if device == "cuda" else None
     tflops = dict.fromkeys(products, 0.0)
     gbytes_per_s = read_gbytes_per_s = 0.0
-    # Alternating rounds: a neighbour that steals time for a second does not hit all of one kind.
+    # Rounds alternate between products and copies, so that a short disturbance does not affect all of one kind.
     for _ in range(_ROUNDS):
         for dtype, (side, product) in products.items():
             for one in filter(None, (product, others.get(dtype))):
@@ -162,41 +162,41 @@ def find_peaks(device: str, *, quick: bool) -> PeakRates:
 
 
 def size_for(target_ns: float, time_of: Callable[[int], float], largest: int) -> int:
-    """A size at which a square matrix product takes ``target_ns``, or little more, found from below.
+    """Return a size at which a square matrix product takes at least about ``target_ns``, searching upwards.
 
-    Small first: where a dtype has no instructions of its own, a product can be a thousand times slower.
+    Small sizes come first: for a dtype without its own instructions a product can be a thousand times slower.
     """
     size = _SMALLEST
     while (taken := time_of(size)) < target_ns and size < largest:
-        # Work grows with the cube of the size, and the rate grows too: the guess is low, never high by much.
+        # Work grows with the cube of the size, and the rate grows as well, so the estimate is rather low than high.
         growth = min(4.0, (1.1 * target_ns / taken) ** (1 / 3))
         size = min(largest, max(size + _SMALLEST, round(size * growth / _SMALLEST) * _SMALLEST))
     return size
 
 
 def copy_bytes(cache_bytes: int | None, available: int, most: int) -> int:
-    """Size of the buffer to copy, in whole MiB.
+    """Return the size of the buffer to copy, in bytes, a multiple of 1 MiB.
 
-    Source and target together are four last-level caches, so that neither is found in one; at least 256 MiB each and
-    at most ``most``, and never more than an eighth of the memory that is free.
+    Source and target together are four times the last-level cache, so that neither stays in it; each is at least
+    256 MiB and at most ``most``, but never more than an eighth of the available memory.
     """
     wanted = min(max(2 * (cache_bytes or 0), _LEAST_COPY_BYTES), most)
     return max(2**20, min(wanted, available // 8) // 2**20 * 2**20)
 
 
 def _products(device: str, target_ns: float) -> tuple[dict[str, tuple[int, Callable[[], object]]], dict[str, str]]:
-    """For each dtype a size and its product; and why not, for dtypes that torch cannot multiply there."""
+    """Return size and product by dtype, and the reason for each dtype that torch cannot multiply on the device."""
     found, not_measured = {}, {}
     for dtype in DTYPES[device]:
 
         def time_of(size: int, dtype: str = dtype) -> float:
-            # More than one call: a disturbed one must not pass for a slow dtype.
+            # More than one call, so that a disturbed one is not taken for a slow dtype.
             return fastest_ns(_product(device, dtype, size), device, repeats=3)
 
         try:
             size = size_for(target_ns, time_of, _LARGEST)
             found[dtype] = (size, _product(device, dtype, size))
-        except (RuntimeError, ValueError) as error:  # not for this dtype there, or out of the device's memory
+        except (RuntimeError, ValueError) as error:  # unsupported dtype, or out of device memory
             not_measured[dtype] = f"torch says: {str(error).splitlines()[0]}"
     return found, not_measured
 
@@ -204,18 +204,18 @@ def _products(device: str, target_ns: float) -> tuple[dict[str, tuple[int, Calla
 def _product(device: str, dtype: str, size: int) -> Callable[[], object]:
     import torch
 
-    # Rows of one random matrix in another order: random enough for power and caches, and quickly made.
+    # Permuted rows of one random matrix are random enough for power and caches, and quick to make.
     a = torch.randn(size // 8, size, device=device).repeat(8, 1)
     b = a[torch.randperm(size, device=device)].contiguous()
     a, b = a.to(getattr(torch, dtype)), b.to(getattr(torch, dtype))
-    if dtype == "float8_e4m3fn":  # @ knows no float8; this takes the second factor with its columns in a run
+    if dtype == "float8_e4m3fn":  # @ has no float8; this function takes a column-major second factor
         one = torch.ones((), device=device)
         return lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)  # noqa: SLF001
     return lambda: a @ b
 
 
 def _numpys_product(dtype: str, size: int) -> Callable[[], object] | None:
-    """The same by another library, where it has one: on some processors its vectors are wider."""
+    """Return NumPy's product, if it has the dtype: on some processors it uses wider vectors than torch."""
     import numpy as np
 
     if dtype not in {"float64", "float32"}:
@@ -234,7 +234,7 @@ def _copy(device: str, size: int) -> Callable[[], object]:
 
 
 def _read(size: int) -> Callable[[], object]:
-    """A sum, which reads everything and writes next to nothing."""
+    """Return a sum, which reads everything and writes almost nothing."""
     import torch
 
     source = torch.randn(2**18, device="cuda").repeat(size // 2**20)
@@ -242,9 +242,9 @@ def _read(size: int) -> Callable[[], object]:
 
 
 def find_exponentials(threads: int) -> dict[str, float]:
-    """Exponentials of float32 for each nanosecond, by the better of torch and NumPy: ``{"per_ns": rate}``.
+    """Return float32 exponentials per nanosecond, the better of torch and NumPy, as ``{"per_ns": rate}``.
 
-    One thread is measured, and counts so many times: a call on several ones is mostly waking them.
+    One thread is measured and multiplied by ``threads``: a call on several threads would mostly measure waking them.
     """
     import numpy as np
     import torch

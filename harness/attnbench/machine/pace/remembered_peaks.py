@@ -1,4 +1,4 @@
-"""Peaks of a machine, remembered for a day: they do not change, and measuring them takes seconds."""
+"""Cache of a machine's peaks, valid for a day: they rarely change, and measuring takes seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REMEMBERED_S = 24 * 3600
 
 
 def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool) -> Peaks | None:
-    """Return peaks of the last day, measured at least as thoroughly, or ``None``; an unreadable cache is empty."""
+    """Return peaks of the last day, measured at least as thoroughly, or ``None``; an unreadable file is ignored."""
     for thoroughly in (False, True) if quick else (True,):
         path = _path(machine_key, device, threads, quick=not thoroughly)
         with contextlib.suppress(ValueError):
@@ -28,7 +28,7 @@ def remembered_peaks(machine_key: str, device: str, threads: int, *, quick: bool
 
 
 def remember(machine_key: str, peaks: Mapping[str, Any], *, quick: bool) -> None:
-    """Keep what was measured."""
+    """Store measured peaks, unless they failed."""
     if not peaks["failed"]:
         keep(_path(machine_key, peaks["device"], peaks["threads"], quick=quick), dict(peaks))
 

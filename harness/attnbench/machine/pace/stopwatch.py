@@ -1,7 +1,7 @@
 """Time of a call in the probe: by the clock on the CPU, by events on a CUDA device.
 
-The fastest of several calls counts, as in STREAM (McCalpin 1995): a peak is what the machine can do at most, and
-whatever disturbs a call only makes it slower. The workers have their own, more careful way.
+The fastest of several calls counts, as in STREAM (McCalpin 1995): a peak is the most that the machine can do, and
+disturbances only make a call slower. Workers time calls in their own, more careful way.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BUSY_NS = 50_000_000
-"""How long a GPU must be busy before its clocks have risen."""
+"""Time after which a busy GPU has raised its clocks."""
 
 
 def fastest_ns(call: Callable[[], object], device: str, repeats: int) -> float:
-    """Time in ns of the fastest of several calls on ``cpu`` or ``cuda``, after warming up."""
+    """Return the time in ns of the fastest of several calls on ``cpu`` or ``cuda``, after warming up."""
     if device == "cpu":
         return _fastest_on_host(call, repeats)
     import torch
@@ -26,9 +26,9 @@ def fastest_ns(call: Callable[[], object], device: str, repeats: int) -> float:
 
 
 def fastest_on_device(call: Callable[[], object], repeats: int, cuda: Any) -> float:
-    """Shortest time in ns between two events around a call.
+    """Return the shortest time in ns between two events around a call.
 
-    ``cuda`` is ``torch.cuda``, or what stands for it.
+    ``cuda`` is ``torch.cuda``, or a replacement in tests.
     """
     began = perf_counter_ns()
     while perf_counter_ns() - began < _BUSY_NS:
