@@ -1,1 +1,1 @@
-"""Metrics: their statistics and what follows from them."""
+"""Metrics: their declarations, their statistics, and values derived from them."""

@@ -1,4 +1,4 @@
-"""The metrics of a cell out of those of its processes, each joined as it declares."""
+"""Joins the metrics of a cell's processes into one value each, as each metric declares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def join_metrics(
     metrics: Iterable[Metric], records: Sequence[Mapping[str, Any]], counted: Sequence[Mapping[str, Any]]
 ) -> dict[str, object]:
-    """Values by name; ``None`` where no process has one, and for what is derived from the others.
+    """Return joined values by name; ``None`` if no process has one, and for derived metrics.
 
     Metrics of ok cells are joined over the processes whose speed counts, the others over all.
     """
@@ -32,7 +32,7 @@ def _joined(metric: Metric, records: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def join_values(metric: Metric, values: Sequence[Any]) -> Any:
-    """Several values of a metric as one; ``None`` of none, and for joins that need other metrics too."""
+    """Join values of a metric; ``None`` without values, and for joins that need other metrics too."""
     if not values:
         return None
     match metric.join:

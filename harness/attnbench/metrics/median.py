@@ -1,4 +1,4 @@
-"""The confidence interval of a median, free of assumptions on the noise."""
+"""Distribution-free confidence interval of a median."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
-    """Interval between two order statistics that holds the median with a confidence of at least 95 %.
+    """Return order statistics that enclose the median with a confidence of at least 95 %.
 
-    The number of samples below the true median is binomial (n, 1/2), whatever the distribution (Conover, "Practical
-    Nonparametric Statistics", section 3.2). ``None`` below six samples: no pair of order statistics reaches 95 %.
+    The number of samples below the true median is binomial (n, 1/2) for any distribution (Conover, "Practical
+    Nonparametric Statistics", section 3.2). ``None`` below six samples, where no pair of order statistics reaches 95 %.
     """
     rank = _rank(len(samples))
     if rank is None:
@@ -25,11 +25,11 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
 
 @functools.cache
 def _rank(n: int) -> int | None:
-    """Largest rank r, from 0, for which P(r < Binomial(n, 1/2) < n - r) still reaches 95 %.
+    """Return the largest rank r, from 0, for which P(r < Binomial(n, 1/2) < n - r) is at least 95 %.
 
-    Counted in whole numbers, so that a worker that only times does not have to load scipy.
+    Computed with integers, so that workers which only time need not import scipy.
     """
-    if n >= 1000:  # the normal approximation is exact to a rank here
+    if n >= 1000:  # the normal approximation is off by less than a rank here
         return int(n / 2 - 0.98 * math.sqrt(n) - 0.5)
     allowed = 0.025 * 2.0**n
     below, rank = 0, -1

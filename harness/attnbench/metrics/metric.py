@@ -1,4 +1,4 @@
-"""A metric: one field of a record, declared once, with all that printers, exports and schemas say of it."""
+"""Metrics: fields of a record, each declared once with everything that printers, exports and schemas need."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ if TYPE_CHECKING:
     from attnbench.units import Unit
 
 Join = Literal["median", "max", "all", "any", "first", "union", "concatenate", "at_worst", "derived"]
-"""How a metric's values from several processes become one: their middle, the largest, whether all or any say yes, the
-first one there is, the distinct ones, one behind the other, that of the process in which ``worst_by`` is largest, or
-derived anew from the metrics that are joined."""
+"""How the values of several processes become one: their median, their maximum, whether all or any are true, the first
+one, the union of their items, all of them in a row, the value of the process with the largest ``worst_by``, or derived
+from other joined metrics."""
 Better = Literal["lower", "higher"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """All that is known of a metric but its values."""
+    """Declaration of a metric."""
 
     name: str
-    """The field's name in records, tables and exports: snake_case, the unit at its end."""
+    """Field name in records, tables and exports: snake_case, with the unit at the end."""
     title: str
-    """For the head of a column."""
+    """Heading of a column."""
     description: str
     unit: Unit
     stage: str
-    """The stage that fills it, or ``model`` where it follows from the case and the machine's peaks."""
+    """The stage that fills it, or ``model`` if it follows from the case and the machine's peaks."""
     join: Join
     only_ok: bool
-    """Whether only ``ok`` cells carry it: a wrong kernel has no speed."""
+    """Whether only ``ok`` cells have it: the speed of a wrong kernel means nothing."""
     better: Better | None
-    """Which direction is better; ``None`` where neither is."""
+    """Which direction is better; ``None`` if neither is."""
     worst_by: str
-    """The metric that says which process is the worst one, where ``join`` is ``at_worst``; else empty."""
+    """Metric that identifies the worst process if ``join`` is ``at_worst``; otherwise empty."""
     is_whole: bool
-    """Whether its values are whole numbers."""
+    """Whether its values are integers."""
 
     @property
     def is_per_sample(self) -> bool:
-        """Whether a process has a value for each sample; such metrics fill no column of a table of cells."""
+        """Whether a process has a value per sample; such metrics are no column in a table of cells."""
         return self.join == "concatenate"
 
 
@@ -53,10 +53,10 @@ class Metrics(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     filled_by: ClassVar[str]
-    """The stage."""
+    """The stage that fills them."""
 
     def __init_subclass__(cls, *, stage: str = "", **rest: Any) -> None:
-        """``stage`` names the stage whose metrics these are."""
+        """Set ``filled_by`` to ``stage``."""
         super().__init_subclass__(**rest)
         if stage:
             cls.filled_by = stage
@@ -72,13 +72,13 @@ def metric(
     better: Better | None = None,
     worst_by: str = "",
 ) -> Any:
-    """A field of :class:`Metrics`, absent (``None``) by default; the arguments are those of :class:`Metric`."""
+    """Declare a field of :class:`Metrics` that is ``None`` by default; the arguments are those of :class:`Metric`."""
     about: dict[str, Any] = {"unit": unit, "join": join, "only_ok": only_ok, "better": better, "worst_by": worst_by}
     return Field(None, title=title, description=description, json_schema_extra=about)
 
 
 def metrics_of(record: type[BaseModel]) -> Iterator[Metric]:
-    """The metrics of a record, or of one stage's :class:`Metrics`, in the order of its fields."""
+    """Yield the metrics of a record, or of one stage's :class:`Metrics`, in the order of its fields."""
     stages = {
         name: base.filled_by
         for base in record.__mro__

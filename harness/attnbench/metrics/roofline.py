@@ -1,4 +1,4 @@
-"""The model's metrics: operations, bytes, rates, and what the roofline says of them."""
+"""Metrics of the model: operations, bytes, rates, and their relation to the roofline."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 POSSIBLE = {"cuda": 1.05, "cpu": 2.5}
-"""How far above the measured peak a rate may lie and still be believed. A matrix product comes near to a GPU's limit;
-on a CPU libraries may use vectors of half the width (MKL and OpenBLAS on AMD's processors with AVX-512), and a good
-kernel need not."""
+"""Largest credible ratio of a rate to the measured peak. A matrix product comes close to a GPU's limit. On a CPU,
+libraries may use vectors of half the width (MKL and OpenBLAS on AMD's processors with AVX-512), and a good kernel may
+use the full width."""
 
 
 class RooflineMetrics(Metrics, stage="model"):
-    """The rates that follow from the case, its time and the machine's peaks."""
+    """Rates that follow from the case, its time and the machine's peaks."""
 
     flops: int | None = metric("operations", "Operations of the case, counted over the visible pairs.", unit="flop")
     bytes: int | None = metric("least traffic", "Each tensor read or written once.", unit="bytes")
@@ -45,7 +45,7 @@ class RooflineMetrics(Metrics, stage="model"):
 
     @property
     def intensity(self) -> float | None:
-        """Operations for each byte of the least traffic."""
+        """Operations per byte of the least traffic."""
         return self.flops / self.bytes if self.flops is not None and self.bytes else None
 
 
@@ -57,14 +57,14 @@ def roofline(
     peak_gbytes_per_s: float | None,
     tokens: int | None = None,
 ) -> RooflineMetrics:
-    """The model's metrics of a case and its time; those that lack a time or a peak are absent.
+    """Return the model's metrics of a case and its time; those that need a missing time or peak are ``None``.
 
     Args:
         operations: operations of the case.
-        moved: its least traffic, bytes.
+        moved: least traffic of the case, bytes.
         median_ns: time of one call.
-        peak_tflops: what the machine does at most in the dtype.
-        peak_gbytes_per_s: what its memory moves at most.
+        peak_tflops: the machine's peak rate in the dtype.
+        peak_gbytes_per_s: the machine's peak bandwidth.
         tokens: new tokens of a serving batch.
     """
     tflops = operations / median_ns / 1e3 if operations is not None and median_ns else None
@@ -89,15 +89,15 @@ def roofline(
 
 
 def _in_a_column(count: int | None) -> int | None:
-    """The count, where tables have room for it: a case that no machine could run may cost more."""
+    """Return the count if it fits a table's 64-bit column; cases too large for any machine may exceed it."""
     return count if count is not None and count < 2**63 else None
 
 
 def peak_of(dtype: str, tflops: Mapping[str, float], device: str) -> float | None:
-    """The rate of matrix products that a kernel in ``dtype`` is measured by; ``None`` where none was measured.
+    """Return the peak rate of matrix products that a kernel in ``dtype`` is compared with; ``None`` if not measured.
 
-    On a CPU numbers of 16 bits can always be made float32 on the way in. Where a library has no fast product of them
-    (that of float16 is often a hundred times slower), its float32 product is what the machine can do.
+    On a CPU, 16-bit numbers can always be converted to float32 first. If a library has no fast product for them (that
+    of float16 is often a hundred times slower), the float32 product is what the machine can do.
     """
     peak = tflops.get(dtype)
     if device == "cpu" and dtype in {"float16", "bfloat16"}:
@@ -106,14 +106,15 @@ def peak_of(dtype: str, tflops: Mapping[str, float], device: str) -> float | Non
 
 
 def impossible(model: RooflineMetrics, device: str, fastest_gbytes_per_s: float | None) -> str | None:
-    """Why a measured rate cannot be true, or ``None``.
+    """Return why a measured rate cannot be true, or ``None``.
 
-    Bytes are judged on CUDA only, where every sample finds the cache flushed: a warm one may honestly beat the memory.
+    Bandwidth is checked on CUDA only, where the cache is flushed before every sample; a call with a warm cache can
+    exceed the memory's bandwidth.
 
     Args:
         model: the rates.
         device: ``cpu`` or ``cuda``.
-        fastest_gbytes_per_s: the fastest that the device's memory was seen to be, reading or copying.
+        fastest_gbytes_per_s: highest measured bandwidth of the device's memory, reading or copying.
     """
     verdict = "measured on this machine: work was skipped, or not waited for"
     percent, moved = model.percent_of_peak, model.gbytes_per_s

@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 BETWEEN_PROCESSES = 0.02
-"""Standard deviation of a figure between processes of the same code, as a share, which no process sees in itself: where
-its memory lies, which processors its threads begin on. It is presumed, not measured (docs/methodology.md)."""
+"""Relative standard deviation between processes of the same code, which no single process can observe: it depends on
+where their memory is and which processors their threads start on. It is assumed, not measured (docs/methodology.md)."""
 _NORMAL = 1.96
 _MOST_REACH = 300.0
-"""The largest reach of a logarithm's interval: beyond it the ends overflow."""
+"""Largest half width of a logarithm's interval; beyond it the ends overflow."""
 
 
 def time_statistics(
     samples: Sequence[float], visits: Sequence[int] | None = None, drift: float = 0.0
 ) -> dict[str, float | None]:
-    """Metrics by name: median with its 95 % interval, quartiles, minimum, and samples above q3 + 3 IQR.
+    """Return metrics by name: median with 95 % interval, quartiles, minimum, and number of samples above q3 + 3 IQR.
 
     Args:
         samples: nanoseconds of a call, in order.
-        visits: how many of them each visit took.
-        drift: of the machine, as a share: what changes between runs and not within one.
+        visits: number of samples in each visit.
+        drift: relative standard deviation of the machine's speed between runs.
     """
     ordered = sorted(samples)
     median = statistics.median(ordered)
@@ -47,17 +47,17 @@ def time_statistics(
 
 
 def visit_medians(samples: Sequence[float], visits: Sequence[int]) -> list[float]:
-    """The median of each visit's samples."""
+    """Return the median of each visit's samples."""
     ends = accumulate(visits, initial=0)
     return [statistics.median(samples[begin:end]) for begin, end in pairwise(ends)]
 
 
 def interval_of_visits(value: float, medians: Sequence[float], drift: float = 0.0) -> tuple[float, float] | None:
-    """Around a value, where that of as many later visits is expected with 95 %; ``None`` below three visits.
+    """Return the 95 % prediction interval of a value for as many later visits; ``None`` below three visits.
 
-    A prediction interval (Hahn and Meeker, "Statistical Intervals", section 4.8) of the mean of logarithms, whose
-    scatter is that between visits: neighbouring samples share what changes from one moment to the next. What differs
-    between processes and the drift of the machine, of this run and of the later one, are added in quadrature.
+    A prediction interval (Hahn and Meeker, "Statistical Intervals", section 4.8) of the mean of logarithms. Its scatter
+    is that between visits, since neighbouring samples share short-term changes. The variation between processes and the
+    drift of the machine, for this run and the later one, are added in quadrature.
     """
     if len(medians) < 3 or min(medians) <= 0:
         return None
