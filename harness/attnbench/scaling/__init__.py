@@ -1,4 +1,4 @@
-"""How a quantity grows with the sequence length: laws with intervals, cliffs, crossovers. Numbers in, numbers out."""
+"""Growth with the sequence length: laws with intervals, cliffs, crossovers. Numbers in, numbers out."""
 
 from __future__ import annotations
 

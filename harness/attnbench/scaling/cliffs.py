@@ -1,4 +1,4 @@
-"""Cliffs: lengths at which a quantity leaves its law by more than noise, for once or from there on."""
+"""Cliffs: lengths at which a quantity leaves its law by more than noise, at one length or from there on."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Kind = Literal["outlier", "step"]
 
 _MOST = 2
 _ALARM = 0.01
-"""How often a curve without a cliff is said to have one, all places together."""
+"""Probability of finding a cliff in a curve without any, over all places together."""
 _NOISES = 3.0
 _SMALLEST = 0.05
-"""A cliff of less than 5 % is nobody's concern."""
+"""Smallest relative height of a cliff that is reported."""
 _SMOOTH = 0.008
-"""No such cliff hides behind residuals of less than this."""
+"""Residuals below this cannot hide a cliff of that height."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,30 +36,30 @@ class Place:
     kind: Kind
 
     def pattern(self, sizes: int) -> Array:
-        """1 where the cliff acts, shape (sizes,)."""
+        """Return 1 at the sizes that the cliff affects and 0 elsewhere, shape (sizes,)."""
         where = np.arange(sizes)
         return (where == self.index if self.kind == "outlier" else where >= self.index).astype(np.float64)
 
 
 def patterns_of(places: Sequence[Place], sizes: int) -> Array:
-    """Patterns side by side, shape (sizes, cliffs)."""
+    """Return the patterns as columns, shape (sizes, cliffs)."""
     return np.stack([place.pattern(sizes) for place in places], axis=1) if places else np.zeros((sizes, 0))
 
 
 def find_cliffs(lengths: Array, logs: Array, noise: float | None) -> list[Place]:
     """Add cliffs to the power law one by one, as long as each explains more than chance would.
 
-    A candidate is tested by what it takes away from the squared residuals, against those that remain or against the
-    known noise, whichever is larger; the level is divided by the number of candidates (Bonferroni).
+    A candidate is tested by how much it reduces the squared residuals, relative to the remaining ones or to the known
+    noise, whichever is larger. The level is divided by the number of candidates (Bonferroni).
 
     Args:
         lengths: rising, shape (sizes,).
-        logs: logarithms, shape (sizes,).
-        noise: standard error of each of them where it is known.
+        logs: logarithms of the values, shape (sizes,).
+        noise: standard error of each logarithm, if known.
     """
     found: list[Place] = []
     sizes = len(lengths)
-    # Steps need two sizes on either side: nearer to an end, a floor or an outlier says the same.
+    # Steps need two sizes on either side: nearer to an end, a floor or an outlier fits equally well.
     candidates = [Place(index=i, kind="outlier") for i in range(1, sizes)]
     candidates += [Place(index=i, kind="step") for i in range(2, sizes - 1)]
     while len(found) < _MOST:

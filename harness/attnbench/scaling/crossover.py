@@ -16,25 +16,25 @@ class Crossover:
 
     length: float
     low: float | None
-    """The length from which the ratio's interval holds 1; ``None``: from the smallest length on."""
+    """Smallest length at which the ratio's interval contains 1; ``None`` if it still does at the smallest length."""
     high: float | None
-    """The length up to which it does; ``None``: up to the largest length."""
+    """Largest length at which it does; ``None`` if it still does at the largest length."""
     rises: bool
-    """Whether the ratio is below 1 before and above 1 behind."""
+    """Whether the ratio is below 1 before the crossover and above 1 after it."""
 
 
 def crossovers(
     lengths: Sequence[int], ratios: Sequence[float], lows: Sequence[float], highs: Sequence[float]
 ) -> list[Crossover]:
-    """All lengths at which a ratio of two quantities passes through 1, with 95 % intervals.
+    """Return all lengths at which a ratio of two quantities passes through 1, with 95 % intervals.
 
-    Between two sizes the ratio is taken to be a straight line on logarithmic axes, and so are the ends of its
-    interval. The interval of a crossing holds the lengths about it at which the band holds 1: whoever read off the
-    crossing at any other length would contradict the measurement there.
+    The ratio and the ends of its interval are interpolated between sizes by straight lines on logarithmic axes. The
+    interval of a crossing consists of the lengths around it at which the band contains 1: a crossing at any other
+    length would contradict the measurement there.
 
     Args:
         lengths: rising.
-        ratios: above 0.
+        ratios: positive.
         lows: lower ends of their 95 % intervals.
         highs: upper ends.
     """
@@ -57,7 +57,7 @@ def crossovers(
 
 
 def _merged(found: Sequence[Crossover]) -> list[Crossover]:
-    """Crossings that share their interval are one, seen several times: noise about a single one, or about none."""
+    """Merge crossings with the same interval: an odd number is one crossing with noise, an even number is none."""
     together: dict[tuple[float | None, float | None], list[Crossover]] = {}
     for one in found:
         together.setdefault((one.low, one.high), []).append(one)
@@ -65,7 +65,7 @@ def _merged(found: Sequence[Crossover]) -> list[Crossover]:
 
 
 def _left_end(xs: Sequence[float], low: Sequence[float], high: Sequence[float], start: int) -> float | None:
-    """The length at which the band enters 1, found by walking to smaller lengths."""
+    """Return the logarithm of the length at which the band comes to contain 1, searching to smaller lengths."""
     for i in range(start, -1, -1):
         if high[i] < 0:
             return _zero(xs, high, i)

@@ -1,7 +1,7 @@
-"""The law that a quantity follows over the sequence length, with 95 % intervals.
+"""Fits of the law that a quantity follows over the sequence length, with 95 % intervals.
 
-The offset power law ``a + b·n^k`` keeps the launch floor ``a`` out of the exponent, which a straight line through
-logarithms does not: over a floor of 20 µs a quadratic kernel would come out as n^0.5.
+The offset power law ``a + b·n^k`` keeps the launch floor ``a`` out of the exponent. A straight line through logarithms
+does not: with a floor of 20 µs a quadratic kernel would appear as n^0.5.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 FEWEST_SIZES = 5
 NARROWEST = 8.0
-"""The range of lengths over which the growing term must be seen above the floor."""
+"""Least factor between lengths over which the growing term exceeds the floor."""
 FEWEST_PROCESSES = 3
 _RESAMPLES = 300
 _SUPPORTED = 2.0
-"""The data prefer none of two laws whose AICc differs by less (Burnham and Anderson 2002, section 2.6)."""
+"""Laws whose AICc differs by less are equally supported (Burnham and Anderson 2002, section 2.6)."""
 _LACK_OF_FIT = 0.01
 _UNLIKE = 0.05
 _SEEN = 0.02
-"""A floor that makes up less of the smallest value is not told from none."""
+"""A smaller floor, as a share of the smallest value, cannot be told from zero."""
 _VAGUE = 10.0
-"""An interval whose ends differ by a larger factor than this squared says nothing."""
+"""An interval whose ends differ by more than the square of this factor says nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,18 +52,18 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cliff:
-    """A length at which the quantity leaves its law: a cache no longer holds it, or another kernel takes over."""
+    """A length at which the quantity leaves its law, such as one that no longer fits a cache or uses another kernel."""
 
     length: int
-    """Length of the outlier, or the first one beyond a step."""
+    """Length of the outlier, or the first one after a step."""
     kind: Kind
     factor: float
-    """The factor on the law: at this length, or from it on."""
+    """Factor on the law, at this length or from it on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why no law was fitted; one sentence without its full stop."""
+    """Why no law was fitted; a sentence without its full stop."""
 
     reason: str
     local_exponent: Interval | None = None
@@ -71,37 +71,37 @@ class Refusal:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How a quantity grows."""
+    """The fitted growth of a quantity."""
 
     law: Law
-    """The best supported one; the power law where the data prefer none."""
+    """The best supported law; the power law if several are equally supported."""
     support: dict[str, float]
-    """AICc of each law less that of the best, by name; a law that contradicts the exponent is left out."""
+    """AICc of each law minus that of the best, by name; laws that contradict the exponent are left out."""
     exponent: Interval
-    """``k`` of the power law; it describes the range only where another law is better supported."""
+    """``k`` of the power law; only a description of the measured range if another law is better supported."""
     floor: Interval | None
-    """``a`` of the power law in the quantity's unit; ``None`` where it is not told from nothing."""
+    """``a`` of the power law in the quantity's unit; ``None`` if it cannot be told from zero."""
     crossover: Interval | None
-    """The length at which ``b·n^k`` equals the floor; ``None`` without one."""
+    """Length at which ``b·n^k`` equals the floor; ``None`` without a floor."""
     local_exponent: Interval
-    """Slope between the two largest lengths, both logarithmic: whatever the law, this is what doubling costs there."""
+    """Slope between the two largest lengths on logarithmic axes, independent of the law."""
     cliffs: tuple[Cliff, ...]
     lengths: tuple[int, ...]
     processes: int
     coefficient: float
     """``b`` of the power law, in the quantity's unit."""
     noise: float
-    """Residual standard deviation about the power law, as a share."""
+    """Residual standard deviation about the power law, relative."""
     method: str
-    """A phrase that says how the intervals are computed."""
+    """Phrase that says how the intervals were computed."""
 
     def predicted(self, length: float) -> float:
-        """The power law at a length, with all steps that lie before it: an extrapolation beyond the range."""
+        """Return the power law's value at a length, including all steps before it; it extrapolates beyond the range."""
         base = (self.floor.value if self.floor else 0.0) + self.coefficient * float(length) ** self.exponent.value
         return float(base * math.prod(c.factor for c in self.cliffs if c.kind == "step" and length >= c.length))
 
     def largest_within(self, budget: float) -> float | None:
-        """The largest length that the law allows within a budget, or ``None`` where even the floor exceeds it."""
+        """Return the largest length within a budget by the law; ``None`` if even the floor exceeds it."""
         low, high = 1.0, float(2**40)
         if self.predicted(low) > budget:
             return None
@@ -114,17 +114,16 @@ class Scaling:
 def fit_scaling(lengths: Sequence[int], values: Sequence[Sequence[float]], *, seed: int = 0) -> Scaling | Refusal:
     """Fit the laws and choose among them.
 
-    Intervals of three processes and more are those of a bootstrap over whole processes, whose standard error is
-    widened for their small number and taken times Student's t with one degree less than there are processes (Cameron,
-    Gelbach and Miller, "Bootstrap-based improvements for inference with clustered errors", 2008, on why few clusters
-    need both). One or two processes cannot tell how processes differ, and samples of one process even less; there, and
-    wherever the law misses the sizes by more than processes differ, the interval comes from the scatter of the sizes
-    about the law, with Student's t.
+    With three or more processes, intervals come from a bootstrap over whole processes. Its standard error is widened
+    for their small number and multiplied by Student's t with one degree of freedom less than there are processes
+    (Cameron, Gelbach and Miller, "Bootstrap-based improvements for inference with clustered errors", 2008, on why few
+    clusters need both). One or two processes cannot show how processes differ. For them, and if the law misses the
+    sizes by more than processes differ, intervals come from the scatter of the sizes about the law, with Student's t.
 
     Args:
         lengths: rising.
-        values: above 0; for each length one value from each process, the processes in the same order. Where some
-            process has not all lengths, the values of each length stand for one process, by their mean.
+        values: positive; for each length one value per process, in the same order of processes. If some process lacks a
+            length, the values of each length are averaged and treated as one process.
         seed: of the resampling.
     """
     ordered = sorted(zip(lengths, values, strict=True), key=lambda pair: pair[0])
@@ -171,14 +170,14 @@ def fit_scaling(lengths: Sequence[int], values: Sequence[Sequence[float]], *, se
 
 
 def _by_process(values: Sequence[Sequence[float]]) -> Array:
-    """Logarithms, shape (processes, sizes)."""
+    """Return logarithms, shape (processes, sizes); a single row of means if some process lacks a size."""
     if len({len(v) for v in values}) == 1:
         return np.log(np.array(values, np.float64)).T
     return np.array([[np.log(v).mean() for v in values]])
 
 
 def _process_noise(logs: Array) -> float | None:
-    """Standard error of a size's mean by how processes differ at it, their general levels apart; ``None`` of one."""
+    """Return the standard error of a size's mean, from how processes differ beyond their level; ``None`` for few."""
     processes, sizes = logs.shape
     if processes < FEWEST_PROCESSES:
         return None
@@ -187,16 +186,16 @@ def _process_noise(logs: Array) -> float | None:
 
 
 def _choose(fits: dict[str, Fits], cliffs: int, exponent: Interval) -> tuple[Law, dict[str, float]]:
-    """The best supported law, and how far the others are behind it.
+    """Return the best supported law, and by how much the others are worse.
 
-    With few sizes AICc favours the law with fewest parameters by so much that it must be kept from contradicting the
-    exponent: ``n log n`` looks like a power a little above 1, and is out where the interval excludes such.
+    With few sizes AICc strongly favours the law with the fewest parameters, so ``n log n``, which resembles a power
+    slightly above 1, is excluded if the exponent's interval contradicts it.
     """
     sizes = fits[POWER.name].lengths
     scores = {
         name: aicc(float(fit.errors[0]), len(sizes), fit.law.parameters + cliffs) for name, fit in fits.items()
     }  # fmt: skip
-    slopes = 1 + 1 / np.log(sizes)  # of n log n, at each size
+    slopes = 1 + 1 / np.log(sizes)  # local exponent of n log n at each size
     if exponent.high < slopes.min() - _UNLIKE or exponent.low > slopes.max() + _UNLIKE:
         del scores[N_LOG_N.name]
     best = min(scores.values())
@@ -208,7 +207,7 @@ def _choose(fits: dict[str, Fits], cliffs: int, exponent: Interval) -> tuple[Law
 def _intervals(
     power: Fits, logs: Array, patterns: Array, spread: float | None, seed: int
 ) -> tuple[dict[str, Interval], str]:
-    """95 % intervals of exponent, floor and crossover, and where they come from."""
+    """Return 95 % intervals of exponent, floor and crossover, and how they were computed."""
     sizes = logs.shape[1]
     freedom = max(1, sizes - power.parameters.shape[1])
     scatter = {name: error * _student(freedom) for name, error in _scatter_errors(power, patterns, freedom).items()}
@@ -226,7 +225,7 @@ def _intervals(
 
 
 def _misses(power: Fits, spread: float, freedom: int, processes: int) -> bool:
-    """F test of the law's residuals against what processes differ by at a size."""
+    """F test: whether the law's residuals exceed the differences between processes at a size."""
     from scipy.special import fdtrc
 
     if spread == 0:
@@ -237,7 +236,7 @@ def _misses(power: Fits, spread: float, freedom: int, processes: int) -> bool:
 
 
 def _process_errors(logs: Array, power: Fits, patterns: Array, seed: int) -> dict[str, float]:
-    """Standard errors by resampling whole processes."""
+    """Return standard errors from resampling whole processes."""
     processes = len(logs)
     means, chances = _resampled_means(logs, seed)
     resampled = fit_law(POWER, power.lengths, means, patterns, near=power.parameters[0])
@@ -254,10 +253,10 @@ def _process_errors(logs: Array, power: Fits, patterns: Array, seed: int) -> dic
 
 
 def _resampled_means(logs: Array, seed: int) -> tuple[Array, Array]:
-    """Means over resampled processes, shape (resamples, sizes), and the probability of each.
+    """Return means over resampled processes, shape (resamples, sizes), and the probability of each.
 
-    Few processes have few resamples that differ, 10 for three: those are taken one by one, each as often as it would
-    be drawn (Hall, "The Bootstrap and Edgeworth Expansion", 1992, appendix I). More processes are resampled at random.
+    Few processes have few distinct resamples, 10 for three. These are enumerated, each with its probability (Hall, "The
+    Bootstrap and Edgeworth Expansion", 1992, appendix I). More processes are resampled at random.
     """
     processes = len(logs)
     if math.comb(2 * processes - 1, processes) > _RESAMPLES:
@@ -269,7 +268,7 @@ def _resampled_means(logs: Array, seed: int) -> tuple[Array, Array]:
 
 @functools.cache
 def _all_resamples(processes: int) -> tuple[NDArray[np.int64], Array]:
-    """All multisets of processes, shape (multisets, processes), and the probability of each."""
+    """Return all multisets of processes, shape (multisets, processes), and the probability of each."""
     found = list(itertools.combinations_with_replacement(range(processes), processes))
     orders = [
         math.factorial(processes) / math.prod(math.factorial(one.count(i)) for i in range(processes)) for one in found
@@ -278,10 +277,10 @@ def _all_resamples(processes: int) -> tuple[NDArray[np.int64], Array]:
 
 
 def _scatter_errors(power: Fits, patterns: Array, freedom: int) -> dict[str, float]:
-    """Standard errors by the linearised least-squares fit."""
+    """Return standard errors from the linearised least-squares fit."""
     slopes = np.concatenate([power.jacobian(), patterns], axis=1)
     variance = float(power.errors[0]) / freedom
-    # A floor too faint to matter has no influence, so it takes no part.
+    # A floor too faint to influence the fit is left out.
     floor_matters = bool(slopes[:, 0].max() > 1e-3)
     used = slopes if floor_matters else slopes[:, 1:]
     covariance = variance * np.linalg.pinv(used.T @ used)
@@ -301,7 +300,7 @@ def _scatter_errors(power: Fits, patterns: Array, freedom: int) -> dict[str, flo
 
 
 def _around(power: Fits, half: dict[str, float]) -> dict[str, Interval]:
-    """The exponent's interval is symmetric; those of floor and crossover are so on a logarithmic scale."""
+    """Build intervals: symmetric for the exponent, symmetric in the logarithm for floor and crossover."""
     exponent = float(power.exponent[0])
     made = {"exponent": Interval(value=exponent, low=exponent - half["exponent"], high=exponent + half["exponent"])}
     for name, at in (("floor", float(power.floor[0])), ("crossover", float(power.crossover[0]))):
@@ -315,7 +314,7 @@ def _vague_is_none(interval: Interval) -> Interval | None:
 
 
 def _local_exponent(sizes: Array, logs: Array, power: Fits) -> Interval:
-    """Slope between the two largest lengths."""
+    """Return the slope between the two largest lengths."""
     apart = math.log(sizes[-1] / sizes[-2])
     slopes = (logs[:, -1] - logs[:, -2]) / apart
     value = float(slopes.mean())

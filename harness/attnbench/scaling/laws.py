@@ -1,7 +1,7 @@
 """Laws of growth, and their least-squares fits on logarithmic residuals, many at once.
 
-A law is a sum of positive terms, so its logarithm is a log-sum-exp. Coefficients are kept as logarithms, which keeps
-them positive; lengths are taken relative to the largest one, which keeps them apart. All fits of a batch (resampled
+A law is a sum of positive terms, so its logarithm is a log-sum-exp. Coefficients are fitted as logarithms, which keeps
+them positive, and lengths are relative to the largest one, which decorrelates them. All fits of a batch (resampled
 processes, candidates for cliffs, starting points) take their Levenberg-Marquardt steps together.
 """
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 _STEPS = 40
 _STUCK = 1e5
 _TINY = 1e-5
-"""A curve has converged when a step takes away less than this share of its squared residuals."""
+"""A curve has converged when a step reduces its squared residuals by less than this share."""
 _FAINTEST = 10.0
-"""A term may fall to e**-10 of the smallest value: to nothing, on any scale that can be measured."""
+"""Terms are bounded below by e**-10 of the smallest value, which is too little to measure."""
 _STEEPEST = 6.0
 _STARTS = (0.9, 0.3, 1e-2)
-"""Shares of the smallest value that the first term begins with."""
+"""Starting values of the first term, as shares of the smallest value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Law:
-    """A family of curves ``a + sum of terms``, each term a positive coefficient times a function of the length."""
+    """A family of curves ``a + sum of terms``; each term is a positive coefficient times a function of the length."""
 
     name: str
     formula: str
     terms: tuple[Callable[[Array], Array], ...]
-    """Logarithms of the terms' functions of the length, the constant left out."""
+    """Logarithms of the terms' functions of the length, without the constant."""
     has_exponent: bool = False
-    """Whether there is a single term and its exponent is free."""
+    """Whether the law has a single term with a free exponent."""
 
     @property
     def parameters(self) -> int:
-        """Free parameters: the floor, each coefficient, the exponent."""
+        """Number of free parameters: floor, coefficients, exponent."""
         return 1 + len(self.terms) + self.has_exponent
 
 
@@ -90,11 +90,11 @@ class Fits:
         return meet + math.log(self.lengths[-1])
 
     def steps(self) -> Array:
-        """Heights of the cliffs, as logarithms, shape (batch, cliffs)."""
+        """Return the heights of the cliffs as logarithms, shape (batch, cliffs)."""
         return self.parameters[:, self.law.parameters :]
 
     def jacobian(self) -> Array:
-        """Derivatives of the first fit's logarithm by its parameters, without cliffs, shape (sizes, parameters)."""
+        """Return derivatives of the first fit's logarithm by its parameters, without cliffs: (sizes, parameters)."""
         slopes: Array = _model(self.law, self.lengths, self.parameters[:1, : self.law.parameters])[1][0]
         return slopes
 
@@ -106,9 +106,9 @@ def fit_law(law: Law, lengths: Array, logs: Array, patterns: Array | None = None
         law: the family.
         lengths: rising, shape (sizes,).
         logs: logarithms of the values, shape (batch, sizes).
-        patterns: what is added to the law's logarithm, up to a factor that is fitted: shape (sizes, cliffs) for all
-            curves, or (batch, sizes, cliffs).
-        near: parameters to start from, shape (law's parameters + cliffs,); default several points far apart.
+        patterns: added to the law's logarithm with fitted factors; shape (sizes, cliffs) for all curves, or
+            (batch, sizes, cliffs).
+        near: parameters to start from, shape (law's parameters + cliffs,); by default several distant points.
     """
     batch, sizes = logs.shape
     cliffs = np.zeros((sizes, 0)) if patterns is None else patterns
@@ -126,10 +126,10 @@ def fit_law(law: Law, lengths: Array, logs: Array, patterns: Array | None = None
 
 
 def aicc(error: float, sizes: int, parameters: int) -> float:
-    """Corrected Akaike information criterion of a least-squares fit; the smaller, the better supported.
+    """Return the corrected Akaike information criterion of a least-squares fit; smaller is better supported.
 
-    Hurvich and Tsai, "Regression and time series model selection in small samples" (1989). The residuals' variance is
-    one more parameter. Where there are too few sizes for the correction, it is left out.
+    Hurvich and Tsai, "Regression and time series model selection in small samples" (1989). The residuals' variance
+    counts as a parameter. The correction is left out if there are too few sizes for it.
     """
     count = parameters + 1
     plain = sizes * math.log(max(error, 1e-18) / sizes) + 2 * count
@@ -138,7 +138,7 @@ def aicc(error: float, sizes: int, parameters: int) -> float:
 
 
 def _start(law: Law, lengths: Array, logs: Array, share: float) -> Array:
-    """Starting points: the floor is ``share`` of the smallest value, the terms share the largest one equally."""
+    """Return starting points: the floor is ``share`` of the smallest value, the terms split the largest one equally."""
     batch = len(logs)
     floor = logs.min(-1) + math.log(share)
     half = len(lengths) // 2
@@ -150,7 +150,7 @@ def _start(law: Law, lengths: Array, logs: Array, share: float) -> Array:
 
 
 def _model(law: Law, lengths: Array, parameters: Array) -> tuple[Array, Array]:
-    """Logarithm of the law and its derivatives: shapes (batch, sizes) and (batch, sizes, parameters)."""
+    """Return the law's logarithm and its derivatives: shapes (batch, sizes) and (batch, sizes, parameters)."""
     relative = [term(lengths) - term(lengths[-1:]) for term in law.terms]
     floor = np.broadcast_to(parameters[:, :1], (len(parameters), len(lengths)))
     if law.has_exponent:
@@ -169,7 +169,7 @@ def _model(law: Law, lengths: Array, parameters: Array) -> tuple[Array, Array]:
 
 
 def _descend(law: Law, lengths: Array, logs: Array, cliffs: Array, start: Array) -> tuple[Array, Array]:
-    """Levenberg-Marquardt, each curve with its own damping; parameters and residuals of each."""
+    """Run Levenberg-Marquardt with a separate damping per curve; return the parameters and residuals of each."""
     low, high = _bounds(law, logs, cliffs.shape[-1])
     parameters = np.clip(start, low, high)
     own = law.parameters
@@ -206,7 +206,7 @@ def _descend(law: Law, lengths: Array, logs: Array, cliffs: Array, start: Array)
 
 
 def _bounds(law: Law, logs: Array, cliffs: int) -> tuple[Array, Array]:
-    """No term is above the largest value or too faint to be there at all; the exponent is positive."""
+    """Bound the parameters: terms are neither too faint nor far above the largest value, the exponent is positive."""
     low, high = logs.min(-1, keepdims=True), logs.max(-1, keepdims=True)
     ones = np.ones((1, 1 + len(law.terms)))
     lows, highs = (low - _FAINTEST) * ones, np.concatenate([low + 0.2, (high + 2.0) * ones[:, 1:]], axis=1)
