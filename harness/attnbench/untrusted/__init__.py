@@ -1,1 +1,1 @@
-"""Strangers' files and plug-ins are data: parsed within bounds, shown without effect."""
+"""Files and plug-ins from others are treated as data: parsed within bounds, and displayed without side effects."""

@@ -1,10 +1,10 @@
-"""Messages of a plug-in's exceptions. ``__str__`` is the plug-in's code: it may raise, or return unencodable text."""
+"""Messages of exceptions from plug-ins, whose ``__str__`` may raise or return text that cannot be encoded."""
 
 from __future__ import annotations
 
 
 def message_of(error: BaseException) -> str:
-    """Return an exception's message as text that can be encoded, whatever its class makes of it."""
+    """Return an exception's message as encodable text, even if its ``__str__`` fails."""
     try:
         message = str(error)
     except Exception as another:  # noqa: BLE001 - it may raise anything

@@ -1,4 +1,4 @@
-"""JSON that somebody else wrote."""
+"""JSON from untrusted sources."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 from typing import NoReturn
 
 _SUSPICIOUS = re.compile(r"[eE]\+?[0-9]{3}|[0-9]{300}|\\u[dD][89a-fA-F]")
-"""A sign of a number beyond all floats, or of half a character. Few texts have one, so few pay for a closer look."""
+"""Sign of a number beyond all floats or of a lone surrogate. Few texts match, so few need the full check."""
 
 
 def parse_json(text: str) -> object:
-    """The value of a JSON text, in which every number is finite and every text can be encoded.
+    """Parse JSON in which every number is finite and every text can be encoded.
 
     Raises:
-        ValueError: with a sentence, whatever is wrong with it.
+        ValueError: with a sentence, for any mistake.
     """
     value = decode_json(text)
     if _SUSPICIOUS.search(text):
@@ -23,7 +23,7 @@ def parse_json(text: str) -> object:
 
 
 def decode_json(text: str) -> object:
-    """Like :func:`parse_json`, for callers who look at each value: numbers may be infinite, texts half a character."""
+    """Parse JSON without checking its values: numbers may be infinite, and texts may hold lone surrogates."""
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError:
@@ -31,7 +31,7 @@ def decode_json(text: str) -> object:
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
     except ValueError as error:
-        raise ValueError(str(error).partition(";")[0]) from None  # the rest is advice about Python
+        raise ValueError(str(error).partition(";")[0]) from None  # drop the advice about Python
 
 
 def _no_constant(constant: str) -> NoReturn:
@@ -39,7 +39,7 @@ def _no_constant(constant: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
-"""One for all texts: to make it takes as long as to read a short one."""
+"""Shared, since creating a decoder takes as long as parsing a short text."""
 
 
 def _look_closely(value: object) -> None:

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, as Markdown (GitHub's) that shows it and does nothing else."""
+"""Untrusted text in (GitHub's) Markdown, escaped so that it shows literally."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _TICKS = re.compile("`+")
 
 
 def inline(text: str) -> str:
-    """The text as it is, in one line: none of its characters is Markdown, HTML or part of a link."""
+    """Escape a text for display in one line: none of its characters acts as Markdown, HTML or part of a link."""
     return _MARKS.sub(r"\\\g<0>", " ".join(text.split("\n")))
 
 
 def paragraph(text: str) -> str:
-    """The same where a line begins: it makes no heading, list or rule either."""
+    """Escape a text like :func:`inline` for the start of a line: it begins no heading, list or rule either."""
     line = inline(text).strip()
     begins = _BEGINS_BLOCK.match(line)
     return f"{begins[1]}\\{line[begins.end(1) :]}" if begins else line
 
 
 def code(text: str) -> str:
-    """The text in one line, as code within a table's cell; nothing of nothing."""
+    """Format a text in one line as code for a table cell; empty if the text is blank."""
     line = " ".join(text.split("\n"))
     if not line.strip():
         return ""
@@ -32,5 +32,5 @@ def code(text: str) -> str:
 
 
 def fence(text: str, least: int = 3) -> str:
-    """Backticks that no backticks within the text end."""
+    """Return a run of backticks longer than any within the text."""
     return "`" * max(least, *(len(found) + 1 for found in _TICKS.findall(text)), 0)

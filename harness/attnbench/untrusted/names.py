@@ -1,4 +1,4 @@
-"""Names that become parts of paths."""
+"""Checks of names that become parts of paths."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _LONGEST = 100
 
 
 def name_mistake(name: str) -> str | None:
-    """Why a text cannot name a thing and its files, in one sentence, or ``None``."""
+    """Return why a text cannot be the name of a thing and its files, in one sentence, or ``None``."""
     if not name.strip():
         return "it has no character that shows"
     if len(name.encode(errors="replace")) > _LONGEST:

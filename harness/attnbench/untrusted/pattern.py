@@ -1,4 +1,4 @@
-"""Regular expressions that somebody else wrote: whatever they say, matching ends."""
+"""Regular expressions from untrusted sources, matched within a time limit."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import regex
 
 _LONGEST = 1000
 _TIMEOUT_S = 1.0
-"""Processor time for a match. An expression that needs it all is not about names."""
+"""Time limit of a match, far more than any sensible pattern needs for a name."""
 
 
 class PatternError(ValueError):
-    """An expression cannot be looked for in sensible time; one sentence."""
+    """A match exceeds its time or memory limit."""
 
 
 def pattern_mistake(text: str) -> str | None:
-    """Why a text is not a valid Python regular expression, or ``None``."""
+    """Return why a text is not a valid Python regular expression, or ``None``."""
     if len(text) > _LONGEST:
         return f"it has {len(text):,} characters, more than {_LONGEST:,}"
     try:
@@ -35,7 +35,7 @@ def found_in(text: str, name: str) -> bool:
     """Whether a regular expression matches some part of a name.
 
     Raises:
-        PatternError: when that takes more than a second.
+        PatternError: if that takes more than a second.
     """
     try:
         return _compiled(text).search(name, timeout=_TIMEOUT_S) is not None
@@ -45,5 +45,5 @@ def found_in(text: str, name: str) -> bool:
 
 @functools.lru_cache(1024)
 def _compiled(text: str) -> regex.Pattern[str]:
-    # The library of this name knows a time limit, which Python's own has not.
+    # The library regex has a time limit, unlike Python's re.
     return regex.compile(text)

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, as it may reach a terminal, a page or a message."""
+"""Untrusted text, made safe for a terminal, a page or a message."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 _SHOWN = 100
 _DEEPEST = 50
 _ACTIVE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, among them those that begin a terminal's commands
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, including those that begin terminal commands
     "\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U000e0000-\U000e007f"  # unseen, or turn
-    "\ud800-\udfff]"  # halves of characters, which no encoding takes
+    "\ud800-\udfff]"  # lone surrogates, which cannot be encoded
 )
 _CI_COMMAND = re.compile(r"(?<!\S)::(?=\w)")
 
 
 def printable(text: str) -> str:
-    r"""The text with everything that acts instead of showing written out, such as ``\x1b``; newline and tab stay.
+    r"""Escape everything that acts instead of showing, such as ``\x1b``; newlines and tabs are kept.
 
-    So are the colons that begin a line which a CI takes for a command, such as ``::error::``.
+    Colons that make a line a CI command, such as ``::error::``, are escaped as well.
     """
     if not text.isprintable():
         text = _ACTIVE.sub(_escaped, text)
@@ -30,23 +30,22 @@ def printable(text: str) -> str:
 
 
 def in_one_line(text: str) -> str:
-    r"""The same, with newlines and tabs written out too."""
+    r"""Escape text like :func:`printable`, newlines and tabs included."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def may_act(text: str) -> bool:
-    """Whether this JSON may hold characters that do more than print; if not, its texts need no inspection."""
+    """Whether JSON text may hold characters that do more than print; if not, its values need no inspection."""
     return not text.isascii() or "\\" in text or "\x7f" in text or "::" in text
 
 
 def printable_json(value: object, several_lines: Set[str] = frozenset(), name: str = "", depth: int = 0) -> Any:
-    """A value of JSON in which every text, names included, is in one line and shows.
+    """Escape all texts of a JSON value, keys included, for display in one line.
 
-    Texts named in ``several_lines`` keep their newlines and tabs.
+    Texts under the keys in ``several_lines`` keep their newlines and tabs.
 
     Raises:
-        ValueError: with a sentence, when its brackets are nested more deeply than anybody means, or a number is
-            beyond all floats.
+        ValueError: with a sentence, if brackets are nested too deeply or a number is beyond all floats.
     """
     if isinstance(value, float) and math.isinf(value):
         raise ValueError("a number is beyond all floats")
@@ -66,10 +65,10 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as Python writes it, for a message: cut where it is long."""
+    """Return a value's ``repr`` for a message, shortened if it is long."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits; a table in a table in a table ...
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or deeply nested tables
         return f"this {type(value).__name__}"
     text = in_one_line(text)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -1,7 +1,7 @@
-"""Processes that somebody's code leaves behind: found by a mark in their environment, and ended.
+"""Ends processes that plug-ins leave behind, identified by a mark in their environment.
 
-A session or process group is left by ``setsid``, and parents are forgotten by a second fork; the environment with which
-a process was started stays readable, and is handed down to whatever it forks.
+A process leaves its session or group by ``setsid``, and its parent by forking twice. The environment with which it was
+started stays readable and is inherited by its children.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _VARIABLE = "ATTNBENCH_CHILD"
 _ROUNDS = 20
-"""How often the process tree is searched again for processes that forked while it was being ended."""
+"""How often to search again for processes that forked during the search."""
 
 
 def marked(environment: Mapping[str, str]) -> tuple[dict[str, str], str]:
-    """The environment for a child, and the mark by which its descendants are known."""
+    """Return the environment for a child, and the mark that identifies its descendants."""
     mark = uuid.uuid4().hex
     return {**environment, _VARIABLE: mark}, mark
 
 
 def end_marked(mark: str) -> None:
-    """End every process that carries a mark. On systems without ``/proc`` nothing is found."""
+    """Kill every process that carries a mark; does nothing on systems without ``/proc``."""
     for _ in range(_ROUNDS):
         left = list(_with_mark(f"{_VARIABLE}={mark}".encode()))
         for pid in left:
@@ -42,7 +42,7 @@ def _with_mark(entry: bytes) -> Iterator[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             found = entry in (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # another user's, or gone; a zombie has none
+        except OSError:  # it belongs to another user or has ended; a zombie has no environment
             continue
         if found:
             yield int(folder.name)

@@ -1,4 +1,4 @@
-"""Files that somebody else may have put there: regular ones alone, and never more of them than there is room for."""
+"""Access to files that others may have created: regular files only, and no more bytes than allowed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)
-"""A pipe without a writer is opened at once, and refused then."""
+"""Keeps open() from blocking on a pipe without a writer, which is refused afterwards."""
 
 
 def read_regular(path: Path, most_bytes: int, *, tail: bool = False) -> bytes:
-    """Read a regular file of at most so many bytes, or the tail of a longer one.
+    """Read a regular file of at most ``most_bytes`` bytes, or (``tail``) the last ones of a longer file.
 
     Raises:
-        OSError: when it cannot be read, is longer and its tail is not asked for, or is a pipe, device or folder.
+        OSError: if it cannot be read, is longer without ``tail``, or is a pipe, device or folder.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -29,10 +29,10 @@ def read_regular(path: Path, most_bytes: int, *, tail: bool = False) -> bytes:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading, however long it is.
+    """Open a regular file of any length for reading.
 
     Raises:
-        OSError: when it cannot be read, or is a pipe, device or folder.
+        OSError: if it cannot be read, or is a pipe, device or folder.
     """
     descriptor = os.open(path, os.O_RDONLY | _WITHOUT_WAITING | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -42,10 +42,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append to a regular file, which is made where there is none.
+    """Append a line to a regular file, which is created if missing.
 
     Raises:
-        OSError: when it cannot be written, or is a pipe, device or folder.
+        OSError: if it cannot be written, or is a pipe, device or folder.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _WITHOUT_WAITING, 0o666)
     with os.fdopen(descriptor, "a", encoding="utf-8") as file:

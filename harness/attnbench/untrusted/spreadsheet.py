@@ -1,4 +1,4 @@
-"""Cells of CSV files that somebody else may have named: a spreadsheet shows them and computes nothing."""
+"""CSV cells with untrusted text, which a spreadsheet shows without computing anything."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ _BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def csv_cell(value: object) -> object:
-    """The value, with an apostrophe before a text that a spreadsheet would take for a formula."""
+    """Return the value, with an apostrophe before a text that a spreadsheet would take for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_BEGINS_FORMULA) else value

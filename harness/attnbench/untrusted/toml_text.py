@@ -1,4 +1,4 @@
-"""TOML that somebody else wrote."""
+"""TOML from untrusted sources."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def parse_toml(data: bytes) -> dict[str, Any]:
-    """The tables of a TOML file, whatever its lines end in and whether a byte order mark begins it.
+    """Parse a TOML file with any line endings, with or without a byte order mark.
 
     Raises:
-        ValueError: with a sentence, whatever is wrong with it.
+        ValueError: with a sentence, for any mistake.
     """
     try:
         return tomllib.loads(data.decode("utf-8-sig"))
@@ -18,5 +18,5 @@ def parse_toml(data: bytes) -> dict[str, Any]:
         raise ValueError("its brackets are nested too deeply") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise
-    except ValueError:  # what int() says of more than 4300 digits is no advice to users
+    except ValueError:  # int()'s message on more than 4300 digits addresses programmers
         raise ValueError("it holds an integer of thousands of digits") from None
