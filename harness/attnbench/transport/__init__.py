@@ -1,1 +1,1 @@
-"""How the parent reaches the process that runs stages: the pipe, its messages, the child process."""
+"""Transport between the parent and the process that runs stages: the pipe, its messages, the child process."""

@@ -1,4 +1,4 @@
-"""A process on this machine that runs stages: asked over a pipe, watched, and killed with all its descendants."""
+"""A local process that runs stages: it answers over a pipe, is watched, and is killed with all its descendants."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "Cannot allocate memory", "can't
 
 
 class Child(StreamExecutor):
-    """A child process."""
+    """An executor in a child process."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: str | None = None) -> None:
-        """Start ``command`` in ``folder``, with the two pipes' descriptors inserted for ``{read}`` and ``{write}``."""
+        """Start ``command`` in ``folder``, with the pipes' descriptors substituted for ``{read}`` and ``{write}``."""
         super().__init__()
         child_reads, self._write_fd = os.pipe()
         self._read_fd, child_writes = os.pipe()
@@ -91,7 +91,7 @@ class Child(StreamExecutor):
         except subprocess.TimeoutExpired:
             self.kill()
             return _gone("crashed", "it closed the protocol's pipe")
-        self.kill()  # what it started may outlive it
+        self.kill()  # its descendants may outlive it
         tail = self._last_words()
         if code >= 0:
             return _gone("crashed", f"it ended with exit code {code}{tail}")
@@ -102,7 +102,7 @@ class Child(StreamExecutor):
         return _gone("crashed", f"it was ended by {name}{hint}{tail}")
 
     def _last_words(self) -> str:
-        """The end of what the child printed: a fault handler's first frame, or the last line."""
+        """Return the end of what the child printed: a fault handler's first frame, the last line, or both."""
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _LOG_TAIL_BYTES))
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
@@ -115,24 +115,24 @@ class Child(StreamExecutor):
         try:
             pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
         except (OSError, IndexError):
-            return 0  # no /proc here, or it has just ended: the next look tells
+            return 0  # no /proc here, or it has just ended, which the next poll notices
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 class RankGroup(Child):
-    """Processes that work on one call together, behind the one that has started them."""
+    """Processes that work on one call together, and the process that started them."""
 
     def resident_bytes(self) -> int:
         import psutil
 
         sizes = 0
-        with contextlib.suppress(psutil.Error):  # some have just ended: the next look tells
+        with contextlib.suppress(psutil.Error):  # some have just ended, which the next poll notices
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 sizes += process.memory_info().rss
         return sizes
 
     def _killed(self, status: str, reason: str) -> ExecutorError:
-        """Before it is killed it is asked where its ranks are: the last words that it prints."""
+        """Kill it after asking where its ranks are, which it prints on SIGTERM."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_WORDS_S)
@@ -146,6 +146,6 @@ def _gone(status: str, reason: str) -> ExecutorError:
 
 
 def _short_frame(line: str) -> str:
-    """``File "/long/way/kernel.py", line 12 in f`` to ``kernel.py, line 12 in f``."""
+    """Shorten ``File "/long/way/kernel.py", line 12 in f`` to ``kernel.py, line 12 in f``."""
     path, _, rest = line.removeprefix('File "').partition('"')
     return Path(path).name + rest

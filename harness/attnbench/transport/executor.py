@@ -1,4 +1,4 @@
-"""The one interface to what runs stages: a child process, this process itself, or a remote one."""
+"""The interface to anything that runs stages: a child process, this process, or a remote one."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _PIECE = 2**20
 
 
 class ExecutorError(Exception):
-    """A request has no answer: the executor says why not, or it is gone."""
+    """A request has no answer, because the executor refused it, failed or is gone; with the reason."""
 
     def __init__(self, status: str, reason: str, *, is_gone: bool = False, where: str = "") -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
         self.where = where
-        """The end of a sentence that says what it was doing when it was killed, if that is known."""
+        """End of a sentence on what it was doing when it was killed, if known."""
         self.is_gone = is_gone
-        """Whether it died or was killed, so that nothing more can be asked of it."""
+        """Whether it died or was killed, so that it cannot be asked again."""
 
 
 class Executor(ABC):
-    """Answers requests, one at a time and in their order."""
+    """Answers requests, one at a time and in order."""
 
     def ask(self, request: RequestMessage[A], deadline_s: float, memory_bytes: int | None = None) -> A:
         """Send a request and wait for the answer.
 
         Args:
-            request: what is asked.
-            deadline_s: how long it may take; beyond, the executor is killed.
-            memory_bytes: resident size at which it is killed.
+            request: the request.
+            deadline_s: time limit; the executor is killed if it takes longer.
+            memory_bytes: resident size above which it is killed.
 
         Raises:
-            ExecutorError: when it refuses, fails, crashes, hangs, grows too large, or answers something else.
+            ExecutorError: if it refuses, fails, crashes, hangs, grows too large, or sends a wrong answer.
         """
         self.send(request)
         return self.receive(request, deadline_s, memory_bytes)
@@ -55,22 +55,22 @@ class Executor(ABC):
 
     @abstractmethod
     def receive(self, request: RequestMessage[A], deadline_s: float, memory_bytes: int | None = None) -> A:
-        """Wait for the answer to the oldest request that has none yet; as :meth:`ask`."""
+        """Wait for the answer to the oldest unanswered request; arguments and errors are those of :meth:`ask`."""
 
     @abstractmethod
     def resident_bytes(self) -> int:
-        """Memory that it holds now; 0 where that is unknown."""
+        """Return its current memory in bytes; 0 if unknown."""
 
     @abstractmethod
     def close(self) -> None:
-        """End it, whatever it is doing, and let go of everything."""
+        """End it, even while it is busy, and release its resources."""
 
 
 def succeeded(request: RequestMessage[A], answer: Message) -> A:
-    """The answer to a request.
+    """Return the answer to a request.
 
     Raises:
-        ExecutorError: when it is a failure.
+        ExecutorError: if it is a failure.
     """
     if isinstance(answer, Failure):
         raise ExecutorError(answer.status, answer.reason)
@@ -79,7 +79,7 @@ def succeeded(request: RequestMessage[A], answer: Message) -> A:
 
 
 class InProcess(Executor):
-    """Answers in this process, as soon as it is asked; there is nobody to stop a call that hangs."""
+    """Answers in this process as soon as a request is sent; a call that hangs cannot be stopped."""
 
     def __init__(self, answer: Callable[[Any], AnswerMessage | Failure]) -> None:
         self._answer = answer
@@ -97,14 +97,14 @@ class InProcess(Executor):
         return 0
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Do nothing: there is no process to end."""
 
 
 class StreamExecutor(Executor):
-    """At the other end of a stream of bytes.
+    """An executor at the other end of a byte stream.
 
-    The parent sleeps until an answer, the end of the stream, or the end of time or memory; it never spins beside
-    measured code.
+    The parent sleeps until an answer, the end of the stream, or a limit of time or memory; it never spins while code is
+    measured.
     """
 
     def __init__(self) -> None:
@@ -112,27 +112,27 @@ class StreamExecutor(Executor):
 
     @abstractmethod
     def fileno(self) -> int:
-        """The file descriptor to wait for."""
+        """Return the file descriptor to wait for."""
 
     @abstractmethod
     def read(self, size: int) -> bytes:
-        """The bytes that have arrived; none at the end of the stream."""
+        """Return bytes that have arrived; none at the end of the stream."""
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Send all of it; raises ``OSError`` where nobody listens."""
+        """Send all of the data; raise ``OSError`` if the other end is closed."""
 
     @abstractmethod
     def has_ended(self) -> bool:
-        """Whether the other end is known to be dead, though the stream may still be open."""
+        """Whether the other end is known to be dead, although the stream may still be open."""
 
     @abstractmethod
     def ending(self) -> ExecutorError:
-        """How the other end ended, in words."""
+        """Return how the other end ended."""
 
     @abstractmethod
     def kill(self) -> None:
-        """End the other end at once."""
+        """Kill the other end at once."""
 
     def send(self, request: RequestMessage[Any]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""A machine that runs workers: starts them, and reports its memory, devices and peaks."""
+"""A machine that runs workers: it starts them, and reports its memory, devices and peaks."""
 
 from __future__ import annotations
 
@@ -23,51 +23,51 @@ if TYPE_CHECKING:
 
 
 class Host(ABC):
-    """The machine that runs the workers, as the runner sees it."""
+    """The machine that runs the workers, from the runner's point of view."""
 
     @abstractmethod
     def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
-        """A worker that has not loaded anything yet.
+        """Start a worker that has not loaded anything.
 
-        ``interpreter`` is the implementation's own Python, where it has one.
+        ``interpreter`` is the implementation's own Python, if it has one.
 
         Raises:
-            OSError: when it cannot be started.
+            OSError: if it cannot be started.
         """
 
     def start_ranks(
         self, ranks: int, threads: int, environment: Mapping[str, str], interpreter: str | None = None
     ) -> Executor:
-        """A worker that is several processes, as :meth:`start_worker`; they share the threads.
+        """Start a worker of several processes, which share the threads; see :meth:`start_worker`.
 
         Raises:
-            OSError: when they cannot be started here.
+            OSError: if they cannot be started here.
         """
         raise OSError(errno.ENOTSUP, "ranks run on this machine only")
 
     @abstractmethod
     def processors(self) -> int:
-        """How many workers can load at once."""
+        """Return how many workers can load at once."""
 
     @abstractmethod
     def available_bytes(self) -> int:
-        """Memory that is left."""
+        """Return the available memory in bytes."""
 
     @abstractmethod
     def device_unavailable(self, device: str) -> str | None:
-        """Why there is no such device, or ``None``."""
+        """Return why a device is unavailable, or ``None``."""
 
     @abstractmethod
     def peaks(self, device: str, threads: int, *, quick: bool) -> Peaks:
-        """The peaks of a device, measured now."""
+        """Measure the peaks of a device."""
 
     @abstractmethod
     def environment(self) -> Mapping[str, Any]:
-        """Hardware, system and Python, as a run file's header has them."""
+        """Return hardware, system and Python, in the form of a run file's header."""
 
     @abstractmethod
     def libraries(self, threads: int) -> Mapping[str, Any]:
-        """The numerical libraries, as a run file's header has them."""
+        """Return the numerical libraries, in the form of a run file's header."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +75,9 @@ class LocalHost(Host):
     """This machine."""
 
     python: str = sys.executable
-    """Runs those workers whose implementations have no interpreter of their own."""
+    """Interpreter of workers whose implementations have none of their own."""
     folder: str | None = None
-    """The folder in which workers are started; default the current one."""
+    """Working directory of workers; ``None`` for the current one."""
 
     def start_worker(self, threads: int, environment: Mapping[str, str], interpreter: str | None = None) -> Executor:
         # -P keeps the current folder off the import path: a statistics.py there would shadow the library's.

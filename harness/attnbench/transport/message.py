@@ -1,7 +1,7 @@
-"""Messages between the parent and the process that runs stages: typed, and validated by the receiver.
+"""Typed messages between the parent and the process that runs stages, validated by the receiver.
 
-On the wire a message is one line of JSON, then the bytes of its frames, one behind the other: large tensors are neither
-encoded nor written to files.
+A message is sent as one line of JSON followed by the bytes of its frames, so that large tensors are neither encoded nor
+written to files.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _LARGEST_FRAMES = 2**33
 
 
 class ProtocolError(ValueError):
-    """The bytes on the pipe are no message, or not the one that was due."""
+    """The bytes on the pipe are not a message, or not the expected one."""
 
 
 class Message(BaseModel):
-    """A message; ``frames`` travel as they are."""
+    """A message; ``frames`` are sent as raw bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class AnswerMessage(Message):
 
 
 class Done(AnswerMessage):
-    """It was done; there is nothing to tell."""
+    """The request succeeded; there is nothing to return."""
 
 
 class Failure(Message):
@@ -52,11 +52,11 @@ A_co = TypeVar("A_co", bound=AnswerMessage, covariant=True)
 
 
 class RequestMessage(Message, Generic[A_co]):
-    """A request; the parameter is the type of its answer."""
+    """A request; the type parameter is the type of its answer."""
 
     @classmethod
     def answer_type(cls) -> type[A_co]:
-        """The parameter."""
+        """Return the type parameter."""
         arguments = (base.__pydantic_generic_metadata__["args"] for base in cls.__mro__ if issubclass(base, BaseModel))
         answer: type[A_co] = next(answer for (answer,) in filter(None, arguments))
         return answer
@@ -67,11 +67,11 @@ def _case(value: object) -> Case:
 
 
 CaseField = Annotated[Case, PlainValidator(_case), PlainSerializer(lambda case: case.to_dict())]
-"""A case in a message."""
+"""A case in a message, sent as a dictionary of its fields."""
 
 
 class Envelope(NamedTuple):
-    """A message of which nothing is known yet but its kind: the name of its class."""
+    """A received message of which only the kind, the name of its class, is known."""
 
     kind: str
     body: dict[str, object]
@@ -79,7 +79,7 @@ class Envelope(NamedTuple):
 
 
 class _Head(BaseModel):
-    """The line of JSON."""
+    """The line of JSON that begins a message."""
 
     kind: str
     body: dict[str, object]
@@ -90,10 +90,10 @@ M = TypeVar("M", bound=Message)
 
 
 def opened(envelope: Envelope, *kinds: type[M]) -> M:
-    """The message, as one of these kinds.
+    """Validate a received message as one of these kinds.
 
     Raises:
-        ProtocolError: when it is none.
+        ProtocolError: if it is not one of them.
     """
     for kind in kinds:
         if kind.__name__ == envelope.kind:
@@ -113,7 +113,7 @@ def _first_problem(error: Exception) -> str:
 
 
 def encode(message: Message) -> bytes:
-    """The message as it travels."""
+    """Return the bytes of a message."""
     head = {
         "kind": type(message).__name__,
         "body": message.model_dump(mode="json"),
@@ -123,16 +123,16 @@ def encode(message: Message) -> bytes:
 
 
 class Reader:
-    """Puts messages together from the pieces in which they arrive."""
+    """Assembles messages from pieces of a stream."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def message(self, more: Callable[[], bytes]) -> Envelope:
-        """The next message; ``more`` waits for the next piece.
+        """Return the next message; ``more`` waits for the next piece.
 
         Raises:
-            ProtocolError: when something else arrives.
+            ProtocolError: if something else arrives.
         """
         while (end := self._data.find(b"\n")) < 0 and len(self._data) <= _LONGEST_LINE:
             self._data += more()
