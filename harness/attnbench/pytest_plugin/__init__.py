@@ -1,8 +1,8 @@
 """A pytest plug-in: cells as benchmarks (``pytest --attnbench quick``), and the fixture ``attnbench_check``.
 
-Cells are timed by pytest-benchmark's fixture, so that its comparisons, storage and histograms work as ever; agreement
-and memory are in ``extra_info``. Everything runs inside of pytest's process: what isolates, repeats and judges is
-``attnbench run`` and ``attnbench gate``. Loaded with every pytest, so it imports nothing heavy before it is used.
+Cells are timed by pytest-benchmark's fixture, so its comparisons, storage and histograms work as usual; agreement and
+memory are in ``extra_info``. Everything runs inside pytest's process; for isolation, repetition and judgement use
+``attnbench run`` and ``attnbench gate``. Every pytest run loads this module, so it imports nothing heavy at the top.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CELLS = Path(__file__).parent / "cells.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of ``pytest --attnbench``."""
+    """Add the options of ``pytest --attnbench``."""
     group = parser.getgroup("attnbench", "benchmarks of attention")
     group.addoption(
         "--attnbench", metavar="SCENARIO", help="time the cells of a scenario (a name, or a .toml file) as benchmarks"
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect the cells; beside them, only tests that were named on the command line."""
+    """Collect the cells, and only those other tests that were named on the command line."""
     if not config.getoption("attnbench"):
         return
     if not config.pluginmanager.hasplugin("benchmark"):
@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each cell, named by case and implementation."""
+    """Generate one test per cell, named by case and implementation."""
     if "attnbench_cell" not in metafunc.fixturenames:
         return
     from attnbench.pytest_plugin.in_process import cells_of
@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def attnbench_oracle() -> Iterator[Oracle]:
-    """The oracle: a process that knows the float64 answers, shared by all tests of a session."""
+    """The oracle: a process that computes the float64 answers, shared by all tests of a session."""
     from attnbench.pytest_plugin.in_process import new_oracle
 
     oracle = new_oracle()
@@ -91,12 +91,12 @@ def attnbench_oracle() -> Iterator[Oracle]:
 
 @pytest.fixture
 def attnbench_check(attnbench_oracle: Oracle) -> Callable[..., None]:
-    """``attnbench_check(my_kernel)``: fails unless it agrees with the oracle wherever it claims to.
+    """``attnbench_check(my_kernel)``: fails unless the kernel agrees with the oracle in every case that it claims.
 
-    ``my_kernel`` is a function with attnbench's decorator ``@attention``, or a plain ``f(q, k, v, case)`` with what
-    the decorator would be told: ``attnbench_check(f, dtypes=["float32"], masks=["none", "causal"])``. By default it
-    goes through the scenario ``edge-shapes``; ``scenario="quick"`` names another one, ``axes=["seqlen=64"]`` changes
-    it, ``device="cuda"`` runs it there.
+    ``my_kernel`` is a function with attnbench's decorator ``@attention``, or a plain ``f(q, k, v, case)`` with the
+    decorator's arguments: ``attnbench_check(f, dtypes=["float32"], masks=["none", "causal"])``. The cases are those of
+    the scenario ``edge-shapes``; ``scenario="quick"`` selects another one, ``axes=["seqlen=64"]`` changes it, and
+    ``device="cuda"`` runs it on that device.
     """
     from attnbench.pytest_plugin.in_process import check
 

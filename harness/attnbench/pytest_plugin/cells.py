@@ -1,4 +1,4 @@
-"""Collected by ``pytest --attnbench SCENARIO``: one benchmark for each cell."""
+"""Collected by ``pytest --attnbench SCENARIO``: one benchmark per cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_cell(attnbench_cell: Cell, attnbench_oracle: Oracle, benchmark: Any) -> None:
-    """Agreement and memory first; a kernel that is wrong has no speed."""
+    """Check agreement and memory, then time the call; a wrong kernel is not timed."""
     if attnbench_cell.preset_outcome is not None:
         pytest.skip(": ".join(attnbench_cell.preset_outcome))
     fields = run_here(attnbench_oracle, attnbench_cell)

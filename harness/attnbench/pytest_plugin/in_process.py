@@ -1,4 +1,4 @@
-"""Cells inside of this process: the worker's stages without the worker, the oracle's verdict from its own process."""
+"""Runs cells in this process: the worker's stages without a worker process, with the oracle in its own process."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ _TIME_S = 600.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadyCall:
-    """A call that is ready to be timed."""
+    """A call ready to be timed."""
 
     run: Callable[[], object]
     set_up: Callable[[], object] | None
     rounds: int
     iterations: int
-    """Calls in a sample, so that it lasts a millisecond at least."""
+    """Calls per sample, so that a sample takes at least a millisecond."""
 
 
 def new_oracle() -> Oracle:
-    """An oracle that starts while other things are done."""
+    """Return an oracle that starts in the background."""
     oracle = Oracle(default_threads(), worker_environment(default_threads()))
     oracle.start()
     return oracle
 
 
 def cells_of(scenario: str, *, include: Sequence[str], axes: Sequence[str], plugins: Sequence[str]) -> list[Cell]:
-    """Cells of a scenario in the order of its cases, without those that an implementation does not claim.
+    """Return the cells of a scenario sorted by case, without those that an implementation does not claim.
 
     Raises:
-        ScenarioError, PlanError, RegistryError: when they cannot be had as asked for.
+        ScenarioError, PlanError, RegistryError: if the scenario, a selection or a plug-in is not usable.
     """
     loaded = load_scenario(scenario)
     found = choose(find(plugins), loaded, Selectors(include=tuple(include)))
@@ -71,13 +71,13 @@ def cells_of(scenario: str, *, include: Sequence[str], axes: Sequence[str], plug
 
 
 def run_here(oracle: Oracle, cell: Cell) -> Values:
-    """Agreement and memory of a cell: fields of a record, with its status."""
+    """Check agreement and measure memory of a cell; return the fields of its record, with the status."""
     values = _staged(oracle, _loaded(cell.found), cell, measures={"memory"})
     return complete(values, cell.case, cell.device, None)
 
 
 def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, object]:
-    """The ``extra_info`` of a benchmark."""
+    """Return the ``extra_info`` of a benchmark."""
     ratios = [fields.get(f"{tensor}_error_ratio") for tensor in JUDGED_TENSORS]
     return {
         "implementation": cell.found.name,
@@ -96,7 +96,7 @@ def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, object]:
 
 @contextlib.contextmanager
 def prepared(cell: Cell, rounds: int = 20) -> Iterator[ReadyCall]:
-    """A cell's call, warmed up; what it holds is let go at the end."""
+    """Yield a cell's call, warmed up; its resources are released at the end."""
     worker = Worker(_loaded(cell.found))
     Prepare(case=cell.case, device=cell.device).serve(worker)
     call = worker.session.prepared()
@@ -119,18 +119,18 @@ def check(
     device: str = "cpu",
     **declared: Any,
 ) -> list[str]:
-    """Sentences about every case in which a kernel disagrees or fails; empty when all is well.
+    """Return a sentence on every case in which a kernel disagrees or fails; empty if there is none.
 
     Args:
-        oracle: who judges.
-        kernel: decorated, or a plain function that ``declared`` speaks for.
-        scenario: which cases; ``None`` for the single one that ``axes`` describe.
-        axes: ``NAME=VALUE`` in place of the scenario's values.
-        device: where it runs.
-        declared: what the decorator :func:`attnbench.attention` takes.
+        oracle: judges the answers.
+        kernel: decorated, or a plain function that ``declared`` describes.
+        scenario: the cases; ``None`` for the single one that ``axes`` describe.
+        axes: ``NAME=VALUE``, replacing the scenario's values.
+        device: ``cpu`` or ``cuda``.
+        declared: arguments of the decorator :func:`attnbench.attention`.
 
     Raises:
-        ValueError: when the kernel claims none of the cases: that would be no check.
+        ValueError: if the kernel claims none of the cases, so that nothing would be checked.
     """
     implementation = kernel if isinstance(kernel, Implementation) else _declare(kernel, declared)
     said = implementation.declaration
@@ -160,7 +160,7 @@ def _declare(kernel: Callable[..., Any], declared: Mapping[str, Any]) -> Impleme
 
 
 def _loaded(found: Found) -> Implementation:
-    """The implementation itself, imported into this process."""
+    """Import the implementation into this process."""
     module = load_module(found.origin)
     return next(one for one in implementations_of(module) if one.declaration.name == found.name)
 
