@@ -1,1 +1,1 @@
-"""The store: run files, one JSON object per line, written at once and never rewritten."""
+"""The store: run files with one JSON object per line, which are appended at once and never rewritten."""

@@ -1,4 +1,4 @@
-"""A capture as it is stored: ``capture.json``, beside the scenario whose shapes it counts."""
+"""The stored form of a capture: ``capture.json``, next to the scenario whose shapes it counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Length = Annotated[int, Field(ge=1, le=2**40)]
 
 
 class CaptureError(UsageError):
-    """A capture cannot be read; one sentence."""
+    """A capture cannot be read."""
 
 
 class _Stored(BaseModel):
@@ -34,19 +34,19 @@ class _Stored(BaseModel):
 
 
 class CapturedCall(_Stored):
-    """Calls that are one shape of the scenario."""
+    """Calls with one shape of the scenario."""
 
     shape: Text
     """Name of the shape in ``scenario.toml``, such as ``call-1``."""
     calls: Count
     layers: tuple[Text, ...] = Field(default=(), max_length=_MOST)
-    """Names of the modules that made them, in the order of their first calls; none where no module did."""
+    """Names of the modules that made the calls, in the order of their first calls; empty if no module did."""
     seconds: Seconds
     """Wall time of all these calls together, forward and backward."""
     api: Text
-    """Through what they were seen: ``transformers``, ``sdpa``, ``flex_attention`` or ``matmul``."""
+    """The interface at which they were captured: ``transformers``, ``sdpa``, ``flex_attention`` or ``matmul``."""
     seqlen_q: tuple[Length, Length]
-    """Shortest and longest; the shape has a length that one of the calls had, chosen as the calls' mean cost says."""
+    """Shortest and longest length; the shape has the length of one of the calls, chosen by the calls' mean cost."""
     seqlen_kv: tuple[Length, Length]
 
     @model_validator(mode="after")
@@ -57,7 +57,7 @@ class CapturedCall(_Stored):
 
 
 class UnmatchedCall(_Stored):
-    """Calls that were seen and are no shape of the scenario."""
+    """Calls that were captured but have no shape in the scenario."""
 
     what: Text
     calls: Count
@@ -70,22 +70,22 @@ class Capture(_Stored):
     format: Literal["attnbench-capture"] = "attnbench-capture"
     version: Literal[1] = CAPTURE_VERSION
     command: Text
-    """The line that makes it again, or what Python called."""
+    """The command line that makes the capture again, or the call from Python."""
     versions: dict[Text, Text] = Field(max_length=100)
-    """Versions of attnbench, Python, torch, and of transformers if the program has imported it."""
+    """Versions of attnbench, Python and torch, and of transformers if the program has imported it."""
     device: Text
-    """The device of the calls: ``cpu``, ``cuda``, or both with ``, `` between."""
+    """Device of the calls: ``cpu``, ``cuda``, or both, separated by ``, ``."""
     threads: int = Field(ge=1, le=10**6)
-    """Threads of torch's intra-op pool."""
+    """Number of threads of torch's intra-op pool."""
     total_seconds: Seconds
-    """Wall time of the model: its outermost modules' forward and backward passes, or all that was captured where
-    attention was computed outside of modules; less ``overhead_seconds``."""
+    """Wall time of the model: the forward and backward passes of its outermost modules, or of everything captured if
+    attention was computed outside of modules; without ``overhead_seconds``."""
     attention_seconds: Seconds
     """Sum of all calls' seconds."""
     overhead_seconds: Seconds
-    """Time that capture itself took, within those passes."""
+    """Time that capturing took within those passes."""
     calls: tuple[CapturedCall, ...] = Field(max_length=_MOST)
-    """By falling ``seconds``."""
+    """In descending order of ``seconds``."""
     unmatched: tuple[UnmatchedCall, ...] = Field(default=(), max_length=_MOST)
     notes: tuple[Text, ...] = Field(default=(), max_length=1000)
     """Differences between the calls and their shapes, or between this run of the model and one without capture."""
@@ -101,16 +101,16 @@ def write_capture(capture: Capture, folder: Path) -> None:
     """Write ``capture.json`` into a folder.
 
     Raises:
-        OSError: where it cannot be written.
+        OSError: if it cannot be written.
     """
     (folder / CAPTURE).write_text(capture.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_capture(path: Path) -> Capture:
-    """Read a capture: its file, or the folder that it lies in.
+    """Read a capture from its file or from the folder that contains it.
 
     Raises:
-        CaptureError: where it is none.
+        CaptureError: if it is unreadable or malformed.
     """
     file = path / CAPTURE if path.is_dir() else path
     try:

@@ -1,4 +1,4 @@
-"""Whether a record's values are what their fields hold; pydantic would take longer than all the rest of reading."""
+"""Checks of a record's values; validation by pydantic would take longer than the rest of reading."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _ANY_NUMBER = (-sys.float_info.max, sys.float_info.max)
 _ANY_INTEGER = (-(2**63), 2**63 - 1)
 _ANY_COUNT = (0, 2**63 - 1)
 _ANY_MEASURE = (0.0, 1e100)
-"""Bounds of what was measured or follows from it: never negative, and products of two still fit a float."""
+"""Bounds of measurements and values derived from them: not negative, and products of two still fit a float."""
 _LONGEST_TEXT = 100_000
 _LONGEST_NAME = 200
-"""The longest name of an implementation: it stands in legends and in every table."""
+"""Longest name of an implementation, which appears in legends and in every table."""
 _ANY_ERROR = (0.0, sys.float_info.max)
-"""Gradients of large logits may be as large as the dtype allows, and so may their errors and budgets."""
+"""Gradients of large logits can be as large as the dtype allows, and so can their errors and budgets."""
 _ANY_PEAK = (1e-9, 1e18)
-"""Shares are taken of it."""
+"""Excludes 0, since shares are computed from it."""
 _ANY_TIME = (1e-3, 1e18)
-"""ns, up to thirty years: ratios and logarithms are taken of it."""
+"""Nanoseconds, up to thirty years; excludes 0, since ratios and logarithms are computed from it."""
 _of_case = operator.itemgetter(*FIELDS)
 
 
 class FieldError(ValueError):
-    """A record's values cannot be. One sentence that begins with a field's name."""
+    """A record has an impossible value. The message is a sentence that begins with the field's name."""
 
 
 class Cases:
@@ -45,10 +45,10 @@ class Cases:
         self._known: dict[tuple[object, ...], Case] = {}
 
     def of(self, record: Mapping[str, Any]) -> Case:
-        """The case of a record, all of whose values are possible.
+        """Check all values of a record, and return its case.
 
         Raises:
-            FieldError: when one is not.
+            FieldError: if a value is impossible.
         """
         for field in _fields():
             value = record[field.name]
@@ -77,12 +77,12 @@ def _case(given: dict[str, object]) -> Case:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Field:
-    """The type and bounds of one field of a record."""
+    """Type and bounds of one field of a record."""
 
     name: str
     noun: str
     types: frozenset[type]
-    """The types as JSON has them."""
+    """Types of the field in JSON."""
     elements: frozenset[type] | None
     """Types of a list's elements."""
     bounds: tuple[float, float] | None
@@ -90,11 +90,11 @@ class _Field:
 
     @property
     def longest(self) -> int:
-        """Characters of a text, at most."""
+        """Maximum number of characters of a text."""
         return _LONGEST_NAME if self.name == "implementation" else _LONGEST_TEXT
 
     def is_possible(self, value: Any) -> bool:
-        """Whether a value of one of the types can be."""
+        """Whether a value of one of the types is possible."""
         if self.elements is not None:
             return set(map(type, value)) <= self.elements and (
                 self.bounds is None or not value or (self.bounds[0] <= min(value) and max(value) <= self.bounds[1])
@@ -127,12 +127,12 @@ def _field(name: str, hint: Any) -> _Field:
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, or the only one."""
+    """Return the types of a union, or the single type."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def _of_json(kind: type) -> frozenset[type]:
-    """The types that JSON gives for values of this one."""
+    """Return the types that JSON uses for values of this type."""
     return frozenset({float: (int, float), tuple: (list,)}.get(kind, (kind,)))
 
 

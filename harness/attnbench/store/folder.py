@@ -1,4 +1,4 @@
-"""The folder that fresh runs go to, and the latest of them."""
+"""The default folder of run files, and the latest one in it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _LONGEST_HEADER = 2**24
 
 
 def latest_run(*, timed: bool = False, scenario: str | None = None) -> Path:
-    """The run file that was written to last, but for those that a profile made on its way.
+    """Return the most recently written run file, except those written by a profile.
 
     Args:
-        timed: pass over runs of agreement alone.
-        scenario: pass over those of other scenarios.
+        timed: skip runs that only check agreement.
+        scenario: skip runs of other scenarios.
 
     Raises:
-        UsageError: when there is none.
+        UsageError: if there is none.
     """
     written = {path: path.stat().st_mtime_ns for path in RUN_FOLDER.glob("*.jsonl") if path.is_file()}
     newest_first = sorted(written, key=lambda path: (written[path], path.name), reverse=True)
@@ -40,7 +40,7 @@ def _fits(asked_by: tuple[str, str] | None, passed_over: tuple[str, ...], scenar
 
 
 def _asked_by(path: Path) -> tuple[str, str] | None:
-    """The command that wrote the file, and the scenario; what has no header is left to whoever reads it."""
+    """Return the command that wrote the file, and the scenario; ``None`` without a readable header."""
     with contextlib.suppress(OSError, ValueError, TypeError, LookupError), path.open("rb") as file:
         header = parse_json(file.readline(_LONGEST_HEADER).decode("utf-8"))
         if isinstance(header, dict):

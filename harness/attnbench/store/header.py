@@ -1,4 +1,4 @@
-"""The lines of a run file that are not records: the header before them, and a footer behind each sitting."""
+"""Lines of a run file other than records: the header, parts, and a footer after each sitting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 Facts = dict[str, Any]
-"""A table of what there is to say, which other versions may say otherwise; views show it whole."""
+"""A table of facts whose keys vary between versions; views show all of it."""
 
 _NOUNS: dict[type, str] = {str: "a text", dict: "a table", list: "a list"}
 _ENVIRONMENT = {"cpu_model": str, "gpus": list, "git": dict, "versions": dict}
@@ -24,7 +24,7 @@ _ORIGIN = {"kind": str, "target": str}
 
 
 def _require(table: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    """See to it that entries which views read have these types, or are absent; there may be others."""
+    """Raise unless the entries that views read have these types or are absent; other entries are allowed."""
     for name, kind in kinds.items():
         if table.get(name) is not None and not isinstance(table[name], kind):
             raise ValueError(f"{name} is {shown(table[name])}, not {_NOUNS[kind]}")
@@ -54,7 +54,7 @@ AllPeaks = Annotated[dict[str, Facts], AfterValidator(_peaks)]
 
 
 class Part(BaseModel):
-    """One machine's part of a run that several share; its records carry its ``run_id``."""
+    """One machine's part of a run that several machines share; its records have its ``run_id``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,7 +78,7 @@ class Part(BaseModel):
 
 
 class Header(BaseModel):
-    """First line of a run file: what was asked for, on which machine."""
+    """First line of a run file: the request, and the machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,28 +111,28 @@ class Header(BaseModel):
 
     @property
     def command_line(self) -> str:
-        """The command that asks for the same, to copy: one of attnbench, whatever the file says."""
+        """The equivalent command line; it always begins with attnbench, whatever the file says."""
         return shlex.join(["attnbench", *self.command[1:]])
 
     @property
     def machine_keys(self) -> dict[str, str]:
-        """The machine key of each part, by the ``run_id`` of its records; whoever is not there has the header's."""
+        """Machine key of each part, by the ``run_id`` of its records; other records have the header's."""
         return {part.run_id: part.machine_key or self.machine_key for part in self.parts}
 
     @property
     def gpus(self) -> list[str]:
-        """Names of the accelerators, used or not."""
+        """Names of all GPUs, used or not."""
         return [str(gpu.get("name")) for gpu in self.environment.get("gpus") or [] if isinstance(gpu, dict)]
 
     @property
     def machines(self) -> list[str]:
-        """Names of the processor, where the run used it, and of the accelerators, where it used those."""
+        """Names of the processor and the GPUs that the run used."""
         used = self.gpus if any(device != "cpu" for device in self.devices) else []
         processor = str(self.environment.get("cpu_model") or "a CPU")
         return [processor, *used] if "cpu" in self.devices or not used else used
 
     def plugin_of(self, implementation: str) -> str | None:
-        """The plug-in's file that an implementation comes from, where it does."""
+        """Return the plug-in file that an implementation comes from, or ``None`` if it is not from one."""
         origin = self.implementations.get(implementation, {}).get("origin") or {}
         return origin.get("target") if origin.get("kind") == "file" else None
 
@@ -144,7 +144,7 @@ class Header(BaseModel):
 
 
 class Footer(BaseModel):
-    """Last line of a sitting; a run that was resumed has several, one that was killed may have none."""
+    """Last line of a sitting; a resumed run has several, a killed one may have none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -161,15 +161,15 @@ CHECKING = {
     "oracle_s": "oracle",
     "identities_s": "identities",
 }
-"""Spent only to see whether the results are right: keys of a footer's shares and their names."""
+"""Time spent only on checking results: keys of a footer's shares, and their names."""
 TIMING = {"first_calls_s": "first calls", "warmup_s": "warm-up", "samples_s": "samples", "memory_s": "memory"}
-"""Spent on the numbers: prepare and first calls, warm-up, timed samples, calls whose memory is measured."""
+"""Time spent on the figures: prepare and first calls, warm-up, timed samples, calls whose memory is measured."""
 
 
 def checking_sentence(shares: Iterable[Mapping[str, float]]) -> str | None:
-    """``checking 9.1 s (...), 14 % of timing, which took 65.0 s (...)``, of all sittings of a run.
+    """Return ``checking 9.1 s (...), 14 % of timing, which took 65.0 s (...)``, summed over all sittings of a run.
 
-    ``None`` where nothing was timed, and for runs of versions which did not keep these shares apart.
+    ``None`` if nothing was timed, or the run is from a version that did not record these shares.
     """
     sittings = list(shares)
     if not sittings or not all({*CHECKING, *TIMING} <= one.keys() for one in sittings):

@@ -1,4 +1,4 @@
-"""A run that machines of several kinds share, as a run for each kind: implementations are compared within one."""
+"""Splits a run on several kinds of machines into one run each, since implementations are compared within a kind."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 
 def by_machine(run: RunFile) -> list[RunFile]:
-    """One run for each machine key that records have; the run itself where all have the header's.
+    """Return one run per machine key of the records; the run itself if all records have the header's key.
 
-    What is said of the whole file (its warnings) stays with the first. Sittings are of the file, not of a machine, so
-    none is left.
+    The file's warnings stay with the first run. Footers are dropped, since they belong to the file, not to a machine.
     """
     keys = run.header.machine_keys
     of_key = grouped(run.records, lambda record: keys.get(record["run_id"], run.header.machine_key))

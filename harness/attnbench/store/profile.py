@@ -1,4 +1,4 @@
-"""A profile as it is stored: ``profile.json``, written by ``attnbench profile``. No view takes it for a run."""
+"""The stored form of a profile: ``profile.json``, written by ``attnbench profile``. Views do not read it as a run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LARGEST_BYTES = 2**28
 
 
 Duration = Annotated[float, Field(ge=1e-3, le=1e18)]
-"""Nanoseconds: ratios are taken of it."""
+"""Nanoseconds; excludes 0, since ratios are computed from it."""
 
 
 class ProfileError(UsageError):
-    """A profile cannot be read; one sentence."""
+    """A profile cannot be read."""
 
 
 class _Stored(BaseModel):
@@ -32,25 +32,25 @@ class _Stored(BaseModel):
 
 
 class PhaseTime(_Stored):
-    """The time of a phase, in nanoseconds of a call: all threads together, divided by their number."""
+    """Time of a phase in nanoseconds per call: all threads together, divided by their number."""
 
     phase: Phase
     ns: Duration
     low_ns: Nanoseconds
     high_ns: Nanoseconds
-    """The 95 % interval that follows from the number of samples."""
+    """95 % interval that follows from the number of samples."""
     floor_ns: Duration | None = None
-    """The least time that this machine's measured peaks allow."""
+    """Least time that the machine's measured peaks allow."""
     floor_from: str | None = None
     """How the floor is computed, as a sentence."""
 
 
 class CellProfile(Sampled):
-    """One case and one implementation."""
+    """Profile of one case and one implementation."""
 
     implementation: str
     side: Literal["base", "head"] | None = None
-    """Which of two compared revisions this is."""
+    """Which of two compared revisions it belongs to, if two were compared."""
     case: Facts
     case_id: str
     label: str
@@ -59,37 +59,37 @@ class CellProfile(Sampled):
     status: str
     stage: str | None = None
     reason: str | None = None
-    """Why there is no profile, or no whole one."""
+    """Why there is no profile, or only a partial one."""
     median_ns: Duration | None = None
     """Median time of a call in a process without a profiler; phases add up to it."""
     low_ns: Nanoseconds | None = None
     high_ns: Nanoseconds | None = None
-    """Its 95 % interval."""
+    """95 % interval of the median."""
     slowdown: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """Median call while it was sampled over the median of calls without, right before and after."""
+    """Median call while sampled, over the median of calls right before and after without sampling."""
     notes: tuple[str, ...] = ()
-    """Reasons for what could not be told."""
+    """What could not be determined, and why."""
     phases: tuple[PhaseTime, ...] = ()
-    """Longest first; those that took no time are left out."""
+    """Longest first; phases without time are left out."""
     kernels: KernelsOfCall | None = None
     """Kernels of a call on a GPU."""
 
     def time_of(self, phase: Phase) -> float:
-        """Nanoseconds of a phase; 0 where it was not seen."""
+        """Return the nanoseconds of a phase; 0 if it was not seen."""
         return next((one.ns for one in self.phases if one.phase == phase), 0.0)
 
 
 class Profile(_Stored):
-    """All cells of ``attnbench profile``."""
+    """All cells of an ``attnbench profile`` command."""
 
     kind: Literal["attnbench profile"] = "attnbench profile"
     version: Literal[1] = PROFILE_VERSION
     created_utc: str
     attnbench: str
     command: str
-    """The line that makes it again."""
+    """The command line that makes the profile again."""
     sides: dict[Literal["base", "head"], str] = Field(default_factory=dict)
-    """The two revisions, where two were compared."""
+    """The two revisions, if two were compared."""
     environment: Facts
     peaks: Facts
     cells: tuple[CellProfile, ...]
@@ -101,10 +101,10 @@ def write_profile(profile: Profile, folder: Path) -> None:
 
 
 def read_profile(path: Path) -> Profile:
-    """Read a profile: its file, or the folder that it lies in.
+    """Read a profile from its file or from the folder that contains it.
 
     Raises:
-        ProfileError: where it is none.
+        ProfileError: if it is unreadable or malformed.
     """
     file = path / PROFILE if path.is_dir() else path
     try:

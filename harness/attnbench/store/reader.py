@@ -1,4 +1,4 @@
-"""Reads run files: strictly, but for a torn last line, which a run that was killed while writing leaves behind."""
+"""Reads run files strictly, except for a torn last line, which a run that was killed while writing leaves behind."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ STDIN = "-"
 _ON_RANKS = re.compile("@([0-9]+)$")
 M = TypeVar("M", bound=BaseModel)
 Line = dict[str, Any]
-"""A line as its JSON is, before anybody has looked at it."""
+"""A parsed line of JSON, not yet checked."""
 
 
 def _with_layout(line: Line) -> Line:
-    """A line of schema 7 as one of 8: tensors of a file had the axes (batch, heads, seqlen, head_dim)."""
+    """Upgrade a line from schema 7 to 8: tensors in files had the axes (batch, heads, seqlen, head_dim)."""
     inputs = line.get("inputs")
     return {**line, "inputs_layout": "bhsd"} if isinstance(inputs, str) and inputs.startswith(FILE_INPUTS) else line
 
 
 UPGRADES: dict[int, Callable[[Line], Line]] = {
-    1: lambda line: line,  # spread_rel is absent: it was not measured
-    2: lambda line: line,  # so are identities, and the figures of CUDA devices
+    1: lambda line: line,  # spread_rel was not measured
+    2: lambda line: line,  # nor identities and figures of CUDA devices
     3: lambda line: line,  # no mask had a tree
     4: lambda line: line,  # energy was not measured
     5: lambda line: line,  # every budget had room for stored scores, and no verdict said that it was blind
@@ -52,43 +52,43 @@ UPGRADES: dict[int, Callable[[Line], Line]] = {
     7: _with_layout,  # no mask and no bias was a tensor
     8: lambda line: line,  # no call was shared by ranks, K and V were stored as they are, and no shape was empty
 }
-"""How a line of schema n becomes one of schema n + 1."""
+"""Functions that upgrade a line from schema n to schema n + 1."""
 
 _SEVERAL_LINES = frozenset({"reason", "description"})
-"""Texts of sentences, in which newlines stay; whatever else a file says is shown in one line."""
+"""Fields of sentences, in which newlines are kept; all other texts are shown in one line."""
 
 CELL = ("case_id", "implementation", "device", "replicate")
-"""Fields that name a cell."""
+"""Fields that identify a cell."""
 
 _ERROR_RATIOS = tuple(name for name in Record.model_fields if name.endswith("_error_ratio"))
 _REQUIRED = frozenset(name for name, field in Record.model_fields.items() if field.is_required())
 _BLANK: Fields = {name: None if field.is_required() else field.default for name, field in Record.model_fields.items()}
-"""All fields in their order. Records are filled into copies of it, so that they share one set of keys in memory."""
+"""All fields in order. Records are filled into copies of it, so that they share one set of keys in memory."""
 
 
 class RunFileError(UsageError):
-    """A run file cannot be used. One sentence that names the file and, where there is one, the line."""
+    """A run file cannot be used. The message names the file and, if there is one, the line."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFile:
-    """A run as it was written."""
+    """The content of a run file."""
 
     path: str
-    """The path that it was read from, safe to show; ``-`` is standard input."""
+    """Path that it was read from, safe to display; ``-`` is standard input."""
     header: Header
     records: list[Fields]
-    """One for each cell, in the order of running; absent fields are ``None``."""
+    """One per cell, in the order of running; absent fields are ``None``."""
     footers: list[Footer]
-    """One for each sitting that came to its end."""
+    """One per sitting that ended normally."""
     warnings: list[str]
-    """Sentences that a person should read: a torn line was dropped, records are missing, or there are too many."""
+    """Messages for the user: a torn line was dropped, or records are missing or duplicated."""
     machine: str = ""
-    """The machine of this part, if the file holds several kinds of machines."""
+    """Machine of this part, if the file holds several kinds of machines."""
 
     @property
     def name(self) -> str:
-        """The path and, where it holds several, the machine."""
+        """The path, with the machine if the file holds several."""
         return f"{self.path} on {self.machine}" if self.machine else self.path
 
     @property
@@ -98,7 +98,7 @@ class RunFile:
 
     @property
     def footer(self) -> Footer | None:
-        """The last sitting's end, or ``None`` where no sitting came to its end."""
+        """The last sitting's footer, or ``None`` if there is none."""
         return self.footers[-1] if self.footers else None
 
 
@@ -106,7 +106,7 @@ def read_run(path: str | Path) -> RunFile:
     """Read a run file; ``-`` is standard input.
 
     Raises:
-        RunFileError: when it cannot be read, is no run file, is damaged before its last line, or is of a newer schema.
+        RunFileError: if it cannot be read, is not a run file, is damaged before its last line, or has a newer schema.
     """
     with without_collector():
         return _read_run(str(path))
@@ -114,7 +114,7 @@ def read_run(path: str | Path) -> RunFile:
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Within it no search for unreachable cycles: among objects that all stay, its passes take a third of the time."""
+    """Disable the cyclic garbage collector: for objects that all stay alive, it takes a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -164,17 +164,17 @@ def _read_run(path: str) -> RunFile:
 
 
 def _of_two_sources(records: Iterable[Fields]) -> list[str]:
-    """Implementations whose name stands for more than one source."""
+    """Return the implementations whose records have more than one source hash."""
     sources = {(str(record["implementation"]), str(record["source_hash"])) for record in records}
     names = [name for name, _ in sources]
     return sorted({name for name in names if names.count(name) > 1})
 
 
 def upgrade(line: Line, name: str, number: int) -> Line:
-    """Bring a header or a record of an older schema up to this one; footers have no version and stay as they are.
+    """Upgrade a header or a record of an older schema to the current one; footers have no version and stay as they are.
 
     Raises:
-        RunFileError: when the line is of a newer schema, or of one that never was.
+        RunFileError: if the schema is newer, or never existed.
     """
     version = line.get("schema_version", SCHEMA_VERSION)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -189,13 +189,12 @@ def upgrade(line: Line, name: str, number: int) -> Line:
 
 
 def load(*paths: str | Path) -> pd.DataFrame:
-    """Records of one or several run files as a table: a row for each record, a column for each field.
+    """Load the records of run files into a table with a row per record and a column per field.
 
-    Behind them are ``path`` and ``machine_key``.
+    The columns ``path`` and ``machine_key`` follow.
 
-    Types never depend on what a run happened to hold: numbers that may be absent are ``Int64``, ``boolean`` or
-    ``float64``, texts ``string``, lists stay lists. What a person should know of a file (records are missing, say)
-    comes as a Python warning.
+    Types do not depend on the content of a run: numbers that may be absent are ``Int64``, ``boolean`` or ``float64``,
+    texts are ``string``, lists stay lists. Problems of a file, such as missing records, are issued as Python warnings.
 
     Raises:
         RunFileError: as :func:`read_run`.
@@ -207,7 +206,7 @@ def load(*paths: str | Path) -> pd.DataFrame:
 
 
 def frame_of(runs: Sequence[RunFile]) -> pd.DataFrame:
-    """The table of :func:`load`, of runs that are read already."""
+    """Return the table of :func:`load` for runs that are already read."""
     import pandas as pd
 
     records = [record for run in runs for record in run.records]
@@ -234,7 +233,7 @@ def _read(name: str) -> bytes:
 
 
 def _whole_lines(name: str, data: bytes) -> tuple[list[bytes], list[str]]:
-    """Lines that end in a newline. A last one that does not is torn: ``--resume`` cuts it off as well."""
+    """Return the lines that end in a newline, and a warning if the last one does not, as ``--resume`` drops it too."""
     *lines, rest = data.split(b"\n")
     said = [f"{name}: the last line is torn and was dropped ({len(rest)} bytes)"] if rest else []
     return lines, said
@@ -271,14 +270,14 @@ def _checked(kind: type[M], name: str, number: int, line: Line) -> M:
 
 
 class _CheckedRecords:
-    """Records of one file, each of which is one: its values are possible, and its command is made of them."""
+    """Checks the records of one file: values must be possible, and commands made of the record's own fields."""
 
     def __init__(self, name: str, header: Header) -> None:
         self._name, self._header = name, header
         self._cases, self._commands = Cases(), Commands()
 
     def record(self, number: int, line: Line) -> Fields:
-        """The record of a line, with every field."""
+        """Return the record of a line, with every field."""
         fields = _BLANK | line
         del fields["kind"]
         self._require_names(number, fields, line)
@@ -323,7 +322,7 @@ def _refuse(name: str, number: int, what: str, cause: Exception | None = None) -
 
 @functools.cache
 def _column_types() -> dict[str, str]:
-    """The pandas dtype of each field of a record, in their order."""
+    """Return the pandas dtype of each field of a record, in their order."""
     hints = get_type_hints(Record)
     return {name: _pandas_dtype(hints[name]) for name in Record.model_fields}
 

@@ -1,7 +1,7 @@
-"""One record: what one cell gave in one worker process.
+"""Records: the outcome of one cell in one worker process.
 
-Flat, immutable, versioned; units stand in the names; what is absent is ``None``, never 0 or -1. The descriptions below
-are the file format's documentation: ``attnbench schema record`` prints them as a JSON Schema.
+Flat, immutable and versioned. Names include units; absent values are ``None``, never 0 or -1. The descriptions below
+document the file format: ``attnbench schema record`` prints them as a JSON Schema.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ Status = Literal[
 ]  # fmt: skip
 Stage = Literal["plan", "start", "load", "prepare", "call", "agreement", "time", "memory", "ranks", "energy", "backend"]
 FAILED: frozenset[str] = frozenset({"out_of_memory", "timeout", "crashed", "error"})
-"""Statuses of cells that broke: exit code 4."""
+"""Statuses of cells that failed: exit code 4."""
 DISTURBED: frozenset[str] = frozenset({"invalid", "skipped"})
-"""Outcomes of a disturbed process, or of one left out for want of time: they don't contradict the others."""
+"""Statuses of processes that were disturbed, or skipped for lack of time: they do not contradict the others."""
 
 Fields = dict[str, Any]
-"""A record as it is read: every field of :class:`Record` by name, as JSON has it."""
+"""A record as read from JSON: every field of :class:`Record` by name."""
 CellKey = tuple[str, str, str]
 """(case_id, implementation, device)"""
 
 
 class WhichCell(BaseModel):
-    """Which cell it is, of which run."""
+    """Identity of the cell and its run."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -85,7 +85,7 @@ class WhichCell(BaseModel):
 
 
 def _case_fields() -> dict[str, Any]:
-    """Every field of a case; one that not every problem uses is absent by default."""
+    """Return every field of a case; those that not every problem uses are ``None`` by default."""
     hints = get_type_hints(Case)
     return {
         field.name: (hints[field.name], None if type(None) in get_args(hints[field.name]) else ...)
@@ -103,7 +103,7 @@ else:
 
 
 class Surroundings(BaseModel):
-    """The surroundings of a cell: its machine, its run, its implementation's code."""
+    """Surroundings of a cell: device, threads, ranks, the implementation's layout."""
 
     layout: str | None = Field(None, description="Layout that the implementation declares: bhsd, bshd or packed.")
     device: str
@@ -113,7 +113,7 @@ class Surroundings(BaseModel):
 
 
 class Ending(BaseModel):
-    """How the cell ended."""
+    """Outcome of the cell."""
 
     status: Status
     stage: Stage | None = Field(None, description="Where a cell that is not ok ended.")
@@ -122,7 +122,7 @@ class Ending(BaseModel):
     wall_s: float | None = Field(None, description="Seconds that the whole cell took, everything included.")
 
 
-# Of several bases, pydantic puts the last one's fields first.
+# With several bases, pydantic puts the last one's fields first.
 class CellMetrics(
     RooflineMetrics,
     EnergyMetrics,
@@ -138,7 +138,7 @@ class CellMetrics(
     PrepareMetrics,
     BackendMetrics,
 ):
-    """Every metric of a cell: of one process in a record, joined over all of them in views."""
+    """Every metric of a cell: of one process in a record, joined over all processes in views."""
 
 
 class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
@@ -159,22 +159,22 @@ class Record(CellMetrics, Ending, Surroundings, CaseFields, WhichCell):
 
 
 def key_of(record: Fields) -> CellKey:
-    """The cell that a record is of."""
+    """Return the key of a record's cell."""
     return record["case_id"], record["implementation"], record["device"]
 
 
 def case_of(record: Fields) -> Case:
-    """The case of a record; reading JSON has made lists of tuples."""
+    """Return the case of a record, with JSON's lists turned back into tuples."""
     found: Fields = {name: tuple(v) if isinstance(v := record[name], list) else v for name in FIELDS}
     return Case(**found)
 
 
 METRICS: dict[str, Metric] = {one.name: one for one in metrics_of(CellMetrics)}
-"""Every metric by name, in the order of the record's fields."""
+"""All metrics by name, in the order of the record's fields."""
 
 
 def record_of(values: Mapping[str, Any]) -> Record:
-    """The record of what a cell gave; of status ``error`` and without metrics where a record cannot hold it."""
+    """Make a record of a cell's values; if they do not fit one, its status is ``error`` and it has no metrics."""
     values = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
     try:
         return Record.model_validate(values)

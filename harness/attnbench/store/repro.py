@@ -1,4 +1,4 @@
-"""The command that shows a cell again, made of the cell's own fields."""
+"""The command that reproduces a cell, made of the cell's own fields."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 def repro_command(case: Case, implementation: str, plugin: str | None, device: str) -> str:
-    """``attnbench run`` without a scenario: the axes that differ from the defaults, and one implementation.
+    """Return an ``attnbench run`` command without a scenario: one implementation, and the axes that are not default.
 
-    The plug-in is the file that the implementation comes from, where it does.
+    ``plugin`` is the file that the implementation comes from, if it is a plug-in.
     """
     axes = [_axis(name, value) for name, value in needed_fields(case).items()]
     return " ".join([_selection(implementation, plugin, device), *axes])
 
 
 class Commands:
-    """Commands of the records of a run file, which is somebody else's: nothing in them is copied from it unseen."""
+    """Commands for the records of a run file, whose own ones are untrusted and only used after a check."""
 
     def __init__(self) -> None:
         self._axes: dict[Case, list[str]] = {}
         self._selections: dict[tuple[str, str | None, str], str] = {}
 
     def of(self, said: str, case: Case, implementation: str, plugin: str | None, device: str) -> str:
-        """The command of a record.
+        """Return the command of a record.
 
-        What it says itself is the shortest one, and to look for that again takes long; so it is believed where it is
-        made of the record's fields alone.
+        The record's own command is the shortest one, which takes long to compute. It is therefore used if it consists
+        only of the record's fields.
         """
         key = (implementation, plugin, device)
         if key not in self._selections:
@@ -88,5 +88,5 @@ def _makes(case: Case, fields: dict[str, object]) -> bool:
 
 def _written(value: object) -> str:
     if isinstance(value, list):
-        return "+".join(str(item) for item in value)  # a list within a list of values: 3+5,4+4
+        return "+".join(str(item) for item in value)  # a list as one of several values: 3+5,4+4
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""A folder that is written whole, or not at all."""
+"""Folders that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def require_room(folder: Path, noun: str, mark: str, *, force: bool) -> None:
-    """Do nothing where a folder may be written: ``force`` replaces one of the same kind, and nothing else.
+    """Raise unless a folder may be written; ``force`` only replaces a folder of the same kind.
 
     Args:
-        folder: where it is to be.
-        noun: what it is to be, such as a profile.
-        mark: the file that each such folder has.
-        force: replace what is there.
+        folder: the folder to write.
+        noun: its kind for messages, such as a profile.
+        mark: the file that each folder of this kind has.
+        force: whether to replace an existing one.
 
     Raises:
-        UsageError: where something is there already.
+        UsageError: if it exists already and is not to be replaced.
     """
     is_one = (folder / mark).is_file()
     if folder.exists() and not (force and is_one):
@@ -32,12 +32,12 @@ def require_room(folder: Path, noun: str, mark: str, *, force: bool) -> None:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, which takes the place of ``folder`` when the block ends.
+    """Yield an empty folder to write into, which replaces ``folder`` when the block ends.
 
-    Where the block raises, nothing is left, and what was there stays; folders around it that had to be made go, too.
+    If the block raises, nothing is left behind, parent folders included, and an existing folder is kept.
 
     Raises:
-        UsageError: where nothing can be written there.
+        UsageError: if nothing can be written there.
     """
     around = folder.absolute().parent
     missing = [one for one in (around, *around.parents) if not one.exists()]
@@ -49,7 +49,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             yield made
             _put_in_place(made, folder, aside=Path(place) / "old")
     except BaseException as error:
-        with contextlib.suppress(OSError):  # somebody else has put something there
+        with contextlib.suppress(OSError):  # another process has put something there
             for one in missing:
                 one.rmdir()
         if isinstance(error, OSError):
@@ -58,7 +58,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _put_in_place(made: Path, folder: Path, aside: Path) -> None:
-    """Move the new folder to its place; what was there stays there if that fails."""
+    """Move the new folder to its place; an existing folder is restored if that fails."""
     if not folder.exists():
         made.rename(folder)
         return

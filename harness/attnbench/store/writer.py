@@ -1,4 +1,4 @@
-"""Appends to a run file, one line at a time, each whole or not at all."""
+"""Appends lines to a run file, each as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 class RunFileBusyError(UsageError):
-    """Another process writes the run file. One sentence that names it."""
+    """Another process is writing the run file."""
 
 
 class RunWriter:
-    """A run file that is being written, by this process alone: it holds a lock, which the system ends with the process.
+    """A run file being written, by this process alone: it holds a lock, which the system releases with the process.
 
-    A line that cannot be stored (a full disk, say) is taken back off the file, kept, and tried again with the next
-    one, so that no earlier line is ever damaged. ``pending`` holds what is still not stored; ``problem`` says why.
-    An exception out of a signal handler, such as ``KeyboardInterrupt``, may end :meth:`append` anywhere: the line is
-    then stored once, by the next :meth:`append`.
+    A line that cannot be stored (on a full disk, say) is truncated from the file, kept, and retried with the next one,
+    so that earlier lines are never damaged. ``pending`` holds the lines not stored yet; ``problem`` says why. An
+    exception from a signal handler, such as ``KeyboardInterrupt``, may end :meth:`append` anywhere; the next
+    :meth:`append` then stores the line, once.
     """
 
     def __init__(self, path: Path, extra_flags: int = 0) -> None:
-        """Open the file, with ``os.open``'s flags, and lock it.
+        """Open the file, with additional flags for ``os.open``, and lock it.
 
         Raises:
-            RunFileBusyError: when another process writes it.
-            OSError: when it cannot be opened for writing.
+            RunFileBusyError: if another process is writing it.
+            OSError: if it cannot be opened for writing.
         """
         self.path = path
         self.problem: str | None = None
         self.unlocked: str | None = None
-        """Why another process could write here, too, as a sentence; ``None`` where the lock keeps it out."""
+        """Why the file is not protected from other writers, as a sentence; ``None`` if it is locked."""
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | extra_flags, 0o644)
-        # Where an attempt to store the first pending line began, or None; and all pending lines. Both change in one
-        # assignment, which no interrupt divides.
+        # The offset at which an attempt to store the first pending line began, or None; and all pending lines. Both
+        # change in one assignment, which an interrupt cannot split.
         self._state: tuple[int | None, tuple[bytes, ...]] = (None, ())
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +56,7 @@ class RunWriter:
             if error.errno not in _NO_LOCKS_HERE:
                 raise
             self.unlocked = f"{path} lies where there are no locks ({error.strerror}): write it from one process only"
-        if os.fstat(self._fd).st_nlink == 0:  # its name went between opening and locking
+        if os.fstat(self._fd).st_nlink == 0:  # it was unlinked between opening and locking
             self.close()
             raise RunFileBusyError(f"{path} was removed by another process just now: try again")
 
@@ -67,12 +67,12 @@ class RunWriter:
 
     @classmethod
     def create(cls, path: Path, header: Mapping[str, object], *, force: bool = False) -> RunWriter:
-        """Begin a file with its first line; where that fails no file is left.
+        """Create a file with its first line; if that fails, no file is left.
 
         Raises:
-            FileExistsError: when there is something already, beside an empty file, without ``force``.
-            RunFileBusyError: when another process writes it.
-            OSError: when it cannot be written.
+            FileExistsError: if the path has something other than an empty file, without ``force``.
+            RunFileBusyError: if another process is writing it.
+            OSError: if it cannot be written.
         """
         data = _encoded(header)
         cls.require_room(path, force=force)
@@ -93,13 +93,13 @@ class RunWriter:
 
     @classmethod
     def require_room(cls, path: Path, *, force: bool) -> None:
-        """Raise what :meth:`create` would raise, so that nothing is measured in vain; make the folder."""
+        """Raise if :meth:`create` would, so that nothing is measured in vain; create the parent folder."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from None
         if not path.exists():
-            with tempfile.TemporaryFile(dir=path.parent):  # the folder can be written
+            with tempfile.TemporaryFile(dir=path.parent):  # checks that the folder is writable
                 return
         if not path.is_file():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -108,18 +108,18 @@ class RunWriter:
 
     @classmethod
     def resume(cls, path: Path) -> RunWriter:
-        """Go on with a file. The first append cuts off a torn last line, left by a run that was killed while writing.
+        """Continue a file. The first append removes a torn last line, left by a run that was killed while writing.
 
         Raises:
-            RunFileBusyError: when another process writes it.
-            OSError: when it cannot be written.
+            RunFileBusyError: if another process is writing it.
+            OSError: if it cannot be written.
         """
         writer = cls(path)
         writer._state = (path.read_bytes().rfind(b"\n") + 1, ())
         return writer
 
     def append(self, line: Mapping[str, object]) -> None:
-        """Store a line, together with those that could not be stored before. Never raises for a full disk."""
+        """Store a line, after those still pending. If writing fails, set ``problem`` instead of raising."""
         self._state = (self._state[0], (*self.pending, _encoded(line)))
         while self.pending:
             began, (first, *others) = self._state
@@ -127,7 +127,7 @@ class RunWriter:
                 began = os.lseek(self._fd, 0, os.SEEK_END)
                 self._state = (began, self.pending)
             try:
-                os.ftruncate(self._fd, began)  # an interrupted attempt may have left a part, or all of it
+                os.ftruncate(self._fd, began)  # an interrupted attempt may have written some or all of it
                 self._write(first)
             except OSError as error:
                 self.problem = f"{self.path} cannot be written: {error.strerror}"
@@ -142,24 +142,24 @@ class RunWriter:
         os.fsync(self._fd)
 
     def close(self) -> None:
-        """Let the file and its lock go."""
+        """Close the file, which releases its lock."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
     def require_empty(self, *, force: bool) -> None:
-        """Raise ``FileExistsError`` where there is something in the file, without ``force``."""
+        """Raise ``FileExistsError`` if the file is not empty, unless ``force``."""
         if not force and os.fstat(self._fd).st_size:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
 
 
 def write_whole(path: Path, lines: Iterable[Mapping[str, object]], *, force: bool = False) -> None:
-    """Write a run file that is there as a whole or not at all.
+    """Write a whole run file atomically.
 
     Raises:
-        FileExistsError: when there is something already, beside an empty file, without ``force``.
-        RunFileBusyError: when another process writes it.
-        OSError: when it cannot be written.
+        FileExistsError: if the path has something other than an empty file, without ``force``.
+        RunFileBusyError: if another process is writing it.
+        OSError: if it cannot be written.
     """
     RunWriter.require_room(path, force=force)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
