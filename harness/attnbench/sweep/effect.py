@@ -1,4 +1,4 @@
-"""Fields that are set but used by no case: ``softcap = 30`` without ``score_mod`` is likely a mistake."""
+"""Finds fields that are set but used by no case: ``softcap = 30`` without ``score_mod`` is likely a mistake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 DECIDING = frozenset(("batch", "mask", "score_mod", "kv_cache", "inputs", "seqlen", "seqlen_q", "seqlen_kv"))
-"""Fields that decide which others a case takes."""
+"""Fields that determine which other fields a case uses."""
 _NEEDS = {
     **{field.name: f"mask = {kind.name!r}" for kind in MASKS.values() for field in kind.parameters},
     "softcap": "score_mod = 'softcap'",
@@ -24,20 +24,20 @@ _NEEDS = {
 
 
 class Effects:
-    """Watches the cases of a sweep, and which of the fields that were set they take."""
+    """Records which of the fields that were set are used by any case of a sweep."""
 
     def __init__(self) -> None:
         self._taken: dict[tuple[str, str], bool] = {}
-        """By place and field."""
+        """Whether some case uses a field, by place and field."""
 
     def saw(self, case: Case, fields: Mapping[str, object], places: Mapping[str, str]) -> None:
-        """A case, the fields that it was made of, and the place where each of them was set."""
+        """Record a case, the fields that it was made of, and the place that set each of them."""
         for name, place in places.items():
             if not self._taken.get((place, name)):
                 self._taken[place, name] = _takes(case, name, fields[name])
 
     def in_vain(self, fields: Container[str]) -> dict[str, list[str]]:
-        """A sentence for each of these fields that no case took, by place."""
+        """Return sentences on those of the given fields that no case used, by place."""
         found: dict[str, list[str]] = {}
         for (place, name), taken in self._taken.items():
             if not taken and name in fields:

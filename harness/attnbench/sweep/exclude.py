@@ -40,7 +40,7 @@ Pattern = Annotated[str, AfterValidator(_regular_expression)]
 
 
 def _describe_conditions(schema: JsonSchemaValue) -> None:
-    """Put the fields into the JSON Schema, and nothing beside them."""
+    """Put the fields into the JSON Schema, and allow no others."""
     for name in NAMES:
         one = value_schema(name)
         if is_quantity(name):
@@ -60,7 +60,7 @@ class Exclude(BaseModel):
 
     @property
     def conditions(self) -> dict[str, object]:
-        """The rule's conditions on the case, by field."""
+        """Conditions on the case, by field."""
         return self.model_extra or {}
 
     @model_validator(mode="after")
@@ -90,7 +90,7 @@ class Exclude(BaseModel):
         )
 
     def matches(self, fields: Mapping[str, object], device: str | None, implementation: str | None) -> bool:
-        """Whether the rule drops a cell of a case with these fields; conditions on what is ``None`` never hold."""
+        """Whether the rule drops a cell of a case with these fields; conditions on a field of ``None`` never hold."""
         return self.concerns(device, implementation) and all(
             any(_holds(field, item, fields[field]) for item in (wanted if isinstance(wanted, list) else [wanted]))
             for name, wanted in self.conditions.items()
@@ -99,10 +99,10 @@ class Exclude(BaseModel):
 
 
 def _holds(name: str, wanted: object, value: object) -> bool:
-    """Whether a field's value is the wanted one, or compares as wanted.
+    """Whether a field's value equals the wanted one, or satisfies the wanted comparison.
 
     Raises:
-        ValueError: when the condition could never hold for this field.
+        ValueError: if the condition can never hold for this field.
     """
     match = _COMPARISON.fullmatch(wanted) if isinstance(wanted, str) else None
     if match is None:

@@ -1,4 +1,4 @@
-"""From a scenario to its cases."""
+"""Expands a scenario to its cases."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 Fields = dict[str, object]
 
 MOST_COMBINATIONS = 50_000
-"""Some seconds of planning. Days of measuring lie behind a hundredth of it."""
+"""Planning this many takes seconds; measuring a hundredth of them takes days."""
 _SHOWN = 10
 _LONGEST_VALUE = 200
-"""Characters of a value in a message."""
+"""Longest text of a value in a message."""
 _LINE = "--axis"
 
 
@@ -44,14 +44,14 @@ class PlannedCase:
 
     case: Case
     tags: tuple[str, ...]
-    """The names of the shapes that it came from."""
+    """Names of the shapes that it came from."""
     said: frozenset[str] = frozenset()
-    """The fields that were set, and did not take their default."""
+    """Fields that were set rather than left at their default."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One value of a factor of the product: the place that says it, the fields it sets, and its tag."""
+    """One value of a factor of the product: the place that sets it, its fields, and its tag."""
 
     place: str
     fields: Fields
@@ -59,15 +59,15 @@ class _Part:
 
 
 def adhoc() -> Scenario:
-    """The scenario of a command that names none: one default case, which axes on the line can change."""
+    """Return the scenario of a command without one: a default case, which the command line's axes can change."""
     return Scenario(name="case", description="A single case from the command line.")
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
-    """``["seqlen=128,1k", "dtype=bfloat16"]`` to values by field.
+    """Parse ``["seqlen=128,1k", "dtype=bfloat16"]`` to values by field.
 
     Raises:
-        ScenarioError: with every mistake.
+        ScenarioError: if any is malformed; lists every mistake.
     """
     overrides: dict[str, list[str]] = {}
     problems = []
@@ -92,13 +92,13 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[PlannedCase]:
-    """All cases of a scenario, each once, in the order of its shapes, groups and axes.
+    """Return all cases of a scenario, each once, in the order of its shapes, groups and axes.
 
-    The overrides are the command line's; they stand in place of the scenario's values for the same field.
+    ``overrides`` are the command line's values; they replace the scenario's values of the same field.
 
     Raises:
-        ScenarioError: when a combination that no rule excludes makes no possible case, or a field that is set has no
-            effect on any case.
+        ScenarioError: if a combination that no rule excludes is not a possible case, or no case uses a field that is
+            set.
     """
     effects = Effects()
     planned: dict[str, PlannedCase] = {}
@@ -125,7 +125,7 @@ def expand(scenario: Scenario, overrides: Mapping[str, list[str]]) -> list[Plann
 
 
 def _refuse_what_has_no_effect(effects: Effects, scenario: Scenario, overrides: Mapping[str, list[str]]) -> None:
-    """Raise for fields of the command line, and for a scenario's own where it says itself which cases there are."""
+    """Raise for unused fields of the command line, and of the scenario itself if its file determines the cases."""
     if of_line := effects.in_vain(NAMES).get(_LINE):
         raise ScenarioError(_LINE, of_line)
     in_vain = effects.in_vain(scenario.own_fields)
@@ -137,13 +137,13 @@ def _refuse_what_has_no_effect(effects: Effects, scenario: Scenario, overrides: 
 def _combinations(
     scenario: Scenario, overrides: Mapping[str, list[str]]
 ) -> Iterator[tuple[Fields, dict[str, str], tuple[str, ...]]]:
-    """Every combination of shapes, groups and axes, the defaults below and the overrides on top.
+    """Yield every combination of shapes, groups and axes, over the defaults and below the overrides.
 
     Yields:
-        The fields, the place that set each of them, and the names of shapes, but for one that the overrides changed.
+        The fields, the place that set each of them, and the names of shapes, except one whose fields were overridden.
 
     Raises:
-        ScenarioError: when there are more of them than anybody can have meant.
+        ScenarioError: if there are too many combinations.
     """
     factors: list[list[_Part]] = []
     if scenario.shapes:
@@ -155,7 +155,7 @@ def _combinations(
         [_Part("axes", _fields({name: value})) for value in _axis(name, values)]
         for name, values in scenario.axes.items()
     ]
-    # Shorthands first, so that heads=8 and heads_kv=2 mean the same in either order; a batch may stand for even more.
+    # Shorthands first, so that heads=8 and heads_kv=2 mean the same in either order; a batch may set still more fields.
     for name in sorted(overrides, key=lambda name: (name not in ("batch", "requests"), name not in SHORTHANDS)):
         factors.append([_Part(_LINE, expand_shorthands({name: value})) for value in _axis(name, overrides[name])])
     count = math.prod(len(factor) for factor in factors)
@@ -173,7 +173,7 @@ def _combinations(
 
 
 def _fields(table: Mapping[str, object]) -> Fields:
-    """A table of single values as fields of a case."""
+    """Parse a table of single values to fields of a case."""
     return expand_shorthands({name: parse_value(name, value) for name, value in table.items()})
 
 
@@ -184,7 +184,7 @@ def _axis(name: str, values: Any) -> list[object]:
 
 
 def _filled(fields: Fields) -> Fields:
-    """Fields that make no case, with those defaults which a rule may ask for."""
+    """Complete fields that make no case with the defaults that a rule may refer to."""
     filled = DEFAULTS | fields
     for name, other in FOLLOWS.items():
         filled[name] = filled[other] if filled[name] is None else filled[name]
@@ -192,7 +192,7 @@ def _filled(fields: Fields) -> Fields:
 
 
 def _described(impossible: Mapping[str, list[Fields]]) -> list[str]:
-    """A sentence for each mistake, with the first combination that makes it."""
+    """Return a sentence per mistake, with the first combination that makes it."""
     described = []
     for problem, combinations in list(impossible.items())[:_SHOWN]:
         shown = ", ".join(f"{name}={_cut(without_digest(str(value)))}" for name, value in combinations[0].items())

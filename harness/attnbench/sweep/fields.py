@@ -1,4 +1,4 @@
-"""The fields that a scenario or the command line may set: a case's own, and two shorthands."""
+"""The fields that a scenario or the command line may set: those of a case, and two shorthands."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _TEXTS = ("inputs", *_TENSORS, *_BLOCKS, *_REQUESTS)
 
 
 def is_quantity(name: str) -> bool:
-    """Whether values of this field have an order, so that a rule may compare them."""
+    """Whether values of this field are ordered, so that a rule may compare them."""
     return name in NAMES and name not in (*CHOICES, *_LISTS, *_FLAGS, *_TEXTS)
 
 
 def fields_of(name: str) -> tuple[str, ...]:
-    """The fields of a case that a name stands for: those of a shorthand, else itself."""
+    """Return the fields of a case that a name sets: those of a shorthand, or the field itself."""
     return SHORTHANDS.get(name, (name,))
 
 
 def expand_shorthands(table: Mapping[str, object]) -> dict[str, object]:
-    """A table whose keys are fields of a case: ``seqlen = 128`` sets both lengths, ``seqlen_q`` beside it wins.
+    """Expand shorthands to fields of a case: ``seqlen = 128`` sets both lengths, unless ``seqlen_q`` is set as well.
 
-    ``batch = "2q2k_32q1s1k"`` sets the requests, and what follows from them.
+    ``batch = "2q2k_32q1s1k"`` sets the requests, and the fields that follow from them.
     """
     requests = next((table[name] for name in ("batch", *_REQUESTS) if isinstance(table.get(name), str)), None)
     fields = {} if requests is None else {**implied(requests), "requests": requests}
@@ -60,10 +60,10 @@ def expand_shorthands(table: Mapping[str, object]) -> dict[str, object]:
 
 
 def parse_value(name: str, value: object) -> object:
-    """A field's value as TOML or the command line gave it, in the type that a case has.
+    """Convert a field's value from TOML or the command line to the type that a case has.
 
     Raises:
-        ValueError: with a sentence, when it is no value of this field.
+        ValueError: if it is not a value of this field; with a sentence.
     """
     if name == "mask" and isinstance(value, str):
         return intersection([_choice(kind, CHOICES["mask"]) for kind in mask_names(value)])
@@ -91,7 +91,7 @@ def parse_value(name: str, value: object) -> object:
 
 
 def parse_values(name: str, value: object) -> list[object]:
-    """Like :func:`parse_value`, but a range of doublings such as ``128..16k`` gives several values."""
+    """Convert a value like :func:`parse_value`, except that a range of doublings such as ``128..16k`` gives several."""
     if isinstance(value, str) and is_quantity(name) and name not in _NUMBERS:
         sizes = parse_range(value)
         if sizes is not None:
@@ -100,7 +100,7 @@ def parse_values(name: str, value: object) -> list[object]:
 
 
 def value_schema(name: str, *, ranges: bool = False) -> JsonSchemaValue:
-    """The JSON Schema of what :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`)."""
+    """Return the JSON Schema of values that :func:`parse_value` accepts (with ``ranges``: :func:`parse_values`)."""
     if name in ("mask", "score_mod"):
         kind = f"({'|'.join(CHOICES[name])})"
         return {"anyOf": [{"enum": list(CHOICES[name])}, {"type": "string", "pattern": f"^{kind}( *& *{kind})+$"}]}

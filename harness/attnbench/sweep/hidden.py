@@ -1,4 +1,4 @@
-"""Masks that hide nearly everything, where it is likely that somebody meant otherwise."""
+"""Warns of masks that hide nearly all pairs, which is probably not intended."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from attnbench.sweep.expand import PlannedCase
 
 SHARE = 0.1
-"""A choice that shows a smaller share of the pairs probably meant is warned of."""
+"""A warning is given if less than this share of the probably intended pairs is visible."""
 
 
 def hidden_pairs(planned: Iterable[PlannedCase]) -> list[str]:
-    """A sentence for each way in which cases lose most of their query-key pairs, with the first such case."""
+    """Return a sentence for each way in which cases lose most of their query-key pairs, with the first such case."""
     found: dict[str, list[tuple[Case, str]]] = {}
     for one in planned:
         if file_problems(one.case):
-            continue  # it is skipped, and nobody knows its pairs
+            continue  # it is skipped, and its pairs are unknown
         for way, sentence in _losses(one):
             found.setdefault(way, []).append((one.case, sentence))
     return [_told(cases) for cases in found.values()]
@@ -38,7 +38,7 @@ def _told(cases: Sequence[tuple[Case, str]]) -> str:
 
 
 def _losses(planned: PlannedCase) -> Iterator[tuple[str, str]]:
-    """The ways in which a case loses pairs, each with a sentence."""
+    """Yield the ways in which a case loses pairs, each with a sentence."""
     case = planned.case
     if case.on_diagonal and case.seqlen_q < case.seqlen_kv and "alignment" not in planned.said:
         seen, meant = visible_pairs(case), visible_pairs(dataclasses.replace(case, alignment="bottom_right"))

@@ -1,4 +1,4 @@
-"""Finds scenario files, reads them, and reports all their mistakes at once."""
+"""Finds and reads scenario files, and reports all their mistakes at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_BYTES = 8 * 2**20
 
 
 def bundled_scenarios() -> dict[str, str]:
-    """Name and description of every scenario that comes with attnbench, sorted by name."""
+    """Return the descriptions of all scenarios that come with attnbench, by name, sorted."""
     found = {}
     for entry in resources.files(_PACKAGE).iterdir():
         if entry.name.endswith(_SUFFIX):
@@ -39,10 +39,10 @@ def bundled_scenarios() -> dict[str, str]:
 
 
 def load_scenario(name_or_path: str) -> Scenario:
-    """A bundled scenario by its name, or one from a ``.toml`` file.
+    """Load a bundled scenario by its name, or one from a ``.toml`` file.
 
     Raises:
-        ScenarioError: with every mistake and its place.
+        ScenarioError: if it is malformed; lists every mistake with its place.
     """
     from attnbench.sweep.model import ScenarioError
 
@@ -65,7 +65,7 @@ def load_scenario(name_or_path: str) -> Scenario:
 
 
 def scenario_schema() -> JsonSchemaValue:
-    """The JSON Schema of a scenario file."""
+    """Return the JSON Schema of a scenario file."""
     from attnbench.sweep.model import Scenario
 
     schema = Scenario.model_json_schema()
@@ -78,7 +78,7 @@ def _where(name_or_path: str) -> str:
 
 
 def _read(name_or_path: str) -> Table:
-    """The table of a scenario's file."""
+    """Read the table of a scenario's file."""
     from attnbench.sweep.model import ScenarioError
 
     where = _where(name_or_path)
@@ -94,7 +94,7 @@ def _read(name_or_path: str) -> Table:
         path = resources.files(_PACKAGE) / f"{name_or_path}{_SUFFIX}"
     try:
         data = read_regular(path, _MOST_BYTES) if isinstance(path, Path) else path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: of a path that holds a null character
+    except (OSError, ValueError) as error:  # ValueError: the path contains a null character
         raise ScenarioError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from error
     try:
         table = parse_toml(data)
@@ -104,7 +104,7 @@ def _read(name_or_path: str) -> Table:
 
 
 def _with_paths(table: Table, folder: Path) -> Table:
-    """The table, in which relative paths of tensors begin in the scenario's folder."""
+    """Resolve relative paths of tensor files from the scenario's folder."""
 
     def placed(fields: Any) -> Any:
         return anchored_table(fields, folder) if isinstance(fields, dict) else fields
@@ -119,9 +119,9 @@ def _with_paths(table: Table, folder: Path) -> Table:
 
 
 def _inherit(base: Table, own: Table) -> Table:
-    """The base's entries where this scenario has none; of tables, entry by entry.
+    """Complete a scenario's table with the entries of its base; tables are merged entry by entry.
 
-    A field that this scenario sets for all its cases replaces the base's, in whichever table the base sets it.
+    A field that this scenario sets for all its cases replaces the base's, whichever of the base's tables sets it.
     """
     replaced = _fields_in(_setting(own))
     merged = {key: value for key, value in base.items() if key != "name"}
@@ -136,7 +136,7 @@ def _inherit(base: Table, own: Table) -> Table:
 
 
 def _setting(own: Table) -> list[Any]:
-    """The tables that set fields for all cases: the defaults, the axes and the groups of a table."""
+    """Return the tables that set fields for all cases: defaults, axes and groups."""
     groups = own.get("zip", [])
     return [own.get("defaults"), own.get("axes"), *(groups if isinstance(groups, list) else [])]
 
@@ -146,7 +146,7 @@ def _fields_in(tables: Iterable[Any]) -> set[str]:
 
 
 def _without(table: Table, replaced: set[str]) -> Table:
-    """A table without the replaced fields; of ``seqlen``, ``seqlen_kv`` is left where ``seqlen_q`` is replaced."""
+    """Return a table without the replaced fields; if ``seqlen_q`` is replaced, ``seqlen`` becomes ``seqlen_kv``."""
     kept: Table = {}
     for name, value in table.items():
         left = [field for field in fields_of(name) if field not in replaced]

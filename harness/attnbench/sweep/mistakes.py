@@ -1,4 +1,4 @@
-"""Mistakes in a scenario: where each one is, and the sentence that says it."""
+"""Mistakes in a scenario, each with its place and a sentence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SHOWN = 20
 
 
 class ScenarioError(UsageError):
-    """A scenario is not usable. ``problems`` holds one sentence for each mistake, with its place."""
+    """A scenario is not usable. ``problems`` holds one sentence per mistake, with its place."""
 
     def __init__(self, where: str, problems: list[str]) -> None:
         lines = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
@@ -51,35 +51,35 @@ class ScenarioError(UsageError):
 
 
 class Mistakes:
-    """Collects the mistakes of one table, so that they are reported together and each with its place."""
+    """Collects the mistakes of one table, so that they are reported together, each with its place."""
 
     def __init__(self) -> None:
         self._found: list[InitErrorDetails] = []
 
     def add(self, place: Place, sentence: str) -> None:
-        """Note one mistake; the place is relative to the table."""
+        """Add a mistake; the place is relative to the table."""
         kind = PydanticCustomError("mistake", "{sentence}", {"sentence": sentence})
         self._found.append(InitErrorDetails(type=kind, loc=place, input=None))
 
     def try_value(self, place: Place, parse: Callable[[str, object], object], name: str, value: object) -> None:
-        """Note why a field's value cannot be parsed, where it cannot."""
+        """Add a mistake if a field's value cannot be parsed."""
         try:
             parse(name, value)
         except ValueError as error:
             self.add(place, str(error))
 
     def report(self) -> None:
-        """Do nothing where there is no mistake.
+        """Raise if there are mistakes.
 
         Raises:
-            ValidationError: with all of them; pydantic puts the table's own place in front.
+            ValidationError: with all of them; pydantic prepends the table's own place.
         """
         if self._found:
             raise ValidationError.from_exception_data("scenario", self._found)
 
 
 def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One sentence for each mistake that pydantic or :class:`Mistakes` found, with its place in the file."""
+    """Return one sentence per mistake that pydantic or :class:`Mistakes` found, with its place in the file."""
     return [_sentence(detail, model) for detail in error.errors()]
 
 
@@ -103,7 +103,7 @@ def _sentence(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def written(place: Place) -> str:
-    """A place as people write it: ``("exclude", 0, "seqlen")`` is ``exclude[0].seqlen``."""
+    """Format a place: ``("exclude", 0, "seqlen")`` becomes ``exclude[0].seqlen``."""
     text = ""
     for step in place:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
@@ -111,7 +111,7 @@ def written(place: Place) -> str:
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:
-    """The keys that the table at this place may have."""
+    """Return the keys that the table at this place may have."""
     for step in place:
         inner = model.model_fields[str(step)].annotation
         assert isinstance(inner, type)

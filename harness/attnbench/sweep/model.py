@@ -1,4 +1,4 @@
-"""The format of scenario files; its descriptions are its documentation (``attnbench schema scenario``)."""
+"""The format of scenario files. Its descriptions are its documentation (``attnbench schema scenario``)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USUAL: tuple[StageName, ...] = ("agreement", "time", "memory")
 
 
 def _with_agreement(stages: tuple[StageName, ...]) -> tuple[StageName, ...]:
-    """In the order in which they are measured; a cell that was not checked is never timed."""
+    """Sort stages in the order of measuring, and add agreement: a cell that was not checked is never timed."""
     return tuple(stage for stage in STAGES if stage in stages or stage == "agreement")
 
 
@@ -116,18 +116,18 @@ class Scenario(BaseModel):
     _own_fields: frozenset[str] = frozenset()
 
     def __eq__(self, other: object) -> bool:
-        """Equal where both ask for the same, whoever set it."""
+        """Scenarios are equal if they request the same, whichever file sets it."""
         return isinstance(other, Scenario) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # its tables can be changed
 
     @property
     def own_fields(self) -> Collection[str]:
-        """The fields that its own file may set: of one that extends another, those which are known to be there."""
+        """Fields that its own file may set; for a scenario that extends another, those that its file does set."""
         return NAMES if self.extends is None else self._own_fields
 
     def extending(self, own_fields: Iterable[str]) -> Self:
-        """The same, where only these fields are its own, and the others those of the scenario that it extends."""
+        """Return a copy that sets only these fields itself; the others come from the scenario that it extends."""
         known = self.model_copy()
         known._own_fields = frozenset(own_fields)  # noqa: SLF001 - of this class
         return known
@@ -154,7 +154,7 @@ class Scenario(BaseModel):
         return self
 
     def _varying(self) -> Iterable[Place]:
-        """Places that set a field in every case."""
+        """Yield the places that set a field in every case."""
         for index, group in enumerate(self.zip):
             for name in group:
                 yield ("zip", index, name)
@@ -162,16 +162,16 @@ class Scenario(BaseModel):
             yield ("axes", name)
 
     def excluded(self, case: Case, device: str | None = None, implementation: str | None = None) -> str | None:
-        """Why the scenario leaves this cell out, or ``None``. Rules about what is not given do not apply."""
+        """Return why the scenario leaves a cell out, or ``None``. Rules on arguments that are ``None`` do not apply."""
         return self.excluded_fields(case.to_dict(), device, implementation)
 
     def excluded_fields(
         self, fields: Mapping[str, object], device: str | None = None, implementation: str | None = None
     ) -> str | None:
-        """Like :meth:`excluded`, for fields that need not make a case.
+        """Return why a cell is left out, as :meth:`excluded`, for fields that need not make a case.
 
         Raises:
-            ScenarioError: when a rule's regular expression cannot be matched in sensible time.
+            ScenarioError: if matching a rule's regular expression takes too long.
         """
         for index, rule in enumerate(self.exclude):
             try:
@@ -183,10 +183,10 @@ class Scenario(BaseModel):
         return None
 
     def to_dict(self) -> Table:
-        """JSON-ready; what a run's header keeps."""
+        """Return the JSON-ready form that a run's header keeps."""
         return self.model_dump(mode="json")
 
     @classmethod
     def from_dict(cls, stored: Table) -> Scenario:
-        """The scenario that a run's header keeps."""
+        """Rebuild a scenario from a run's header."""
         return cls.model_validate(stored)

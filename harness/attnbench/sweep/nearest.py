@@ -1,4 +1,4 @@
-"""The name that was probably meant: the nearest by spelling, by the order of its parts, or by meaning."""
+"""Suggests the name that was probably meant: similar in spelling, in the order of its parts, or in meaning."""
 
 from __future__ import annotations
 
@@ -62,23 +62,23 @@ _MEANINGS = {
     "document": "varlen packed",
     "bottom_right": "right last",
 }
-"""Names that others use."""
+"""Names that others use for the same."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` where something is near, else nothing."""
+    """Return ``; did you mean 'x'?`` if a known name is near, else an empty text."""
     near = max(known, key=functools.partial(_nearness, word.lower()), default="")
     return f"; did you mean {near!r}?" if near and _nearness(word.lower(), near) >= _NEAR else ""
 
 
 def unknown(noun: str, word: str, known: Iterable[str]) -> str:
-    """That there is no field, key, ... of this name, which one was probably meant, and which ones there are."""
+    """Return a message that there is no such field, key or the like, with the nearest name and all known ones."""
     names = list(known)
     return f"unknown {noun}{did_you_mean(word, names)} (there are {', '.join(names)})"
 
 
 def _nearness(word: str, name: str) -> float:
-    """1 for another name of the same, or the same parts in another order; else how alike the letters are."""
+    """Return 1 for a synonym or the same parts in another order, else the similarity of the spelling."""
     if word in _MEANINGS.get(name, "").split() or _parts(word) == _parts(name):
         return 1.0
     return difflib.SequenceMatcher(None, word, name).ratio()

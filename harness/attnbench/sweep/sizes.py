@@ -1,4 +1,4 @@
-"""Sizes as people write them: 128, 1k, 128k, 1m, and ranges of doublings such as 128..16k."""
+"""Sizes such as 128, 1k, 128k and 1m, and ranges of doublings such as 128..16k."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ SIZE = "[0-9]+[kKmM]?"
 RANGE = rf"{SIZE}\.\.{SIZE}"
 
 _LONGEST = 100
-"""Characters. Longer ones are no sizes that anything has, and Python turns no more than 4300 into an integer."""
+"""In characters. No real size is longer, and Python converts at most 4300 digits to an integer."""
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 _SIZE = re.compile(r"([0-9]+)([kKmM]?)")
 _RANGE = re.compile(rf"({SIZE})\.\.({SIZE})")
 
 
 def parse_size(text: str) -> int | None:
-    """``1k`` is 1024, ``1m`` 1048576; ``None`` for any other text."""
+    """Parse a size: ``1k`` is 1024, ``1m`` is 1048576; ``None`` for any other text."""
     match = _SIZE.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     return int(match[1]) * _UNITS[match[2].lower()] if match else None
 
 
 def parse_range(text: str) -> list[int] | None:
-    """``128..1k`` is 128, 256, 512, 1024; ``None`` for any other text.
+    """Parse a range: ``128..1k`` is 128, 256, 512, 1024; ``None`` for any other text.
 
     Raises:
-        ValueError: when the last size is not reached by doubling the first.
+        ValueError: if doubling the first size does not reach the last.
     """
     match = _RANGE.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if match is None:

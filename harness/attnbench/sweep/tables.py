@@ -1,4 +1,4 @@
-"""Tables of fields within a scenario: single values, axes, and groups that vary together."""
+"""Tables of fields in a scenario: single values, axes, and groups that vary together."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
 
 Table = dict[str, Any]
-"""A table of TOML, whose values nobody has looked at yet."""
+"""A table from TOML, not yet checked."""
 
 
 def _single_values(table: Table) -> Table:
-    """Each field has one value."""
+    """Check a table with one value per field."""
     mistakes = Mistakes()
     for name in _known(table, mistakes):
         mistakes.try_value((name,), parse_value, name, table[name])
@@ -27,7 +27,7 @@ def _single_values(table: Table) -> Table:
 
 
 def _axes(table: Table) -> Table:
-    """Each field has a list of values, or one value, which may be a range."""
+    """Check a table with a list of values per field, or one value, which may be a range."""
     mistakes = Mistakes()
     for name in _known(table, mistakes):
         values = table[name]
@@ -41,7 +41,7 @@ def _axes(table: Table) -> Table:
 
 
 def _zip(table: Table) -> Table:
-    """Every field has a list of values, all equally long."""
+    """Check a table with a list of values per field, all of the same length."""
     mistakes = Mistakes()
     lengths = {}
     for name in _known(table, mistakes):
@@ -62,7 +62,7 @@ def _zip(table: Table) -> Table:
 
 
 def _known(table: Table, mistakes: Mistakes) -> list[str]:
-    """The keys that are fields; the others are noted."""
+    """Return the keys that are fields, and add a mistake for each other key."""
     for name in table:
         if name not in NAMES:
             mistakes.add((name,), unknown("field", name, NAMES))

@@ -1,1 +1,1 @@
-"""Files of tensors that a scenario or the command line names: where they lie, what they hold, what they settle."""
+"""Tensor files named by a scenario or the command line: their paths, their contents, and the fields they determine."""

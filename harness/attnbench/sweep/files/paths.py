@@ -1,4 +1,4 @@
-"""Paths of files: absolute, and with the digest of what the file holds, wherever a run goes on or is read later."""
+"""Paths of files, made absolute and with a digest of the content, so that they stay valid elsewhere and later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def file_in(name: str, value: object) -> str | None:
-    """The text that names a file in a field's value, less ``file:``, or ``None`` where it names none."""
+    """Return the file name in a field's value, without ``file:``, or ``None`` if it names no file."""
     if name not in FILE_FIELDS or not isinstance(value, str):
         return None
     if name == "inputs":
@@ -23,15 +23,15 @@ def file_in(name: str, value: object) -> str | None:
 
 
 def with_file(name: str, text: str) -> str:
-    """The field's value that names a file."""
+    """Return the field's value that names a file."""
     return FILE_INPUTS + text if name == "inputs" else text
 
 
 def anchored(name: str, value: object, folder: Path) -> object:
-    """A field's value, or a list of them, whose relative paths begin in a folder.
+    """Resolve relative paths in a field's value, or in a list of values, from a folder.
 
-    A file that can be read gets its digest, so that whoever takes up the plan later notices another content; for any
-    other the plan says why.
+    A readable file gets its digest, so that a changed content is noticed when the plan is used later; the plan reports
+    unreadable ones.
     """
     if isinstance(value, list):
         return [anchored(name, item, folder) if isinstance(item, str) else item for item in value]
@@ -48,5 +48,5 @@ def anchored(name: str, value: object, folder: Path) -> object:
 
 
 def anchored_table(table: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Like :func:`anchored`, for a table of fields."""
+    """Resolve paths like :func:`anchored`, for a table of fields."""
     return {name: anchored(name, value, folder) for name, value in table.items()}

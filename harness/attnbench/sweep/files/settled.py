@@ -1,4 +1,4 @@
-"""The fields of a case that its files settle: nobody types the shape of a tensor that lies there."""
+"""Fields of a case that its files determine, so that the shape of a stored tensor need not be typed."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 _QKV = ("q", "k", "v")
 _SIZES = ("batch", "heads_q", "seqlen_q", "seqlen_kv")
-"""The axes of a mask and of a bias."""
+"""Axes of a mask and of a bias."""
 
 
 def with_files(fields: Mapping[str, object]) -> dict[str, object]:
-    """The fields of a case, beside them those that its files settle and nobody has set.
+    """Return the fields of a case, completed by those that its files determine and that are not set.
 
-    Of ``inputs``: sizes, layout and dtype. Of a mask or a bias: sizes along which it is not the same. What was set
-    and contradicts them stays: that case does not fit, which is for the plan to say.
+    ``inputs`` determine sizes, layout and dtype; a mask or a bias determines the sizes along which it varies. Fields
+    that contradict the files are kept: planning reports that such a case does not fit.
 
     Raises:
-        TensorError: where a file cannot be read, holds something else than when it was planned with, lacks a tensor, or
-            leaves its layout open.
+        TensorError: if a file cannot be read, has changed since it was planned with, lacks a tensor, or does not
+            determine its layout.
     """
     found = dict(fields)
     for name in FILE_FIELDS:
@@ -60,7 +60,7 @@ def _is_used(name: str, fields: Mapping[str, object]) -> bool:
 
 
 def _known(name: str, text: str) -> StoredTensors:
-    """The file as it is read, with its digest: the user's, or what was made of it."""
+    """Return the file to read, with its digest: the user's, or the one converted from it."""
     named = stored(text)
     try:
         path = named.checked()
@@ -81,10 +81,10 @@ def _written(name: str, text: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _entries(text: str, field: str, names: tuple[str, ...]) -> dict[str, Entry]:
-    """The arrays of these names.
+    """Return the arrays with these names.
 
     Raises:
-        TensorError: where some cannot be had, which says which and why.
+        TensorError: if some cannot be read; the message says which and why.
     """
     path = stored(text).path
     found, problems = {}, []
@@ -128,7 +128,7 @@ def _of_inputs(text: str, fields: Mapping[str, object]) -> dict[str, object]:
 
 
 def _sizes(layout: str, q: Shape, k: Shape, v: Shape) -> dict[str, int] | None:
-    """The sizes that shapes mean in a layout, or ``None`` where they mean no attention."""
+    """Return the sizes that the shapes mean in a layout, or ``None`` if they do not fit together."""
     q, k, v = (in_file(shape, layout) for shape in (q, k, v))
     if k[:3] != v[:3] or q[0] != k[0] or q[3] != k[3] or not all((*q, *k, *v)) or q[1] % k[1]:
         return None
@@ -139,7 +139,7 @@ def _sizes(layout: str, q: Shape, k: Shape, v: Shape) -> dict[str, int] | None:
 
 
 def _only(layouts: Mapping[str, Mapping[str, int]]) -> str | None:
-    """The layout that it must be; of two the documented one, unless it has more heads than tokens."""
+    """Return the only possible layout; of two, the documented one, unless it has more heads than tokens."""
     first, *others = layouts
     sizes = layouts[first]
     if not others or (sizes["heads_q"] <= sizes["seqlen_q"] and sizes["heads_kv"] <= sizes["seqlen_kv"]):

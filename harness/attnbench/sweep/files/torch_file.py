@@ -1,8 +1,8 @@
-"""Files of torch.save: a process of its own makes a ``.safetensors`` of them, once, which everybody then reads.
+"""Files of torch.save, converted once to ``.safetensors`` by a separate process; everything else reads the copy.
 
 ``torch.load(weights_only=True)`` runs none of the code that a pickle may hold, and this process never imports torch.
-The copy lies in the user's cache under the digest of the file that it was made of. Run as a program, the module makes
-it: ``python -m attnbench.sweep.files.torch_file captured.pt captured.safetensors``.
+The copy is cached under the digest of the original file. The module is also the program that makes it:
+``python -m attnbench.sweep.files.torch_file captured.pt captured.safetensors``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _TYPES = ("float64", "float32", "float16", "bfloat16", "bool", "uint8")
 
 
 def converted(path: Path) -> Path:
-    """The ``.safetensors`` with the tensors of a file, made where there is none yet.
+    """Return the path of a ``.safetensors`` copy of a file, which is made if missing.
 
     Raises:
-        OSError, ValueError: where the file cannot be read, or the copy cannot be written; with a sentence.
+        OSError, ValueError: if the file cannot be read, or the copy cannot be written; with a sentence.
     """
     target = own_cache() / "tensors" / f"{digest_of(path)}.safetensors"
     if target.is_file():
@@ -50,7 +50,7 @@ def converted(path: Path) -> Path:
 
 
 def _main(source: Path, target: Path) -> None:
-    """Write the file whole, or not at all."""
+    """Write the copy atomically."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -68,7 +68,7 @@ def _main(source: Path, target: Path) -> None:
 
 
 def _tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors in tables within tables, with their names joined by dots; of other kinds nothing."""
+    """Yield the tensors in nested dictionaries, with their keys joined by dots; other values are skipped."""
     import torch
 
     if isinstance(value, dict):
