@@ -12,7 +12,7 @@ K = TypeVar("K")
 
 
 def grouped(things: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Group things by their key; groups and things keep the order in which they first come."""
+    """Group things by key; groups and their things keep the order of first appearance."""
     found: dict[K, list[T]] = {}
     for thing in things:
         found.setdefault(key(thing), []).append(thing)

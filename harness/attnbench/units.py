@@ -1,4 +1,4 @@
-"""Numbers with units, for people. What is absent reads as a dash."""
+"""Formatting of numbers with units; missing values are shown as a dash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Unit = Literal[
     "ns", "s", "bytes", "flop", "TFLOP/s", "GB/s", "tokens/s", "%", "ratio", "count", "MHz", "J", "index", "yes/no",
     "text",
 ]  # fmt: skip
-"""The unit of a metric. An index is one of (batch, head, row, column)."""
+"""Unit of a metric. An index is one of (batch, head, row, column)."""
 
 ABSENT = "—"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -24,7 +24,7 @@ _FLOP = ((1, "FLOP"), (1e3, "kFLOP"), (1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TF
 
 
 def shown(value: Any, unit: Unit) -> str:
-    """A value of a metric with its unit, as a table shows it; of several values, each."""
+    """Format a metric's value with its unit for a table; several values are separated by commas."""
     if value is None:
         return ABSENT
     if unit == "index":
@@ -57,7 +57,7 @@ def shown(value: Any, unit: Unit) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits (more where its whole part has more), thousands in groups."""
+    """Format a number with ``digits`` significant digits, or all of its integer part, in groups of thousands."""
     if value is None:
         return ABSENT
     if value == 0 or not math.isfinite(value):
@@ -67,12 +67,12 @@ def number(value: float | None, digits: int = 3) -> str:
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     rounded = round(value, decimals)
     if rounded and math.floor(math.log10(abs(rounded))) > math.floor(math.log10(abs(value))):
-        decimals = max(0, decimals - 1)  # 9.996 has become 10.00: one decimal too many
+        decimals = max(0, decimals - 1)  # 9.996 was rounded to 10.00, which has one decimal too many
     return f"{rounded:,.{decimals}f}"
 
 
 def duration(ns: float | None, digits: int = 3) -> str:
-    """Nanoseconds as ns, µs, ms or s."""
+    """Format nanoseconds as ns, µs, ms or s."""
     if ns is None:
         return ABSENT
     size, unit = _scale(ns, _TIME)
@@ -80,13 +80,13 @@ def duration(ns: float | None, digits: int = 3) -> str:
 
 
 def common_unit(values: Sequence[float], unit: Literal["ns", "bytes", "TFLOP/s"]) -> tuple[float, str]:
-    """The unit that a column of durations, sizes or rates is in, and what it is worth: that of the value in the middle.
+    """Return the unit for a column of durations, sizes or rates, with its factor: that of the median value.
 
-    It is smaller where the least value would be less than a thousandth of it.
+    A smaller unit is chosen if the least value would be below a thousandth.
 
     Args:
-        values: what the column shows; at least one.
-        unit: what they are counted in.
+        values: values of the column; at least one.
+        unit: unit of the values.
     """
     units: tuple[tuple[float, str], ...] = {"ns": _TIME, "bytes": _BYTES, "TFLOP/s": _RATE}[unit]
     ordered = sorted(map(abs, values))
@@ -97,12 +97,12 @@ def common_unit(values: Sequence[float], unit: Literal["ns", "bytes", "TFLOP/s"]
 
 
 def signed_duration(ns: float) -> str:
-    """A difference of durations, with its sign."""
+    """Format a difference of durations, with its sign."""
     return f"{'−' if ns < 0 else '+'}{duration(abs(ns))}"
 
 
 def duration_interval(low_ns: float | None, high_ns: float | None) -> str:
-    """Both ends in the unit of the upper one, with a digit more than a duration has: intervals are narrow."""
+    """Format an interval in the unit of its upper end, with one more digit than a duration: intervals are narrow."""
     if low_ns is None or high_ns is None:
         return ABSENT
     size, unit = _scale(high_ns, _TIME)
@@ -110,7 +110,7 @@ def duration_interval(low_ns: float | None, high_ns: float | None) -> str:
 
 
 def size(count: float | None, digits: int = 3) -> str:
-    """Bytes as B, KiB, MiB, GiB or TiB."""
+    """Format bytes as B, KiB, MiB, GiB or TiB."""
     if count is None:
         return ABSENT
     one, unit = _scale(count, _BYTES)
@@ -120,45 +120,45 @@ def size(count: float | None, digits: int = 3) -> str:
 
 
 def rate(tflops: float | None) -> str:
-    """TFLOP/s, or GFLOP/s below 0.1 of them."""
+    """Format a rate as TFLOP/s, or as GFLOP/s below 0.1 TFLOP/s."""
     if tflops is None:
         return ABSENT
     return f"{number(tflops)} TFLOP/s" if tflops >= 0.1 else f"{number(tflops * 1e3)} GFLOP/s"
 
 
 def times(ratio: float | None) -> str:
-    """A ratio, as so many times."""
+    """Format a ratio with a multiplication sign, such as ``1.25×``."""
     return ABSENT if ratio is None else f"{number(ratio)}{TIMES}"
 
 
 def times_interval(low: float | None, high: float | None) -> str:
-    """Both ends of a ratio's interval."""
+    """Format the ends of a ratio's interval."""
     if low is None or high is None:
         return ABSENT
     return f"{number(low, 4)} … {number(high, 4)}"
 
 
 def length(tokens: int) -> str:
-    """A sequence length: whole multiples of 1024 as k, from 1k on; others with thousands in groups."""
+    """Format a sequence length: multiples of 1024 with k, of 1024² with M, others in groups of thousands."""
     if tokens >= 2**20 and tokens % 2**20 == 0:
         return f"{tokens // 2**20}M"
     return f"{tokens // 1024}k" if tokens >= 1024 and tokens % 1024 == 0 else f"{tokens:,}"
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
-    """``1 cell``, ``12 cells``, ``2 processes``."""
+    """Format a count with its noun: ``1 cell``, ``12 cells``, ``2 processes``."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def listing(items: list[str], most: int = 4) -> str:
-    """Items with commas; of many, the first ones and how many more there are."""
+    """Join items with commas; of more than ``most``, show the first ones and the number of others."""
     if len(items) <= most:
         return ", ".join(items)
     return f"{', '.join(items[:most])} and {len(items) - most:,} more"
 
 
 def _scale(value: float, units: tuple[tuple[float, str], ...]) -> tuple[float, str]:
-    """The largest unit of which the value, rounded for reading, still makes at least one."""
+    """Return the largest unit in which the value, rounded for display, is at least one."""
     chosen = units[0]
     for one, name in units:
         if abs(value) >= 0.9995 * one:
