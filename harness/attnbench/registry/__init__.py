@@ -1,1 +1,1 @@
-"""The registry: how an implementation declares itself and how declarations are found."""
+"""The registry: how implementations are declared, and how declarations are found."""

@@ -1,7 +1,7 @@
-"""Sources of implementations: bundled modules, entry points, files of the user's own.
+"""Sources of implementations: bundled modules, entry points, and the user's files.
 
-Bundled modules are light and are imported here. A plug-in is somebody else's code, so the process that plans a run
-never imports one: a probe process does, and hands back declarations, which are data.
+Bundled modules are light and are imported here. Plug-ins are third-party code, so the process that plans a run never
+imports them: a probe process does, and returns their declarations as data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "attnbench.implementations"
 _BUNDLED = "attnbench.implementations"
 UNKNOWN = "unknown/"
-"""The family of plug-ins that cannot be imported; the file's name follows."""
+"""Family of plug-ins that cannot be imported; the file's name follows."""
 
 
 def find(
@@ -38,13 +38,13 @@ def find(
     load_entry_points: bool = True,
     say: Callable[[str], object] = lambda sentence: None,
 ) -> list[Found]:
-    """All implementations, sorted by name.
+    """Return all implementations, sorted by name.
 
-    Plug-ins are named as on the command line; without ``load_entry_points`` installed ones are named and not probed.
-    ``say`` hears one sentence when a plug-in takes long to import.
+    ``plugins`` are named as on the command line. Without ``load_entry_points``, installed plug-ins are listed but not
+    probed. ``say`` shows a message if a plug-in takes long to import.
 
     Raises:
-        RegistryError: when two sources give the same name, or a plug-in file cannot be read or defines nothing.
+        RegistryError: if two sources give the same name, or a plug-in file cannot be read or defines nothing.
     """
     found = [*bundled(), *_installed(say, load=load_entry_points)]
     for plugin in plugins:
@@ -58,12 +58,12 @@ def find(
 
 
 def bundled() -> list[Found]:
-    """The implementations that come with attnbench."""
+    """Return the implementations that come with attnbench."""
     return _within(_BUNDLED)
 
 
 def _within(package: str) -> list[Found]:
-    """The implementations of a package's modules; a package that declares none itself is a folder of further ones."""
+    """Return the implementations of a package's modules; packages that declare none are searched recursively."""
     found = []
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         origin = Origin("module", f"{package}.{info.name}")
@@ -73,12 +73,12 @@ def _within(package: str) -> list[Found]:
 
 
 def from_file(plugin: str, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
-    """The implementations of ``file.py``, or the one of ``file.py:family/variant`` (or ``file.py::family/variant``).
+    """Return the implementations of ``file.py``, or the one named by ``file.py:family/variant`` (or with ``::``).
 
-    A file that raises while it is imported gives one entry that is unavailable, with what it raised.
+    A file that raises during import gives one unavailable entry, with the exception as its reason.
 
     Raises:
-        RegistryError: when the file cannot be read, is not Python, or does not define what is asked for.
+        RegistryError: if the file cannot be read, is not Python, or does not define the named implementation.
     """
     path_text, only = file_and_name(plugin)
     path = Path(path_text).resolve()
@@ -113,13 +113,13 @@ def _installed(say: Callable[[str], object], *, load: bool) -> list[Found]:
 
 
 def implementations_of(module: ModuleType) -> list[Implementation]:
-    """Every implementation that a module defines, in the order of definition; imported twice counts once."""
+    """Return every implementation in a module's namespace, once each, in the order of definition."""
     unique = {id(value): value for value in vars(module).values() if isinstance(value, Implementation)}
     return list(unique.values())
 
 
 def describe(origin: Origin, module: ModuleType, read: Iterable[str] = ()) -> list[Found]:
-    """The implementations that an imported module declares; of a plug-in, with the files read meanwhile."""
+    """Describe the implementations of an imported module; for a plug-in, ``read`` are the files read by its import."""
     attribute = origin.target.partition(":")[2] if origin.kind == "entry_point" else ""
     files: tuple[str, ...] = ()
     if origin.kind != "module":
@@ -141,7 +141,7 @@ def describe(origin: Origin, module: ModuleType, read: Iterable[str] = ()) -> li
 
 
 def hash_of_source(file: str | None) -> str | None:
-    """SHA-256 of a module's source, or of all sources of a package; twelve digits."""
+    """Return the SHA-256 of a module's source, or of all sources of a package, as twelve digits."""
     sources = _sources(file)
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12] if sources else None
 
@@ -166,7 +166,7 @@ def _version(origin: Origin) -> str | None:
 
 
 def _unavailable(one: Implementation) -> str | None:
-    """The first requirement that this machine does not meet, or ``None``; nothing is imported."""
+    """Return the first requirement that this machine does not meet, or ``None``; nothing is imported."""
     if one.refused:
         return one.refused
     from attnbench.machine.hardware.devices import device_unavailable
@@ -186,7 +186,7 @@ def _unavailable(one: Implementation) -> str | None:
 
 
 def unmet(requires: Iterable[str]) -> str | None:
-    """The first requirement that the installed distributions do not meet, as a sentence, or ``None``."""
+    """Return a sentence on the first requirement that installed distributions do not meet, or ``None``."""
     from packaging.requirements import Requirement
 
     for text in requires:

@@ -1,7 +1,7 @@
-"""The declaration of an implementation, and the decorator that makes it.
+"""Declarations of implementations, and the decorator that makes them.
 
-The decorator fills no registry: it only turns the function into an :class:`Implementation`. Whoever looks for
-implementations looks into modules (:mod:`attnbench.registry.discover`), so importing one has no side effect.
+The decorator only turns a function into an :class:`Implementation` and fills no registry. Implementations are found by
+looking into modules (:mod:`attnbench.registry.discover`), so importing one has no side effect.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class DeclarationError(UsageError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """The data that an implementation declares; JSON-ready, so that a listing needs no code of a plug-in.
+    """Data that an implementation declares, JSON-ready, so that a listing needs none of a plug-in's code.
 
-    Whatever is not declared is not fed: the defaults are the smallest true claim.
+    Cases beyond the declaration are not run; the defaults claim as little as possible.
     """
 
     name: str
@@ -57,50 +57,50 @@ class Declaration:
     dtypes: tuple[str, ...]
     masks: tuple[str, ...]
     mask_intersections: bool
-    """Whether any of the declared kinds of masks may be joined by `` & ``."""
+    """Whether the declared kinds of masks may be combined by `` & ``."""
     modes: tuple[str, ...]
     operators: tuple[str, ...]
     score_mods: tuple[str, ...]
     score_mod_combinations: bool
-    """Whether any of the declared modifications of scores may be joined by `` & ``."""
+    """Whether the declared score modifications may be combined by `` & ``."""
     alignments: tuple[str, ...]
-    """Alignments that are supported when ``seqlen_q != seqlen_kv``; none declared means equal lengths only."""
+    """Alignments supported when ``seqlen_q != seqlen_kv``; empty means equal lengths only."""
     kv_caches: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
-    """Dtypes that K and V may be stored in: ``none`` is the case's own; quantised ones come with scales, see
+    """Dtypes that K and V may be stored in. ``none`` is the case's own; quantised ones come with scales, see
     :class:`attnbench.registry.operands.Operands`."""
     strides: tuple[str, ...]
     empty: bool
-    """Whether ``batch``, ``seqlen_q`` and ``seqlen_kv`` may be 0, and so may the length of a document."""
+    """Whether ``batch``, ``seqlen_q``, ``seqlen_kv`` and lengths of documents may be 0."""
     gqa: bool
-    """Whether ``heads_kv < heads_q`` is understood."""
+    """Whether ``heads_kv < heads_q`` is supported."""
     unequal_head_dims: bool
-    """Whether ``head_dim_v != head_dim`` is understood."""
+    """Whether ``head_dim_v != head_dim`` is supported."""
     layout: Layout
     framework: Framework
     requires: tuple[str, ...]
     """Distributions that must be installed, such as ``xformers>=0.0.35``."""
     stores_scores: bool
-    """Whether scores, and their gradients, are stored in the dtype of the inputs on the way; fused kernels do not."""
+    """Whether scores and their gradients are stored in the inputs' dtype on the way; fused kernels do not."""
     returns_lse: bool
     """Whether a call returns ``(out, lse)``; ``lse`` has shape (batch, heads_q, seqlen_q)."""
     memory: Memory | None
-    """Extra memory that the implementation claims to need, as a law in the sequence length."""
+    """Claimed extra memory, as a law in the sequence length."""
     agreement_only: tuple[str, ...]
-    """Devices on which it is checked but never timed, such as an interpreter's."""
+    """Devices on which it is checked but never timed, such as those of an interpreter."""
     untested: bool
-    """Written from documentation and never run by its authors."""
+    """Whether it was written from documentation and never run by its authors."""
     interpreter: str | None
-    """A Python interpreter of its own, where the dependencies conflict with others'."""
+    """Its own Python interpreter, if its dependencies conflict with others'."""
     ranks: bool = False
     """Whether it runs on several ranks of ``torch.distributed``, each with its share of the tokens."""
     bias_grad: bool = False
     """Whether the gradient of a bias is returned, see :attr:`attnbench.registry.operands.Operands.bias`."""
     dropout: tuple[str, ...] = ()
-    """Devices on which weights are dropped, see :mod:`attnbench.cases.dropout`; ``@f.kept`` says which were not."""
+    """Devices on which it drops weights, see :mod:`attnbench.cases.dropout`; ``@f.kept`` returns those it kept."""
 
     def refuses(self, case: Case, device: str) -> str | None:
-        """Why this case is outside of what is declared, or ``None``."""
+        """Return why the declaration does not cover this case, or ``None``."""
         for wanted, said, noun in (
             (device, self.devices, "device"),
             (case.operator, self.operators, "operator"),
@@ -146,39 +146,39 @@ class Declaration:
 class Implementation:
     """A way to compute attention: its declaration, its call and its hooks.
 
-    The call is ``f(q, k, v, case)``, or ``f(q, k, v, case, plan)`` where a plan was prepared, and returns the output,
-    or ``(output, lse)``. A fifth parameter of another name that has a default is left alone. Tensors come in the
-    declared layout:
+    The call is ``f(q, k, v, case)``, or ``f(q, k, v, case, plan)`` with a prepared plan, and returns the output or
+    ``(output, lse)``. A fifth parameter with another name and a default is left alone. Tensors have the declared
+    layout:
 
     - ``bhsd``: (batch, heads, seqlen, head_dim)
     - ``bshd``: (batch, seqlen, heads, head_dim)
     - ``packed``: (batch * seqlen, heads, head_dim)
 
-    Hooks are attached with decorators, each optional:
+    Optional hooks are attached with decorators:
 
-    - ``@f.supports``: ``(case, device) -> str | None``, a reason beyond the declaration. Runs in the worker.
-    - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed apart from the call.
+    - ``@f.supports``: ``(case, device) -> str | None``, a reason not covered by the declaration. Runs in the worker.
+    - ``@f.prepare``: ``(case, operands) -> plan``; masks, plans, compilation. Timed separately from the call.
     - ``@f.backward``: ``(dout, q, k, v, out, lse, case, plan) -> (dq, dk, dv)``, with ``bias_grad`` also ``dbias``;
       without it torch's autograd is used.
     - ``@f.kept``: ``(case, plan) -> mask`` of the last forward pass with ``dropout``: booleans of (batch, heads_q,
-      seqlen_q, seqlen_kv) in any layout, true where a weight was kept.
+      seqlen_q, seqlen_kv) in any layout, true for weights that were kept.
     - ``@f.available``: ``() -> str | None``, why it cannot run on this machine. Must be quick and import nothing heavy.
-    - ``@f.tokens``: ``(case, seqlen, rank, ranks) -> positions`` of the tokens that a rank holds, where it runs on
-      several; without it :func:`neighbours`.
-    - ``@f.sends``: ``(case, ranks) -> [Sends, ...]``, what the ranks send in a call; the bytes counted must be equal.
-    - ``@f.backend``: ``(run) -> str`` or ``(run, plan) -> str``, what really runs (back end, name of the kernel) when
+    - ``@f.tokens``: ``(case, seqlen, rank, ranks) -> positions`` of the tokens that a rank holds, if it runs on several
+      ranks; :func:`neighbours` by default.
+    - ``@f.sends``: ``(case, ranks) -> [Sends, ...]``, the messages of a call; the counted bytes must be equal to these.
+    - ``@f.backend``: ``(run) -> str`` or ``(run, plan) -> str``, the back end or kernel that actually runs when
       ``run()`` makes a call.
 
-    :meth:`phases` is told what functions of compiled libraries do, for ``attnbench profile``.
+    :meth:`phases` describes functions of compiled libraries for ``attnbench profile``.
     """
 
     def __init__(self, declaration: Declaration, call: Callable[..., Any], file: str = "") -> None:
         self.declaration = declaration
         self.call = call
         self.file = file
-        """The file that declares it: a path, or what stands for one in a notebook."""
+        """The file that declares it: a path, or a notebook's replacement for one."""
         self.refused: str | None = None
-        """Why it cannot be called, where a file that defines others too was being loaded."""
+        """Why it cannot be called, if it was loaded from a file with other implementations."""
         self._wants_plan: bool | None = None
         try:
             self._wants_plan = wants_plan(call)
@@ -198,20 +198,20 @@ class Implementation:
 
     @property
     def takes_plan(self) -> bool:
-        """Whether the call is given a plan; whatever takes any arguments is given one where one is prepared."""
+        """Whether the call takes a plan; a call with any arguments takes one if there is a prepare hook."""
         return self.prepare_hook is not None if self._wants_plan is None else self._wants_plan
 
     def __call__(self, *args: Any) -> Any:
-        """Call the function as it was written, so that it can be used and tested by itself."""
+        """Call the function as it was written, so that it can be used and tested on its own."""
         return self.call(*args)
 
     def supports(self, hook: Callable[[Case, str], str | None]) -> Callable[[Case, str], str | None]:
-        """Attach a reason for not supporting a case."""
+        """Attach a hook that returns why a case is not supported."""
         self.supports_hook = saying_so("supports", hook)
         return hook
 
     def prepare(self, hook: Callable[[Case, Operands], Any]) -> Callable[[Case, Operands], Any]:
-        """Attach what is done once before many calls."""
+        """Attach a hook that runs once before many calls."""
         self.prepare_hook = hook
         return hook
 
@@ -221,42 +221,42 @@ class Implementation:
         return hook
 
     def kept(self, hook: Callable[[Case, Any], Any]) -> Callable[[Case, Any], Any]:
-        """Attach which weights the last forward pass did not drop."""
+        """Attach a hook that returns which weights the last forward pass kept."""
         self.kept_hook = hook
         return hook
 
     def available(self, hook: Callable[[], str | None]) -> Callable[[], str | None]:
-        """Attach a reason for not being available on this machine."""
+        """Attach a hook that returns why it is not available on this machine."""
         self.available_hook = saying_so("available", hook)
         return hook
 
     def tokens(self, hook: Callable[[Case, int, int, int], Sequence[int]]) -> Callable[..., Sequence[int]]:
-        """Attach which tokens a rank holds."""
+        """Attach a hook that returns which tokens a rank holds."""
         self.tokens_hook = hook
         return hook
 
     def sends(self, hook: Callable[[Case, int], Sequence[Sends]]) -> Callable[[Case, int], Sequence[Sends]]:
-        """Attach a formula for what is sent."""
+        """Attach a hook that returns what the ranks send."""
         self.sends_hook = hook
         return hook
 
     def backend(self, hook: Callable[..., str]) -> Callable[..., str]:
-        """Attach evidence of what really ran."""
+        """Attach a hook that returns which back end ran."""
         self.backend_hook = saying_so("backend", hook)
         self.backend_takes_plan = takes_two(hook)
         return hook
 
     def phases(self, table: Mapping[str, str | tuple[str, ...]]) -> None:
-        """Tell a profile what functions of compiled libraries do.
+        """Assign phases to functions of compiled libraries, for profiles.
 
         Args:
-            table: by a regular expression, searched in ``library!function``: the phase of the function itself, a name
-                of :class:`attnbench.profiling.phases.Phase`; or that phase and those of the matrix products that it
-                calls, in the order in which the calls stand in the compiled code: ``("softmax", "qk", "pv")``. An empty
-                name leaves the function itself to its instructions.
+            table: phases by regular expression, which is searched in ``library!function``. A phase is a name of
+                :class:`attnbench.profiling.phases.Phase` for the function itself, or a tuple with that phase and those
+                of the matrix products that it calls, in the order of the calls in the compiled code:
+                ``("softmax", "qk", "pv")``. An empty name leaves the function itself to its instructions.
 
         Raises:
-            DeclarationError: where a pattern is no regular expression.
+            DeclarationError: if a pattern is not a regular expression.
         """
         for pattern in table:
             mistake = pattern_mistake(pattern) if isinstance(pattern, str) else "it is no text"
@@ -266,7 +266,7 @@ class Implementation:
 
 
 def neighbours(case: Case, seqlen: int, rank: int, ranks: int) -> range:
-    """A rank's share of the tokens: neighbours, and on no rank more than one token more than on another."""
+    """Return a rank's contiguous share of the tokens; shares differ by at most one token."""
     del case
     return range(rank * seqlen // ranks, (rank + 1) * seqlen // ranks)
 
@@ -302,13 +302,13 @@ def attention(
     bias_grad: bool = False,
     dropout: Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Implementation]:
-    """Declare a function to be an implementation of attention. The arguments are :class:`Declaration`'s fields.
+    """Declare a function to be an implementation of attention. The arguments are the fields of :class:`Declaration`.
 
-    A core implementation (operator ``attention``) serves ``multi_head_attention`` too: the harness puts the
+    A core implementation (operator ``attention``) also serves ``multi_head_attention``: the harness adds the
     projections around it.
 
     Raises:
-        DeclarationError: when the name is malformed, a declared value is unknown, or the function cannot be called.
+        DeclarationError: if the name is malformed, a declared value is unknown, or the function cannot be called.
     """
 
     def declare(call: Callable[..., Any]) -> Implementation:
@@ -354,7 +354,7 @@ def attention(
 
 @contextlib.contextmanager
 def refusing_one_by_one() -> Iterator[None]:
-    """Within it a function that cannot be called is declared and refused by itself, beside the others of its file."""
+    """In this context a function that cannot be called is declared as refused, without failing the rest of its file."""
     token = _ONE_BY_ONE.set(True)
     try:
         yield
@@ -363,7 +363,7 @@ def refusing_one_by_one() -> Iterator[None]:
 
 
 def _check(said: Declaration) -> None:
-    """Refuse a declaration that could never be matched, such as a misspelt dtype."""
+    """Raise for a declaration that could never match, such as a misspelt dtype."""
     problems = []
     if not _NAME.fullmatch(said.name):
         problems.append(f"the name must be family/variant in lower case, not {shown(said.name)}")

@@ -1,4 +1,4 @@
-"""Imports the module behind an origin: a bundled one, an entry point's, or a file of the user's own."""
+"""Imports the module behind an origin: a bundled one, an entry point's, or the user's file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def load_module(origin: Origin) -> ModuleType:
-    """Import the module behind an origin. Runs third-party code: only a worker or a probe does this for plug-ins."""
+    """Import the module behind an origin. Runs third-party code: only a worker or a probe calls it for plug-ins."""
     if origin.kind != "file":
         with refusing_one_by_one() if origin.kind == "entry_point" else contextlib.nullcontext():
             return importlib.import_module(origin.target.partition(":")[0])
     path = Path(origin.target)
-    # Neighbours of the file can be imported, and shadow nothing.
+    # The plug-in can import its neighbours, but these shadow nothing.
     sys.path.append(str(path.parent))
     with _writing_no_bytecode(), refusing_one_by_one():
         root, name = _place_in_package(path)
@@ -33,7 +33,7 @@ def load_module(origin: Origin) -> ModuleType:
 
 
 def _place_in_package(path: Path) -> tuple[Path | None, str]:
-    """The outermost package that a file lies in, ``None`` outside of any, and the file's dotted name."""
+    """Return the outermost package around a file (``None`` if there is none), and the file's dotted name."""
     names = [] if path.name == "__init__.py" else [path.stem]
     root, folder = None, path.parent
     while (folder / "__init__.py").is_file():
@@ -42,9 +42,9 @@ def _place_in_package(path: Path) -> tuple[Path | None, str]:
 
 
 def _import_of_package(root: Path, name: str) -> ModuleType:
-    """Import a module of a package by its name, so that it can import its siblings relatively and absolutely.
+    """Import a module of a package by its name, so that relative and absolute imports of its siblings work.
 
-    Where the package's name means another one already, the package gets a name of its own.
+    If the package's name is already taken, the package gets a unique name.
     """
     sys.path.append(str(root.parent))
     spec = importlib.util.find_spec(root.name)
@@ -68,13 +68,13 @@ def _import_file(path: Path, name: str, package: Path | None = None) -> ModuleTy
 
 
 def _own_name(path: Path) -> str:
-    """A name that nothing else has, so that a plug-in called torch.py shadows nothing."""
+    """Return a unique module name, so that a plug-in called torch.py shadows nothing."""
     return "attnbench_plugin_" + hashlib.sha256(str(path).encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager
 def _writing_no_bytecode() -> Iterator[None]:
-    """Leave no ``__pycache__`` in the folders of users."""
+    """Prevent ``__pycache__`` in the user's folders."""
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     try:

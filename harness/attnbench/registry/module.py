@@ -1,4 +1,4 @@
-"""Makes an implementation of a ``torch.nn.Module`` that computes attention, with its projections or without."""
+"""Makes an implementation of a ``torch.nn.Module`` that computes attention, with or without its projections."""
 
 from __future__ import annotations
 
@@ -35,32 +35,33 @@ def module(
     load: Callable[[Module, Operands], object] | None = None,
     **declared: Any,
 ) -> Implementation:
-    """Declare a module to be an implementation. Write the result into a variable of a plug-in's file.
+    """Declare a module to be an implementation. Assign the result to a variable of a plug-in's file.
 
-    Its ``forward`` takes queries, keys and values. A module without parameters is a core: it is given the tensors of
-    attention, in the declared layout. One with parameters is multi-head attention: it is given the inputs of its
-    projections, (batch, seqlen, embed_dim) each, and its copy the case's weights, and biases of zero; cases of other
-    sizes than its own it refuses. The output comes alone, or first of several.
+    Its ``forward`` takes queries, keys and values. A module without parameters is a core: it receives the tensors of
+    attention in the declared layout. A module with parameters is multi-head attention: it receives the inputs of its
+    projections, each (batch, seqlen, embed_dim); its copy gets the case's weights, and biases of zero; and it refuses
+    cases of other sizes than its own. It returns the output alone, or as the first of several values.
 
-    Of further parameters of ``forward``, these are known by their names:
+    These further parameters of ``forward`` are recognised by name:
 
     - ``attn_mask``, ``attention_mask`` or ``mask``: 0 or -inf in the dtype of the queries, (seqlen_q, seqlen_kv), or
-      (batch, 1, seqlen_q, seqlen_kv) where it varies in the batch;
+      (batch, 1, seqlen_q, seqlen_kv) if it varies in the batch;
     - ``scale`` or ``scaling``; ``case``; ``need_weights``, which is false.
 
-    A copy is called, in evaluation mode and with frozen parameters: gradients are those of its three inputs.
+    A copy of the module is called, in evaluation mode and with frozen parameters: gradients are those of its three
+    inputs.
 
     Args:
-        module: what computes attention.
+        module: computes attention.
         name: ``family/variant``.
-        heads: of the queries; default what the module calls ``num_heads``, or the like.
+        heads: number of query heads; by default the module's ``num_heads`` or a similar attribute.
         load: copies the weights ``w_q``, ``w_k``, ``w_v`` (embed_dim, heads * dim) and ``w_o`` (heads * dim, embed_dim)
-            into the module; default into what is named as in common models (``q_proj``, ``in_proj_weight``,
+            into the module; by default into parameters with names of common models (``q_proj``, ``in_proj_weight``,
             ``out_proj``, ...).
         declared: further arguments of :func:`attnbench.attention`.
 
     Raises:
-        DeclarationError: when it cannot be called so, has parameters that are no projections, or declares something
+        DeclarationError: if it cannot be called like this, has parameters other than projections, or declares something
             that attnbench does not know.
     """
     asked = _Forward.of(module, name)
@@ -90,7 +91,7 @@ def module(
 
 
 class _Forward:
-    """The parameters of ``forward`` behind queries, keys and values, as far as they are known."""
+    """The known parameters of ``forward`` after queries, keys and values."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -102,7 +103,7 @@ class _Forward:
         """Read the signature of a module's ``forward``.
 
         Raises:
-            DeclarationError: when it does not take three inputs, or needs something else.
+            DeclarationError: if it does not take three inputs, or requires unknown parameters.
         """
         parameters = list(inspect.signature(module.forward).parameters.values())
         inputs = [one for one in parameters if one.kind in _POSITIONAL][:3]
@@ -120,7 +121,7 @@ class _Forward:
 
 
 class _Plan:
-    """The copy that is called for a case."""
+    """The module's copy for a case, with the arguments of its call."""
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class _Plan:
 
 
 def additive_mask(module: Module, case: Case, like: Tensor) -> Tensor:
-    """0 where a key is seen and -inf elsewhere, in the shape that the module takes."""
+    """Return a mask of 0 for visible keys and -inf for others, in the shape that the module takes."""
     import torch
 
     seen = torch.from_numpy(dense_mask(case)).to(like.device)  # (batch or 1, 1, seqlen_q, seqlen_kv)

@@ -1,4 +1,4 @@
-"""The tensors that a call is given, in the framework, layout and strides that the implementation declared."""
+"""Inputs of a call, in the framework, layout and strides that the implementation declared."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Tensor: TypeAlias = Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Operands:
-    """All inputs of a case. Absent ones are ``None``; shapes are those of the declared layout.
+    """All inputs of a case. Inputs that it lacks are ``None``; shapes are those of the declared layout.
 
-    ``q``, ``k`` and ``v`` are rewritten in place between calls, so a plan may keep references to them but never to
-    values which it computed from them. With ``kv_cache = "paged"``, ``k`` and ``v`` are pages of shape
-    (pages, page_size, heads_kv, dim) and ``block_table`` (batch, pages of one sequence), int32, says which are whose.
-    With ``"latent"``, ``v`` is a view of the first ``head_dim_v`` columns of ``k``.
+    ``q``, ``k`` and ``v`` are rewritten in place between calls, so a plan may keep references to them but never values
+    computed from them. With ``kv_cache = "paged"``, ``k`` and ``v`` are pages of shape (pages, page_size, heads_kv,
+    dim), and ``block_table``, int32 of shape (batch, pages per sequence), lists the pages of each sequence. With
+    ``"latent"``, ``v`` is a view of the first ``head_dim_v`` columns of ``k``.
     """
 
     q: Tensor
@@ -26,17 +26,17 @@ class Operands:
     relative_bias: Tensor | None = None
     """(heads_q, 32), float32 (float64 for float64 cases), whatever the case's dtype."""
     sinks: Tensor | None = None
-    """(heads_q,), float32 (float64 for float64 cases): one logit for each head that takes weight but has no value."""
+    """(heads_q,), float32 (float64 for float64 cases): a logit per head that takes weight but has no value."""
     bias: Tensor = None
     """With ``bias_grad``, the bias whose gradient is returned: in the case's dtype, four axes, broadcastable to (batch,
-    heads_q, seqlen_q, seqlen_kv) in every layout. It stays the same; torch's autograd finds it by its identity."""
+    heads_q, seqlen_q, seqlen_kv) in every layout. It is always the same tensor, which torch's autograd identifies."""
     dropout_seed: Tensor = None
-    """With ``dropout``, an array of NumPy's with one integer, rewritten in place with the inputs: each call draws what
-    it drops from this seed anew, with a generator of its own."""
+    """With ``dropout``, a NumPy array with one integer, rewritten in place with the inputs: each call seeds its own
+    generator with it to draw the dropped weights."""
     block_table: Tensor | None = None
     k_scale: Tensor = None
-    """With a ``kv_dtype``, ``k`` and ``v`` hold what is stored, and a row of ``k`` stands for ``k * k_scale``: float32,
-    as ``k`` without its last axis, such as (batch, heads_kv, seqlen_kv). Rewritten in place with ``k`` and ``v``."""
+    """With a ``kv_dtype``, ``k`` and ``v`` are stored values, and a row of ``k`` means ``k * k_scale``. It is float32,
+    with the shape of ``k`` without its last axis, such as (batch, heads_kv, seqlen_kv). Rewritten in place as ``k``."""
     v_scale: Tensor = None
     w_q: Tensor | None = None
     w_k: Tensor | None = None

@@ -1,4 +1,4 @@
-"""The probe process: imports one plug-in and says what it declares, as a JSON line on a pipe of its own."""
+"""The probe process: imports one plug-in and writes its declarations as a line of JSON to a separate pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attnbench.registry.sources import files_read
 
 
 def main() -> None:
-    """``python -m attnbench.registry.probe FD KIND TARGET``."""
+    """Run ``python -m attnbench.registry.probe FD KIND TARGET``."""
     fd, kind, target = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     os.set_inheritable(fd, False)  # a child of the plug-in must not hold the pipe open
     origin = Origin(cast("object", kind), target)  # type: ignore[arg-type]  # written by discover

@@ -21,29 +21,29 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "w_o": ("o_proj", "out_proj", "to_out", "wo", "w_o", "out_lin", "o", "out", "proj", "dense", "c_proj"),
     "w_qkv": ("qkv", "qkv_proj", "in_proj", "to_qkv", "wqkv", "in_proj_weight"),
 }
-"""Names in torch, transformers, timm, diffusers and nanoGPT. One projection for all three has their rows one behind the
-other."""
+"""Names in torch, transformers, timm, diffusers and nanoGPT. A projection for all three stacks their rows in this
+order."""
 _BIASES = ("in_proj_bias",)
 
 
 class UnknownParameterError(ValueError):
-    """A parameter of the module is no projection that is known by its name; one sentence."""
+    """A parameter of the module has no known projection name, or a projection is missing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Projections:
-    """The names of a module's parameters, which all are weights or biases of projections. A loader of a case's weights.
+    """The parameters of a module, all of them weights or biases of projections; loads a case's weights when called.
 
-    Weights have the shape (out, in), as those of ``nn.Linear``.
+    Weights have the shape (out, in), as in ``nn.Linear``.
     """
 
     weights: dict[str, str]
-    """By operand, ``w_qkv`` for all three: the name of the parameter."""
+    """Name of the parameter by operand; ``w_qkv`` is one for all three."""
     shapes: dict[str, tuple[int, ...]]
     biases: tuple[str, ...]
 
     def refusal(self, case: Case) -> str | None:
-        """A sentence on how the case's sizes differ from the module's, or ``None``."""
+        """Return a sentence on how the case's sizes differ from the module's, or ``None``."""
         wanted = operand_shapes(case)
         for operand, own in self.shapes.items():
             parts = ("w_q", "w_k", "w_v") if operand == "w_qkv" else (operand,)
@@ -53,7 +53,7 @@ class Projections:
         return None
 
     def __call__(self, module: Module, operands: Operands) -> None:
-        """Copy the weights of a case into the module, and zeros into its biases."""
+        """Copy the weights of a case into the module, and set its biases to zero."""
         import torch
 
         parameters = dict(module.named_parameters())
@@ -66,10 +66,10 @@ class Projections:
 
 
 def find_projections(module: Module) -> Projections:
-    """All parameters of a module, as projections.
+    """Return all parameters of a module as projections.
 
     Raises:
-        UnknownParameterError: when one of them is none, or a projection is missing.
+        UnknownParameterError: if one has no known name, or a projection is missing.
     """
     weights: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -91,7 +91,7 @@ def find_projections(module: Module) -> Projections:
 
 
 def _operand_of(name: str) -> str | None:
-    """The operand that a name speaks of: ``attn.q_proj.weight``, ``to_out.0.weight``, ``in_proj_weight``."""
+    """Return the operand of a parameter such as ``attn.q_proj.weight``, ``to_out.0.weight`` or ``in_proj_weight``."""
     parts = [part for part in name.removesuffix(".weight").removesuffix(".bias").split(".") if not part.isdigit()]
     last = parts[-1].lower()
     return next((operand for operand, names in _NAMES.items() if last in names), None)

@@ -1,4 +1,4 @@
-"""Messages of ranks that share a call, as their implementation tells them."""
+"""Messages between ranks that share a call, as described by their implementation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sends:
-    """Messages of a call that meet the compute in the same way."""
+    """Messages of a call that overlap with compute in the same way."""
 
     bytes: int
-    """Bytes that all ranks together send."""
+    """Bytes sent by all ranks together."""
     rounds: int
-    """Rounds, one after the other, in which a rank waits for others; messages that travel together are one round."""
+    """Number of consecutive rounds in which a rank waits for others; messages that travel together are one round."""
     behind: float = 0.0
-    """The share of a rank's compute that goes on while they travel, and can hide them."""
+    """Share of a rank's compute that continues during the transfer, and can hide it."""

@@ -1,4 +1,4 @@
-"""A function's own declaration: how it wants to be called, what it is, and where it was declared."""
+"""Properties of a function itself: its parameters, its docstring, and the file that declares it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _CALLS = "the function must take (q, k, v, case) or (q, k, v, case, plan)"
 
 
 class SignatureError(ValueError):
-    """A function cannot be called as implementations are; one sentence."""
+    """A function cannot be called like an implementation."""
 
 
 def wants_plan(call: Callable[..., Any]) -> bool | None:
-    """Whether a plan is given to a function; ``None`` where it takes whatever it is given.
+    """Return whether a function takes a plan; ``None`` if it takes any arguments.
 
-    A fifth parameter is a plan if it is called so or has no default: ``block=64`` is the author's own.
+    A fifth parameter is a plan if it has that name or no default: ``block=64`` is the author's own.
 
     Raises:
-        SignatureError: when neither four nor five arguments fit.
+        SignatureError: if neither four nor five arguments fit.
     """
     if inspect.isclass(call) or not callable(call):
         raise SignatureError(f"{_CALLS}, and this is {'a class' if inspect.isclass(call) else 'no function'}")
@@ -50,7 +50,7 @@ def wants_plan(call: Callable[..., Any]) -> bool | None:
 
 
 def takes_two(call: Callable[..., Any]) -> bool:
-    """Whether a second argument is wanted."""
+    """Whether a callable requires a second argument."""
     parameters = _parameters(call)
     if parameters is None:
         return False
@@ -59,7 +59,7 @@ def takes_two(call: Callable[..., Any]) -> bool:
 
 
 def documentation(call: Callable[..., Any]) -> str:
-    """The docstring of what was written: of a partial, decorated or compiled function, or of an object's class."""
+    """Return the docstring of the code inside a partial, decorated or compiled function, or of an object's class."""
     written: Any = call
     while (inner := _inner(written)) is not None:
         written = inner
@@ -70,14 +70,14 @@ def documentation(call: Callable[..., Any]) -> str:
 
 
 def _inner(call: Any) -> Any:
-    """The function that a partial, a decorated or a compiled one was made of, or ``None``."""
+    """Return the function inside a partial, decorated or compiled one, or ``None``."""
     if isinstance(call, functools.partial):
         return call.func
     return next((getattr(call, name) for name in ("__wrapped__", "_orig_mod") if hasattr(call, name)), None)
 
 
 def file_of_caller() -> str:
-    """The file of the nearest caller outside of this package, whose functions declare on behalf of others."""
+    """Return the file of the nearest caller outside this package, whose functions declare on behalf of others."""
     frame = inspect.currentframe()
     while frame is not None and Path(frame.f_code.co_filename).parent == Path(__file__).parent:
         frame = frame.f_back
@@ -85,8 +85,8 @@ def file_of_caller() -> str:
 
 
 def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """``None`` where nobody can tell, as of some compiled functions."""
-    # A torch.nn.Module passes on whatever it is given; what it wants is what its forward takes.
+    """Return the parameters of a callable; ``None`` if they are unknown, as for some compiled functions."""
+    # A torch.nn.Module's __call__ accepts anything; its forward has the parameters.
     forward = getattr(call, "forward", None)
     try:
         return list(inspect.signature(forward if inspect.ismethod(forward) else call).parameters.values())
@@ -95,11 +95,11 @@ def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
 
 
 class HookError(TypeError):
-    """A hook returned something that attnbench cannot use; one sentence."""
+    """A hook returned a value of the wrong type."""
 
 
 def saying_so(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The hook, checked to return a sentence or ``None``; an empty sentence counts as ``None``."""
+    """Wrap a hook to check that it returns a string or ``None``; an empty string becomes ``None``."""
 
     @functools.wraps(hook)
     def checked(*args: Any) -> str | None:

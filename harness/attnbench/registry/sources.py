@@ -20,11 +20,11 @@ CODE_OR_DATA = (
     *(".py", ".pyx", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".cuh", ".cl", ".hip", ".s", ".ptx", ".ll"),
     *(".so", ".cubin", ".json", ".toml", ".yaml", ".yml", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".bin"),
 )
-"""Files with these endings make a kernel; logs and results, which change from run to run, end otherwise."""
+"""File name endings of what a kernel consists of; logs and results, which change between runs, have others."""
 
 
 def hash_of_files(files: Iterable[str]) -> str | None:
-    """SHA-256 of the contents of files in their order, twelve digits; ``None`` without files, or if one is gone."""
+    """Return the SHA-256 of the files' contents in order, twelve digits; ``None`` if there are none or one is gone."""
     try:
         contents = [Path(file).read_bytes() for file in files]
     except OSError:
@@ -36,11 +36,11 @@ def hash_of_files(files: Iterable[str]) -> str | None:
 
 @contextlib.contextmanager
 def files_read() -> Iterator[set[str]]:
-    """Collects what an import within the block reads, libraries aside; the set is complete when the block has ended.
+    """Yield a set that gets the files read by imports in the block, libraries excluded, when the block ends.
 
-    These are the modules from outside of site-packages, compiled ones included, and the other files that Python opens
-    for reading, or loads as libraries, in the folders of those modules; and what these sources name and have not read
-    yet (:func:`_read_later`). A process stays wired up for good.
+    These are the modules outside site-packages, compiled ones included; other files in the folders of those modules
+    that Python opens for reading or loads as libraries; and files that these sources name but have not read yet
+    (:func:`_read_later`). The audit hook stays installed for the rest of the process.
     """
     opened: set[str] = set()
 
@@ -63,9 +63,9 @@ def files_read() -> Iterator[set[str]]:
 
 
 def _read_later(read: set[Path], libraries: Iterable[Path]) -> set[Path]:
-    """Files that Python sources name: what a function of theirs imports, and code or data by its name in quotes.
+    """Return files that Python sources name: modules imported inside functions, and quoted names of code or data.
 
-    They are read when a kernel is prepared or called, or by a compiler. Names that are put together go unseen.
+    They are read when a kernel is prepared or called, or by a compiler. Names built at run time are missed.
     """
     found: set[Path] = set()
     new = set(read)
@@ -95,7 +95,7 @@ def _named_in(source: Path) -> Iterator[Path]:
 
 
 def _files_of_module(folder: Path, name: str) -> Iterator[Path]:
-    """The files that a module of this dotted name, and its packages, would have."""
+    """Yield the possible files of a module with this dotted name, and of its packages."""
     parts = name.split(".") if name else []
     for count in range(1, len(parts) + 1):
         place = folder.joinpath(*parts[:count])
@@ -105,7 +105,7 @@ def _files_of_module(folder: Path, name: str) -> Iterator[Path]:
 
 
 def library_folders() -> list[Path]:
-    """Folders of what is installed; a change there shows in a version."""
+    """Return the folders of installed code, whose changes show in versions."""
     known = sysconfig.get_paths()
     installed = [known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders = [*installed, *site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parents[1])]
@@ -113,12 +113,12 @@ def library_folders() -> list[Path]:
 
 
 def _own(file: object, libraries: Iterable[Path]) -> Path | None:
-    """The path of a file that is there and lies outside of libraries, or ``None``."""
+    """Return the resolved path of an existing file outside of libraries, or ``None``."""
     if not isinstance(file, str):
         return None
     try:
         path = Path(file).resolve()
         is_own = path.is_file() and not any(path.is_relative_to(folder) for folder in libraries)
-    except (OSError, ValueError):  # no possible path
+    except (OSError, ValueError):  # not a valid path
         return None
     return path if is_own else None

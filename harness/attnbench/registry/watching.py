@@ -1,4 +1,4 @@
-"""The files of a run's plug-ins, and when they change: what ``--watch`` waits for."""
+"""Waits for changes in the files of a run's plug-ins, for ``--watch``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_S = 0.2
 
 
 def plugin_files(implementations: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """The files that were read while a run's plug-ins were imported: their own, and those that they import."""
+    """Return the files read during import of a run's plug-ins: the plug-ins themselves and what they import."""
     files = {
         str(file)
         for about in implementations.values()
@@ -27,15 +27,15 @@ def plugin_files(implementations: Mapping[str, Mapping[str, Any]]) -> tuple[str,
 
 
 def wait_for_change(files: Iterable[str], before: str | None, sleep: Callable[[float], object] = time.sleep) -> str:
-    """Sleep until the contents of the files are others than ``before`` says, and stay so for a moment.
+    """Sleep until the contents of the files differ from ``before`` and have stopped changing.
 
     Args:
-        files: to watch. One that is gone for a while, as editors do to replace it, is no change yet.
-        before: :func:`attnbench.registry.sources.hash_of_files` when they were read.
-        sleep: takes seconds.
+        files: to watch. A missing file is no change yet, since editors may replace files by removing them.
+        before: :func:`attnbench.registry.sources.hash_of_files` when they were last read.
+        sleep: sleeps for a number of seconds.
 
     Returns:
-        The hash of what they are now.
+        The hash of the new contents.
     """
     watched = tuple(files)
     seen: object = None
@@ -47,7 +47,7 @@ def wait_for_change(files: Iterable[str], before: str | None, sleep: Callable[[f
         contents = hash_of_files(watched)
         if contents is not None and contents != before:
             sleep(POLL_S)
-            if _stamps(watched) == now:  # whoever writes in two steps is done
+            if _stamps(watched) == now:  # a write in two steps has finished
                 return contents
         seen = now
 

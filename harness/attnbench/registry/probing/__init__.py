@@ -1,1 +1,1 @@
-"""A plug-in's declarations, asked in a process of its own and remembered."""
+"""Declarations of plug-ins, obtained in a separate process and cached."""

@@ -1,4 +1,4 @@
-"""Asks the probe (:mod:`attnbench.registry.probe`) what a plug-in declares."""
+"""Ask the probe (:mod:`attnbench.registry.probe`) for a plug-in's declarations."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 _PROBE_TIMEOUT_S = 120.0
 _GOODBYE_S = 10.0
-"""For a process that has closed its pipe to end."""
+"""Time for a process to end after closing its pipe."""
 _POLL_S = 0.1
 _LONG_S = 8.0
-"""An import of torch takes less, even beside other work."""
+"""Longer than an import of torch takes, even under load."""
 
 
 def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
-    """Describe a plug-in in a process of its own; what it does there is its own affair.
+    """Describe a plug-in in a separate process, which isolates its side effects.
 
-    The answer is remembered and reused while the plug-in's files are unchanged. ``say`` is called with one sentence
-    when the import takes long.
+    The answer is cached and reused while the plug-in's files are unchanged. ``say`` shows a message if the import takes
+    long.
     """
 
     def broken(reason: str) -> list[Found]:
@@ -63,7 +63,7 @@ def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] 
     finally:
         os.close(read_fd)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # threads and children of the plug-in may still be at work
+            os.killpg(process.pid, signal.SIGKILL)  # threads and children of the plug-in may still be running
         process.wait()
         end_marked(mark)
     if code < 0:
@@ -89,12 +89,12 @@ def ask_probe(origin: Origin, name_if_broken: str, say: Callable[[str], object] 
 
 
 def _first_line(fd: int, process: subprocess.Popen[bytes], deadline: float, waits: Callable[[], object]) -> bytes:
-    """The first line that the process writes, however long; nothing where it ends without one.
+    """Return the first line that the process writes, or nothing if it ends without one.
 
-    Once it has waited for long, ``waits`` is called.
+    ``waits`` is called once if that takes long.
 
     Raises:
-        subprocess.TimeoutExpired: when it neither writes a line nor ends.
+        subprocess.TimeoutExpired: if it neither writes a line nor ends in time.
     """
     text, told_at = b"", time.monotonic() + _LONG_S
     while not text.endswith(b"\n"):

@@ -1,6 +1,6 @@
-"""The answer of a plug-in's probe, remembered while nothing changes that the answer can depend on.
+"""Cache of a plug-in's declarations, valid while nothing changes that they can depend on.
 
-An import of torch takes seconds, and a plug-in is run far more often than its declarations change.
+Importing torch takes seconds, and a plug-in is run far more often than its declarations change.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _REMEMBERED_S = 24 * 3600
 _PASSING = {"_", "PWD", "OLDPWD", "SHLVL", "COLUMNS", "LINES"}
-"""Environment variables that differ from command to command; a plug-in may read any of the others."""
+"""Environment variables that differ between commands; a plug-in may depend on any other one."""
 
 
 def remembered(origin: Origin) -> list[Found] | None:
-    """The declarations of a plug-in whose files are as they were, or ``None``."""
+    """Return the declarations of a plug-in whose files are unchanged, or ``None``."""
     stored = read_kept(_path(origin), newer_than_s=_REMEMBERED_S)
     try:
         assert isinstance(stored, dict)
@@ -39,14 +39,14 @@ def remembered(origin: Origin) -> list[Found] | None:
 
 
 def remember(origin: Origin, found: Sequence[Found]) -> None:
-    """Keep what is available as far as its files decide; the probe says whether they do."""
+    """Store declarations if all are available and come with files; the probe says whether they depend on these only."""
     if found and all(one.files and one.unavailable is None for one in found):
         files = [file for one in found for file in one.files]
         keep(_path(origin), {"found": [to_json(one) for one in found], "folders": _folders(files)})
 
 
 def _folders(files: Iterable[str]) -> dict[str, int]:
-    """When something was last added to the folders of these files: a new neighbour may be imported, too."""
+    """Return the mtimes of the files' folders: a new file there might be imported too."""
     return {str(folder): folder.stat().st_mtime_ns for folder in {Path(file).parent for file in files}}
 
 
