@@ -76,7 +76,7 @@ def gate(
 
     Raises:
         UsageError: an argument is invalid, or a side cannot be measured.
-        NotComparableError: the baseline was measured on another machine.
+        NotComparableError: the baseline is not comparable with runs on this machine.
     """
     from attnbench.gate.waivers import apply_waivers, read_waivers
     from attnbench.views.gate.files import write_results
@@ -260,7 +260,7 @@ def _against_baseline(
     """Measure head alone, and compare it with a stored run.
 
     Raises:
-        NotComparableError: that run was measured on another machine.
+        NotComparableError: that run is not comparable with runs on this machine.
     """
     from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
     from attnbench.gate.baselines import find_baseline

@@ -52,7 +52,7 @@ class TorchEvent:
     def ns_until(self, later: Event) -> float:
         """Return the time between events, which torch reports in milliseconds."""
         assert isinstance(later, TorchEvent)
-        return float(self._event.elapsed_time(later._event)) * 1e6  # noqa: SLF001 - of its own kind
+        return float(self._event.elapsed_time(later._event)) * 1e6  # noqa: SLF001 - of the same class
 
 
 class TorchDevice:
