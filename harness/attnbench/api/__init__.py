@@ -1,7 +1,7 @@
-"""The Python interface: what the commands do, as functions with the same words and the same defaults.
+"""The Python interface: the commands as functions, with the same names of arguments and the same defaults.
 
-Their answers show themselves in a notebook, print as the terminal's tables, and hold a pandas frame. The functions are
-names of :mod:`attnbench` too, but for ``gate``, ``calibrate`` and those of :mod:`attnbench.api.history`:
+Answers display themselves in a notebook, print as the terminal's tables, and have a pandas frame. The functions are
+names of :mod:`attnbench` as well, except for ``gate``, ``calibrate`` and those of :mod:`attnbench.api.history`, because
 ``attnbench.gate`` and ``attnbench.history`` are packages.
 """
 

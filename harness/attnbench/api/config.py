@@ -1,4 +1,4 @@
-"""Defaults from ``[tool.attnbench]`` of the nearest ``pyproject.toml``; the command line goes before them."""
+"""Defaults from ``[tool.attnbench]`` of the nearest ``pyproject.toml``; options of a command take precedence."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from attnbench.untrusted.toml_text import parse_toml
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """The settings of the file; absent is ``None`` or empty."""
+    """The settings of the file; those that it lacks are ``None`` or empty."""
 
     path: Path | None = None
     plugins: tuple[str, ...] = ()
-    """``file.py`` or ``file.py:family/variant``, relative to the file that names them."""
+    """``file.py`` or ``file.py:family/variant``; in the file, paths are relative to its folder."""
     threads: int | None = None
     replicates: int | None = None
     seed: int | None = None
@@ -26,10 +26,10 @@ _TYPES: dict[str, type] = {"plugins": list, "threads": int, "replicates": int, "
 
 
 def read_config(start: Path | None = None) -> Config:
-    """Look upward from a folder (the current one) for a ``pyproject.toml`` with a table ``[tool.attnbench]``.
+    """Read ``[tool.attnbench]`` from the first ``pyproject.toml`` that has it, from a folder (the current one) upward.
 
     Raises:
-        UsageError: when that table is malformed.
+        UsageError: the table is malformed.
     """
     folder = (start or Path.cwd()).resolve()
     for candidate in (folder, *folder.parents):

@@ -1,4 +1,4 @@
-"""Sentences on an implementation that disagrees: the simplest case, and the properties that all its cases share."""
+"""Sentences on an implementation that disagrees: the simplest case, and the properties that all wrong cases share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARTS = re.compile(r"; (?=(?:out|lse|dq|dk|dv|dbias)\b|a guess at the cause)")
 _CAUSE = "a guess at the cause"
 _GUESS = re.compile(r"; a guess at the cause: (.*)", re.DOTALL)
 IN_FULL = 3
-"""So many disagreements of an implementation are told as they are found; the others are in the run file."""
+"""The number of an implementation's disagreements that are printed as they are found; the run file has the others."""
 _SHOWN = 2
 _TILE = 64
 _FIELDS = (
@@ -49,20 +49,20 @@ class _Seen:
 
     @property
     def guess(self) -> str | None:
-        """The cause that the oracle guesses."""
+        """The oracle's guess at the cause, if it has one."""
         found = _GUESS.search(self.record.reason or "")
         return found[1] if found else None
 
 
 @dataclasses.dataclass
 class Disagreements:
-    """The judgements of one run, by implementation."""
+    """The judged cells of one run, by implementation."""
 
     judged: dict[str, dict[str, _Seen]] = dataclasses.field(default_factory=dict)
-    """By implementation and case; of several processes the one that disagreed."""
+    """By implementation and case; of several processes, the one that disagreed."""
 
     def saw(self, case: Case, record: Record) -> bool:
-        """Remember a cell; whether it is one to tell of now."""
+        """Remember a cell, and return whether to print it now."""
         if record.status not in ("ok", "wrong"):
             return True
         known = self.judged.setdefault(record.implementation, {})
@@ -71,9 +71,10 @@ class Disagreements:
         return sum(1 for seen in known.values() if seen.record.status == "wrong") <= IN_FULL
 
     def summary(self) -> Iterator[str]:
-        """For each implementation that disagrees in several cases: how many, the cause, what they share, one of them.
+        """Summarize each implementation that disagrees in several cases.
 
-        That is the simplest of those with the most frequent guess at a cause, where there is any.
+        The lines are the number of wrong cases, the most frequent guess at a cause, the properties that they share, and
+        the simplest case with that guess.
         """
         for name, by_case in self.judged.items():
             seen = list(by_case.values())
@@ -95,7 +96,7 @@ class Disagreements:
 
 
 def told(case: Case, record: Record) -> str:
-    """A cell that did not go well: its cause, what happened, a line for each tensor, and the command to repeat it."""
+    """Describe a cell that failed: its cause, what happened, a line for each tensor, and the command to repeat it."""
     parts = [record.reason or ""]
     if record.status == "wrong":
         parts = sorted(_PARTS.split(parts[0]), key=lambda part: not part.startswith(_CAUSE))
@@ -106,7 +107,7 @@ def told(case: Case, record: Record) -> str:
 
 
 def special(case: Case) -> str:
-    """The features of a case that the plainest one lacks, in words; empty for that one itself."""
+    """Return the features by which a case differs from the plainest one, in words; empty for the plainest itself."""
     said = []
     if case.seqlen_q != case.seqlen_kv:
         fewer = "fewer queries than keys" if case.seqlen_q < case.seqlen_kv else "more queries than keys"
@@ -131,7 +132,7 @@ def special(case: Case) -> str:
 
 
 def in_common(wrong: Sequence[Case], right: Sequence[Case]) -> Iterator[str]:
-    """The properties of all wrong cases that few of the right ones have."""
+    """Yield the properties that all wrong cases have, and at most half of the right ones."""
     if not right:
         yield "no case agrees"
         return
@@ -147,7 +148,7 @@ def in_common(wrong: Sequence[Case], right: Sequence[Case]) -> Iterator[str]:
 
 
 def _properties(cases: Sequence[Case]) -> Iterator[tuple[str, Callable[[Case], bool]]]:
-    """Simple statements about a case, in words."""
+    """Yield predicates on a case, each with its words."""
     for name in _FIELDS:
         values = list(dict.fromkeys(getattr(case, name) for case in cases))
         if len(values) > 1:
@@ -166,6 +167,6 @@ def _is_not(name: str, value: object) -> Callable[[Case], bool]:
 
 
 def _effort(case: Case, record: Record) -> tuple[Any, ...]:
-    """The order of simplicity: fields to type first, then the size."""
+    """Return the sort key of simplicity: the number of options to type first, then the size."""
     size = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv * (case.head_dim + case.head_dim_v)
     return len(record.repro.split(" -a ")), case.mode != "forward", size

@@ -1,4 +1,4 @@
-"""``attnbench.api.gate`` and ``calibrate``: what the commands of these names do."""
+"""``attnbench.api.gate`` and ``calibrate``: the commands of these names as functions."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def gate(
         The gate: ``ok``, ``exit_code``, ``result`` with its verdicts, ``frame`` with a row for each.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked, or a side cannot be measured.
-        NotComparableError: when the baseline says nothing about this machine.
+        UsageError: an argument is invalid, or a side cannot be measured.
+        NotComparableError: the baseline is not comparable with runs on this machine.
     """
     from attnbench.gate.waivers import apply_waivers, read_waivers
     from attnbench.views.gate.files import write_results
@@ -147,7 +147,7 @@ def calibrate(
         The noise of each cell: ``path``, ``frame``.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked, or nothing could be timed.
+        UsageError: an argument is invalid, or nothing could be timed.
     """
     from attnbench.gate.calibration import calibrate as learn
     from attnbench.gate.gate import GatePlan
@@ -178,10 +178,10 @@ def calibrate(
 
 
 def rules_of(delta: Texts | None, rounds: int = 4, confirm: int = 6) -> Rules:
-    """The gate's rules with what is tolerated.
+    """Return the gate's rules with these tolerances and rounds.
 
     Raises:
-        UsageError: when a tolerance is malformed, or there are too few rounds for a variance.
+        UsageError: a tolerance is malformed, or there are too few rounds for a variance.
     """
     from attnbench.gate.judge.statistics import Rules
 
@@ -197,21 +197,21 @@ def rules_of(delta: Texts | None, rounds: int = 4, confirm: int = 6) -> Rules:
 
 
 def asked_of_gate(asked: CellSelection, log: Log) -> Request:
-    """The request of both sides: a fixed number of samples, and one core left to the rest of the machine."""
+    """Return the request of both sides: a fixed number of samples, and one core left to the rest of the machine."""
     from attnbench.gate.gate import fixed_samples
     from attnbench.machine.hardware.pinning import default_threads
 
-    # A team of threads on every core waits for whatever else runs on one of them, in each of its parallel regions.
+    # With a thread on every core, each parallel region would wait for whatever else runs on one of the cores.
     threads = asked.threads or read_config().threads or max(1, default_threads() - 1)
     request = dataclasses.replace(asked, threads=threads).request(log)
-    # What a project's own configuration names is a part of its side.
+    # Plug-ins that a project's own configuration names are part of its side.
     return dataclasses.replace(fixed_samples(request), plugins=asked.plugin)
 
 
 def plan_with_floors(
     sides: dict[SideName, Side], request: Request, rules: Rules, seed: int, calibration: Path | None
 ) -> GatePlan:  # fmt: skip
-    """With the noise floors of this machine, where it has been calibrated."""
+    """Return a plan with this machine's noise floors, if it was calibrated."""
     from attnbench.gate.calibration import read_calibration
     from attnbench.gate.gate import GatePlan
     from attnbench.machine.environment import environment, machine_key
@@ -257,10 +257,10 @@ def _against_baseline(
     log: Log,
     command: Sequence[str],
 ) -> tuple[GateResult, Path]:
-    """Measure head alone and compare it with a stored run.
+    """Measure head alone, and compare it with a stored run.
 
     Raises:
-        NotComparableError: when that run says nothing about this machine.
+        NotComparableError: that run is not comparable with runs on this machine.
     """
     from attnbench.gate.baseline_gate import gate_stored, require_comparable, stored_rules
     from attnbench.gate.baselines import find_baseline
@@ -274,7 +274,7 @@ def _against_baseline(
     require_comparable(stored, machine_key=key, threads=asked.threads or stored.header.threads)
     request = request_from(stored.header.request)
     side = prepared()
-    # The files that the baseline was measured with define the same names as what is given now: this stands in for them.
+    # Plug-ins given now define the same names as the files that the baseline was measured with, and replace them.
     theirs = () if asked.plugin or side.kind == "plugin" else request.plugins
     request = dataclasses.replace(request, cells=(), plugins=(*theirs, *asked.plugin))
     plan = GatePlan(sides={"head": side}, request=request, rules=stored_rules(rules), seed=asked.seed or 0)
@@ -285,7 +285,7 @@ def _against_baseline(
 
 
 def both_sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideName, Side]:
-    """Both sides, ready to be measured."""
+    """Prepare both sides to be measured."""
     from attnbench.gate.measure.side import prepare
     from attnbench.gate.measure.source import require_committed, resolve
     from attnbench.machine.caches import own_cache
@@ -298,7 +298,7 @@ def both_sides(base: str, head: str, cache: Path | None, log: Log) -> dict[SideN
 
 
 def _side(ref: str | None, cache: Path | None, log: Log) -> Side:
-    """One side by itself; without a reference this environment."""
+    """Prepare one side; without a reference it is this environment."""
     from attnbench.gate.measure.side import prepare, this_environment
     from attnbench.gate.measure.source import resolve
     from attnbench.machine.caches import own_cache
@@ -309,5 +309,5 @@ def _side(ref: str | None, cache: Path | None, log: Log) -> Side:
 
 
 def configured_plugins(folder: Path) -> tuple[str, ...]:
-    """The plug-in files that a project's own configuration names."""
+    """Return the plug-in files that a project's own configuration names."""
     return read_config(folder).plugins

@@ -1,4 +1,4 @@
-"""``attnbench.inspect``: what attention does in one case, and what implementations make of it."""
+"""``attnbench.inspect``: write a page about attention in one case, and the errors of implementations in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attnbench.registry.found import Found
 
 _SMALL = ("seqlen=64", "heads=2", "mask=causal")
-"""The case of those who name none: small enough to see every weight."""
+"""The default case, small enough to see every weight."""
 
 
 def inspect(
@@ -50,10 +50,10 @@ def inspect(
         force: replace an inspection that is there already.
 
     Returns:
-        The inspection: ``path`` of its page, ``ok`` where no implementation disagrees, ``frame`` of implementations.
+        The inspection: ``path`` of its page, ``ok`` if no implementation disagrees, ``frame`` of implementations.
 
     Raises:
-        UsageError: when the axes make no case or several, the tensors do not fit, or the folder exists.
+        UsageError: the axes make no case or several, the tensors do not fit, or the folder exists.
     """
     from attnbench.machine.hardware.pinning import default_threads
     from attnbench.runner.inspect import write_inspection

@@ -1,4 +1,4 @@
-"""From a request to its run file: plan, look at the machine, run, and say how it went."""
+"""Makes a run file from a request: plan, measure the machine, run, and report the outcome."""
 
 from __future__ import annotations
 
@@ -36,13 +36,18 @@ Peaks = Literal["auto", "quick", "full", "none"]
 def begin(
     request: Request, log: Log, command: Sequence[str], *, peaks: Peaks, out: Path | None, force: bool
 ) -> FinishedRun:
-    """Plan, open the run file, measure the machine, run.
+    """Plan, open the run file, measure the machine, and run.
 
     Args:
-        command: the words of the command that asks for the same, for the header.
+        request: the run to make.
+        log: where messages go.
+        command: the words of an equivalent command, for the header.
+        peaks: how to measure the machine's peaks.
+        out: path of the run file; default a new one among the runs.
+        force: replace an existing run file.
 
     Raises:
-        UsageError: when nothing is left to run, or the run file cannot be created.
+        UsageError: nothing is left to run, or the run file cannot be created.
         RunInterrupted: after Ctrl-C.
     """
     from attnbench.machine import caches
@@ -75,10 +80,13 @@ def begin(
 def planned(
     request: Request, found: Sequence[Found], log: Log, *, peaks: Peaks, out: Path | None, force: bool
 ) -> tuple[list[Cell], bool | None]:
-    """The cells of a new run, whose file can be created; and whether peaks are measured quickly, ``None``: not at all.
+    """Plan a new run whose file can be created.
+
+    Returns:
+        The cells, and whether peaks are measured quickly, or ``None`` if they are not measured.
 
     Raises:
-        UsageError: when nothing is left to run, or the run file cannot be created.
+        UsageError: nothing is left to run, or the run file cannot be created.
     """
     from attnbench.runner.planning.plan import estimate_s
     from attnbench.runner.planning.request import plan_request, warnings_of
@@ -95,13 +103,15 @@ def planned(
 
 
 def resume(path: Path, log: Log, on_engine: OnEngine) -> FinishedRun:
-    """Run the cells of a run file's plan which have no record yet.
+    """Run the cells of a run file's plan that have no record yet.
 
     Args:
-        on_engine: goes on where machines of an engine have measured so far.
+        path: the run file.
+        log: where messages go.
+        on_engine: resumes a run that the machines of an engine began.
 
     Raises:
-        UsageError: when the file cannot be read or written, or another process writes it.
+        UsageError: the file cannot be read or written, or another process writes it.
         RunInterrupted: after Ctrl-C.
     """
     from attnbench.machine.device_lock import devices_to_ourselves
@@ -145,9 +155,9 @@ def finish(
     log: Log,
     earlier: Sequence[Fields] = (),
 ) -> FinishedRun:
-    """Have cells measured into an open run file, show how it goes, and say where the time went.
+    """Measure cells into an open run file with a progress bar, and report the outcome.
 
-    The exit code is that of all records, those of earlier sittings included.
+    The exit code takes ``earlier`` records into account.
 
     Raises:
         RunInterrupted: after Ctrl-C.
@@ -186,37 +196,37 @@ def finish(
 
 
 def _with_earlier(outcome: Outcome, records: Sequence[Fields]) -> Outcome:
-    """How a run went, its earlier sittings included."""
+    """Add the records of earlier sittings to a run's outcome."""
     for record in records:
         outcome.saw(record["status"], record["implementation"])
     return outcome
 
 
 def _used(cells: Sequence[Cell]) -> list[str]:
-    """Devices on which something will run."""
+    """Return the devices on which something will run."""
     return sorted({cell.device for cell in cells if cell.preset_outcome is None})
 
 
 def default_path(name: str) -> Path:
-    """A name that no file has yet."""
+    """Return an unused file name."""
     stem = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{name}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
     return next(path for name in names if not (path := RUN_FOLDER / f"{name}.jsonl").exists())
 
 
 def created(out: Path | None, name: str, header: dict[str, object], *, force: bool) -> RunWriter:
-    """The run file, with its header in it."""
+    """Create the run file with its header."""
     from attnbench.store.writer import RunFileBusyError, RunWriter
 
     while out is None:
-        with contextlib.suppress(FileExistsError, RunFileBusyError):  # another run took the name just now
+        with contextlib.suppress(FileExistsError, RunFileBusyError):  # another run has just taken the name
             return RunWriter.create(default_path(name), header)
     return RunWriter.create(out, header, force=force)
 
 
 @contextlib.contextmanager
 def refusals(out: Path | None) -> Iterator[None]:
-    """Turn what the system says of a run file that is to be created into a sentence."""
+    """Turn errors from creating a run file into a sentence."""
     path = out or RUN_FOLDER
     try:
         yield

@@ -1,4 +1,4 @@
-"""``attnbench.predict``: a call on more ranks than were measured, or over other links."""
+"""``attnbench.predict``: predict a call on more ranks than were measured, or over other links."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Sizes = int | str | list[int] | list[str] | tuple[int, ...]
 
 
 class Predicted(Answer):
-    """Predictions; they are in no run file, and nothing that reads records takes them."""
+    """Predictions; they are never written to a run file or read as records."""
 
     def __init__(self, view: View) -> None:
         super().__init__(lambda: view)
@@ -59,7 +59,7 @@ def predict(
         The answer: ``frame`` has a row for each call, each of the kind ``predicted``.
 
     Raises:
-        UsageError: when the run cannot be read or has too few cells of ranks, or an option is no such quantity.
+        UsageError: the run cannot be read or has too few cells of ranks, or an option is malformed.
     """
     import numpy as np
 
@@ -108,7 +108,7 @@ def _path(run: str | os.PathLike[str] | None) -> Path:
 
 
 def _sizes(name: str, given: Sizes, most: int) -> list[int]:
-    """Sizes of numbers, or of texts such as ``8..1024`` and ``8,64k``."""
+    """Parse numbers, or texts such as ``8..1024`` and ``8,64k``."""
     from attnbench.sweep.sizes import parse_range, parse_size
 
     several = [given] if isinstance(given, int | str) else [*given]

@@ -1,4 +1,4 @@
-"""``attnbench.profile``: where the time of calls goes."""
+"""``attnbench.profile``: find out where the time of a call goes."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def profile(
 ) -> ProfiledCells:
     """Tell where the time of a call goes, phase by phase and line by line, and what bounds it.
 
-    Each cell is run as :func:`run` does; where it agrees it is called again in a process of its own, and sampled. Other
-    arguments are those of :func:`run`.
+    Each cell is run like :func:`run` does. If it agrees with the oracle, it is called again in a separate process and
+    sampled. Other arguments are those of :func:`run`.
 
     Args:
         scenario: name of a bundled scenario, path of a .toml file, or a run file, whose cells are run again; default:
@@ -75,7 +75,7 @@ def profile(
         The profile: ``path`` of its page, ``ok``, ``exit_code``, ``frame`` with a row for each phase of each cell.
 
     Raises:
-        UsageError: when there are more than 24 cells, or what is asked for cannot be done as asked.
+        UsageError: there are more than 24 cells, or an argument is invalid.
     """
     from attnbench.store.profile import PROFILE
     from attnbench.store.whole_folder import require_room
@@ -102,7 +102,7 @@ def profile(
 
 
 def _request(asked: CellSelection, log: Log) -> Request:
-    """The run to make: of a run file, its cells that are ok."""
+    """Return the request of the run to make; for a run file, its cells that are ok."""
     if asked.scenario is None or not asked.scenario.endswith(".jsonl"):
         request = asked.request(log)
         return dataclasses.replace(request, stages=("agreement", "time", "memory"), replicates=1)
@@ -130,7 +130,7 @@ def _request(asked: CellSelection, log: Log) -> Request:
 
 
 def _of_both(request: Request, asked: CellSelection) -> Request:
-    """The request of both sides: what a project's own configuration names is a part of its side."""
+    """Return the request of both sides: plug-ins that a project's own configuration names are part of its side."""
     from attnbench.gate.gate import fixed_samples
 
     of_a_run = asked.scenario is not None and asked.scenario.endswith(".jsonl")
@@ -139,7 +139,7 @@ def _of_both(request: Request, asked: CellSelection) -> Request:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """Cells that were run, to be profiled."""
+    """Cells that were run, and are to be profiled."""
 
     cells: Sequence[Cell]
     run: RunFile
@@ -149,7 +149,7 @@ class _Measured:
 
 
 def _measure_here(request: Request, log: Log, command: Sequence[str], made: Path) -> list[_Measured]:
-    """Run the cells as ``attnbench run`` does; a copy of the run lies in the folder."""
+    """Run the cells like ``attnbench run`` does, and copy the run to the folder."""
     from attnbench.runner.planning.request import plan_request
     from attnbench.store.reader import read_run
     from attnbench.transport.host import LOCAL_HOST
@@ -159,14 +159,15 @@ def _measure_here(request: Request, log: Log, command: Sequence[str], made: Path
         raise UsageError("no cell can run here: attnbench run --dry-run with the same options tells why")
     if len(cells) > MOST_CELLS:
         raise UsageError(f"{len(cells)} cells are too many to profile, {MOST_CELLS} the most: choose with -i and -a")
-    # Among the runs: whoever interrupts it can finish it. Floors are of peaks in the machine's present state.
+    # The run is stored among the runs, so that it can be finished if it is interrupted. Floors need the machine's
+    # present peaks.
     finished = begin(request, log, command, peaks="quick", out=None, force=False)
     shutil.copy(finished.path, made / RUN)
     return [_Measured(cells=cells, run=read_run(made / RUN), host=LOCAL_HOST, exit_code=finished.exit_code)]
 
 
 def _measure_sides(request: Request, sides: dict[SideName, Side], log: Log, made: Path) -> list[_Measured]:
-    """Run the cells of both sides in turns, as the gate does; copies of the runs lie in the folder."""
+    """Run the cells of both sides in turns like the gate does, and copy the runs to the folder."""
     from attnbench.api.progress import GateProgress
     from attnbench.gate.measure.side_cells import measure_both
 
@@ -191,7 +192,7 @@ def _write(
     log: Log,
     sides: dict[SideName, str] | None = None,
 ) -> ProfiledCells:
-    """Write the folder whole, or not at all."""
+    """Write the folder, all or nothing."""
     from attnbench.store.profile import Profile, write_profile
     from attnbench.store.whole_folder import whole_folder
     from attnbench.transport.host import LOCAL_HOST
@@ -231,19 +232,19 @@ def _setting(
         samples=samples,
         assembly=assembly,
         tflops=tflops,
-        exponentials_per_ns=ask_probe("exponentials", threads).get("per_ns"),  # absent where it cannot be measured
+        exponentials_per_ns=ask_probe("exponentials", threads).get("per_ns"),  # absent if it cannot be measured
     )
 
 
 def _exit_code(found: Sequence[CellProfile]) -> int:
-    """0 where there is a profile, 4 where cells broke while they were sampled, 6 where this machine refuses."""
+    """Return 0 if there is a profile, 4 if cells broke while being sampled, 6 if this machine refuses to be sampled."""
     if any(cell.status != "ok" for cell in found):
         return 4
     return 0 if any(cell.phases or cell.kernels for cell in found) else 6
 
 
 def _profiles(measured: _Measured, setting: ProfileSetting, log: Log) -> list[CellProfile]:
-    """Profile the cells, in the order of their cases."""
+    """Profile the cells in the order of their cases."""
     from attnbench.machine.device_lock import devices_to_ourselves
     from attnbench.runner.profile import profile_cells
     from attnbench.store.record import key_of
@@ -264,7 +265,7 @@ def _profiles(measured: _Measured, setting: ProfileSetting, log: Log) -> list[Ce
 
 
 def _default_folder() -> Path:
-    """A name that no folder has yet."""
+    """Return an unused folder name."""
     stem = Path("reports/runs") / f"profile-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"
     number, folder = 1, stem
     while folder.exists():

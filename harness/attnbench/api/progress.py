@@ -1,4 +1,4 @@
-"""Progress on stderr: what is running, counts by status, time left. Silent where nobody wants it; nothing is lost."""
+"""Progress on stderr: what is running, counts by status, time left. Messages are kept even if nothing is printed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _STAGES = {
     "agreement": "judging", "time": "timing", "memory": "weighing", "energy": "metering", "backend": "asking what ran",
 }  # fmt: skip
 _LONG_NS = 2e9
-"""A first call that takes longer is worth a word."""
+"""A longer first call is mentioned."""
 
 
 class Log:
-    """Sentences for a person: kept, and written to stderr where progress is wanted."""
+    """Messages for a person: all are kept, and written to stderr if progress is wanted."""
 
     def __init__(self, progress: bool | None, *, verbose: bool = False) -> None:
         self.aloud = sys.stderr.isatty() if progress is None else progress
@@ -35,17 +35,17 @@ class Log:
         self.messages: list[str] = []
 
     def says(self, sentence: str) -> None:
-        """A sentence about the whole run."""
+        """Show a message about the whole run."""
         self.writes(f"attnbench: {sentence}")
 
     def writes(self, line: str) -> None:
-        """A line as it is."""
+        """Show a line unchanged."""
         self.messages.append(line)
         if self.aloud:
             sys.stderr.write(f"{line}\n")
 
     def counts(self, done: int, total: int, what: str) -> None:
-        """How far something of seconds has come: one line of a terminal, which the end removes."""
+        """Show the progress of a step that takes seconds: one line of a terminal, which is removed at the end."""
         if self.aloud and sys.stderr.isatty():
             line = "" if done == total else f"{what}: {done} of {total}"
             sys.stderr.write(f"\r\x1b[K{line}")
@@ -53,9 +53,9 @@ class Log:
 
 
 class Progress:
-    """A bar on a terminal, elsewhere a line for each cell that has run; everywhere a few lines for one that went wrong.
+    """A progress bar on a terminal, else a line for each cell that has run; and a few lines for each cell that failed.
 
-    Of an implementation that disagrees again and again, only for the first such cells.
+    Only the first few disagreements of an implementation are printed.
     """
 
     def __init__(self, cells: Sequence[Cell], sampling_s: float, log: Log) -> None:
@@ -80,7 +80,7 @@ class Progress:
             console=self.console,
             transient=True,
             disable=not (log.aloud and self.console.is_terminal),
-            auto_refresh=False,  # a thread that repaints would wake up beside measured code
+            auto_refresh=False,  # a thread that repaints would wake up next to measured code
         )
         self._running: list[Cell] = []
         self._stage = ""
@@ -103,7 +103,7 @@ class Progress:
             self._show_what_runs()
 
     def enters(self, cell: Cell, stage: str) -> None:
-        """Show what is waited for."""
+        """Show which stage is running."""
         del cell
         self._stage = _STAGES.get(stage, stage)
         self._show_what_runs()
@@ -116,7 +116,7 @@ class Progress:
         self._bar.refresh()
 
     def ended(self, cell: Cell, record: Record) -> None:
-        """Count, and tell of anything that a person should look at."""
+        """Count a cell, and report it if it failed."""
         if cell in self._running:
             self._running.remove(cell)
             self._show_what_runs()
@@ -139,7 +139,7 @@ class Progress:
             self.says(told(cell.case, record))
 
     def says(self, sentence: str) -> None:
-        """A line for the person, above the bar."""
+        """Show a line above the bar."""
         if self._log.aloud and self.console.is_terminal:
             self._log.messages.append(sentence)
             self.console.print(sentence, highlight=False, markup=False)
@@ -148,7 +148,7 @@ class Progress:
 
 
 def _line(number: int, total: int, cell: Cell, record: Record) -> str:
-    """A cell that has run: the count, how it ended, its time, and a word where the first call was a long one."""
+    """Describe a cell that has run: its number, status and time, and its first call if that was long."""
     time_ns = record.time_median_ns
     taken = f"  {duration(time_ns)}" if time_ns is not None else ""
     first_ns = max(record.prepare_ns or 0, record.first_call_ns or 0)
@@ -174,11 +174,11 @@ class GateProgress:
             sys.stderr.write("\r\033[K")
 
     def begins(self, what: str) -> None:
-        """Say what runs now."""
+        """Show what runs now."""
         if self._aloud:
             line = f"{time.monotonic() - self._began:5.0f} s  {what}"
             sys.stderr.write(f"\r\033[K{line}" if self._live else f"{line}\n")
             sys.stderr.flush()
 
     def ended(self) -> None:
-        """The next line will say it."""
+        """Show nothing; the next line will."""

@@ -1,4 +1,4 @@
-"""``attnbench.show``, ``compare`` and ``report``: what a run file holds; ``merge`` makes one of several."""
+"""``attnbench.show``, ``compare``, ``report`` and ``merge``: read run files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXIT_CELLS_MISSING = 5
 
 
 def show(run: str | os.PathLike[str] | None = None, *, baseline: str | None = None) -> Run:
-    """A run: times, memory and agreement case by case, and why cells are not ok.
+    """Show a run: times, memory and agreement case by case, and why cells are not ok.
 
     Args:
         run: a run file; default the latest of results/runs.
@@ -28,10 +28,10 @@ def show(run: str | os.PathLike[str] | None = None, *, baseline: str | None = No
             the one that was timed most often, a plug-in's only for want of others.
 
     Raises:
-        UsageError: when it cannot be read, or has no such baseline.
+        UsageError: the file cannot be read, or has no such baseline.
     """
     found = Run(latest_run() if run is None else Path(run), baseline=baseline)
-    found.view  # noqa: B018 - a mistake is told here, not when the answer is first shown
+    found.view  # noqa: B018 - errors are raised here, not when the answer is first shown
     return found
 
 
@@ -57,7 +57,7 @@ def compare(
         Speed-ups; ``ok`` is whether there is a pair of cells to compare.
 
     Raises:
-        UsageError: when a file cannot be read, or there is no such baseline, or there is only one kind of machine.
+        UsageError: a file cannot be read, there is no such baseline, or ``across`` is given for one kind of machine.
     """
     from attnbench.store.machines import by_machine
     from attnbench.store.reader import read_run
@@ -105,7 +105,7 @@ def report(
         The report: ``path`` of its page, ``frame`` of the records.
 
     Raises:
-        UsageError: when a run cannot be read, the folder exists, or the extra ``report`` is not installed.
+        UsageError: a run cannot be read, the folder exists, or the extra ``report`` is not installed.
     """
     from attnbench.api.history.reading import of_this_machine
     from attnbench.store.machines import by_machine
@@ -141,11 +141,10 @@ def merge(
         force: replace what is there already.
 
     Returns:
-        The run; ``exit_code`` is 5 where a shard has not got all its records.
+        The run; ``exit_code`` is 5 if a shard lacks records.
 
     Raises:
-        UsageError: when a file cannot be read or written, a shard is missing or there twice, or they differ in what was
-            asked for, in code or in versions.
+        UsageError: a file cannot be read or written, a shard is missing or occurs twice, or two shards differ.
     """
     from attnbench.runner.planning.merge import merged
     from attnbench.store.reader import read_run
@@ -167,10 +166,10 @@ def merge(
 
 
 def _several(machines: Sequence[RunFile]) -> Sequence[RunFile]:
-    """The same, where they are of more than one kind.
+    """Return the runs, if they are of more than one kind of machine.
 
     Raises:
-        UsageError: otherwise.
+        UsageError: they are not.
     """
     if len({one.header.machine_key for one in machines}) < 2:
         raise UsageError("--across machines compares kinds of machines, and all records are of one")
@@ -178,10 +177,10 @@ def _several(machines: Sequence[RunFile]) -> Sequence[RunFile]:
 
 
 def _of_one_kind(before: Sequence[RunFile], after: Sequence[RunFile]) -> list[tuple[RunFile, RunFile]]:
-    """Two runs, each by machine: what is of the same kind in both, or what there is where neither has several.
+    """Pair the parts of two runs by kind of machine, or the whole runs if each has only one kind.
 
     Raises:
-        UsageError: when they have no kind of machine in common.
+        UsageError: they have no kind of machine in common.
     """
     if len(before) == len(after) == 1:
         return [(before[0], after[0])]

@@ -1,4 +1,4 @@
-"""Answers of the functions: they show themselves, in a terminal as a table, in a notebook with charts."""
+"""Answers of the functions, which display themselves: in a terminal as tables, in a notebook with charts."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """An answer: ``print`` it for the table of the terminal, or let a notebook show it.
+    """An answer: ``print`` shows the terminal's table, and a notebook displays it.
 
     Args:
-        view: makes the view, when it is first looked at.
+        view: makes the view when it is first used.
         images: makes charts for a notebook.
-        ok: whether the command ends with exit code 0.
+        ok: whether the command exits with code 0.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Answer:
 
     @functools.cached_property
     def view(self) -> View:
-        """The answer as blocks, rows and facts; :mod:`attnbench.views.document` makes Markdown, CSV and JSON of it."""
+        """The answer as blocks, rows and facts; :mod:`attnbench.views.document` formats it as Markdown, CSV or JSON."""
         return self._make_view()
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The rows as a pandas frame, units in the names of its columns."""
+        """The rows as a pandas frame; the names of columns contain units."""
         import pandas as pd
 
         return pd.DataFrame(list(self.view.rows))
@@ -71,7 +71,7 @@ FIRST_COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Charts:
-    """Charts that a notebook shows."""
+    """Charts that a notebook displays."""
 
     images: tuple[Image, ...]
 
@@ -90,26 +90,26 @@ class Run(Answer):
 
     @functools.cached_property
     def file(self) -> RunFile:
-        """Header, records and footers as they were written."""
+        """Header, records and footers as stored."""
         from attnbench.store.reader import read_run
 
         return read_run(self.path)
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The records, as :func:`attnbench.load` gives them: a row for each, a column for each field.
+        """The records like :func:`attnbench.load` returns them: a row for each, a column for each field.
 
-        The columns that most people look at stand first.
+        The columns that are used most come first.
         """
         records = _records([self.file])
         rest = [name for name in records.columns if name not in FIRST_COLUMNS]
         return records[[*FIRST_COLUMNS, *rest]]
 
     def plot(self) -> Charts:
-        """Time over sequence length, a chart for each group of cases; a notebook shows them.
+        """Draw time over sequence length, a chart for each group of cases, for a notebook to display.
 
         Raises:
-            UsageError: when the extra ``report`` is not installed, or nothing was timed.
+            UsageError: the extra ``report`` is not installed, or nothing was timed.
         """
         images = _charts([self.file])
         if not images:
@@ -118,23 +118,23 @@ class Run(Answer):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Records by status."""
+        """The number of records with each status."""
         return dict(collections.Counter(record["status"] for record in self.file.records))
 
 
 class FinishedRun(Run):
-    """A run that has just been made; ``ok`` where every cell that ran agrees and none broke."""
+    """A run that has just been made; ``ok`` if every cell that ran agrees and none broke."""
 
     def __init__(self, path: str | Path, *, exit_code: int, messages: Sequence[str]) -> None:
         super().__init__(path, ok=exit_code == 0)
         self.exit_code = exit_code
-        """0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke, 5 nothing measured, above 128 interrupted."""
+        """0 ok, 1 disagreement, 3 records were not stored, 4 cells broke, 5 nothing measured, above 128 interrupted."""
         self.messages = tuple(messages)
-        """Everything that is said on stderr while it runs."""
+        """All messages of the run, whether or not they were printed."""
 
     @functools.cached_property
     def answer(self) -> View:
-        """The end of the command: a table, the fastest first, and a sentence on which that is."""
+        """The view that ends the command: a table, fastest first, and a sentence on the fastest."""
         from attnbench.store.machines import by_machine
         from attnbench.views.machines import on_each
         from attnbench.views.show import answer
@@ -143,7 +143,7 @@ class FinishedRun(Run):
 
 
 class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C, or a notebook's stop button. What was measured is stored: ``attnbench.run(resume=stopped.run.path)``."""
+    """Ctrl-C or a notebook's stop button. Stored measurements remain: ``attnbench.run(resume=stopped.run.path)``."""
 
     def __init__(self, run: FinishedRun) -> None:
         super().__init__(f"what was measured is in {run.path}; attnbench.run(resume={str(run.path)!r}) goes on")
@@ -151,12 +151,12 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 class ComparedRuns(Answer):
-    """Speed-ups, cell by cell; ``ok`` where there is a pair of cells to compare."""
+    """Speed-ups cell by cell; ``ok`` if there is a pair of cells to compare."""
 
     def __init__(self, view: Callable[[], View], comparisons: Sequence[Comparison], runs: Sequence[RunFile]) -> None:
         super().__init__(view, lambda: _charts(runs), ok=any(one.pairs for one in comparisons))
         self.comparisons = tuple(comparisons)
-        """One for each kind of machine."""
+        """One comparison for each kind of machine, or each pair of runs."""
 
 
 class Report(Answer):
@@ -172,12 +172,12 @@ class Report(Answer):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The records of its runs, as :func:`attnbench.load` gives them."""
+        """The records of its runs like :func:`attnbench.load` returns them."""
         return _records(self.runs)
 
 
 class Inspection(Answer):
-    """A page about one case that was written; ``ok`` where no implementation disagrees with the oracle."""
+    """A page about one case; ``ok`` if no implementation disagrees with the oracle."""
 
     def __init__(self, path: Path, *, ok: bool) -> None:
         from attnbench.views.forms.notebook import pictures_in
@@ -189,7 +189,7 @@ class Inspection(Answer):
 
 
 class ProfiledCells(Answer):
-    """A profile that was written."""
+    """A profile in a folder."""
 
     def __init__(self, path: Path, *, exit_code: int) -> None:
         from attnbench.store.profile import read_profile
@@ -203,7 +203,7 @@ class ProfiledCells(Answer):
 
 
 class CapturedModel(Answer):
-    """The attention of a model that was captured; it can be looked at once the capture has ended."""
+    """The captured attention of a model; it can be read once the capture has ended."""
 
     def __init__(self, path: Path) -> None:
         from attnbench.views.capture import capture_view
@@ -221,7 +221,7 @@ class CapturedModel(Answer):
 
 
 class Gate(Answer):
-    """The answer of a gate; ``ok`` where it passes."""
+    """The answer of a gate; ``ok`` if it passes."""
 
     def __init__(self, result: GateResult, folder: Path | None, messages: Sequence[str]) -> None:
         from attnbench.views.gate.table import gate_view
@@ -231,9 +231,9 @@ class Gate(Answer):
         self.exit_code = result.exit_code
         """0 ok, 1 regressed, 4 cells failed, 5 nothing measured or cells missing, 6 undecided."""
         self.folder = folder
-        """Run files and results in every form; ``None`` where nothing was measured."""
+        """The folder of run files and results; ``None`` if nothing was measured."""
         self.messages = tuple(messages)
-        """Everything that the command says on stderr, but for what is running."""
+        """All messages of the command, except for the progress lines."""
 
 
 class CalibratedMachine(Answer):
@@ -245,7 +245,7 @@ class CalibratedMachine(Answer):
         super().__init__(lambda: calibration_view(calibration))
         self.calibration = calibration
         self.path = path
-        """The file in which a gate finds it."""
+        """The calibration's file."""
 
 
 def _view_of_run(run: RunFile, baseline: str | None) -> View:

@@ -1,4 +1,4 @@
-"""``attnbench.run``, ``check``, ``plan`` and ``sensitivity``: what ``attnbench run`` and ``attnbench check`` do."""
+"""``attnbench.run``, ``check``, ``plan`` and ``sensitivity``: ``attnbench run`` and ``check`` as functions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _ANY_MUTANT = "mutant/any"
 EDGES = "edge-shapes"
 _SEEDS = 1_000_000
-"""Few digits: people copy them."""
+"""The number of seeds that are chosen at random, small because people copy them."""
 
 
 def run(
@@ -86,7 +86,7 @@ def run(
         The run: ``path``, ``ok``, ``exit_code``, ``frame`` with a row for each record; as a text, its table.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked; nothing has been written then.
+        UsageError: an argument is invalid; nothing has been written then.
         RunInterrupted: after Ctrl-C; what was measured is stored.
     """
     log = Log(progress, verbose=verbose)
@@ -128,13 +128,13 @@ def check(
 ) -> FinishedRun:
     """Check agreement only: as :func:`run`, without time and memory. The arguments are those of :func:`run`.
 
-    Where neither a scenario nor an axis is given, cases are made for each implementation, so that they have every pair
-    of values that it takes, and some are random. They are others each time, unless there is a seed. ``thorough`` is
-    every triple, in ten minutes instead of one; ``stop_at_first`` skips what is left of an implementation once it
-    disagrees; ``verbose`` tells how many pairs are impossible, too, and what the harness itself spent its time on.
+    Without a scenario and an axis, cases are generated for each implementation: they cover every pair of values that it
+    takes, and some are random. They change each time, unless a seed is given. ``thorough`` covers every triple, in ten
+    minutes instead of one. ``stop_at_first`` skips an implementation's remaining cells once it disagrees. ``verbose``
+    also reports the number of impossible pairs, and how the harness itself spent its time.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked; nothing has been written then.
+        UsageError: an argument is invalid; nothing has been written then.
         RunInterrupted: after Ctrl-C; what was checked is stored.
     """
     log = Log(progress, verbose=verbose)
@@ -168,7 +168,7 @@ def plan(
     With ``only_agreement`` they are the cells of :func:`check`, ``thorough`` or not.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked.
+        UsageError: an argument is invalid.
     """
     from attnbench.runner.planning.request import found_of, plan_request, warnings_of
     from attnbench.views.answer.plan import plan_view
@@ -194,7 +194,7 @@ def sensitivity(
     """Try known-wrong implementations: which does the scenario catch? ``attnbench check --sensitivity``.
 
     Raises:
-        UsageError: when the scenario is malformed or has no case.
+        UsageError: the scenario is malformed or has no case.
     """
     from attnbench.mutants.sensitivity import measure_sensitivity
     from attnbench.sweep.expand import expand
@@ -218,7 +218,7 @@ def sensitivity(
 
 
 def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSelection, Request]:
-    """The request of a check, and how to ask for the same again: where no case is named, with the seed of its cases."""
+    """Return the request of a check, and the selection that repeats it; generated cases get a seed."""
     if asked.scenario or asked.axis:
         if thorough:
             raise UsageError("--thorough is about cases that attnbench chooses: no scenario, and no axes")
@@ -239,17 +239,17 @@ def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSe
 
 
 def _require_nothing_else(*given: object) -> None:
-    """Do nothing where a run is only to be finished.
+    """Raise unless a run is only to be finished.
 
     Raises:
-        UsageError: where something else is asked for, too, which the run file has decided.
+        UsageError: an argument is given that the run file determines.
     """
     if any(one is not None for one in given):
         raise UsageError("--resume finishes a run file, which says what it is of: leave the scenario and options out")
 
 
 def _sharded(request: Request, shard: str | None) -> Request:
-    """The request for a part of its plan, where one is asked for."""
+    """Restrict the request to a shard of its plan, if one is given."""
     from attnbench.runner.planning.shard import Shard
 
     return request if shard is None else dataclasses.replace(request, shard=Shard.parsed(shard).as_pair)

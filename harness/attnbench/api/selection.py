@@ -1,4 +1,4 @@
-"""From what a caller writes (texts, lists, mappings, functions) to one request."""
+"""Converts a caller's arguments (texts, lists, mappings, functions) to a request."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from attnbench.runner.planning.request import Request
 
 Texts = str | Sequence[str]
-"""One text, or several."""
+"""One text or several."""
 Axes = Texts | Mapping[str, object]
 """``"seqlen=128,1k"``, several of them, or ``{"seqlen": [128, 1024]}``."""
 Plugin = str | os.PathLike[str] | Implementation
 Plugins = Plugin | Sequence[Plugin]
-"""``FILE.py``, ``FILE.py:family/variant``, or a function of a file, decorated with ``@attention``; or several."""
+"""``FILE.py``, ``FILE.py:family/variant``, or a function in a file decorated with ``@attention``; or several."""
 
 
 class CellOptions(TypedDict, total=False):
-    """Arguments that choose cells, of functions that compare revisions; absent is as ``None``."""
+    """Arguments that select cells, for functions that compare revisions; absent means ``None``."""
 
     include: Texts | None
     """Implementations: regular expressions."""
@@ -38,7 +38,7 @@ class CellOptions(TypedDict, total=False):
     axis: Axes | None
     """Values in place of the scenario's, as of :func:`attnbench.run`."""
     plugin: Plugins | None
-    """Plug-ins that all revisions have, as of :func:`attnbench.run`."""
+    """Plug-ins that all revisions get, as of :func:`attnbench.run`."""
     device: Texts | None
     """``"cpu"``, ``"cuda"``, or both."""
     threads: int | None
@@ -50,7 +50,7 @@ _FLAGS = {"include": "-i", "exclude": "-x", "axis": "-a", "plugin": "-p", "devic
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellSelection:
-    """Which cells, as texts of the command line; absent is empty or ``None``."""
+    """A selection of cells as texts of the command line; what is not given is empty or ``None``."""
 
     scenario: str | None = None
     include: tuple[str, ...] = ()
@@ -75,10 +75,10 @@ class CellSelection:
         seed: int | None = None,
         ranks: int | Sequence[int] | None = None,
     ) -> CellSelection:
-        """From what a caller wrote.
+        """Convert a caller's arguments.
 
         Raises:
-            UsageError: when a plug-in is a function that workers cannot import.
+            UsageError: a plug-in is a function that workers cannot import.
         """
         return cls(
             scenario=None if scenario is None else os.fspath(scenario),
@@ -93,7 +93,7 @@ class CellSelection:
         )
 
     def words(self) -> list[str]:
-        """The part of a command line that asks for the same."""
+        """Return the part of a command line that selects the same cells."""
         fields = dataclasses.asdict(self)
         scenario = fields.pop("scenario")
         return [*([] if scenario is None else [scenario]), *words(**fields)]
@@ -106,16 +106,16 @@ class CellSelection:
         cache: Literal["warm", "cold"] = "warm",
         only_agreement: bool = False,
     ) -> Request:
-        """The request, with the defaults of ``[tool.attnbench]`` filled in.
+        """Return the request, with the defaults of ``[tool.attnbench]`` filled in.
 
         Args:
-            log: told which devices are left out.
+            log: receives a message for each device that is left out.
             replicates: fresh processes for each cell.
             cache: ``warm`` or ``cold``.
             only_agreement: whether time and memory are left out.
 
         Raises:
-            UsageError: when the scenario is malformed, or a number or a device is not one that can be asked for.
+            UsageError: the scenario is malformed, a number is out of bounds, or a device is unknown.
         """
         _require_no_import()
         from attnbench.machine.hardware.pinning import default_threads
@@ -157,22 +157,22 @@ class CellSelection:
 
 
 def texts(given: Texts | None) -> tuple[str, ...]:
-    """One text or several, as several."""
+    """Return one text or several as a tuple."""
     return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def axis_texts(given: Axes | None) -> tuple[str, ...]:
-    """``NAME=VALUE[,VALUE...]`` for each axis."""
+    """Return ``NAME=VALUE[,VALUE...]`` for each axis."""
     if isinstance(given, Mapping):
         return tuple(f"{name}={_values(value)}" for name, value in given.items())
     return texts(given)
 
 
 def plugin_texts(given: Plugins | None) -> tuple[str, ...]:
-    """``FILE.py`` or ``FILE.py:family/variant`` for each plug-in.
+    """Return ``FILE.py`` or ``FILE.py:family/variant`` for each plug-in.
 
     Raises:
-        UsageError: when a function is no implementation, or is defined in no file.
+        UsageError: a function is no implementation, or is not defined in a file.
     """
     if given is None:
         return ()
@@ -181,19 +181,19 @@ def plugin_texts(given: Plugins | None) -> tuple[str, ...]:
 
 
 def require_device(name: str) -> None:
-    """Do nothing for a device that attnbench knows.
+    """Raise unless a device is known.
 
     Raises:
-        UsageError: for any other.
+        UsageError: it is not.
     """
     if name not in ("cpu", "cuda"):
         raise UsageError(f"unknown device {name!r}: there are cpu and cuda")
 
 
 def words(of: Callable[..., object] | None = None, /, **options: object) -> list[str]:
-    """Options of a command line: what is ``None``, false or empty is left out, and lists become repeated options.
+    """Return options of a command line, without those that are ``None``, false or empty; lists become repeated options.
 
-    What is the default of the function ``of`` is left out, too.
+    Options that equal the default of the function ``of`` are left out as well.
     """
     defaults = inspect.signature(of).parameters if of else {}
     spelled: list[str] = []
@@ -208,10 +208,10 @@ def words(of: Callable[..., object] | None = None, /, **options: object) -> list
 
 
 def _require_no_import() -> None:
-    """A script that passes one of its own functions is imported by the processes that run it: there it must not start.
+    """Raise in a worker: it imports the script that defines a plug-in, which must not start a run there.
 
     Raises:
-        UsageError: in such a process.
+        UsageError: this process is a worker.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None and spec.name.startswith("attnbench.") and spec.name != "attnbench.__main__":
@@ -240,12 +240,12 @@ def _plugin_text(plugin: object) -> str:
 
 
 def _first(given: int | None, configured: int | None, default: int) -> int:
-    """The caller's value, else the configuration's, else the default."""
+    """Return the caller's value, else the configured one, else the default."""
     return next(value for value in (given, configured, default) if value is not None)
 
 
 def _present(devices: Sequence[str], log: Log) -> tuple[str, ...]:
-    """A scenario's devices, without those that this machine lacks (all of them where it lacks all)."""
+    """Return a scenario's devices without those that this machine lacks, or all of them if it lacks all."""
     from attnbench.machine.hardware.devices import device_unavailable
 
     missing = {one: reason for one in devices if (reason := device_unavailable(one))}

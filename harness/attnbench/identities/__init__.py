@@ -1,4 +1,4 @@
 """Identities of attention: what must stay the same when a case is computed in another way.
 
-They need no reference answer, so they cover every row and key of a sequence of which the oracle judges a sample.
+They need no reference answer, so they cover all rows and keys, of which the oracle judges only a sample.
 """

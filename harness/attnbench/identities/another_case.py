@@ -1,4 +1,4 @@
-"""Other cases whose answers are parts of the answer at hand, or make it up."""
+"""Other cases whose answers are parts of the current answer, or from which it can be assembled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST_SEQUENCE = "the last sequence alone"
 
 
 def _other(case: Case, **fields: Any) -> Case:
-    """The case with other fields, and inputs that lie in memory in the ordinary way."""
+    """Return the case with other fields, and with contiguous inputs."""
     return make_case(**{**case.to_dict(), "strides": "contiguous", **fields})
 
 
@@ -49,7 +49,7 @@ class FirstTokensAlone(Identity):
         return None if self._rows_that_stay(case) > 0 else "it is too short"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """About two thirds of the sequence."""
+        """Return about two thirds of the sequence."""
         kept = _two_thirds(case)
         other = _other(case, seqlen_q=kept, seqlen_kv=kept, **_up_to(case, kept))
         inputs = _rows(inputs, slice(kept), ("q", "k", "v", "dout"))
@@ -65,7 +65,7 @@ class FirstTokensAlone(Identity):
 
     def _rows_that_stay(self, case: Case) -> int:
         kept = _two_thirds(case)
-        # Bounds of causal masks move forwards: the rows that stay are the first ones.
+        # Bounds of causal masks only move forward, so the rows that stay are the first ones.
         ends = [row_runs(case, b)[:, :, 1].max(1) for b in range(case.batch if batch_varies(case) else 1)]
         return min(kept, *(int((end <= kept).sum()) for end in ends))
 
@@ -75,26 +75,26 @@ def _divisible(case: Case) -> bool:
 
 
 def _tied_to_its_batch(case: Case) -> str | None:
-    """Why a sequence of the batch is no case by itself, or ``None``."""
+    """Return why a sequence of the batch is no case by itself, or ``None``."""
     if "bias" in case.score_mods or not all(kind.by_sequence for kind in kinds_of(case.mask)):
         return "its mask or its bias is for this batch alone"
     return None
 
 
 def _up_to(case: Case, count: int) -> dict[str, object]:
-    """The mask's parameters where only the first keys are left."""
+    """Return the mask's parameters for a case with only the first keys."""
     prefix = None if case.prefix_len is None else min(case.prefix_len, count)
     return {"prefix_len": prefix, **_padding(case, lambda key: min(key, count))}
 
 
 def _padding(case: Case, moved: Callable[[int], int]) -> dict[str, list[int]]:
-    """Bounds of the real keys of each sequence, each bound moved."""
+    """Return the bounds of each sequence's real keys, each bound moved."""
     ends = {"kv_starts": case.kv_starts, "kv_lengths": case.kv_lengths}
     return {name: [moved(key) for key in keys] for name, keys in ends.items() if keys is not None}
 
 
 def _two_thirds(case: Case) -> int:
-    """An odd number of tokens, which ends within a tile."""
+    """Return an odd number of tokens, which ends within a tile."""
     return (2 * case.seqlen_q // 3 - 1) | 1
 
 
@@ -111,7 +111,7 @@ class LastQueriesAlone(Identity):
         return None
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """About half of them, from an odd place on."""
+        """Return about half of the queries, from an odd place on."""
         start = self._start(case)
         other = _other(case, seqlen_q=case.seqlen_q - start, alignment="bottom_right")
         inputs = {**inputs, **_rows(inputs, slice(start, None), ("q", "dout"))}
@@ -141,7 +141,7 @@ class KeysInTwoParts(Identity):
         return None if case.seqlen_kv > 1 else "there is one key"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """Two parts, the cut within a tile; forward only."""
+        """Return two parts of the keys, with the cut within a tile; forward only."""
         cut = self._cut(case)
         first, last = _padding(case, lambda key: min(key, cut)), _padding(case, lambda key: max(key - cut, 0))
         parts = (
@@ -167,7 +167,7 @@ class KeysInTwoParts(Identity):
         weights = [np.exp(part["lse"].astype(np.float64) - least)[..., None] for part in others]
         out = sum(weight * part["out"] for weight, part in zip(weights, others, strict=True))
         of_out, of_lse = difference("out", np.asarray(out), results["out"]), difference("lse", lse, results["lse"])
-        # An error of the LSE is one of the weights, relative to them; parts may be longer than their sum.
+        # An error of the LSE is a relative error of the weights; parts may be longer than their sum.
         size = float(np.abs(least).max(initial=1.0))
         longer = _longest(weights, others, results["out"])
         return [
@@ -180,7 +180,7 @@ class KeysInTwoParts(Identity):
 
 
 def _longest(weights: list[NDArray[Any]], parts: list[Arrays], whole: NDArray[Any]) -> float:
-    """By how much the weighted parts of a row, end to end, are longer than the row."""
+    """Return the greatest ratio of the summed norms of a row's weighted parts to the norm of the row, at least 1."""
     together = sum(
         weight[..., 0] * np.linalg.norm(part["out"], axis=-1) for weight, part in zip(weights, parts, strict=True)
     )
@@ -224,7 +224,7 @@ class LatentExpanded(Identity):
         return None if case.kv_cache == "latent" else "there is no latent"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """Repeat keys and values for each head of queries; columns beyond the latent's values stay as they are."""
+        """Return keys and values expanded for each query head; columns beyond the latent's values are unchanged."""
         rank, size = case.head_dim_v, case.heads_q // case.heads_kv
         latent = np.repeat(inputs["k"], size, axis=1)
         q, k, v = inputs["q"].copy(), latent.copy(), latent[..., :rank].copy()
@@ -244,7 +244,7 @@ class LatentExpanded(Identity):
         return [difference(name, others[0][name], absorbed[name]) for name in results]
 
     def _projections(self, case: Case) -> list[tuple[NDArray[Any], ...]]:
-        """Columns and signs of each head's W_UK and W_UV."""
+        """Return columns and signs of each head's W_UK and W_UV."""
         generator, rank = np.random.default_rng(case.seed), case.head_dim_v
         return [
             tuple(part for _ in range(2) for part in (generator.permutation(rank), generator.choice((-1.0, 1.0), rank)))
@@ -263,7 +263,7 @@ class LastSequenceAlone(Identity):
         return None if _real_keys_of_last(case) else "its last sequence has no key"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """The last one, whose padding is longest by default."""
+        """Return the last sequence, which has the longest padding by default."""
         last = {name: tensor[-1:] for name, tensor in inputs.items()}
         count = _real_keys_of_last(case)
         if not _padding_can_go(case):
@@ -277,14 +277,14 @@ class LastSequenceAlone(Identity):
         return [Variant(case=other, inputs=inputs, what=f"{_LAST_SEQUENCE}, without its padding")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Compare every tensor; what is beyond the real keys has no gradient."""
-        # Scales are those of the whole batch: the sequence is compared in its place.
+        """Compare every tensor; keys that are not real have no gradient."""
+        # The scales of the whole batch apply, so the sequence is compared in its place.
         wholes = ((name, tensor, results[name]) for name, tensor in others[0].items())
         return [difference(name, _in_its_place(tensor, whole), whole) for name, tensor, whole in wholes]
 
 
 def _padding_can_go(case: Case) -> bool:
-    """Whether there is padding, and fewer keys move neither the diagonal nor what the mask says of the others."""
+    """Whether there is padding whose removal moves neither the diagonal nor the mask's bounds for other keys."""
     moves = case.on_diagonal and case.alignment == "bottom_right"
     return case.kv_lengths is not None and _divisible(case) and not moves
 
@@ -294,7 +294,7 @@ def _real_keys_of_last(case: Case) -> int:
 
 
 def _in_its_place(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
-    """The whole with its last sequence replaced."""
+    """Return the whole with its last sequence replaced."""
     filled: NDArray[Any] = whole.astype(np.promote_types(part.dtype, whole.dtype), copy=True)
     filled[-1] = 0
     filled[-1][:, : part.shape[2]] = part[0]
@@ -308,7 +308,10 @@ class AnotherSequenceBeside(Identity):
         return _tied_to_its_batch(case) or (None if case.batch == 1 else "there are other sequences already")
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """First the tokens in reverse order (with key padding, half of the keys are real), then the sequence itself."""
+        """Return a batch of the reversed sequence, followed by the sequence itself.
+
+        With key padding, half of the reversed sequence's keys are real.
+        """
         doubled = {name: np.concatenate([tensor[:, :, ::-1], tensor]) for name, tensor in inputs.items()}
         padding = {name: [(keys[0] + 1) // 2, keys[0]] for name, keys in _padding(case, int).items()}
         other = _other(case, batch=2, **padding)
@@ -327,7 +330,7 @@ class LastRequestAlone(Identity):
         return None if len(request_groups(case, one_by_one=True)) > 1 else "it is a single request"
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """The last one, which is farthest from where the packs of queries and keys begin together."""
+        """Return the last request, which is farthest from the common beginning of the packs of queries and keys."""
         places = _last_request(case)
         alone = {name: tensor[:, :, places[name in OF_QUERIES]] for name, tensor in inputs.items() if tensor.ndim == 4}
         requests = written((Requests(1, alone["q"].shape[2], alone["k"].shape[2]),))
@@ -336,7 +339,7 @@ class LastRequestAlone(Identity):
         return [Variant(case=other, inputs={**inputs, **alone}, what=f"the last request, {requests}, alone")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Compare every tensor, at the request's place."""
+        """Compare every tensor at the request's place."""
         places, found = _last_request(case), []
         for name, tensor in others[0].items():
             whole = results[name]
@@ -347,6 +350,6 @@ class LastRequestAlone(Identity):
 
 
 def _last_request(case: Case) -> dict[bool, slice]:
-    """The place of the last request: among queries (``True``), among keys (``False``)."""
+    """Return the place of the last request among queries (``True``) and among keys (``False``)."""
     last = request_groups(case, one_by_one=True)[-1]
     return {True: last.rows, False: last.columns}

@@ -1,4 +1,4 @@
-"""The same case with other inputs: a further call of what is prepared already."""
+"""Identities of the same case with other inputs: one more call of what is prepared already."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class QueriesInAnotherOrder(Identity):
         return _position_matters(case) or ("there is one query" if case.seqlen_q == 1 else None)
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """Rolled by half the sequence, to other places within tiles."""
+        """Return the queries rolled by half the sequence, to other places within tiles."""
         shift = _shift(case)
         rolled = {n: np.roll(x, shift, axis=2) if n in ("q", "dout") else x for n, x in inputs.items()}
         return [Variant(case=case, inputs=rolled)]
@@ -61,7 +61,7 @@ class KeysInAnotherOrder(Identity):
         return _position_matters(case) or (None if some else "there is one key")
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """From the last real key to the first."""
+        """Return the real keys in reverse order."""
         return [Variant(case=case, inputs={**inputs, **{n: _reversed(case, inputs[n]) for n in ("k", "v")}})]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
@@ -87,13 +87,13 @@ class ValuesOfOne(Identity):
     needs: ClassVar[Needs] = "a call"
 
     def refuses(self, case: Case) -> str | None:
-        """A sink takes part of the weight; a scale times an integer need not be 1."""
+        """Refuse a sink, which takes part of the weight, and quantised values, which need not include 1."""
         if case.kv_dtype is not None:
             return f"1 is not among the values that {case.kv_dtype} stores"
         return weights_do_not_add_up(case)
 
     def variants(self, case: Case, inputs: Arrays) -> list[Variant]:
-        """The same queries and keys, but for a latent, of which the values are part."""
+        """Return values of 1 with the same queries; keys change only in a latent, which contains the values."""
         if case.kv_cache != "latent":
             return [Variant(case=case, inputs={**inputs, "v": np.ones_like(inputs["v"])})]
         latent = inputs["k"].copy()
@@ -101,9 +101,9 @@ class ValuesOfOne(Identity):
         return [Variant(case=case, inputs={**inputs, "k": latent})]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """Compare each element of the output. The exponentials, the weights and the output may be rounded, each once.
+        """Compare each element of the output; exponentials, weights and output may be rounded once each.
 
-        A weight that is rounded changes by u at most, relative to itself, so their sum changes by u at most.
+        Rounding changes a weight by at most u, relative to itself, so it changes their sum by at most u.
         """
         out = others[0]["out"]
         worst, where, seen = -1.0, (0, 0, 0), (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""All identities, the cheap ones first."""
+"""All identities, cheap ones first."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ IDENTITIES: tuple[Identity, ...] = (
 
 
 def name_of(identity: Identity) -> str:
-    """``values-of-one``, after the class."""
+    """Return the identity's name from its class, such as ``values-of-one``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(identity).__name__).lower()
 
 
 def sentence_of(identity: Identity) -> str:
-    """The statement that must hold: the first line of the docstring."""
+    """Return the statement that must hold: the first line of the docstring."""
     return (type(identity).__doc__ or "").partition("\n")[0].rstrip(".")

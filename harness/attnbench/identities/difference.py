@@ -1,4 +1,4 @@
-"""Rows of two tensors that ought to be equal, compared one by one."""
+"""Compares rows of two tensors that should be equal."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BOTH = 2.0
-"""Two answers that are each within their budget differ by twice the budget at most."""
+"""Two answers that are each within their budget differ by at most twice the budget."""
 
 
 def difference(name: str, got: NDArray[Any], want: NDArray[Any], *, first_row: int = 0) -> Finding:
     """Compare a tensor with rows of another one.
 
     Args:
-        name: of the tensor.
-        got: what the other way gave, (batch, heads, rows, columns), or (batch, heads, rows) of an LSE.
-        want: what the call gave, (batch, heads, at least so many rows, columns); scales are those of all its rows.
-        first_row: which row of ``want`` the first one of ``got`` is.
+        name: the tensor's name.
+        got: the other way's tensor, (batch, heads, rows, columns), or (batch, heads, rows) for an LSE.
+        want: the call's tensor, (batch, heads, at least as many rows, columns); all of its rows determine the scale.
+        first_row: the row of ``want`` that corresponds to the first row of ``got``.
     """
     least = floor(name, want)
     worst, where, seen = -1.0, (0, 0, first_row), (0.0, 0.0)
@@ -44,7 +44,7 @@ def difference(name: str, got: NDArray[Any], want: NDArray[Any], *, first_row: i
 
 
 def floor(name: str, tensor: NDArray[Any]) -> float:
-    """The smallest scale on which errors of a tensor's rows are measured, as the oracle does (oracle/budget.py)."""
+    """Return the smallest scale for errors of a tensor's rows, like the oracle does (oracle/budget.py)."""
     if name == "lse":
         return 1.0
     total, count = 0.0, 0
@@ -57,20 +57,20 @@ def floor(name: str, tensor: NDArray[Any]) -> float:
 
 
 def row_norms(head: NDArray[Any]) -> NDArray[np.float64]:
-    """Norm of each row of a matrix."""
+    """Return the norm of each row of a matrix."""
     wide = head.astype(np.float64)
     norms: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     return norms
 
 
 def _columns(head: NDArray[Any]) -> NDArray[np.float64]:
-    """(rows, columns) in float64; an LSE has one column."""
+    """Return a head as (rows, columns) in float64; an LSE has one column."""
     wide = head.astype(np.float64)
     return wide[:, None] if wide.ndim == 1 else wide
 
 
 def _apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Norms of the rows' differences, infinite where NaN or infinities do not match, and norms of ``other``."""
+    """Return norms of the rows' differences, infinite if NaN or infinities do not match, and norms of ``other``."""
     with np.errstate(invalid="ignore"):
         same = (one == other) | (np.isnan(one) & np.isnan(other))
         unlike = np.where(same, 0.0, one - other)

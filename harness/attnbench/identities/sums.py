@@ -1,13 +1,13 @@
-"""Identities between inputs, output and gradients of one and the same backward pass: no further call is needed.
+"""Identities between inputs, output and gradients of one backward pass, which need no further call.
 
-With P the weights, dS the gradient of the scaled scores and one matrix for each key head (query heads of a group added
-up), whatever mask, soft cap, bias or sink there is:
+Let P be the weights and dS the gradient of the scaled scores, for each key head (its query heads are summed). For any
+mask, soft cap, bias or sink:
 
 - dV = P' dO and O = P V, so V' dV = O' dO, transposed: a matrix of (head_dim_v, head_dim_v);
 - dQ = scale dS K and dK = scale dS' Q, so Q' dQ = dK' K: a matrix of (head_dim, head_dim).
 
-The weights of a row sum to 1 (without a sink), so the rows of dV sum to those of dO; softmax does not see a constant,
-so (without soft cap and sink) each row of dS sums to 0, and so do the rows of dK.
+The weights of a row sum to 1 (without a sink), so the rows of dV sum to those of dO. A constant does not change
+softmax, so (without soft cap and sink) each row of dS sums to 0, and so do the rows of dK.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 _BLOCK = 2**14
-"""Tokens that are turned into float64 at once."""
+"""Number of tokens that are converted to float64 at once."""
 
 
 class _Sums(Identity):
-    """Both sides for each key head, and the worst of them."""
+    """An identity with two sides for each key head, of which the worst is reported."""
 
     needs: ClassVar[Needs] = "nothing"
 
@@ -42,7 +42,7 @@ class _Sums(Identity):
         return None if case.needs_gradients else "it has no gradients"
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:
-        """The largest error of any key head relative to its rounding error."""
+        """Return the key head with the largest error relative to its rounding error."""
         found = [self.side(case, inputs, results, *group) for group in _groups(case)]
         return [max(found, key=lambda finding: finding.error / (sum(finding.independent.values()) or 1.0))]
 
@@ -50,19 +50,19 @@ class _Sums(Identity):
     def side(
         self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
     ) -> Finding:
-        """Both sides for one key head."""
+        """Return both sides for one key head."""
 
 
 class _Follow(_Sums):
-    """X' dX = R' G, for each key head: of an input X of the keys, a result R of the queries and an input G."""
+    """The identity X' dX = R' G for each key head: X is an input of the keys, R a result of the queries, G an input."""
 
     names: ClassVar[tuple[str, str, str]]
-    """X, R and G."""
+    """The names of X, R and G."""
 
     def side(
         self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
     ) -> Finding:
-        """Two square matrices. What makes a row of R wrong makes all wrong that it adds to dX."""
+        """Compare two square matrices. An error in a row of R affects everything that the row adds to dX."""
         own, result, given = self.names
         gradient = f"d{own}"
         x, dx = inputs[own][batch_index, key_head], results[gradient][batch_index, key_head]
@@ -103,7 +103,7 @@ class ValueGradientsAddUp(_Sums):
     def side(
         self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
     ) -> Finding:
-        """Two rows of head_dim_v. The weights of a query may all be wrong by one factor."""
+        """Compare two rows of head_dim_v. All weights of a query may be wrong by one factor."""
         dv = results["dv"][batch_index, key_head]
         seeing = any_visible(case, batch_index)
         rows = [inputs["dout"][batch_index, h][seeing].astype(np.float64) for h in heads]
@@ -130,10 +130,10 @@ class KeyGradientsCancel(_Sums):
     def side(
         self, case: Case, inputs: Arrays, results: Arrays, batch_index: int, key_head: int, heads: range
     ) -> Finding:
-        """A row of head_dim, and zeros.
+        """Compare a row of head_dim with zeros.
 
-        What a query adds is ``scale * q * (sum of weights * upstream - delta)``. Either of the two is as wrong as the
-        row of O, or its weights, times dO.
+        A query adds ``scale * q * (sum of weights * upstream - delta)``. The error of either term is that of the row of
+        O, or of its weights, times dO.
         """
         dk = results["dk"][batch_index, key_head]
         least = {name: floor(name, results[name]) for name in ("dk", "out")}
@@ -162,7 +162,7 @@ class KeyGradientsCancel(_Sums):
 
 
 def _groups(case: Case) -> Iterator[tuple[int, int, range]]:
-    """(batch element, key head, its query heads)."""
+    """Yield (batch element, key head, its query heads)."""
     size = case.heads_q // case.heads_kv
     for batch_index in range(case.batch):
         for key_head in range(case.heads_kv):
@@ -170,7 +170,7 @@ def _groups(case: Case) -> Iterator[tuple[int, int, range]]:
 
 
 def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """The product a' b in float64, (tokens, m) and (tokens, n) to (m, n)."""
+    """Return the product a' b in float64, of (tokens, m) and (tokens, n) to (m, n)."""
     total = np.zeros((a.shape[1], b.shape[1]))
     for start in range(0, len(a), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -179,7 +179,7 @@ def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _spread(wrong: NDArray[Any], other: NDArray[Any] | None, least: float, third: NDArray[Any] | None = None) -> float:
-    """Sum over tokens of (the scale of a row's error times the norms of the rows that it is multiplied with)²."""
+    """Sum over tokens the square of a row's error scale times the norms of the rows by which it is multiplied."""
     total = 0.0
     for start in range(0, len(wrong), _BLOCK):
         block = slice(start, start + _BLOCK)

@@ -1,1 +1,1 @@
-"""The runner: plans cells, drives workers through them, keeps time, and writes what came out."""
+"""The runner: plans cells, drives workers through them, and writes the results."""

@@ -1,4 +1,4 @@
-"""From what the stages gave to a whole record."""
+"""Derives a whole record from the stages' values."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 def model(case: Case, median_ns: float | None, peaks: Mapping[str, Any] | None, device: str) -> RooflineMetrics:
-    """The roofline's metrics of a case."""
+    """Return the roofline metrics of a case."""
     peaks = peaks or {}
     peak = peak_of(case.dtype, peaks.get("tflops", {}), device)
     try:
         operations = flops(case)
     except TensorError:
-        return RooflineMetrics()  # of a mask that is not there nobody knows how many pairs it shows
+        return RooflineMetrics()  # a mask without its file has no known number of pairs
     bandwidth = peaks.get("gbytes_per_s")
     return roofline(operations, minimum_bytes(case), median_ns, peak, bandwidth, case.new_tokens)
 
 
 def complete(fields: Values, case: Case, device: str, peaks: Mapping[str, Any] | None) -> Values:
-    """Add statistics and model to a cell's fields; a rate that cannot be true makes the cell ``invalid``."""
+    """Add statistics and roofline metrics to a cell's fields; an impossible rate makes the cell ``invalid``."""
     samples = fields.get("time_samples_ns")
     visits, drift = fields.get("time_visits"), fields.get("machine_drift")
     statistics_of_time = time_statistics(samples, visits, drift or 0.0) if samples else {}
     modelled = model(case, statistics_of_time.get("time_median_ns"), peaks, device)
     output = fields.get("memory_output_bytes")
     if fields.get("memory_peak_bytes") is not None and output is not None:
-        # What a call returns was alive at its end; below the resolution the counter may not have seen it.
+        # The output was alive at the end of the call, even if the counter's resolution is too coarse to show it.
         peak = max(fields["memory_peak_bytes"], output)
         fields |= {"memory_peak_bytes": peak, "memory_workspace_bytes": peak - output}
     speeds = [speed for name in ("gbytes_per_s", "read_gbytes_per_s") if (speed := (peaks or {}).get(name))]

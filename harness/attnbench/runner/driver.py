@@ -1,4 +1,4 @@
-"""The one driver: a cell goes through stages in their order, so that whatever happens is known to be of one of them."""
+"""The driver: takes a cell through its stages in order, so that every outcome belongs to a stage."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ T = TypeVar("T")
 def drive(
     cell: CellRun, stages: Sequence[Stage], enters: Callable[[str], object] = lambda stage: None
 ) -> Generator[None, None, Values]:
-    """Take a cell through those stages that it wants.
+    """Take a cell through the stages that it wants.
 
-    On a CPU, where it is timed, it pauses after the calls that are judged, after the warm-up, and after each visit. The
-    pauses are not counted against the cell's time. Each stage is told to ``enters`` before it begins.
+    On a CPU, a timed cell yields after the calls that are judged, after the warm-up, and after each visit. Pauses do
+    not count as the cell's time. ``enters`` is called with the name of each stage before it begins.
 
     Returns:
-        The record's fields for outcome and metrics; always with a ``status``.
+        The record's fields for outcome and metrics, which always include ``status``.
     """
     try:
         for stage in stages:
@@ -47,13 +47,13 @@ def drive(
 
 
 def failed(values: Values, stage: str, status: str, reason: str) -> Values:
-    """The values that a cell which is not ok keeps: a wrong kernel has no speed."""
+    """Return the values of a cell that is not ok, without those that only an ok cell has, such as its speed."""
     kept = {name: value for name, value in values.items() if name not in METRICS or not METRICS[name].only_ok}
     return {**kept, "status": status, "stage": stage, "reason": reason}
 
 
 def without_pauses(steps: Generator[None, None, T]) -> T:
-    """Go on to the end, and return what is returned there."""
+    """Run a generator to its end, and return its value."""
     while True:
         try:
             next(steps)
@@ -63,7 +63,7 @@ def without_pauses(steps: Generator[None, None, T]) -> T:
 
 
 def without_waiting(steps: Generator[None, None, T]) -> Generator[None, None, tuple[T, float]]:
-    """Go on as ``steps`` do; what they return, and the seconds that they took themselves."""
+    """Yield whenever ``steps`` does, and return its value and the seconds that its own code took."""
     spent = 0.0
     while True:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The least time of a phase: its operations at the rates that this machine was measured to reach."""
+"""Floors: the least time of a phase, from its operations and the measured rates of this machine."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Floor:
-    """The least time of a phase, and how it is computed."""
+    """The least time of a phase, and a sentence on its computation."""
 
     ns: float
     sentence: str
 
 
 def floors(case: Case, tflops: Mapping[str, float], exponentials_per_ns: float | None) -> dict[Phase, Floor]:
-    """The floors of one call on a CPU; of ``products`` where Q K^T and P V are not told apart.
+    """Return the floors of one call on a CPU; that of ``products`` is for profiles that do not separate its parts.
 
-    Operations are counted over the visible pairs, as :func:`attnbench.cases.cost.flops` counts them.
+    Operations are counted over the visible pairs, like :func:`attnbench.cases.cost.flops` does.
     """
     pairs = case.heads_q * visible_pairs(case)
     rate = peak_of(case.dtype, tflops, "cpu")
@@ -35,7 +35,7 @@ def floors(case: Case, tflops: Mapping[str, float], exponentials_per_ns: float |
         Phase.PV: (pairs * case.head_dim_v, "P V"),
         Phase.PRODUCTS: (pairs * (case.head_dim + case.head_dim_v), "both products"),
     }
-    if case.mode == "backward":  # the scores again; everything else are gradients
+    if case.mode == "backward":  # the scores again; everything else is a gradient
         products = {Phase.QK: products[Phase.QK]}
     if case.needs_gradients:
         products[Phase.GRADIENTS] = (2 * pairs * (case.head_dim + case.head_dim_v), "dP, dV, dQ and dK")

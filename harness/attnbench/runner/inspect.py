@@ -1,4 +1,4 @@
-"""Looks into one case: the oracle tells what attention does, workers show what implementations make of it."""
+"""Inspects one case: the oracle returns the weights of attention, workers the outputs of implementations."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ A = TypeVar("A", bound=AnswerMessage)
 
 
 class InspectError(UsageError):
-    """The case cannot be looked into; one sentence."""
+    """The case cannot be inspected; the message is one sentence."""
 
 
 class _Inspector:
-    """Asks the oracle for the errors of a batch element with each verdict, and keeps the latest."""
+    """Asks the oracle for the errors of a batch element with each verdict, and keeps the latest verdict."""
 
     def __init__(self, oracle: Oracle, batch_index: int) -> None:
         self._oracle, self._batch_index = oracle, batch_index
@@ -54,10 +54,10 @@ class _Inspector:
 def write_inspection(
     case: Case, found: Sequence[Found], folder: Path, *, device: str, batch_index: int, threads: int
 ) -> None:
-    """Write ``inspection.json``, ``inside.npz`` and, for each implementation, ``errors-N.npz`` into the folder.
+    """Write ``inspection.json``, ``inside.npz`` and, for each implementation, ``errors-N.npz`` to the folder.
 
     Raises:
-        InspectError: when the oracle refuses the case or dies over it.
+        InspectError: the oracle refuses the case or dies over it.
     """
     environment = worker_environment(threads)
     oracle, workers = Oracle(threads, environment), Workers(threads, environment)
@@ -98,7 +98,7 @@ def write_inspection(
 
 
 def _look_at(case: Case, found: Found, inspector: _Inspector, workers: Workers, device: str) -> Values:
-    """The outcome of an implementation on the case."""
+    """Return the outcome of an implementation on the case."""
     if found.unavailable:
         return failed({}, "plan", "unavailable", found.unavailable)
     try:

@@ -1,4 +1,4 @@
-"""Signals that ask this process to end: Ctrl-C, SIGTERM (of ``kill``), SIGHUP (of a terminal that was closed)."""
+"""Signals that end this process: Ctrl-C, SIGTERM (from ``kill``), SIGHUP (from a closed terminal)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _SAME_REQUEST_S = 5.0
-"""A terminal that is closed sends SIGHUP twice; what follows so soon does not disturb what the first one set off."""
+"""A closing terminal sends SIGHUP twice; signals within this time after the first are ignored."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asks to end. ``number`` is the signal's."""
+    """A signal asks this process to end. ``number`` is the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -22,12 +22,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_code_of(interrupt: KeyboardInterrupt) -> int:
-    """128 and the signal's number, as shells count: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    """Return 128 plus the signal's number, as shells do: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT)
 
 
 def raise_signals() -> None:
-    """From now on these signals raise :class:`Interrupted`; one that is ignored, as under ``nohup``, stays ignored."""
+    """Let these signals raise :class:`Interrupted`; an ignored one, as under ``nohup``, stays ignored."""
     last = -float("inf")
 
     def handler(number: int, frame: FrameType | None) -> None:

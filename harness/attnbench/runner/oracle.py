@@ -1,4 +1,4 @@
-"""The oracle as the runner sees it: a process that is started ahead, and started again should it ever die."""
+"""The runner's side of the oracle: a process that is started in advance, and restarted if it dies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ A = TypeVar("A", bound=AnswerMessage)
 
 
 class OracleGoneError(ExecutorError):
-    """The oracle died over a question; the next question finds a fresh one."""
+    """The oracle died over a question; the next question starts a new one."""
 
 
 class Oracle:
@@ -43,7 +43,7 @@ class Oracle:
         """Start the process without waiting until it has loaded its libraries.
 
         Raises:
-            OracleGoneError: when it cannot be started.
+            OracleGoneError: it cannot be started.
         """
         command = [sys.executable, "-P", "-m", "attnbench.oracle", "{read}", "{write}"]
         try:
@@ -57,10 +57,10 @@ class Oracle:
         return self._child
 
     def wait(self) -> Child:
-        """Wait until it is ready.
+        """Wait until the process is ready.
 
         Raises:
-            OracleGoneError: when it cannot start.
+            OracleGoneError: it cannot be started.
         """
         child = self._child or self.start()
         if not self._is_ready:
@@ -69,24 +69,24 @@ class Oracle:
         return child
 
     def expect(self, case: Case, *, stores_scores: bool) -> None:
-        """Let the oracle find the answers while the worker computes; a failure counts only when it is asked."""
+        """Let the oracle compute the answers while the worker computes; a failure only counts in :meth:`ask`."""
         child, expected = self.wait(), Expect(case=case, stores_scores=stores_scores)
         with contextlib.suppress(ExecutorError):
             child.send(expected)
             self._expecting.append(expected)
 
     def unknown_inputs(self, case: Case) -> Inputs:
-        """The inputs of a case's timed samples, for all its cells the same: their answer is found once."""
+        """Return the inputs of a case's timed samples; all its cells share them, so their answer is computed once."""
         if case.case_id not in self._unknown:
             self._unknown[case.case_id] = unknown_inputs(case)
         return self._unknown[case.case_id]
 
     def ask(self, question: RequestMessage[A]) -> A:
-        """Ask a question.
+        """Ask a question, and return the answer.
 
         Raises:
-            OracleGoneError: when the oracle dies over it.
-            ExecutorError: when it has no answer.
+            OracleGoneError: the oracle dies over it.
+            ExecutorError: the oracle refuses it.
         """
         child = self.wait()
         while self._expecting:
@@ -95,7 +95,7 @@ class Oracle:
             except OracleGoneError:
                 raise
             except ExecutorError:
-                continue  # the question itself will tell
+                continue  # the question itself will fail
         try:
             child.send(question)
         except ExecutorError as error:

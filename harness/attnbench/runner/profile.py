@@ -1,4 +1,4 @@
-"""Profiles cells that a run has found right: each in a process of its own, whose times are not kept."""
+"""Profiles cells that a run found right, each in a separate process whose times are not stored."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", FunctionTime, InstructionTime, Stack)
 _LIMITS = CellLimits(time_s=900.0, memory_bytes=None)
-"""Kernels may have to be compiled again, with lines."""
+"""In seconds, enough to compile kernels again with line information."""
 _LEAST_NS = 1e-3
 _MEMORY_BYTES = 2**18
 _DISTURBED = 0.05
-"""The least time that is worth a sentence."""
+"""The least share of a call's time that is worth a sentence."""
 _DEBUG_CACHE = "numba-with-lines"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProfileSetting:
-    """How cells are profiled."""
+    """Settings for profiling cells."""
 
     threads: int
     wall_ns: int
@@ -61,7 +61,7 @@ def profile_cells(
     begins: Callable[[Cell], None],
     host: Host = LOCAL_HOST,
 ) -> Iterator[CellProfile]:
-    """Profile cells, one after the other.
+    """Profile cells one after the other.
 
     ``records`` holds each cell's record from a run without a profiler. ``begins`` is called with each cell before it is
     profiled.
@@ -83,7 +83,7 @@ def profile_cells(
 
 
 def vendors_tools(repro: str) -> str:
-    """Why a cell on a GPU has no profile here, and the lines that make one there: two launches behind warm ones."""
+    """Return why a cell on a GPU has no profile here, and the commands of the vendor's tools that make one."""
     check = repro.replace("attnbench run", "attnbench check", 1)
     compute = f"ncu --target-processes all --clock-control none --launch-skip 3 --launch-count 2 --set full {check}"
     systems = f"nsys profile --trace cuda,nvtx,osrt {check}"
@@ -91,14 +91,14 @@ def vendors_tools(repro: str) -> str:
 
 
 def _without(cell: Cell, record: Mapping[str, Any], threads: int, reason: str) -> CellProfile:
-    """A cell without a profile."""
+    """Return a cell without a profile."""
     return CellProfile(
         **_about(cell, record, threads), stage=record["stage"] or "profile", reason=record["reason"] or reason
     )
 
 
 def _about(cell: Cell, record: Mapping[str, Any], threads: int) -> Mapping[str, Any]:
-    """The fields of a profile that are known before it is taken."""
+    """Return the fields of a profile that are known before it is taken."""
     return {
         "implementation": cell.found.name,
         "case": cell.case.to_dict(),
@@ -116,7 +116,7 @@ def _about(cell: Cell, record: Mapping[str, Any], threads: int) -> Mapping[str, 
 def _on_gpu(
     cell: Cell, record: Mapping[str, Any], setting: ProfileSetting, workers: Workers, oracle: Oracle
 ) -> CellProfile:
-    """A cell on a GPU: its kernels, and the lines for the vendor's tools. Untested on one."""
+    """Return the kernels of a cell on a GPU, and the commands of the vendor's tools. Untested on a GPU."""
     found = _without(cell, record, setting.threads, vendors_tools(record["repro"]))
     taken: list[KernelsOfCall] = []
     stage = Stage(
@@ -169,14 +169,14 @@ def _profiled(
 
 @contextlib.contextmanager
 def _noted(name: str, stages: list[Marker]) -> Iterator[None]:
-    """Note when a stage began and ended."""
+    """Append the start and the end of a stage to ``stages``."""
     start_ns = time.monotonic_ns()
     yield
     stages.append(Marker(name, start_ns, time.monotonic_ns()))
 
 
 def _timed(stage: Stage, stages: list[Marker]) -> Stage:
-    """The stage, which notes when it ran."""
+    """Return a stage that also notes when it ran."""
 
     def run(cell: CellRun) -> Iterator[None]:
         with _noted(stage.name, stages):
@@ -186,9 +186,9 @@ def _timed(stage: Stage, stages: list[Marker]) -> Stage:
 
 
 def on_one_time_line(cell: CellProfile, later_ns: int, stages: Sequence[Marker], began_ns: int) -> CellProfile:
-    """The worker's time line behind that of the stages: both read the same clock of the same machine.
+    """Append the worker's time line to that of the stages; both use the machine's monotonic clock.
 
-    The worker's time line begins ``later_ns`` later than the first of the stages, which began at ``began_ns``.
+    The worker's time line begins ``later_ns`` after the first stage, which began at ``began_ns``.
     """
     spans = [Span(lane="stages", name=one.name, start_ns=one.start_ns - began_ns, end_ns=one.end_ns - began_ns)
              for one in stages]  # fmt: skip
@@ -205,7 +205,7 @@ def on_one_time_line(cell: CellProfile, later_ns: int, stages: Sequence[Marker],
 def completed(
     about: Mapping[str, Any], taken: Profiled, lowest: Mapping[Phase, Floor], peak_bytes: int | None
 ) -> CellProfile:
-    """The profile of a cell: shares of the calls that were sampled, as parts of the time without a sampler."""
+    """Return the profile of a cell: sampled shares, scaled to the time of a call without a sampler."""
     factor = about["median_ns"] / (taken.mean_ns - taken.kept_waiting_ns)
     parts = {name: getattr(taken, name) for name in Sampled.model_fields} | {
         "functions": _scaled(taken.functions, factor),
@@ -226,7 +226,7 @@ def completed(
 
 
 def _beside_the_runs(memory: MemoryOfCall, peak_bytes: int | None) -> MemoryOfCall:
-    """The footprint with the peak of the run, and why the two differ, where they do."""
+    """Add the run's peak to a footprint, and a note if the two differ."""
     note = memory.note
     if note is None and peak_bytes is not None and abs(memory.peak_bytes - peak_bytes) > _MEMORY_BYTES:
         note = f"the run's peak is {peak_bytes:,} bytes: compiled with lines, or called anew, it takes another amount"
@@ -237,7 +237,7 @@ def _beside_the_runs(memory: MemoryOfCall, peak_bytes: int | None) -> MemoryOfCa
 
 
 def _beside_the_blocks(asked_bytes: int, peak_bytes: int) -> str:
-    """How well blocks and the exact peak agree, and why they do not."""
+    """Say how well blocks and the exact peak agree, and why they may not."""
     apart = asked_bytes - peak_bytes
     if abs(apart) <= _MEMORY_BYTES:
         return f"the blocks and the exact peak agree within {abs(apart):,} bytes"
@@ -252,7 +252,7 @@ def _scaled(parts: tuple[P, ...], factor: float) -> tuple[P, ...]:
 
 
 def _phases(taken: Profiled, factor: float, lowest: Mapping[Phase, Floor]) -> Iterator[PhaseTime]:
-    """Times with the intervals of their shares (Wilson 1927)."""
+    """Yield the time of each phase with the interval of its share (Wilson 1927)."""
     told = next((phase for phase in (Phase.QK, Phase.PV, Phase.GRADIENTS) if taken.by_phase.get(phase)), None)
     beside = {Phase.WAITING: taken.waiting_ns, Phase.MEMORY: taken.system_ns}
     for phase in Phase:

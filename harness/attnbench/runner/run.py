@@ -1,4 +1,4 @@
-"""A run: cells through workers into a run file."""
+"""A run: takes cells through workers, and writes their records to a run file."""
 
 from __future__ import annotations
 
@@ -36,52 +36,52 @@ if TYPE_CHECKING:
     from attnbench.transport.host import Host
 
 _EXPECTED_PAIRS = 2**22
-"""Cases up to this size are answered beside the worker where nothing is timed; larger ones need the whole machine."""
+"""Up to this size, an untimed run lets oracles answer in advance; larger cases need the whole machine."""
 
 STOPPED = "it has disagreed already, and --stop-at-first was asked for"
 _MOST_DOUBTS = 3
-"""How often a run measures a device's peaks again."""
+"""The most times that a run measures a device's peaks again."""
 _SURPRISING = 130.0
-"""Percent of a peak."""
+"""In percent of a peak."""
 
 
 class Lines(Protocol):
-    """Takes the lines of a run file."""
+    """Stores the lines of a run file."""
 
     @property
     def pending(self) -> Sequence[bytes]:
-        """Lines that could not be stored yet."""
+        """Lines that are not stored yet."""
 
     @property
     def problem(self) -> str | None:
-        """Why not."""
+        """The reason why not, if there are any."""
 
     def append(self, line: dict[str, object]) -> None:
         """Store a line."""
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
 
 
 class RunObserver(Protocol):
     """Receives the progress of a run."""
 
     def begins(self, cell: Cell) -> None:
-        """A cell is about to run."""
+        """Report that a cell is about to run."""
 
     def enters(self, cell: Cell, stage: str) -> None:
-        """A cell is about to begin a stage."""
+        """Report that a cell is about to begin a stage."""
 
     def ended(self, cell: Cell, record: Record) -> None:
-        """A cell has its record."""
+        """Report a cell's record."""
 
     def says(self, sentence: str) -> None:
-        """Something that a person should know."""
+        """Show a message to the user."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """The setting of a run beside its cells."""
+    """The settings of a run that do not belong to its cells."""
 
     run_id: str
     threads: int
@@ -91,26 +91,26 @@ class Setting:
     peaks: Mapping[str, Mapping[str, Any]]
     """Measured peaks by device."""
     machine_key: str | None = None
-    """Under which heartbeats and peaks of this machine are kept; ``None`` keeps none."""
+    """The key of this machine's stored heartbeats and peaks; ``None`` stores none."""
     host: Host = LOCAL_HOST
     """The machine that workers run on."""
     stop_at_first: bool = False
-    """Whether an implementation that disagrees has had its last cell."""
+    """Whether to skip the remaining cells of an implementation that disagrees."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class Outcome:
-    """How a run went."""
+    """The outcome of a run."""
 
     counts: collections.Counter[str]
     shares: Shares
     interrupted: int | None = None
-    """The exit code that tells of what ended the run early."""
+    """The exit code of the signal that ended the run early."""
     unsaved: int = 0
     decided: dict[str, bool] = dataclasses.field(default_factory=dict)
-    """For each implementation that agreed somewhere: whether some verdict could have gone another way."""
+    """For each implementation with an ``ok`` or ``undecided`` cell: whether any cell is ``ok``."""
     broken: str | None = None
-    """Why the run could not go on, where the harness itself is at fault."""
+    """Why the run could not continue, if the harness itself is at fault."""
 
     def saw(self, status: str, implementation: str) -> None:
         """Count a cell."""
@@ -122,8 +122,8 @@ class Outcome:
     def exit_code(self) -> int:
         """The exit code.
 
-        0 ok, 1 disagreement, 3 not all could be stored, 4 cells broke or gave invalid times, 5 nothing measured,
-        6 nothing could be told of an implementation, above 128 interrupted.
+        0 ok, 1 disagreement, 3 records could not be stored or the oracle failed, 4 cells broke or gave invalid times, 5
+        nothing measured, 6 every verdict on an implementation is undecided, above 128 interrupted.
         """
         if self.interrupted:
             return self.interrupted
@@ -139,7 +139,7 @@ class Outcome:
 
 
 class Run:
-    """A run while it lasts: its workers, its file, and how it goes."""
+    """A run in progress: its workers, its file, and its outcome so far."""
 
     def __init__(self, setting: Setting, writer: Lines, shares: Shares) -> None:
         self.setting, self.writer = setting, writer
@@ -153,16 +153,16 @@ class Run:
         self._disagreed: set[str] = set()
 
     def known_outcome(self, cell: Cell) -> tuple[str, str] | None:
-        """(status, reason) where the cell need not run to know how it ends."""
+        """Return (status, reason) if the cell's outcome is known without running it."""
         stopped = self.setting.stop_at_first and cell.found.name in self._disagreed
         return cell.preset_outcome or (("skipped", STOPPED) if stopped else None)
 
     def steps(
         self, cell: Cell, oracle: Oracle, company: Company, enters: Callable[[str], object] = lambda stage: None
     ) -> Generator[None, None, Record]:
-        """One cell to its record, whatever happens to it, with the pauses of the driver.
+        """Run a cell, whatever happens to it, and return its record; yields at the pauses of the driver.
 
-        Each stage is told to ``enters``.
+        ``enters`` is called with the name of each stage.
         """
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         if (outcome := self.known_outcome(cell)) is not None:
@@ -182,7 +182,7 @@ class Run:
         )
 
     def _completed(self, values: Values, cell: Cell) -> Values:
-        """With statistics and model. Before a rate surprises, the machine shows again what it can do."""
+        """Add statistics and roofline metrics; a surprising rate makes the machine's peaks be measured again first."""
         device, setting = cell.device, self.setting
         if values.get("heartbeat_ns"):
             values = {**values, "machine_drift": self.heartbeats.drift}
@@ -192,7 +192,7 @@ class Run:
             again = setting.host.peaks(device, setting.threads, quick=True)
             self._peaks[device] = higher_of(self._peaks[device], again)
             if (key := setting.machine_key) is not None:
-                # Not the run's own: one that goes on has them from its file, which may say anything.
+                # Not the run's own peaks: those of a resumed run are from its file, which may contain anything.
                 known = remembered_peaks(key, device, setting.threads, quick=True)
                 remember(key, higher_of(again, known or {}), quick=True)
             completed = complete(dict(values), cell.case, device, self._peaks[device])
@@ -225,7 +225,7 @@ class Run:
         values = yield from drive(run, STAGES, enters)
         if untimed is not None and values["status"] == "ok" and self.setting.limits.timed:
             values["reason"] = untimed
-        # A wrong number leaves nothing behind; misconduct, which another stage finds, may go on.
+        # A wrong number does no lasting harm to a worker; misconduct, which another stage finds, may.
         is_sound = values["status"] in ("ok", "undecided", "unsupported") or (
             values["status"] == "wrong" and values["stage"] == "agreement" and not self.setting.limits.timed
         )
@@ -246,7 +246,7 @@ class Run:
         self.workers.close()
 
     def end(self) -> Outcome:
-        """End the workers and the file: its last line says how the run went."""
+        """End the workers and the file, whose last line is the run's outcome."""
         self.close()
         self.heartbeats.keep()
         shares = self.outcome.shares
@@ -266,12 +266,12 @@ class Run:
 
 
 def execute(cells: Sequence[Cell], setting: Setting, writer: Lines, observer: RunObserver, shares: Shares) -> Outcome:
-    """Run the cells in their order and append a record for each.
+    """Run the cells in order, and append a record for each.
 
-    Ctrl-C, SIGTERM and SIGHUP end the run after what is stored; nothing that was measured is lost.
+    Ctrl-C, SIGTERM and SIGHUP end the run once its records are stored; no measurement is lost.
     """
     run = Run(setting, writer, shares)
-    # Where nothing is timed, a second one finds the answers of the next case beside it.
+    # If nothing is timed, a second oracle computes the answers of the next case at the same time.
     count = 1 if setting.limits.timed or len({cell.case for cell in cells}) < 2 else 2
     oracles = [Oracle(max(1, setting.threads // count), setting.environment) for _ in range(count)]
     try:
@@ -293,7 +293,7 @@ def execute(cells: Sequence[Cell], setting: Setting, writer: Lines, observer: Ru
 
 
 def measure_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer: RunObserver) -> None:
-    """Measure cells of one case and append their records: where they are timed, they take turns."""
+    """Measure cells of one case and append their records; timed cells take turns."""
     limits = run.setting.limits
 
     def steps(cell: Cell, company: Company) -> Generator[None, None, Record]:
@@ -314,7 +314,7 @@ def measure_together(run: Run, cells: Sequence[Cell], oracle: Oracle, observer: 
 def _with_oracles(
     run: Run, cells: Sequence[Cell], oracles: Sequence[Oracle]
 ) -> Iterator[tuple[Sequence[Cell], Oracle]]:
-    """The cells of each case with who judges them, and the next one at work ahead."""
+    """Yield the cells of each case with the oracle that judges them, while another oracle prepares the next case."""
     cases = [list(same) for _, same in itertools.groupby(cells, key=lambda cell: cell.case)]
     for oracle in oracles:
         oracle.wait()
@@ -328,7 +328,7 @@ def _with_oracles(
 
 
 def _expect(run: Run, cells: Sequence[Cell], oracle: Oracle) -> None:
-    """Let an oracle find the answers for cells of one case that will run, where it is small."""
+    """Let an oracle compute the answers for a small case's cells that will run."""
     case = cells[0].case
     if group_pairs(case) * case.batch * case.heads_kv <= _EXPECTED_PAIRS:
         for stores_scores in sorted({cell.found.stores_scores for cell in cells if run.known_outcome(cell) is None}):
@@ -336,15 +336,16 @@ def _expect(run: Run, cells: Sequence[Cell], oracle: Oracle) -> None:
 
 
 def _doubts_allowed(completed: Values) -> int:
-    """How often the machine's peaks may be measured again for a cell."""
+    """Return how often the machine's peaks may be measured again for a cell."""
     if completed["status"] == "invalid":
         return _MOST_DOUBTS
-    # A good kernel may beat a library's product; by so much, the machine was probably slower when it showed its peak.
+    # A good kernel may be faster than a library's product. This much faster, the peak was probably measured at a slow
+    # moment.
     return 1 if (completed.get("percent_of_peak") or 0.0) > _SURPRISING else 0
 
 
 def _why_untimed(cell: Cell) -> str | None:
-    """Why a cell is checked but neither timed nor its memory measured, or ``None``."""
+    """Return why a cell is checked but neither timed nor its memory measured, or ``None``."""
     if not (cell.case.batch and cell.case.seqlen_q and cell.case.seqlen_kv):
         return "agreement only: without queries or keys there is nothing to time"
     if cell.case.dropout is not None:

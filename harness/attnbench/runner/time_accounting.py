@@ -1,4 +1,4 @@
-"""Where a run's wall time went: the harness accounts for itself."""
+"""Accounts for a run's wall time."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Shares:
-    """Seconds of a run, by what they were spent on."""
+    """Seconds of a run by purpose."""
 
     first_calls_s: float = 0.0
-    """Preparing, and the first call of each cell, with what it compiles."""
+    """Preparation, and the first call of each cell, including compilation."""
     warmup_s: float = 0.0
     samples_s: float = 0.0
     memory_s: float = 0.0
-    """Calls whose memory is measured; on an accelerator also those that are timed in other ways."""
+    """Calls whose memory is measured; on an accelerator also calls that are timed in other ways."""
     repeats_s: float = 0.0
-    """Calls that are made only to be judged: repeated ones, and ones on fresh inputs."""
+    """Calls that are only judged: repeated ones, and ones on fresh inputs."""
     shown_s: float = 0.0
-    """Copying, comparing and writing what calls returned, so that it can be judged."""
+    """Copying, comparing and writing outputs so that they can be judged."""
     imports_s: float = 0.0
-    """Workers starting and importing their libraries; several start at once, so this is wall time."""
+    """Starting workers and importing their libraries, in wall time because several start at once."""
     oracle_s: float = 0.0
     identities_s: float = 0.0
-    """Other ways to the same answer: their calls, and comparing them."""
+    """Identities: other ways to the same answer, with their calls and comparisons."""
     machine_s: float = 0.0
-    """Looking at the machine and measuring its peaks."""
+    """Describing the machine and measuring its peaks."""
     wall_s: float = 0.0
 
     @property
     def calls_s(self) -> float:
-        """Inside implementations: preparing, and calls that were checked, timed or weighed."""
+        """Seconds inside implementations: preparation, and calls that are checked, timed or weighed."""
         return self.first_calls_s + self.warmup_s + self.samples_s + self.memory_s + self.repeats_s
 
     @property
     def rest_s(self) -> float:
-        """Inputs, pipes, files, bookkeeping."""
+        """Seconds for everything else: inputs, pipes, files, bookkeeping."""
         return max(0.0, self.wall_s - self._accounted_s)
 
     @property
@@ -51,23 +51,23 @@ class Shares:
 
     @property
     def overhead(self) -> float | None:
-        """Wall time over the time inside calls and imports; ``None`` when nothing was called."""
+        """Wall time over the time inside calls and imports; ``None`` if nothing was called."""
         useful = self.calls_s + self.imports_s
         return self.wall_s / useful if useful > 0 else None
 
     def to_dict(self) -> dict[str, float]:
-        """JSON-ready."""
+        """Return the shares JSON-ready, rounded to milliseconds."""
         spent = {**dataclasses.asdict(self), "calls_s": self.calls_s, "rest_s": self.rest_s}
         return {name: round(seconds, 3) for name, seconds in spent.items()}
 
     def add(self, spent: Spent) -> None:
-        """Add what a cell took."""
+        """Add the time that a cell took."""
         for field in dataclasses.fields(spent):
             name = f"{field.name}_s"
             setattr(self, name, getattr(self, name) + getattr(spent, field.name) / 1e9)
 
     def sentence(self) -> str:
-        """For the end of a run: where the time went and, where something was timed, what checking it cost."""
+        """Describe how the time was spent and, for a timed run, the cost of checking."""
         overhead = f", {self.overhead:.2f} times calls and imports" if self.calls_s and self.overhead else ""
         whole = (
             f"{self.wall_s:.1f} s{overhead}: calls {self.calls_s:.1f} s, imports {self.imports_s:.1f} s, "

@@ -1,4 +1,4 @@
-"""Cells that take turns: what disturbs a machine for a while falls on all of them alike."""
+"""Lets cells take turns, so that a disturbance of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 T = TypeVar("T")
 _COPIES = 16
-"""A worker that waits holds inputs, outputs and copies of both: at most so many times the least that a call touches."""
+"""A waiting worker holds inputs, outputs and copies of both: at most this multiple of the least that a call touches."""
 
 
 def take_turns(parties: Sequence[tuple[P, Generator[None, None, T]]]) -> Iterator[tuple[P, T]]:
-    """Let each go on by a step, over and over; each party and what it returns, as soon as it is there.
+    """Advance the generators in turns, and yield each party with its generator's value as soon as it ends.
 
-    Who was last goes on first (ABBA), so that a drift falls on all alike.
+    The order is reversed after each round (ABBA), so that a drift affects all alike.
     """
     left = list(parties)
     try:
@@ -38,7 +38,7 @@ def take_turns(parties: Sequence[tuple[P, Generator[None, None, T]]]) -> Iterato
 
 
 def in_company(cells: Sequence[Cell], memory_bytes: int | None) -> Iterator[Sequence[Cell]]:
-    """Cells of one case in their order, parted into groups that take turns: on a CPU, each with a worker of its own."""
+    """Split cells of one case, in their order, into groups that take turns: on a CPU, with a worker for each cell."""
     fits = memory_bytes is None or _COPIES * minimum_bytes(cells[0].case) * len(cells) <= memory_bytes
     group: list[Cell] = []
     for cell in cells:

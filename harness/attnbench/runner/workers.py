@@ -1,4 +1,4 @@
-"""The workers of a run: one for each implementation and device, kept from cell to cell, fresh after a bad one."""
+"""The workers of a run: one for each implementation and device, kept from cell to cell, replaced after a bad one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Workers:
         self.imports_s = 0.0
 
     def begin(self, cells: Sequence[Cell]) -> None:
-        """Start the workers that a replicate needs, as many at once as there are processors: nothing is timed yet."""
+        """Start a replicate's workers, as many at once as there are processors, since nothing is timed yet."""
         self.close()
         self._failed.clear()
         running = [cell for cell in cells if cell.preset_outcome is None]
@@ -51,10 +51,10 @@ class Workers:
         self.imports_s += time.monotonic() - started_at
 
     def get(self, found: Found, device: str) -> Executor:
-        """The worker of an implementation on a device, started if there is none.
+        """Return the worker of an implementation on a device; start it if necessary.
 
         Raises:
-            ExecutorError: when it cannot be loaded; it is not tried again in this replicate.
+            ExecutorError: it cannot be loaded; it is not tried again in this replicate.
         """
         key = (found.name, device)
         if key not in self._live and key not in self._failed:
@@ -68,7 +68,7 @@ class Workers:
         return self._live[key]
 
     def done(self, found: Found, device: str, *, keep: bool) -> None:
-        """A cell is over. Its worker goes unless it is to be kept and has cells left."""
+        """Finish a cell; end its worker unless it is to be kept and has cells left."""
         key = (found.name, device)
         self._cells_left[key] -= 1
         if key in self._live and (not keep or self._cells_left[key] <= 0):
@@ -80,7 +80,7 @@ class Workers:
             self._live.popitem()[1].close()
 
     def _start(self, key: tuple[str, str], found: Found) -> tuple[Load, Executor] | None:
-        """Start a worker and ask it to load, without waiting."""
+        """Start a worker and send it a request to load, without waiting."""
         said = found.declaration
         interpreter = said.interpreter if said else None
         threads = threads_of_rank(found.ranks or 1, self._threads)

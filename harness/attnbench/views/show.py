@@ -150,7 +150,7 @@ def status_counts(cells: Iterable[CellResult]) -> str:
 
 
 def _never_ran(cells: Iterable[CellResult]) -> list[str]:
-    """Return the implementations none of whose cells was tried."""
+    """Return the implementations without any cell that was tried."""
     by_name = grouped(cells, lambda cell: cell.implementation)
     return sorted(name for name, own in by_name.items() if all(cell.status in NEVER_RAN for cell in own))
 

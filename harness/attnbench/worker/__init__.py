@@ -1,1 +1,1 @@
-"""The worker process: runs one implementation on one device, and is expected to crash, hang, leak or lie."""
+"""The worker process: runs one implementation on one device, and may crash, hang, leak or misbehave."""

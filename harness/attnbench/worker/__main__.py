@@ -1,7 +1,7 @@
 """A worker's process: ``python -m attnbench.worker READ_FD WRITE_FD THREADS``.
 
-Every request is answered with data, or with a status and a sentence; what cannot answer (a crash, a hang) is the
-parent's to notice.
+Every request is answered with data, or with a status and a sentence; the parent notices a worker that cannot answer
+because it crashed or hangs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attnbench.worker.worker import Worker
 
 
 def main() -> None:
-    """Serve until the parent hangs up."""
+    """Serve requests until the parent closes the channel."""
     die_with_parent()
     faulthandler.enable()
     channel = parents_channel(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""Binds an implementation to a case: one callable for each mode, with the same shape of result for all of them."""
+"""Binds an implementation to a case: one callable for each mode, with the same form of result for all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def refusal(implementation: Implementation, case: Case, device: str) -> str | None:
-    """Why the implementation does not support a case, or ``None``."""
+    """Return why the implementation does not support a case, or ``None``."""
     refused = implementation.declaration.refuses(case, device) or _no_gradients(implementation, case)
     if refused is None and case.dropout is not None and implementation.kept_hook is None:
         refused = "nobody could tell which weights it drops: give it @f.kept"
@@ -30,7 +30,7 @@ def refusal(implementation: Implementation, case: Case, device: str) -> str | No
 
 
 def refuses_nothing(implementation: Implementation) -> bool:
-    """Whether no case is refused beside those that the declaration refuses."""
+    """Whether the implementation refuses only the cases that its declaration refuses."""
     by_autograd = implementation.backward_hook is None and implementation.declaration.framework == "torch"
     return implementation.supports_hook is None and by_autograd
 
@@ -46,12 +46,12 @@ def _no_gradients(implementation: Implementation, case: Case) -> str | None:
 
 
 def _wrapped(implementation: Implementation, case: Case) -> bool:
-    """Whether the harness puts the projections around this core."""
+    """Whether the harness adds the projections around this core."""
     return case.operator == "multi_head_attention" and "attention" in implementation.declaration.operators
 
 
 def bind(implementation: Implementation, case: Case, operands: Operands) -> Call:
-    """Prepare the implementation for the case and make it callable; raises what its ``prepare`` hook raises."""
+    """Prepare the implementation for the case, and return its call; raises what its ``prepare`` hook raises."""
     _forget_compiled()
     if case.bias_grad and implementation.backward_hook is None:
         operands.bias.requires_grad_()  # before a plan keeps it
@@ -66,7 +66,7 @@ def bind(implementation: Implementation, case: Case, operands: Operands) -> Call
 
 
 def _forget_compiled() -> None:
-    """Let torch compile afresh: of one function it runs the ninth shape uncompiled, and says nothing."""
+    """Reset torch's compiler, which silently runs the ninth shape of a function uncompiled."""
     if "torch._dynamo" in sys.modules:
         import torch
 
@@ -74,7 +74,7 @@ def _forget_compiled() -> None:
 
 
 def _prepare(core: Implementation, case: Case, operands: Operands) -> tuple[Any, int]:
-    """The plan, and how long it took to make, in ns."""
+    """Return the plan, and the nanoseconds that it took to make."""
     if core.prepare_hook is None:
         return None, 0
     of_core = _projected(core.declaration, case, operands) if _wrapped(core, case) else operands
@@ -90,7 +90,7 @@ def _forward(core: Implementation, case: Case, plan: Any) -> Any:
 
 
 class Call(ABC):
-    """A prepared call. ``run`` is what is timed; ``set_up`` comes before it where ``needs_set_up``."""
+    """A prepared call. ``run`` is timed; ``set_up`` precedes it if ``needs_set_up``."""
 
     needs_set_up = False
 
@@ -103,38 +103,38 @@ class Call(ABC):
         self.rebind(operands)
 
     def rebind(self, operands: Operands) -> None:
-        """Take operands with fresh values; nothing that was prepared is prepared again."""
+        """Use operands with fresh values; preparation is not repeated."""
         self.operands = operands
 
     def set_up(self) -> None:  # noqa: B027 - most modes have nothing to set up
-        """The steps that must precede a call without being part of it."""
+        """Do the steps that must precede a call without being part of it."""
 
     @abstractmethod
     def run(self) -> Any:
-        """One call."""
+        """Make one call."""
 
     ranks = 1
-    """How many processes share it."""
+    """The number of processes that share the call."""
     others_peak_bytes = 0
-    """Highest peak of another process that shared the last weighed call."""
+    """The highest peak among the other processes that shared the last weighed call."""
 
     def run_weighed(self) -> Any:
-        """One call whose memory is measured, in other processes that share it too."""
+        """Make one call whose memory is measured, including in the other processes that share it."""
         return self.run()
 
-    def require_conduct(self) -> None:  # noqa: B027 - whose tensors the caller sees, needs no more looking at
-        """Look at the first calls where they were made.
+    def require_conduct(self) -> None:  # noqa: B027 - the caller checks the tensors of a single process
+        """Check the first calls in the processes that made them.
 
         Raises:
-            MisconductError: where another process that shares them misbehaves.
+            MisconductError: another process that shares the calls misbehaves.
         """
 
     @abstractmethod
     def outputs(self, result: Any) -> Outputs:
-        """The tensors that a call returned, by name: out, lse, kept, dq, dk, dv, dbias."""
+        """Return the tensors of a call by name: out, lse, kept, dq, dk, dv, dbias."""
 
     def returned(self, outputs: Outputs) -> Outputs:
-        """Return the outputs that the call itself creates: without the forward pass's where only backward is called."""
+        """Return the outputs that the call itself creates; a call of the backward pass alone creates only gradients."""
         if self.case.mode != "backward":
             return {name: tensor for name, tensor in outputs.items() if name != "kept"}
         return {name: tensor for name, tensor in outputs.items() if name in self.case.gradients}
@@ -151,52 +151,52 @@ class Call(ABC):
 
 
 class Forward(Call):
-    """The output alone."""
+    """A call that computes only the output."""
 
     def run(self) -> Any:
         return self.function(self.operands.q, self.operands.k, self.operands.v)
 
     def outputs(self, result: Any) -> Outputs:
-        """``out``, and ``lse`` where declared."""
+        """Return ``out``, and ``lse`` if declared."""
         return self._named(result)
 
 
 class _Backward(Call):
-    """The backward pass behind a forward pass that it needs: alone, or both."""
+    """A call of the backward pass alone, or of the forward and the backward pass."""
 
     needs_set_up = True
     _forward_result: Any = None
 
     @abstractmethod
     def _forward(self) -> Any:
-        """The forward pass."""
+        """Run the forward pass."""
 
     @abstractmethod
     def _gradients(self, forward: Any) -> Any:
-        """``dq``, ``dk``, ``dv``, from what the forward pass returned."""
+        """Return ``dq``, ``dk`` and ``dv`` from the forward pass's result."""
 
     def set_up(self) -> None:
-        """For ``backward`` alone, the forward pass whose results it needs."""
+        """Run the forward pass whose results the mode ``backward`` needs."""
         self._forward_result = None
         if self.case.mode == "backward":
             with out_of_sight(self.operands.dout):
                 self._forward_result = self._forward()
 
     def run(self) -> Any:
-        """The backward pass, or both."""
+        """Run the backward pass, or both passes."""
         if self.case.mode == "backward":
             return self._gradients(self._forward_result)
         forward = self._forward()
         return forward, self._gradients(forward)
 
     def outputs(self, result: Any) -> Outputs:
-        """The gradients that are asked for, and the forward pass's results."""
+        """Return the requested gradients and the forward pass's outputs."""
         forward, gradients = (self._forward_result, result) if self.case.mode == "backward" else result
         return {**self._named(forward), **dict(zip(self.case.gradients, gradients, strict=True))}
 
 
 class ExplicitBackward(_Backward):
-    """Gradients by the implementation's own backward pass."""
+    """A backward pass of the implementation's own."""
 
     def _forward(self) -> Any:
         return self.function(self.operands.q, self.operands.k, self.operands.v)
@@ -209,10 +209,10 @@ class ExplicitBackward(_Backward):
 
 
 class AutogradBackward(_Backward):
-    """Gradients by torch's autograd. Each backward pass has a graph of its own, as in training."""
+    """A backward pass by torch's autograd, each with a new graph, as in training."""
 
     def rebind(self, operands: Operands) -> None:
-        """Make leaves of the inputs, so that gradients arrive there."""
+        """Make leaves of the inputs, for which gradients are computed."""
         super().rebind(operands)
         self._leaves = [t.detach().requires_grad_() for t in (operands.q, operands.k, operands.v)]
 
@@ -227,7 +227,7 @@ class AutogradBackward(_Backward):
         return torch.autograd.grad(out, [*self._leaves, *of_bias], self.operands.dout)
 
     def outputs(self, result: Any) -> Outputs:
-        """The returned tensors, without their graph."""
+        """Return the tensors without their graph."""
         return {name: tensor.detach() for name, tensor in super().outputs(result).items()}
 
 
@@ -236,10 +236,10 @@ def _with_projections(
 ) -> Callable[[Any, Any, Any], Any]:
     """Wrap ``core(q, k, v)`` into a function of the inputs x_q, x_k, x_v of shape (batch, seqlen, embed_dim).
 
-    Multi-head attention around any core: projections, heads, concatenation, output projection, without bias vectors
-    (Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2).
+    The result is multi-head attention around any core: projections, heads, concatenation, output projection, without
+    bias vectors (Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2).
 
-    Returns the output, shape (batch, seqlen_q, embed_dim); an LSE that the core returns is dropped.
+    It returns the output, shape (batch, seqlen_q, embed_dim); an LSE that the core returns is dropped.
     """
     w_q, w_k, w_v, w_o = operands.w_q, operands.w_k, operands.w_v, operands.w_o
 
@@ -255,7 +255,7 @@ def _with_projections(
 
 
 def _projected(said: Declaration, case: Case, operands: Operands) -> Operands:
-    """The operands that the core is called with, so that it prepares itself for their shapes and strides."""
+    """Return the operands that the core is called with, so that it is prepared for their shapes and strides."""
     return dataclasses.replace(
         operands,
         q=_split(operands.q @ operands.w_q, case.heads_q, said.layout),
@@ -265,7 +265,7 @@ def _projected(said: Declaration, case: Case, operands: Operands) -> Operands:
 
 
 def _split(x: Any, heads: int, layout: str) -> Any:
-    """(batch, seqlen, heads * dim) to the layout of the core; ``bhsd`` is a transposed view, as in real models."""
+    """Reshape (batch, seqlen, heads * dim) to the core's layout; ``bhsd`` is a transposed view, as in real models."""
     batch, seqlen, width = x.shape
     split = x.reshape(batch, seqlen, heads, width // heads)
     if layout == "bshd":
@@ -276,7 +276,7 @@ def _split(x: Any, heads: int, layout: str) -> Any:
 
 
 def _join(out: Any, case: Case, layout: str) -> Any:
-    """Back to (batch, seqlen_q, heads_q * head_dim_v): the heads' outputs one behind the other."""
+    """Reshape the core's output to (batch, seqlen_q, heads_q * head_dim_v), with the heads' outputs concatenated."""
     if layout == "bhsd":
         out = out.swapaxes(1, 2)
     return out.reshape(case.batch, case.seqlen_q, case.heads_q * case.head_dim_v)

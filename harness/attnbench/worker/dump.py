@@ -1,4 +1,4 @@
-"""The outputs of a call: compared bit by bit, measured, and shown in part to the oracle."""
+"""Outputs of a call: compared bit by bit, measured, and partly sent to the oracle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# Taken before any plug-in is imported: one that replaces numpy's functions changes nothing here.
+# Bound before any plug-in is imported, so that a plug-in that replaces numpy's functions changes nothing here.
 from numpy import array_equal, ascontiguousarray
 
 from attnbench.registry.operands import Tensor
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
 
 Outputs = dict[str, Tensor]
-"""The tensors that a call returned, by name."""
+"""The tensors of a call's outputs by name."""
 
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def canonical_output(case: Case, layout: str, name: str, tensor: Any) -> Any:
-    """An output as a view with the axes (batch, heads, rows, columns); behind projections, and for ``lse``, one less.
+    """Return an output as a view with axes (batch, heads, rows, columns); with projections, and for ``lse``, one less.
 
     Raises:
-        TypeError: when it is no tensor.
+        TypeError: the output is no tensor.
     """
     if not hasattr(tensor, "shape"):
         raise TypeError(f"the call returned {type(tensor).__name__} as {name}, not a tensor")
@@ -36,18 +36,18 @@ def canonical_output(case: Case, layout: str, name: str, tensor: Any) -> Any:
 
 
 def selected(view: Any, heads: Sequence[tuple[int, int]], rows: Sequence[int] | None, *, has_heads: bool) -> bytes:
-    """The rows of each head as raw bytes, one head behind the other.
+    """Return the rows of each head as raw bytes, one head after the other.
 
-    ``view`` has its axes in canonical order, ``heads`` are (batch, head) pairs, and ``None`` for rows is all of them.
+    ``view`` has its axes in canonical order, ``heads`` are (batch, head) pairs, and ``None`` selects all rows.
     """
     planes = (view[batch_index][head] if has_heads else view[batch_index] for batch_index, head in heads)
-    # jax takes no list of rows
+    # jax does not accept a list of rows
     chosen = (plane if rows is None else plane[np.array(rows)] for plane in planes)
     return b"".join(_bits(plane).tobytes() for plane in chosen)
 
 
 def _bits(tensor: Any) -> np.ndarray[Any, Any]:
-    """The tensor's memory as unsigned integers on the host: bfloat16 and float8 have no NumPy type."""
+    """Return a tensor's memory as unsigned integers on the host, since NumPy has no bfloat16 and float8."""
     if isinstance(tensor, np.ndarray):
         contiguous = ascontiguousarray(tensor)
         return contiguous.view(_BITS[contiguous.itemsize])
@@ -73,14 +73,14 @@ def equal_bits(one: Outputs, other: Outputs) -> bool:
 
 
 def copies(outputs: Outputs) -> Outputs:
-    """The outputs as they are now."""
+    """Return copies of the outputs."""
     return {name: tensor.clone() if hasattr(tensor, "clone") else np.array(tensor) for name, tensor in outputs.items()}
 
 
 def spread(one: Outputs, other: Outputs) -> float:
-    """RMS of the difference of two calls' outputs over the RMS of the first, of the tensor where it is largest.
+    """Return the RMS of the difference of two calls' outputs over the RMS of the first, for the worst tensor.
 
-    Infinite where one of them is not finite and the other is.
+    The result is infinite if an element is finite in only one of them.
     """
     largest = 0.0
     for name, first in one.items():
@@ -101,5 +101,5 @@ def _numbers(tensor: Any) -> np.ndarray[Any, Any]:
 
 
 def nbytes(outputs: Outputs) -> int:
-    """Bytes of all outputs together."""
+    """Return the bytes of all outputs together."""
     return sum(math.prod(t.shape) * _bits(t[:0]).itemsize for t in outputs.values())

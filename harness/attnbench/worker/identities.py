@@ -1,6 +1,6 @@
-"""Goes through the identities with a cell that agrees: other ways to the same answer, compared over all rows.
+"""Checks the identities of a cell that agrees: other ways to the same answer, compared over all rows.
 
-What is measured here is judged by the oracle (:mod:`attnbench.oracle.identities`).
+The oracle judges the findings (:mod:`attnbench.oracle.identities`).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 _CLOCK = perf_counter_ns
 _COPIES = 8
-"""So many times the case's tensors, in float32, are held at most: inputs, outputs, other ones, and what is compared."""
+"""At most this multiple of the case's tensors, in float32, is held: inputs, outputs, variants, and what is compared."""
 
 
 class BrokenVariantError(Exception):
-    """Another case, which the implementation declares too, could not be called."""
+    """Another case, which the implementation also declares, could not be called."""
 
 
 def check_identities(session: Session, allowance: Allowance) -> tuple[dict[str, list[Finding]], dict[str, str]]:
-    """Look at each identity that says something about the case, cheap ones first, within the allowance.
+    """Check each identity that applies to the case, cheap ones first, within the allowance.
 
-    The inputs are left as they were found.
+    The inputs have their former values afterwards.
 
     Returns:
-        By identity, its findings; by identity, why it was not looked at.
+        The findings by identity, and by identity the reason why it was not checked.
     """
     case, said, expected = session.case, session.implementation.declaration, session.expected
     found: dict[str, list[Finding]] = {}
@@ -88,7 +88,7 @@ def _why_none(case: Case, allowance: Allowance) -> str | None:
 
 
 def _too_dear(identity: Identity, expected: Expected, allowance: Allowance, spent_ns: float) -> str | None:
-    """Why an identity is left out for what it costs, or ``None``."""
+    """Return why an identity costs too much, or ``None``."""
     if identity.needs == "nothing":
         return None
     if identity.needs == "another case" and allowance.prepare_ns == 0:
@@ -100,7 +100,7 @@ def _too_dear(identity: Identity, expected: Expected, allowance: Allowance, spen
 
 
 def _refused(session: Session, other: Case, allowance: Allowance) -> str | None:
-    """Why another case is not called, or ``None``."""
+    """Return why another case is not called, or ``None``."""
     if session.prepared().ranks > 1:
         return "other cases are not shared out to ranks"
     one = session.implementation
@@ -111,7 +111,7 @@ def _refused(session: Session, other: Case, allowance: Allowance) -> str | None:
 
 
 def _results_of(session: Session, variant: Variant) -> Arrays:
-    """Call a variant: the same case with other values in the same tensors, or another one with tensors of its own."""
+    """Call a variant: the same case with other values in the same tensors, or another case with its own tensors."""
     said = session.implementation.declaration
     if variant.case == session.case:
         session.rewrite(variant.inputs)
@@ -144,5 +144,5 @@ def _called(call: Call) -> Outputs:
 
 
 def _arrays(case: Case, layout: str, outputs: Outputs) -> Arrays:
-    """The outputs of a call, on the host and heads before tokens."""
+    """Return the outputs of a call on the host, heads before tokens."""
     return {name: as_array(canonical_output(case, layout, name, tensor)) for name, tensor in outputs.items()}

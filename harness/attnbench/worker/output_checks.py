@@ -1,4 +1,4 @@
-"""Checks of a call, whatever it computes: it must not hand out or overwrite its inputs, nor go on after it returned."""
+"""Checks of a call's conduct: it must not return or overwrite its inputs, nor continue after it returned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-# Taken before any plug-in is imported: one that replaces these functions changes nothing here.
+# Bound before any plug-in is imported, so that a plug-in that replaces these functions changes nothing here.
 from numpy import ascontiguousarray
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ _crc32 = zlib.crc32
 
 
 class MisconductError(Exception):
-    """A call did what makes its result worthless: the cell is ``wrong``."""
+    """A call's conduct makes its result worthless: the cell is ``wrong``."""
 
 
 def require_tensors(outputs: Outputs, framework: str, device: str) -> None:
-    """A result must be there when a call returns: a plain tensor, not an object that computes when it is looked at.
+    """Raise unless all results are plain tensors, which exist when a call returns and are not computed later.
 
     Raises:
-        MisconductError: where one is of another type, form or device.
+        MisconductError: one is of another type, form or device.
     """
     for name, tensor in outputs.items():
         kind = type(tensor)
@@ -46,7 +46,7 @@ def require_tensors(outputs: Outputs, framework: str, device: str) -> None:
 
 
 def _unusual_form(tensor: Any) -> str | None:
-    """The form of a tensor of torch whose values do not lie in memory one by one, in words; ``None`` where they do."""
+    """Describe the form of a torch tensor whose values are not stored one by one; ``None`` for a plain tensor."""
     if tensor.is_nested:
         return "a nested tensor"
     if str(tensor.layout) != "torch.strided":
@@ -57,12 +57,12 @@ def _unusual_form(tensor: Any) -> str | None:
 
 
 def require_own_memory(outputs: Outputs, others: Mapping[str, Tensor], whose: str) -> None:
-    """An output must not lie in the memory of something else.
+    """Raise if an output is in the memory of another tensor.
 
-    ``whose`` tensors the others are, is for the sentence.
+    ``whose`` describes the owner of ``others`` in the message.
 
     Raises:
-        MisconductError: where one does.
+        MisconductError: an output is.
     """
     taken = {name: extent for name, tensor in others.items() if (extent := _extent(tensor)) is not None}
     for name, tensor in outputs.items():
@@ -75,10 +75,10 @@ def require_own_memory(outputs: Outputs, others: Mapping[str, Tensor], whose: st
 
 
 def require_separate_memory(calls: Sequence[Outputs]) -> None:
-    """No two calls may return the same memory, while what both returned is still held: not even by turns.
+    """Raise if two calls returned the same memory while the results of both are held.
 
     Raises:
-        MisconductError: where two do.
+        MisconductError: two calls did.
     """
     extents = sorted(
         (*extent, number, name)
@@ -100,7 +100,7 @@ def require_separate_memory(calls: Sequence[Outputs]) -> None:
 
 
 def _extent(tensor: Any) -> tuple[int, int] | None:
-    """First address and the one beyond; ``None`` for what is empty or has no address."""
+    """Return the first address and the one after the last; ``None`` for a tensor that is empty or has no address."""
     if isinstance(tensor, np.ndarray):
         if tensor.size == 0:
             return None
@@ -114,21 +114,21 @@ def _extent(tensor: Any) -> tuple[int, int] | None:
 
 
 def tensors_of(operands: Operands) -> dict[str, Tensor]:
-    """All tensors of a call's operands, by name."""
+    """Return all tensors of a call's operands by name."""
     fields = {f.name: getattr(operands, f.name) for f in dataclasses.fields(operands)}
     return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
 
 def checksums(operands: Operands) -> dict[str, int]:
-    """A checksum of the memory of each operand, with what lies around it in the same buffer."""
+    """Return a checksum for each operand, over its whole buffer, including the memory around the operand."""
     return {name: _checksum(tensor) for name, tensor in tensors_of(operands).items()}
 
 
 def require_unchanged(before: dict[str, int], operands: Operands) -> None:
-    """A call must leave its inputs, and what lies around them, as they were.
+    """Raise if a call changed its inputs or the memory around them.
 
     Raises:
-        MisconductError: where one has changed.
+        MisconductError: it did.
     """
     changed = [name for name, checksum in checksums(operands).items() if checksum != before[name]]
     if changed:
@@ -136,7 +136,7 @@ def require_unchanged(before: dict[str, int], operands: Operands) -> None:
 
 
 def stored_bytes(operands: Operands) -> int:
-    """Bytes of the buffers that the operands of a CPU lie in."""
+    """Return the bytes of the buffers that contain the operands; only on a CPU."""
     return sum(part.nbytes for tensor in tensors_of(operands).values() for part in _memory(tensor))
 
 
@@ -148,7 +148,7 @@ def _checksum(tensor: Any) -> int:
 
 
 def _memory(tensor: Any) -> Iterator[memoryview]:
-    """The bytes of the whole buffer that a tensor lies in."""
+    """Yield the bytes of the whole buffer that contains a tensor."""
     if hasattr(tensor, "untyped_storage"):
         import torch
 

@@ -1,4 +1,4 @@
-"""Keeps a row of each timed sample's output, chosen after the sample was taken."""
+"""Keeps one row of each timed sample's output, chosen after the sample was taken."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from attnbench.cases.inputs.sample_inputs import Inputs
 
 _MOST = 200
-# Bound before any plug-in is imported, and what it draws is known to the system alone.
+# Bound before any plug-in is imported; only the system knows what it will draw.
 _RANDOM = SystemRandom()
 
 
 class SampledRows:
-    """Rows keyed by position; when positions are few, chance decides which sample keeps one.
+    """Rows by position. If positions are few, chance decides which sample keeps one.
 
-    They lie in as few heads as have enough of them, because the oracle draws the keys of whole heads.
+    They are in as few heads as have enough rows, because the oracle generates the keys of whole heads.
     """
 
     def __init__(self, case: Case, layout: str) -> None:
@@ -40,7 +40,7 @@ class SampledRows:
         """Keep a row of this output.
 
         Raises:
-            MisconductError: where it has another shape than the first calls' had.
+            MisconductError: its shape differs from that of the first calls.
         """
         view = canonical_output(self._case, self._layout, "out", out)
         due = output_shape(self._case)
@@ -57,10 +57,10 @@ class SampledRows:
 
     @property
     def rows(self) -> tuple[SampledRow, ...]:
-        """Their places."""
+        """The samples and positions of the rows."""
         return tuple(row for row, _ in self._kept.values())
 
     @property
     def data(self) -> bytes:
-        """Their bytes, one behind the other."""
+        """The bytes of the rows, one after the other."""
         return b"".join(data for _, data in self._kept.values())

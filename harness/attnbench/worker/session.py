@@ -1,4 +1,4 @@
-"""One cell inside a worker: its tensors, its plan, its calls. The stages work on it (:mod:`attnbench.stages`)."""
+"""One cell in a worker: its tensors, its plan, its calls. The stages use it (:mod:`attnbench.stages`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from attnbench.worker.cuda.device import Accelerator
     from attnbench.worker.timing import SampleWindow
 
-# Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
+# Bound before any plug-in is imported, so that a plug-in that replaces time.perf_counter_ns changes nothing here.
 _CLOCK = perf_counter_ns
 _RANDOM = SystemRandom()
 REPEAT_NS = 10_000_000
@@ -44,14 +44,14 @@ class UnsupportedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class ObservedCall:
-    """One call: its outputs where they are, and a copy that was made the moment that it returned."""
+    """One call: its outputs in place, and a copy that was made as soon as it returned."""
 
     live: Outputs
     kept: Outputs
     elapsed_ns: int
 
     def require_finished(self) -> None:
-        """Work that goes on after a call returned is misconduct."""
+        """Raise if the outputs changed after the call returned, which is misconduct."""
         if not equal_bits(self.live, self.kept):
             raise MisconductError(
                 "what a call returned was changed afterwards: it goes on after it returned, or reuses its output"
@@ -64,12 +64,12 @@ class Expected:
 
     call_ns: float
     anew_ns: float
-    """The first call of a case: with what it prepares, compiles and sets up."""
+    """The duration of a case's first call, including preparation and compilation."""
 
 
 @dataclasses.dataclass
 class Session:
-    """A case that is being run by an implementation on a device."""
+    """A case that an implementation runs on a device."""
 
     implementation: Implementation
     case: Case
@@ -77,23 +77,23 @@ class Session:
     operands: Operands | None = None
     call: Call | None = None
     results: list[Outputs] = dataclasses.field(default_factory=list)
-    """Copies of what the last calls returned, made the moment that they returned: what the oracle is shown."""
+    """Copies of the last calls' outputs, made as soon as they returned; they are shown to the oracle."""
     returned: list[Outputs] = dataclasses.field(default_factory=list)
-    """The results of the first two calls themselves: no later one may lie in their memory while they are held."""
+    """The outputs of the first two calls themselves, in whose memory no later output may be while they are held."""
     repeat_ns: int = REPEAT_NS
-    """Quick calls are repeated for so long, to see whether they always return the same."""
+    """Quick calls are repeated for this long, to check that they always return the same."""
     expected: Expected | None = None
-    """The duration of a call, once there were some."""
+    """The duration of a call, once any was made."""
     window: SampleWindow | None = None
     inputs: Inputs = dataclasses.field(default_factory=Inputs)
-    """The operands that are loaded."""
+    """Describes the values that the operands have now."""
     queries: Any = None
-    """Queries from which those of samples are moved."""
+    """The queries from which those of samples are moved."""
     accelerator: Accelerator | None = None
-    """The device, if calls only queue work: its clocks and counters replace the host's."""
+    """The device, if calls only queue work; its clocks and counters replace the host's."""
 
     def one_call(self) -> ObservedCall:
-        """Call on the inputs as they are."""
+        """Call on the current inputs."""
         call = self.prepared()
         call.set_up()
         self.wait()
@@ -106,7 +106,7 @@ class Session:
         return ObservedCall(outputs, copies(outputs), elapsed)
 
     def further_call(self) -> int:
-        """One call whose result takes the place of the others; how long it took, in ns."""
+        """Make one call whose result replaces the others, and return its nanoseconds."""
         call = self.one_call()
         require_separate_memory([*self.returned, call.live])
         self.results, self.returned = [call.kept], []
@@ -119,26 +119,26 @@ class Session:
         require_own_memory(outputs, tensors_of(self.placed()), "input")
 
     def wait(self) -> None:
-        """Until an accelerator has done what was queued."""
+        """Wait until an accelerator has done its queued work."""
         if self.accelerator is not None:
             self.accelerator.synchronize()
 
     def refresh(self, repetition: int = 1) -> None:
-        """Inputs that the implementation has not seen, in the same memory."""
+        """Write inputs that the implementation has not seen to the same memory."""
         said = self.implementation.declaration
         self._rebind(refresh(self.case, said, self.placed(), repetition))
         self.inputs = Inputs(repetition=repetition)
 
     def begin_samples(self, repetition: int) -> None:
-        """Inputs from which those of each sample follow."""
+        """Write the inputs from which those of all samples are derived."""
         self.refresh(repetition)
         if queries_can_move(self.case):
             self.queries = queries_in_a_row(self.case, self.implementation.declaration, self.device, repetition)
 
     def next_sample(self, moved: int | None = None) -> None:
-        """Other inputs than those of the sample before (``cases/inputs/sample_inputs.py``), in the same memory.
+        """Write inputs that differ from the previous sample's to the same memory (``cases/inputs/sample_inputs.py``).
 
-        Queries move by chance where it is not said how far.
+        Queries move by ``moved`` places, or by a random number of places if it is ``None``.
         """
         said, case = self.implementation.declaration, self.case
         flip_index = self.inputs.flip_index + 1
@@ -149,15 +149,15 @@ class Session:
         self.operands = flip_signs(case, said, self.placed(), flip_index)
         if self.queries is not None:
             self.operands = move_queries(case, said, self.operands, self.queries, self.inputs)
-        if said.framework == "jax":  # the others' tensors are the same ones
+        if said.framework == "jax":  # the others write to the same tensors
             self.prepared().rebind(self.operands)
 
     def end_samples(self) -> None:
-        """No more samples are taken."""
+        """Stop taking samples."""
         self.window = self.queries = None
 
     def rewrite(self, inputs: Mapping[str, NDArray[np.floating]]) -> None:
-        """Give the tensors other values, in the canonical shape."""
+        """Write other values, in the canonical shape, to the tensors."""
         declaration = self.implementation.declaration
         self._rebind(rewrite(self.case, declaration, self.placed(), lambda name: inputs[name]))
 
@@ -166,19 +166,19 @@ class Session:
         self.prepared().rebind(operands)
 
     def placed(self) -> Operands:
-        """The inputs."""
+        """Return the inputs."""
         if self.operands is None:
             raise RuntimeError("the case was not prepared")
         return self.operands
 
     def prepared(self) -> Call:
-        """The call that was prepared."""
+        """Return the prepared call."""
         if self.call is None:
             raise RuntimeError("the case was not prepared")
         return self.call
 
     def close(self) -> None:
-        """Let go of everything, so that the next cell starts with what this one found."""
+        """Release everything, so that the next cell starts in the same state."""
         self.call = self.operands = self.window = self.queries = None
         self.results, self.returned = [], []
         gc.collect()

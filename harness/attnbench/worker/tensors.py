@@ -1,6 +1,6 @@
-"""Puts a case's values into tensors of the framework, layout and strides that an implementation asked for.
+"""Creates a case's tensors in the framework, layout and strides that an implementation declares.
 
-Done before anything is timed, so that no transpose or copy is.
+This is done before anything is timed, so that no transpose or copy is timed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy import ascontiguousarray  # taken before any plug-in can replace it
+from numpy import ascontiguousarray  # bound before a plug-in can replace it
 
 from attnbench.cases.bias import tensor_bias
 from attnbench.cases.dropout import dropout_seed
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Declaration
 
 _ROTATED = ("q", "k", "v", "dout")
-_PER_MODEL = ("relative_bias", "sinks")  # small, and kept in float32 at least
+_PER_MODEL = ("relative_bias", "sinks")  # small, and stored in float32 at least
 
 
 def place(
     case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]] | None = None
 ) -> Operands:
-    """All operands of a case (repetition 0), where and how the implementation wants them.
+    """Return all operands of a case (repetition 0), placed as the implementation declares.
 
-    ``given`` values, in the canonical shape, take the place of the case's own.
+    ``given`` values, in the canonical shape, replace the case's own.
     """
     placed: dict[str, Tensor] = {}
     for name in operand_shapes(case):
@@ -64,7 +64,7 @@ def place(
 
 
 def refresh(case: Case, said: Declaration, operands: Operands, repetition: int) -> Operands:
-    """Give q, k, v and dout the values of another repetition, in place where the framework has in-place writes."""
+    """Write another repetition's values to q, k, v and dout, in place if the framework has in-place writes."""
     if operands.dropout_seed is not None:
         operands.dropout_seed[...] = dropout_seed(case, repetition)
     return rewrite(case, said, operands, lambda name: operand(case, name, repetition))
@@ -73,7 +73,7 @@ def refresh(case: Case, said: Declaration, operands: Operands, repetition: int) 
 def rewrite(
     case: Case, said: Declaration, operands: Operands, values_of: Callable[[str], NDArray[np.floating]]
 ) -> Operands:
-    """Give q, k, v and dout other values, as :func:`refresh`; ``values_of`` a name has the canonical shape."""
+    """Write other values to q, k, v and dout like :func:`refresh`; ``values_of(name)`` has the canonical shape."""
     fresh: dict[str, Tensor] = {}
     for name in _ROTATED:
         tensor = getattr(operands, name)
@@ -96,9 +96,9 @@ def rewrite(
 
 
 def flip_signs(case: Case, said: Declaration, operands: Operands, number: int) -> Operands:
-    """From flip index ``number - 1`` to ``number``: the signs of heads change (``cases/inputs/sign_flips.py``).
+    """Flip signs of heads, from flip index ``number - 1`` to ``number`` (``cases/inputs/sign_flips.py``).
 
-    In place, where the framework has in-place writes.
+    Tensors are changed in place if the framework has in-place writes.
     """
     of_values, of_scores = (signs(case, number) != signs(case, number - 1) for signs in (value_signs, score_signs))
     of_queries = of_scores.repeat(case.heads_q // case.heads_kv, axis=1)
@@ -112,12 +112,12 @@ def flip_signs(case: Case, said: Declaration, operands: Operands, number: int) -
 
 
 def values_within(case: Case, latent: Any) -> Any:
-    """The values of a latent cache: a view of its first columns, where the framework has views."""
+    """Return the values of a latent cache: its first columns, as a view if the framework has views."""
     return latent[..., : case.head_dim_v]
 
 
 def _flipped(case: Case, said: Declaration, operands: Operands, name: str, change: NDArray[np.bool_]) -> Any:
-    """A tensor in which the heads that change, of (batch, heads), have the other sign."""
+    """Negate the heads of a tensor that change; ``change`` has the shape (batch, heads)."""
     tensor = getattr(operands, name)
     if not change.any():
         return tensor
@@ -134,15 +134,15 @@ def _flipped(case: Case, said: Declaration, operands: Operands, name: str, chang
 
 
 def queries_in_a_row(case: Case, said: Declaration, device: str, repetition: int) -> Any:
-    """All queries of a batch element head after head, (batch, heads * seqlen_q, head_dim), to be moved from."""
+    """Return all queries of each batch element, head after head, shape (batch, heads * seqlen_q, head_dim)."""
     values = operand(case, "q", repetition).reshape(case.batch, case.heads_q * case.seqlen_q, case.head_dim)
     return _to_framework(values, case.dtype, "torch", device) if said.framework == "torch" else values
 
 
 def move_queries(case: Case, said: Declaration, operands: Operands, queries: Any, inputs: Inputs) -> Operands:
-    """Write queries that have moved, with their signs, see :mod:`attnbench.cases.inputs.sample_inputs`.
+    """Write moved queries with their signs; see :mod:`attnbench.cases.inputs.sample_inputs`.
 
-    ``queries`` are those of :func:`queries_in_a_row`; q is written in place where the framework has in-place writes.
+    ``queries`` is the result of :func:`queries_in_a_row`; q is written in place if the framework has in-place writes.
     """
     signs = score_signs(case, inputs.flip_index).repeat(case.heads_q // case.heads_kv, axis=1)[..., None, None]
     shape = (case.batch, case.heads_q, case.seqlen_q, case.head_dim)
@@ -155,7 +155,7 @@ def move_queries(case: Case, said: Declaration, operands: Operands, queries: Any
 
 
 def _values_of(case: Case, layout: str, name: str, tensor: Any, batch_index: int, head: int) -> list[Any]:
-    """One head of q, k or v, as views."""
+    """Return views of one head of q, k or v."""
     if case.operator != "attention":
         return [tensor[batch_index]]
     if case.kv_cache == "paged" and name != "q":
@@ -181,7 +181,7 @@ def _negate_all(parts: list[Any]) -> None:
 
 
 def laid_out(tensor: Any, layout: str) -> Any:
-    """From (batch, heads, seqlen, dim) to the layout, of any framework; a view, where memory allows it."""
+    """Convert (batch, heads, seqlen, dim) to a layout, in any framework; a view if possible."""
     if layout == "bhsd":
         return tensor
     tokens_first = _swap(tensor, 1, 2)
@@ -191,7 +191,7 @@ def laid_out(tensor: Any, layout: str) -> Any:
 def _quantised_parts(
     case: Case, layout: str, name: str, values: NDArray[np.floating]
 ) -> dict[str, tuple[NDArray[np.floating], str | None]]:
-    """Quantised K or V in the layout: the stored numbers and their scales, each in its dtype."""
+    """Return quantised K or V in the layout: the stored numbers and their scales, each with its dtype."""
     assert case.kv_dtype is not None
     stored, scale = quantised(values, case.kv_dtype)
     return {
@@ -201,7 +201,7 @@ def _quantised_parts(
 
 
 def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floating], device: str) -> Any:
-    """A tensor of the declared layout whose memory lies as ``case.strides`` says."""
+    """Return a tensor of the declared layout with the memory order of ``case.strides``."""
     shaped = ascontiguousarray(laid_out(values, said.layout))
     if name == "dout" and case.strides == "summed":
         one = _to_framework(shaped.reshape(-1)[:1].reshape((1,) * shaped.ndim), case.dtype, said.framework, device)
@@ -215,15 +215,15 @@ def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floati
         base = ascontiguousarray(np.swapaxes(shaped, axis, heads_axis))
         return _swap(_to_framework(base, case.dtype, said.framework, device), axis, heads_axis)
     if case.strides == "qkv_slice":
-        # As cut out of the one buffer that a fused projection writes: q, k and v side by side in the last axis. The
-        # others' places hold NaN, which shows when a kernel reads them.
+        # Cut from the one buffer that a fused projection writes: q, k and v next to each other in the last axis. The
+        # others' places hold NaN, which shows if a kernel reads them.
         base = np.full((*shaped.shape[:-1], 3 * shaped.shape[-1]), np.nan, shaped.dtype)
         position = _ROTATED.index(name) * shaped.shape[-1]
         whole = _to_framework(base, case.dtype, said.framework, device)
         part = whole[..., position : position + shaped.shape[-1]]
         return _write(part, shaped, said.framework)
     if case.strides == "sliced":
-        # The first tokens of a longer buffer, as in a cache with room to grow; the room holds NaN.
+        # The first tokens of a longer buffer, as in a cache with room to grow; the rest holds NaN.
         base = np.concatenate([shaped, np.full_like(shaped, np.nan)], axis=axis)
         whole = _to_framework(base, case.dtype, said.framework, device)
         return whole[(slice(None),) * axis + (slice(0, shaped.shape[axis]),)]
@@ -235,13 +235,13 @@ def _lay_out(case: Case, said: Declaration, name: str, values: NDArray[np.floati
 
 
 def _expanded(one: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Like ``numpy.broadcast_to``, but writable: the harness changes the values between calls."""
+    """Return a writable ``numpy.broadcast_to``, as the harness changes the values between calls."""
     strides = np.broadcast_to(one, shape).strides
     return np.lib.stride_tricks.as_strided(one, shape, strides, writeable=True)
 
 
 def _swap(tensor: Any, a: int, b: int) -> Any:
-    """Exchange two axes: the one word for it that NumPy, torch and JAX share."""
+    """Exchange two axes by the method that NumPy, torch and JAX share."""
     return tensor.swapaxes(a, b)
 
 
@@ -260,7 +260,7 @@ def _to_framework(values: NDArray[Any], dtype: str | None, framework: str, devic
 
 
 def _write(tensor: Any, values: NDArray[np.floating], framework: str) -> Any:
-    """Overwrite a tensor's values; its memory stays where it is."""
+    """Overwrite a tensor's values in its memory."""
     if framework == "torch":
         import torch
 
@@ -274,7 +274,7 @@ def _overwrite(tensor: Any, values: NDArray[np.floating], case: Case, framework:
     if framework == "jax":  # jax arrays are immutable: fresh values are a fresh array
         return _to_framework(values, case.dtype, framework, "cpu")
     if case.strides == "summed" and 0 in _strides(tensor):
-        return tensor  # it is one, always
+        return tensor  # it is always one
     if case.strides == "expanded_kv" and 0 in _strides(tensor):
         # All heads are one head's memory: write that one.
         axis = _strides(tensor).index(0)
@@ -290,7 +290,7 @@ def _strides(tensor: Any) -> tuple[int, ...]:
 
 
 def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArray[np.floating]]) -> dict[str, Tensor]:
-    """K and V cut into pages that lie in a shuffled order, and the table that says which page is whose."""
+    """Return K and V cut into shuffled pages, and the table of each sequence's pages."""
     pages = {}
     for name in ("k", "v"):
         values = given[name] if name in given else operand(case, name)
@@ -299,14 +299,14 @@ def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArr
 
 
 def _page_order(case: Case) -> NDArray[np.int64]:
-    """Places of the pages of each sequence, shape (batch, pages of one sequence)."""
+    """Return the places of each sequence's pages, shape (batch, pages of one sequence)."""
     assert case.page_size is not None
     each = -(-case.seqlen_kv // case.page_size)
     return np.random.default_rng(case.seed).permutation(case.batch * each).reshape(case.batch, each)
 
 
 def _paged_values(case: Case, values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """From (batch, heads, seqlen, dim) to (pages, page_size, heads, dim); room beyond the sequence holds NaN."""
+    """Convert (batch, heads, seqlen, dim) to (pages, page_size, heads, dim); room after the sequence holds NaN."""
     assert case.page_size is not None
     order = _page_order(case)
     batch, heads, seqlen, dim = values.shape
@@ -318,7 +318,7 @@ def _paged_values(case: Case, values: NDArray[np.floating]) -> NDArray[np.floati
 
 
 def inputs_of(case: Case, layout: str, operands: Operands) -> dict[str, NDArray[np.floating]]:
-    """The values of q, k, v and dout as they are now, in the canonical shape; copies, in float32 or float64."""
+    """Return copies of the current values of q, k, v and dout in the canonical shape, in float32 or float64."""
     found = {}
     for name in _ROTATED:
         tensor = getattr(operands, name)
@@ -335,7 +335,7 @@ def inputs_of(case: Case, layout: str, operands: Operands) -> dict[str, NDArray[
 
 
 def as_array(tensor: Any) -> NDArray[np.floating]:
-    """A tensor's values on the host, in float64 where it has that dtype and in float32 otherwise."""
+    """Return a tensor's values on the host, in float64 if that is its dtype, else in float32."""
     if hasattr(tensor, "detach"):
         import torch
 
@@ -347,7 +347,7 @@ def as_array(tensor: Any) -> NDArray[np.floating]:
 
 
 def canonical(case: Case, layout: str, tensor: Any) -> Any:
-    """A call's ``out`` (or a gradient) seen as (batch, heads, seqlen, dim); what comes behind projections stays."""
+    """Return ``out`` or a gradient as a view (batch, heads, seqlen, dim); with projections it is unchanged."""
     if case.operator == "multi_head_attention" or layout == "bhsd":
         return tensor
     if layout == "packed":

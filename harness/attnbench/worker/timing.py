@@ -1,6 +1,6 @@
-"""Timing of one call: warm-up, inner loops, samples. The clock and the call are given, so tests are exact.
+"""Timing of one call: warm-up, inner loops, samples. Clock and call are arguments, so that tests are exact.
 
-The protocol is that of docs/methodology.md. Every raw sample is kept, in order; none is dropped.
+The protocol is in docs/methodology.md. Every raw sample is kept in order; none is dropped.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ WINDOW_AGREEMENT = 0.02
 MIN_SAMPLE_NS = 1_000_000
 _TRIES = 7
 _COLD_NS = 40_000
-"""A call after other code has run takes 10 to 30 microseconds more."""
+"""A call after other code has run takes 10 to 30 microseconds longer."""
 MOST_BETWEEN_CALLS = 3
-"""Between short calls, large inputs are drawn and caches are flushed: that may take twice as long as the calls."""
+"""Between short calls, large inputs are generated and caches are flushed, which may take twice as long as the calls."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingLimits:
-    """When sampling stops; on CUDA also, after ``min_samples``, where the interval is narrow."""
+    """When sampling stops; on CUDA also after ``min_samples`` once the interval is narrow."""
 
     min_samples: int = 10
     max_samples: int = 200
@@ -42,20 +42,20 @@ class SamplingLimits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Warmup:
-    """How the warm-up went."""
+    """The outcome of the warm-up."""
 
     calls: int
     converged: bool
     call_ns: float
-    """Median of the last window: what one call takes, about."""
+    """Median of the last window: about the time of one call."""
 
 
 @dataclasses.dataclass
 class SampleWindow:
-    """Samples while they are being taken."""
+    """Samples that are being taken."""
 
     calls: int
-    """How many make one sample."""
+    """The number of calls in a sample."""
     set_up: Callable[[], object]
     cache: str
     warmed: Warmup
@@ -73,9 +73,10 @@ def warm_up(
     min_ns: int = MIN_WARMUP_NS,
     max_calls: int = MAX_WARMUP_CALLS,
 ) -> Warmup:
-    """Call until two successive windows of five calls have medians within 2 %, or the cap is reached.
+    """Call until two successive windows of five calls have medians within 2 %, or a cap is reached.
 
-    At least 3 calls and ``min_ns`` (a processor takes 100 ms to raise its clock); at most ``max_calls`` or 2 s.
+    It makes at least 3 calls and takes at least ``min_ns`` (a processor takes 100 ms to raise its clock), and makes at
+    most ``max_calls`` or takes at most 2 s.
     """
     times: list[int] = []
     busy = 0
@@ -99,15 +100,15 @@ def _settled(times: list[int]) -> bool:
 
 
 def calls_per_sample(call_ns: float, clock_resolution_ns: float) -> int:
-    """How many calls one sample holds, so that it lasts at least 1 ms and 1000 ticks of the clock."""
+    """Return the number of calls in a sample, so that it lasts at least 1 ms and 1000 ticks of the clock."""
     shortest = max(MIN_SAMPLE_NS, 1000 * clock_resolution_ns)
     return max(1, -(-int(shortest) // max(1, int(call_ns))))
 
 
 def is_quicker_again(call: Callable[[], object], clock: Clock, freshen: Callable[[], object]) -> bool:
-    """Whether a call on the same inputs as the one before it takes less than half as long: it may remember the result.
+    """Whether a call with the previous call's inputs takes less than half as long, so that it may remember the result.
 
-    What was done to the inputs meanwhile makes the first call a little slower for everybody.
+    The first call after the inputs were changed is a little slower for every implementation.
     """
     first: list[int] = []
     again: list[int] = []
@@ -135,14 +136,14 @@ def sample(
     freshen: Callable[[], object] = lambda: None,
     after: Callable[[object], object] = lambda result: None,
 ) -> tuple[list[float], object]:
-    """Take samples, at least one, until there are enough of them or calls have taken long enough.
+    """Take samples, at least one, until there are enough or calls have taken long enough.
 
-    Calls have taken long enough after ``max_ns``, or with what is done between them after :data:`MOST_BETWEEN_CALLS`
-    times as long. Not timed are ``freshen``, which changes the inputs, ``set_up``, before which a sample holds one
-    call, and ``after``, which is given what the last call returned.
+    Calls have taken long enough after ``max_ns``, or after :data:`MOST_BETWEEN_CALLS` times as long including the work
+    between them. Three functions are not timed: ``freshen``, which changes the inputs; ``set_up``, which only samples
+    of a single call may need; and ``after``, which receives the last call's result.
 
     Returns:
-        Nanoseconds of one call for each sample, in order, and what the last call returned.
+        Nanoseconds of one call for each sample, in order, and the last call's result.
     """
     samples: list[float] = []
     result: object = None

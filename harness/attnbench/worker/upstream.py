@@ -1,6 +1,6 @@
-"""The upstream gradient, out of sight while a forward pass runs that is not timed.
+"""Hides the upstream gradient from a forward pass that is not timed.
 
-Otherwise a forward pass could compute the gradients, and the backward pass that is timed hand them out.
+Otherwise the forward pass could compute the gradients, and the timed backward pass only return them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAN = 0xFF
-"""A byte that, repeated, is NaN in every floating-point type here."""
+"""A byte whose repetition is NaN in every floating-point type here."""
 
 
 @contextlib.contextmanager
 def out_of_sight(tensor: Any) -> Iterator[None]:
-    """Within the block the memory that a tensor of the CPU lies in holds NaN; afterwards what it held before.
+    """Fill the memory of a tensor on the CPU with NaN within the block, and restore it afterwards.
 
-    Arrays of JAX cannot be written to, and stay as they are.
+    JAX arrays cannot be written to, and stay unchanged.
     """
     memory = _memory(tensor)
     if memory is None:
@@ -36,7 +36,7 @@ def out_of_sight(tensor: Any) -> Iterator[None]:
 
 
 def _memory(tensor: Any) -> Any:
-    """The whole buffer as bytes that can be written to, or ``None``."""
+    """Return the whole buffer as writable bytes, or ``None``."""
     if isinstance(tensor, np.ndarray):
         while isinstance(tensor.base, np.ndarray):
             tensor = tensor.base

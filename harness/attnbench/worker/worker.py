@@ -1,4 +1,4 @@
-"""The state of a worker between requests, and its answers to whatever an implementation does."""
+"""The state of a worker between requests, and its answers to anything that an implementation does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnbench.profiling import recording  # noqa: F401 - as what follows
 from attnbench.transport.message import Failure
 from attnbench.untrusted.exceptions import message_of
 
-# Imported before any plug-in: one that replaces functions of numpy or the clock changes nothing in these.
+# Imported before any plug-in, so that a plug-in that replaces functions of numpy or the clock changes nothing in these.
 from attnbench.worker import call, dump, identities, output_checks, tensors  # noqa: F401
 from attnbench.worker.memory import weighing
 from attnbench.worker.memory.allocator import allow, is_out_of_memory
@@ -32,33 +32,33 @@ if TYPE_CHECKING:
 
 
 class Served(Protocol):
-    """A request that says what a worker does."""
+    """A request that a worker can serve."""
 
     fails_as: ClassVar[Status]
 
     def serve(self, worker: Worker) -> AnswerMessage:
-        """Do it, or raise anything."""
+        """Serve the request, or raise any exception."""
 
 
 @dataclasses.dataclass
 class Worker:
-    """An implementation, and the cell at hand."""
+    """An implementation, and the current cell."""
 
     implementation: Implementation | None = None
     owns_process: bool = False
-    """Whether memory and garbage of the whole process are its own to limit and collect."""
+    """Whether it may limit the memory and control garbage collection of the whole process."""
     repeat_ns: int = REPEAT_NS
     processors: frozenset[int] | None = None
-    """Those that the process was given, where it keeps to some; known before any plug-in is imported."""
+    """Processors that the process was given, if it is pinned; read before any plug-in is imported."""
     bind: Callable[[Implementation, Case, str, Operands, int | None], Call] | None = None
-    """Makes the cell's call in another way, where several processes share it."""
+    """Makes the cell's call in another way, if several processes share it."""
     _session: Session | None = None
     _ran: bool = False
     _loaded_bytes: int | None = None
 
     @property
     def session(self) -> Session:
-        """The cell at hand."""
+        """The current cell."""
         if self._session is None:
             raise RuntimeError("no cell was begun")
         return self._session
@@ -68,25 +68,25 @@ class Worker:
         if self.implementation is None:
             raise RuntimeError("no implementation was loaded")
         self._session = Session(self.implementation, case, device, repeat_ns=self.repeat_ns)
-        # CUDA reserves addresses far beyond what it uses, which the kernel's limit would count.
+        # CUDA reserves far more addresses than it uses, and the kernel's limit would count them.
         if self.owns_process:
             allow(memory_bytes if device == "cpu" else None)
         return self._session
 
     def loaded(self) -> None:
-        """An implementation was loaded: what is held from here on, it holds."""
+        """Remember the memory in use once an implementation is loaded; later growth belongs to the implementation."""
         self._loaded_bytes = weighing.settled_bytes()
         self._freeze()
 
     def held_bytes(self) -> int | None:
-        """Memory that is held between calls beside the inputs, since it was loaded; ``None`` where that is unknown."""
+        """Return the memory that is held between calls since loading, without the inputs; ``None`` if it is unknown."""
         now = weighing.settled_bytes()
         if now is None or self._loaded_bytes is None:
             return None
         return max(0, now - self._loaded_bytes - output_checks.stored_bytes(self.session.placed()))
 
     def strayed(self) -> str | None:
-        """Whether a thread may use other processors than the process was given, as a sentence, or ``None``."""
+        """Return a sentence if a thread may use other processors than the process was given, or ``None``."""
         if self.processors is None:
             return None
         others = sorted(processors_of_threads() - self.processors)
@@ -102,12 +102,12 @@ class Worker:
         self._session = None
         if self.owns_process:
             if not self._ran:
-                self._freeze()  # again: some import more when they are first called
+                self._freeze()  # again, as some implementations import more in their first call
                 self._ran = True
             allow(None)
 
     def _range(self, name: str) -> contextlib.AbstractContextManager[object]:
-        """A range of NVTX, by which Nsight's time lines show stages, where the cell at hand is on a GPU."""
+        """Return an NVTX range, which shows stages in Nsight's time lines, if the current cell is on a GPU."""
         if self._session is None or self._session.device != "cuda":
             return contextlib.nullcontext()
         import torch
@@ -115,12 +115,12 @@ class Worker:
         return torch.cuda.nvtx.range(f"attnbench {name}")
 
     def _freeze(self) -> None:
-        """Leave what was imported out of garbage collections: weighing a call makes ten of them."""
+        """Exclude imported objects from garbage collections, since weighing a call makes ten of them."""
         if self.owns_process:
             gc.freeze()
 
     def answer(self, request: Served) -> AnswerMessage | Failure:
-        """Serve a request; whatever that raises becomes a status and a sentence."""
+        """Serve a request; an exception becomes a status and a sentence."""
         try:
             with self._range(type(request).__name__):
                 return request.serve(self)
@@ -135,7 +135,7 @@ class Worker:
 
 
 def sentence(error: Exception) -> str:
-    """Type and first line of the message, and where it was raised."""
+    """Return the type and the first line of an exception's message, and where it was raised."""
     message = message_of(error).strip().partition("\n")[0][:400]
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -1,1 +1,1 @@
-"""``attnbench run --on``: a run on the machines of an engine."""
+"""``attnbench run --on``: run on the machines of an engine."""

@@ -1,4 +1,4 @@
-"""``attnbench run --on ray``: from a request to its run file, measured by the machines of a cluster."""
+"""``attnbench run --on ray``: make a request's run file with measurements from the machines of a cluster."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 def begin_on(
     request: Request, log: Log, command: Sequence[str], *, peaks: Peaks, out: Path | None, force: bool
 ) -> FinishedRun:
-    """Like :func:`attnbench.api.measuring.begin`, but on the machines of ``request.on``.
+    """Run a request like :func:`attnbench.api.measuring.begin`, but on the machines of ``request.on``.
 
     Raises:
-        UsageError: when nothing is left to run, the run file cannot be created, no machine offers a device of the
-            request, or their software is not the same.
+        UsageError: nothing is left to run, the run file cannot be created, no machine offers a device of the
+            request, or their software differs.
         RunInterrupted: after Ctrl-C.
     """
     from attnbench.fleet.driver import run_header
@@ -65,10 +65,10 @@ def resume_on(
 ) -> FinishedRun:
     """Run the cells that have no record yet on the machines of the engine.
 
-    What is left of a case goes to the kind of machine that has begun it.
+    The rest of a case is measured by the kind of machine that began it.
 
     Raises:
-        UsageError: as :func:`begin_on`, also where software is not what the run began with.
+        UsageError: see :func:`begin_on`; also if the software has changed since the run began.
         RunInterrupted: after Ctrl-C.
     """
     from attnbench.fleet.ray_engine import RayEngine
@@ -95,7 +95,7 @@ def _fleet(
     log: Log,
     known: Mapping[str, Software],
 ) -> Fleet:
-    """Holders of all devices that the plan wants, of the same software as each other and as this process."""
+    """Return holders of all devices in the plan, after checking that their software equals this process's."""
     from attnbench.fleet.driver import Fleet
     from attnbench.fleet.luggage import packed
     from attnbench.fleet.software import software_of
@@ -124,6 +124,6 @@ def _measured(
 
 
 def with_engine(request: Request, on: str, *, devices_are_given: bool) -> Request:
-    """The request for an engine's machines: devices are then the scenario's, whatever this machine has."""
+    """Return the request for an engine's machines; its devices are the scenario's, unless they are given."""
     devices = request.devices if devices_are_given else tuple(request.scenario.devices)
     return dataclasses.replace(request, on=on, devices=devices)

@@ -1,4 +1,4 @@
-"""``attnbench.api.history``: what ``attnbench history add``, ``show``, ``page``, ``find`` and ``bisect`` do."""
+"""``attnbench.api.history``: ``attnbench history add``, ``show``, ``page``, ``find`` and ``bisect`` as functions."""
 
 from __future__ import annotations
 

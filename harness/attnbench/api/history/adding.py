@@ -1,4 +1,4 @@
-"""``attnbench.api.history.add``: revisions that the history lacks."""
+"""``attnbench.api.history.add``: measure revisions that the history lacks."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def add(
 ) -> AddedRevisions:
     """Measure revisions that the history lacks, each in the same rounds as the anchor revision.
 
-    The most informative come first: the ends, then the middle of the widest gap, first of those across which something
-    has changed. What was measured is stored at once, so that the same call goes on where it was stopped.
+    The most informative come first: the ends, then the middle of the widest gap, preferring gaps across which something
+    has changed. Each measurement is stored at once, so that the same call continues where it was stopped.
 
     Other arguments are those of :func:`attnbench.api.gate`.
 
@@ -57,10 +57,10 @@ def add(
         folder: where histories are kept; default ``results/history``.
 
     Returns:
-        What was measured, and the history.
+        The measured revisions, and the history.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked.
+        UsageError: an argument is invalid.
     """
     from attnbench.history.adding import Budget, add_revisions
     from attnbench.history.revisions import branch, commit_of, touching

@@ -1,4 +1,4 @@
-"""``attnbench.api.history.show`` and ``page``: what a history holds."""
+"""``attnbench.api.history.show`` and ``page``: read a history."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def show(
     file: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
 ) -> ShownHistory:
-    """A history: each cell over commits in a line, what has changed, and the worst since a revision.
+    """Show each cell over commits in a line, the confirmed changes, and the worst since a revision.
 
     Args:
         since: the revision that the table of the worst begins at; default the oldest that was measured.
@@ -31,7 +31,7 @@ def show(
         folder: where histories are kept; default ``results/history``.
 
     Raises:
-        UsageError: when there is none.
+        UsageError: there is none.
     """
     path, history = of_this_machine(file, folder)
     return ShownHistory(path, history, _revision(since, history))
@@ -56,7 +56,7 @@ def page(
         force: replace a page that is there already.
 
     Raises:
-        UsageError: when there is no history, the folder exists, or the extra ``report`` is not installed.
+        UsageError: there is no history, the folder exists, or the extra ``report`` is not installed.
     """
     from attnbench.history.revisions import diff_link
     from attnbench.views.report.history_page import write_history_page
@@ -73,7 +73,11 @@ def page(
 def of_this_machine(
     file: str | os.PathLike[str] | None = None, folder: str | os.PathLike[str] | None = None
 ) -> tuple[Path, History]:  # fmt: skip
-    """A history that has points, without those of other branches."""
+    """Read a history, without the points of other branches.
+
+    Raises:
+        UsageError: it has no points.
+    """
     from attnbench.history.revisions import RevisionError, branch
     from attnbench.history.store import read_history
 
@@ -83,7 +87,7 @@ def of_this_machine(
         others = sorted(one.name for one in path.parent.glob("*.jsonl") if one != path)
         hint = f"; of other machines: --file {path.parent / others[0]}" if others and file is None else ""
         raise UsageError(f"{path} has no points yet: attnbench history add --since REV measures some{hint}")
-    with contextlib.suppress(RevisionError):  # read far from its repository: then all of it
+    with contextlib.suppress(RevisionError):  # outside of its repository, all branches are shown
         own = history.on({commit.revision for commit in branch(Path.cwd())})
         if own.points:
             left = len({one.revision for one in history.points}) - len({one.revision for one in own.points})
@@ -93,7 +97,7 @@ def of_this_machine(
 
 
 def _revision(name: str | None, history: History) -> str | None:
-    """The measured revision that a name is of: itself, or the last one before it."""
+    """Return the measured revision at or before the named one, or the oldest if there is none."""
     if name is None:
         return None
     from attnbench.history.revisions import branch, commit_of

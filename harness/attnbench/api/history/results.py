@@ -30,7 +30,7 @@ class ShownHistory(Answer):
 
 
 class AddedRevisions(Answer):
-    """A history to which revisions were added; ``ok`` where none of those that were asked for failed."""
+    """A history to which revisions were added; ``ok`` if all requested revisions could be measured."""
 
     def __init__(self, path: Path, history: History, added: Added, messages: Sequence[str]) -> None:
         from attnbench.views.history.found import added_view
@@ -40,7 +40,7 @@ class AddedRevisions(Answer):
         self.history = history
         self.added = added
         self.exit_code = 4 if added.failed else 0
-        """0 ok, 4 where a revision could not be measured."""
+        """0 ok, 4 if a revision could not be measured."""
         self.messages = tuple(messages)
 
 
@@ -54,7 +54,7 @@ class HistoryPage(ShownHistory):
 
 
 class FoundChanges(Answer):
-    """The search of a history; ``ok`` where nothing has become worse."""
+    """A search of a history; ``ok`` if no commit made anything worse."""
 
     def __init__(
         self, candidates: Sequence[Candidate], ends: Sequence[Ended], line: Sequence[Commit], messages: Sequence[str]
@@ -62,7 +62,9 @@ class FoundChanges(Answer):
         from attnbench.views.history.found import exit_code_of, found_view
 
         self.exit_code = exit_code_of(ends)
-        """0 nothing has become worse, 1 a commit made something worse, 6 something may have and could not be told."""
+        """0 nothing became worse, 1 a commit made something worse, 6 something may have become worse, but this is
+        undecided.
+        """
         super().__init__(lambda: found_view(candidates, ends, line), ok=self.exit_code == 0)
         self.candidates = tuple(candidates)
         self.ends = tuple(ends)
@@ -71,14 +73,14 @@ class FoundChanges(Answer):
 
 
 class BisectedChange(Answer):
-    """The end of a bisection; ``ok`` where it named one commit."""
+    """The end of a bisection; ``ok`` if it named one commit."""
 
     def __init__(self, end: Ended, line: Sequence[Commit], messages: Sequence[str]) -> None:
         from attnbench.views.history.found import found_view
 
         super().__init__(lambda: found_view([end.candidate], [end], line), ok=end.change is not None)
         self.exit_code = 0 if end.change is not None else 6
-        """0 where one commit made the change, 6 where none was found or it could not be told."""
+        """0 if one commit made the change, 6 if none was found or the gate could not tell."""
         self.change = end.change
         self.end = end
         self.messages = tuple(messages)

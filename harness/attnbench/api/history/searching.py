@@ -1,4 +1,4 @@
-"""``attnbench.api.history.find`` and ``bisect``: which commit did it."""
+"""``attnbench.api.history.find`` and ``bisect``: find the commit that changed a cell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attnbench.runner.planning.request import Request
 
 _SPARE = 4
-"""Cells beyond the fewest that tell what all have in common: some of them may fail."""
+"""Cells beyond the fewest from which the gate can estimate the common shift, because some may fail."""
 _WORDS: dict[str, frozenset[str]] = {
     "time": frozenset({"slower"}),
     "memory": frozenset({"bigger"}),
@@ -49,7 +49,7 @@ def find(
 ) -> FoundChanges:
     """Find the commits that changed cells: candidates from the history, each confirmed by the gate.
 
-    The history is searched for the cells that the scenario and the selection describe. Other arguments are those of
+    Only the history of the cells that the scenario and the selection describe is searched. Other arguments are those of
     :func:`add` and of :func:`attnbench.api.gate`.
 
     Args:
@@ -57,10 +57,10 @@ def find(
         minutes: no further candidate is begun after that.
 
     Returns:
-        What was confirmed: ``changes``, ``exit_code``.
+        The confirmed changes: ``changes``, ``exit_code``.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked.
+        UsageError: an argument is invalid.
     """
     from attnbench.history.adding import Budget
     from attnbench.history.changes.candidates import candidates as seek
@@ -117,10 +117,10 @@ def bisect(
         metric: ``time``, ``memory`` or ``outcome``.
 
     Returns:
-        The commit, or the shortest range of commits that still holds it; ``exit_code`` is 6 for a range.
+        The commit, or the shortest range of commits that contains it; ``exit_code`` is 6 for a range.
 
     Raises:
-        UsageError: when what is asked for cannot be done as asked.
+        UsageError: an argument is invalid.
     """
     from attnbench.history.changes.candidates import Candidate
     from attnbench.history.revisions import branch, commit_of
@@ -149,7 +149,7 @@ def bisect(
 
 
 def _of(found: Sequence[Candidate], request: Request, known: Iterable[CellName]) -> Request:
-    """Only the cells of candidates, and of times so many others that the gate can tell what all have in common."""
+    """Restrict the request to the candidates' cells, plus enough others for the gate to estimate the common shift."""
     from attnbench.gate.judge.statistics import LEAST_CELLS_TO_CENTRE
     from attnbench.history.point import ALL
 
@@ -163,10 +163,10 @@ def _of(found: Sequence[Candidate], request: Request, known: Iterable[CellName])
 
 
 def _cell(text: str, history: History) -> tuple[tuple[str, str, str], str]:
-    """The cell that a text names, and its label.
+    """Return the cell that a text names, and its label.
 
     Raises:
-        UsageError: when it names none, or several.
+        UsageError: it names none, or several.
     """
     words = text.split()
     known = history.cells

@@ -1,4 +1,4 @@
-"""Shared by the functions of a history: this machine's file, and where revisions are built."""
+"""Shared by the functions of a history: this machine's file, and the workshop that builds revisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def workshop(
     request: Request, cache_dir: str | os.PathLike[str] | None, log: Log, rules: Rules, seed: int
 ) -> Workshop:  # fmt: skip
-    """The workshop that builds revisions of the repository around the current folder."""
+    """Return the workshop that builds revisions of the repository around the current folder."""
     from attnbench.history.workshop import Workshop
     from attnbench.machine.caches import own_cache
 
@@ -35,7 +35,7 @@ def workshop(
 
 
 def path_of_this_machine(folder: str | os.PathLike[str] | None) -> Path:
-    """The history of this machine, which may not be there yet."""
+    """Return the path of this machine's history, which may not exist yet."""
     from attnbench.history.store import FOLDER, history_path
     from attnbench.machine.environment import environment, machine_key
 

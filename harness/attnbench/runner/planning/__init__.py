@@ -1,1 +1,1 @@
-"""From what a user asked for to the cells of a run."""
+"""Plans a run: from a user's request to its cells."""

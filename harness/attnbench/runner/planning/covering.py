@@ -1,4 +1,4 @@
-"""The cases of a check that names none: for each implementation those that cover what it takes."""
+"""Cases for a check that names none: each implementation gets cases that cover its declaration."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from attnbench.transport.host import Host
 
     _Drawn: TypeAlias = tuple[dict[Case, str], tuple[int, int]]
-    """Cases with their tags, and the counts of pairs and triples that are possible."""
+    """Cases with their tags, and the numbers of possible pairs and triples."""
     _Shared: TypeAlias = dict[tuple[Declaration, str], _Drawn]
     """The cases drawn for each declaration (without its name) and device."""
 
 NAME = "covering"
 _RANDOM = 30
 _MOST = {2: 2_000, 3: 5_000}
-"""Cases for an implementation. Bundled ones need some 340 for pairs."""
+"""The most cases for an implementation, by strength. Bundled implementations need about 340 for pairs."""
 _EDGES = "edge-shapes"
 _LARGE = ("beyond-65536-keys", "many-queries")
-"""Shapes of edge-shapes that are larger than any drawn here."""
+"""Shapes of edge-shapes that are larger than any random one."""
 _DEADLINE_S = 300.0
 _JUDGED = ("ok", "wrong")
 
@@ -53,19 +53,19 @@ def with_covering_cases(
     host: Host = LOCAL_HOST,
     told: Callable[[int], object] = lambda done: None,
 ) -> Request:
-    """The request with cases for each of its implementations, drawn by its seed.
+    """Return the request with cases for each of its implementations, generated from its seed.
 
-    What cannot run on the host gets a single case, whose record says why.
+    An implementation that cannot run on the host gets a single case, whose record has the reason.
 
     Args:
-        request: what was asked for.
-        thorough: whether the cases have every triple, not only every pair.
-        found: the implementations that it chooses, where they are not those of this interpreter.
-        host: where it is to run.
-        told: hears of how many implementations, on each device, the cases are drawn.
+        request: the request without cases.
+        thorough: whether the cases cover every triple instead of every pair.
+        found: the implementations that it chooses, if another interpreter found them.
+        host: the machine on which it will run.
+        told: called with the number of implementations and devices whose cases are done.
 
     Raises:
-        UsageError: when it names no implementation.
+        UsageError: the request chooses no implementation.
     """
     chosen: dict[tuple[str, str], dict[Case, str]] = {}
     possible: dict[str, tuple[int, int]] = {}
@@ -98,9 +98,9 @@ def with_covering_cases(
 def _drawn(
     request: Request, found: Found, device: str, workers: Workers, shared: _Shared, *, strength: int
 ) -> _Drawn | None:
-    """Cases that cover the implementation; ``None`` where there are none.
+    """Return cases that cover the implementation, or ``None`` if there are none.
 
-    Implementations that declare the same and refuse nothing beyond it share one search, which takes seconds.
+    Implementations with equal declarations that refuse nothing else share one search, which takes seconds.
     """
     said = found.declaration
     if said is None or device not in said.devices:
@@ -123,7 +123,7 @@ def _drawn(
     cases = {case: tag for tag, case in _large(edges, request.seed, said, takes, device).items()}
     cases |= {case: f"random-{number}" for number, case in enumerate(random_cases(space, array.cases, rng), 1)}
     cases |= {case: f"cover-{number}" for number, case in enumerate(array.cases, 1)}
-    codes = codes_of(cases)  # the large ones, and by chance a random one, have tuples that no other draw has shown
+    codes = codes_of(cases)  # the large ones, and maybe a random one, have tuples that are in no other draw
     pairs, triples = (int((array.possible[n] | tuples(n).had_by(codes)).sum()) for n in (2, 3))
     if not array.cases:
         return None
@@ -133,7 +133,10 @@ def _drawn(
 
 
 def random_cases(space: Space, cases: Sequence[Case], rng: random.Random) -> list[Case]:
-    """Draw cases that are none of these; half have the sizes of one of them, for what a kernel keeps by its sizes."""
+    """Draw cases that are not among the given ones.
+
+    Half of them have the sizes of a given one, to catch kernels that cache results by size.
+    """
     chosen: dict[Case, None] = {}
     like = space.like(rng.choices(cases, k=8 * _RANDOM), rng) if cases else []
     for drawn, most in ((like, _RANDOM // 2), (space.draws([{}] * 8 * _RANDOM, rng), _RANDOM)):
@@ -143,7 +146,7 @@ def random_cases(space: Space, cases: Sequence[Case], rng: random.Random) -> lis
 
 
 def _refuses_nothing(found: Found, device: str, workers: Workers) -> bool:
-    """Whether its declaration is all that decides; not known where its worker fails."""
+    """Whether the implementation refuses nothing beyond its declaration; ``False`` if its worker fails."""
     try:
         return workers.get(found, device).ask(AskRefusals(cases=(), device=device), _DEADLINE_S).never
     except ExecutorError:
@@ -153,7 +156,7 @@ def _refuses_nothing(found: Found, device: str, workers: Workers) -> bool:
 def _large(
     edges: Scenario, seed: int, said: Declaration, takes: Callable[[Sequence[Case]], Sequence[bool]], device: str
 ) -> dict[str, Case]:
-    """For each large shape, the last case that is taken; it has gradients if any has."""
+    """Return the last accepted case of each large shape, which has gradients if any accepted one has."""
     planned = [one for one in expand(edges, {"seed": [str(seed)]}) if {*one.tags} & {*_LARGE}]
     planned = [one for one in planned if said.refuses(one.case, device) is None]
     taken = takes([one.case for one in planned])
@@ -163,7 +166,10 @@ def _large(
 def _taking(
     found: Found, device: str, workers: Workers, is_included: Callable[[Case], bool]
 ) -> Callable[[Sequence[Case]], Sequence[bool]]:
-    """Asks the implementation's own hook, in its worker; where that fails, the cells will tell why."""
+    """Return a function that asks the implementation's own hook in its worker.
+
+    If the worker fails, all included cases count as accepted; the cells will show the failure.
+    """
     takes_all = False
 
     def ask(cases: Sequence[Case]) -> Sequence[bool]:
@@ -183,18 +189,18 @@ def _taking(
 
 
 def _fields(case: Case) -> dict[str, object]:
-    """The fields that tell the case from the default one. The seed is the request's."""
+    """Return the fields by which a case differs from the default, without the seed, which is the request's."""
     fields = case.to_dict()
     return {name: fields[name] for name in needed_fields(case) if name != "seed"}
 
 
 def coverage_lines(request: Request, records: Iterable[Mapping[str, object]], *, verbose: bool) -> list[str]:
-    """How much of what is possible the judged cells had, a line for each implementation.
+    """Say how many of the possible pairs and triples the judged cells covered, a line for each implementation.
 
     Args:
-        request: one with covering cases.
-        records: of its run.
-        verbose: whether to tell how many pairs are impossible.
+        request: a request with covering cases.
+        records: the records of its run.
+        verbose: whether to add the number of impossible pairs.
     """
     tags: dict[str, list[tuple[Case, bool]]] = {key: [] for key in request.possible}
     for record in records:

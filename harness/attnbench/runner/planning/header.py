@@ -1,4 +1,4 @@
-"""The first line of a run file: what was asked for, on which machine."""
+"""The header of a run file: the request and the machine."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def measure_header(
     *,
     measured_now: bool = True,
 ) -> dict[str, Any]:
-    """Look at the machine, measure its peaks, and write down what was asked for.
+    """Describe the machine, measure its peaks, and return the header.
 
-    Peaks are measured quickly or not, and not at all where ``quick_peaks`` is ``None``; unless they must be
-    ``measured_now``, a CPU's of the last day will do.
+    ``quick_peaks`` is whether peaks are measured quickly, or ``None`` if they are not measured. Unless
+    ``measured_now``, a CPU's peaks may be those of the last day.
     """
     from attnbench.machine.environment import machine_key
 
@@ -69,7 +69,7 @@ def measure_header(
 def _peaks(
     host: Host, machine_key: str, device: str, threads: int, *, quick: bool, measured_now: bool
 ) -> Mapping[str, Any]:
-    """A GPU's depend on the power and heat of the moment: they are measured in each run."""
+    """Measure or recall a device's peaks. A GPU's depend on its current power and heat, so each run measures them."""
     from attnbench.machine.pace.remembered_peaks import remember, remembered_peaks
 
     known = None if measured_now or device != "cpu" else remembered_peaks(machine_key, device, threads, quick=quick)

@@ -1,4 +1,4 @@
-"""Shards of one run, measured beside each other, as one run."""
+"""Merges the shards of a run to one run."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class MergeError(UsageError):
-    """Runs that are not the shards of one; the message is one sentence."""
+    """The runs are not the shards of one run; the message is one sentence."""
 
 
 def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[dict[str, object]]:
-    """The lines of the run that the shards make up: header, records, footers, JSON-ready.
+    """Return the lines of the whole run: header, records and footers, JSON-ready.
 
-    A record keeps its ``run_id``; the header says on which machine that part was measured. A case is in one shard, so
-    the machines of the shards may be of several kinds.
+    A record keeps its ``run_id``, by which the header's ``parts`` name its machine. No case is split, so shards can be
+    measured by machines of several kinds.
 
-    ``across_machines`` says whether there is a whole run for each kind of machine, in one file or in shards.
+    ``across_machines`` means that there is a whole run for each kind of machine, in one file or in shards.
 
     Raises:
-        MergeError: when they are not all shards of one request, measured by the same code.
+        MergeError: the runs are not all shards of one request, measured by the same code.
     """
     of_kind: dict[str, list[RunFile]] = {}
     for run in runs:
@@ -53,7 +53,7 @@ def merged(runs: Sequence[RunFile], *, across_machines: bool = False) -> list[di
 
 
 def _require_own_records(runs: Sequence[RunFile]) -> None:
-    """By its ``run_id`` alone a record of the whole tells on which machine it was measured."""
+    """Raise unless each run has its own ``run_id`` and no records of another: only the id shows a record's machine."""
     of_run: dict[str, RunFile] = {}
     for run in runs:
         other = of_run.setdefault(run.header.run_id, run)
@@ -64,7 +64,7 @@ def _require_own_records(runs: Sequence[RunFile]) -> None:
 
 
 def _whole(runs: Sequence[RunFile], *, may_be_one: bool) -> list[RunFile]:
-    """The runs in the order of their shards, all of them there; or one that is no shard, where that may be."""
+    """Return the runs in the order of their shards, none missing; ``may_be_one`` allows a single unsharded run."""
     if several := next((run for run in runs if run.header.parts), None):
         raise MergeError(f"{several.path} is of several machines already")
     if may_be_one and len(runs) == 1 and request_from(runs[0].header.request).shard is None:
@@ -74,7 +74,7 @@ def _whole(runs: Sequence[RunFile], *, may_be_one: bool) -> list[RunFile]:
 
 
 def _by_shard(runs: Sequence[RunFile]) -> dict[int, RunFile]:
-    """The run of each shard, all of them there."""
+    """Return the run of each shard; none is missing."""
     found: dict[int, RunFile] = {}
     shards = []
     for run in runs:
@@ -97,7 +97,7 @@ def _by_shard(runs: Sequence[RunFile]) -> dict[int, RunFile]:
 
 
 def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
-    """Why the two are not of one run, a clause each."""
+    """Yield a clause for each reason why the two are not parts of one run."""
     one, two = first.header, other.header
     requests = [_asked(header) for header in (one, two)]
     for name in sorted({*requests[0], *requests[1]}):
@@ -116,19 +116,19 @@ def _differences(first: RunFile, other: RunFile) -> Iterable[str]:
 
 
 def _asked(header: Header) -> dict[str, object]:
-    """The request without its threads where it asks for one per core: machines differ in those."""
+    """Return the request; its threads are left out if it asks for one per core, because machines differ in cores."""
     threads = None if header.request.get("all_cores") else header.threads
     return {**header.request, "shard": None, "on": None, "threads": threads}
 
 
 def _versions(header: Header) -> dict[str, str]:
-    """Versions of attnbench, Python and the libraries that the header names."""
+    """Return the versions of attnbench, Python and the libraries in a header."""
     known = {"python": header.environment.get("python"), **(header.environment.get("versions") or {})}
     return {"attnbench": header.attnbench_version, **{name: str(one or "not installed") for name, one in known.items()}}
 
 
 def _header(headers: Sequence[Header]) -> Header:
-    """The header of the whole run."""
+    """Return the header of the whole run."""
     parts = [
         Part(
             run_id=one.run_id, created_at=one.created_at,
@@ -152,7 +152,7 @@ def _header(headers: Sequence[Header]) -> Header:
 
 
 def _of_the_whole(command: Sequence[str]) -> list[str]:
-    """The words without ``--shard K/N`` and the part's ``--out``."""
+    """Return the command without ``--shard K/N`` and the part's ``--out``."""
     words = list(command)
     for option in ("--shard", "--out"):
         if option in words:

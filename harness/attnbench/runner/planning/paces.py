@@ -1,4 +1,4 @@
-"""How long cells took in former runs: what an estimate of the next one goes by."""
+"""Durations of cells in earlier runs, from which those of the next run are estimated."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _MOST_BYTES = 2**25
 _NEVER_RAN = ("unsupported", "unavailable", "skipped")
 _CASE = tuple(field.name for field in dataclasses.fields(make_case()))
 START_S = 0.8
-"""Seconds until a worker is ready, where as many start at once as there are processors."""
+"""Seconds until a worker is ready if as many start at once as there are processors."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Paces:
-    """Seconds of cells that ran before, and by what factor each implementation was slower than is expected."""
+    """Seconds of cells that ran before, and the factor by which each implementation was slower than expected."""
 
     cells: Mapping[tuple[str, str, str], float] = dataclasses.field(default_factory=dict)
     """By case, implementation and device."""
     factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     overall: float = 1.0
-    """The factor of an implementation that has not run yet."""
+    """The factor of implementations that have not run yet."""
 
     def estimate_s(self, cell: Cell, sampling_s: float) -> float:
-        """Seconds of a cell: what it took before, or the expectation by its implementation's factor."""
+        """Return a cell's earlier seconds, or the expected ones times its implementation's factor."""
         if cell.preset_outcome is not None:
             return 0.0
         known = self.cells.get((cell.case.case_id, cell.found.name, cell.device))
@@ -51,7 +51,7 @@ class Paces:
 
 
 def paces_of(request: Request, folder: Path = RUN_FOLDER) -> Paces:
-    """From the latest runs of the folder that had the same threads, and sampled as long or not at all."""
+    """Read the paces from the latest runs in a folder that had the same threads and sampling time."""
     seconds: dict[tuple[str, str, str], list[float]] = collections.defaultdict(list)
     ratios: dict[str, list[float]] = collections.defaultdict(list)
     for record in _records(request, folder):
@@ -69,14 +69,14 @@ def paces_of(request: Request, folder: Path = RUN_FOLDER) -> Paces:
 
 
 def whole_s(cells: Iterable[Cell], paces: Paces, sampling_s: float) -> float:
-    """Seconds of a run: its cells, and the start of their workers in each replicate."""
+    """Estimate the seconds of a run: its cells, and the start of their workers in each replicate."""
     every = [cell for cell in cells if cell.preset_outcome is None]
     workers = {(cell.found.name, cell.device, cell.replicate) for cell in every}
     return sum(paces.estimate_s(cell, sampling_s) for cell in every) + START_S * len(workers)
 
 
 def _records(request: Request, folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Records of cells that ran; of files that are no runs, none."""
+    """Yield the records of cells that ran; files that are not runs are skipped."""
     newest = sorted(folder.glob("*.jsonl"), reverse=True)[:_MOST_RUNS]
     for path in newest:
         with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError):

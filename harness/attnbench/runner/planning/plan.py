@@ -1,4 +1,4 @@
-"""From a scenario and the registry to the list of cells, with what is known of each before anything runs."""
+"""Plans cells from a scenario and the registry, with each outcome that is known before anything runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 MOST_CELLS = 200_000
-"""Weeks of measuring."""
+"""The most cells of a plan; measuring them takes weeks."""
 
 
 class PlanError(UsageError):
@@ -39,7 +39,7 @@ class PlanError(UsageError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-    """case × implementation × device, in one replicate."""
+    """A case, implementation and device in one replicate."""
 
     case: Case
     tags: tuple[str, ...]
@@ -47,20 +47,20 @@ class Cell:
     device: str
     replicate: int
     preset_outcome: tuple[str, str] | None
-    """(status, reason) where the cell need not run to know how it ends."""
+    """(status, reason) of a cell whose outcome is known without running it."""
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        """The key by which a resumed run knows the cell."""
+        """The key that identifies the cell when a run is resumed."""
         return (self.case.case_id, self.found.name, self.device, self.replicate)
 
     @property
     def repro(self) -> str:
-        """The shortest command that shows this cell again."""
+        """The shortest command that runs this cell again."""
         return repro_command(self.case, self.found.name, self.found.plugin, self.device)
 
     def record_fields(self) -> dict[str, object]:
-        """The fields of its record that are known before it runs, and a new ``record_id``."""
+        """Return the fields of its record that are known before it runs, and a new ``record_id``."""
         return {
             "record_id": uuid.uuid4().hex,
             "case_id": self.case.case_id,
@@ -79,9 +79,9 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selectors:
-    """Which implementations, by regular expressions: any of ``include`` (all where empty), none of ``exclude``.
+    """Regular expressions that choose implementations: any of ``include`` (all if empty), none of ``exclude``.
 
-    An expression that is the whole name of one means that one alone.
+    An expression that is an implementation's whole name matches only that one.
     """
 
     include: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class Selectors:
         return included.difference(*(matching(text, names) for text in self.exclude))
 
     def mistakes(self, names: Sequence[str]) -> list[str]:
-        """A sentence for each expression that is invalid, or too costly to match against these names."""
+        """Return a sentence for each expression that is invalid or too costly to match against these names."""
         problems = []
         for pattern in (*self.include, *self.exclude):
             if (base := pattern.rpartition("@")[0]) in names:
@@ -110,17 +110,17 @@ class Selectors:
 
 
 def matching(text: str, names: Sequence[str]) -> set[str]:
-    """The names in which an expression is found; that alone which it is the whole of."""
+    """Return the names in which an expression is found, or only the name that equals it."""
     return {text} if text in names else {name for name in names if found_in(text, name)}
 
 
 def choose(found: Sequence[Found], scenario: Scenario, line: Selectors, ranks: Sequence[int] = ()) -> list[Found]:
-    """The implementations that both the scenario and the command line choose.
+    """Return the implementations that both the scenario and the command line choose.
 
-    Those that run on several ranks are chosen once for each of ``ranks``, the others as they are.
+    Those that run on several ranks are returned once for each of ``ranks``.
 
     Raises:
-        PlanError: when an expression is malformed or takes too long, one of the command line's matches nothing, or a
+        PlanError: an expression is malformed or takes too long, one of the command line's matches nothing, or a
             plug-in file cannot be imported.
     """
     names = [one.name for one in found]
@@ -136,7 +136,7 @@ def choose(found: Sequence[Found], scenario: Scenario, line: Selectors, ranks: S
             near = did_you_mean(pattern, names)
             said = f"no implementation matches {shown(pattern)}{near} (there are {', '.join(names)})"
             raise PlanError("; ".join([said, *_not_imported(found)]))
-    # A plug-in that was named on the command line is wanted, whatever the scenario's own list says.
+    # A plug-in that is named on the command line is wanted, whatever the scenario's own list says.
     wanted = of_scenario.choose(names) | {one.name for one in found if one.origin.kind == "file"}
     chosen = [one for one in found if one.name in line.choose(names) & wanted]
     if not chosen:
@@ -155,15 +155,15 @@ def _on_ranks(one: Found, ranks: Sequence[int]) -> list[Found]:
 
 
 def _not_imported(found: Sequence[Found]) -> list[str]:
-    """Installed plug-ins that might define what is missed, if only they could be imported."""
+    """Describe installed plug-ins that could not be imported, and might define the missing name."""
     return [f"{one.origin}: {one.unavailable}" for one in found if one.declaration is None and one.unavailable]
 
 
 def _is_broken(one: Found, line: Selectors) -> bool:
-    """Whether this is a plug-in file that cannot be imported, and the line does not speak of its entry.
+    """Whether this is a plug-in file that cannot be imported, and no expression refers to its placeholder entry.
 
-    ``-x unknown`` leaves it out, ``-i unknown`` asks for its record. ``-i mine`` does not: of ``mine.py`` that is the
-    file's name, and what it defines is as yet unknown.
+    ``-x unknown`` excludes the entry, and ``-i unknown`` asks for its record. ``-i mine`` does neither: for ``mine.py``
+    it matches the file's name, while the names that it would define are unknown.
     """
     if one.origin.kind != "file" or one.declaration is not None:
         return False
@@ -184,15 +184,15 @@ def plan(
     named: Set[str] = frozenset(),
     host: Host = LOCAL_HOST,
 ) -> list[Cell]:
-    """All cells in the order in which they run: replicate by replicate, cases shuffled by the seed.
+    """Return all cells in the order in which they run: replicate by replicate, cases shuffled by the seed.
 
-    The cells of a case follow each other, shuffled, too: what is compared is measured under the same clock and heat, an
-    interrupted run leaves whole cases behind, and the oracle's answer is at hand for all of them.
+    The cells of a case are neighbours in shuffled order: they are measured at similar clocks and heat, an interrupted
+    run has whole cases, and the oracle's answer serves all of them.
 
-    Where some are ``named`` (``case_id implementation device``), only those.
+    If ``named`` (``case_id implementation device``) is not empty, only those cells are returned.
 
     Raises:
-        PlanError: when there are more of them than anybody can have meant, or no case fits the files of tensors.
+        PlanError: there are more cells than :data:`MOST_CELLS`, or no case fits its files of tensors.
     """
     kept = [
         (planned, one, device)
@@ -229,7 +229,7 @@ def plan(
 
 
 def _shuffled(cells: list[Cell], generator: random.Random) -> list[Cell]:
-    """Cases in random order, and the cells within each."""
+    """Shuffle cases, and the cells within each."""
     of_cases: dict[str, list[Cell]] = {}
     for cell in cells:
         of_cases.setdefault(cell.case.case_id, []).append(cell)
@@ -241,10 +241,10 @@ def _shuffled(cells: list[Cell], generator: random.Random) -> list[Cell]:
 
 
 def _misfits(cases: Iterable[Case]) -> dict[str, str]:
-    """By case, why it cannot take its tensors from its files; empty where it can.
+    """Return for each case the reason why it cannot read its tensors from its files, or an empty string.
 
     Raises:
-        PlanError: where no case can.
+        PlanError: no case can.
     """
     different = {case.case_id: case for case in cases}
     found = {case_id: next(iter(file_problems(case)), "") for case_id, case in different.items()}
@@ -285,21 +285,21 @@ def _preset_outcome(
 
 
 def least_memory(case: Case) -> int:
-    """Bytes of inputs and outputs, which any implementation must hold."""
+    """Return the bytes of inputs and outputs, which any implementation must hold."""
     elements = sum(tensor_elements(case).values()) * (2 if case.needs_gradients else 1)
     return elements * DTYPE_BYTES[case.dtype]
 
 
 def estimate_s(cell: Cell, sampling_s: float) -> float:
-    """A rough guess of a cell's time, for the progress bar."""
+    """Estimate a cell's seconds roughly, for the progress bar."""
     return 0.0 if cell.preset_outcome is not None else expected_s(cell.case, cell.device, sampling_s)
 
 
 def expected_s(case: Case, device: str, sampling_s: float) -> float:
-    """Seconds that a cell takes where nothing is known of its implementation.
+    """Estimate the seconds of a cell whose implementation is unknown.
 
-    It presumes 60 GFLOP/s and 10 GB/s on a CPU, 50 TFLOP/s and 1 TB/s on a GPU, twelve calls at least beside the time
-    that is spent on sampling, and 0.8 s around them where time is measured.
+    It assumes 60 GFLOP/s and 10 GB/s on a CPU, 50 TFLOP/s and 1 TB/s on a GPU, twelve calls in addition to the sampling
+    time, and an overhead of 0.8 s if time is measured, else 0.15 s.
     """
     rate, bandwidth = (6e10, 1e10) if device == "cpu" else (5e13, 1e12)
     call = flops(case) / rate + minimum_bytes(case) / bandwidth

@@ -1,4 +1,4 @@
-"""A user's request, as data that a run's header keeps and ``--resume`` reads back."""
+"""A user's request as data, which a run's header keeps and ``--resume`` reads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 BOUNDS = {"threads": (1, 4096), "ranks": (1, 1024), "replicates": (1, 10_000), "seed": (0, 2**63 - 1)}
-"""The least and the most of each number that can be asked for."""
+"""The least and the greatest allowed value of each number."""
 
 
 def _within(name: str) -> Any:
@@ -39,7 +39,7 @@ def _within(name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """A scenario and what the command line made of it."""
+    """A scenario with the command line's options applied."""
 
     scenario: Scenario
     overrides: dict[str, list[str]]
@@ -53,30 +53,31 @@ class Request:
     cache: Literal["warm", "cold"]
     stages: tuple[StageName, ...]
     cells: tuple[str, ...] = ()
-    """Only these, each as ``case_id implementation device``; empty is all that the rest describes."""
+    """Only these cells, each as ``case_id implementation device``; empty means all."""
     order_seed: int | None = None
-    """Shuffles the cells, where their order should vary and their values should not; default ``seed``."""
+    """Seed of the cells' order, if the order should vary while values do not; default ``seed``."""
     stop_at_first: bool = False
     """Whether the remaining cells of an implementation are skipped once it disagrees."""
     shard: tuple[int, int] | None = None
-    """Only the cases of one shard, and of how many it is; ``None`` is all of them."""
+    """Number of a shard, and how many there are; ``None`` for the whole plan."""
     possible: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
-    """By ``implementation device``, where cases were made for each: the pairs of levels that are possible, and at most
-    how many triples."""
+    """For generated cases, by ``implementation device``: the number of possible pairs of levels, and an upper bound of
+    that of triples.
+    """
     on: str | None = None
-    """The engine whose machines measure it, ``ray`` or ``ray://HOST:PORT``; ``None`` is this machine."""
+    """The engine whose machines measure, ``ray`` or ``ray://HOST:PORT``; ``None`` is this machine."""
     all_cores: bool = False
-    """Whether ``threads`` is one for each core of the machine: elsewhere, that is another number."""
+    """Whether ``threads`` is one for each core, which is a different number on other machines."""
     ranks: tuple[Annotated[int, _within("ranks")], ...] = ()
-    """On how many ranks those implementations run that run on several."""
+    """The numbers of ranks on which implementations of several ranks run."""
 
     @property
     def sampling_s(self) -> float:
-        """Seconds of sampling for each cell; 0 where nothing is timed."""
+        """Seconds of sampling for each cell; 0 if nothing is timed."""
         return self.scenario.limits.sampling_s if "time" in self.stages else 0.0
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready; :func:`request_from` turns it back."""
+        """Return the request JSON-ready; :func:`request_from` reads it back."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {**fields, "scenario": self.scenario.to_dict()}
 
@@ -89,7 +90,7 @@ def request_from(stored: object) -> Request:
     """Read the request from a run's header.
 
     Raises:
-        RequestError: when it is not valid; the header may come from a stranger.
+        RequestError: it is not valid; the header may come from a stranger.
     """
     try:
         found = TypeAdapter(Request).validate_python(stored)
@@ -107,27 +108,27 @@ def request_from(stored: object) -> Request:
 
 
 def found_of(request: Request, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
-    """The implementations that the request chooses; ``say`` gets a sentence when a plug-in takes long to import."""
+    """Return the implementations that the request chooses; ``say`` gets a sentence if a plug-in's import takes long."""
     everything = find(request.plugins, say=say)
     line = Selectors(include=request.include, exclude=request.exclude)
     return choose(everything, request.scenario, line, request.ranks)
 
 
 def memory_limit(request: Request, host: Host) -> int:
-    """Bytes that a worker may take for a cell: the scenario's, or four fifths of what the host has left."""
+    """Return the bytes that a worker may take for a cell: the scenario's limit, or 4/5 of the host's free memory."""
     if request.scenario.limits.memory_gib is not None:
         return int(request.scenario.limits.memory_gib * 2**30)
     return int(0.8 * host.available_bytes())
 
 
 def plan_request(request: Request, found: Sequence[Found] | None = None, host: Host = LOCAL_HOST) -> list[Cell]:
-    """All cells of the request.
+    """Return all cells of the request.
 
-    ``found`` are the implementations that it chooses, where another interpreter has found them.
+    ``found`` are the implementations that it chooses, if another interpreter found them.
 
     Raises:
-        PlanError: when there is none, or no case can take its tensors from the files that it names.
-        ShardError: when there are more shards than cases.
+        PlanError: there is no cell, or no case can read its tensors from its files.
+        ShardError: there are more shards than cases.
     """
     overrides = dict(request.overrides)
     if request.seed and "seed" not in overrides:
@@ -154,12 +155,12 @@ def plan_request(request: Request, found: Sequence[Found] | None = None, host: H
 
 
 def warnings_of(request: Request) -> list[str]:
-    """Sentences on the cases that were asked for; none on those that attnbench has made."""
+    """Return warnings about the requested cases; none about generated ones."""
     return [] if request.possible else hidden_pairs(expand(request.scenario, request.overrides))
 
 
 def setting_of(request: Request, header: Mapping[str, Any], host: Host = LOCAL_HOST) -> Setting:
-    """The runner's setting beside the cells."""
+    """Return the runner's settings that do not belong to cells."""
     limits = request.scenario.limits
     return Setting(
         run_id=header["run_id"],

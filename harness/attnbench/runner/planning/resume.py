@@ -1,4 +1,4 @@
-"""Whether a run that goes on measures what it began with, where it began."""
+"""Checks that a resumed run measures the same things on the same machine as it began with."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class ResumeError(UsageError):
-    """Two different things would stand in one run file under one name: a usage error, exit code 2."""
+    """One run file would mix results of different machines or code: a usage error, exit code 2."""
 
 
 def require_same(path: object, header: Header, planned: Sequence[Cell], left: Sequence[Cell]) -> None:
-    """See to it that the records to come belong with those that are there.
+    """Raise unless new records would be comparable with the existing ones.
 
-    ``planned`` are all cells of the run, as its request is understood now, and ``left`` those without a record.
+    ``planned`` are all cells of the run, as its request is planned now, and ``left`` those without a record.
 
     Raises:
-        ResumeError: where machine, versions or implementations are others than the header's.
+        ResumeError: the machine, versions or implementations differ from the header's.
     """
     here = environment()
     others = list(_other_machine(header, here)) or [
@@ -64,6 +64,6 @@ def _other_implementations(
 
 
 def _where(found: Found, then: Mapping[str, Any]) -> str:
-    """A sentence with the place of its code, and both hashes."""
+    """Return the place of an implementation's code, and both hashes."""
     files = ", ".join(found.files) or found.origin.target
     return f"{files}; source {then.get('source_hash')} then, {found.source_hash} now"

@@ -1,4 +1,4 @@
-"""Shards of a plan, for machines that work on it side by side. A case is never split: what is compared meets one."""
+"""Shards of a plan, for machines that share it. A case is never split, so its cells are comparable."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 MOST = 100_000
 _FLOPS_PER_S, _BYTES_PER_S, _CALLS, _LEAST_S = 2e10, 5e9, 12, 1.3
-"""A slow CPU. The same everywhere: shards that disagreed on who takes a case would lose it, or run it twice."""
+"""Speeds of a slow CPU, fixed because shards that disagreed on a case's owner would lose it or run it twice."""
 
 
 class ShardError(UsageError):
-    """A shard that cannot be had; the message is one sentence."""
+    """A shard is not possible; the message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Shard:
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """From ``K/N``.
+        """Parse ``K/N``.
 
         Raises:
-            ShardError: when there is no such shard.
+            ShardError: there is no such shard.
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
         if found is None:
@@ -56,16 +56,16 @@ class Shard:
         return cls(int(found[1]), int(found[2]))
 
     def cases(self, cases: Mapping[str, Case]) -> set[str]:
-        """Case ids of this shard.
+        """Return the ids of this shard's cases.
 
-        The longest case goes to the shard that has the least to do so far (Graham, "Bounds on Multiprocessing Timing
-        Anomalies", 1969: the last shard has at most a third more to do than in the best split).
+        The longest case goes to the shard with the least work so far (Graham, "Bounds on Multiprocessing Timing
+        Anomalies", 1969: the last shard to finish takes at most a third longer than in the best split).
 
         Args:
-            cases: all of the plan, by case id; in whatever order, the shards are the same.
+            cases: all cases of the plan, by id; their order does not matter.
 
         Raises:
-            ShardError: when there are more shards than cases.
+            ShardError: there are more shards than cases.
         """
         if self.of > len(cases):
             raise ShardError(
@@ -83,7 +83,7 @@ class Shard:
 
 
 def missing_shards(of: int, found: Iterable[Shard]) -> list[int]:
-    """The numbers of the missing shards."""
+    """Return the numbers of the missing shards."""
     return sorted({*range(1, of + 1)} - {one.index for one in found})
 
 

@@ -240,7 +240,7 @@ class ReportPage:
     sections: Sequence[Section]
     marks: Mapping[str, Mark]
     marked: str = "implementations"
-    """What marks distinguish, in the plural."""
+    """Plural noun for the things that marks distinguish."""
     exports: Sequence[Export] = ()
     points: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"names": [], "facets": {}, "groups": []})
     """Numbers of all groups for the page's script; none by default."""

@@ -1,1 +1,1 @@
-"""Time and memory of a call on a CUDA device: what the CPU's clock and its counters cannot say."""
+"""Time and memory of a call on a CUDA device, which the CPU's clock and counters cannot measure."""

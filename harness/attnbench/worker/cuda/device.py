@@ -1,4 +1,4 @@
-"""A device as measuring sees it. The real one is ``torch_device.py``; tests have one whose numbers are exact."""
+"""The interface of a device for measurements, implemented by ``torch_device.py`` and by an exact fake in tests."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ class Event(Protocol):
     """A mark in the device's queue of work."""
 
     def record(self) -> None:
-        """Put the mark behind what was queued so far."""
+        """Queue the mark after the work that is queued so far."""
 
     def passed(self) -> bool:
-        """Whether the device has come by already."""
+        """Whether the device has passed the mark."""
 
     def ns_until(self, later: Event) -> float:
-        """Device time from this mark to another one; both have been passed."""
+        """Return the device time from this mark to a later one; both must have been passed."""
 
 
 class Graph(Protocol):
-    """Work that was recorded once and can be queued as a whole."""
+    """Recorded work that can be queued as a whole."""
 
     def replay(self) -> None:
-        """Queue it all."""
+        """Queue all of it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelTime:
-    """A kernel that ran, as the profiler saw it."""
+    """A kernel that ran, as reported by the profiler."""
 
     name: str
     ns: float
@@ -39,69 +39,69 @@ class KernelTime:
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """In what state a card is at a moment; ``None`` is what it does not tell."""
+    """The state of a card at one moment; ``None`` is unknown."""
 
     sm_clock_mhz: int | None
     throttled_by: tuple[str, ...]
-    """Why its clock is held down, in NVML's words: ``sw_power_cap``, ``hw_slowdown``, ``sw_thermal``, ..."""
+    """Reasons why its clock is held down, with NVML's names: ``sw_power_cap``, ``hw_slowdown``, ``sw_thermal``, ..."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MemoryState:
-    """Bytes at a moment."""
+    """Bytes of memory at one moment."""
 
     allocated: int
-    """In tensors."""
+    """Bytes in tensors."""
     reserved: int
-    """The bytes that torch's allocator has taken from the device."""
+    """Bytes that torch's allocator has taken from the device."""
     used: int
-    """Used on the whole device, by all processes."""
+    """Bytes used on the whole device, by all processes."""
     peak_allocated: int
-    """Highest ``allocated`` since :meth:`Accelerator.forget_peaks`."""
+    """The highest ``allocated`` since :meth:`Accelerator.forget_peaks`."""
     peak_reserved: int
 
 
 class Accelerator(Protocol):
-    """One CUDA device, and the stream that calls are put on."""
+    """A CUDA device, and the stream on which calls are queued."""
 
     def now_ns(self) -> int:
-        """The host's clock."""
+        """Return the host's clock in nanoseconds."""
 
     def synchronize(self) -> None:
-        """Wait until the device has done everything."""
+        """Wait until the device has done all queued work."""
 
     def event(self) -> Event:
-        """A new mark."""
+        """Return a new mark."""
 
     def flush_l2(self) -> None:
-        """Queue writes to more memory than the last-level cache holds, so that nothing else stays in it."""
+        """Queue writes to more memory than the last-level cache holds, which evict everything else from it."""
 
     def block(self, ns: float) -> None:
-        """Queue something that only takes time."""
+        """Queue work that only takes time."""
 
     def condition(self) -> Condition:
-        """Clock and throttling now."""
+        """Return the current clock and throttling."""
 
     def highest_sm_clock_mhz(self) -> int | None:
-        """The peaks of the card."""
+        """Return the highest SM clock of the card."""
 
     def l2_bytes(self) -> int:
-        """Size of the last-level cache."""
+        """Return the size of the last-level cache."""
 
     def free_bytes(self) -> int:
-        """Memory that is left."""
+        """Return the bytes of memory that are free."""
 
     def memory(self) -> MemoryState:
-        """The state of memory."""
+        """Return the state of memory."""
 
     def forget_peaks(self) -> None:
-        """Give back what is cached and begin new peaks."""
+        """Release cached memory, and reset the peaks."""
 
     def poison(self, nbytes: int) -> None:
-        """Make the memory that torch's allocator hands out next hold NaN, for a call that returns ``nbytes``."""
+        """Fill the memory that torch's allocator will hand out next with NaN, for a call that returns ``nbytes``."""
 
     def capture(self, work: Callable[[], object]) -> Graph:
-        """Record work without doing it; raises what CUDA says where the work cannot be recorded."""
+        """Record work without running it; raises CUDA's error if the work cannot be recorded."""
 
     def profile(self, work: Callable[[], object]) -> list[KernelTime]:
-        """Do work, wait for it, and tell the kernels that ran, in order."""
+        """Run work, wait for it, and return the kernels that ran, in order."""

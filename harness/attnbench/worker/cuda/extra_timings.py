@@ -1,4 +1,4 @@
-"""The other times of a call, and its memory: measured apart from the cold samples, which they would disturb."""
+"""Other times of a call, and its memory; measured separately from the cold samples, which they would disturb."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 WALL_CALLS = 20
 WALL_NS = 500_000_000
-"""Seconds' worth of calls after which no further one is made for the wall time."""
+"""No further call is made for the wall time once calls have taken this long."""
 REPLAYS = 10
 GRAPH_BLOCK_NS = 100_000.0
-"""How long the device is held up while the host queues a graph."""
+"""How long the device is blocked while the host queues a graph."""
 CACHES_FULL = 5
-"""How many last-level caches the rotated inputs fill, so that none is found there when its turn comes again."""
+"""Rotated inputs fill this many last-level caches, so that a set has been evicted when it is used again."""
 MOST_SETS = 32
 FREE_SHARE = 0.25
 """The share of free memory that copies of inputs may take."""
@@ -30,7 +30,7 @@ MEMORY_METHOD = "torch's allocator: highest in tensors during a call, less what 
 
 
 def wall_ns(call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None) -> float:
-    """Median of the host's time from the call to the end of its work: the number to compare with a CPU's."""
+    """Return the median wall time from a call to the end of its work, which is comparable with a CPU's time."""
     samples: list[int] = []
     while len(samples) < WALL_CALLS and (len(samples) < 3 or sum(samples) < WALL_NS):
         set_up()
@@ -43,26 +43,26 @@ def wall_ns(call: Callable[[], object], device: Accelerator, set_up: Callable[[]
 
 
 def input_sets(input_bytes: int, device: Accelerator) -> int:
-    """How many sets of inputs are rotated: enough to fill the cache some times over, as far as there is memory."""
+    """Return the number of rotated sets of inputs: enough to fill the cache several times, if memory allows."""
     wanted = -(-CACHES_FULL * device.l2_bytes() // max(1, input_bytes))
     affordable = int(FREE_SHARE * device.free_bytes()) // max(1, input_bytes)
     return max(1, min(wanted, affordable, MOST_SETS))
 
 
 def graph_ns(calls: Sequence[Callable[[], object]], device: Accelerator) -> float:
-    """Time of one call when all of them are replayed from a graph: neither launches nor gaps between them.
+    """Return the time of one call when all of them are replayed from a graph, without launches and gaps.
 
-    Each call is the same one on other memory.
+    The calls are the same call on different memory.
 
     Raises:
-        Exception: what CUDA says where a call cannot be recorded (it waits for the device, allocates outside torch).
+        Exception: CUDA's error if a call cannot be recorded (it waits for the device, allocates outside torch).
     """
 
     def work() -> None:
         for call in calls:
             call()
 
-    work()  # whatever a first call on this memory sets up
+    work()  # for anything that a first call on this memory sets up
     device.synchronize()
     graph = device.capture(work)
     start, end = device.event(), device.event()
@@ -80,7 +80,7 @@ def graph_ns(calls: Sequence[Callable[[], object]], device: Accelerator) -> floa
 
 
 def rotated_graph_ns(call: Call, device: Accelerator, operands: Operands) -> float:
-    """:func:`graph_ns` on as many sets of inputs as it takes; the caller must bind its own inputs again."""
+    """Measure :func:`graph_ns` on rotated sets of inputs; the caller must rebind its own inputs afterwards."""
     size = sum(_nbytes(getattr(operands, name)) for name in _ROTATED if getattr(operands, name) is not None)
     sets = [operands, *(twin(operands) for _ in range(input_sets(size, device) - 1))]
 
@@ -95,7 +95,7 @@ def rotated_graph_ns(call: Call, device: Accelerator, operands: Operands) -> flo
 
 
 def twin(operands: Operands) -> Operands:
-    """The same values in other memory that lies in the same way: strides, and what is around slices, included."""
+    """Copy operands to other memory with the same values and strides, including the memory around slices."""
     import torch
 
     def other(tensor: Any) -> Any:
@@ -114,7 +114,7 @@ def _nbytes(tensor: Any) -> int:
 def kernels(
     call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
 ) -> list[KernelTime]:
-    """Which kernels a call runs, and their times, as the profiler sees it."""
+    """Return the kernels that a call runs, with their times from the profiler."""
     set_up()
     device.synchronize()
     return device.profile(call)
@@ -122,23 +122,23 @@ def kernels(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CallMemory:
-    """Memory of one call, in bytes above what was there before it: inputs are not counted."""
+    """Memory of one call in bytes, above what was allocated before it; inputs are not counted."""
 
     peak: int
-    """Highest in tensors."""
+    """The highest number of bytes in tensors."""
     reserved: int
-    """Highest that the allocator took from the device."""
+    """The highest number of bytes that the allocator took from the device."""
     device: int
-    """The loss of the whole device from before the call to after it: a kernel that allocates by itself shows here."""
+    """Bytes that the whole device lost during the call, which include memory that a kernel allocates by itself."""
     resolution: int = 0
-    """The peak that an empty call reads."""
+    """The peak that is read for an empty call."""
 
 
 def memory_of(
     call: Callable[[], object], device: Accelerator, set_up: Callable[[], object] = lambda: None
 ) -> CallMemory:
-    """Make a call, and see what it takes."""
-    _reading(call, device, set_up)  # workspaces that libraries keep for ever exist from here on
+    """Make a call, and return the memory that it takes."""
+    _reading(call, device, set_up)  # libraries allocate their permanent workspaces here
     resolution = _reading(lambda: None, device).peak
     return dataclasses.replace(_reading(call, device, set_up), resolution=resolution)
 

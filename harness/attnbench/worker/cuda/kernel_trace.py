@@ -1,6 +1,6 @@
-"""Kernels of some calls with their times and launch gaps, from the trace that torch.profiler exports.
+"""Kernels of a few calls with their times and launch gaps, from the trace that torch.profiler exports.
 
-Tested with a trace that was written by hand after the format of torch 2.13: no GPU was at hand.
+Tested with a hand-written trace in the format of torch 2.13, without a GPU.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MOST_KERNELS = 50
 
 
 def trace_kernels(run: Callable[[], object], set_up: Callable[[], object]) -> KernelsOfCall:
-    """Make calls, each within an NVTX range, and tell what ran on the device.
+    """Make calls, each in an NVTX range, and return what ran on the device.
 
     Raises:
-        Exception: whatever torch.profiler or CUDA say where they cannot.
+        Exception: an error of torch.profiler or CUDA.
     """
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -51,13 +51,13 @@ def trace_kernels(run: Callable[[], object], set_up: Callable[[], object]) -> Ke
 
 
 def kernels_of(trace: Mapping[str, Any]) -> KernelsOfCall:
-    """Kernels and copies that ran on the device for each marked call, and how long it had nothing to do between them.
+    """Return the kernels and copies that ran on the device for each marked call, and the idle time between them.
 
     Args:
         trace: Chrome trace events as torch.profiler exports them; times in microseconds.
 
     Raises:
-        ValueError: where no call is marked in it.
+        ValueError: the trace has no marked call.
     """
     events = [event for event in trace["traceEvents"] if event.get("ph") == "X"]
     calls = [one for one in events if one["name"] == RANGE and one["cat"] == "user_annotation"]

@@ -1,9 +1,9 @@
-"""Cold-L2 device time, launch excluded: the number that implementations are compared by.
+"""Device time with a cold L2 cache and without the launch: the time by which implementations are compared.
 
-For each sample: fresh values; the cache flushed; then something that only takes time is queued, and behind it a mark,
-the call, and another mark. While the device is held up the host queues the call, so what lies between the marks is the
-device's work alone. Whether it was held up long enough is checked: if the first mark had been passed before the second
-one was queued, launching is part of the time, so the sample is taken again, held up for longer.
+For each sample, the inputs get fresh values and the cache is flushed. Then the host queues work that only takes time, a
+mark, the call, and another mark. The device is blocked while the host queues the call, so the time between the marks is
+the device's work alone. If the device passed the first mark before the second was queued, the time contains the launch,
+and the sample is repeated with a longer block.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
     from attnbench.worker.timing import SamplingLimits, Warmup
 
 TARGET_HALF_WIDTH = 0.005
-"""Relative half-width of the median's 95 % interval at which sampling ends."""
+"""Sampling ends at this relative half-width of the median's 95 % interval."""
 SHORTEST_BLOCK_NS = 50_000.0
 LONGEST_BLOCK_NS = 100_000_000.0
 MOST_TRIES = 8
-"""Each holds the device up for twice as long: beyond, the call waits for the device itself."""
+"""Each try doubles the block; a call that still needs longer waits for the device itself."""
 LOW_CLOCK = 0.75
-"""Share of the highest SM clock below which a sample is tagged (nvbench discards there)."""
+"""A sample is tagged below this share of the highest SM clock (nvbench discards it there)."""
 POWER = "sw_power_cap"
-"""The power limit is not interference: a kernel that draws all that the card may draw does so every time."""
+"""The power limit is not a disturbance: a kernel that draws the maximum power does so every time."""
 MOST_TAGGED = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ColdSamples:
-    """Samples in order, none dropped, and what is known of each."""
+    """Samples in order, none dropped, with the conditions of each."""
 
     ns: list[float]
     """Device time of a call."""
     enqueue_ns: list[float]
-    """How long the host took to queue it."""
+    """The host's time to queue the call."""
     clocks_mhz: list[int | None]
     tags: list[str | None]
-    """A physical cause that disturbed a sample, or ``None``."""
+    """The physical cause that disturbed each sample, or ``None``."""
     throttled_by: tuple[str, ...]
     """All reasons that were seen."""
     queued_ahead: bool
-    """Whether every call was queued before the device came to it; if not, times contain launching."""
+    """Whether every call was queued before the device reached it; if not, times contain launches."""
     result: object
     """The result of the last call."""
 
     def fields(self) -> dict[str, Any]:
-        """Return the values as a record spells them."""
+        """Return the values as fields of a record."""
         enqueue = statistics.median(self.enqueue_ns)
         return {
             "time_samples_ns": self.ns,
@@ -69,7 +69,7 @@ class ColdSamples:
         }
 
     def unusable(self) -> str | None:
-        """Why these samples say nothing of the implementation, or ``None``."""
+        """Return why these samples do not measure the implementation, or ``None``."""
         tagged = [tag for tag in self.tags if tag]
         if len(tagged) <= MOST_TAGGED * len(self.tags):
             return None
@@ -78,7 +78,7 @@ class ColdSamples:
 
 
 def method(*, queued_ahead: bool) -> str:
-    """How the time was taken, for the record."""
+    """Return the method of timing, for the record."""
     launch = "launch queued ahead" if queued_ahead else "launch included: the call waits for the device"
     return f"CUDA events, L2 flushed, {launch}"
 
@@ -92,10 +92,10 @@ def cold_samples(
     set_up: Callable[[], object] = lambda: None,
     freshen: Callable[[], object] = lambda: None,
 ) -> ColdSamples:
-    """Take samples until the median is known to 0.5 % on either side, or a limit is reached.
+    """Take samples until the median is known within 0.5 % on either side, or a limit is reached.
 
-    ``limits.sampling_ns`` counts the whole of it, flushing and holding up included; ``set_up`` and ``freshen``, which
-    changes the inputs before it, are not timed. Queueing takes about ``enqueue_ns``.
+    ``limits.sampling_ns`` includes flushing and blocking. ``freshen`` changes the inputs before each sample, and
+    ``set_up`` precedes each call; neither is timed. Queueing a call takes about ``enqueue_ns``.
     """
     start, end = device.event(), device.event()
     highest = device.highest_sm_clock_mhz()
@@ -105,7 +105,7 @@ def cold_samples(
     queued_ahead, result = True, None
     began = device.now_ns()
     while len(found.ns) < limits.max_samples:
-        result = None  # the last output is given back outside of what is timed
+        result = None  # the last output is freed outside of the timed region
         freshen()
         tries = MOST_TRIES if queued_ahead else 1
         for attempt in range(tries):
@@ -169,7 +169,7 @@ def warmed_samples(
 
 
 def _prepare_instruments(call: Call, device: Accelerator) -> float:
-    """Use everything once that samples use, and see how long the host takes to queue a call."""
+    """Use each instrument once before samples are taken, and return the host's time to queue a call."""
     device.flush_l2()
     device.block(1_000.0)
     device.condition()
@@ -183,9 +183,9 @@ def _prepare_instruments(call: Call, device: Accelerator) -> float:
 
 
 def tag(condition: Condition, highest_mhz: int | None) -> str | None:
-    """The disturbance of a sample, or ``None``.
+    """Return the disturbance of a sample, or ``None``.
 
-    Heat and the board's emergency brakes always do; a low clock does, unless the power limit explains it.
+    Heat and the board's emergency brakes always count; a low clock counts unless the power limit explains it.
     """
     causes = [cause for cause in condition.throttled_by if cause != POWER]
     if causes:

@@ -1,4 +1,4 @@
-"""The device by way of torch and NVML."""
+"""A CUDA device measured with torch and NVML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from attnbench.worker.cuda.device import Event, Graph
 
-# Bound before any plug-in is imported, as all clocks here.
+# Bound before any plug-in is imported, like all clocks here.
 _CLOCK = perf_counter_ns
 _LEAST_FLUSH_BYTES = 64 * 2**20
 _SMALL_BYTES, _SMALL_BLOCKS = 512 * 2**10, 64
@@ -31,7 +31,7 @@ THROTTLE_REASONS = {
 
 
 def named_reasons(bits: int) -> tuple[str, ...]:
-    """NVML's bits that hold a clock down, by name; without idling and the user's settings."""
+    """Return the names of NVML's reasons that hold a clock down, without idling and the user's settings."""
     return tuple(name for bit, name in THROTTLE_REASONS.items() if bits & bit)
 
 
@@ -50,13 +50,13 @@ class TorchEvent:
         return bool(self._event.query())
 
     def ns_until(self, later: Event) -> float:
-        """Events count milliseconds."""
+        """Return the time between events, which torch reports in milliseconds."""
         assert isinstance(later, TorchEvent)
-        return float(self._event.elapsed_time(later._event)) * 1e6  # noqa: SLF001 - of its own kind
+        return float(self._event.elapsed_time(later._event)) * 1e6  # noqa: SLF001 - of the same class
 
 
 class TorchDevice:
-    """The current CUDA device, which is the only one that a worker uses."""
+    """The current CUDA device, the only one that a worker uses."""
 
     def __init__(self) -> None:
         import torch
@@ -72,25 +72,25 @@ class TorchDevice:
         return _CLOCK()
 
     def synchronize(self) -> None:
-        """Raises what an earlier, asynchronous launch failed with."""
+        """Wait for the device; raises the error of an earlier asynchronous launch."""
         self._torch.cuda.synchronize()
 
     def event(self) -> TorchEvent:
         return TorchEvent()
 
     def flush_l2(self) -> None:
-        """Fill twice the cache's size."""
+        """Overwrite twice the cache's size."""
         if self._junk is None:
             self._junk = self._torch.empty(self._junk_bytes, dtype=self._torch.int8, device="cuda")
         self._junk.zero_()
 
     def block(self, ns: float) -> None:
-        """A kernel of torch's that spins for a number of cycles."""
+        """Queue torch's kernel that spins for a number of cycles."""
         cycles = int(ns * (self.highest_sm_clock_mhz() or 2000) / 1000)
         self._torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]  # noqa: SLF001 - there is no public one
 
     def condition(self) -> Condition:
-        """By NVML, some ten microseconds."""
+        """Return the card's state from NVML, which takes about ten microseconds."""
         return self._card.condition()
 
     def highest_sm_clock_mhz(self) -> int | None:
@@ -100,12 +100,12 @@ class TorchDevice:
         return int(self._properties.L2_cache_size)
 
     def free_bytes(self) -> int:
-        """Free bytes of the device, and those that torch's allocator holds back."""
+        """Return the free bytes of the device plus those that torch's allocator caches."""
         free = self._torch.cuda.mem_get_info()[0]
         return int(free + self._torch.cuda.memory_reserved() - self._torch.cuda.memory_allocated())
 
     def memory(self) -> MemoryState:
-        """The state of torch's allocator, and of the whole device."""
+        """Return the state of torch's allocator and of the whole device."""
         cuda = self._torch.cuda
         free, total = cuda.mem_get_info()
         return MemoryState(
@@ -117,13 +117,13 @@ class TorchDevice:
         )
 
     def forget_peaks(self) -> None:
-        """Give cached blocks back, so that what is reserved means something."""
+        """Release cached blocks, so that later peaks of reserved memory are meaningful."""
         self._junk = None
         self._torch.cuda.empty_cache()
         self._torch.cuda.reset_peak_memory_stats()
 
     def poison(self, nbytes: int) -> None:
-        """Leave blocks full of NaN to the allocator, of the sizes that a call's outputs and workspaces have."""
+        """Fill blocks of the sizes of a call's outputs and workspaces with NaN, and return them to the allocator."""
         torch = self._torch
         sizes = [_SMALL_BYTES] * _SMALL_BLOCKS + [max(_LARGE_BYTES, 4 * nbytes)]
         with contextlib.suppress(torch.cuda.OutOfMemoryError):
@@ -138,7 +138,7 @@ class TorchDevice:
         return replayed
 
     def profile(self, work: Callable[[], object]) -> list[KernelTime]:
-        """By torch's profiler, which is CUPTI's."""
+        """Use torch's profiler, which is based on CUPTI."""
         from torch.profiler import ProfilerActivity, profile
 
         with profile(activities=[ProfilerActivity.CUDA]) as profiler:
@@ -151,14 +151,14 @@ class TorchDevice:
 
 
 class _Card:
-    """One card by NVML, kept open; where NVML is silent, so is this."""
+    """A card in NVML, which stays open; without NVML, everything about it is unknown."""
 
     def __init__(self, index: int) -> None:
         self._library: Any = None
         self.highest_mhz: int | None = None
         try:
             with nvml() as library:
-                library.nvmlInit()  # once more: it counts, and stays open until the process ends
+                library.nvmlInit()  # a second reference, so that NVML stays open until the process ends
                 self._handle = visible_gpus(library)[index]
                 self.highest_mhz = int(library.nvmlDeviceGetMaxClockInfo(self._handle, library.NVML_CLOCK_SM))
                 self._library = library

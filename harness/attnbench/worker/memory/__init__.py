@@ -1,1 +1,1 @@
-"""Memory of a call, as the system and the allocators count it."""
+"""Memory of a call, from the kernel's and the allocators' counters."""

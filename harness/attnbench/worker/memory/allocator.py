@@ -26,10 +26,10 @@ _OUT_OF_MEMORY = (
 
 
 def allow(extra_bytes: int | None) -> None:
-    """Limit what this process may allocate above what it holds now; ``None`` lifts the limit.
+    """Limit what this process may allocate in addition to what it holds now; ``None`` lifts the limit.
 
-    RLIMIT_DATA counts private writable memory, mapped or on the heap, and not what is only reserved, so that it
-    bounds what libraries really take (setrlimit(2)). Only on Linux; elsewhere the parent watches the resident size.
+    RLIMIT_DATA counts private writable memory, mapped or on the heap, but not memory that is only reserved, so it
+    limits what libraries really use (setrlimit(2)). Only on Linux; elsewhere the parent watches the resident size.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -43,12 +43,12 @@ def allow(extra_bytes: int | None) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory was refused, whatever its type: libraries do not agree on one."""
+    """Whether an exception of any type means that memory was refused; libraries do not share one type."""
     return isinstance(error, MemoryError) or any(words in message_of(error) for words in _OUT_OF_MEMORY)
 
 
 def _data_bytes() -> int:
-    """Private writable memory of this process (VmData), in bytes."""
+    """Return the private writable memory of this process (VmData) in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmData:"):
             return int(line.split()[1]) * 1024
@@ -57,11 +57,11 @@ def _data_bytes() -> int:
 
 @contextlib.contextmanager
 def poisoned_memory() -> Iterator[None]:
-    """Until the end of the block, fresh memory of this process is full of NaN, so that unwritten outputs show.
+    """Fill fresh memory of this process with NaN within the block, so that unwritten outputs are detected.
 
-    glibc fills what it hands out where ``M_PERTURB`` is set (mallopt(3)): with the complement of the value's low byte.
-    The value 256 is therefore on, and its complement is 0xFF, which is NaN in every floating-point type here. Blocks of
-    a kilobyte or less may come from a thread's own cache, which is not filled. Other allocators are left alone.
+    With ``M_PERTURB``, glibc fills the memory that it hands out with the complement of the value's low byte
+    (mallopt(3)). The value 256 therefore enables filling with 0xFF, which is NaN in every floating-point type here.
+    Blocks of a kilobyte or less may come from a thread's cache, which is not filled. Other allocators are unchanged.
     """
     libc = ctypes.CDLL(None)
     has_it = hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version")

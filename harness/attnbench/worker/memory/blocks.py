@@ -1,4 +1,4 @@
-"""Memory allocated at the peak of one call, by stack: memray hooks the allocators of the C library."""
+"""Memory allocated at the peak of one call, by stack; memray hooks the allocators of the C library."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _HARNESS = str(Path(__file__).parents[1])
 
 
 class NoBlocksError(RuntimeError):
-    """Blocks are not known; a sentence that says why."""
+    """Blocks are unknown; the message is a sentence that says why."""
 
 
 def blocks_at_peak(call: Callable[[], object], set_up: Callable[[], object]) -> BlocksAtPeak:
-    """Make a call, and tell what it holds where it holds most.
+    """Make a call, and return the memory that it holds at its peak.
 
     Raises:
-        NoBlocksError: without memray, or where it fails.
+        NoBlocksError: memray is not installed, or it fails.
     """
     try:
         import memray
@@ -49,7 +49,7 @@ def blocks_at_peak(call: Callable[[], object], set_up: Callable[[], object]) -> 
 
 
 def _frames(stack: Iterable[tuple[str, str, int]]) -> tuple[str, ...]:
-    """Innermost first, down to the harness that makes the call."""
+    """Return the frames, innermost first, up to the harness that makes the call."""
     frames = []
     for function, file, line in stack:
         if file.startswith(_HARNESS):

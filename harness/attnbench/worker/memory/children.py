@@ -1,4 +1,4 @@
-"""The memory of processes that a call starts, which the kernel does not count as the worker's."""
+"""Memory of processes that a call starts, which the kernel does not count as the worker's."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Children:
     resident: dict[int, int]
     """Resident bytes of each living child."""
     faults: int
-    """Page faults of those that have ended, and were waited for, in their whole lives."""
+    """Page faults, over their whole lives, of children that have ended and were waited for."""
 
     def peak_since(self) -> int:
-        """Bytes that they took at most since then.
+        """Return an upper bound of the bytes that they took since then.
 
-        Of one that has ended since, or has begun: the pages that it touched. Of one that was there before: its
-        high-water mark, above what it had.
+        For a child that began or ended since then, it counts the pages that it touched; for one that lived before, the
+        growth of its high-water mark above its resident size.
         """
         now = _living()
         began = sum(_faults(process) for pid, process in now.items() if pid not in self.resident)
@@ -34,7 +34,7 @@ class Children:
 
 
 def children() -> Children:
-    """The child processes as they are; the high-water marks of those that live begin anew."""
+    """Return the current child processes, and reset the high-water marks of those that live."""
     resident: dict[int, int] = {}
     for pid, process in _living().items():
         with contextlib.suppress(psutil.Error, OSError):
@@ -59,7 +59,7 @@ def _faults(process: psutil.Process) -> int:
 
 
 def _peak(pid: int) -> int:
-    """Return a process's high-water mark in bytes, or nothing if the process has ended."""
+    """Return a process's high-water mark in bytes, or 0 if the process has ended."""
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024

@@ -1,6 +1,6 @@
-"""The footprint of one call, line by line of Python: the kernel's high-water mark is read and reset at each line.
+"""The footprint of one call by line of Python: the kernel's high-water mark is read and reset at each line.
 
-So the highest footprint of each line is exact within the counter's lag, however short it was; what happens within a
+The highest footprint of each line is thus exact within the counter's lag, however short it was; what happens within a
 line of compiled code has no time of its own.
 """
 
@@ -26,16 +26,16 @@ TraceFunction = Callable[["FrameType", str, object], Any]
 def memory_by_line(
     call: Callable[[], object], set_up: Callable[[], object], files: frozenset[str], begins_ns: int
 ) -> MemoryOfCall:
-    """Make a call and record its footprint over time.
+    """Make a call, and record its footprint over time.
 
-    Only lines of ``files`` are told apart; the time line begins at ``begins_ns`` of the monotonic clock.
+    Only lines of ``files`` are distinguished; the time line begins at ``begins_ns`` of the monotonic clock.
 
     Raises:
-        weighing.UnsettledError: as :func:`attnbench.worker.memory.weighing.peak_of`.
-        OSError: where the mark cannot be read or reset.
+        weighing.UnsettledError: see :func:`attnbench.worker.memory.weighing.peak_of`.
+        OSError: the mark cannot be read or reset.
     """
     watch = _Watch(files)
-    weighing.peak_of(lambda: watch.follow(call), set_up=set_up)  # for its settings: the watch resets what it reads
+    weighing.peak_of(lambda: watch.follow(call), set_up=set_up)  # for its settings; the watch resets the mark
     points, note = watch.points, None
     if len(points) > _MOST_POINTS:
         points, note = points[:_MOST_POINTS], f"of {len(points)} readings the first {_MOST_POINTS} are kept"
@@ -47,7 +47,7 @@ def memory_by_line(
 
 
 class _Watch:
-    """Follows calls; the points are those of the last one that was more than nothing."""
+    """Follows calls, and keeps the points of the last one."""
 
     def __init__(self, files: frozenset[str]) -> None:
         self._files = files
@@ -56,7 +56,7 @@ class _Watch:
         self.began_ns = self._before = self._since = 0
 
     def follow(self, call: Callable[[], object]) -> object:
-        """Make the call."""
+        """Make a call, and record its points."""
         self.points, self._line = [], ""
         self.began_ns, self._before = time.monotonic_ns(), weighing.resident_bytes()
         self._since = 0
@@ -69,7 +69,7 @@ class _Watch:
         return result
 
     def _read(self) -> None:
-        """Two points for the line that ends: its highest footprint, and what it left."""
+        """Add two points for the line that ends: its highest footprint, and the footprint at its end."""
         now = time.monotonic_ns() - self.began_ns
         left = weighing.resident_bytes() - self._before
         highest = max(left, weighing.high_water_mark_bytes() - self._before)

@@ -1,13 +1,13 @@
-"""Peak memory of one call on the CPU, native allocations included, by the kernel's high-water mark.
+"""Peak memory of one call on the CPU, including native allocations, from the kernel's high-water mark.
 
-Method: free what the heap holds back (``malloc_trim``), wait while threads still give back what an earlier call had
-(XLA does so after its result is ready), read the resident size, reset the high-water mark by writing ``5`` to
-``/proc/self/clear_refs``, call, read ``VmHWM``. The peak is the difference. Samplers miss short peaks and tracemalloc
-is blind to native allocations; this mark is neither. What the call's child processes touched is added
+Method: release what the heap caches (``malloc_trim``), wait while threads still release memory of an earlier call (XLA
+does so after its result is ready), read the resident size, reset the high-water mark by writing ``5`` to
+``/proc/self/clear_refs``, call, read ``VmHWM``. The peak is the difference. Unlike samplers, the mark does not miss
+short peaks, and unlike tracemalloc, it includes native allocations. The memory of the call's child processes is added
 (:mod:`attnbench.worker.memory.children`). Only on Linux.
 
-While the peak is measured, two habits of the allocator are off, so that the mark shows what is alive: glibc keeps
-freed blocks of up to 32 MiB for itself, and the kernel rounds up to huge pages of 2 MiB. Timed calls have both.
+While the peak is measured, two behaviours are off, so that the mark shows live memory: glibc caches freed blocks of up
+to 32 MiB, and the kernel rounds up to huge pages of 2 MiB. Timed calls have both.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _SETTLED_WITHIN_S = 10.0
 
 
 class UnsettledError(Exception):
-    """The resident size kept falling before a call, so that nothing can be read from it."""
+    """The resident size kept falling before a call, so that it cannot be measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peak:
-    """Highest footprint of one call above what was allocated before, in bytes, and what an empty call reads."""
+    """The highest footprint of one call above what was allocated before, in bytes, and the reading of an empty call."""
 
     peak_bytes: int
     resolution_bytes: int
 
 
 def unsupported() -> str | None:
-    """Why the peak cannot be measured on this machine, or ``None``."""
+    """Return why the peak cannot be measured on this machine, or ``None``."""
     if not sys.platform.startswith("linux"):
         return "the high-water mark can be reset on Linux only"
     try:
@@ -66,10 +66,10 @@ def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] = lambda
     """Measure the peak of one call: the larger of two readings, because the kernel's counter lags behind.
 
     The result of a call is held until its peak is read. ``set_up`` runs before each reading and is not counted. The
-    thread is the one that makes all calls, so that nothing tells this one from the others.
+    call is made in the same thread as all others, so that it cannot recognise that it is measured.
 
     Raises:
-        UnsettledError: threads were still giving back memory of an earlier call after ten seconds.
+        UnsettledError: threads were still releasing memory of an earlier call after ten seconds.
     """
     libc = ctypes.CDLL(None)
     with _on_one_processor(), _giving_back_at_once(libc):
@@ -77,7 +77,7 @@ def peak_of(call: Callable[[], object], *, set_up: Callable[[], object] = lambda
 
 
 def peak_of_one(call: Callable[[], object]) -> int:
-    """One reading of a call's peak, in bytes, where another process says how often there is one."""
+    """Return one reading of a call's peak in bytes, for a process in which another one determines their number."""
     libc = ctypes.CDLL(None)
     with _on_one_processor(), _giving_back_at_once(libc):
         return _reading(call, libc)
@@ -85,7 +85,7 @@ def peak_of_one(call: Callable[[], object]) -> int:
 
 @contextlib.contextmanager
 def _on_one_processor() -> Iterator[None]:
-    """Keep all threads of this process on one processor: the kernel's counter lags behind on each one by itself."""
+    """Keep all threads of this process on one processor, since the kernel's counter lags behind on each separately."""
     usable = os.sched_getaffinity(0)
     _move_threads({min(usable)})
     try:
@@ -96,13 +96,13 @@ def _on_one_processor() -> Iterator[None]:
 
 def _move_threads(processors: set[int]) -> None:
     for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):  # the thread has ended
             os.sched_setaffinity(int(task.name), processors)
 
 
 def _readings(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[], object]) -> Peak:
-    _reading(lambda: None, libc)  # the reading's own objects exist from here on
-    _reading(call, libc, set_up)  # and so does what libraries set up once
+    _reading(lambda: None, libc)  # allocates the objects of the reading itself
+    _reading(call, libc, set_up)  # allocates what libraries set up once
     resolution = max(_reading(lambda: None, libc) for _ in range(_READINGS))
     peak = max(_reading(call, libc, set_up) for _ in range(_READINGS))
     return Peak(peak_bytes=peak, resolution_bytes=max(resolution, _counter_lag_bytes()))
@@ -125,9 +125,9 @@ def _giving_back_at_once(libc: ctypes.CDLL) -> Iterator[None]:
 
 
 def _take_holes(libc: ctypes.CDLL) -> list[int]:
-    """Take what earlier calls left free in this thread's heap, untouched, where it is as large as what is mapped.
+    """Allocate the free blocks of this thread's heap that are as large as a mapped block, without touching them.
 
-    Otherwise a call would fill these holes, and what it frees there stays resident.
+    Otherwise a call would use these blocks, and memory that it frees there would stay resident.
     """
     if not hasattr(libc, "malloc_trim"):  # not glibc
         return []
@@ -145,13 +145,13 @@ def _take_holes(libc: ctypes.CDLL) -> list[int]:
 
 
 def _is_mapped(block: int) -> bool:
-    """Whether glibc mapped a block by itself: the second bit of the size in front of it (malloc.c, IS_MMAPPED)."""
+    """Whether glibc mapped a block separately: the second bit of the size in front of it (malloc.c, IS_MMAPPED)."""
     before = ctypes.c_size_t.from_address(block - ctypes.sizeof(ctypes.c_size_t))
     return bool(before.value & 2)
 
 
 def _counter_lag_bytes() -> int:
-    """How far the kernel's count of resident pages may lag behind on one processor.
+    """Return how far the kernel's count of resident pages may lag behind on one processor.
 
     Linux adds a processor's own count to the shared one in batches of 32 pages, or two for each processor
     (lib/percpu_counter.c, compute_batch_value).
@@ -160,9 +160,9 @@ def _counter_lag_bytes() -> int:
 
 
 def prepare_allocator() -> None:
-    """Put glibc at once into the state that it reaches by itself when large blocks are freed (mallopt(3)).
+    """Put glibc into the state that it reaches by itself once large blocks are freed (mallopt(3)).
 
-    Otherwise a call's time would depend on how large the cells were that the same worker ran before.
+    Otherwise a call's time would depend on the sizes of the cells that the worker ran before.
     """
     _keep_freed_blocks_below(_SETTLED_THRESHOLD, ctypes.CDLL(None))
 
@@ -188,7 +188,7 @@ def _reading(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[],
 
 
 def settled_bytes() -> int | None:
-    """The resident size once what is free was given back, or ``None`` where it cannot be told (not on Linux)."""
+    """Return the resident size after free memory was released, or ``None`` if it is unknown (not on Linux)."""
     if not sys.platform.startswith("linux"):
         return None
     _give_back(ctypes.CDLL(None))
@@ -197,12 +197,12 @@ def settled_bytes() -> int | None:
 
 def _give_back(libc: ctypes.CDLL) -> None:
     gc.collect()
-    if hasattr(libc, "malloc_trim"):  # glibc; others give memory back by themselves
+    if hasattr(libc, "malloc_trim"):  # glibc; other allocators release memory by themselves
         libc.malloc_trim(0)
 
 
 def _wait_until_nothing_is_given_back() -> None:
-    """Until the resident size no longer falls: what is freed during the call would hide as much of its peak."""
+    """Wait until the resident size no longer falls: memory freed during the call would hide part of its peak."""
     ends = time.monotonic() + _SETTLED_WITHIN_S
     lag = _counter_lag_bytes()
     size, still = resident_bytes(), 0
@@ -216,21 +216,21 @@ def _wait_until_nothing_is_given_back() -> None:
 
 
 def reset_high_water_mark() -> None:
-    """Let the mark begin again from what is resident."""
+    """Reset the mark to the resident size."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def resident_bytes() -> int:
-    """Resident size as the kernel keeps it at hand (proc(5), stat, field 24: rss).
+    """Return the resident size from the kernel's fast counter (proc(5), stat, field 24: rss).
 
-    Not VmRSS: newer kernels add up all processors' own counts for that, and not for the mark.
+    VmRSS is not used: newer kernels sum all processors' counts for it, but not for the mark.
     """
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     return int(fields[21]) * resource.getpagesize()
 
 
 def high_water_mark_bytes() -> int:
-    """The mark, as the kernel keeps it at hand (getrusage(2)); at most VmHWM, for the former outlives exec."""
+    """Return the mark from the kernel's fast counter (getrusage(2)), but at most VmHWM, as the former outlives exec."""
     lines = Path("/proc/self/status").read_text().splitlines()
     marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     return min([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, *marks]) * 1024

@@ -1,1 +1,1 @@
-"""A worker that is several processes: rank 0 speaks with the driver, the others do what rank 0 tells them."""
+"""A worker of several processes: rank 0 communicates with the driver, and the others follow its orders."""

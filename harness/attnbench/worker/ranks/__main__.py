@@ -1,7 +1,7 @@
 """A group of ranks: ``python -m attnbench.worker.ranks READ_FD WRITE_FD THREADS RANKS``.
 
-This process starts them by torchrun's own machinery (``torch.distributed.elastic``), watches them, and names the one
-that dies. It imports torch before it forks, so that they need not. Asked to end, it says where each rank is.
+This process starts the ranks with torchrun's machinery (``torch.distributed.elastic``), watches them, and names the one
+that dies. It imports torch before it forks, so that the ranks need not. On SIGTERM it reports where each rank is.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _TRACED_S = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
-    """The group's settings, inherited by every rank."""
+    """The group's settings, which every rank inherits."""
 
     ranks: int
     threads: int
     pipe: tuple[int, int]
-    """To the parent: for reading and for writing."""
+    """Descriptors to the parent: for reading and for writing."""
     listening: socket.socket
-    """The socket at which the ranks find each other."""
+    """The socket at which the ranks meet."""
     links: list[tuple[Connection, Connection]]
-    """Between rank 0 and each other one: rank 0's end, and the other's."""
+    """Links between rank 0 and each other rank: rank 0's end, and the other's."""
     traces: list[Any]
-    """Files, one for each rank, into which it writes where it is."""
+    """A file for each rank, to which it writes its trace."""
 
     def let_go(self, keeping: int | None = None) -> None:
-        """Close what a rank does not need, so that everybody sees when somebody is gone; ``None`` is no rank."""
+        """Close what a rank does not need, so that others notice when a process ends; ``None`` is the ranks' parent."""
         for number, (leaders, followers) in enumerate(self.links, 1):
             if keeping != 0:
                 leaders.close()
@@ -68,7 +68,7 @@ def main() -> None:
     die_with_parent()
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, start_processes
 
-    logging.disable(logging.CRITICAL)  # elastic's own account of a failure; the last line here is shorter
+    logging.disable(logging.CRITICAL)  # elastic's report of a failure; the last line here is shorter
     read, write, threads, ranks = map(int, sys.argv[1:])
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -104,11 +104,11 @@ def _rank(rank: int, group: _Group) -> None:
     else:
         leader = Leader(worker, [leaders for leaders, _ in group.links])
         parents_channel(*group.pipe).serve(REQUESTS, leader.answer)
-    os._exit(0)  # whoever still waits for it sees that it is gone
+    os._exit(0)  # closes its links, which processes that wait for it notice
 
 
 def _meet(rank: int, group: _Group) -> None:
-    """Make the default process group, on gloo, over the loopback interface."""
+    """Create the default process group with gloo over the loopback interface."""
     import torch.distributed as dist
     from torch._C._distributed_c10d import TCPStore
 
@@ -136,7 +136,7 @@ def _tell_whereabouts(pids: dict[int, int], traces: list[Any]) -> None:
 
 
 def _end(words: str) -> NoReturn:
-    """The parent reads what was printed last."""
+    """Print the words as the last line, which the parent reads, and exit."""
     sys.stderr.write(f"{words}\n")
     sys.stderr.flush()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Every rank but the first: it carries out rank 0's orders, one after the other."""
+"""The ranks other than 0, which carry out rank 0's orders one after the other."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 class RankFailedError(Exception):
-    """Another rank raised; the message says which and what."""
+    """Another rank raised; the message says which one and what."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-    """A rank's answer where something was raised."""
+    """A rank's answer when something was raised."""
 
     reason: str
     kind: type[Exception]
     """The exception that rank 0 raises."""
     at_s: float
-    """By the clock that all ranks share."""
+    """When it was raised, by the clock that all ranks share."""
 
 
 class Follower:
-    """A rank; each method is something that it can be told to do, and so is each of its part's."""
+    """A rank; rank 0 can order each of its methods, and each of its part's."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -50,26 +50,26 @@ class Follower:
 
     @property
     def part(self) -> Part:
-        """Its part of the cell at hand."""
+        """Its part of the current cell."""
         if self._part is None:
             raise RuntimeError("no cell was begun")
         return self._part
 
     def serve(self, request: RequestMessage[Any]) -> None:
-        """A request that all ranks serve alike: to load, to close."""
+        """Serve a request that all ranks serve alike, such as to load or to close."""
         self._part = None
         request.serve(self._worker)  # type: ignore[attr-defined]  # a worker's request
         gc.collect()
         gc.disable()
 
     def begin(self, case: Case, device: str, memory_bytes: int | None, shares: Mapping[str, Any]) -> int:
-        """Begin a cell; how long it took to prepare, in ns."""
+        """Begin a cell, and return its preparation time in ns."""
         session = self._worker.begin(case, device, memory_bytes)
         self._part = Part(session.implementation, case, shares)
         return self._part.call.prepare_ns
 
     def weigh(self) -> int:
-        """One call, and its peak in bytes."""
+        """Make one call, and return its peak in bytes."""
         return weighing.peak_of_one(self.part.run)
 
     def watch(self, how: str) -> tuple[int, int]:
@@ -77,12 +77,12 @@ class Follower:
         return self.part.watch(how), self.part.recording.sent_bytes
 
     def outputs(self) -> Outputs:
-        """Its share of what the last call returned."""
+        """Return this rank's share of the last call's outputs."""
         return {name: tensor.detach() for name, tensor in self.part.outputs().items()}
 
 
 def follow(link: Connection, worker: Worker, rank: int) -> None:
-    """Do what is told until rank 0 hangs up. What raises ends this rank, so that nobody waits for it."""
+    """Carry out orders until rank 0 closes the link. An exception ends this rank, so that none waits for it."""
     follower = Follower(worker)
     with contextlib.suppress(EOFError):
         while True:
@@ -104,7 +104,7 @@ def _failed(error: Exception, rank: int) -> Failed:
 
 
 def packed(message: object) -> bytes:
-    """A message between ranks as bytes; tensors as they lie."""
+    """Return a message between ranks as bytes; tensors are stored as they are."""
     import io
 
     import torch
@@ -115,7 +115,7 @@ def packed(message: object) -> bytes:
 
 
 def unpacked(data: bytes) -> Any:
-    """A message from bytes of :func:`packed`, which another rank of this group has made."""
+    """Return the message in the bytes of :func:`packed`, which another rank of this group made."""
     import io
 
     import torch

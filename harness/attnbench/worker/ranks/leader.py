@@ -1,4 +1,4 @@
-"""Rank 0: answers the driver as any worker does, and has the others do their parts."""
+"""Rank 0: answers the driver like any worker, and lets the other ranks do their parts."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ _SERVED_BY_ALL = ("Load", "Close")
 
 
 class Others:
-    """The other ranks, as rank 0 reaches them."""
+    """Rank 0's links to the other ranks."""
 
     def __init__(self, links: Sequence[Connection]) -> None:
         self._links = links
 
     @property
     def ranks(self) -> int:
-        """How many there are, rank 0 included."""
+        """The number of ranks, including rank 0."""
         return 1 + len(self._links)
 
     def together(self, name: str, given: Callable[[int], tuple[Any, ...]], mine: Callable[[], object]) -> list[Any]:
-        """Have all ranks do something at the same time; what the others answer.
+        """Let all ranks do something at the same time, and return the others' answers.
 
         Args:
             name: a method of :class:`attnbench.worker.ranks.follower.Follower`, or of its part.
-            given: its arguments, for each rank.
-            mine: what rank 0 does meanwhile.
+            given: returns the method's arguments for a rank.
+            mine: called in rank 0 at the same time.
 
         Raises:
-            RankFailedError: when another rank was the first one to raise.
+            RankFailedError: another rank was the first to raise.
         """
         for rank, link in enumerate(self._links, 1):
             try:
@@ -70,7 +70,7 @@ class Others:
         return answer
 
     def _cause(self, error: Exception, at_s: float) -> Exception:
-        """The first failure of the group: this rank's own error may only be the echo of a lost one."""
+        """Return the first failure of the group; this rank's own error may only be the consequence of another."""
         failed: list[Failed] = []
         pending, ends_s = list(self._links), at_s + _HEARD_WITHIN_S
         while pending and (ready := wait(pending, max(0.0, ends_s - time.monotonic()))):
@@ -86,13 +86,13 @@ class Others:
         return error if first is None or first.at_s > at_s else first.kind(first.reason)
 
     def _await_the_end(self, link: Any) -> NoReturn:
-        """A rank has ended: whoever started them all names one that failed, and ends this one too."""
+        """Wait until the process that started the ranks ends this one as well, because a rank has ended."""
         time.sleep(_KILLED_WITHIN_S)
         raise RankFailedError(f"rank {1 + self._links.index(link)} ended its process, with exit code 0")
 
 
 class RankCall(Call):
-    """A call in which every rank has a part. It begins when all are ready, and ends when the last one is done."""
+    """A call in which every rank has a part; it begins when all are ready, and ends when the last one is done."""
 
     needs_set_up = True
 
@@ -123,7 +123,7 @@ class RankCall(Call):
         )
 
     def run(self) -> Any:
-        """One call, until every rank is done."""
+        """Make one call, and wait until every rank is done."""
         self._others.together("run", lambda rank: (), self.part.run)
         return self.part.result
 
@@ -133,7 +133,7 @@ class RankCall(Call):
         return self.part.result
 
     def outputs(self, result: Any) -> Outputs:
-        """All ranks' shares of the last call's outputs, joined."""
+        """Return the last call's outputs, joined from all ranks' shares."""
         mine: list[Outputs] = []
         others = self._others.together("outputs", lambda rank: (), lambda: mine.append(self.part.outputs()))
         return self.tokens.joined([*mine, *others])
@@ -150,7 +150,7 @@ class RankCall(Call):
 
 
 class Leader:
-    """Rank 0's worker, which has the others load and close with it, and makes calls of all ranks."""
+    """Rank 0's worker, which makes calls of all ranks, and forwards requests to load and close to the others."""
 
     def __init__(self, worker: Worker, links: Sequence[Connection]) -> None:
         self._worker, self._others = worker, Others(links)

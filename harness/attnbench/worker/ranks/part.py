@@ -1,4 +1,4 @@
-"""A rank's part of a cell: the tokens that it holds, and the call on them."""
+"""A rank's part of a cell: its tokens, and the call on them."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _OBSERVED_CALLS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """Which tokens of a tensor each rank holds."""
+    """The tokens of a tensor that each rank holds."""
 
     implementation: Implementation
     case: Case
     ranks: int
     _held: dict[tuple[int, int], tuple[int, ...]] = dataclasses.field(default_factory=dict, compare=False)
-    """Asked once, by length and rank."""
+    """The hook's answers, by length and rank."""
 
     def require_each_once(self) -> None:
-        """Raise unless every token is held by one rank: who has them all need not ask the others for any.
+        """Raise unless exactly one rank holds each token; a rank with all tokens would not need the others.
 
         Raises:
-            ValueError: with a sentence that names a rank.
+            ValueError: a sentence that names a rank.
         """
         for name, seqlen in (("q", self.case.seqlen_q), ("k", self.case.seqlen_kv)):
             holders = [-1] * seqlen
@@ -63,18 +63,18 @@ class Tokens:
                 raise ValueError(f"tokens: no rank holds token {holders.index(-1)} of {name}")
 
     def of(self, name: str, rank: int) -> Sequence[int]:
-        """Their positions, in the order in which they lie there."""
+        """Return the positions of a rank's tokens, in the order in which it stores them."""
         seqlen = self.case.seqlen_q if name in OF_QUERIES else self.case.seqlen_kv
         if (seqlen, rank) not in self._held:
             self._held[seqlen, rank] = tuple(self.implementation.tokens_hook(self.case, seqlen, rank, self.ranks))
         return self._held[seqlen, rank]
 
     def axis(self, name: str) -> int:
-        """The axis of tokens."""
+        """Return the axis of tokens."""
         return 1 if self.implementation.declaration.layout == "bshd" and name != "lse" else 2
 
     def shares(self, operands: Operands, rank: int) -> dict[str, Tensor]:
-        """A rank's share of each tensor, by name; copies."""
+        """Return copies of a rank's share of each tensor, by name."""
         import torch
 
         return {
@@ -84,10 +84,10 @@ class Tokens:
         }
 
     def joined(self, parts: Sequence[Mapping[str, Tensor]]) -> Outputs:
-        """Whole tensors of all ranks' shares, by name.
+        """Join all ranks' shares to whole tensors, by name.
 
         Raises:
-            ValueError: when a share is missing, or another than its rank's tokens make.
+            ValueError: a share is missing, or does not fit its rank's tokens.
         """
         import torch
 
@@ -110,7 +110,7 @@ class Tokens:
 
 
 class Part:
-    """A rank's share of the operands, and a call on it. What it does, all ranks do at the same time."""
+    """A rank's share of the operands, and a call on it. All ranks run its methods at the same time."""
 
     def __init__(self, implementation: Implementation, case: Case, shares: Mapping[str, Tensor]) -> None:
         self.operands = Operands(**shares)
@@ -119,13 +119,13 @@ class Part:
         self.recording = Recording()
         self._framework = implementation.declaration.framework
         self._observed: list[ObservedCall] | None = []
-        """The first calls, until they were looked at."""
+        """The first calls, until they are checked."""
         self._returned: list[Outputs] = []
-        """The results of the first calls: the next one may not lie in that memory."""
+        """The results of the first calls, whose memory the next call must not reuse."""
         self._given: dict[str, int] = {}
 
     def set_up(self, shares: Mapping[str, Tensor]) -> None:
-        """Take other values, do what precedes a call, and wait until all ranks are as far."""
+        """Copy other values to the operands, set the call up, and wait for all ranks."""
         for name, values in shares.items():
             getattr(self.operands, name).copy_(values)
         if self._observed is not None:
@@ -133,7 +133,7 @@ class Part:
         self.get_ready()
 
     def get_ready(self) -> None:
-        """Do what precedes a call, and wait until all ranks are as far."""
+        """Set the call up, and wait for all ranks."""
         import torch.distributed as dist
 
         self.result = None  # freed outside of the timed region
@@ -141,7 +141,7 @@ class Part:
         dist.barrier()
 
     def run(self) -> None:
-        """One call. What the first ones return is copied at once, and fresh memory of the second one holds NaN."""
+        """Make one call. The first calls' outputs are copied at once; in the second one, fresh memory holds NaN."""
         observed = self._observed
         if observed is None or len(observed) >= _OBSERVED_CALLS:
             self.result = self.call.run()
@@ -153,10 +153,10 @@ class Part:
         observed.append(ObservedCall(outputs, copies(outputs), 0))
 
     def outputs(self) -> Outputs:
-        """This rank's share of what the last call returned.
+        """Return this rank's share of the last call's outputs.
 
         Raises:
-            MisconductError: where it is no plain tensor, or lies in other memory than its own.
+            MisconductError: one is no plain tensor, or is not in memory of its own.
         """
         outputs = self.call.outputs(self.result)
         require_tensors(outputs, self._framework, "cpu")
@@ -167,10 +167,10 @@ class Part:
         return outputs
 
     def require_conduct(self) -> None:
-        """Look at the first calls, some time after they returned.
+        """Check the first calls some time after they returned.
 
         Raises:
-            MisconductError: as a call in one process, for whose whole tensors the harness has only copies here.
+            MisconductError: for the same reasons as a call in one process, whose checks would see only copies here.
         """
         observed, self._observed = self._observed or [], None
         self._returned = [one.live for one in observed]
@@ -180,11 +180,11 @@ class Part:
         require_unchanged(self._given, self.operands)
 
     def watch(self, how: str) -> int:
-        """One call on the values as they are, timed by this rank's own clock.
+        """Make one call on the current values, timed by this rank's clock.
 
         Args:
-            how: ``call``; ``compute``, with communication left out; ``record``, which writes down what is sent;
-                ``communicate``, which sends that again and computes nothing.
+            how: ``call``; ``compute``, without communication; ``record``, which records what is sent; ``communicate``,
+                which sends the recorded messages again without computing.
 
         Returns:
             Nanoseconds.

@@ -1,7 +1,7 @@
 """Traffic of a call through ``torch.distributed``: recorded, replayed without the call, or left out.
 
-The methods of torch's process groups are replaced for as long as it takes; every function of ``torch.distributed`` that
-an implementation may call ends in one of them. Functional collectives (``_c10d_functional``) do not, and are not seen.
+Methods of torch's process groups are replaced for that time; every function of ``torch.distributed`` that an
+implementation can call ends in one of them, except functional collectives (``_c10d_functional``), which are not seen.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def _bytes(tensors: Any) -> int:
 
 
 def _all_to_all(group: Any, output: Any, given: Any, out_splits: Any = (), splits: Any = (), *_: Any) -> int:
-    """Everything but what stays."""
+    """Return the bytes of all rows except those that stay on this rank."""
     rows = splits[group.rank()] if splits else given.shape[0] // group.size()
     return _bytes(given) - _bytes(given[:1]) * rows if given.shape[0] else 0
 
 
 def _of_root(group: Any, how: Any, bytes_: int) -> int:
-    """The bytes where this rank is the collective's root, else none."""
+    """Return the bytes if this rank is the collective's root, else 0."""
     return bytes_ if how.rootRank == group.rank() else 0
 
 
@@ -52,8 +52,9 @@ SENT: dict[str, Callable[..., int]] = {
     "reduce_scatter_single_coalesced": lambda group, outs, ins, *_: _bytes(ins) * (group.size() - 1) // group.size(),
     "reduce_scatter_single": lambda group, out, given, *_: _bytes(given) * (group.size() - 1) // group.size(),
 }
-"""By the method of a process group: the bytes that this rank sends, of a method's arguments. What reduces counts as the
-ring that it is at best."""
+"""By method of a process group: a function of its arguments that returns the bytes which this rank sends. Reductions
+count as a ring, their best case.
+"""
 
 
 @dataclasses.dataclass
@@ -62,10 +63,10 @@ class Recording:
 
     sent_bytes: int = 0
     steps: list[Callable[[], Any] | None] = dataclasses.field(default_factory=list)
-    """The operation that was started; ``None`` where the rank waited."""
+    """The operations that were started; ``None`` marks a wait."""
 
     def repeat(self) -> None:
-        """Send it again; where the rank waited, it waits for all that has begun."""
+        """Send everything again; at a wait, all operations that have begun are waited for."""
         begun: list[Any] = []
         for step in [*self.steps, None]:
             if step is not None:
@@ -76,7 +77,7 @@ class Recording:
 
 
 def show_waits() -> None:
-    """From here on a rank that waits does so in a frame of this module, by which a trace tells that it waits."""
+    """Make ranks wait in a frame of this module from now on, so that a trace shows that they wait."""
     from torch.distributed import Work
 
     wait_for = vars(Work)["wait"].__get__(None, Work)
@@ -89,7 +90,7 @@ def show_waits() -> None:
 
 @contextlib.contextmanager
 def recorded() -> Iterator[Recording]:
-    """Within it, what is sent is written down."""
+    """Record what is sent within the block."""
     from torch.distributed import ProcessGroup, Work
 
     recording = Recording()
@@ -120,9 +121,9 @@ def recorded() -> Iterator[Recording]:
 
 @contextlib.contextmanager
 def left_out() -> Iterator[None]:
-    """Within it no floats are sent, and nobody waits for them: a call computes as much, on what lies in its buffers.
+    """Send no floats within the block, and do not wait for them: a call does the same work on its buffers' contents.
 
-    Integers are sent: they are sizes and pickled objects, without which a call cannot go on.
+    Integers are sent, as they are sizes and pickled objects that a call needs.
     """
     from torch._C._distributed_c10d import FakeWork
     from torch.distributed import ProcessGroup
@@ -152,7 +153,7 @@ def _integers(args: Any) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _replaced(owner: Any, by: Callable[[str, Any], Any]) -> Iterator[None]:
-    methods = {name: vars(owner)[name] for name in SENT}  # getattr would lose that they are methods
+    methods = {name: vars(owner)[name] for name in SENT}  # getattr would unbind the methods
     for name, method in methods.items():
         setattr(owner, name, by(name, method))
     try:

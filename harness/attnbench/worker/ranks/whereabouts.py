@@ -1,4 +1,4 @@
-"""Tell from the traces of the ranks' main threads which of them communicate."""
+"""Finds out from the traces of the ranks' main threads which of them communicate."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FURTHER_OUT = ("/torch/", "/attnbench/worker/", "/multiprocessing/", "/attnbenc
 
 
 def whereabouts(traces: Sequence[str]) -> str:
-    """A sentence: who is where, those first that the others wait for.
+    """Say in a sentence where each rank is, those first for which the others wait.
 
     Args:
-        traces: of each rank what ``faulthandler`` wrote, the innermost frame first; empty where it did not answer.
+        traces: the output of ``faulthandler`` for each rank, innermost frame first; empty if it did not answer.
     """
     waiting, busy = [], []
     for rank, trace in enumerate(traces):

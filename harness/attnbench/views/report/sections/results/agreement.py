@@ -34,7 +34,7 @@ _LEVELS = (0.1, 0.3, 0.6, 1.0)
 
 
 def section(material: Material) -> Section:
-    """Return errors over budget by implementation and by length, the worst elements, and who is not deterministic."""
+    """Return errors over budget by implementation and by length, the worst elements, and determinism."""
     blocks = _blocks(material.cells, material.marks)
     return Section(anchor="agreement", title="Agreement", blocks=blocks, exports=[_numbers(material.sources)])
 

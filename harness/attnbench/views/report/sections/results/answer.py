@@ -38,7 +38,7 @@ def section(material: Material) -> Section:
 
 
 def _sentences(source: ReportedRun, gains: Gains | None) -> list[Block]:
-    """Name the fastest implementation like the terminal does, and the one with the least memory; else who agrees."""
+    """Return sentences on the fastest implementation and on memory; without times, on agreement."""
     of_run = f"{source.name}: " if source.name else ""
     groups = source.grouping.groups
     fastest = run_sentences(source.run, groups, gains.comparison.pairs if gains else ())

@@ -35,7 +35,7 @@ def _blocks(sources: Sequence[ReportedRun], marks: Mapping[str, Mark]) -> list[B
     for source in sources:
         found: dict[tuple[str, str], list[CellResult]] = {}
         for cell in source.cells:
-            if cell.timing is None or not cell.metrics.flops:  # where no query sees a key nothing is computed
+            if cell.timing is None or not cell.metrics.flops:  # without visible keys nothing is computed
                 continue
             if cell.metrics.bound is None:
                 unmeasured += 1
