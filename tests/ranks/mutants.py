@@ -227,7 +227,7 @@ def rooted_sends(case: Case, ranks: int) -> list[Sends]:
 
 
 def by_objects(q: Tensor, k: Tensor, v: Tensor, case: Case) -> Tensor:
-    """Who holds how many keys goes round as objects, and then the keys and values."""
+    """Attention of all keys; the ranks first tell each other how many they hold, as objects."""
     import torch
     from torch import distributed as dist
 

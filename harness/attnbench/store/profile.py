@@ -68,7 +68,7 @@ class CellProfile(Sampled):
     slowdown: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Median call while sampled, over the median of calls right before and after without sampling."""
     notes: tuple[str, ...] = ()
-    """What could not be determined, and why."""
+    """Figures that could not be determined, and why."""
     phases: tuple[PhaseTime, ...] = ()
     """Longest first; phases without time are left out."""
     kernels: KernelsOfCall | None = None
