@@ -76,7 +76,9 @@ def add_revisions(
     seed: int,
     budget: Budget,
 ) -> Added:
-    """Measure the wanted revisions that are missing, in an informative order, and store each at once.
+    """Measure the missing revisions of ``wanted`` (oldest first), the most informative next, until the time is spent.
+
+    Each is stored at once.
 
     Raises:
         UsageError: if the anchor cannot be prepared, or the history cannot be written.
