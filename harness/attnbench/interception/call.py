@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from attnbench.interception.kind import Kind
+
 Api = Literal["transformers", "sdpa", "flex_attention", "matmul"]
 """transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention, or products around a softmax in
 plain torch."""
@@ -58,6 +60,8 @@ class AttentionCall:
     """Queries and keys of ``matmul``, whose scores and probabilities are there by then; else empty."""
     spent_ns: int = 0
     """Time that computing those scores and probabilities took."""
+    kind: Kind | None = None
+    """What the call is like, where queries, keys and values are ``given`` as they are."""
 
     @property
     def needs_gradients(self) -> bool:

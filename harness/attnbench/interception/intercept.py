@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from attnbench.interception.handler import Handler, Unmatched
     from attnbench.interception.hooks.function_mode import Interceptor
+    from attnbench.interception.kind import AtOnce
 
 
 @contextlib.contextmanager
@@ -20,6 +21,7 @@ def intercept(
     handler: Handler,
     unmatched: Unmatched = ignore,
     around_model: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    at_once: AtOnce | None = None,
 ) -> Iterator[Interceptor]:
     """Let a handler answer the attention calls of the block, in this thread and in modules that other threads run.
 
@@ -33,6 +35,7 @@ def intercept(
             computes itself is not seen.
         unmatched: told of each call that cannot be said as one.
         around_model: gives a context for each call of an outermost module, and for each backward pass.
+        at_once: asked first, where there is one; what it answers the handler never sees.
 
     Yields:
         What looks at the program; it counts its looks.
@@ -50,7 +53,7 @@ def intercept(
     from attnbench.interception.hooks.transformers import TransformersInterface
 
     modules = Modules()
-    interceptor = Interceptor(handler, unmatched, modules)
+    interceptor = Interceptor(handler, unmatched, modules, at_once)
     transformers = TransformersInterface(interceptor)
     uncompiled = Uncompiled()
     libraries = Libraries(interceptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import tempfile
 import threading
 import weakref
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch.autograd import forward_ad
 
 from attnbench.capturing.tensors import save_tensors
 from attnbench.cases.case import make_case
 from attnbench.interception.described.spec import Reason, described
+from attnbench.interception.kind import is_transformed
 from attnbench.put_back.ready import ReadyCall, made_ready
 from attnbench.worker.call import refusal
 
@@ -26,12 +27,20 @@ if TYPE_CHECKING:
     from attnbench.cases.case import Case
     from attnbench.interception import AttentionCall
     from attnbench.interception.described.spec import CallSpec
+    from attnbench.interception.kind import Kind
     from attnbench.registry.implementation import Implementation
 
 MOST_CALLS = 128
 """Kinds of calls that are kept ready: those used last. Generation has one for each length."""
 _MOST_TENSORS = 16
 """Masks, biases and sinks whose values are known: some models have a few for each layer."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Kept:
+    answer: ReadyCall | Reason
+    used: int = 0
+    """Grows from use to use."""
 
 
 class KnownCalls:
@@ -43,7 +52,14 @@ class KnownCalls:
 
     def __init__(self, implementation: Implementation) -> None:
         self._implementation = implementation
-        self._known: collections.OrderedDict[Hashable, ReadyCall | Reason] = collections.OrderedDict()
+        self._known: dict[Hashable, _Kept] = {}
+        self._by_kind: dict[Hashable, _Kept] = {}
+        """The same by what the program hands over, where that is no tensor but Q, K and V."""
+        self._by_mask: collections.deque[tuple[Hashable, tuple[Tensor, ...], _Kept]] = collections.deque(
+            maxlen=_MOST_TENSORS
+        )
+        """The same with masks, biases and sinks, those used last first."""
+        self._uses = 0
         self._tensors: collections.deque[tuple[Tensor, int]] = collections.deque(maxlen=_MOST_TENSORS)
         self._numbered = 0
         self._users: collections.Counter[Path] = collections.Counter()
@@ -52,9 +68,28 @@ class KnownCalls:
         """Modules of several threads call at once."""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
+    def like_earlier(self, kind: Kind) -> ReadyCall | None:
+        """The implementation where it is ready for calls of this kind: as :meth:`find`, without a description."""
+        others = kind.tensors[3:]
+        if not others:
+            kept = self._by_kind.get(kind.key)
+        else:
+            kept = next(
+                (
+                    one
+                    for key, known, one in tuple(self._by_mask)
+                    if key == kind.key and all(map(torch.equal, known, others))
+                ),
+                None,
+            )
+        if kept is None or isinstance(kept.answer, Reason):
+            return None
+        self._uses = kept.used = self._uses + 1
+        return kept.answer
+
     def find(self, call: AttentionCall) -> ReadyCall | Reason:
         """The implementation, ready for the call; raises what its hooks raise."""
-        if _is_transformed(call):
+        if is_transformed():
             return Reason("it runs within a transform of torch.func, or gradients are wanted in forward mode")
         strange = {type(x).__name__ for x in (call.q, call.k, call.v)} - {"Tensor", "Parameter"}
         if strange:
@@ -64,18 +99,31 @@ class KnownCalls:
 
     def _find(self, call: AttentionCall) -> ReadyCall | Reason:
         key = self._key(call)
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = self._make_ready(call)
-            if len(self._known) > MOST_CALLS:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(key)
-        return found
+        kept = self._known.get(key)
+        if kept is None:
+            kept = self._known[key] = _Kept(self._make_ready(call))
+        self._uses = kept.used = self._uses + 1
+        if len(self._known) > MOST_CALLS:
+            self._forget(min(self._known, key=lambda one: self._known[one].used))
+        if call.kind is not None:
+            others = tuple(x.detach().clone() for x in call.kind.tensors[3:])
+            if others:
+                self._by_mask.appendleft((call.kind.key, others, kept))
+            else:
+                self._by_kind[call.kind.key] = kept
+        return kept.answer
+
+    def _forget(self, key: Hashable) -> None:
+        gone = self._known.pop(key)
+        self._by_kind = {kind: kept for kind, kept in self._by_kind.items() if kept is not gone}
+        staying = [one for one in self._by_mask if one[-1] is not gone]
+        self._by_mask = collections.deque(staying, maxlen=_MOST_TENSORS)
 
     def close(self) -> None:
         """Let go of everything."""
         self._known.clear()
+        self._by_kind.clear()
+        self._by_mask.clear()
         self._tensors.clear()
         if self._folder is not None:
             self._folder.cleanup()
@@ -138,13 +186,6 @@ class KnownCalls:
             self._folder = tempfile.TemporaryDirectory(prefix="attnbench-")
         folder = Path(self._folder.name)
         return str(folder / save_tensors(folder, {name: tensor}))
-
-
-def _is_transformed(call: AttentionCall) -> bool:
-    """Whether more is wanted of it than an output and what autograd records."""
-    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor  # noqa: SLF001 - there is no public way to ask
-    tensors = (call.q, call.k, call.v)
-    return any(is_wrapped(x) or forward_ad.unpack_dual(x).tangent is not None for x in tensors)  # type: ignore[no-untyped-call]  # torch's
 
 
 def _remove(files: Iterable[Path], users: collections.Counter[Path]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from attnbench.errors import AttnbenchError
 from attnbench.interception.autocast import autocast_off
@@ -15,12 +18,16 @@ from attnbench.registry.operands import Operands
 from attnbench.worker.tensors import canonical, laid_out
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from attnbench.cases.case import Case
     from attnbench.interception import AttentionCall
     from attnbench.registry.implementation import Declaration, Framework, Implementation
 
+_OUTPUTS = 4
+"""How many outputs' places are remembered."""
 _VIEWS = {"transposed", "qkv_slice", "sliced"}
 
 
@@ -38,17 +45,19 @@ class ReadyCall:
     copied: tuple[bool, bool, bool]
     """Whether Q, K and V are copied, because the implementation does not declare how they lie in memory."""
 
-    def __call__(self, call: AttentionCall) -> Tensor:
-        """The output, (batch, heads_q, seqlen_q, head_dim_v).
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The output, (batch, heads_q, seqlen_q, head_dim_v), of tensors as an :class:`AttentionCall` has them.
 
         Raises:
             PutBackError: when it has another shape or dtype.
         """
         layout = self.implementation.declaration.layout
-        tensors = [laid_out(x, layout) for x in (call.q, call.k, call.v)]
-        q, k, v = (x.contiguous() if copied else x for x, copied in zip(tensors, self.copied, strict=True))
+        if layout != "bhsd":
+            q, k, v = laid_out(q, layout), laid_out(k, layout), laid_out(v, layout)
+        if any(self.copied):
+            q, k, v = (x.contiguous() if copied else x for x, copied in zip((q, k, v), self.copied, strict=True))
         if not self.case.needs_gradients:
-            out, _ = self.forward(q.detach(), k.detach(), v.detach())
+            out, _ = self.forward(*(x.detach() if x.requires_grad else x for x in (q, k, v)))
         elif self.implementation.backward_hook is None:
             out, _ = self.forward(q, k, v)
         else:
@@ -58,7 +67,9 @@ class ReadyCall:
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """The output in the declared layout, and the LSE where the implementation returns one."""
         said = self.implementation.declaration
-        given = [_to_framework(x, said.framework) for x in (q, k, v)]
+        given: tuple[Any, ...] = (q, k, v)
+        if said.framework != "torch":
+            given = tuple(_to_framework(x, said.framework) for x in given)
         plan = (self.plan,) if self.implementation.takes_plan else ()
         result = self.implementation.call(*given, self.case, *plan)
         out, lse = result if said.returns_lse else (result, None)
@@ -75,13 +86,42 @@ class ReadyCall:
         return [_to_torch(gradient, q) for gradient in hook(*given, self.case, self.plan)]
 
     def _checked(self, out: Tensor) -> Tensor:
-        case = self.case
-        due = (case.batch, case.heads_q, case.seqlen_q, case.head_dim_v)
-        if tuple(out.shape) != due or out.dtype != getattr(torch, case.output_dtype):
-            name = self.implementation.declaration.name
+        if (out.shape, out.dtype) != self._due:
+            case, name = self.case, self.implementation.declaration.name
             found = f"{tuple(out.shape)} of {str(out.dtype).removeprefix('torch.')}"
-            raise PutBackError(f"{name} returned {found}, not {due} of {case.output_dtype}, for {case.label()}")
+            due = f"{tuple(self._due[0])} of {case.output_dtype}"
+            raise PutBackError(f"{name} returned {found}, not {due}, for {case.label()}")
         return out
+
+    @functools.cached_property
+    def _due(self) -> tuple[torch.Size, torch.dtype]:
+        case = self.case
+        shape = torch.Size((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v))
+        return shape, getattr(torch, case.output_dtype)
+
+
+class Delivered:
+    """Where the last outputs lie in memory. The model may need each of them as long as it holds it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._outputs: collections.deque[tuple[int, StorageWeakRef]] = collections.deque(maxlen=_OUTPUTS)
+
+    def add(self, out: Tensor, given: Sequence[Tensor]) -> None:
+        """Remember an output of these queries, keys and values, whose memory it may be.
+
+        Raises:
+            PutBackError: when it overwrites an earlier one.
+        """
+        memory = out.untyped_storage()
+        place = memory.data_ptr()
+        for earlier, its in self._outputs:
+            is_needed = place == earlier and not its.expired()  # type: ignore[no-untyped-call]  # torch's
+            if is_needed and all(place != x.untyped_storage().data_ptr() for x in given):
+                raise PutBackError(
+                    f"{self._name} returned the memory of an earlier output, which the model may still need"
+                )
+        self._outputs.append((place, StorageWeakRef(memory)))  # type: ignore[no-untyped-call]  # torch's
 
 
 class _Explicit(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import sys
 import threading
 from contextvars import ContextVar
@@ -20,17 +21,15 @@ if TYPE_CHECKING:
     from typing import Self
 
     from torch import Tensor
-    from torch.multiprocessing.reductions import StorageWeakRef
 
     from attnbench.interception import AttentionCall
+    from attnbench.interception.kind import Kind
     from attnbench.put_back.known import KnownCalls
+    from attnbench.put_back.ready import Delivered
     from attnbench.registry.implementation import Implementation
 
 _COMPUTING: ContextVar[bool] = ContextVar("an implementation computes", default=False)
 """Attention that an implementation calls is its own: an outer ``use`` leaves it alone."""
-
-_OUTPUTS = 4
-"""The number of outputs whose places are remembered."""
 
 
 class Used:
@@ -49,12 +48,13 @@ class Used:
         """Calls that were left to the model, by the reason."""
         self._given, self._known = known, known
         self._block: contextlib.ExitStack | None = None
-        self._outputs: collections.deque[tuple[int, StorageWeakRef]] = collections.deque(maxlen=_OUTPUTS)
+        self._delivered: Delivered | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         from attnbench.interception import intercept
         from attnbench.put_back.known import KnownCalls
+        from attnbench.put_back.ready import Delivered
 
         if self._block is not None:
             raise UsageError("this attnbench.use(...) is in use already: make another one")
@@ -63,7 +63,8 @@ class Used:
                 self._known = KnownCalls(self.implementation)
                 stack.callback(self._known.close)
             stack.enter_context(_threads_of_numba(self.implementation))
-            stack.enter_context(intercept(self.answer, self._unmatched))
+            stack.enter_context(intercept(self.answer, self._unmatched, at_once=self.at_once))
+            self._delivered = Delivered(self.implementation.declaration.name)
             self._block = stack.pop_all()
         return self
 
@@ -85,42 +86,50 @@ class Used:
         try:
             with _compiling(), autocast_off(call.q.device.type):
                 ready = self._known.find(call)
-                if callable(ready):
-                    out = ready(call)
-                    self._require_new_memory(call, out)
+                out = ready(call.q, call.k, call.v) if callable(ready) else None
         finally:
             _COMPUTING.reset(token)
         if not callable(ready):
             return self._left(call, ready.sentence)
-        if out.is_cpu and not bool(out.isfinite().all()):  # on a GPU to ask would be to wait for it
+        if out is None or not self._accepted(out, call.q, call.k, call.v):
             return self._left(call, "it returned NaN or infinity")
-        with self._lock:
-            self.calls += 1
         return out
+
+    def at_once(self, kind: Kind) -> Tensor | None:
+        """The output of a call that is like an earlier one which it has served; ``None`` where it needs a look."""
+        if _COMPUTING.get() or self._known is None:
+            return None
+        ready = self._known.like_earlier(kind)
+        if ready is None:
+            return None
+        q, k, v = kind.tensors[:3]
+        token = _COMPUTING.set(True)
+        try:
+            with _compiling():
+                out = ready(q, k, v)
+        finally:
+            _COMPUTING.reset(token)
+        return out if self._accepted(out, q, k, v) else None
+
+    def _accepted(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Count an output; whether it is to be passed on.
+
+        Raises:
+            PutBackError: when it overwrites an earlier one.
+        """
+        assert self._delivered is not None
+        with self._lock:
+            self._delivered.add(out, (q, k, v))
+            # The sum tells of most outputs that they are finite. On a GPU to ask would be to wait for it.
+            if out.is_cpu and not math.isfinite(out.sum().item()) and not bool(out.isfinite().all()):
+                return False
+            self.calls += 1
+        return True
 
     def _left(self, call: AttentionCall, reason: str) -> Tensor:
         with self._lock:
             self.fallbacks[reason] += 1
         return call.original()
-
-    def _require_new_memory(self, call: AttentionCall, out: Tensor) -> None:
-        """Do nothing where an output lies in memory of its own, or in that of the values.
-
-        Raises:
-            PutBackError: when it overwrites an earlier one.
-        """
-        from torch.multiprocessing.reductions import StorageWeakRef
-
-        from attnbench.put_back.ready import PutBackError
-
-        place = out.untyped_storage().data_ptr()
-        if any(place == x.untyped_storage().data_ptr() for x in (call.q, call.k, call.v)):
-            return
-        with self._lock:
-            if any(place == earlier and not memory.expired() for earlier, memory in self._outputs):  # type: ignore[no-untyped-call]  # torch's
-                name = self.implementation.declaration.name
-                raise PutBackError(f"{name} returned the memory of an earlier output, which the model may still need")
-            self._outputs.append((place, StorageWeakRef(out.untyped_storage())))  # type: ignore[no-untyped-call]  # torch's
 
     def _unmatched(self, what: str, reason: str) -> None:
         if not _COMPUTING.get():

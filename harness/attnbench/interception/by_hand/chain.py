@@ -38,7 +38,12 @@ class ByHand:
 
     def wants(self, name: str) -> bool:
         """Whether a function of this name is to be run by :meth:`run`."""
-        return name in PRODUCTS or name == "softmax" or len(self._followed) > 0
+        return name in PRODUCTS or name == "softmax" or self.follows
+
+    @property
+    def follows(self) -> bool:
+        """Whether there may be a tensor that is followed."""
+        return bool(self._followed.data)
 
     def run(self, function: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run a function of torch, and follow what it does to scores."""

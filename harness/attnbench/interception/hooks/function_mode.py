@@ -13,9 +13,11 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from attnbench.interception.by_hand.chain import ByHand
+from attnbench.interception.by_hand.products import PRODUCTS
 from attnbench.interception.handler import ignore
 from attnbench.interception.hooks.bodies import body_of
 from attnbench.interception.hooks.sdpa import sdpa_call
+from attnbench.interception.kind import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,15 +27,17 @@ if TYPE_CHECKING:
     from attnbench.interception.call import AttentionCall
     from attnbench.interception.handler import Handler, Unmatched
     from attnbench.interception.hooks.modules import Modules
+    from attnbench.interception.kind import AtOnce, Kind
 
 
 class Interceptor:
     """Hands calls to the handler, once each: what the handler or the original computes is not looked at."""
 
-    def __init__(self, handler: Handler, unmatched: Unmatched, modules: Modules) -> None:
+    def __init__(self, handler: Handler, unmatched: Unmatched, modules: Modules, at_once: AtOnce | None = None) -> None:
         self.handler = handler
         self.unmatched = unmatched
         self.modules = modules
+        self.at_once = at_once
         self.functions = 0
         """Calls of torch's functions that were looked at."""
         self.own_ns = 0
@@ -68,6 +72,16 @@ class Interceptor:
         with self.not_looking():
             return self.handler(call)
 
+    def answer_at_once(self, kind: Kind | None) -> Tensor | None:
+        """The output of a call that is like an earlier one, where somebody asks for such."""
+        if self.at_once is None or kind is None:
+            return None
+        self._here.answering = True  # it is false by now: nobody asks within an answer
+        try:
+            return self.at_once(kind)
+        finally:
+            self._here.answering = False
+
     @contextlib.contextmanager
     def in_this_thread(self) -> Iterator[None]:
         """Watch torch's functions in this thread; within itself it does nothing."""
@@ -94,14 +108,15 @@ class _Mode(TorchFunctionMode):
     ) -> Any:  # fmt: skip
         named = kwargs or {}
         self._interceptor.functions += 1
-        if self._interceptor.is_answering:
+        name = getattr(func, "__name__", "")
+        is_dull = name not in _LOOKED_AT and not self._by_hand.follows
+        if is_dull or self._interceptor.is_answering:
             return func(*args, **named)
         if func is functional.scaled_dot_product_attention:
             return self._sdpa(args, named)
         if func in _WITH_MORE_WITHIN:
             with self, self._heads_of(func, args, named):  # a mode is off within itself
                 return _WITH_MORE_WITHIN[func](*args, **named)
-        name = getattr(func, "__name__", "")
         if self._by_hand.wants(name):
             return self._by_hand.run(func, name, args, named)
         return func(*args, **named)
@@ -120,9 +135,14 @@ class _Mode(TorchFunctionMode):
     def _sdpa(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         original = functional.scaled_dot_product_attention
         interceptor = self._interceptor
+        is_asked = interceptor.at_once is not None and len(args) >= 3
+        kind = kind_of(*args, *kwargs, *kwargs.values()) if is_asked else None
+        at_once = interceptor.answer_at_once(kind)
+        if at_once is not None:
+            return at_once
         try:
             with interceptor.own_time():
-                call = sdpa_call(original, interceptor.modules.name(), *args, **kwargs)
+                call = sdpa_call(original, interceptor.modules.name(), kind, *args, **kwargs)
         except (RuntimeError, ValueError, TypeError) as error:
             out = original(*args, **kwargs)  # which raises where it is the program's mistake
             interceptor.unmatched("scaled_dot_product_attention", str(error))
@@ -153,3 +173,6 @@ _WITH_MORE_WITHIN: dict[object, Callable[..., Any]] = {
     function: body_of(function) for function in (functional.multi_head_attention_forward, torch.Tensor.backward)
 }
 """Functions that may compute attention by others, which a mode sees only if it is on within them."""
+_LOOKED_AT = {*PRODUCTS, "softmax", "scaled_dot_product_attention"} | {
+    getattr(function, "__name__", "") for function in _WITH_MORE_WITHIN
+}

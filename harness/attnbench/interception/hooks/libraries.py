@@ -65,7 +65,9 @@ class Libraries:
     def install_if_imported(self) -> None:
         """Exchange the code of those that have been imported by now."""
         for module, name in _FUNCTIONS:
-            function = getattr(sys.modules.get(module), name, None)
+            if module not in sys.modules:
+                continue
+            function = getattr(sys.modules[module], name, None)
             key = f"{module}.{name}"
             if isinstance(function, types.FunctionType) and not function.__closure__ and key not in _EXCHANGED:
                 self._exchange(key, function)

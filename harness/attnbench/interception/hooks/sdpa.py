@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from attnbench.interception.kind import Kind
+
 
 def sdpa_call(
     original: Callable[..., Tensor],
     layer: str | None,
+    kind: Kind | None,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -38,6 +41,7 @@ def sdpa_call(
     Args:
         original: ``scaled_dot_product_attention`` itself.
         layer: name of the module that calls it.
+        kind: of these arguments, where it is wanted.
         query: (..., heads_q, seqlen_q, head_dim).
         key: (..., heads_kv, seqlen_kv, head_dim).
         value: (..., heads_kv, seqlen_kv, head_dim_v).
@@ -71,6 +75,7 @@ def sdpa_call(
         dropout=dropout_p,
         layer=layer,
         api="sdpa",
+        kind=kind if q is query and k is key and v is value else None,
         given=(query, key, value),
         run=run,
     )
@@ -83,7 +88,9 @@ def _broadcast(x: Tensor, lead: tuple[int, ...]) -> Tensor:
 
 def _four_axes(x: Tensor) -> Tensor:
     """With the axes before the last three as one."""
-    return x.reshape(-1, *x.shape[-3:]) if x.dim() > 3 else x[(None,) * (4 - x.dim())]
+    if x.dim() == 4:
+        return x
+    return x.reshape(-1, *x.shape[-3:]) if x.dim() > 4 else x[(None,) * (4 - x.dim())]
 
 
 def _mask(mask: Tensor, lead: tuple[int, ...]) -> Tensor:
