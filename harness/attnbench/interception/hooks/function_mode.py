@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import overrides
 from torch.jit._trace import is_tracing
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -54,9 +55,16 @@ class Interceptor:
         """Let what this thread computes in the block go by."""
         before, self._here.answering = self.is_answering, True
         try:
-            yield
+            with self.mode_off():
+                yield
         finally:
             self._here.answering = before
+
+    def mode_off(self) -> contextlib.AbstractContextManager[object]:
+        """Spare the functions of the block a look each, where this thread's innermost mode is the one that looks."""
+        top = overrides._get_current_function_mode()  # type: ignore[no-untyped-call]  # noqa: SLF001 - no public way
+        is_own = isinstance(top, _Mode) and top.interceptor is self
+        return overrides._pop_mode_temporarily() if is_own else contextlib.nullcontext()  # noqa: SLF001
 
     @contextlib.contextmanager
     def own_time(self) -> Iterator[None]:
@@ -99,7 +107,7 @@ class Interceptor:
 class _Mode(TorchFunctionMode):
     def __init__(self, interceptor: Interceptor) -> None:
         super().__init__()
-        self._interceptor = interceptor
+        self.interceptor = interceptor
         self._by_hand = ByHand(interceptor)
 
     def __torch_function__(
@@ -107,10 +115,10 @@ class _Mode(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # fmt: skip
         named = kwargs or {}
-        self._interceptor.functions += 1
+        self.interceptor.functions += 1
         name = getattr(func, "__name__", "")
         is_dull = name not in _LOOKED_AT and not self._by_hand.follows
-        if is_dull or self._interceptor.is_answering:
+        if is_dull or self.interceptor.is_answering:
             return func(*args, **named)
         if func is functional.scaled_dot_product_attention:
             return self._sdpa(args, named)
@@ -134,7 +142,7 @@ class _Mode(TorchFunctionMode):
 
     def _sdpa(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         original = functional.scaled_dot_product_attention
-        interceptor = self._interceptor
+        interceptor = self.interceptor
         is_asked = interceptor.at_once is not None and len(args) >= 3
         kind = kind_of(*args, *kwargs, *kwargs.values()) if is_asked else None
         at_once = interceptor.answer_at_once(kind)

@@ -17,6 +17,7 @@ import torch
 from attnbench.interception.autocast import as_computed
 from attnbench.interception.call import AttentionCall
 from attnbench.interception.hooks.libraries import written_out
+from attnbench.interception.kind import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from attnbench.interception.hooks.function_mode import Interceptor
+    from attnbench.interception.kind import Kind
 
     Function = Callable[..., tuple[Tensor, Tensor | None]]
 
 _MODULE = "transformers.modeling_utils"
-_KNOWN = {
-    "dropout", "scaling", "is_causal", "sliding_window", "softcap", "s_aux", "position_bias",
-    # Without effect on the answer, as mask and lengths say the same.
+_WITH_EFFECT = {"dropout", "scaling", "is_causal", "sliding_window", "softcap", "s_aux", "position_bias"}
+_WITHOUT_EFFECT = {  # as mask and lengths say the same
     "output_attentions", "use_cache", "position_ids", "cache_position", "training", "layer_idx",
     "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "implementation", "kernel_options",
 }  # fmt: skip
@@ -95,6 +96,11 @@ class TransformersInterface:
         return self._wrapped[function]
 
     def _answer(self, asked: _Asked) -> tuple[Tensor, Tensor | None]:
+        with self._interceptor.mode_off():
+            kind = None if self._interceptor.at_once is None else asked.kind()
+            at_once = self._interceptor.answer_at_once(kind)
+            if at_once is not None:
+                return at_once.transpose(1, 2).contiguous(), None
         weights: list[Tensor | None] = []
 
         def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -103,8 +109,8 @@ class TransformersInterface:
             return out.transpose(1, 2)
 
         try:
-            with self._interceptor.own_time():
-                call = asked.call(run, self._interceptor.modules.name(asked.module))
+            with self._interceptor.own_time(), self._interceptor.mode_off():
+                call = asked.call(run, self._interceptor.modules.name(asked.module), kind)
         except NotUnderstoodError as error:
             with self._interceptor.not_looking():
                 result = asked.run(asked.q, asked.k, asked.v)
@@ -127,7 +133,15 @@ class _Asked:
     def run(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.function(self.module, q, k, v, self.mask, *self.more, **self.kwargs)
 
-    def call(self, run: Callable[..., Tensor], layer: str | None) -> AttentionCall:
+    def kind(self) -> Kind | None:
+        """What it is like."""
+        more = {name: value for name, value in self.kwargs.items() if name not in _WITHOUT_EFFECT}
+        is_causal = getattr(self.module, "is_causal", True)
+        return kind_of(
+            self.q, self.k, self.v, self.name, self.function, is_causal, self.mask, *self.more, *more, *more.values()
+        )
+
+    def call(self, run: Callable[..., Tensor], layer: str | None, kind: Kind | None) -> AttentionCall:
         """The same as an :class:`AttentionCall`."""
         given = self._given()
         q, k, v, bias = self.q, self.k, self.v, given.get("position_bias")
@@ -152,6 +166,7 @@ class _Asked:
             dropout=float(given.get("dropout") or 0.0),
             layer=layer,
             api="transformers",
+            kind=kind if k is self.k and v is self.v else None,
             given=(self.q, self.k, self.v),
             run=run,
         )
@@ -168,7 +183,11 @@ class _Asked:
         """
         parameters = inspect.signature(self.function).parameters
         given = dict(zip([*parameters][5:], self.more, strict=False)) | {**self.kwargs}
-        strange = [name for name in given if name in parameters and name not in _KNOWN and given[name] is not None]
+        strange = [
+            name
+            for name in given
+            if name in parameters and name not in _WITH_EFFECT | _WITHOUT_EFFECT and given[name] is not None
+        ]
         if strange:
             raise NotUnderstoodError(f"its attention function takes {', '.join(strange)}, unknown to attnbench")
         if self.name.startswith("paged"):
