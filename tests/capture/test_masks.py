@@ -139,9 +139,23 @@ def test_rules_say_the_mask_without_a_tensor() -> None:
     assert spec(keys, causal="top_left").mask.fields() == {"mask": "causal & key_padding", "kv_lengths": (12, 7, 3)}
 
 
+@pytest.mark.parametrize("of_floats", [False, True])
+def test_a_mask_that_differs_between_heads_is_what_any_sees_and_a_bias(of_floats: bool) -> None:
+    """-inf in a bias hides a key from one head."""
+    causal = torch.ones(12, 12).tril().bool()
+    by_head = causal & (torch.rand(BATCH, 4, 12, 12) < 0.5)
+    by_head[:, 0] = causal
+    values = torch.randn(BATCH, 4, 12, 12) if of_floats else torch.zeros(())
+    found = spec(torch.where(by_head, values, -torch.inf) if of_floats else by_head)
+    assert (found.mask.fields(), found.score_mod) == ({"mask": "causal"}, "bias")
+    assert found.bias is not None
+    whole = torch.where(causal, found.bias, -torch.inf)
+    assert torch.equal(whole, torch.where(by_head, values, -torch.inf))
+
+
 def test_what_no_case_can_say_has_a_reason() -> None:
-    by_head = torch.rand(1, 4, 12, 12) < 0.5
-    assert described(call(by_head)) == Reason("its mask differs between heads")
+    nothing = torch.full((1, 4, 12, 12), torch.nan)
+    assert described(call(nothing)) == Reason("its mask holds NaN or +inf")
 
 
 def test_a_cap_and_a_bias_are_said_in_the_order_in_which_they_are_applied() -> None:

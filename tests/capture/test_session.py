@@ -209,13 +209,13 @@ def test_what_is_no_case_is_counted_with_its_reason(tmp_path: Path) -> None:
 
     def strange() -> None:
         for _ in range(3):
-            sdpa(q, q, q, heads(1, 2, 8, 8) > 0)
+            sdpa(q, q, q, heads(1, 2, 8, 8).fill_(torch.nan))
         (q @ q.mT).relu().softmax(-1) @ q
 
     found = captured(tmp_path, strange)
     assert found.calls == ()
     assert [(one.calls, one.reason) for one in found.unmatched] == [
-        (3, "its mask differs between heads"),
+        (3, "its mask holds NaN or +inf"),
         (1, "relu of scores is not followed"),
     ]
     assert not (tmp_path / "out/scenario.toml").exists()

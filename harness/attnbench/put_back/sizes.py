@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from attnbench.cases.bias import tensor_bias
 from attnbench.cases.masks import dense_mask
 from attnbench.oracle.answer.arithmetic import Arithmetic, Plane, attend
 from attnbench.oracle.budget import measure, roundoff, summed_roundoff
@@ -53,10 +54,14 @@ def relative_difference(case: Case, call: AttentionCall) -> float:
 
 
 def blind_rows(case: Case) -> torch.Tensor | None:
-    """Rows that see no key, (batch or 1, 1, seqlen_q, 1); ``None`` where there are none. Their output is undefined."""
-    if case.mask == "none":
-        return None
-    blind = torch.from_numpy(~dense_mask(case).any(-1, keepdims=True))
+    """Rows that see no key, broadcastable to (batch, heads_q, seqlen_q, 1); ``None`` where there are none.
+
+    Their output is undefined.
+    """
+    seen = dense_mask(case)
+    if "bias" in case.score_mods:
+        seen = seen & ~np.isneginf(tensor_bias(case))
+    blind = torch.from_numpy(~seen.any(-1, keepdims=True))
     return blind if bool(blind.any()) else None
 
 
@@ -83,5 +88,7 @@ def _added(case: Case, call: AttentionCall) -> torch.Tensor | None:
     if "bias" not in case.score_mods:
         return None
     shape = (case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv)
-    parts = [x for x in (call.bias, call.mask) if x is not None and x.is_floating_point()]
+    parts = [
+        x if x.is_floating_point() else torch.where(x, 0.0, -torch.inf) for x in (call.bias, call.mask) if x is not None
+    ]
     return sum((x.detach().expand(shape) for x in parts), torch.zeros(()))

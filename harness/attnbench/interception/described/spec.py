@@ -47,7 +47,8 @@ class CallSpec:
     score_mod: str = "none"
     softcap: float | None = None
     bias: Tensor | None = None
-    """Finite, broadcastable to (batch, heads_q, seqlen_q, seqlen_kv); only where ``score_mod`` has ``bias``."""
+    """Broadcastable to (batch, heads_q, seqlen_q, seqlen_kv), -inf where one head does not see what another does; only
+    where ``score_mod`` has ``bias``."""
 
     def fields(self) -> dict[str, object]:
         """Keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
@@ -123,10 +124,6 @@ def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor |
     mask = call.mask
     if mask is None:
         return _by_rule(call), bias
-    if mask.shape[1] > 1:
-        visible = _visible(mask)
-        if not bool((visible == visible[:, :1]).all()):
-            return Reason("its mask differs between heads")
     if mask.dtype != torch.bool:
         largest = mask.amax(-1)
         if not bool((largest < torch.inf).all()):
@@ -140,10 +137,13 @@ def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor |
 
 
 def _split_mask(mask: Tensor, call: AttentionCall) -> SplitMask:
+    """What any head sees is the mask; a head that does not see all of it has a bias of -inf there, as cases say it."""
     visible = _visible(mask)
-    added = None if mask.dtype == torch.bool else torch.where(visible, mask, 0.0)
-    bias = added if added is not None and bool(added.any()) else None
-    return SplitMask(_recognised(visible[:, 0], call), bias)
+    of_any = visible.any(1, keepdim=True)
+    added = torch.zeros((), device=mask.device) if mask.dtype == torch.bool else torch.where(visible, mask, 0.0)
+    if not bool((visible == of_any).all()):
+        added = torch.where(of_any & ~visible, -torch.inf, added)
+    return SplitMask(_recognised(of_any[:, 0], call), added if bool(added.any()) else None)
 
 
 def _visible(mask: Tensor) -> Tensor:
