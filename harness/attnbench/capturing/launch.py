@@ -12,18 +12,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnbench.capturing.program import Settings
 from attnbench.errors import UsageError
 from attnbench.runner.interrupts import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from _typeshed import DataclassInstance
+
     from attnbench.capturing.program import Start
 
 _PYTHON = re.compile(r"python[0-9.]*(\.exe)?$")
 _WITH_A_VALUE = ("-W", "-X", "--check-hash-based-pycs")
-_HINT = "attnbench capture --out out -- python script.py, or -- script.py, or -- -m module"
+_HINT = "attnbench ... -- python script.py, or -- script.py, or -- -m module"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,12 @@ class Program:
             rest[0] = script
         return cls(python, tuple(options), start, tuple(rest))
 
-    def run(self, folder: Path, tensors: int, command: str) -> int:
-        """Run it, and wait; what was captured is written into the folder.
+    def run(self, runner: str, settings: DataclassInstance) -> int:
+        """Run it, and wait.
+
+        Args:
+            runner: the module that runs it, of the two arguments settings and words.
+            settings: a data class, which that module reads as JSON.
 
         Returns:
             Its exit code; 128 and the number of a signal that ended it.
@@ -80,9 +85,7 @@ class Program:
         if self.start == "script" and not Path(self.words[0]).exists():
             raise UsageError(f"there is no file {self.words[0]}")
         self._require_attnbench()
-        settings = Settings(folder=str(folder), tensors=tensors, command=command, start=self.start)
-        told = json.dumps(dataclasses.asdict(settings))
-        line = [self.python, *self.options, "-m", "attnbench.capturing.program", told, *self.words]
+        line = [self.python, *self.options, "-m", runner, json.dumps(dataclasses.asdict(settings)), *self.words]
         child = subprocess.Popen(line)
         while True:
             try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -39,32 +40,48 @@ class Settings:
 def main() -> int:
     """Run the program; its exit code."""
     from attnbench.capturing.session import Session
-    from attnbench.runner.interrupts import exit_code_of, raise_signals
+    from attnbench.runner.interrupts import raise_signals
 
     settings = Settings(**json.loads(sys.argv[1]))
     sys.argv[:] = sys.argv[2:]
     raise_signals()
     session = Session(Path(settings.folder), settings.tensors, settings.command)
+
+    def captured() -> None:
+        with session.capturing():
+            run_program(settings.start)
+
+    code = exit_code(captured)
+    session.write()
+    return code
+
+
+def exit_code(program: Callable[[], object]) -> int:
+    """Run a program to its end; the exit code that it would have."""
+    from attnbench.runner.interrupts import exit_code_of
+
     code = 0
     try:
-        with session.capturing():
-            try:
-                _run(settings.start)
-            finally:
-                _wait_for_threads()
+        program()
     except SystemExit as ended:
-        code = _exit_code(ended)
+        code = code_of(ended)
     except KeyboardInterrupt as interrupt:
         code = exit_code_of(interrupt)
     except BaseException as error:  # noqa: BLE001 - whatever ends the program, what was captured is written
         traceback.print_exception(error.with_traceback(_of_program(error.__traceback__)))
         code = 1
-    session.write()
     return code
 
 
+def run_program(start: Start) -> None:
+    """Run the program that ``sys.argv`` names as Python itself would, its threads included."""
+    try:
+        _run(start)
+    finally:
+        _wait_for_threads()
+
+
 def _run(start: Start) -> None:
-    """Run the program as Python itself would."""
     if start == "script":
         sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -85,7 +102,7 @@ def _wait_for_threads() -> None:
             thread.join()
 
 
-def _exit_code(ended: SystemExit) -> int:
+def code_of(ended: SystemExit) -> int:
     """The exit code that Python would return: a text is printed, and is a failure."""
     if ended.code is None or isinstance(ended.code, int):
         return ended.code or 0
@@ -95,7 +112,8 @@ def _exit_code(ended: SystemExit) -> int:
 
 def _of_program(frames: TracebackType | None) -> TracebackType | None:
     """The part of a traceback that is the program's own."""
-    while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+    own = str(Path(__file__).parents[1])
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith((own, runpy.__file__, "<frozen runpy>")):
         frames = frames.tb_next
     return frames
 

@@ -19,11 +19,11 @@ and that they are not aligned with what moves the outputs most.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
 from attnbench.put_back.outputs import Distance, distance, norm
+from attnbench.put_back.verified import Move, over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,31 +34,6 @@ SEEDS = 8
 """How often the model is run with random errors, to derive the bound."""
 CHANCE = 1e-3
 """The probability that a sound implementation is called wrong."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Move:
-    """How far an output was moved, and how far it may be."""
-
-    output: str
-    relative: float
-    """Norm of the difference over the norm of the original's output."""
-    bound: float
-    """The largest ``relative`` of a sound implementation."""
-    row_ratio: float
-    """The move of the row that moved most over its bound."""
-    rows_left_out: int
-    """Rows which depend on queries that see no key, whose attention is nowhere defined."""
-
-    @property
-    def ratio(self) -> float:
-        """The larger of either move over its bound."""
-        return max(_over(self.relative, self.bound), self.row_ratio)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the output and each of its rows moved within their bounds."""
-        return self.ratio <= 1
 
 
 def factor(outputs: int, seeds: int = SEEDS) -> float:
@@ -102,16 +77,10 @@ def _move(name: str, output: Tensor, found: Distance, moves: Sequence[Distance],
         output=name,
         relative=found.whole / size,
         bound=whole / size,
-        row_ratio=_over(found.row, row),
+        row_ratio=over(found.row, row),
         rows_left_out=left_out,
     )
 
 
 def _root_mean_square(values: Sequence[float]) -> float:
     return math.sqrt(sum(value * value for value in values) / len(values))
-
-
-def _over(value: float, bound: float) -> float:
-    if value == 0:
-        return 0.0
-    return value / bound if bound else math.inf

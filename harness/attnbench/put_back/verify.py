@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,11 @@ from attnbench.errors import UsageError
 from attnbench.interception import intercept
 from attnbench.interception.described.spec import Reason
 from attnbench.put_back.known import KnownCalls
-from attnbench.put_back.moves import SEEDS, Move, judged
+from attnbench.put_back.moves import SEEDS, judged
 from attnbench.put_back.outputs import equal_rows, float_tensors
 from attnbench.put_back.sizes import blind_rows, relative_difference
 from attnbench.put_back.use import Used
+from attnbench.put_back.verified import Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,23 +30,12 @@ if TYPE_CHECKING:
     Model = Callable[[], object]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verified:
-    """The result of comparing a model with itself."""
-
-    implementation: str
-    calls: int
-    """Attention calls of one run that the implementation computed."""
-    fallbacks: dict[str, int]
-    """Those that were left to the model, by the reason."""
-    moves: tuple[Move, ...]
-    original_s: tuple[float, ...]
-    """Wall times of the model as it is, in turns with those below."""
-    replaced_s: tuple[float, ...]
-
-
-def verified(model: Model, implementation: Implementation, rounds: int) -> Verified:
+def verified(
+    model: Model, implementation: Implementation, rounds: int, timed: Callable[[Model], float] | None = None
+) -> Verified:
     """Run a model with its own attention, with an implementation, and with disturbed attention.
+
+    ``timed`` runs it and returns its seconds: by default those of the whole call.
 
     Raises:
         UsageError: when the implementation serves none of its calls, or it returns no tensor of floats.
@@ -65,7 +54,7 @@ def verified(model: Model, implementation: Implementation, rounds: int) -> Verif
             raise UsageError("the model returns other outputs from call to call")
         disturbed, keep = _disturbed(model, known, original)
         moves = judged(original, replaced, disturbed, keep)
-        original_s, replaced_s = _in_turns(model, Used(implementation, known), rounds)
+        original_s, replaced_s = _in_turns(model, Used(implementation, known), rounds, timed or _timed)
     return Verified(
         implementation=implementation.declaration.name,
         calls=used.calls,
@@ -139,14 +128,16 @@ class _Blinding:
         return out if blind is None else out.masked_fill(blind.to(out.device), 0.0)
 
 
-def _in_turns(model: Model, used: Used, rounds: int) -> tuple[list[float], list[float]]:
+def _in_turns(
+    model: Model, used: Used, rounds: int, timed: Callable[[Model], float]
+) -> tuple[list[float], list[float]]:
     """Seconds of the model as it is, and with the implementation: one and the other, which first by turns."""
     original: list[float] = []
     replaced: list[float] = []
     for number in range(rounds):
         for is_replaced in (number % 2 == 0, number % 2 != 0):
             with _same_random_numbers(), used if is_replaced else contextlib.nullcontext():
-                (replaced if is_replaced else original).append(_timed(model))
+                (replaced if is_replaced else original).append(timed(model))
     return original, replaced
 
 

@@ -11,19 +11,23 @@ from attnbench.views.document import Block, Column, Heading, Paragraph, Row, Tab
 from attnbench.views.estimates import CellTiming, Visits, difference, ratio, sample_interval
 
 if TYPE_CHECKING:
-    from attnbench.put_back.moves import Move
-    from attnbench.put_back.verify import Verified
+    from attnbench.put_back.verified import Move, Verified
+
+_MOST_ROWS = 12
+"""Of more outputs, those that moved most are shown."""
 
 
 def verified_view(verified: Verified) -> View:
     """The answer of ``attnbench.verify``."""
     original, replaced = (_timing(samples) for samples in (verified.original_s, verified.replaced_s))
     rows = [_output_row(move) for move in verified.moves]
+    worst = sorted(rows, key=lambda row: -row["ratio"])[:_MOST_ROWS] if len(rows) > _MOST_ROWS else rows
     times_of = [_time_row(columns.OWN, original), _time_row(verified.implementation, replaced)]
     said = [_on_outputs(verified), _on_time(verified, original, replaced)]
     blocks: list[Block] = [
         Heading(text=f"The model with {verified.implementation}", level=1),
-        Table(columns=_OUTPUTS, rows=rows),
+        Table(columns=_OUTPUTS, rows=worst),
+        *([Paragraph(text=f"{count(len(rows) - len(worst), 'output')} moved less.")] if worst != rows else []),
         Table(columns=_TIMES, rows=times_of),
         *(Paragraph(text=f"{count(n, 'call')} left to the model: {why}") for why, n in verified.fallbacks.items()),
         *(Paragraph(text=sentence) for sentence in said),

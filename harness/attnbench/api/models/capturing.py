@@ -69,6 +69,7 @@ def capture_program(program: Sequence[str], out: Path, tensors: Tensors, *, forc
         UsageError: when it is no Python program, when it ended without its capture, or as :func:`capture`.
     """
     from attnbench.capturing.launch import Program
+    from attnbench.capturing.program import Settings
     from attnbench.store.capture import CAPTURE
     from attnbench.store.whole_folder import require_room, whole_folder
 
@@ -76,7 +77,9 @@ def capture_program(program: Sequence[str], out: Path, tensors: Tensors, *, forc
     require_room(out, "capture", CAPTURE, force=force)
     words = ["attnbench", "capture", "--out", str(out), *([] if tensors == "none" else ["--tensors", str(tensors)])]
     with whole_folder(out) as made:
-        code = asked.run(made, most, shlex.join([*words, "--", *program]))
+        command = shlex.join([*words, "--", *program])
+        settings = Settings(folder=str(made), tensors=most, command=command, start=asked.start)
+        code = asked.run("attnbench.capturing.program", settings)
         if not (made / CAPTURE).is_file():
             raise UsageError(f"the program ended with exit code {code} before its capture was written")
     return CapturedModel(out), code

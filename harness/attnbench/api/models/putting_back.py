@@ -1,16 +1,19 @@
-"""``attnbench.verify``: a model with another attention, compared with itself."""
+"""``attnbench.verify`` and ``attnbench use``: a model with another attention, and compared with itself."""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnbench.api.results import Answer
 from attnbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from attnbench.put_back.verify import Verified
+    from attnbench.put_back.verified import Verified
     from attnbench.registry.implementation import Implementation
 
 
@@ -54,6 +57,42 @@ def verify(
     from attnbench.put_back.chosen import chosen
     from attnbench.put_back.verify import verified
 
-    if rounds < 1:
-        raise UsageError(f"rounds must be at least 1, not {rounds}")
+    _require_rounds(rounds)
     return VerifiedModel(verified(model, chosen(implementation, plugin), rounds))
+
+
+def use_program(
+    implementation: str, program: Sequence[str], *, plugin: str | None, rounds: int | None
+) -> tuple[VerifiedModel | None, int]:
+    """Run a Python program, in a process of its own with this one's streams, with an implementation's attention.
+
+    With ``rounds`` it runs about 20 times and twice for each round, and its model is compared with itself.
+
+    Returns:
+        The comparison, where one was asked for and the program ended well, and the program's exit code.
+
+    Raises:
+        UsageError: when it is no Python program.
+    """
+    from attnbench.capturing.launch import Program
+    from attnbench.put_back.program import Settings
+    from attnbench.put_back.verified import Move, Verified
+
+    asked = Program.of(program)
+    _require_rounds(rounds)
+    with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
+        result = Path(folder) / "verified.json"
+        settings = Settings(
+            implementation=implementation, plugin=plugin, rounds=rounds, result=str(result), start=asked.start
+        )
+        code = asked.run("attnbench.put_back.program", settings)
+        if not result.is_file():
+            return None, code
+        found = json.loads(result.read_text(encoding="utf-8"))
+    moves = tuple(Move(**move) for move in found.pop("moves"))
+    return VerifiedModel(Verified(**(found | {"moves": moves}))), code
+
+
+def _require_rounds(rounds: int | None) -> None:
+    if rounds is not None and rounds < 1:
+        raise UsageError(f"rounds must be at least 1, not {rounds}")

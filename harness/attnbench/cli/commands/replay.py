@@ -67,4 +67,8 @@ def replay(
     print_view(replayed.view, form)
     if run is None:
         sys.stderr.write(f"attnbench: the run is {replayed.path}\n")
+    best, command = replayed.replay.best, replayed.replay.capture.command
+    if best is not None and command.startswith("attnbench capture "):
+        program = command.partition(" -- ")[2]
+        sys.stderr.write(f"Next: attnbench use {best.implementation} --verify -- {program}\n")
     return replayed.exit_code
