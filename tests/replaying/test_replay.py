@@ -248,3 +248,24 @@ def test_the_calls_are_run_and_the_run_file_is_an_ordinary_one(captured: Written
     assert again.out == ended.out
     resumed = attnbench("replay", captured.path, "--resume", "run.jsonl", "-f", "json")
     assert resumed.out == ended.out
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_times_and_peaks_of_memory_are_drawn(captured: Written, tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    speeds = (("fast/fused", 1), ("slow/plain", 5))
+    replayed = captured.replay([captured.timed(f"call-{n}", name, ms) for name, ms in speeds for n in (1, 2)])
+    replayed.write_charts(tmp_path / f"chart.{ending}")
+    drawn = (tmp_path / f"chart.{ending}").read_bytes()
+    assert (tmp_path / f"chart-memory.{ending}").is_file()
+    if ending == "svg":
+        names = [drawn.find(name) for name in (b"fast/fused", b"slow/plain", b"the model's own")]
+        assert 0 < names[0] < names[1] < names[2], drawn
+        assert b"16.0 ms, 6.25" in drawn
+
+
+def test_a_chart_that_cannot_be_written_is_told_before_anything_runs(tmp_path: Path, attnbench: Command) -> None:
+    for chart, why in (("chart.pdf", "which chart.pdf is not"), ("nowhere/chart.svg", "there is no folder nowhere")):
+        done = attnbench("replay", tmp_path / "out", "--chart", chart)
+        assert done.code == 2
+        assert why in done.err

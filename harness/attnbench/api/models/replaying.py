@@ -41,6 +41,16 @@ class ReplayedModel(Answer):
         """The exit code, as in :func:`attnbench.run`."""
         super().__init__(lambda: replay_view(self.replay, str(folder.path), run.path), ok=exit_code == 0)
 
+    def write_charts(self, path: str | os.PathLike[str]) -> None:
+        """Draw the times into a ``.svg`` or ``.png``, and the peaks of memory into ``NAME-memory`` beside it.
+
+        Raises:
+            UsageError: when the file has another ending, its folder is not there, or the extra ``report`` is missing.
+        """
+        from attnbench.replaying.chart import write_charts
+
+        write_charts(self.replay, Path(path))
+
 
 def replay(
     capture: str | os.PathLike[str],

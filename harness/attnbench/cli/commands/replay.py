@@ -38,6 +38,7 @@ def replay(
     force: Force = False,
     resume: Path | None = None,
     verbose: Verbose = False,
+    chart: Path | None = None,
     form: Format = "terminal",
 ) -> int:
     """Run a captured model's attention on all implementations, and tell what the model would take on each.
@@ -49,6 +50,7 @@ def replay(
     attnbench replay out
     attnbench replay out -i numba/flash -i torch/sdpa-flash
     attnbench replay out run.jsonl                           # answers from a run of it that is there
+    attnbench replay out run.jsonl --chart attention.svg     # and draws it
     ```
 
     Args:
@@ -59,12 +61,19 @@ def replay(
         peaks: how long to measure the machine's own limits, as of attnbench run.
         resume: a run of this capture to finish; takes everything else from its header.
         verbose: tell what the harness itself spent its time on, too.
+        chart: an .svg or .png to draw the time of the model's attention into; the peaks of memory go beside it.
     """
+    if chart is not None:
+        from attnbench.replaying.chart import require_chart
+
+        require_chart(chart)
     replayed = api.replay(
         capture, run, include=include, exclude=exclude, plugin=plugin, threads=threads, replicates=replicates,
         seed=seed, cache=cache, peaks=peaks, out=out, force=force, resume=resume, verbose=verbose, progress=True,
     )  # fmt: skip
     print_view(replayed.view, form)
+    if chart is not None:
+        replayed.write_charts(chart)
     if run is None:
         sys.stderr.write(f"attnbench: the run is {replayed.path}\n")
     best, command = replayed.replay.best, replayed.replay.capture.command

@@ -90,15 +90,17 @@ def gain_by_share(rows: Sequence[Row], marks: Mapping[str, Mark]) -> Drawing:
     return _curves(rows, x, marks, low, high, vertical, ideal)
 
 
-def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool) -> Drawing:
+def dots(rows: Sequence[Row], marks: Mapping[str, Mark], *, is_time: bool, title: str | None = None) -> Drawing:
     """Draw one value with its interval for each implementation, least first, for cases of a single length.
 
     Rows have ``implementation``, ``value`` (ns or bytes), ``low``, ``high``, and ``text``, which is next to the dot.
+    Without a ``title`` it is that of one call.
     """
     ends = _ends(rows)
     low, high = padded(min(ends), max(ends), 1.4)
     ticks = decimal_ticks(low, high, _MOST_ACROSS) if is_time else binary_ticks(low, high, _MOST_ACROSS)
-    title, label = ("time of one call", TIME_LABEL) if is_time else ("peak memory of one call", BYTES_LABEL)
+    usual, label = ("time of one call", TIME_LABEL) if is_time else ("peak memory of one call", BYTES_LABEL)
+    title = title or usual
     names = [row["implementation"] for row in sorted(rows, key=lambda row: (row["value"], row["implementation"]))]
     # The texts are to the right of the dots; leave room for that of the slowest.
     scale = log_scale(low, high * (high / low) ** 0.35)
