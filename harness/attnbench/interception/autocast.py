@@ -16,11 +16,12 @@ _CAST = (torch.float32, torch.float16, torch.bfloat16)
 def as_computed(x: Tensor) -> Tensor:
     """The tensor in the dtype to which ``torch.autocast`` casts the inputs of products, where it is on."""
     kind = x.device.type
-    if x.dtype not in _CAST or not torch.is_autocast_enabled(kind):
+    if x.dtype not in _CAST or x.is_meta or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
 
 
 def autocast_off(kind: str) -> contextlib.AbstractContextManager[object]:
     """Products are computed in the dtype of their inputs: as an implementation writes them."""
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
+    is_on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if is_on else contextlib.nullcontext()

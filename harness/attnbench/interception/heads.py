@@ -18,7 +18,14 @@ def shared_heads(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     Copies are told by their memory: a stride of nothing, or the same values. As one differing number ends the search,
     it takes no time where there are none. Where gradients go back to them, heads that are equal by chance, as those of
     weights that are all alike, have gradients of their own: then autograd's graph tells copies.
+
+    Raises:
+        ValueError: within ``vmap``, whose batch cannot be seen.
     """
+    if any(torch._C._functorch.is_batchedtensor(x) for x in (k, v)):  # noqa: SLF001 - there is no public way to ask
+        raise ValueError("it runs within vmap, whose batch is not seen from within")
+    if k.is_meta or v.is_meta:
+        return k, v
     heads = k.shape[1] if k.numel() and v.numel() else 0
     most = min(_copies(x) if torch.is_grad_enabled() and x.requires_grad else heads for x in (k, v))
     for group in (n for n in range(heads, 1, -1) if heads % n == 0 and n <= most):

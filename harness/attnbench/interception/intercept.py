@@ -23,7 +23,7 @@ def intercept(
     around_model: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     at_once: AtOnce | None = None,
 ) -> Iterator[Interceptor]:
-    """Let a handler answer the attention calls of the block, in this thread and in modules that other threads run.
+    """Let a handler answer the attention calls of the block: in this thread, in those that it starts, and in modules.
 
     Seen are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products around a
     softmax, also where ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` compute them; other libraries' functions
@@ -50,6 +50,7 @@ def intercept(
     from attnbench.interception.hooks.function_mode import Interceptor
     from attnbench.interception.hooks.libraries import Libraries
     from attnbench.interception.hooks.modules import Modules
+    from attnbench.interception.hooks.threads import started_threads
     from attnbench.interception.hooks.transformers import TransformersInterface
 
     modules = Modules()
@@ -80,5 +81,7 @@ def intercept(
         uncompiled.install()
         stack.enter_context(modules.watched(around_outermost))
         stack.enter_context(backward_passes(around_model))
+        stack.enter_context(started_threads(interceptor.in_this_thread))
+        stack.callback(interceptor.close)
         stack.enter_context(interceptor.in_this_thread())
         yield interceptor

@@ -84,7 +84,7 @@ class Used:
         assert self._known is not None
         token = _COMPUTING.set(True)
         try:
-            with _compiling(), autocast_off(call.q.device.type):
+            with _as_in_a_worker(), autocast_off(call.q.device.type):
                 ready = self._known.find(call)
                 out = ready(call.q, call.k, call.v) if callable(ready) else None
         finally:
@@ -105,7 +105,7 @@ class Used:
         q, k, v = kind.tensors[:3]
         token = _COMPUTING.set(True)
         try:
-            with _compiling():
+            with _as_in_a_worker():
                 out = ready(q, k, v)
         finally:
             _COMPUTING.reset(token)
@@ -165,14 +165,17 @@ def use(implementation: str | Implementation, *, plugin: str | None = None) -> U
     return Used(chosen(implementation, plugin))
 
 
-def _compiling() -> contextlib.AbstractContextManager[object]:
-    """Lets an implementation run what torch has compiled: where calls are intercepted, a model runs uncompiled."""
-    if "torch._dynamo.eval_frame" not in sys.modules:  # it takes seconds to import
-        return contextlib.nullcontext()
+def _as_in_a_worker() -> contextlib.AbstractContextManager[object]:
+    """No mode of the program's changes or sees what an implementation asks torch for, which may be compiled."""
     import torch
 
-    stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("default")
-    return stance
+    unseen = torch._C.DisableTorchFunction()  # noqa: SLF001 - there is no public way
+    if "torch._dynamo.eval_frame" not in sys.modules:  # it takes seconds to import
+        return unseen
+    stack = contextlib.ExitStack()
+    stack.enter_context(unseen)
+    stack.enter_context(torch.compiler.set_stance("default"))  # where calls are intercepted, a model runs uncompiled
+    return stack
 
 
 @contextlib.contextmanager

@@ -43,12 +43,17 @@ class Interceptor:
         """Calls of torch's functions that were looked at."""
         self.own_ns = 0
         """Time that describing calls took, beyond looks at functions."""
+        self._is_closed = False
         self._here = threading.local()
 
     @property
     def is_answering(self) -> bool:
-        """Whether a call is being answered in this thread, or a program is traced, whose trace is its own."""
-        return getattr(self._here, "answering", False) or is_tracing()  # type: ignore[no-untyped-call]  # torch's
+        """Whether a call is answered in this thread, a program is traced, whose trace is its own, or all is over."""
+        return getattr(self._here, "answering", False) or self._is_closed or is_tracing()  # type: ignore[no-untyped-call]  # torch's
+
+    def close(self) -> None:
+        """Look no more: a thread may outlive the block."""
+        self._is_closed = True
 
     @contextlib.contextmanager
     def not_looking(self) -> Iterator[None]:
@@ -122,6 +127,10 @@ class _Mode(TorchFunctionMode):
             return func(*args, **named)
         if func is functional.scaled_dot_product_attention:
             return self._sdpa(args, named)
+        if name in _OPERATORS:
+            out = func(*args, **named)
+            self.interceptor.unmatched(f"torch.ops.aten.{name}", "calls of torch's own operators are not followed")
+            return out
         if func in _WITH_MORE_WITHIN:
             with self, self._heads_of(func, args, named):  # a mode is off within itself
                 return _WITH_MORE_WITHIN[func](*args, **named)
@@ -181,6 +190,16 @@ _WITH_MORE_WITHIN: dict[object, Callable[..., Any]] = {
     function: body_of(function) for function in (functional.multi_head_attention_forward, torch.Tensor.backward)
 }
 """Functions that may compute attention by others, which a mode sees only if it is on within them."""
-_LOOKED_AT = {*PRODUCTS, "softmax", "scaled_dot_product_attention"} | {
-    getattr(function, "__name__", "") for function in _WITH_MORE_WITHIN
+_OPERATORS = {
+    f"{name}{overload}"
+    for name in (
+        "scaled_dot_product_attention",
+        "_scaled_dot_product_attention_math",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_cudnn_attention",
+    )
+    for overload in ("", ".default")
 }
+_LOOKED_AT = {*PRODUCTS, *_OPERATORS, "softmax"} | {getattr(function, "__name__", "") for function in _WITH_MORE_WITHIN}
