@@ -277,6 +277,22 @@ def test_a_capture_reads_back_and_strangers_files_are_refused(tmp_path: Path) ->
         read_capture(tmp_path)
 
 
+def test_how_tensors_lie_in_memory_is_told(tmp_path: Path) -> None:
+    rows, tokens_first = heads(1, 2, 8, 4), heads(1, 8, 2, 4).transpose(1, 2)
+    (one,) = captured(tmp_path, lambda: sdpa(tokens_first, tokens_first, tokens_first)).calls
+    assert one.memory == ("bshd",)
+    assert "tokens lie before heads (bshd)" in (tmp_path / "out/scenario.toml").read_text()
+    sliced = heads(1, 2, 16, 4)[:, :, :8]
+
+    def mixed() -> None:
+        sdpa(rows, rows, rows)
+        sdpa(rows, tokens_first, sliced)
+
+    (one,) = captured(tmp_path, mixed, force=True).calls
+    assert one.memory == ("bhsd", "q bhsd, k bshd, v strided")
+    assert "# in memory: bhsd; q bhsd, k bshd, v strided\n" in (tmp_path / "out/scenario.toml").read_text()
+
+
 def test_what_ran_in_another_way_than_without_capture_is_noted(tmp_path: Path) -> None:
     model = encoder()
     assert any("fused path" in note for note in captured(tmp_path, lambda: model(X)).notes)

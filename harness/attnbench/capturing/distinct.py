@@ -32,6 +32,8 @@ class Tally:
     seconds: float = 0.0
     layers: dict[str, int] = dataclasses.field(default_factory=dict)
     """The modules that made them, and the place of their first call among all calls."""
+    memory: dict[str, None] = dataclasses.field(default_factory=dict)
+    """How their tensors lie in memory."""
     inputs: str | None = None
     """File of the queries, keys and values of one of them, relative to the scenario."""
 
@@ -61,6 +63,7 @@ class Distinct:
     layers: tuple[str, ...]
     seqlen_q: tuple[int, int]
     seqlen_kv: tuple[int, int]
+    memory: tuple[str, ...]
 
 
 def distinct_calls(tallies: Iterable[Tally]) -> list[Distinct]:
@@ -113,4 +116,5 @@ def _shared(bucket: Sequence[Tally]) -> Distinct:
         layers=tuple(sorted(first, key=lambda layer: first[layer])),
         seqlen_q=(min(queries), max(queries)),
         seqlen_kv=(min(keys), max(keys)),
+        memory=tuple({order: None for tally in bucket for order in tally.memory}),
     )

@@ -43,11 +43,15 @@ class _Kind:
     problem: str | None = None
     """Why it is no shape after all: the model's output is another."""
     seen: int = 0
+    memory: dict[str, None] = dataclasses.field(default_factory=dict)
+    """How their tensors lie in memory, in the order of the first of each."""
     tallies: dict[tuple[Mode, int], Tally] = dataclasses.field(default_factory=dict)
 
     def tally(self, mode: Mode, part: int) -> Tally:
         key = mode, part
-        return self.tallies.setdefault(key, Tally(spec=self.spec, api=self.api, mode=mode, part=part))
+        return self.tallies.setdefault(
+            key, Tally(spec=self.spec, api=self.api, mode=mode, part=part, memory=self.memory)
+        )
 
 
 @dataclasses.dataclass(eq=False)
@@ -150,7 +154,9 @@ class CapturingHandler:
             return None
         bias = None if spec.bias is None else tuple(spec.bias.shape)
         key = (call.api, *spec.fields().items(), self._digest(spec), bias)
-        return self._kinds.setdefault(key, _Kind(spec, call.api))
+        kind = self._kinds.setdefault(key, _Kind(spec, call.api))
+        kind.memory.setdefault(spec.memory)
+        return kind
 
     def _digest(self, spec: CallSpec) -> str | None:
         """Names the content of a mask's tensor; the object is the same while the mask is."""

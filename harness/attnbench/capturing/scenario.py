@@ -77,6 +77,12 @@ def _comments(call: Distinct, total: float) -> list[str]:
     ):
         if least != most:
             said.append(f"{what} is {least} to {most} in these calls; {taken} is nearest to the mean of their work")
+    if call.memory == ("bshd",):
+        said.append(
+            'in memory tokens lie before heads (bshd): strides = "transposed" for implementations of layout bhsd'
+        )
+    elif call.memory != ("bhsd",):
+        said.append(f"in memory: {'; '.join(call.memory)}")
     return said
 
 

@@ -125,6 +125,7 @@ def _stored(name: str, call: Distinct) -> CapturedCall:
         api=call.tally.api,
         seqlen_q=call.seqlen_q,
         seqlen_kv=call.seqlen_kv,
+        memory=call.memory,
     )
 
 

@@ -48,6 +48,9 @@ class CapturedCall(_Stored):
     seqlen_q: tuple[Length, Length]
     """Shortest and longest length; the shape has the length of one of the calls, chosen by the calls' mean cost."""
     seqlen_kv: tuple[Length, Length]
+    memory: tuple[Text, ...] = Field(default=(), max_length=_MOST)
+    """How queries, keys and values lie in the model's memory: ``bhsd``, ``bshd`` (tokens before heads), or ``q bhsd, k
+    bshd, v strided``; none in files of before it was kept."""
 
     @model_validator(mode="after")
     def _lengths_are_in_order(self) -> Self:

@@ -49,17 +49,21 @@ class CallSpec:
     bias: Tensor | None = None
     """Broadcastable to (batch, heads_q, seqlen_q, seqlen_kv), -inf where one head does not see what another does; only
     where ``score_mod`` has ``bias``."""
+    memory: str = "bhsd"
+    """How Q, K and V lie in the model's memory: contiguous as ``bhsd`` or ``bshd``, or ``q bhsd, k bshd, v strided``. No
+    case says it: its tensors lie as an implementation declares."""
 
     def fields(self) -> dict[str, object]:
         """Keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
-        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("mask", "bias")}
+        others = ("mask", "bias", "memory")
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in others}
         return {name: value for name, value in said.items() if value is not None} | self.mask.fields()
 
 
 def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec | Reason:
     """The case that states the call exactly, or the reason why no case does.
 
-    What is left out are dropout, with which no case is timed, and how the tensors lie in memory.
+    What is left out is dropout, with which no case is timed.
 
     ``known`` are masks that were recognised before, among which its own may be.
     """
@@ -86,6 +90,7 @@ def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec 
         score_mod=in_order(mod for mod, is_there in there.items() if is_there),
         softcap=call.softcap,
         bias=bias,
+        memory=_memory(q, k, v),
     )
     try:
         make_case(**(spec.fields() | _WITHOUT_FILES))
@@ -96,6 +101,21 @@ def described(call: AttentionCall, known: KnownMasks | None = None) -> CallSpec 
 
 _WITHOUT_FILES = {"mask": "none", "score_mod": "none"}
 """A mask is checked as it is recognised, and files are there later."""
+
+
+def _memory(*tensors: Tensor) -> str:
+    found = [_order(x) for x in tensors]
+    return (
+        found[0]
+        if len({*found}) == 1
+        else ", ".join(f"{name} {order}" for name, order in zip("qkv", found, strict=True))
+    )
+
+
+def _order(x: Tensor) -> str:
+    if x.is_contiguous():
+        return "bhsd"
+    return "bshd" if x.transpose(1, 2).is_contiguous() else "strided"
 
 
 def _problem(call: AttentionCall) -> str | None:
