@@ -43,7 +43,7 @@ def test_a_program_runs_with_an_implementation_and_keeps_its_output_and_code(att
 
 
 def test_a_program_is_compared_with_itself(attnbench: Command, script: str) -> None:
-    """What a step of training does to the weights shows in the outputs of the next."""
+    """A step of training changes the weights, and so the outputs of the next step."""
     done = attnbench.process("use", "numba/flash", "--verify", "--rounds", "2", "-f", "json", "--", script)
     assert done.code == 0, done.err
     said, _, answer = done.out.partition("\n")

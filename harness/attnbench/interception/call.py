@@ -61,7 +61,7 @@ class AttentionCall:
     spent_ns: int = 0
     """Time that computing those scores and probabilities took."""
     kind: Kind | None = None
-    """What the call is like, where queries, keys and values are ``given`` as they are."""
+    """The kind that the call is of; ``None`` where queries, keys and values are not ``given`` as they are."""
 
     @property
     def needs_gradients(self) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE, EXIT_NOTHING = 2, 5
 _MOST_OUTPUTS = 64
-"""Of so many calls of a program's outermost modules the outputs are compared, from the first."""
+"""The number of calls of outermost modules, from the first, whose outputs are compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class _Program:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[tuple[dict[str, object], Callable[[], float]]]:
-    """What the outermost modules of the block return, and what tells their time."""
+    """Collect what the outermost modules of the block return; the second value is a function that returns their seconds."""
     from torch import nn
 
     from attnbench.capturing.model_time import ModelTime

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attnbench.views.estimates import Estimate
 
 _MOST = 16
-"""Of more implementations the fastest are drawn."""
+"""The most implementations in a chart: the fastest."""
 
 
 def require_chart(path: Path) -> None:

@@ -50,8 +50,10 @@ class CallSpec:
     """Broadcastable to (batch, heads_q, seqlen_q, seqlen_kv), -inf where one head does not see what another does; only
     where ``score_mod`` has ``bias``."""
     memory: str = "bhsd"
-    """How Q, K and V lie in the model's memory: contiguous as ``bhsd`` or ``bshd``, or ``q bhsd, k bshd, v strided``. No
-    case says it: its tensors lie as an implementation declares."""
+    """How Q, K and V lie in the model's memory: contiguous as ``bhsd`` or ``bshd``, or ``q bhsd, k bshd, v strided``.
+
+    No case says it: its tensors lie as an implementation declares.
+    """
 
     def fields(self) -> dict[str, object]:
         """Keyword arguments of :func:`make_case`, without ``mode``, ``mask_file`` and ``bias_file``."""
@@ -157,7 +159,10 @@ def _split(call: AttentionCall, known: KnownMasks) -> tuple[MaskFields, Tensor |
 
 
 def _split_mask(mask: Tensor, call: AttentionCall) -> SplitMask:
-    """What any head sees is the mask; a head that does not see all of it has a bias of -inf there, as cases say it."""
+    """Split a mask into the keys that any head sees, and a bias.
+
+    The bias is -inf where one head does not see a key that another sees: cases have one mask for all heads.
+    """
     visible = _visible(mask)
     of_any = visible.any(1, keepdim=True)
     added = torch.zeros((), device=mask.device) if mask.dtype == torch.bool else torch.where(visible, mask, 0.0)

@@ -134,7 +134,7 @@ class _Asked:
         return self.function(self.module, q, k, v, self.mask, *self.more, **self.kwargs)
 
     def kind(self) -> Kind | None:
-        """What it is like."""
+        """Return the kind of the call, by all arguments that its answer depends on."""
         more = {name: value for name, value in self.kwargs.items() if name not in _WITHOUT_EFFECT}
         is_causal = getattr(self.module, "is_causal", True)
         return kind_of(
