@@ -145,7 +145,7 @@ class _Program:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[tuple[dict[str, object], Callable[[], float]]]:
-    """Collect what the outermost modules of the block return; the second value is a function that returns their seconds."""
+    """Collect what outermost modules return in the block; the second value is a function that returns their seconds."""
     from torch import nn
 
     from attnbench.capturing.model_time import ModelTime
