@@ -188,20 +188,18 @@ def reason_among(messages: list[str]) -> str:
 
 
 def operators_of(run: Callable[[], object]) -> str:
-    """The attention operators that torch dispatches to during a call: they name the back end that really runs."""
-    from torch.utils._python_dispatch import TorchDispatchMode
+    """The fused operators that run during a call: they name the back end.
 
-    seen: dict[str, None] = {}
+    By torch's own record of operators. A TorchDispatchMode sees them too, but its first use imports sympy, which takes
+    a worker a second.
+    """
+    from torch.autograd.profiler import profile
 
-    class Spy(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch does not annotate it
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if "attention" in func.name():
-                seen.setdefault(func.name())
-            return func(*args, **(kwargs or {}))
-
-    with Spy():  # type: ignore[no-untyped-call]  # the same
+    with profile() as seen:
         run()
-    return ", ".join(seen) or "unfused: no attention operator was dispatched"
+    names = dict.fromkeys(event.name for event in seen.function_events or ())
+    fused = [name for name in names if name.startswith("aten::_scaled_dot_product_") and not name.endswith("_math")]
+    return ", ".join(fused) or "unfused: no attention operator was dispatched"
 
 
 for _implementation in (sdpa, math, flash, efficient, cudnn):

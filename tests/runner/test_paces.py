@@ -21,7 +21,8 @@ from tests.conftest import REPOSITORY
 from tests.odd_files import ODD, make_odd
 
 STORED = REPOSITORY / "results/reference/quick.jsonl"
-NAMES = ("torch/sdpa", "naive/numpy")
+MULTI_HEAD = "naive/numpy-multi-head"
+NAMES = ("torch/sdpa", MULTI_HEAD)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,10 @@ def test_another_case_is_expected_at_the_pace_of_its_implementation(tmp_path: Pa
     shutil.copy(STORED, tmp_path)
     paces = paces_of(request_, tmp_path)
     asked = CellSelection.of("quick", axis=["seqlen=192"], threads=request_.threads).request(Log(progress=False))
-    cell = next(one for one in cells_of(asked) if one.found.name == "naive/numpy" and one.preset_outcome is None)
-    expected = Paces().estimate_s(cell, asked.sampling_s) * paces.factors["naive/numpy"]
+    cell = next(one for one in cells_of(asked) if one.found.name == MULTI_HEAD and one.preset_outcome is None)
+    expected = Paces().estimate_s(cell, asked.sampling_s) * paces.factors[MULTI_HEAD]
     assert paces.estimate_s(cell, asked.sampling_s) == pytest.approx(expected)
-    assert paces.factors["naive/numpy"] != 1
+    assert paces.factors[MULTI_HEAD] != 1
 
 
 def test_runs_of_other_settings_and_files_that_are_none_tell_nothing(tmp_path: Path, request_: Request) -> None:

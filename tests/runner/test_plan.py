@@ -7,9 +7,12 @@ import itertools
 
 import pytest
 
+from attnbench.api.progress import Log
+from attnbench.api.selection import CellSelection
 from attnbench.registry.discover import bundled
 from attnbench.registry.found import Found, Origin
 from attnbench.runner.planning.plan import Cell, PlanError, Selectors, choose, plan
+from attnbench.runner.planning.request import found_of
 from attnbench.sweep.expand import adhoc, parse_overrides
 
 GIB = 2**30
@@ -90,6 +93,13 @@ def test_a_whole_name_chooses_that_one_alone() -> None:
 def test_a_chosen_name_that_does_not_exist_is_a_mistake() -> None:
     with pytest.raises(PlanError, match="no implementation matches 'nope'"):
         choose(bundled(), adhoc(), Selectors(include=("naive", "nope")))
+
+
+def test_an_exclusion_that_leaves_nothing_out_is_told() -> None:
+    said: list[str] = []
+    request = CellSelection.of("quick", exclude=["torhc/sdpa", "naive"]).request(Log(progress=False))
+    assert not {"naive/torch", "naive/numpy"} & {one.name for one in found_of(request, said.append)}
+    assert said == ["-x 'torhc/sdpa' leaves nothing out: no implementation matches; did you mean 'torch/sdpa'?"]
 
 
 def test_what_is_missed_may_be_in_an_installed_plugin_that_cannot_be_imported() -> None:

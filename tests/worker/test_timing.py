@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from attnbench.worker.timing import calls_per_sample, is_quicker_again, sample, warm_up
+from attnbench.worker.timing import calls_per_sample, is_quicker_again, resume, sample, warm_up
 
 MS = 1_000_000
 
@@ -55,6 +55,28 @@ def test_warm_up_gives_up_after_2_s_and_says_so() -> None:
 def test_a_call_that_takes_minutes_is_warmed_up_once() -> None:
     clock = FakeClock([120_000 * MS])
     assert warm_up(clock.call, clock).calls == 1
+
+
+def test_a_short_sampling_has_a_short_warm_up() -> None:
+    clock = FakeClock(3 * MS + n * MS for n in range(10_000))
+    assert not warm_up(clock.call, clock, max_ns=400 * MS).converged
+    assert 400 * MS <= clock.now < 450 * MS
+
+
+@pytest.mark.parametrize(
+    ("durations_ns", "took_ms"),
+    [
+        ([MS], 15),  # as warm from the start
+        ([10 * MS, 8 * MS, 5 * MS], 33),  # cold, then warm: three as before
+        ([5 * MS, 5 * MS, 10 * MS, 5 * MS], 35),  # three in a row
+        ([10 * MS], 60),  # never again
+        ([int(5.4 * MS)], 16.2),
+    ],
+)
+def test_a_visit_begins_once_calls_are_as_quick_as_they_were(durations_ns: list[int], took_ms: float) -> None:
+    clock = FakeClock(durations_ns)
+    resume(clock.call, clock, warm_ns=5 * MS)
+    assert clock.now == took_ms * MS
 
 
 def test_warm_up_does_not_time_the_set_up() -> None:

@@ -21,6 +21,8 @@ MIN_WARMUP_CALLS = 3
 MIN_WARMUP_NS = 100_000_000
 MAX_WARMUP_CALLS = 50
 MAX_WARMUP_NS = 2_000_000_000
+RESUME_NS, MAX_RESUME_NS = 15_000_000, 60_000_000
+_AS_WARM, _CALLS_AS_WARM = 1.1, 3
 WINDOW = 5
 WINDOW_AGREEMENT = 0.02
 MIN_SAMPLE_NS = 1_000_000
@@ -72,11 +74,12 @@ def warm_up(
     set_up: Callable[[], object] = lambda: None,
     min_ns: int = MIN_WARMUP_NS,
     max_calls: int = MAX_WARMUP_CALLS,
+    max_ns: int = MAX_WARMUP_NS,
 ) -> Warmup:
     """Call until two successive windows of five calls have medians within 2 %, or a cap is reached.
 
     It makes at least 3 calls and takes at least ``min_ns`` (a processor takes 100 ms to raise its clock), and makes at
-    most ``max_calls`` or takes at most 2 s.
+    most ``max_calls`` or takes at most ``max_ns``.
     """
     times: list[int] = []
     busy = 0
@@ -85,7 +88,7 @@ def warm_up(
         times.append(elapsed)
         busy += elapsed
         settled = _settled(times)
-        if busy >= MAX_WARMUP_NS or (
+        if busy >= max_ns or (
             busy >= min_ns and (len(times) >= max_calls or (settled and len(times) >= MIN_WARMUP_CALLS))
         ):
             return Warmup(calls=len(times), converged=settled, call_ns=statistics.median(times[-WINDOW:]))
@@ -97,6 +100,18 @@ def _settled(times: list[int]) -> bool:
     before = statistics.median(times[-2 * WINDOW : -WINDOW])
     after = statistics.median(times[-WINDOW:])
     return abs(after - before) <= WINDOW_AGREEMENT * before
+
+
+def resume(
+    call: Callable[[], object], clock: Clock, *, warm_ns: float, set_up: Callable[[], object] = lambda: None
+) -> None:
+    """Call until three calls in a row take at most a tenth longer than ``warm_ns``, for 15 to 60 ms."""
+    began, as_warm = clock(), 0
+    while True:
+        as_warm = as_warm + 1 if _timed(call, clock, set_up) <= _AS_WARM * warm_ns else 0
+        took = clock() - began
+        if took >= MAX_RESUME_NS or (took >= RESUME_NS and as_warm >= _CALLS_AS_WARM):
+            return
 
 
 def calls_per_sample(call_ns: float, clock_resolution_ns: float) -> int:

@@ -10,14 +10,16 @@ from pydantic import Field, TypeAdapter, ValidationError
 from attnbench.errors import UsageError
 from attnbench.machine.hardware.pinning import worker_environment
 from attnbench.registry.discover import find
-from attnbench.runner.planning.plan import PlanError, Selectors, choose, plan
+from attnbench.runner.planning.plan import PlanError, Selectors, choose, matching, plan
 from attnbench.runner.planning.shard import Shard, ShardError
 from attnbench.runner.run import Setting
 from attnbench.stages.stage import CellLimits
 from attnbench.sweep.expand import expand, parse_overrides
 from attnbench.sweep.hidden import hidden_pairs
 from attnbench.sweep.model import Scenario, ScenarioError, StageName
+from attnbench.sweep.nearest import did_you_mean
 from attnbench.transport.host import LOCAL_HOST
+from attnbench.untrusted.printable import shown
 from attnbench.worker.timing import SamplingLimits
 
 if TYPE_CHECKING:
@@ -108,10 +110,18 @@ def request_from(stored: object) -> Request:
 
 
 def found_of(request: Request, say: Callable[[str], object] = lambda sentence: None) -> list[Found]:
-    """Return the implementations that the request chooses; ``say`` gets a sentence if a plug-in's import takes long."""
+    """Return the implementations that the request chooses.
+
+    ``say`` gets a sentence when a plug-in takes long to import, and when there is nothing that ``exclude`` leaves out.
+    """
     everything = find(request.plugins, say=say)
     line = Selectors(include=request.include, exclude=request.exclude)
-    return choose(everything, request.scenario, line, request.ranks)
+    chosen = choose(everything, request.scenario, line, request.ranks)
+    names = [one.name for one in everything]
+    for pattern in request.exclude:
+        if not matching(pattern, names):
+            say(f"-x {shown(pattern)} leaves nothing out: no implementation matches{did_you_mean(pattern, names)}")
+    return chosen
 
 
 def memory_limit(request: Request, host: Host) -> int:

@@ -20,11 +20,13 @@ from attnbench.transport.message import AnswerMessage, Done
 from attnbench.worker.output_checks import require_tensors
 from attnbench.worker.timing import (
     MAX_WARMUP_CALLS,
+    MAX_WARMUP_NS,
     MIN_WARMUP_NS,
     SampleWindow,
     SamplingLimits,
     calls_per_sample,
     is_quicker_again,
+    resume,
     sample,
     warm_up,
 )
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
 # Bound before any plug-in is imported: one that replaces time.perf_counter_ns changes nothing here.
 _CLOCK = perf_counter_ns
-RESUME_NS = 60_000_000
 _JUNK_BYTES = 256 * 2**20
 Cache = Literal["warm", "cold"]
 
@@ -87,6 +88,7 @@ class WarmUp(WorkerRequest[Done]):
     """Which draw of the samples' inputs this is."""
     min_ns: int = MIN_WARMUP_NS
     max_calls: int = MAX_WARMUP_CALLS
+    max_ns: int = MAX_WARMUP_NS
 
     def serve(self, worker: Worker) -> Done:
         _warm_up(worker.session, self)
@@ -100,16 +102,10 @@ class Resume(WorkerRequest[Done]):
     milliseconds, calls with two threads take twice as long.
     """
 
-    min_ns: int = RESUME_NS
-
     def serve(self, worker: Worker) -> Done:
         call = worker.session.prepared()
-        began = _CLOCK()
-        while True:
-            call.set_up()
-            call.run()
-            if _CLOCK() - began >= self.min_ns:
-                return Done()
+        resume(call.run, _CLOCK, warm_ns=_window(worker.session).warmed.call_ns, set_up=call.set_up)
+        return Done()
 
 
 class Visited(AnswerMessage):
@@ -169,7 +165,9 @@ def _warm_up(session: Session, asked: WarmUp) -> None:
 
     call = session.prepared()
     session.results, session.returned = [], []
-    warmed = warm_up(call.run, _CLOCK, set_up=call.set_up, min_ns=asked.min_ns, max_calls=asked.max_calls)
+    warmed = warm_up(
+        call.run, _CLOCK, set_up=call.set_up, min_ns=asked.min_ns, max_calls=asked.max_calls, max_ns=asked.max_ns
+    )  # fmt: skip
     session.begin_samples(asked.repetition)
     set_up, calls = call.set_up, 1
     if asked.cache == "cold":

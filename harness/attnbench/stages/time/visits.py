@@ -23,6 +23,7 @@ from attnbench.stages.time.samples import (
     WarmUp,
 )
 from attnbench.units import duration
+from attnbench.worker.timing import MAX_WARMUP_NS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -76,6 +77,7 @@ def _in_visits(cell: CellRun) -> Generator[None, None, tuple[Timed, str | None]]
             repetition=cell.unknown.repetition,
             min_ns=limits.warmup_ns,
             max_calls=limits.warmup_calls,
+            max_ns=max(limits.warmup_ns, min(MAX_WARMUP_NS, 2 * limits.sampling.sampling_ns)),
         )
     )
     watch = Stopwatch(cell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def children() -> Children:
 
 
 def _living() -> dict[int, psutil.Process]:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return {}  # there are none: psutil would look at every process of the machine
     return {process.pid: process for process in psutil.Process().children(recursive=True)}
 
 
