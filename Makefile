@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power history history-power history-planted truth fleet predict-truth first-minute compile-time precision clean
+.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power history history-power history-planted truth fleet predict-truth first-minute compile-time precision aa clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -120,6 +120,13 @@ precision: $(STAMP)  ## attnbench and its peers on the same callables, REPEATS t
 	$(BIN)/python -m pip install --quiet -c constraints.txt pyperf
 	$(BIN)/python -m tests.precision --repeats $(REPEATS)
 	$(BIN)/python -m tests.precision --repeats $(REPEATS) --busy --page docs/precision.md
+
+AA_RUNS ?= 7
+
+aa: $(STAMP)  ## AA_RUNS times 30 pairs of names of one kernel, alone and beside a busy core: how often a run calls them different; idle machine, 1 min a run
+	$(BIN)/python -m tests.precision.pairs --runs $(AA_RUNS)
+	$(BIN)/python -m tests.precision.pairs --runs $(AA_RUNS) --busy
+	$(BIN)/python -m tests.precision --summary --page docs/precision.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -50,7 +50,9 @@ def main() -> int:
         with busy_core() if given.busy else contextlib.nullcontext():
             repeat(number, given.results, busy=given.busy)
     lines = [json.loads(line) for line in given.results.read_text().splitlines()]
-    text = page(lines, f"{cpu_model()} ({os.cpu_count()} processors), Linux {platform.release()}")
+    of_pairs = given.results.with_name("pairs.jsonl")
+    seen = [json.loads(line) for line in of_pairs.read_text().splitlines()] if of_pairs.exists() else []
+    text = page(lines, seen, f"{cpu_model()} ({os.cpu_count()} processors), Linux {platform.release()}")
     sys.stdout.write(text)
     if given.page:
         given.page.write_text(text)

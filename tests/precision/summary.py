@@ -22,11 +22,16 @@ checking, and without `time only` the memory of each callable."""
 Line = dict[str, Any]
 
 
-def page(lines: Sequence[Line], machine: str) -> str:
+PAIRS_ABOUT = """\
+`make aa`: one kernel (the operator of torch) under four names, over 64 to 1024 tokens, at default settings. Each two
+names are an A/A pair: of 20, intervals of 95 % may call one different. The raw figures are in
+`results/precision/pairs.jsonl`."""
+
+
+def page(lines: Sequence[Line], of_pairs: Sequence[Line], machine: str) -> str:
     """The page, as Markdown."""
-    return "\n".join(
-        ["# Precision", "", ABOUT.format(machine=machine), "", *precision(lines), "", *coverage(lines), ""]
-    )
+    tables = [ABOUT.format(machine=machine), "", *precision(lines), "", *coverage(lines), ""]
+    return "\n".join(["# Precision", "", *tables, *([PAIRS_ABOUT, "", *pairs(of_pairs), ""] if of_pairs else [])])
 
 
 def precision(lines: Sequence[Line]) -> Iterator[str]:
@@ -76,3 +81,18 @@ def coverage(lines: Sequence[Line]) -> Iterator[str]:
                 f"| {kind}, {where} | {count} | ±{100 * reach:.1f} % | {100 * statistics.fmean(following):.0f} % | "
                 f"{100 * statistics.fmean(others):.0f} % |"
             )
+
+
+def pairs(lines: Sequence[Line]) -> Iterator[str]:
+    """A table of how many A/A pairs were called different."""
+    yield "| A/A pairs | runs | pairs | called different | half-width of a ratio, median |"
+    yield "|---|---|---|---|---|"
+    for busy, where in ((False, "alone"), (True, "beside a busy core")):
+        its = [line for line in lines if line["busy"] == busy]
+        seen = [pair for line in its for pair in line["pairs"]]
+        if not seen:
+            continue
+        unlike = sum(pair["difference"] != "within noise" for pair in seen)
+        known = [(low, high) for _, low, high in (pair["ratio"] for pair in seen) if low is not None]
+        reach = statistics.median(math.sqrt(high / low) - 1 for low, high in known)
+        yield f"| {where} | {len(its)} | {len(seen)} | {unlike} | ±{100 * reach:.1f} % |"

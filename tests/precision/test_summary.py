@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.precision.summary import coverage, precision, scatter
+from tests.precision.summary import coverage, pairs, precision, scatter
 
 
 def line(number: int, *, busy: bool = False, reach: float = 0.1) -> dict[str, Any]:
@@ -38,4 +38,19 @@ def test_intervals_that_hold_the_next_run_may_not_hold_all_others() -> None:
     assert rows == [
         "| times, alone | 8 | ±0.8 % | 100 % | 75 % |",
         "| ratios, alone | 4 | ±1.5 % | 100 % | 50 % |",
+    ]
+
+
+def test_pairs_that_are_called_different_are_counted() -> None:
+    alike = {"ratio": [1.0, 0.9, 0.9 * 1.21], "difference": "within noise"}
+    unlike = {"ratio": [1.3, 1.2, 1.2 * 1.21], "difference": "faster"}
+    unknown = {"ratio": [1.3, None, None], "difference": "within noise"}
+    lines = [
+        {"busy": False, "pairs": [alike, unlike]},
+        {"busy": False, "pairs": [alike, unknown]},
+        {"busy": True, "pairs": [{**unlike, "difference": "slower"}]},
+    ]
+    assert list(pairs(lines))[2:] == [
+        "| alone | 2 | 4 | 1 | ±10.0 % |",
+        "| beside a busy core | 1 | 1 | 1 | ±10.0 % |",
     ]
