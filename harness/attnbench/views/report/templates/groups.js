@@ -109,7 +109,8 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     const large = document.querySelector(".explore");
     const label = large ? element("a", { href: `#explore?group=${group.index}`, textContent: group.label }) : group.label;
     const found = winnersOf(group);
-    return element("tr", {}, headed("row", label), ...lengths.map((tokens) => winnerField(group, tokens, found.get(tokens))));
+    const fields = lengths.map((tokens) => winnerField(group, tokens, found.get(tokens)));
+    return element("tr", {}, headed("row", label), ...placed(fields, group.axis, lengths));
   }
 
   function mostOften(winners) {
@@ -127,7 +128,7 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     return field;
   }
 
-  function summaryRows(chosen, lengths) {
+  function summaryRows(chosen, axis, lengths) {
     const varying = facetNames.filter((name) => new Set(chosen.map((group) => group.facets[name])).size > 1);
     const rows = [["all", () => true]];
     for (const name of varying)
@@ -136,8 +137,14 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     return rows.map(([label, has]) => {
       const sharing = chosen.filter(has).map(winnersOf);
       const fields = lengths.map((tokens) => mostOften(sharing.map((found) => found.get(tokens)).filter(Boolean)));
-      return element("tr", {}, headed("row", label), ...fields);
+      return element("tr", {}, headed("row", label), ...placed(fields, axis, lengths));
     });
+  }
+
+  // On a narrow screen each field tells its length itself.
+  function placed(fields, axis, lengths) {
+    fields.forEach((field, i) => (field.dataset.at = `${axis} ${U.length(lengths[i])}`));
+    return fields;
   }
 
   function pager(table, total) {
@@ -164,7 +171,7 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
     const lengths = JSON.parse(table.dataset.lengths);
     const chosen = matching().filter((group) => group.axis === table.dataset.axis && winnersOf(group).size);
     const body = table.tBodies[0];
-    if (table.dataset.of === "facets") return body.replaceChildren(...(chosen.length ? summaryRows(chosen, lengths) : []));
+    if (table.dataset.of === "facets") return body.replaceChildren(...(chosen.length ? summaryRows(chosen, table.dataset.axis, lengths) : []));
     if (Number(table.dataset.start) >= chosen.length) table.dataset.start = 0;
     const start = Number(table.dataset.start);
     body.replaceChildren(...chosen.slice(start, start + PAGE).map((group) => groupRow(group, lengths)));
