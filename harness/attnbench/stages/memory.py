@@ -78,6 +78,7 @@ class MeasureMemory(WorkerRequest[Measured]):
                 memory_method=MEMORY_METHOD,
                 measuring_ns=perf_counter_ns() - start,
             )
+        worker.before_weighing()
         try:
             peak = weighing.peak_of(call.run_weighed, set_up=call.set_up)
         except weighing.UnsettledError as unsettled:

@@ -97,6 +97,8 @@ class Worker:
 
     def end(self) -> None:
         """End the cell, if there is one."""
+        if self.owns_process and not self._ran:
+            gc.unfreeze()  # what the first cell holds goes with it
         if self._session is not None:
             self._session.close()
         self._session = None
@@ -113,6 +115,12 @@ class Worker:
         import torch
 
         return torch.cuda.nvtx.range(f"attnbench {name}")
+
+    def before_weighing(self) -> None:
+        """Exclude what the first cell has imported from garbage collections until its end."""
+        if not self._ran:
+            gc.collect()
+            self._freeze()
 
     def _freeze(self) -> None:
         """Exclude imported objects from garbage collections, since weighing a call makes ten of them."""
