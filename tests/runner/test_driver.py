@@ -179,6 +179,11 @@ def test_identities_may_cost_a_quarter_of_the_timing_and_no_other_case(timed: bo
 
 
 class TestVisits:
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No visit is in doubt: beside other work, one of no calls takes a millisecond."""
+        monkeypatch.setattr("attnbench.stages.time.visits.perf_counter_ns", lambda: 0)
+
     def test_others_may_run_before_the_warm_up_and_before_each_visit(self) -> None:
         worker = Scripted()
         cell = CellRun(

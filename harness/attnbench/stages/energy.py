@@ -63,7 +63,7 @@ class MeasureEnergy(WorkerRequest[Energy]):
             except (OSError, ValueError) as error:
                 return Energy(energy_refused=f"no counter of energy can be read: {error}")
             start, before, calls = perf_counter_ns(), counter.read(), 0
-            while perf_counter_ns() - start < self.window_ns:
+            while not calls or perf_counter_ns() - start < self.window_ns:
                 calls += _some_calls(session, call.run)
             readings = zip(before, counter.read(), counter.wraps_at, strict=True)
             joules = sum((now - then) % wraps_at for then, now, wraps_at in readings)
