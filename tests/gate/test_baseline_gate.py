@@ -27,12 +27,14 @@ def run(tmp_path: Path) -> Make:
     """Makes runs with several processes for each cell."""
 
     def made(
-        name: str, *, factor: float = 1.0, one: float = 1.0, processes: int = 6, seed: int = 1, **given: Any
-    ) -> RunFile:
+        name: str, *, factor: float = 1.0, one: float = 1.0, processes: int = 6, seed: int = 1,
+        untimed: int = 0, **given: Any
+    ) -> RunFile:  # fmt: skip
         rng = np.random.default_rng(seed)
         lines = [
             timed(case, name_, 1e6 * factor * (one if (case.case_id, name_) == ONE else 1.0)
-                  * float(np.exp(0.01 * rng.standard_normal())), replicate=replicate)
+                  * float(np.exp(0.01 * rng.standard_normal())), replicate=replicate,
+                  **({"time_median_ns": None} if (case.case_id, name_) == ONE and replicate < untimed else {}))
             for case, name_ in CELLS for replicate in range(processes)
         ]  # fmt: skip
         return read_run(write(tmp_path / name, lines, replicates=processes, **given))
@@ -157,6 +159,28 @@ def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run
     assert one.note == "a safer softmax"
     (before,) = (folder / "nightly").glob("*.until-*.jsonl")
     assert before.read_bytes() == first
+    update(run("three.jsonl", seed=3, created_at="2026-12-01T00:00:00+00:00"), "a faster one", "nightly", folder)
+    kept = [json.loads(path.read_text())["reason"] for path in (folder / "nightly").glob("*.until-*.json")]
+    assert kept == ["a safer softmax"], "the second update has renamed the note of the first, too"
+
+
+def test_an_update_that_cannot_be_copied_leaves_the_baseline_as_it_was(run: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+    path = save(run("one.jsonl"), "nightly", folder)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    gone = run("two.jsonl", seed=2)
+    Path(gone.path).unlink()
+    with pytest.raises(BaselineError, match="cannot be copied"):
+        update(gone, "a safer softmax", "nightly", folder)
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_cell_with_too_few_times_is_not_measured_however_many_processes_each_side_had(
+    judged: Callable[..., GateResult],
+) -> None:
+    result = judged(untimed=2)
+    assert of_one(result).verdict == "not_measured"
+    assert of_one(result).sentence == "only 2 processes of one side were timed"
 
 
 @pytest.mark.parametrize("given", [{"machine_key": "../../evil"}, {"scenario": {"name": "/evil"}}])
