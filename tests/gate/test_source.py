@@ -52,6 +52,12 @@ def test_the_same_tree_under_two_names_is_the_same_content(repository: Path) -> 
     assert resolve("main", repository).content != resolve("HEAD~1", repository).content
 
 
+def test_a_tilde_that_the_shell_left_is_the_home_folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(repository.parent))
+    assert resolve("~/project", Path("/")).path == repository.resolve()
+    assert "does not exist" in refusal("~nobody-of-this-name/project", repository)
+
+
 def test_a_directory_is_hashed_as_it_is_with_uncommitted_changes(repository: Path) -> None:
     before = resolve(".", repository)
     assert before.kind == "directory"
