@@ -77,6 +77,7 @@ def test_a_slow_down_beyond_twice_the_tolerance_is_found_and_says_of_what_kind_i
     assert of_one(result).repro == "attnbench gate --baseline base", "the comparison is what shows it again"
     assert result.mode == "baseline"
     assert "not in pairs" in result.notes[0]
+    assert result.rounds[0].base == "base.jsonl", "relative to the gate's folder, as its own runs are"
     assert sum(v.verdict != "same" for v in result.verdicts) == 1
 
 
