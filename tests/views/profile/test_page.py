@@ -14,6 +14,7 @@ from attnbench.views.profile.cases import cases_of
 from attnbench.views.profile.marks import MARKS
 from attnbench.views.profile.page import profile_report, write_profile_page
 from attnbench.views.profile.sections.chart import phase_bars
+from attnbench.views.profile.sections.functions import functions, instructions
 from attnbench.views.report.page import drawn_svg, pictures_of
 from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
 from tests.views.report.chromium import CHROMIUM, Chromium
@@ -150,6 +151,13 @@ def test_every_segment_is_drawn_and_labelled(two: Profile) -> None:
         assert ends[-1][1] == pytest.approx(one.cell.median_ns)
     qk = rows[0]
     assert (qk["implementation"], qk["label"], qk["floor_end"]) == (TITLES[Phase.QK], "Q K^T", 2.1e6)
+
+
+def test_without_a_median_nothing_has_a_share() -> None:
+    case = cases_of(profile_of(cell("mine/one", FLASH, median_ns=None)))
+    for section in (functions(case), instructions(case)):
+        assert section is not None
+        assert "%" not in repr(section.blocks)
 
 
 def test_a_phase_that_shares_a_colour_is_striped() -> None:
