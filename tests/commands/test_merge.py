@@ -48,6 +48,16 @@ def of_another_kind(header: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def test_a_shard_may_come_on_standard_input(
+    module_attnbench: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "again.jsonl").write_text("")
+    with (folder / "part1.jsonl").open() as part:
+        monkeypatch.setattr("sys.stdin", part)
+        merged = module_attnbench("merge", "-", "part2.jsonl", "--out", "again.jsonl")
+    assert (merged.code, merged.out) == (0, "again.jsonl\n"), merged.err
+
+
 def test_the_shards_of_a_run_make_the_whole_of_it(module_attnbench: Command, folder: Path) -> None:
     merged = module_attnbench("merge", "part2.jsonl", "part1.jsonl", "--out", "merged.jsonl")
     assert (merged.code, merged.out) == (0, "merged.jsonl\n"), merged.err
