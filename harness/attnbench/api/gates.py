@@ -173,7 +173,7 @@ def calibrate(
         done = run_rounds("screen", rounds, sides, request, folder / "runs", observer, seed=seed)
     learned = learn(done, rules, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(learned.model_dump_json(indent=2) + "\n")
+    path.write_text(learned.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return CalibratedMachine(learned, path)
 
 

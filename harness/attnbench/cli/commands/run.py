@@ -198,7 +198,7 @@ def _stored_request(path: Path) -> Request:
     from attnbench.runner.planning.request import request_from
 
     try:
-        return request_from(parse_json(path.read_text()))
+        return request_from(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

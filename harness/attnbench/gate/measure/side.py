@@ -89,8 +89,8 @@ def prepare(
             says(f"preparing {source.label} in {home}")
             home.mkdir()
             dependencies = _build(source, home)
-            (home / _READY).write_text(json.dumps({"ref": source.ref, "dependencies": dependencies}))
-        ready = json.loads((home / _READY).read_text())
+            (home / _READY).write_text(json.dumps({"ref": source.ref, "dependencies": dependencies}), encoding="utf-8")
+        ready = json.loads((home / _READY).read_text(encoding="utf-8"))
     checkout = home / "source"
     plugins = tuple(plugins_of(checkout)) if checkout.is_dir() else ()
     return Side(
@@ -187,7 +187,7 @@ def _pins(constraints: Path) -> dict[str, str]:
     from packaging.utils import canonicalize_name
 
     pins = {}
-    for line in constraints.read_text().splitlines() if constraints.is_file() else []:
+    for line in constraints.read_text(encoding="utf-8").splitlines() if constraints.is_file() else []:
         name, is_pin, version = line.partition("#")[0].partition("==")
         if is_pin:
             pins[str(canonicalize_name(name.strip()))] = version.partition(";")[0].strip()
@@ -218,7 +218,9 @@ def _builds_here(folder: Path) -> bool:
     from attnbench.registry.discover import unmet
 
     needs = (
-        tomllib.loads((folder / "pyproject.toml").read_text()).get("build-system", {}).get("requires", ["setuptools"])
+        tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        .get("build-system", {})
+        .get("requires", ["setuptools"])
     )
     return unmet(needs) is None
 
@@ -244,7 +246,7 @@ def _lay_harness_over(site: Path, own: Path | None) -> None:
     about = site / f"{_SELF}-{VERSION}.dist-info"
     shutil.rmtree(about, ignore_errors=True)
     about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_SELF}\nVersion: {VERSION}\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_SELF}\nVersion: {VERSION}\n", encoding="utf-8")
 
 
 def _package(name: str) -> Path:

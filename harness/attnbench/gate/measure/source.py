@@ -146,7 +146,7 @@ def _measured(listing: str) -> str:
 
 def _directory(ref: str, path: Path) -> SideSource:
     pyproject = path / "pyproject.toml"
-    _require_project(ref, pyproject.read_text() if pyproject.is_file() else None)
+    _require_project(ref, pyproject.read_text(encoding="utf-8") if pyproject.is_file() else None)
     digest = hashlib.sha256()
     for name in files_of(path):
         if name.suffix not in (".md", ".rst"):
