@@ -31,5 +31,5 @@ def test_the_line_of_a_probe_that_ends_right_after_it_is_read() -> None:
 
 def test_an_error_without_a_message_is_still_an_answer(tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text("class Odd(Exception):\n    def __str__(self):\n        raise self\nraise Odd\n")
-    (found,) = from_file(tmp_path / "odd.py")
+    (found,) = from_file(str(tmp_path / "odd.py"))
     assert "importing it raised Odd: " in str(found.unavailable)
