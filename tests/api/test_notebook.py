@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import pytest
 
 import attnbench
+from attnbench.store.reader import read_run
 from attnbench.views.document import Block, Column, Heading, Paragraph, Plot, Table, View
-from attnbench.views.forms.notebook import MOST_ROWS, Image, html
+from attnbench.views.forms.notebook import MOST_CHARTS, MOST_ROWS, Image, html, time_charts
+from attnbench.views.report.figures import time_figure
 from tests.conftest import REPOSITORY
 
 STORED = REPOSITORY / "results/reference"
@@ -63,3 +66,15 @@ def test_without_what_draws_it_is_told_what_is_missing(monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(attnbench.UsageError, match="report"):
         attnbench.show(STORED / "scaling.jsonl").plot()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vl_convert") is None, reason="charts need the extra 'report'")
+def test_no_chart_is_drawn_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def counted(*given: Any) -> Any:
+        drawn.append(given[1])
+        return time_figure(*given)
+
+    monkeypatch.setattr("attnbench.views.report.figures.time_figure", counted)
+    assert len(time_charts([read_run(STORED / "quick.jsonl")])) == len(drawn) == MOST_CHARTS

@@ -58,6 +58,10 @@ def refused(attnbench: Command, *arguments: str | Path) -> str:
         (["run", "missing.toml"], "missing.toml"),
         (["run", "--resume", "missing.jsonl"], "missing.jsonl cannot be read"),
         (["run", "quick", "--resume", "missing.jsonl"], "leave the scenario and options out"),
+        (["run", "--cache", "cold", "--resume", "missing.jsonl"], "leave the scenario and options out"),
+        (["run", "--peaks", "none", "--resume", "missing.jsonl"], "leave the scenario and options out"),
+        (["run", "--force", "--resume", "missing.jsonl"], "leave the scenario and options out"),
+        (["run", "--dry-run", "--resume", "missing.jsonl"], "--watch and --dry-run are about new ones"),
         (
             ["inspect", "-a", "seqlen=1", "-a", "heads=1", "-a", "head_dim=1000000000"],
             "a tensor has at most 16,777,216",

@@ -111,6 +111,9 @@ def test_sides_of_the_same_code_need_no_measuring(folder: Path, module_attnbench
     assert same.code == 0
     assert "nothing was measured" in same.out
     assert not (folder / "results").exists()
+    kept = module_attnbench(*GATE, "--base", "base.py", "--head", "base.py", "--out", "same")
+    assert kept.code == 0, kept.err
+    assert "nothing was measured" in (folder / "same" / "gate.md").read_text()
 
 
 def test_equal_kernels_whose_neighbours_differ_are_measured(folder: Path, module_attnbench: Command) -> None:

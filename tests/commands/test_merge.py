@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attnbench import load
+from attnbench import load, merge
 from tests.conftest import Command
 
 SCENARIO = 'stages = ["agreement"]\n[axes]\nseqlen = [16, 24, 32]\ndtype = ["float32", "float64"]\n'
@@ -46,6 +46,15 @@ def of_another_kind(header: dict[str, Any]) -> dict[str, Any]:
         "environment": {**header["environment"], "cpu_model": "Imaginary 9001"},
         "threads": header["threads"] + 1,
     }
+
+
+def test_a_function_takes_a_shard_from_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "again.jsonl").touch()
+    with (folder / "part1.jsonl").open() as part:
+        monkeypatch.setattr("sys.stdin", part)
+        merged = merge(["-", folder / "part2.jsonl"], out=folder / "again.jsonl")
+    assert merged.exit_code == 0
+    assert len(load(merged.path)) == len(load(folder / "whole.jsonl"))
 
 
 def test_the_shards_of_a_run_make_the_whole_of_it(module_attnbench: Command, folder: Path) -> None:

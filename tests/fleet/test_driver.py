@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from attnbench.api.fleet.running import resume_on
 from attnbench.api.progress import Log, Progress
 from attnbench.api.selection import CellSelection
 from attnbench.fleet.driver import Fleet, run_header
@@ -191,3 +194,20 @@ def test_a_calm_machine_is_not_called_disturbed(measured: Measure) -> None:
     _, _, said = measured(Machine("n1", "v1-a", aa_ratio=1.001))
     assert any("is ready" in one for one in said)
     assert not any("disturbed" in one for one in said)
+
+
+def test_a_run_goes_on_without_a_device_for_which_no_cell_is_left(
+    measured: Measure, request_and_cells: tuple[Request, list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, cells = request_and_cells
+    _, run, _ = measured(Machine("n1", "v1-a"))
+    machine = Machine("n1", "v1-a")
+    machine.cells = cells
+    monkeypatch.setattr("attnbench.fleet.ray_engine.RayEngine", lambda address: Machines(machine))
+    monkeypatch.setattr(Fleet, "require_same", lambda *_: None)
+    every = [*cells, *(dataclasses.replace(cell, device="cuda") for cell in cells)]
+    left = [cell for cell in cells if cell.case == cells[-1].case]
+    with contextlib.closing(RunWriter.resume(Path(run.path))) as writer:
+        on_ray = dataclasses.replace(request, on="ray")
+        resume_on(on_ray, dataclasses.replace(run, records=[]), every, left, writer, Log(progress=False))
+    assert machine.cases == [left[0].case.case_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +28,18 @@ def run(tmp_path: Path) -> Make:
     """Makes runs with several processes for each cell."""
 
     def made(
-        name: str, *, factor: float = 1.0, one: float = 1.0, processes: int = 6, seed: int = 1, **given: Any
-    ) -> RunFile:
+        name: str, *, factor: float = 1.0, one: float = 1.0, processes: int = 6, seed: int = 1,
+        untimed: int = 0, **given: Any
+    ) -> RunFile:  # fmt: skip
         rng = np.random.default_rng(seed)
         lines = [
             timed(case, name_, 1e6 * factor * (one if (case.case_id, name_) == ONE else 1.0)
                   * float(np.exp(0.01 * rng.standard_normal())), replicate=replicate)
             for case, name_ in CELLS for replicate in range(processes)
         ]  # fmt: skip
+        of_one_cell = (line for line in lines if (line["case_id"], line["implementation"]) == ONE)
+        for line in itertools.islice(of_one_cell, untimed):
+            line["time_median_ns"] = None
         return read_run(write(tmp_path / name, lines, replicates=processes, **given))
 
     return made
@@ -75,6 +80,7 @@ def test_a_slow_down_beyond_twice_the_tolerance_is_found_and_says_of_what_kind_i
     assert of_one(result).repro == "attnbench gate --baseline base", "the comparison is what shows it again"
     assert result.mode == "baseline"
     assert "not in pairs" in result.notes[0]
+    assert result.rounds[0].base == "base.jsonl", "relative to the gate's folder, as its own runs are"
     assert sum(v.verdict != "same" for v in result.verdicts) == 1
 
 
@@ -157,6 +163,28 @@ def test_a_baseline_is_replaced_only_for_a_reason_and_the_one_before_is_kept(run
     assert one.note == "a safer softmax"
     (before,) = (folder / "nightly").glob("*.until-*.jsonl")
     assert before.read_bytes() == first
+    update(run("three.jsonl", seed=3, created_at="2026-12-01T00:00:00+00:00"), "a faster one", "nightly", folder)
+    kept = [json.loads(path.read_text())["reason"] for path in (folder / "nightly").glob("*.until-*.json")]
+    assert kept == ["a safer softmax"], "the second update has renamed the note of the first, too"
+
+
+def test_an_update_that_cannot_be_copied_leaves_the_baseline_as_it_was(run: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "baselines"
+    path = save(run("one.jsonl"), "nightly", folder)
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    gone = run("two.jsonl", seed=2)
+    Path(gone.path).unlink()
+    with pytest.raises(BaselineError, match="cannot be copied"):
+        update(gone, "a safer softmax", "nightly", folder)
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_cell_with_too_few_times_is_not_measured_however_many_processes_each_side_had(
+    judged: Callable[..., GateResult],
+) -> None:
+    result = judged(untimed=2)
+    assert of_one(result).verdict == "not_measured"
+    assert of_one(result).sentence == "only 2 processes of one side were timed"
 
 
 @pytest.mark.parametrize("given", [{"machine_key": "../../evil"}, {"scenario": {"name": "/evil"}}])

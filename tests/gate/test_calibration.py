@@ -34,9 +34,13 @@ def rounds(folder: Path, count: int = 20, noise: float = 0.01, noisy_one: float 
 
 
 def test_each_cell_has_its_own_noise_and_floor(tmp_path: Path) -> None:
-    found = calibrate(rounds(tmp_path), Rules(), seed=0)
+    measured = rounds(tmp_path)
+    found = calibrate(measured, Rules(), seed=0)
     by_cell = {one.cell: one for one in found.cells}
     noisy = by_cell.pop(f"{ONE[0]} {ONE[1]} cpu")
+    processes = [line for one in measured for run in (one.base, one.head) for line in run.records]
+    times = [line["time_median_ns"] for line in processes if (line["case_id"], line["implementation"]) == ONE]
+    assert noisy.time_ns == np.median(times), "of both sides"
     assert noisy.noise_sd == pytest.approx(0.05, rel=0.4)
     assert np.median([one.noise_sd for one in by_cell.values()]) == pytest.approx(0.01, rel=0.2)
     # 95 % of means of eight pairs lie within 1.96 sd / sqrt(8)

@@ -77,6 +77,13 @@ def test_junit_has_a_case_for_each_verdict_and_failures_tell_why(regressed: Gate
     assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("1", "0", "0")
 
 
+def test_junit_has_a_case_for_each_problem_of_the_waivers(regressed: GateResult) -> None:
+    root = ET.fromstring(junit(regressed.model_copy(update={"problems": ["one", "two"]})))  # noqa: S314
+    assert len(list(root.iter("testcase"))) == int(root.get("tests", ""))
+    assert [len(case.findall("failure")) for case in root.iter("testcase")][-2:] == [1, 1]
+    assert root.get("failures") == "3"
+
+
 def test_junit_is_xml_whatever_a_crash_has_printed(lost: GateResult) -> None:
     (failure,) = ET.fromstring(junit(lost)).iter("failure")  # noqa: S314
     assert r"SIGSEGV <&> \x1b[31mred" in failure.get("message", "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbench.gate.measure.side import prepare
 from attnbench.gate.measure.source import SideError, files_of, require_committed, resolve
 
 PYPROJECT = '[project]\nname = "kernels"\nversion = "1"\n'
@@ -50,6 +51,12 @@ def test_a_revision_of_the_repository(repository: Path) -> None:
 def test_the_same_tree_under_two_names_is_the_same_content(repository: Path) -> None:
     assert resolve("main", repository).content == resolve("HEAD", repository).content
     assert resolve("main", repository).content != resolve("HEAD~1", repository).content
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(repository.parent))
+    assert resolve("~/project", Path("/")).path == repository.resolve()
+    assert "does not exist" in refusal("~nobody-of-this-name/project", repository)
 
 
 def test_a_directory_is_hashed_as_it_is_with_uncommitted_changes(repository: Path) -> None:
@@ -120,6 +127,14 @@ def test_a_revision_without_pyproject(repository: Path) -> None:
 def test_a_pyproject_that_is_not_toml(repository: Path) -> None:
     (repository / "pyproject.toml").write_text("[project\n")
     assert refusal(".", repository).startswith(".: pyproject.toml is not TOML: ")
+
+
+def test_a_wheel_with_a_dependency_that_is_none_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "k-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("k-1.dist-info/METADATA", "Name: k\nVersion: 1\nRequires-Dist: numpy == = 2\n")
+    source = resolve("k-1-py3-none-any.whl", tmp_path)
+    with pytest.raises(SideError, match=r"^k-1-py3-none-any.whl has a dependency that is none: "):
+        prepare(source, tmp_path / "cache", lambda folder: (), lambda said: None)
 
 
 def test_a_wheel_that_is_none(tmp_path: Path) -> None:

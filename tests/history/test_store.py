@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -128,12 +129,24 @@ def test_a_history_has_one_writer(tmp_path: Path) -> None:
     path = tmp_path / "key.jsonl"
     program = (
         "import sys, pathlib\nfrom attnbench.history.store import only_writer\n"
-        f"with only_writer(pathlib.Path({str(path)!r})):\n    pass\n"
+        f"with only_writer(pathlib.Path({str(path)!r}), print):\n    pass\n"
     )
-    with only_writer(path):
+    with only_writer(path, print):
         other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "is being written by another attnbench" in other.stderr
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_where_nothing_locks_the_history_is_written_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    said: list[str] = []
+    with only_writer(tmp_path / "key.jsonl", said.append):
+        assert "lies where there are no locks (No locks available): write it from one process only" in said[0]
 
 
 def test_only_what_lies_on_a_branch_is_kept(tmp_path: Path) -> None:

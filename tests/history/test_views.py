@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from attnbench.api import history as api
 from attnbench.history.point import Change, segment_of
 from attnbench.history.store import History, append, read_history
 from attnbench.store.reader import read_run
@@ -103,6 +104,15 @@ def test_a_view_tells_changes_segments_and_damage() -> None:
         assert "line 7 is left out" in text
         assert "+8.1 %" in text
     assert json.loads(as_json(view))["changes"][0]["revision"] == revision(1)
+
+
+def test_the_answer_of_a_page_shows_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vl_convert", reason="attnbench[report] is not installed")
+    append(tmp_path / "k.jsonl", [point(0), point(1, log_ratio=0.1), point(2, log_ratio=0.1)])
+    monkeypatch.chdir(tmp_path)
+    made = api.page(since=revision(1), file="k.jsonl", link="https://example.org/{revision}", out="page")
+    assert f"Since {revision(1)[:10]}" in markdown(made.view)
+    assert f"Since {revision(1)[:10]}" in (tmp_path / "page" / "report.md").read_text()
 
 
 HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) | `a` \x1b[31m"

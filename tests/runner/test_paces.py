@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from attnbench.api.progress import Log
 from attnbench.api.selection import CellSelection
 from attnbench.registry.discover import bundled
+from attnbench.runner.planning import paces as paces_module
 from attnbench.runner.planning.paces import START_S, Paces, paces_of, whole_s
 from attnbench.runner.planning.plan import Cell
 from attnbench.runner.planning.request import Request, plan_request
@@ -50,6 +52,16 @@ def test_a_cell_is_expected_to_take_what_it_took(
         assert paces.estimate_s(cell, sampling_s) == took[cell.case.case_id, cell.found.name]
     whole = sum(paces.estimate_s(cell, sampling_s) for cell in running) + len(NAMES) * START_S
     assert whole_s(cells_of(request_), paces, sampling_s) == pytest.approx(whole)
+
+
+def test_the_runs_that_were_written_last_tell_whatever_they_are_called(
+    tmp_path: Path, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paces_module, "_MOST_RUNS", 1)
+    shutil.copyfile(STORED, tmp_path / "20261128.jsonl")
+    (tmp_path / "quick.jsonl").write_text(STORED.read_text().splitlines()[0] + "\n")
+    os.utime(tmp_path / "quick.jsonl", (1e9, 1e9))
+    assert paces_of(request_, tmp_path).cells
 
 
 def test_another_case_is_expected_at_the_pace_of_its_implementation(tmp_path: Path, request_: Request) -> None:

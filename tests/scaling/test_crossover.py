@@ -21,6 +21,17 @@ def test_a_crossing_is_interpolated_and_its_interval_is_where_the_band_holds_one
     assert (found.length, found.low, found.high) == pytest.approx((700, 700 / 1.1, 700 * 1.1))
 
 
+def test_a_ratio_of_exactly_one_is_a_crossing_if_the_sides_differ() -> None:
+    ratios = [0.25, 0.5, 1.0, 2.0, 4.0]
+    (exact,) = crossovers(LENGTHS, ratios, ratios, ratios)
+    assert (exact.length, exact.low, exact.high) == pytest.approx((512, 512, 512))
+    (flat,) = crossovers(LENGTHS, [2.0, 1.0, 1.0, 1.0, 0.5], *band([2.0, 1.0, 1.0, 1.0, 0.5], 1.1))
+    assert flat.length == pytest.approx(512)
+    assert not flat.rises
+    for touches in ([0.5, 1.0, 0.5, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0]):
+        assert crossovers(LENGTHS, touches, touches, touches) == []
+
+
 def test_where_the_band_never_leaves_one_the_interval_is_open() -> None:
     ratios = [1.1, 1.05, 0.98, 0.97, 0.96]
     (found,) = crossovers(LENGTHS, ratios, *band(ratios, 1.2))

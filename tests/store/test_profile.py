@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,3 +66,9 @@ def test_what_is_no_profile_is_refused(tmp_path: Path, text: str) -> None:
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="cannot be read: No such file"):
         read_profile(tmp_path / "nowhere.json")
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / PROFILE)
+    with pytest.raises(ProfileError, match="it is not a regular file"):
+        read_profile(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -182,3 +183,25 @@ def test_what_cannot_become_a_run_file_is_found_out_before_and_left_alone(tmp_pa
 def test_looking_for_room_leaves_nothing_behind(tmp_path: Path) -> None:
     RunWriter.require_room(tmp_path / "runs" / "run.jsonl", force=False)
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_line_that_cannot_even_be_taken_back_is_a_problem_and_no_exception(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path / "run.jsonl", {"n": 0})
+    whole, read_only = os.dup(writer._fd), os.open(writer.path, os.O_RDONLY)
+    os.dup2(read_only, writer._fd)
+    writer.append({"n": 1})
+    assert writer.problem is not None
+    assert len(writer.pending) == 1
+    os.dup2(whole, writer._fd)
+    writer.append({"n": 2})
+    assert lines(writer.path) == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_a_file_that_cannot_be_locked_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        RunWriter(tmp_path / "run.jsonl", os.O_CREAT)
+    assert not [one for one in Path("/proc/self/fd").iterdir() if one.exists() and one.samefile(tmp_path / "run.jsonl")]

@@ -231,6 +231,7 @@ class TestFilesOfTorch:
         q, k = torch.randn(1, 96, 4, 32, dtype=torch.bfloat16), torch.randn(1, 200, 2, 32, dtype=torch.bfloat16)
         turned = k.transpose(1, 2).contiguous().transpose(1, 2)  # lies in another order
         torch.save({"layer": {"q_proj": q, "k_proj": k, "v_proj": turned, "n": 3}}, "x.pt")
+        Path("safetensors.py").write_text("raise SystemExit('a file of the user stands in for a library')\n")
         case = case_of("inputs=file:x.pt")
         assert (sizes(case), case.dtype) == ((1, 4, 2, 96, 200, 32, 32), "bfloat16")
         for name, tensor in (("q", q), ("v", k)):

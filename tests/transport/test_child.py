@@ -26,9 +26,9 @@ ANSWERS = {
 }
 
 
-def child(program: str) -> Child:
+def child(program: str, made: type[Child] = Child) -> Child:
     command = [sys.executable, "-c", f"import os, sys, time\nread, write = map(int, sys.argv[1:])\n{program}"]
-    return Child([*(part.replace("{", "{{").replace("}", "}}") for part in command), "{read}", "{write}"], {})
+    return made([*(part.replace("{", "{{").replace("}", "}}") for part in command), "{read}", "{write}"], {})
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -40,6 +40,22 @@ def test_an_answer_is_believed_only_as_far_as_it_is_declared(name: str) -> None:
     assert caught.value.status == status
     assert words in caught.value.reason
     assert caught.value.is_gone == (status == "crashed"), "whoever lies is killed"
+    asked.close()
+
+
+class EndsMeanwhile(Child):
+    """A child that answers and ends between the look into its pipe and the question whether it has ended."""
+
+    def has_ended(self) -> bool:
+        self._process.wait()
+        return True
+
+
+def test_the_answer_of_what_ends_right_after_it_is_read() -> None:
+    line = LINE % ("Failure", '{"status": "wrong", "reason": "r"}')
+    asked = child(f"time.sleep(0.5)\nos.write(write, {line + chr(10)!r}.encode())", EndsMeanwhile)
+    with pytest.raises(ExecutorError, match=r"^r$"):
+        asked.ask(FreshCall(), 600)
     asked.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -65,6 +66,18 @@ def test_an_empty_call_needs_nothing_and_the_resolution_is_told() -> None:
     peak = peak_of(lambda: None)
     assert peak.peak_bytes <= peak.resolution_bytes
     assert 0 < peak.resolution_bytes <= MIB
+
+
+def test_huge_pages_stay_disabled_where_they_were() -> None:
+    libc, disable, is_disabled = ctypes.CDLL(None), 41, 42  # PR_SET_THP_DISABLE, PR_GET_THP_DISABLE
+    before = libc.prctl(is_disabled, 0, 0, 0, 0)
+    try:
+        for wanted in (1, 0):
+            assert libc.prctl(disable, wanted, 0, 0, 0) == 0
+            peak_of(lambda: None)
+            assert libc.prctl(is_disabled, 0, 0, 0, 0) == wanted
+    finally:
+        libc.prctl(disable, before, 0, 0, 0)
 
 
 def test_the_set_up_is_not_counted() -> None:

@@ -173,7 +173,7 @@ def calibrate(
         done = run_rounds("screen", rounds, sides, request, folder / "runs", observer, seed=seed)
     learned = learn(done, rules, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(learned.model_dump_json(indent=2) + "\n")
+    path.write_text(learned.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return CalibratedMachine(learned, path)
 
 
@@ -233,13 +233,16 @@ def plan_with_floors(
 def _in_pairs(
     plan: GatePlan, out: Path | None, log: Log, command: Sequence[str], *, measure_identical: bool
 ) -> tuple[GateResult, Path | None]:
-    """Measure both sides in turns, unless they are the same code."""
+    """Measure both sides in turns, unless they are the same code; without a measurement only ``out`` is a folder."""
     from attnbench.gate.gate import identical_result, run_gate
 
-    if plan.sides["base"].identity == plan.sides["head"].identity and not measure_identical:
+    identical = plan.sides["base"].identity == plan.sides["head"].identity and not measure_identical
+    if identical and out is None:
         return identical_result(plan, command), None
     folder = out or default_folder(plan.request.scenario.name)
     open_folder(folder, plan.to_dict(), log.says)
+    if identical:
+        return identical_result(plan, command), folder
     try:
         with GateProgress(log) as observer:
             return run_gate(plan, folder, observer, command), folder

@@ -152,7 +152,7 @@ def merge(
 
     read, path = [read_run(Path(run)) for run in runs], Path(out)
     lines = merged(read, across_machines=across is not None)
-    if any(path.exists() and path.samefile(run) for run in runs):
+    if path.exists() and any(path.samefile(run) for run in runs if str(run) != "-"):
         raise UsageError(f"{path} is one of the parts: another --out")
     try:
         write_whole(path, lines, force=force)

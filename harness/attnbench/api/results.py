@@ -231,7 +231,7 @@ class Gate(Answer):
         self.exit_code = result.exit_code
         """0 ok, 1 regressed, 4 cells failed, 5 nothing measured or cells missing, 6 undecided."""
         self.folder = folder
-        """The folder of run files and results; ``None`` if nothing was measured."""
+        """The folder of run files and results; ``None`` if nothing was measured and no ``out`` was given."""
         self.messages = tuple(messages)
         """All messages of the command, except for the progress lines."""
 

@@ -91,8 +91,27 @@ def run(
     """
     log = Log(progress, verbose=verbose)
     if resume is not None:
-        options = (include, exclude, axis, plugin, device, threads, ranks, replicates, seed, shard, out)
-        _require_nothing_else(scenario, *options)
+        if words(
+            run,
+            scenario=scenario,
+            include=include,
+            exclude=exclude,
+            axis=axis,
+            plugin=plugin,
+            device=device,
+            threads=threads,
+            ranks=ranks,
+            replicates=replicates,
+            seed=seed,
+            cache=cache,
+            peaks=peaks,
+            shard=shard,
+            out=out,
+            force=force,
+        ):
+            raise UsageError(
+                "--resume finishes a run file, which says what it is of: leave the scenario and options out"
+            )
         return go_on(Path(resume), log, functools.partial(resume_on, address=on))
     if on is not None and shard is not None:
         raise UsageError("--shard is for machines that do not know of each other; with --on they share the cases")
@@ -236,16 +255,6 @@ def _to_check(asked: CellSelection, log: Log, *, thorough: bool) -> tuple[CellSe
         log.counts(done, len(found) * len(request.devices), "implementations with cases")
 
     return asked, with_covering_cases(request, thorough=thorough, found=found, told=told)
-
-
-def _require_nothing_else(*given: object) -> None:
-    """Raise unless a run is only to be finished.
-
-    Raises:
-        UsageError: an argument is given that the run file determines.
-    """
-    if any(one is not None for one in given):
-        raise UsageError("--resume finishes a run file, which says what it is of: leave the scenario and options out")
 
 
 def _sharded(request: Request, shard: str | None) -> Request:

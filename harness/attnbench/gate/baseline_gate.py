@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from os.path import relpath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,7 +125,9 @@ def gate_stored(
         base=_base_facts(baseline),
         head=side_facts(plan.sides["head"], [], "head"),
         rounds=[
-            RoundFacts(stage=stage, number=1, first="head", base=baseline.path, head=run.path)
+            RoundFacts(
+                stage=stage, number=1, first="head", base=relpath(baseline.path, folder), head=relpath(run.path, folder)
+            )
             for stage, run in zip(("screen", "confirm"), runs, strict=False)
         ],
         common=_common(moved, plan.rules),

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,9 +67,6 @@ def update(run: RunFile, reason: str, name: str | None = None, folder: Path = FO
         raise BaselineError("a baseline is updated for a reason: --reason 'the safe softmax costs one more pass'")
     target = _target(run, name, folder)
     _require_fit(run)
-    if target.exists():
-        before = read_run(target).header.created_at.replace(":", "").replace("-", "")[:15]
-        shutil.move(target, target.with_name(f"{target.stem}.until-{before}.jsonl"))
     return _store(run, target, reason.strip())
 
 
@@ -116,13 +114,14 @@ def find_baseline(name_or_path: str, machine_key: str, folder: Path = FOLDER) ->
     if name_or_path.endswith(".jsonl"):
         return Path(name_or_path)
     own = folder / name_or_path / f"{machine_key}.jsonl"
-    others = [one for one in stored(folder) if one.name == name_or_path]
-    if own.is_file() or not others:
-        if not own.is_file():
-            names = ", ".join(sorted({one.name for one in stored(folder)})) or "none at all"
-            raise BaselineError(f"there is no baseline {name_or_path!r} in {folder} (there are: {names})")
+    if own.is_file():
         return own
-    return others[0].path
+    every = stored(folder)
+    for one in every:
+        if one.name == name_or_path:
+            return one.path
+    names = ", ".join(sorted({one.name for one in every})) or "none at all"
+    raise BaselineError(f"there is no baseline {name_or_path!r} in {folder} (there are: {names})")
 
 
 def not_of_one_machine(run: RunFile) -> str | None:
@@ -161,11 +160,21 @@ def _require_fit(run: RunFile) -> None:
 
 
 def _store(run: RunFile, target: Path, reason: str | None) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copyfile(run.path, target)
-    except OSError as error:  # standard input, or a name that cannot be shown
-        raise BaselineError(f"{run.path} cannot be copied: {error.strerror}") from error
+    """Write both files beside their places, rename those of the previous baseline, and move the new ones in."""
     note = {"stored_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "reason": reason}
-    target.with_suffix(".json").write_text(json.dumps(note, indent=2) + "\n")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as beside:
+            new = Path(beside) / target.name
+            shutil.copyfile(run.path, new)
+            new.with_suffix(".json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+            if target.exists():
+                before = read_run(target).header.created_at.replace(":", "").replace("-", "")[:15]
+                for old in (target, target.with_suffix(".json")):
+                    if old.exists():
+                        old.replace(old.with_name(f"{old.stem}.until-{before}{old.suffix}"))
+            for made in (new, new.with_suffix(".json")):
+                made.replace(target.parent / made.name)
+    except OSError as error:  # such as standard input, or a name that cannot be shown
+        raise BaselineError(f"{run.path} cannot be copied to {target}: {error.strerror}") from error
     return target

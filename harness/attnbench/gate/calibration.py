@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import statistics
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnbench.errors import UsageError
 from attnbench.gate.judge.cell_data import log_ratios, observe
-from attnbench.gate.judge.statistics import choose_sentinels, decide, effects_of, screen, smallest_detectable
+from attnbench.gate.judge.inference import centre
+from attnbench.gate.judge.statistics import (
+    LEAST_CELLS_TO_CENTRE,
+    choose_sentinels,
+    decide,
+    effects_of,
+    screen,
+    smallest_detectable,
+)
 from attnbench.untrusted.json_text import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from attnbench.gate.judge.cell_data import Observed
     from attnbench.gate.judge.inference import Matrix
     from attnbench.gate.judge.statistics import Rules
     from attnbench.gate.measure.rounds import Round
@@ -106,7 +114,7 @@ def calibrate(rounds: Sequence[Round], rules: Rules, seed: int) -> Calibration:
             CellNoise(
                 cell=cell.name,
                 label=cell.label,
-                time_ns=_middle(cell),
+                time_ns=statistics.median([*cell.base.medians, *cell.head.medians]),
                 noise_sd=effect.sd,
                 floor=floor,
                 detectable=smallest_detectable(effect, max(rules.delta, floor), rules),
@@ -149,9 +157,6 @@ def draw_gates(logs: Matrix, rules: Rules, rng: np.random.Generator) -> tuple[li
 
 def noise_floors(logs: Matrix, rules: Rules, rng: np.random.Generator) -> list[float]:
     """Return for each cell the change that 95 % of the means of drawn second stages stay below."""
-    from attnbench.gate.judge.inference import centre
-    from attnbench.gate.judge.statistics import LEAST_CELLS_TO_CENTRE
-
     centred = centre(logs)[0] if len(logs) >= LEAST_CELLS_TO_CENTRE else logs
     chosen = rng.integers(logs.shape[1], size=(GATES, rules.confirm_rounds))
     signs = rng.choice([-1.0, 1.0], size=(GATES, rules.confirm_rounds))
@@ -176,8 +181,3 @@ def read_calibration(path: Path, *, machine_key: str, threads: int) -> Calibrati
     if found.threads != threads:
         raise CalibrationError(f"{path} was made with {found.threads} threads, and this gate uses {threads}")
     return found
-
-
-def _middle(cell: Observed) -> float:
-    assert cell.head.time_ns is not None
-    return cell.head.time_ns

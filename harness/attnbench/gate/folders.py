@@ -27,14 +27,14 @@ def open_folder(folder: Path, plan: Mapping[str, object], say: Callable[[str], N
     """
     stored = folder / "plan.json"
     text = json.dumps(plan, indent=2)
-    if stored.is_file() and stored.read_text() == text:
+    if stored.is_file() and stored.read_text(encoding="utf-8") == text:
         say(f"going on with {folder}: complete runs are kept")
         return
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} holds something else already: another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stored.write_text(text)
+        stored.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
 

@@ -276,7 +276,7 @@ def verdicts_of(
     if is_refused(cell):
         return []
     if decided is None:
-        verdicts = [untimed_verdict(first)]
+        verdicts = [untimed_verdict(first, paired=paired)]
     else:
         measured = fresh if decided.confirmed_on_fresh_pairs and fresh is not None else first
         verdicts = [time_verdict(measured, decided, paired=paired)]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,19 +16,19 @@ from pydantic import ValidationError
 
 from attnbench.errors import UsageError, first_mistake
 from attnbench.history.point import LINE, Change, Point, Segment
+from attnbench.store.writer import lock
 from attnbench.untrusted.json_text import parse_json
 from attnbench.untrusted.names import name_mistake
 from attnbench.untrusted.printable import shown
 from attnbench.untrusted.regular_file import append_line, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from attnbench.history.point import CellName
 
 FOLDER = Path("results/history")
 MOST_BYTES = 1 << 28
-_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 class HistoryError(UsageError):
@@ -129,8 +127,10 @@ def append(path: Path, lines: Sequence[Point | Segment | Change]) -> None:
 
 
 @contextlib.contextmanager
-def only_writer(path: Path) -> Iterator[None]:
+def only_writer(path: Path, say: Callable[[str], object]) -> Iterator[None]:
     """Keep other processes from adding to a file meanwhile; the system releases the lock if the process dies.
+
+    ``say`` is told if the folder lies where there are no locks.
 
     Raises:
         HistoryError: if another process holds the lock, or the folder cannot be opened or locked.
@@ -141,16 +141,16 @@ def only_writer(path: Path) -> Iterator[None]:
     except OSError as error:
         raise HistoryError(f"{path.parent} cannot be opened: {error.strerror}") from error
     try:
-        # Lock the folder rather than the file, which git replaces when it merges.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise HistoryError(f"{path.parent} is being written by another attnbench: wait until that has ended") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS_HERE:
-            os.close(descriptor)
+        try:
+            # Lock the folder rather than the file, which git replaces when it merges.
+            unlocked = lock(descriptor, path.parent)
+        except BlockingIOError:
+            words = "is being written by another attnbench: wait until that has ended"
+            raise HistoryError(f"{path.parent} {words}") from None
+        except OSError as error:
             raise HistoryError(f"{path.parent} cannot be locked: {error.strerror}") from error
-    try:
+        if unlocked is not None:
+            say(unlocked)
         yield
     finally:
         os.close(descriptor)

@@ -334,8 +334,8 @@ class LastRequestAlone(Identity):
         places = _last_request(case)
         alone = {name: tensor[:, :, places[name in OF_QUERIES]] for name, tensor in inputs.items() if tensor.ndim == 4}
         requests = written((Requests(1, alone["q"].shape[2], alone["k"].shape[2]),))
-        fields = {**case.to_dict(), "requests": requests, "seqlen_q": None, "seqlen_kv": None, "strides": "contiguous"}
-        other = make_case(**{name: value for name, value in fields.items() if not name.startswith("seqlen")})
+        fields = {name: value for name, value in case.to_dict().items() if not name.startswith("seqlen")}
+        other = make_case(**{**fields, "requests": requests, "strides": "contiguous"})
         return [Variant(case=other, inputs={**inputs, **alone}, what=f"the last request, {requests}, alone")]
 
     def findings(self, case: Case, inputs: Arrays, results: Arrays, others: list[Arrays]) -> list[Finding]:

@@ -23,12 +23,17 @@ def read_kept(path: Path, *, newer_than_s: float | None = None) -> object | None
 
 
 def keep(path: Path, value: object) -> None:
+    """Write a value to a file as :func:`keep_text` does."""
+    keep_text(path, json.dumps(value))
+
+
+def keep_text(path: Path, text: str) -> None:
     """Write a file atomically; errors are ignored, since the file is only a cache."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
             try:
-                json.dump(value, file)
+                file.write(text)
                 file.close()
                 Path(file.name).replace(path)
             except OSError:

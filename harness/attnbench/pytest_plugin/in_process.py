@@ -98,13 +98,13 @@ def about(cell: Cell, fields: Mapping[str, Any]) -> dict[str, object]:
 def prepared(cell: Cell, rounds: int = 20) -> Iterator[ReadyCall]:
     """Yield a cell's call, warmed up; its resources are released at the end."""
     worker = Worker(_loaded(cell.found))
-    Prepare(case=cell.case, device=cell.device).serve(worker)
-    call = worker.session.prepared()
-    warmed = warm_up(call.run, perf_counter_ns, set_up=call.set_up)
-    resolution_ns = get_clock_info("perf_counter").resolution * 1e9
-    set_up = call.set_up if call.needs_set_up else None
-    iterations = 1 if call.needs_set_up else calls_per_sample(warmed.call_ns, resolution_ns)
     try:
+        Prepare(case=cell.case, device=cell.device).serve(worker)
+        call = worker.session.prepared()
+        warmed = warm_up(call.run, perf_counter_ns, set_up=call.set_up)
+        resolution_ns = get_clock_info("perf_counter").resolution * 1e9
+        set_up = call.set_up if call.needs_set_up else None
+        iterations = 1 if call.needs_set_up else calls_per_sample(warmed.call_ns, resolution_ns)
         yield ReadyCall(run=call.run, set_up=set_up, rounds=rounds, iterations=iterations)
     finally:
         worker.end()

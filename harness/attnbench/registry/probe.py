@@ -12,6 +12,7 @@ from attnbench.registry.found import Origin, to_json
 from attnbench.registry.implementation import DeclarationError
 from attnbench.registry.importing import load_module
 from attnbench.registry.sources import files_read
+from attnbench.untrusted.exceptions import message_of
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises, SystemExit included, is its answer
-        answer = {"raised": f"{type(error).__name__}: {error}"}
+        answer = {"raised": f"{type(error).__name__}: {message_of(error)}"}
     with os.fdopen(fd, "w") as pipe:
         pipe.write(json.dumps(answer) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -41,16 +42,16 @@ def crossovers(
     xs = [math.log(n) for n in lengths]
     middle, low, high = ([math.log(r) for r in values] for values in (ratios, lows, highs))
     found = []
-    for i in range(len(xs) - 1):
-        before, after = middle[i], middle[i + 1]
-        if before == 0 or before * after >= 0:
+    apart = [i for i, value in enumerate(middle) if value != 0]  # a ratio of exactly 1 is on neither side
+    for i, j in itertools.pairwise(apart):
+        if middle[i] * middle[j] > 0:
             continue
         found.append(
             Crossover(
-                length=math.exp(_zero(xs, middle, i)),
+                length=math.exp(_zero(xs, middle, i) if j == i + 1 else (xs[i + 1] + xs[j - 1]) / 2),
                 low=_exp(_left_end(xs, low, high, i)),
-                high=_exp(_right_end(xs, low, high, i)),
-                rises=before < 0,
+                high=_exp(_right_end(xs, low, high, j)),
+                rises=middle[i] < 0,
             )
         )
     return _merged(found)
@@ -75,7 +76,7 @@ def _left_end(xs: Sequence[float], low: Sequence[float], high: Sequence[float], 
 
 
 def _right_end(xs: Sequence[float], low: Sequence[float], high: Sequence[float], start: int) -> float | None:
-    for i in range(start + 1, len(xs)):
+    for i in range(start, len(xs)):
         if high[i] < 0:
             return _zero(xs, high, i - 1)
         if low[i] > 0:

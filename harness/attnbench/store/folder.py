@@ -22,15 +22,20 @@ def latest_run(*, timed: bool = False, scenario: str | None = None) -> Path:
     Raises:
         UsageError: if there is none.
     """
-    written = {path: path.stat().st_mtime_ns for path in RUN_FOLDER.glob("*.jsonl") if path.is_file()}
-    newest_first = sorted(written, key=lambda path: (written[path], path.name), reverse=True)
+    written = newest_first(RUN_FOLDER)
     passed_over = ("profile", "check") if timed else ("profile",)
-    found = next((path for path in newest_first if _fits(_asked_by(path), passed_over, scenario)), None)
+    found = next((path for path in written if _fits(_asked_by(path), passed_over, scenario)), None)
     if found is None:
         none = "none with times" if timed and written else "none"
         of = f" of {scenario}" if scenario else ""
         raise UsageError(f"which run? {RUN_FOLDER} has {none}{of} yet; attnbench run {scenario or 'quick'} makes one")
     return found
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Return the folder's run files, the one that was written last first."""
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("*.jsonl") if path.is_file()}
+    return sorted(written, key=lambda path: (written[path], path.name), reverse=True)
 
 
 def _fits(asked_by: tuple[str, str] | None, passed_over: tuple[str, ...], scenario: str | None) -> bool:

@@ -10,6 +10,7 @@ from attnbench.errors import UsageError, first_mistake
 from attnbench.profiling.parts import KernelsOfCall, Nanoseconds, Sampled
 from attnbench.profiling.phases import Phase
 from attnbench.store.header import Facts
+from attnbench.untrusted.regular_file import read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,9 +109,7 @@ def read_profile(path: Path) -> Profile:
     """
     file = path / PROFILE if path.is_dir() else path
     try:
-        if file.stat().st_size > _LARGEST_BYTES:
-            raise ProfileError(f"{file} is too large to be a profile")
-        return Profile.model_validate_json(file.read_bytes())
+        return Profile.model_validate_json(read_regular(file, _LARGEST_BYTES))
     except OSError as error:
         raise ProfileError(f"{file} cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -41,21 +41,19 @@ class RunWriter:
         """
         self.path = path
         self.problem: str | None = None
-        self.unlocked: str | None = None
+        self.unlocked: str | None
         """Why the file is not protected from other writers, as a sentence; ``None`` if it is locked."""
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | extra_flags, 0o644)
         # The offset at which an attempt to store the first pending line began, or None; and all pending lines. Both
         # change in one assignment, which an interrupt cannot split.
         self._state: tuple[int | None, tuple[bytes, ...]] = (None, ())
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise RunFileBusyError(f"{path} is being written by another attnbench: wait until that has ended") from None
+            self.unlocked = lock(self._fd, path)
         except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
+            self.close()
+            if not isinstance(error, BlockingIOError):
                 raise
-            self.unlocked = f"{path} lies where there are no locks ({error.strerror}): write it from one process only"
+            raise RunFileBusyError(f"{path} is being written by another attnbench: wait until that has ended") from None
         if os.fstat(self._fd).st_nlink == 0:  # it was unlinked between opening and locking
             self.close()
             raise RunFileBusyError(f"{path} was removed by another process just now: try again")
@@ -131,7 +129,8 @@ class RunWriter:
                 self._write(first)
             except OSError as error:
                 self.problem = f"{self.path} cannot be written: {error.strerror}"
-                os.ftruncate(self._fd, began)
+                with contextlib.suppress(OSError):  # the next attempt begins with it, too
+                    os.ftruncate(self._fd, began)
                 return
             self._state = (None, tuple(others))
         self.problem = None
@@ -151,6 +150,22 @@ class RunWriter:
         """Raise ``FileExistsError`` if the file is not empty, unless ``force``."""
         if not force and os.fstat(self._fd).st_size:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+
+
+def lock(descriptor: int, path: Path) -> str | None:
+    """Lock an open file or folder until it is closed; return why it is unlocked, as a sentence, where nothing locks.
+
+    Raises:
+        BlockingIOError: if another process holds the lock.
+        OSError: if it cannot be locked.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+        return f"{path} lies where there are no locks ({error.strerror}): write it from one process only"
+    return None
 
 
 def write_whole(path: Path, lines: Iterable[Mapping[str, object]], *, force: bool = False) -> None:

@@ -145,10 +145,11 @@ class StreamExecutor(Executor):
 
         def more() -> bytes:
             while (left := deadline - time.monotonic()) > 0:
-                ready, _, _ = select.select([self], [], [], min(_POLL_S, left))
+                ended = self.has_ended()  # asked first: what it wrote before its end is there to be read
+                ready, _, _ = select.select([self], [], [], 0 if ended else min(_POLL_S, left))
                 if ready and (data := self.read(_PIECE)):
                     return data
-                if ready or self.has_ended():
+                if ready or ended:
                     raise self.ending()
                 if memory_bytes is not None and self.resident_bytes() > memory_bytes:
                     limit = f"the limit of {memory_bytes / 2**30:.3g} GiB"

@@ -219,11 +219,11 @@ def _why_untimed(cell: CellResult, who: str) -> str | None:
     return f"{who}is {cell.status}: {cell.reason}" if cell.status != "ok" else f"{who}was not timed"
 
 
-def _why_absent(cell: CellResult | None, path: str) -> str | None:
+def _why_absent(cell: CellResult | None, run: str) -> str | None:
     if cell is None:
-        return f"no record in {path}"
+        return f"no record in {run}"
     why = _why_untimed(cell, "")
-    return None if why is None else f"in {path} it {why}"
+    return None if why is None else f"in {run} it {why}"
 
 
 def _unlike_means(pairs: Sequence[Pair]) -> list[str]:

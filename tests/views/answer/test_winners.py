@@ -8,7 +8,7 @@ from attnbench.cases.case import make_case
 from attnbench.views.answer.winners import winners_of
 from attnbench.views.cells import cells_of
 from attnbench.views.groups import group_cells
-from attnbench.views.report.sections.results.comparing.winners import answer_table
+from attnbench.views.report.sections.results.comparing.winners import _most_often, answer_table
 from tests.views.conftest import timed
 
 if TYPE_CHECKING:
@@ -77,3 +77,14 @@ def test_a_length_at_which_nothing_was_timed_has_no_line(run_of: Callable[..., R
 def test_decoding_counts_keys(run_of: Callable[..., RunFile]) -> None:
     lines = [timed(make_case(seqlen_q=1, seqlen_kv=n), "a/a", 1e3 * n) for n in (1024, 2048)]
     assert shown(group_of(run_of(lines)))[0][0] == "1k … 2k keys"
+
+
+def test_who_is_alone_in_a_case_has_not_won_it(run_of: Callable[..., RunFile]) -> None:
+    lines = [*curve("a/a", {128: 1e6, 256: 3e6}), *curve("b/b", {256: 1e6})]
+    winners = winners_of(group_of(run_of(lines)))
+    both = _most_often(winners, "all", 128)
+    assert both is not None
+    assert (both.names, both.lead) == (("b/b",), "1 of 2, 1 alone")
+    one = _most_often(winners[:1], "all", 128)
+    assert one is not None
+    assert (one.names, one.lead) == ((), "1 alone")

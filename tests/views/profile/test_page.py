@@ -10,10 +10,13 @@ import pytest
 from attnbench.profiling.parts import BlocksAtPeak, FunctionTime, LineTime, MemoryBlock
 from attnbench.profiling.phases import TITLES, Phase
 from attnbench.store.profile import ProfileError, write_profile
+from attnbench.views.document import Table
 from attnbench.views.profile.cases import cases_of
 from attnbench.views.profile.marks import MARKS
 from attnbench.views.profile.page import profile_report, write_profile_page
 from attnbench.views.profile.sections.chart import phase_bars
+from attnbench.views.profile.sections.functions import functions, instructions
+from attnbench.views.report.blocks import Details
 from attnbench.views.report.page import drawn_svg, pictures_of
 from tests.views.profile.conftest import FLASH, SDPA, cell, failed, profile_of
 from tests.views.report.chromium import CHROMIUM, Chromium
@@ -150,6 +153,19 @@ def test_every_segment_is_drawn_and_labelled(two: Profile) -> None:
         assert ends[-1][1] == pytest.approx(one.cell.median_ns)
     qk = rows[0]
     assert (qk["implementation"], qk["label"], qk["floor_end"]) == (TITLES[Phase.QK], "Q K^T", 2.1e6)
+
+
+def test_without_a_median_nothing_has_a_share() -> None:
+    case = cases_of(profile_of(cell("mine/one", FLASH, median_ns=None)))
+    of_functions, of_instructions = functions(case), instructions(case)
+    assert of_functions is not None
+    assert of_instructions is not None
+    details = of_instructions.blocks[-1]
+    assert isinstance(details, Details)
+    for table in (of_functions.blocks[-1], details.blocks[-1]):
+        assert isinstance(table, Table)
+        (column,) = [one for one in table.columns if one.title == "share"]
+        assert {column.text(row) for row in table.rows} == {""}
 
 
 def test_a_phase_that_shares_a_colour_is_striped() -> None:

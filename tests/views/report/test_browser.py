@@ -308,6 +308,10 @@ def test_sums_over_groups_follow_the_filters_and_read_like_what_was_written(brow
     assert not any(row.startswith("mask") for row in chosen)
     browser.run(choose % "")
     assert browser.run(summary) == before
+    for number in (1, 2):
+        browser.run(f"document.querySelector('#filters input[name=\"family-{number}/kernel\"]').click()")
+    (row,) = [one for one in browser.run(summary) if one.startswith("all") and "alone" in one]
+    assert "125 alone" in row, "who is alone has not won"
 
 
 def test_a_group_is_drawn_when_it_is_chosen_and_stays_in_the_address(browser: Chromium, large: Path) -> None:

@@ -109,6 +109,10 @@ def test_the_library_of_the_charts_is_bundled_once_and_then_kept(
     assert "vegaEmbed" in first
     assert vega_bundle() == "from the cache"
     kept.unlink()
+    kept.mkdir()
+    assert vega_bundle() == first
+    assert [*(tmp_path / "attnbench").iterdir()] == [kept], "what could not be moved there is removed"
+    kept.rmdir()
     (tmp_path / "attnbench").rmdir()
     (tmp_path / "attnbench").write_text("in the way")
     assert vega_bundle() == first

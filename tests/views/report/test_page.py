@@ -9,9 +9,11 @@ import pytest
 
 from attnbench.cases.case import make_case
 from attnbench.units import number
+from attnbench.views.cells import cells_of
 from attnbench.views.report import blocks as blocks_module
 from attnbench.views.report.content import report_of
 from attnbench.views.report.page import html_page, markdown_page
+from attnbench.views.report.sections.results.agreement import error_table
 from attnbench.views.show import answer
 from tests.views.conftest import LENGTHS, failed, record, timed
 from tests.views.report.parsed_page import Element, Page, figures, page_of, section
@@ -363,3 +365,9 @@ def test_block_sparse_cases_are_drawn_over_their_own_dense_case(run_of: Callable
 
 def test_without_block_sparse_cases_there_is_no_such_section(source: str) -> None:
     assert 'id="density"' not in source
+
+
+def test_the_median_error_of_two_cells_lies_between_them(run_of: Callable[..., RunFile]) -> None:
+    cells = [timed(make_case(seqlen_q=n), "a/a", 1e6, out_error_ratio=n / 1024) for n in (128, 256)]
+    (row,) = error_table(cells_of(run_of(cells))).rows
+    assert (row["median"], row["worst"]) == (0.1875, 0.25)

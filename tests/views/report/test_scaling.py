@@ -55,6 +55,17 @@ def test_a_memory_law_that_contradicts_the_declaration_is_said_on_the_page(run_o
     assert not [block for block in blocks if isinstance(block, Contradiction)]
 
 
+@pytest.mark.parametrize("dtypes", [("float32",), ("float32", "float64")])
+def test_curves_without_a_law_are_told_only_where_there_are_some(
+    run_of: Callable[..., RunFile], monkeypatch: pytest.MonkeyPatch, dtypes: tuple[str, ...]
+) -> None:
+    for module in ("curves", "sections.results.scaling"):
+        monkeypatch.setattr(f"attnbench.views.report.{module}.MOST_FITS", 2)
+    lines = [timed(make_case(seqlen_q=n, dtype=dtype), "a/a", 1e3 * n) for dtype in dtypes for n in LENGTHS]
+    page = html_page(report_of([run_of(lines)]))
+    assert ("first groups of cases only (2 curves)" in page) == (len(dtypes) > 1)
+
+
 def test_the_largest_length_within_a_budget_follows_from_the_law(run_of: Callable[..., RunFile]) -> None:
     (square,) = [
         one for one in laws_of(run(run_of, "O(n)")) if (one.implementation, one.quantity) == ("a/square", "memory")

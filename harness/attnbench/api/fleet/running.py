@@ -81,7 +81,7 @@ def resume_on(
         for record in run_file.records
     }
     with contextlib.closing(RayEngine(address or str(request.on))) as engine:
-        fleet = _fleet(engine, request, found, every, log, {run_file.path: software_of_header(header)})
+        fleet = _fleet(engine, request, found, cells or every, log, {run_file.path: software_of_header(header)})
         fleet.hold(quick_peaks=True)
         run = functools.partial(_measured, fleet, cells, writer, measured, log)
         return finish(request, cells, run, writer, log, run_file.records)
@@ -95,7 +95,7 @@ def _fleet(
     log: Log,
     known: Mapping[str, Software],
 ) -> Fleet:
-    """Return holders of all devices in the plan, after checking that their software equals this process's."""
+    """Return holders of all devices of the cells, after checking that their software equals this process's."""
     from attnbench.fleet.driver import Fleet
     from attnbench.fleet.luggage import packed
     from attnbench.fleet.software import software_of

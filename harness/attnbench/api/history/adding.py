@@ -74,7 +74,7 @@ def add(
     here = Path.cwd()
     line = branch(here, until)
     stored = path_of_this_machine(folder)
-    with only_writer(stored):
+    with only_writer(stored, log.says):
         history = read_history(stored)
         shop = workshop(request, cache_dir, log, rules_of(None), seed)
         fixed = _anchor(anchor, since, history, request, line)

@@ -66,8 +66,9 @@ def page(
     if link is not None and not link.startswith(("https://", "http://")):
         raise UsageError("--link is an address that begins with https:// and has {revision} in it")
     place = Path(out) if out is not None else Path("reports/runs") / f"history-{path.stem}"
-    written = write_history_page(history, place, since=_revision(since, history), link=link, force=force)
-    return HistoryPage(written, path, history)
+    first = _revision(since, history)
+    written = write_history_page(history, place, since=first, link=link, force=force)
+    return HistoryPage(written, path, history, first)
 
 
 def of_this_machine(

@@ -47,8 +47,8 @@ class AddedRevisions(Answer):
 class HistoryPage(ShownHistory):
     """A page that was written."""
 
-    def __init__(self, page: Path, path: Path, history: History) -> None:
-        super().__init__(path, history, None)
+    def __init__(self, page: Path, path: Path, history: History, since: str | None) -> None:
+        super().__init__(path, history, since)
         self.page = page
         """The page's ``index.html``."""
 

@@ -85,7 +85,7 @@ def find(
     if candidates:
         return FoundChanges(found, [], line, log.messages)
     shop = workshop(_of(found, request, history.cells), cache_dir, log, rules, seed)
-    with only_writer(path), GateProgress(log) as observer:
+    with only_writer(path, log.says), GateProgress(log) as observer:
         ends = search(found, history.changes, line, shop, path, observer, budget=Budget(minutes * 60))
     return FoundChanges(found, ends, line, log.messages)
 

@@ -83,7 +83,9 @@ def run(
     """
     if request is not None:
         return _end(lambda: _requested(request, peaks, out, force=force, verbose=verbose), as_json=as_json)
-    if dry_run and resume is None:
+    if resume is not None and (watch or dry_run):
+        raise UsageError("--resume finishes a run, and --watch and --dry-run are about new ones: one of them")
+    if dry_run:
         return _print_plan(
             api.plan(
                 scenario, **vars(cells), ranks=ranks, replicates=replicates, seed=seed, shard=shard, progress=True
@@ -97,8 +99,6 @@ def run(
             progress=True,
         )  # fmt: skip
 
-    if watch and resume is not None:
-        raise UsageError("--resume finishes a run, and --watch makes new ones: one of the two")
     return _end(measure, with_answer=True, as_json=as_json, watch=watch)
 
 
@@ -198,7 +198,7 @@ def _stored_request(path: Path) -> Request:
     from attnbench.runner.planning.request import request_from
 
     try:
-        return request_from(parse_json(path.read_text()))
+        return request_from(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

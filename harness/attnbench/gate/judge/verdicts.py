@@ -119,14 +119,13 @@ def time_verdict(cell: Observed, decided: Decided, *, paired: bool) -> Verdict:
     return _verdict(cell, "time", name, sentence, base=base, head=head, **numbers(decided))
 
 
-def untimed_verdict(cell: Observed) -> Verdict:
-    """Build the verdict on an ok cell without a comparable time: none was asked for, or there are too few pairs."""
-    timed = [cell.base.time_ns is not None, cell.head.time_ns is not None]
-    if any(timed):
-        pairs = sum(
-            math.isfinite(b) and math.isfinite(h) for b, h in zip(cell.base.medians, cell.head.medians, strict=True)
-        )
-        return _verdict(cell, "time", "not_measured", f"only {pairs} pairs of processes were timed", pairs=pairs)
+def untimed_verdict(cell: Observed, *, paired: bool) -> Verdict:
+    """Build the verdict on an ok cell without a comparable time: none was asked for, or too few processes have one."""
+    timed = [[math.isfinite(ns) for ns in side.medians] for side in (cell.base, cell.head)]
+    if any(map(any, timed)):
+        few = sum(map(all, zip(*timed, strict=True))) if paired else min(map(sum, timed))
+        what = "pairs of processes" if paired else "processes of one side"
+        return _verdict(cell, "time", "not_measured", f"only {few} {what} were timed", pairs=few)
     record = cell.head.decisive
     why = (record or {}).get("reason") or "the scenario asks for no time"
     return _verdict(cell, "outcome", "same", f"it agrees with the oracle on both sides; not timed: {why}")

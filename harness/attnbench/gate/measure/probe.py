@@ -18,13 +18,13 @@ from attnbench.runner.planning.request import plan_request, request_from
 def main() -> int:
     """Write the header that a run of the request would have in this interpreter."""
     asked, answer = (Path(argument) for argument in sys.argv[1:])
-    request = request_from(json.loads(asked.read_text()))
+    request = request_from(json.loads(asked.read_text(encoding="utf-8")))
     try:
         cells = plan_request(request)
     except (PlanError, RegistryError) as refusal:
         sys.stderr.write(f"{refusal}\n")
         return 2
-    answer.write_text(json.dumps(measure_header(request, cells, "", None, [])))
+    answer.write_text(json.dumps(measure_header(request, cells, "", None, [])), encoding="utf-8")
     return 0
 
 

@@ -181,7 +181,7 @@ def side_header(side: Side, request: Request, folder: Path) -> Header:
     path = folder / f"side-{known}.json"
     if not path.exists():
         _ask(side, request, path, (0,), ["attnbench.gate.measure.probe", _request_of(path), str(path.resolve())])
-    return Header.model_validate_json(path.read_text())
+    return Header.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def run_once(side: Side, request: Request, path: Path, *, peaks: str = "none") -> RunFile:
@@ -210,7 +210,7 @@ def _ask(side: Side, request: Request, path: Path, good: Sequence[int], module: 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     asked, log = Path(_request_of(path)), path.with_suffix(".log")
-    asked.write_text(json.dumps(request.to_dict()))
+    asked.write_text(json.dumps(request.to_dict()), encoding="utf-8")
     code = _logged(side, [side.python, "-P", "-m", *module], log)
     if code not in good:
         raise GateError(f"{side.label} could not be measured: {_last_line(log, code)} (see {log})")

@@ -89,8 +89,8 @@ def prepare(
             says(f"preparing {source.label} in {home}")
             home.mkdir()
             dependencies = _build(source, home)
-            (home / _READY).write_text(json.dumps({"ref": source.ref, "dependencies": dependencies}))
-        ready = json.loads((home / _READY).read_text())
+            (home / _READY).write_text(json.dumps({"ref": source.ref, "dependencies": dependencies}), encoding="utf-8")
+        ready = json.loads((home / _READY).read_text(encoding="utf-8"))
     checkout = home / "source"
     plugins = tuple(plugins_of(checkout)) if checkout.is_dir() else ()
     return Side(
@@ -122,7 +122,7 @@ def _harness_hash() -> str:
 def _build(source: SideSource, home: Path) -> str:
     """Fetch the code, make the environment and install; return ``shared`` or ``installed`` for its dependencies."""
     if source.kind == "wheel":
-        name, requires = _read_wheel(source.path)
+        name, requires = _read_wheel(source)
     else:
         _check_out(source, home / "source")
         name, requires = _read_project(source, home / "source")
@@ -159,25 +159,27 @@ def _check_out(source: SideSource, target: Path) -> None:
 
 
 def _read_project(source: SideSource, folder: Path) -> tuple[str, list[Any]]:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    table = tomllib.loads((folder / "pyproject.toml").read_text()).get("project", {})
-    try:
-        return str(table.get("name", "")), [Requirement(text) for text in table.get("dependencies", [])]
-    except InvalidRequirement as error:
-        raise SideError(f"{source.label}: pyproject.toml has a dependency that is none: {error}") from error
+    table = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    return str(table.get("name", "")), _requirements(table.get("dependencies", []), source)
 
 
-def _read_wheel(path: Path) -> tuple[str, list[Any]]:
+def _read_wheel(source: SideSource) -> tuple[str, list[Any]]:
     import email
 
-    from packaging.requirements import Requirement
-
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(source.path) as archive:
         (name,) = [one for one in archive.namelist() if one.endswith(".dist-info/METADATA")][:1]
         about = email.message_from_bytes(archive.read(name))
-    requires = [Requirement(text) for text in about.get_all("Requires-Dist") or ()]
+    requires = _requirements(about.get_all("Requires-Dist") or (), source)
     return str(about["Name"]), [one for one in requires if "extra" not in str(one.marker or "")]
+
+
+def _requirements(texts: Sequence[str], source: SideSource) -> list[Any]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return [Requirement(text) for text in texts]
+    except InvalidRequirement as error:
+        raise SideError(f"{source.label} has a dependency that is none: {error}") from error
 
 
 def _pins(constraints: Path) -> dict[str, str]:
@@ -185,7 +187,7 @@ def _pins(constraints: Path) -> dict[str, str]:
     from packaging.utils import canonicalize_name
 
     pins = {}
-    for line in constraints.read_text().splitlines() if constraints.is_file() else []:
+    for line in constraints.read_text(encoding="utf-8").splitlines() if constraints.is_file() else []:
         name, is_pin, version = line.partition("#")[0].partition("==")
         if is_pin:
             pins[str(canonicalize_name(name.strip()))] = version.partition(";")[0].strip()
@@ -216,7 +218,9 @@ def _builds_here(folder: Path) -> bool:
     from attnbench.registry.discover import unmet
 
     needs = (
-        tomllib.loads((folder / "pyproject.toml").read_text()).get("build-system", {}).get("requires", ["setuptools"])
+        tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        .get("build-system", {})
+        .get("requires", ["setuptools"])
     )
     return unmet(needs) is None
 
@@ -242,7 +246,7 @@ def _lay_harness_over(site: Path, own: Path | None) -> None:
     about = site / f"{_SELF}-{VERSION}.dist-info"
     shutil.rmtree(about, ignore_errors=True)
     about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_SELF}\nVersion: {VERSION}\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {_SELF}\nVersion: {VERSION}\n", encoding="utf-8")
 
 
 def _package(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import subprocess
 import tomllib
 import zipfile
@@ -55,7 +56,7 @@ def resolve(ref: str, here: Path) -> SideSource:
     Raises:
         SideError: if it names nothing, or nothing that can be installed.
     """
-    path = (here / ref).expanduser()
+    path = here / os.path.expanduser(ref)  # noqa: PTH111 - leaves an unknown user's ~ as it is
     if ref.endswith(".py"):
         return _plugin(ref, path)
     if ref.endswith(".whl"):
@@ -145,7 +146,7 @@ def _measured(listing: str) -> str:
 
 def _directory(ref: str, path: Path) -> SideSource:
     pyproject = path / "pyproject.toml"
-    _require_project(ref, pyproject.read_text() if pyproject.is_file() else None)
+    _require_project(ref, pyproject.read_text(encoding="utf-8") if pyproject.is_file() else None)
     digest = hashlib.sha256()
     for name in files_of(path):
         if name.suffix not in (".md", ".rst"):

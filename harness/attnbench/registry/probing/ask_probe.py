@@ -103,11 +103,12 @@ def _first_line(fd: int, process: subprocess.Popen[bytes], deadline: float, wait
         if time.monotonic() > told_at:
             waits()
             told_at = deadline
-        if select.select([fd], [], [], _POLL_S)[0]:
+        ended = process.poll() is not None  # asked first: what it wrote before its end is there to be read
+        if select.select([fd], [], [], 0 if ended else _POLL_S)[0]:
             data = os.read(fd, 1 << 16)
             if not data:
                 return b""
             text += data
-        elif process.poll() is not None:
+        elif ended:
             return b""  # a child of the plug-in may hold the pipe open
     return text

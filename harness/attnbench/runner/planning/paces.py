@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.cases.case import CaseError, make_case
 from attnbench.runner.planning.plan import expected_s
-from attnbench.store.folder import RUN_FOLDER
+from attnbench.store.folder import RUN_FOLDER, newest_first
 from attnbench.untrusted.json_text import parse_json
 from attnbench.untrusted.regular_file import read_regular
 
@@ -77,8 +77,7 @@ def whole_s(cells: Iterable[Cell], paces: Paces, sampling_s: float) -> float:
 
 def _records(request: Request, folder: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the records of cells that ran; files that are not runs are skipped."""
-    newest = sorted(folder.glob("*.jsonl"), reverse=True)[:_MOST_RUNS]
-    for path in newest:
+    for path in newest_first(folder)[:_MOST_RUNS]:
         with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
             lines = read_regular(path, _MOST_BYTES).decode("utf-8").splitlines()
             asked: Any = parse_json(lines[0])["request"]  # type: ignore[index]  # or it raises

@@ -2,7 +2,7 @@
 
 ``torch.load(weights_only=True)`` runs none of the code that a pickle may hold, and this process never imports torch.
 The copy is cached under the digest of the original file. The module is also the program that makes it:
-``python -m attnbench.sweep.files.torch_file captured.pt captured.safetensors``.
+``python -P -m attnbench.sweep.files.torch_file captured.pt captured.safetensors``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def converted(path: Path) -> Path:
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "attnbench.sweep.files.torch_file", str(path), str(target)]
+    command = [sys.executable, "-P", "-m", "attnbench.sweep.files.torch_file", str(path), str(target)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
     except subprocess.TimeoutExpired:

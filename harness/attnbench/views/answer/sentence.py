@@ -123,7 +123,7 @@ def _on_the_fastest(
 
 def _span(ratios: Sequence[Estimate]) -> str:
     """Format the least and the greatest of several ratios, or a single one with its interval."""
-    low, *_, high = [min(ratios, key=lambda one: one.value), max(ratios, key=lambda one: one.value)]
+    low, high = min(ratios, key=lambda one: one.value), max(ratios, key=lambda one: one.value)
     if len(ratios) > 1:
         return f"{number(low.value)} to {times(high.value)}"
     return f"{times(low.value)} ({low.ends})" if low.ends else times(low.value)

@@ -60,9 +60,11 @@ def time_charts(runs: Sequence[RunFile]) -> list[Image]:
         marks = marks_of(cell.implementation for cell in cells)
         grouping = group_cells(cells)
         for group in grouping.groups:
+            if len(found) == MOST_CHARTS:
+                return found
             title = group.label or grouping.common
             figure = time_figure("time", f"{run.path}: {title}" if len(runs) > 1 else title, group, marks)
-            if figure is not None and len(found) < MOST_CHARTS:
+            if figure is not None:
                 data = svg_file(figure).encode()
                 found.append(Image(title=figure.title, alt=figure.alt, data=data))
     return found

@@ -25,9 +25,10 @@ def junit(result: GateResult) -> str:
         for kind in ("failure", "error", "skipped"):
             suite.set({"failure": "failures", "error": "errors"}.get(kind, kind), str(kinds.count(kind)))
     if result.problems:
-        suite = ET.SubElement(root, "testsuite", name="gate", tests="1", failures=str(len(result.problems)))
-        case = ET.SubElement(suite, "testcase", classname="attnbench.gate", name="waivers")
-        for problem in result.problems:
+        number = str(len(result.problems))
+        suite = ET.SubElement(root, "testsuite", name="gate", tests=number, failures=number)
+        for index, problem in enumerate(result.problems, start=1):
+            case = ET.SubElement(suite, "testcase", classname="attnbench.gate", name=f"waivers {index}")
             ET.SubElement(case, "failure", message=_text(problem))
     for kind in ("tests", "failures", "errors", "skipped"):
         root.set(kind, str(sum(int(suite.get(kind, "0")) for suite in root)))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 METHOD = "high-water mark of the resident set, reset before the call, and what its child processes touched"
-_PR_SET_THP_DISABLE = 41
+_PR_SET_THP_DISABLE, _PR_GET_THP_DISABLE = 41, 42
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _GIVEN_BACK_AT_ONCE = 64 * 2**10
 _SETTLED_THRESHOLD = 32 * 2**20
@@ -111,6 +111,7 @@ def _readings(call: Callable[[], object], libc: ctypes.CDLL, set_up: Callable[[]
 @contextlib.contextmanager
 def _giving_back_at_once(libc: ctypes.CDLL) -> Iterator[None]:
     """Have large blocks mapped when they are allocated, and unmapped when they are freed."""
+    was_disabled = int(libc.prctl(_PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0)
     libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     _keep_freed_blocks_below(_GIVEN_BACK_AT_ONCE, libc)
     _give_back(libc)
@@ -120,7 +121,7 @@ def _giving_back_at_once(libc: ctypes.CDLL) -> Iterator[None]:
     finally:
         for hole in holes:
             libc.free(ctypes.c_void_p(hole))
-        libc.prctl(_PR_SET_THP_DISABLE, 0, 0, 0, 0)
+        libc.prctl(_PR_SET_THP_DISABLE, was_disabled, 0, 0, 0)
         _keep_freed_blocks_below(_SETTLED_THRESHOLD, libc)
 
 

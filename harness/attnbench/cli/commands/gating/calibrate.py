@@ -46,5 +46,6 @@ def calibrate(
         sys.stdout.write(learned.calibration.model_dump_json(indent=2) + "\n")
     else:
         print_view(learned.view, form)
-    sys.stderr.write(f"attnbench: stored in {learned.path}; attnbench gate {scenario} uses it from now on\n")
+    use = f" --calibration {out} uses it" if out else " uses it from now on"
+    sys.stderr.write(f"attnbench: stored in {learned.path}; attnbench gate {scenario}{use}\n")
     return 0

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from attnbench.grouping import grouped
 from attnbench.profiling.phases import TITLES
-from attnbench.units import count, duration, number
+from attnbench.units import count, duration
 from attnbench.views.document import Column, Heading, Paragraph, Table, column
 from attnbench.views.profile.cases import titled
-from attnbench.views.profile.sections.lines import heat
+from attnbench.views.profile.sections.lines import heat, percent, share
 from attnbench.views.report.blocks import Details, Section
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attnbench.views.report.blocks import Block
 
 _SHOWN = 15
-_SHARE = Column(title="share", text=lambda row: f"{number(100 * row['share'], 2)} %", is_number=True)
+_SHARE = Column(title="share", text=lambda row: percent(row["share"]), is_number=True)
 _TIME = column("time", "ns", unit="ns")
 
 
@@ -45,7 +45,7 @@ def _function_table(found: Sequence[FunctionTime], one: ProfiledCell) -> Table:
             "module": each.module.replace("\\", "/").rpartition("/")[2],
             "implementation": TITLES[each.phase],
             "ns": each.ns,
-            "share": each.ns / (one.cell.median_ns or each.ns or 1.0),
+            "share": share(each.ns, one),
             "why": each.why or "nothing",
         }
         for each in found
@@ -86,7 +86,7 @@ def _instruction_table(found: Sequence[InstructionTime], one: ProfiledCell) -> T
             "address": each.address,
             "line": each.line or None,
             "ns": each.ns,
-            "share": each.ns / (one.cell.median_ns or each.ns or 1.0),
+            "share": share(each.ns, one),
             "heat": heat(each.ns / most),
             "instruction": each.text,
         }

@@ -61,7 +61,6 @@ def _with_gaps(lines: Iterable[LineTime]) -> list[LineTime | None]:
 
 def _table(lines: Sequence[LineTime | None], one: ProfiledCell, *, with_file: bool = False) -> Table:
     most = max((line.ns for line in lines if line), default=0.0)
-    whole = one.cell.median_ns or 1.0
     where = Column(title="line", text=lambda row: row["where"], is_number=not with_file, is_code=with_file)
     return Table(
         columns=[
@@ -72,18 +71,18 @@ def _table(lines: Sequence[LineTime | None], one: ProfiledCell, *, with_file: bo
             column("phase"),
             column("source", is_code=True),
         ],
-        rows=[_row(line, most, whole, with_file=with_file) for line in lines],
+        rows=[_row(line, most, one, with_file=with_file) for line in lines],
     )
 
 
-def _row(line: LineTime | None, most: float, whole: float, *, with_file: bool) -> Row:
+def _row(line: LineTime | None, most: float, one: ProfiledCell, *, with_file: bool) -> Row:
     if line is None:
         return {"where": "⋮", "self": "", "below": "", "heat": "", "phase": "", "source": ""}
     file = line.file.replace("\\", "/").rpartition("/")[2]
     return {
         "where": f"{file}:{line.line}" if with_file else str(line.line),
-        "self": _percent(line.ns / whole),
-        "below": _percent(line.below_ns / whole),
+        "self": percent(share(line.ns, one)),
+        "below": percent(share(line.below_ns, one)),
         "heat": heat(line.ns / most if most else 0.0),
         "phase": TITLES[line.phase] if line.ns else "",
         "source": line.text.strip() if with_file else line.text.expandtabs(4).replace(" ", "\N{NO-BREAK SPACE}"),
@@ -96,5 +95,11 @@ def heat(part: float) -> str:
     return "█" * whole + _EIGHTHS[rest].strip()
 
 
-def _percent(part: float) -> str:
+def share(ns: float, one: ProfiledCell) -> float | None:
+    """Return a time over the cell's median; ``None`` if the cell has no median."""
+    return ns / one.cell.median_ns if one.cell.median_ns else None
+
+
+def percent(part: float | None) -> str:
+    """Format a share; nothing for none."""
     return f"{number(100 * part, 2)} %" if part else ""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import tempfile
-from pathlib import Path
 
 from attnbench.machine.caches import own_cache
+from attnbench.machine.kept import keep_text
 
 
 def vega_bundle() -> str:
@@ -21,10 +20,5 @@ def vega_bundle() -> str:
     import vl_convert
 
     made: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
-    # Two reports can run at once: each writes a file of its own, and the last one to finish replaces the name.
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=kept.parent, delete=False) as file:
-            file.write(made)
-        Path(file.name).replace(kept)
+    keep_text(kept, made)
     return made

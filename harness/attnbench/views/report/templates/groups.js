@@ -116,10 +116,11 @@ function groupViews({ points, marks, state, element, all, drawChart, onChange })
   function mostOften(winners) {
     if (!winners.length) return element("td");
     const wins = new Map();
-    for (const { names } of winners) if (names.length === 1) wins.set(names[0], (wins.get(names[0]) ?? 0) + 1);
+    const alone = winners.filter(({ names, next }) => names.length === 1 && !next).length;
+    for (const { names, next } of winners) if (names.length === 1 && next) wins.set(names[0], (wins.get(names[0]) ?? 0) + 1);
     const ordered = [...wins].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
-    const ties = winners.length - ordered.reduce((sum, [, n]) => sum + n, 0);
-    const level = ties ? `${ties} within noise` : "";
+    const ties = winners.length - alone - ordered.reduce((sum, [, n]) => sum + n, 0);
+    const level = [ties && `${ties} within noise`, alone && `${alone} alone`].filter(Boolean).join(", ");
     if (!ordered.length) return element("td", { className: "tie" }, element("span", { className: "lead-by", textContent: level }));
     const [name, most] = ordered[0];
     const said = `${most} of ${winners.length}` + (level && `, ${level}`);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import statistics
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -171,21 +172,21 @@ def error_table(cells: Iterable[CellResult]) -> Table:
 
 
 def _error_row(implementation: str, dtype: str, cells: Sequence[CellResult]) -> Row:
-    ratios = sorted(cell.error_ratio for cell in cells if cell.error_ratio is not None)
+    ratios = [cell.error_ratio for cell in cells if cell.error_ratio is not None]
     return {
         "implementation": implementation,
         "dtype": dtype,
         "judged": len(cells),
         "wrong": sum(1 for cell in cells if cell.status == "wrong"),
-        "median": ratios[len(ratios) // 2] if ratios else None,
-        "worst": ratios[-1] if ratios else None,
+        "median": statistics.median(ratios) if ratios else None,
+        "worst": max(ratios, default=None),
         **{name: _median(cells, name) for name in _NOTICED},
     }
 
 
 def _median(cells: Sequence[CellResult], name: str) -> float | None:
-    found = sorted(value for cell in cells if (value := getattr(cell.metrics, name)) is not None)
-    return found[len(found) // 2] if found else None
+    found = [value for cell in cells if (value := getattr(cell.metrics, name)) is not None]
+    return statistics.median(found) if found else None
 
 
 def _by_length(index: int, dtype: str, cells: Sequence[CellResult]) -> HeatMap:

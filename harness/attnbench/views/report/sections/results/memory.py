@@ -37,10 +37,9 @@ def _blocks(material: Material) -> list[Block]:
     if not laws:
         return blocks
     blocks.append(Budget(laws=[_law_row(one) for one in laws]))
-    for group, of_group in itertools.groupby(laws, key=lambda one: (one.source.name, one.group.label)):
+    for _, of_group in itertools.groupby(laws, key=lambda one: (one.source.name, one.group.label)):
         members = list(of_group)
         title = f"{members[0].source.title(members[0].group)}: largest {members[0].group.axis} within"
-        del group
         blocks.append(
             Part(
                 facets=members[0].source.facets(members[0].group),

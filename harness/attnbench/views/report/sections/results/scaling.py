@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 def section(material: Material) -> Section:
     """Return the scaling laws, implementations that contradict their declarations, and the crossovers."""
     blocks, exports = scaling_blocks(material.curves, material.marks)
+    fitted = {(one.source.name, one.group.label) for one in material.curves}
+    growing = [
+        (source.name, g.label) for source in material.sources for g in source.grouping.groups if len(g.lengths) > 1
+    ]
+    if len(material.curves) >= MOST_FITS and not fitted.issuperset(growing):
+        text = f"Laws are fitted to the curves of the first groups of cases only ({len(material.curves)} curves); "
+        blocks.insert(0, Paragraph(text=f"{text}narrow the run."))
     return Section(anchor="scaling", title="Scaling laws", blocks=blocks, exports=exports)
 
 
@@ -40,9 +47,6 @@ def scaling_blocks(found: Sequence[ScalingCurve], marks: Mapping[str, Mark]) -> 
         why = f": {'; '.join(reasons)}" if reasons else ""
         return [Paragraph(text=f"No law was fitted{why}.")], exports if found else []
     blocks: list[Block] = []
-    if len(found) >= MOST_FITS:
-        text = f"Laws are fitted to the curves of the first groups of cases only ({len(found)} curves); narrow the run."
-        blocks.append(Paragraph(text=text))
     contradictions = [said for one in found if (said := one.contradiction)]
     blocks += [Contradiction(text=f"{said}.") for said in contradictions]
     declared = [one for one in laws if one.quantity == "memory" and one.declared]

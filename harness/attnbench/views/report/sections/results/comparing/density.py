@@ -27,11 +27,12 @@ _KIND = "block_sparse"
 def section(material: Material) -> Section | None:
     """Return a chart for each dense case that has block-sparse variants, or ``None`` if there is none."""
     blocks: list[Block] = []
-    rows: list[Row] = []
+    drawn: list[Figure] = []
     for source in material.sources:
-        figures = _figures(source, material.marks, first=len(rows))
+        figures = _figures(source, material.marks, first=len(drawn))
         blocks += [*named(source), *figures] if figures else []
-        rows += [row for figure in figures for row in figure.table.rows]
+        drawn += figures
+    rows = [row for figure in drawn for row in figure.table.rows]
     if not rows:
         return None
     best = max(rows, key=lambda row: (row["length"] or 0, row["value"]))

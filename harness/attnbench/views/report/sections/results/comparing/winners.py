@@ -101,16 +101,17 @@ def _summary(stem: str, chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]
 def _most_often(winners: Sequence[Winner], label: str, tokens: int) -> MapCell | None:
     if not winners:
         return None
-    wins = collections.Counter(winner.names[0] for winner in winners if len(winner.names) == 1)
-    ties = len(winners) - wins.total()
+    wins = collections.Counter(winner.names[0] for winner in winners if winner.is_clear)
+    alone = sum(winner.is_alone for winner in winners)
+    counts = {"within noise": len(winners) - wins.total() - alone, "alone": alone}
+    others = [f"{n} {words}" for words, n in counts.items() if n]
     ordered = sorted(wins.items(), key=lambda item: (-item[1], item[0]))
+    said = f"{label}, {length(tokens)}: of {count(len(winners), 'case')}, "
+    said += listing([*(f"{one} in {n}" for one, n in ordered), *others], most=8)
     if not ordered:
-        return MapCell(names=(), lead=f"{ties} within noise", said=f"{label}, {length(tokens)}: all within noise")
+        return MapCell(names=(), lead=", ".join(others), said=said)
     name, most = ordered[0]
-    level = f", {ties} within noise" if ties else ""
-    each = [f"{one} in {n}" for one, n in ordered]
-    said = f"{label}, {length(tokens)}: of {count(len(winners), 'case')}, {listing(each, most=8)}{level}"
-    return MapCell(names=(name,), lead=f"{most} of {len(winners)}{level}", said=said)
+    return MapCell(names=(name,), lead=", ".join([f"{most} of {len(winners)}", *others]), said=said)
 
 
 def _lengths_of(chosen: Sequence[tuple[ReportedRun, Group, list[Winner]]]) -> list[int]:
