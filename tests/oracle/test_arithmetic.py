@@ -115,6 +115,31 @@ def test_blocks_of_rows_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatc
     case = make_case(heads_q=2, seqlen_q=33, mode="backward", mask="causal")
     whole = reference(case, select(case), 0, EXACT)
     monkeypatch.setattr("attnbench.oracle.answer.heads.BLOCK_PAIRS", 5 * 33)
-    blocks = reference(case, select(case), 0, EXACT)
-    for name, tensor in whole.items():
-        torch.testing.assert_close(blocks[name], tensor, rtol=1e-13, atol=1e-14)
+    _assert_same(reference(case, select(case), 0, EXACT), whole)
+
+
+@pytest.mark.parametrize("arithmetic", [EXACT, Arithmetic("float32")])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mask": "key_padding", "kv_lengths": (21, 0, 13), "score_mod": "relative_bias & sink"},
+        {"mask": "causal", "score_mod": "bias", "bias_grad": True, "bias_file": "random:3"},
+        {"mask": "causal", "operator": "multi_head_attention"},
+        {"score_mod": "alibi", "strides": "expanded_kv"},
+    ],
+)
+def test_heads_that_are_computed_together_give_what_each_gives(
+    fields: dict[str, object], arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(batch=3, heads_q=6, heads_kv=3, seqlen_q=21, head_dim=8, mode="forward_backward", **fields)
+    together = reference(case, select(case), 0, arithmetic)
+    monkeypatch.setattr("attnbench.oracle.answer.reference.TOGETHER_PAIRS", 1)
+    _assert_same(reference(case, select(case), 0, arithmetic), together)
+
+
+def _assert_same(got: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Up to the order of sums; where a row sees a single key, the variance of its error is nothing but their noise."""
+    assert got.keys() == expected.keys()
+    for name, tensor in expected.items():
+        power, noise = (2, 1e-11) if name.endswith("_terms") else (1, 1e-14)
+        torch.testing.assert_close(got[name] ** power, tensor**power, rtol=1e-13, atol=noise)

@@ -142,7 +142,7 @@ def size_of_storing(case: Case, answer: Tensor, sizes: Tensor) -> Error:
     reference's are larger. For the bound see :func:`likely_size`; of s² along each of n directions, a squared norm
     exceeds ``n s² + 2 s² sqrt(n x) + 2 x s²`` with a probability of exp(-x) at most.
 
-    Sizes (..., rows, 2) are those of :func:`attnbench.oracle.answer.heads.one_head`.
+    Sizes (..., rows, 2) are those of :func:`attnbench.oracle.answer.heads.attend_heads`.
     """
     whole, scale = scales(answer)
     variance, along_one = sizes.unbind(-1)

@@ -12,7 +12,7 @@ from attnbench.cases.inputs.operands import operand_head
 from attnbench.cases.masks import row_runs
 from attnbench.cases.masks.visible import within
 from attnbench.oracle.answer.arithmetic import EXACT
-from attnbench.oracle.answer.heads import keys_or_values, one_head, rounded
+from attnbench.oracle.answer.heads import attend_heads, keys_or_values, rounded
 from attnbench.oracle.selection import Selection, select
 from attnbench.stages.agreement import Inside
 
@@ -95,11 +95,11 @@ def weights_of(case: Case, batch_index: int, head: int) -> Tensor:
     import torch
 
     key_head = head // (case.heads_q // case.heads_kv)
-    q = rounded(case, operand_head(case, "q", batch_index, head))
-    k = keys_or_values(case, operand_head(case, "k", batch_index, key_head))
-    identity = torch.eye(case.seqlen_kv, dtype=torch.float64)
+    q = rounded(case, operand_head(case, "q", batch_index, head))[None]
+    k = keys_or_values(case, operand_head(case, "k", batch_index, key_head))[None]
+    identity = torch.eye(case.seqlen_kv, dtype=torch.float64)[None]
     everything = Selection(((batch_index, key_head),), None, gradients_of_keys=False)
-    return one_head(case, EXACT, (batch_index, head), everything, q, k, identity, None).out
+    return attend_heads(case, EXACT, ((batch_index, head),), everything, q, k, identity, None).out[0]
 
 
 def errors_of(case: Case, batch_index: int, truth: Truth, judgement: Judgement) -> tuple[bytes, dict[str, float]]:

@@ -18,8 +18,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from attnbench.cases.bias import scores_in_bias
 
 if TYPE_CHECKING:
@@ -81,16 +79,20 @@ PLAIN = Arithmetic("float64")
 
 @dataclasses.dataclass(frozen=True)
 class Plane:
-    """Some query rows of one head, with all the keys that they may see. Tensors are in float64."""
+    """Some query rows of a head, with all the keys that they may see. Tensors are in float64.
+
+    A leading axis of heads is possible, of this and all that follows: each is a problem of its own. ``hidden`` may lack
+    it, and is the same for all heads then.
+    """
 
     q: Tensor  # (rows, head_dim)
     k: Tensor  # (seqlen_kv, head_dim)
     v: Tensor  # (seqlen_kv, head_dim_v)
     hidden: Tensor | None  # (rows, seqlen_kv), True where the mask hides the key; None hides nothing
     bias: Tensor | None  # (rows, seqlen_kv)
-    sink: float | None
+    sink: float | Tensor | None  # of several heads (heads, 1, 1)
     dout: Tensor | None  # (rows, head_dim_v)
-    keys: Tensor | None = None  # (n,), those whose gradients are wanted; None is all
+    keys: Tensor | None = None  # (n,), those whose gradients are wanted, of all heads; None is all
     kept: Tensor | None = None  # (rows, seqlen_kv), the factor of each weight with dropout: 0 or 1 / (1 - p)
 
     def dropped(self, weights: Tensor) -> Tensor:
@@ -122,8 +124,10 @@ class Terms:
     dv: Tensor | None = None  # (keys,)
     dbias: Tensor | None = None  # (rows, seqlen_kv, 2), variances: of an element's errors, and of storing it
     stored: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    """By tensor, of errors that come of storing factors: variances, see :func:`variances_of_storing`. Of a whole head
-    (rows, 2): with them, those along one direction, see :func:`attnbench.oracle.answer.heads.one_head`."""
+    """By tensor (rows,), in squared roundoffs of the accumulator: variances of errors that come of storing a factor of
+    its products, weights or ``dscores``. The low-precision reference stores them, too; but of few numbers its errors
+    are luck. Each stored number is off by up to a unit roundoff, by itself, which moves the row along a value (a key).
+    Of a whole head (rows, 2): with them, the variance along one direction."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,9 +155,9 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     import torch
 
     if arithmetic.through_lse:
-        scores = arithmetic.store_score(arithmetic.store_score(plane.q * case.scale) @ plane.k.T)
+        scores = arithmetic.store_score(arithmetic.store_score(plane.q * case.scale) @ plane.k.mT)
     else:
-        scores = arithmetic.store_score(arithmetic.store_score(plane.q @ plane.k.T) * case.scale)
+        scores = arithmetic.store_score(arithmetic.store_score(plane.q @ plane.k.mT) * case.scale)
     raw, slope = scores, None
     if case.softcap is not None:
         capped = torch.tanh(scores / case.softcap)
@@ -163,7 +167,8 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         scores = arithmetic.store_score(scores + plane.bias)
     if plane.hidden is not None:
         scores = scores.masked_fill(plane.hidden, -torch.inf)
-    top = scores.amax(-1, keepdim=True) if len(plane.k) else scores.new_full((len(scores), 1), -torch.inf)
+    empty = not plane.k.shape[-2]
+    top = torch.full_like(plane.q[..., :1], -torch.inf) if empty else scores.amax(-1, keepdim=True)
     if plane.sink is not None:
         top = top.clamp_min(plane.sink)
     top = torch.where(torch.isneginf(top), 0.0, top)
@@ -173,7 +178,7 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
         total = total + torch.exp(plane.sink - top)
     lse = arithmetic.store_lse((top + torch.log(total)).squeeze(-1))
     if arithmetic.through_lse and arithmetic.dtype != "float8_e4m3fn":
-        weights = arithmetic.store(torch.exp(scores - torch.where(torch.isneginf(lse), 0.0, lse)[:, None]))
+        weights = arithmetic.store(torch.exp(scores - torch.where(torch.isneginf(lse), 0.0, lse)[..., None]))
     else:
         weights = arithmetic.weigh(weights, torch.where(total == 0, 1.0, total))
     dropped = weights if plane.kept is None else arithmetic.store(plane.dropped(weights))
@@ -181,7 +186,7 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     if plane.dout is None:
         met = Intermediates(raw, slope, scores, weights, lse, out)
         return Answer(out, lse, terms=_terms_where_exact(arithmetic, case, plane, met))
-    upstream = plane.dropped(arithmetic.store_score(plane.dout @ plane.v.T))
+    upstream = plane.dropped(arithmetic.store_score(plane.dout @ plane.v.mT))
     delta = (plane.dout * out).sum(-1, keepdim=True)
     dscores = weights * (upstream - delta)
     dbias = arithmetic.store(dscores) if "dbias" in case.gradients else None
@@ -192,13 +197,13 @@ def attend(arithmetic: Arithmetic, case: Case, plane: Plane) -> Answer:
     met = Intermediates(raw, slope, scores, weights, lse, out, upstream, dscores, dbias)
     terms = _terms_where_exact(arithmetic, case, plane, met)
     if plane.keys is not None:
-        dscores, dropped = dscores[:, plane.keys], dropped[:, plane.keys]
+        dscores, dropped = dscores[..., plane.keys], dropped[..., plane.keys]
     return Answer(
         out,
         lse,
         dq=dq,
-        dk=(dscores.T @ plane.q) * case.scale,
-        dv=dropped.T @ plane.dout,
+        dk=(dscores.mT @ plane.q) * case.scale,
+        dv=dropped.mT @ plane.dout,
         dbias=dbias,
         terms=terms,
     )
@@ -247,64 +252,98 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
 
     of_scores = coarser(case) if stores_scores else 1.0
     weights, out, dropped = met.weights, met.out, plane.dropped(met.weights)
-    of_storing = torch.where(weights == 0, 0.0, met.scores).square()
-    steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
-    products = plane.q.square() @ plane.k.square().T * case.scale**2
-    of_sums = _roundings(case, case.head_dim) * (met.raw.square() + products)
-    if met.slope is not None:
-        of_sums = of_sums * met.slope.square()
-    fresh = (of_sums + steps * of_storing) / 3
-    kept = (of_scores**2 if of_scores > 1 else 0.0) * of_storing / 3
-    of_lse = (weights.square() * (fresh + steps * kept + _of_exponentials(case))).sum(-1, keepdim=True)
-    moved = weights.square() * (fresh + kept)  # (rows, keys)
-    norm_v = plane.v.norm(dim=-1)
-    distances = plane.dropped(plane.dropped(norm_v.square().expand_as(weights)) - 2 * out @ plane.v.T)
+    squared = weights.square()
+    squared_dropped = squared if plane.kept is None else dropped.square()
+    fresh, steps, of_storing = _of_scores(case, plane, met)
+    kept = of_scores**2 * of_storing if of_scores > 1 else None
+    of_step = fresh if kept is None else fresh + steps * kept
+    moved = squared * (fresh if kept is None else fresh + kept)  # (rows, keys)
+    square_v = plane.v.norm(dim=-1).square()
+    distances = plane.dropped(plane.dropped(square_v[..., None, :].expand_as(weights)) - 2 * out @ plane.v.mT)
     distances = distances + out.square().sum(-1, keepdim=True)
-    cancelling = _cancelled_sums(dropped.square() @ norm_v.square(), out, case.seqlen_kv)
-    alike = ((weights > 0).double() @ _repeated(plane.k)).square()[:, None] / 4  # half of their number, squared
-    of_lse = of_lse + alike / 3
+    cancelling = _cancelled_sums(_times(squared_dropped, square_v), out, case.seqlen_kv)
+    alike = _times((weights > 0).double(), _repeated(plane.k)).square()[..., None] / 4  # half of their number, squared
+    of_lse = (squared * (of_step + _of_exponentials(case))).sum(-1, keepdim=True) + alike / 3
     of_out = ((moved * distances.clamp_min(0)).sum(-1) + cancelling + (alike * out.square()).sum(-1) / 3).sqrt()
-    stored = variances_of_storing(case, plane, met)
+    stored = {"out": _times(squared_dropped, square_v)}
     if plane.dout is None or met.upstream is None or met.dscores is None:
-        return Terms(of_out, of_lse.squeeze(-1).sqrt(), stored=stored)
-    stored_lse = 2 * torch.where(torch.isfinite(met.lse), met.lse, 0.0).square()[:, None] / 3
-    relative = fresh + kept * (1 - 2 * weights) + moved.sum(-1, keepdim=True) + stored_lse + alike / 3
+        return Terms(of_out, of_lse.squeeze(-1).sqrt(), stored=_in_roundoffs(case, stored))
+    stored_lse = 2 * torch.where(torch.isfinite(met.lse), met.lse, 0.0).square()[..., None] / 3
+    relative = fresh + (moved.sum(-1, keepdim=True) + stored_lse + alike / 3)
+    relative = relative if kept is None else relative + kept * (1 - 2 * weights)
+    square_dout = plane.dout.square()
     delta = (plane.dout * out).sum(-1, keepdim=True)
-    cancelling = met.upstream - delta
-    products = plane.dropped(plane.dropped(plane.dout.square() @ plane.v.square().T))
-    products = products + plane.dout.square().mul(out.square()).sum(-1, keepdim=True)
+    cancelling = (met.upstream - delta).square()
+    products = plane.dropped(plane.dropped(square_dout @ plane.v.square().mT))
+    products += square_dout.mul(out.square()).sum(-1, keepdim=True)
     accumulated = _roundings(case, case.head_dim_v) * (met.upstream.square() + delta.square() + products)
-    of_sums = (case.seqlen_kv + alike) * out.square() + case.seqlen_kv * (dropped.square() @ plane.v.square())
-    of_output = (plane.dout.square() * (coarser(case) ** 2 * out.square() + of_sums)).sum(-1, keepdim=True)
+    of_sums = (case.seqlen_kv + alike) * out.square() + case.seqlen_kv * (squared_dropped @ plane.v.square())
+    of_output = (square_dout * (coarser(case) ** 2 * out.square() + of_sums)).sum(-1, keepdim=True)
     cancelled = ((of_scores * (met.upstream.abs() + delta.abs())).square() + of_output + accumulated) / 3
-    of_delta = (moved * cancelling.square()).sum(-1, keepdim=True)
-    squares = weights.square() * (cancelled + relative * cancelling.square() + of_delta)
+    of_delta = (moved * cancelling).sum(-1, keepdim=True)
+    squares = squared * (cancelled + relative * cancelling + of_delta)
     dbias = None
     if met.dbias is not None:
         of_adding = scores_in_bias(case) * met.dbias.square() / 3
         dbias = torch.stack([squares + of_adding, coarser(case) ** 2 / 3 * met.dbias.square()], -1)
-    added = met.dscores.square() / 3  # times the number of terms: keys for dQ, queries for dK
-    norms_k = plane.k.square().sum(-1)
-    in_common = ((weights @ plane.k).square().sum(-1) - weights.square() @ norms_k).clamp_min(0) * of_output[:, 0] / 3
-    dq = ((squares + case.seqlen_kv * added) @ norms_k + in_common).sqrt() * case.scale
+    squared_dscores = met.dscores.square()
+    added = squared_dscores / 3  # times the number of terms: keys for dQ, queries for dK
+    square_k = plane.k.square().sum(-1)
+    in_common = ((weights @ plane.k).square().sum(-1) - _times(squared, square_k)).clamp_min(0) * of_output[..., 0] / 3
+    dq = (_times(squares + case.seqlen_kv * added, square_k) + in_common).sqrt() * case.scale
     squares = squares + case.seqlen_q * (case.heads_q // case.heads_kv) * added
-    of_dv = dropped.square() * relative * plane.dout.square().sum(-1, keepdim=True)
+    stored["dq"] = case.scale**2 * _times(squared_dscores, square_k)
+    of_keys = [squares, squared_dropped * relative, squared_dscores, squared_dropped]
     if plane.keys is not None:
-        squares, of_dv = squares[:, plane.keys], of_dv[:, plane.keys]
-    dk = (squares.T @ plane.q.square().sum(-1)).sqrt() * case.scale
-    dv = of_dv.sum(0).sqrt()
-    return Terms(of_out, of_lse.squeeze(-1).sqrt(), dq=dq, dk=dk, dv=dv, dbias=dbias, stored=stored)
+        of_keys = [of_pairs[..., plane.keys] for of_pairs in of_keys]
+    norms = [case.scale**2 * plane.q.square().sum(-1), square_dout.sum(-1)] * 2
+    dk, dv, stored["dk"], stored["dv"] = map(_times, (of_pairs.mT for of_pairs in of_keys), norms)
+    return Terms(
+        of_out,
+        of_lse.squeeze(-1).sqrt(),
+        dq=dq,
+        dk=dk.sqrt(),
+        dv=dv.sqrt(),
+        dbias=dbias,
+        stored=_in_roundoffs(case, stored),
+    )
+
+
+def _of_scores(case: Case, plane: Plane, met: Intermediates) -> tuple[Tensor, int, Tensor]:
+    """Variance of the errors of scores that come of sums and roundings, the number of steps, and the variance of one."""
+    import torch
+
+    steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
+    of_rounding = torch.where(met.weights == 0, 0.0, met.scores).square() / 3
+    products = plane.q.square() @ plane.k.square().mT * case.scale**2
+    of_sums = _roundings(case, case.head_dim) / 3 * (met.raw.square() + products)
+    if met.slope is not None:  # the cap's
+        of_sums *= met.slope.square()
+    return of_sums + steps * of_rounding, steps, of_rounding
+
+
+def _in_roundoffs(case: Case, squares: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Variances of errors of rows whose factors are stored, of the squares of all products of a row, added up."""
+    return {name: coarser(case) ** 2 / 3 * of_rows for name, of_rows in squares.items()}
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Products of matrices and vectors, both with any leading axes."""
+    return (matrices @ vectors[..., None]).squeeze(-1)
 
 
 def _repeated(keys: Tensor) -> Tensor:
-    """Whether each of the keys (keys, head_dim) occurs more than once, as 0 or 1: by a hash of its bits."""
+    """Whether each of a head's keys (keys, head_dim) occurs more than once, as 0 or 1: by a hash of its bits."""
     import torch
 
     rows = keys.contiguous().view(torch.int64)
-    odd = torch.arange(rows.shape[1], dtype=torch.int64) * 0x5851F42D4C957F2D + 1  # sums of products wrap around
-    hashes = ((rows ^ (rows >> 32)) * odd).sum(1).numpy()
-    _, places, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    return torch.from_numpy(counts[places] > 1).double()
+    odd = torch.arange(rows.shape[-1], dtype=torch.int64) * 0x5851F42D4C957F2D + 1  # sums of products wrap around
+    hashes, places = ((rows ^ (rows >> 32)) * odd).sum(-1).sort(-1)
+    as_before = hashes.diff(dim=-1) == 0
+    repeated = torch.zeros_like(hashes, dtype=torch.float64)
+    repeated[..., 1:][as_before] = 1
+    repeated[..., :-1][as_before] = 1
+    return torch.empty_like(repeated).scatter_(-1, places, repeated)
 
 
 def _cancelled_sums(squares: Tensor, result: Tensor, length: int) -> Tensor:
@@ -318,26 +357,6 @@ def _cancelled_sums(squares: Tensor, result: Tensor, length: int) -> Tensor:
         length: how many products make one element.
     """
     return length * (squares - result.square().sum(-1)).clamp_min(0) / 3
-
-
-def variances_of_storing(case: Case, plane: Plane, met: Intermediates) -> dict[str, Tensor]:
-    """How large the errors of each row may be that come of storing a factor of its products: weights, or ``dscores``.
-
-    The low-precision reference stores them, too; but of few numbers its errors are luck. Each stored number is off by
-    up to a unit roundoff, by itself, which moves the row along a value (a key, ...).
-
-    Returns:
-        By tensor (rows,), in squared roundoffs of the accumulator.
-    """
-    dropped = plane.dropped(met.weights)
-    factors = {"out": (dropped, plane.v)}
-    if plane.dout is not None and met.dscores is not None:
-        of_keys = slice(None) if plane.keys is None else plane.keys
-        factors["dq"] = (met.dscores * case.scale, plane.k)
-        factors["dk"] = (met.dscores[:, of_keys].T * case.scale, plane.q)
-        factors["dv"] = (dropped[:, of_keys].T, plane.dout)
-    size = coarser(case) ** 2 / 3
-    return {name: size * (factor.square() @ of.square().sum(-1)) for name, (factor, of) in factors.items()}
 
 
 def _of_exponentials(case: Case) -> float:

@@ -1,10 +1,9 @@
-"""One query head, its rows in blocks, so that memory stays bounded."""
+"""Query heads that are computed together, their rows in blocks, so that memory stays bounded."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
 import operator
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 BLOCK_PAIRS = 2**22
 """Query-key pairs that are held at once: 32 MiB for each float64 matrix."""
+TOGETHER_PAIRS = 2**16
+"""Query-key pairs of heads that are computed together: their matrices stay in a processor's cache."""
 
 
 def rounded(case: Case, values: NDArray[np.floating]) -> Tensor:
@@ -43,32 +44,27 @@ def keys_or_values(case: Case, values: NDArray[np.floating]) -> Tensor:
     return rounded(case, values) if case.kv_dtype is None else torch.from_numpy(values).double()
 
 
-def errors_of_storing(case: Case, gradients: list[Tensor | None]) -> list[Tensor | None]:
-    """Standard deviations of rows' errors where each head's gradient is stored before a group's are added up.
+def errors_of_storing(case: Case, gradients: Tensor) -> Tensor:
+    """Variances of rows' errors where each head's gradient is stored before a group's are added up.
 
-    In unit roundoffs of the accumulator, as :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The low-precision
-    reference stores them, too; but of a single key its errors are luck.
+    Of gradients (groups, heads, keys, columns), in squared unit roundoffs of the accumulator, (groups, keys); see
+    :func:`attnbench.oracle.answer.arithmetic.term_sizes`. The low-precision reference stores them, too; but of a single
+    key its errors are luck.
     """
-    if len(gradients) == 1:
-        return []
-    size = coarser(case) / math.sqrt(3)
-    return [None if tensor is None else size * tensor.nan_to_num().norm(dim=-1) for tensor in gradients]
+    if gradients.shape[1] == 1:
+        return gradients.new_zeros(())
+    return coarser(case) ** 2 / 3 * gradients.nan_to_num().square().sum((1, -1))
 
 
-def sum_of(tensors: list[Tensor | None]) -> Tensor:
-    """The sum of gradients that are all there."""
-    return functools.reduce(operator.add, (tensor for tensor in tensors if tensor is not None))
+def root_of_squares(norms: Tensor) -> Tensor:
+    """The norm of a sum of independent errors, along the first axis."""
+    return norms.square().sum(0).sqrt()
 
 
-def root_of_squares(norms: list[Tensor | None]) -> Tensor:
-    """The norm of a sum of independent errors."""
-    return sum_of([None if norm is None else norm.square() for norm in norms]).sqrt()
-
-
-def one_head(
+def attend_heads(
     case: Case,
     arithmetic: Arithmetic,
-    where: tuple[int, int],
+    where: tuple[tuple[int, int], ...],
     selection: Selection,
     q: Tensor,
     k: Tensor,
@@ -76,58 +72,89 @@ def one_head(
     dout: Tensor | None,
     kept: Tensor | None = None,
 ) -> Answer:
-    """One query head of one batch element (``where``), its selected rows, block by block; ``kept`` as in a plane."""
+    """The selected rows of query heads, block by block. All tensors, and the answer, have a leading axis of heads.
+
+    Args:
+        case: the problem.
+        arithmetic: how it is computed.
+        where: (batch element, query head) of each head; the mask must be that of the first.
+        selection: which rows are wanted, and which keys' gradients.
+        q: queries (heads, seqlen_q, head_dim).
+        k: keys (heads, seqlen_kv, head_dim).
+        v: values (heads, seqlen_kv, head_dim_v).
+        dout: upstream gradients (heads, seqlen_q, head_dim_v), where gradients are wanted.
+        kept: factors of the weights (heads, rows, seqlen_kv), with dropout.
+    """
     import torch
 
-    batch_index, head = where
+    batch_index = where[0][0]
     wanted = np.arange(case.seqlen_q) if selection.rows is None else np.asarray(selection.rows)
     keys = None if selection.keys is None else torch.tensor(selection.keys)
     if not selection.gradients_of_keys:
         keys = torch.empty(0, dtype=torch.int64)
     runs = _runs(case, batch_index, selection.rows)
     whole = dout is not None or not {"alibi", "relative_bias", "bias"}.isdisjoint(case.score_mods)
+    sink = None
+    if "sink" in case.score_mods:
+        sink = torch.from_numpy(operand(case, "sinks")[[head for _, head in where]]).double()[:, None, None]
     answers = []
-    for part, seen in _blocks(case, runs, whole=whole):
+    for part, seen in _blocks(case, runs, len(where), whole=whole):
         block = wanted[part]
         index = torch.from_numpy(block)
-        bias = _bias(case, arithmetic, where, block)
+        bias = _bias(case, where, selection.rows, (part.start, part.stop))
         hidden = _hidden(case, batch_index, selection.rows, (part.start, part.stop), (seen.start, seen.stop))
-        if bias is not None and "bias" in case.score_mods:  # -inf hides a key as the mask does
-            hidden = torch.isneginf(bias) if hidden is None else hidden | torch.isneginf(bias)
+        if bias is not None:
+            bias = arithmetic.store(bias)
+            if "bias" in case.score_mods:  # -inf hides a key as the mask does
+                hidden = torch.isneginf(bias) if hidden is None else hidden | torch.isneginf(bias)
         answers.append(
             attend_where_determined(
                 arithmetic,
                 case,
                 Plane(
-                    q=q[index],
-                    k=k[seen],
-                    v=v[seen],
+                    q=q[:, index],
+                    k=k[:, seen],
+                    v=v[:, seen],
                     hidden=hidden,
                     bias=bias,
-                    sink=float(operand(case, "sinks")[head]) if "sink" in case.score_mods else None,
-                    dout=None if dout is None else dout[index],
+                    sink=sink,
+                    dout=None if dout is None else dout[:, index],
                     keys=keys,
-                    kept=None if kept is None else kept[part, seen],
+                    kept=None if kept is None else kept[:, part, seen],
                 ),
             )
         )
-    gradients = dout is not None
-    factors = {"out": v, "dq": k, "dk": q[torch.from_numpy(wanted)]}
-    if dout is not None:
-        factors["dv"] = dout[torch.from_numpy(wanted)]
+    index = torch.from_numpy(wanted)
+    factors = {"out": v, "dq": k, "dk": q[:, index]} | ({} if dout is None else {"dv": dout[:, index]})
     return Answer(
-        torch.cat([a.out for a in answers]),
-        torch.cat([a.lse for a in answers]),
-        torch.cat([a.dq for a in answers if a.dq is not None]) if gradients else None,
-        sum_of([a.dk for a in answers]) if gradients else None,
-        sum_of([a.dv for a in answers]) if gradients else None,
-        torch.cat([a.dbias for a in answers if a.dbias is not None]) if "dbias" in case.gradients else None,
+        torch.cat([a.out for a in answers], 1),
+        torch.cat([a.lse for a in answers], 1),
+        _rows_of([a.dq for a in answers]),
+        _sum_of([a.dk for a in answers]),
+        _sum_of([a.dv for a in answers]),
+        _rows_of([a.dbias for a in answers]),
         _terms([a.terms for a in answers if a.terms is not None], factors),
     )
 
 
-def _blocks(case: Case, runs: NDArray[np.int64], *, whole: bool) -> Iterator[tuple[slice, slice]]:
-    """Rows that are computed at once, and the keys that any of them sees; ``whole`` leaves no key out.
+def _there(tensors: list[Tensor | None]) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]
+
+
+def _rows_of(blocks: list[Tensor | None]) -> Tensor | None:
+    """The rows of all blocks, one behind the other; ``None`` where there are none of the tensor."""
+    import torch
+
+    return torch.cat(there, 1) if (there := _there(blocks)) else None
+
+
+def _sum_of(blocks: list[Tensor | None]) -> Tensor | None:
+    """The sum of what all blocks' rows add to a key."""
+    return functools.reduce(operator.add, there) if (there := _there(blocks)) else None
+
+
+def _blocks(case: Case, runs: NDArray[np.int64], heads: int, *, whole: bool) -> Iterator[tuple[slice, slice]]:
+    """Rows of the heads that are computed at once, and the keys that any of them sees; ``whole`` leaves no key out.
 
     Rows that are neighbours and share no key, as of two documents, are computed apart.
     """
@@ -141,7 +168,7 @@ def _blocks(case: Case, runs: NDArray[np.int64], *, whole: bool) -> Iterator[tup
     for begin, end in itertools.pairwise([0, *ends, len(runs)]):
         first = 0 if whole else min(int(low[begin:end].min()), case.seqlen_kv - 1)
         beyond = case.seqlen_kv if whole else max(int(high[begin:end].max()), first + 1)
-        step = max(1, BLOCK_PAIRS // (beyond - first))
+        step = max(1, BLOCK_PAIRS // (heads * (beyond - first)))
         for start in range(begin, end, step):
             yield slice(start, min(start + step, end)), slice(first, beyond)
 
@@ -155,36 +182,45 @@ def _terms(blocks: list[Terms], factors: dict[str, Tensor]) -> Terms | None:
 
     if not blocks:
         return None
-    of_rows = [block.dq for block in blocks if block.dq is not None]
-    of_bias = [block.dbias for block in blocks if block.dbias is not None]
     stored = {}
     for name in blocks[0].stored:
-        parts = [block.stored[name] for block in blocks]
-        variance = torch.cat(parts) if name in ("out", "dq") else sum_of(list(parts))
-        stored[name] = torch.stack([variance, variance / _directions(factors[name])], -1)
+        parts: list[Tensor | None] = [block.stored[name] for block in blocks]
+        variance = _rows_of(parts) if name in ("out", "dq") else _sum_of(parts)
+        assert variance is not None
+        stored[name] = torch.stack([variance, variance / _directions(factors[name])[:, None]], -1)
     return Terms(
-        torch.cat([block.out for block in blocks]),
-        torch.cat([block.lse for block in blocks]),
-        dq=torch.cat(of_rows) if of_rows else None,
-        dk=root_of_squares([block.dk for block in blocks]) if of_rows else None,
-        dv=root_of_squares([block.dv for block in blocks]) if of_rows else None,
-        dbias=torch.cat(of_bias) if of_bias else None,
+        torch.cat([block.out for block in blocks], 1),
+        torch.cat([block.lse for block in blocks], 1),
+        dq=_rows_of([block.dq for block in blocks]),
+        dk=_root_of_squares([block.dk for block in blocks]),
+        dv=_root_of_squares([block.dv for block in blocks]),
+        dbias=_rows_of([block.dbias for block in blocks]),
         stored=stored,
     )
 
 
-def _directions(rows: Tensor) -> float:
-    """How many directions rows have: the sum of their covariance's eigenvalues, squared, over that of their squares.
+def _root_of_squares(blocks: list[Tensor | None]) -> Tensor | None:
+    import torch
 
-    One where all rows are equal, or where there is one column. The mask hides what is not finite.
+    return root_of_squares(torch.stack(there)) if (there := _there(blocks)) else None
+
+
+def _directions(rows: Tensor) -> Tensor:
+    """How many directions the rows of each head have.
+
+    The sum of their covariance's eigenvalues, squared, over that of their squares: one where all rows are equal, or
+    where there is one column. The mask hides what is not finite.
     """
+    import torch
+
     rows = rows.nan_to_num(0.0, 0.0, 0.0)
-    covariance = rows.T @ rows
-    whole = float(covariance.square().sum())
-    return float(covariance.trace()) ** 2 / whole if whole else 1.0
+    covariance = rows.mT @ rows
+    whole = covariance.square().sum((-2, -1))
+    trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.where(whole == 0, 1.0, trace.square() / whole)
 
 
-@functools.lru_cache(maxsize=1)  # the heads of a batch element come one after another, each in several arithmetics
+@functools.lru_cache(maxsize=1)  # the heads of a batch element come one after another, in several arithmetics
 def _runs(case: Case, batch_index: int, rows: tuple[int, ...] | None) -> NDArray[np.int64]:
     """The runs of keys that the selected rows see, (rows, runs, 2)."""
     runs = row_runs(case, batch_index)
@@ -209,10 +245,16 @@ def _hidden(
     return hidden
 
 
-def _bias(case: Case, arithmetic: Arithmetic, where: tuple[int, int], rows: NDArray[np.int64]) -> Tensor | None:
+@functools.lru_cache(maxsize=1)
+def _bias(
+    case: Case, where: tuple[tuple[int, int], ...], rows: tuple[int, ...] | None, block: tuple[int, int]
+) -> Tensor | None:
+    """What is added to the scores of a block of the selected rows: (heads, rows, keys)."""
     import torch
 
-    batch_index, head = where
+    if {"alibi", "relative_bias", "bias"}.isdisjoint(case.score_mods):
+        return None
     table = operand(case, "relative_bias").astype(np.float64) if "relative_bias" in case.score_mods else None
-    bias = score_bias(case, head, rows, np.arange(case.seqlen_kv), table, batch_index)
-    return None if bias is None else arithmetic.store(torch.from_numpy(bias).double())
+    index = np.arange(*block) if rows is None else np.asarray(rows[slice(*block)])
+    added = [score_bias(case, head, index, np.arange(case.seqlen_kv), table, b) for b, head in where]
+    return torch.from_numpy(np.stack([one for one in added if one is not None])).double()

@@ -6,20 +6,20 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from attnbench.cases.inputs.operands import operand
-from attnbench.oracle.answer.heads import one_head, root_of_squares, rounded, sum_of
+from attnbench.oracle.answer.heads import attend_heads, root_of_squares, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from attnbench.cases.case import Case
-    from attnbench.oracle.answer.arithmetic import Answer, Arithmetic
+    from attnbench.oracle.answer.arithmetic import Arithmetic
     from attnbench.oracle.selection import Selection
 
 
 def multi_head_reference(
     case: Case, selection: Selection, repetition: int, arithmetic: Arithmetic
 ) -> dict[str, Tensor]:
-    """Project, attend head by head, concatenate, project (Vaswani et al. 2017, section 3.2.2).
+    """Project, attend, concatenate, project (Vaswani et al. 2017, section 3.2.2).
 
     Returns:
         Float64 tensors by name: ``out``, ``dq`` (batch elements, rows, embed_dim), ``dk``, ``dv`` (batch elements,
@@ -41,43 +41,45 @@ def multi_head_reference(
         dconcat = None
         if upstream is not None:
             dconcat = _heads(matmul(upstream[batch_index], w_o.T), case.heads_q)
-        heads: list[Answer] = [
-            one_head(
-                case,
-                arithmetic,
-                (batch_index, head),
-                selection,
-                q[head],
-                k[head // size],
-                v[head // size],
-                None if dconcat is None else dconcat[head],
-            )
-            for head in range(case.heads_q)
-        ]
-        parts["out"].append(matmul(torch.cat([answer.out for answer in heads], -1), w_o))
+        answer = attend_heads(
+            case,
+            arithmetic,
+            tuple((batch_index, head) for head in range(case.heads_q)),
+            selection,
+            q,
+            k.repeat_interleave(size, 0),
+            v.repeat_interleave(size, 0),
+            dconcat,
+        )
+        parts["out"].append(matmul(_joined(answer.out), w_o))
         # The projections' weights have unit variance per output, so they keep the size of independent errors.
-        terms = [answer.terms for answer in heads if answer.terms is not None]
-        if terms:
-            parts["out_terms"].append(root_of_squares([of_head.out for of_head in terms]))
+        terms = answer.terms
+        if terms is not None:
+            parts["out_terms"].append(root_of_squares(terms.out))
             for name in ("out", "dq", "dk", "dv") if selection.gradients_of_keys else ("out", "dq"):
-                if name in terms[0].stored:
-                    parts[f"{name}_stored"].append(sum_of([of_head.stored[name] for of_head in terms]))
-        if dconcat is None:
+                if name in terms.stored:
+                    parts[f"{name}_stored"].append(terms.stored[name].sum(0))
+        if answer.dq is None:
             continue
-        dq = torch.cat([answer.dq for answer in heads if answer.dq is not None], -1)
-        parts["dq"].append(matmul(dq, w_q.T))
-        if terms:
-            parts["dq_terms"].append(root_of_squares([of_head.dq for of_head in terms]))
-        if selection.gradients_of_keys:
-            groups = [heads[g * size : (g + 1) * size] for g in range(case.heads_kv)]
-            for name, projection in (("dk", w_k), ("dv", w_v)):
-                added = [sum_of([arithmetic.store(getattr(one, name)) for one in group]) for group in groups]
-                parts[name].append(matmul(torch.cat([arithmetic.store(one) for one in added], -1), projection.T))
-                if terms:
-                    parts[f"{name}_terms"].append(root_of_squares([getattr(of_head, name) for of_head in terms]))
+        parts["dq"].append(matmul(_joined(answer.dq), w_q.T))
+        if terms is not None and terms.dq is not None:
+            parts["dq_terms"].append(root_of_squares(terms.dq))
+        if not selection.gradients_of_keys:
+            continue
+        for name, projection in (("dk", w_k), ("dv", w_v)):
+            of_heads: Tensor = arithmetic.store(getattr(answer, name))
+            groups = of_heads.reshape(case.heads_kv, size, *of_heads.shape[1:])
+            parts[name].append(matmul(_joined(arithmetic.store(groups.sum(1))), projection.T))
+            if terms is not None:
+                parts[f"{name}_terms"].append(root_of_squares(getattr(terms, name)))
     return {name: torch.stack(tensors) for name, tensors in parts.items()}
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
     """(seqlen, heads * dim) to (heads, seqlen, dim)."""
     return x.reshape(x.shape[0], heads, -1).swapaxes(0, 1)
+
+
+def _joined(x: Tensor) -> Tensor:
+    """(heads, seqlen, dim) to (seqlen, heads * dim)."""
+    return x.swapaxes(0, 1).flatten(1)

@@ -1,27 +1,23 @@
-"""The answer of a case, head by head."""
+"""The answer of a case, some heads at a time."""
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from attnbench.cases.inputs.operands import operand_head
+from attnbench.cases.masks.visible import batch_varies
 from attnbench.oracle.answer.bias import summed_over_broadcast_axes
-from attnbench.oracle.answer.heads import (
-    errors_of_storing,
-    keys_or_values,
-    one_head,
-    root_of_squares,
-    rounded,
-    sum_of,
-)
+from attnbench.oracle.answer.heads import TOGETHER_PAIRS, attend_heads, errors_of_storing, keys_or_values, rounded
 from attnbench.oracle.answer.multihead import multi_head_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -77,29 +73,41 @@ def references(
     source = inputs_of or case
     found = [_Parts() for _ in arithmetics]
     size = case.heads_q // case.heads_kv
-    for batch_index, kv_head in selection.groups:
-        k = keys_or_values(case, operand_head(source, "k", batch_index, kv_head, repetition))
-        v = keys_or_values(case, operand_head(source, "v", batch_index, kv_head, repetition))
-        # Dequantised on the way into a tile, K and V are rounded to the dtype; others have it already.
-        seen = [(k, v) if case.kv_dtype is None else (one.store(k), one.store(v)) for one in arithmetics]
-        groups: list[list[Answer]] = [[] for _ in arithmetics]
-        for head in range(kv_head * size, (kv_head + 1) * size):
-            factors = None if kept is None else kept[len(found[0]["out"]) + len(groups[0])]
-            own = queries or (lambda b, h: operand_head(source, "q", b, h, repetition))
-            q = rounded(case, own(batch_index, head))
-            dout = None
-            if case.needs_gradients:
-                dout = rounded(case, operand_head(source, "dout", batch_index, head, repetition))
-            for arithmetic, group, kv in zip(arithmetics, groups, seen, strict=True):
-                group.append(one_head(case, arithmetic, (batch_index, head), selection, q, *kv, dout, factors))
-        found[0][VALUE_NORMS].append(v.square().sum(-1).mean().sqrt())
-        for arithmetic, group, parts in zip(arithmetics, groups, found, strict=True):
-            _add_group(parts, case, group, arithmetic, gradients_of_keys=selection.gradients_of_keys)
-    answers = [{name: torch.stack(tensors) for name, tensors in parts.items()} for parts in found]
+    own = queries or (lambda b, h: operand_head(source, "q", b, h, repetition))
+    first = 0
+    for groups in _together(case, selection):
+        where = tuple((b, kv_head * size + head) for b, kv_head in groups for head in range(size))
+        k, v = (
+            keys_or_values(case, np.stack([operand_head(source, name, *group, repetition) for group in groups]))
+            for name in ("k", "v")
+        )
+        q, dout = rounded(case, np.stack([own(*one) for one in where])), None
+        if case.needs_gradients:
+            dout = rounded(case, np.stack([operand_head(source, "dout", *one, repetition) for one in where]))
+        factors = None if kept is None else kept[first : first + len(where)]
+        first += len(where)
+        found[0][VALUE_NORMS].append(v.square().sum(-1).mean(-1).sqrt())
+        for arithmetic, parts in zip(arithmetics, found, strict=True):
+            # Dequantised on the way into a tile, K and V are rounded to the dtype; others have it already.
+            seen = (k, v) if case.kv_dtype is None else (arithmetic.store(k), arithmetic.store(v))
+            keys, values = (x if size == 1 else x.repeat_interleave(size, 0) for x in seen)
+            heads = attend_heads(case, arithmetic, where, selection, q, keys, values, dout, factors)
+            _add(parts, case, heads, arithmetic, gradients_of_keys=selection.gradients_of_keys)
+    answers = [{name: torch.cat(tensors) for name, tensors in parts.items()} for parts in found]
     if "dbias" in found[0]:
         for arithmetic, answer in zip(arithmetics, answers, strict=True):
             answer.update(summed_over_broadcast_axes(case, arithmetic, answer))
     return answers
+
+
+def _together(case: Case, selection: Selection) -> list[tuple[tuple[int, int], ...]]:
+    """The selected groups, those that are computed together in a tuple: few, and of one mask."""
+    rows = case.seqlen_q if selection.rows is None else len(selection.rows)
+    pairs = case.heads_q // case.heads_kv * rows * case.seqlen_kv
+    of_a_mask = itertools.groupby(selection.groups, lambda group: group[0] if batch_varies(case) else None)
+    count = max(1, TOGETHER_PAIRS // max(1, pairs))
+    alike = [tuple(groups) for _, groups in of_a_mask]
+    return [groups[start : start + count] for groups in alike for start in range(0, len(groups), count)]
 
 
 class _Parts(defaultdict[str, "list[Tensor]"]):
@@ -109,34 +117,30 @@ class _Parts(defaultdict[str, "list[Tensor]"]):
         super().__init__(list)
 
 
-def _add_group(
-    parts: _Parts, case: Case, group: list[Answer], arithmetic: Arithmetic, *, gradients_of_keys: bool
-) -> None:
-    """The answers of the query heads that share a head of K and V."""
-    for answer in group:
-        parts["out"].append(answer.out)
-        parts["lse"].append(answer.lse)
-        if answer.dq is not None:
-            parts["dq"].append(answer.dq)
-        if answer.dbias is not None:
-            parts["dbias"].append(answer.dbias)
-    terms = [answer.terms for answer in group if answer.terms is not None]
-    for of_head in terms:
-        parts["out_terms"].append(of_head.out)
-        for name in {"out", "dq"} & of_head.stored.keys():
-            parts[f"{name}_stored"].append(of_head.stored[name])
-        parts["lse_terms"].append(of_head.lse)
-        if of_head.dq is not None:
-            parts["dq_terms"].append(of_head.dq)
-        if of_head.dbias is not None:
-            parts["dbias_terms"].append(of_head.dbias)
-    if gradients_of_keys:
-        # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated
-        # for each head, as torch and FlashAttention-2 do, what is added up was stored before.
-        for name in ("dk", "dv"):
-            gradients = [getattr(answer, name) for answer in group]
-            parts[name].append(arithmetic.store(sum_of(list(map(arithmetic.store, gradients)))))
-            if terms:
-                of_heads = [getattr(of_head, name) for of_head in terms]
-                parts[f"{name}_terms"].append(root_of_squares([*of_heads, *errors_of_storing(case, gradients)]))
-                parts[f"{name}_stored"].append(sum_of([of_head.stored[name] for of_head in terms]))
+def _add(parts: _Parts, case: Case, answer: Answer, arithmetic: Arithmetic, *, gradients_of_keys: bool) -> None:
+    """Add the answers of some whole groups: of all query heads, and for each group the gradients of its keys."""
+    terms = answer.terms
+    for name in ("out", "lse", "dq", "dbias"):
+        if (of_heads := getattr(answer, name)) is not None:
+            parts[name].append(of_heads)
+        if terms is not None and (deviations := getattr(terms, name)) is not None:
+            parts[f"{name}_terms"].append(deviations)
+    stored = {} if terms is None else terms.stored
+    for name in {"out", "dq"} & stored.keys():
+        parts[f"{name}_stored"].append(stored[name])
+    if not gradients_of_keys:
+        return
+    # The heads of a group share their keys, so that the gradients of all of them add up: where keys were repeated for
+    # each head, as torch and FlashAttention-2 do, what is added up was stored before.
+    size = case.heads_q // case.heads_kv
+
+    def by_group(of_heads: Tensor) -> Tensor:
+        return of_heads.reshape(-1, size, *of_heads.shape[1:])
+
+    for name in ("dk", "dv"):
+        gradients = by_group(getattr(answer, name))
+        parts[name].append(arithmetic.store(arithmetic.store(gradients).sum(1)))
+        if terms is not None:
+            variances = by_group(getattr(terms, name)).square().sum(1)
+            parts[f"{name}_terms"].append((variances + errors_of_storing(case, gradients)).sqrt())
+            parts[f"{name}_stored"].append(by_group(stored[name]).sum(1))
