@@ -44,8 +44,8 @@ def too_large(name: str, value: object) -> str | None:
 def _too_large(fields: Mapping[str, object]) -> list[str]:
     problems = []
     for name, value in fields.items():
-        if isinstance(value, int | list | tuple):
-            items = (value,) if isinstance(value, int) else value
+        items = (value,) if isinstance(value, int) else value if isinstance(value, list | tuple) else ()
+        if any(isinstance(item, int) and item > _MOST.get(name, LARGEST) for item in items):
             problems += [problem for item in items if (problem := too_large(name, item))][:1]
     return problems
 

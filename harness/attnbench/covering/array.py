@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnbench.covering.draw import draw, seconds
-from attnbench.covering.tuples import LEVELS, codes_of, in_words, tuples
+from attnbench.covering.draw import contradicts, draw, seconds
+from attnbench.covering.tuples import AXIS_OF_LEVEL, FIRST_LEVEL, LEVELS, codes_of, in_words, tuples
 
 if TYPE_CHECKING:
     import random
@@ -31,7 +31,7 @@ _TRIES = {1: 100, 2: 40, 3: 3}
 """Draws for a tuple of so many levels alone, before it counts as impossible."""
 _STEP = 4
 """Draws for each step of a case that grows."""
-_SAMPLE = 10_000
+_SAMPLE = 5_000
 """Missing tuples that a case grows for, at most."""
 _MERGES = 300
 """Draws of a case for two, in a round."""
@@ -94,13 +94,23 @@ def cover(space: Space, strength: int, rng: random.Random, most: int) -> Array:
         most: cases at which it ends, whatever is missing.
     """
     array = Array(cases=[], possible={})
-    for part in (_telling(space), space):
-        seen = _single_levels(part, rng)
-        for level in (2, 3):
-            hoped = _sums_of(seen, level)
-            seen = _Search(part, level, hoped, array, rng).run(most) if level <= strength else hoped
-            array.possible[level] = seen
+    levels, pairs = (np.ones(tuples(count).count, np.bool_) for count in (1, 2))
+    searches: list[_Search] = []
+    for part in (space, _telling(space)):  # what is impossible in the first is so in the second, which is part of it
+        levels = _explored(part, 1, levels, array, rng).seen
+        searches.append(_explored(part, 2, pairs & _sums_of(levels, 2), array, rng))
+        pairs = searches[-1].seen
+    for search, part in zip(reversed(searches), (_telling(space), space), strict=True):
+        array.possible[2] = search.run(most)
+        hoped = _sums_of(array.possible[2], 3)
+        array.possible[3] = _explored(part, 3, hoped, array, rng).run(most) if strength == 3 else hoped
     return array
+
+
+def _explored(space: Space, strength: int, hoped: NDArray[np.bool_], array: Array, rng: random.Random) -> _Search:
+    search = _Search(space, strength, hoped, array, rng)
+    search.explore()
+    return search
 
 
 def _telling(space: Space) -> Space:
@@ -116,13 +126,6 @@ def _telling(space: Space) -> Space:
 def _is_telling(case: Case) -> bool:
     """Whether its output is not zero whatever a kernel does: the sink leaves the keys some weight."""
     return not ("sink" in case.score_mods and case.inputs == "negative_logits")
-
-
-def _single_levels(space: Space, rng: random.Random) -> NDArray[np.bool_]:
-    """Which levels are possible, alone."""
-    search = _Search(space, 1, np.ones(tuples(1).count, np.bool_), Array(cases=[], possible={}), rng)
-    search.explore()
-    return search.seen
 
 
 def _sums_of(seen: NDArray[np.bool_], strength: int) -> NDArray[np.bool_]:
@@ -144,6 +147,19 @@ def _together(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return together
 
 
+def _closure(wanted: list[int], together: NDArray[np.bool_]) -> list[int]:
+    """The wanted levels, and those of other axes that are the only ones which go together with all of them.
+
+    None at all where some axis has none that does.
+    """
+    fits = np.logical_and.reduce(together[wanted]) if wanted else np.ones(len(together), np.bool_)
+    counts = np.add.reduceat(fits, FIRST_LEVEL, dtype=np.int64)
+    if not counts.all():
+        return []
+    only = np.flatnonzero(fits & (counts == 1)[AXIS_OF_LEVEL])
+    return [*dict.fromkeys((*wanted, *only.tolist()))]
+
+
 class _Search:
     """The search for cases with all tuples of one strength."""
 
@@ -152,19 +168,23 @@ class _Search:
         self._tuples, self._tries = tuples(strength), _TRIES[strength]
         self.seen = self._tuples.had_by(codes_of(array.cases))
         """Tuples of any case that was drawn, kept or not."""
-        self._covered = self.seen.copy()
+        self._covered = np.zeros_like(self.seen)
         self._failed = np.where(hoped, 0, self._tries)
         """Draws for it alone that gave nothing."""
 
     def explore(self) -> None:
         """See every possible tuple once."""
         self._draw([{}] * 2 * _AT_ONCE)
+        hidden = np.flatnonzero(~self.seen & (self._failed < self._tries))
+        in_vain = [contradicts(levels, self._space.said) for levels in self._tuples.levels(hidden)]
+        self._failed[hidden[in_vain]] = self._tries
         while (hidden := np.flatnonzero(~self.seen & (self._failed < self._tries))).size:
             self._alone(self._rng.sample(hidden.tolist(), min(_AT_ONCE, len(hidden))))
 
     def run(self, most: int) -> NDArray[np.bool_]:
-        """Keep cases until every possible tuple is in one, and return which are possible."""
-        self.explore()
+        """Keep cases until every tuple that was seen is in one, and return which are possible."""
+        self._covered |= self._tuples.had_by(codes_of(self._array.cases))
+        self.seen |= self._covered
         together = _together(self.seen if self._strength == 2 else self._array.possible[2])
         most -= len(self._array.cases)
         cases = self._reduced(self._filled([], together, most), together)
@@ -184,19 +204,18 @@ class _Search:
         """A case that has many of the missing tuples; ``None`` where the one that it starts from was drawn in vain."""
         combinations = self._tuples.combination(missing)
         start = self._rng.choice(missing[combinations == np.bincount(combinations).argmax()].tolist())
-        best = self._alone([start])[0]
+        wanted: list[int] = self._tuples.members([start])[0].tolist()
+        best = self._draw([{**self._space.easiest, **in_words(_closure(wanted, together) or wanted)}])[0]
         if best is None:
             return None
         members = self._tuples.members(self._rng.sample(missing.tolist(), min(_SAMPLE, len(missing))))
-        wanted: list[int] = self._tuples.members([start])[0].tolist()
         fits, size = np.logical_and.reduce(together[wanted]), 4
         while more := self._best_added(wanted, members, fits, together, size):
-            drawn = self._draw([in_words(wanted + more)] * _STEP)
-            came = [case for case in drawn if case is not None]
-            if came:
+            case = self._first_of(_STEP, levels) if (levels := _closure(wanted + more, together)) else None
+            if case is not None:
                 wanted += more
                 fits &= together[more].all(0)
-                best = min(came, key=seconds)
+                best = case
                 size *= 2
             elif len(more) > 1:
                 size = len(more) // 2
@@ -216,18 +235,23 @@ class _Search:
         fits, chosen = fits.copy(), np.zeros(len(fits), np.bool_)
         chosen[wanted] = True
         more: list[int] = []
-        for _ in range(size):
+        while len(more) < size:
             there = chosen[members]
             lacking = self._strength - there.sum(1)
             completed, begun = (
                 np.bincount(members[(lacking == n)[:, None] & ~there], minlength=len(fits)) for n in (1, 2)
             )
             scores = np.where(fits & ~chosen, completed + begun / (1 + begun.sum()), 0)
-            if scores.max() < 1:
+            while scores.max() >= 1:
+                best = int(scores.argmax())
+                if not contradicts(in_words([*wanted, *more, best]), self._space.said):
+                    break
+                fits[best], scores[best] = False, 0
+            else:
                 break
-            more.append(int(scores.argmax()))
-            chosen[more] = True
-            fits &= together[more[-1]]
+            more.append(best)
+            chosen[best] = True
+            fits &= together[best]
         return more
 
     def _reduced(self, cases: list[Case], together: NDArray[np.bool_]) -> list[Case]:
@@ -246,7 +270,8 @@ class _Search:
         ones, others = np.nonzero(np.triu(needed @ ~together @ needed.T == 0, 1))
         fewest = np.argsort((needed[ones] + needed[others]).sum(1), kind="stable")[:_MERGES]
         groups = [*np.stack([ones, others], 1)[fewest].tolist(), *([place] for place in range(len(cases)))]
-        drawn = self._draw([in_words(np.flatnonzero(needed[group].any(0)).tolist()) for group in groups])
+        wanted = [np.flatnonzero(needed[group].any(0)).tolist() for group in groups]
+        drawn = self._draw([in_words(_closure(levels, together) or levels) for levels in wanted])
         kept: dict[tuple[int, ...], Case] = {(place,): case for place, case in enumerate(cases)}
         for group, case in zip(groups, drawn, strict=True):
             replaced = [(place,) for place in group]
@@ -266,6 +291,11 @@ class _Search:
             for place in group:
                 counts[numbers[place]] += 1
         return [*kept.values()]
+
+    def _first_of(self, count: int, levels: list[int]) -> Case | None:
+        """The first case that comes out of so many draws."""
+        drawn = (self._draw([in_words(levels)])[0] for _ in range(count))
+        return next((case for case in drawn if case is not None), None)
 
     def _alone(self, numbers: list[int]) -> list[Case | None]:
         """Draw for each of these tuples, and count in vain."""

@@ -50,6 +50,28 @@ _OTHER_DIMS = (1, 4, 12, 20, 24, 33, 48, 56, 100, 104, 112, 160, 224)
 _HEAD_AXES = ("heads_q", "heads_kv", "group")
 _DIM_AXES = ("head_dim", "value dims", "head_dim_v")
 _MOST_HEADS = 32
+_NEEDS = {
+    "mode": ("forward", (("kv_cache", "dense"), ("kv_dtype", "none"))),
+    "operator": (
+        "attention",
+        (("kv_cache", "dense"), ("kv_dtype", "none"), ("strides", "contiguous"), ("inputs", "normal")),
+    ),
+    "kv_dtype": (
+        "none",
+        (("mode", "forward"), ("operator", "attention"), ("kv_cache", "dense"), ("strides", "contiguous")),
+    ),
+    "kv_cache": (
+        "dense",
+        (("mode", "forward"), ("operator", "attention"), ("kv_dtype", "none"), ("strides", "contiguous")),
+    ),
+    "strides": ("contiguous", (("operator", "attention"), ("kv_cache", "dense"), ("kv_dtype", "none"))),
+    "inputs": ("normal", (("operator", "attention"),)),
+    "documents": (ABSENT, (("lengths", "equal"), ("alignment", ABSENT))),
+    "requests": (ABSENT, (("batch", "1"), ("alignment", ABSENT), ("kv_cache", "dense"), ("rows without keys", "no"))),
+}
+"""By axis: its plain level, and what every other one needs of other axes; :func:`make_case` refuses all else."""
+_DECLARED = {"operator": "operators", "mode": "modes", "dtype": "dtypes", "kv_dtype": "kv_dtypes", "strides": "strides"}
+"""Fields of a case by whose values a declaration goes, and its own names of them."""
 _SIZES = ("batch", "heads_q", "heads_kv", "head_dim", "head_dim_v", "seqlen_q", "seqlen_kv")
 _AXIS = {axis.name: axis for axis in AXES}
 
@@ -74,9 +96,61 @@ def draw(
         case = make_case(seed=seed, **fields)
     except CaseError:
         return None
-    if said.refuses(case, device) is not None or seconds(case) > _MOST_SECONDS or sees_nothing(case):
+    if said.refuses(case, device) is not None or seconds(case) > _MOST_SECONDS:
         return None
-    return case if all(_AXIS[name].level(case) == level for name, level in wanted.items()) else None
+    if any(_AXIS[name].level(case) != level for name, level in wanted.items()) or sees_nothing(case):
+        return None
+    return case
+
+
+def contradicts(wanted: Mapping[str, str], said: Declaration) -> bool:
+    """Whether no draw can have these levels: one is not declared, or no mask, or no small enough sizes, have them."""
+
+    def part(*axes: str) -> tuple[str | None, ...]:
+        return tuple(wanted.get(axis) for axis in axes)
+
+    if _with_needs(wanted) is None or any(
+        name in wanted and wanted[name] not in getattr(said, field) for name, field in _DECLARED.items()
+    ):
+        return True
+    if not _mask_options(said.masks, said.mask_intersections, part("mask", *_KIND_OF)):
+        return True
+    queries, keys = _lengths_of(*part("seqlen_q", "end of queries")), _lengths_of(*part("seqlen_kv", "end of keys"))
+    same = [part("seqlen_q", "seqlen_kv"), part("end of queries", "end of keys")]
+    unlike = wanted.get("lengths") == "equal" and any(len({*levels} - {None}) > 1 for levels in same)
+    if unlike or not (queries and keys):
+        return True
+    pairs = _fewest(wanted.get("batch", "1")) * queries[0] * keys[0]
+    heads = _heads(part(*_HEAD_AXES), _room(_MOST_PAIRS / pairs))
+    if not heads:
+        return True
+    fewest = min(heads_q for heads_q, _ in heads), min(heads_kv for _, heads_kv in heads)
+    tokens = _fewest(wanted.get("batch", "1")) * (fewest[0] * queries[0] + fewest[1] * keys[0])
+    return not _dims(part(*_DIM_AXES), _room(_most_dim(pairs * fewest[0], tokens)))
+
+
+def _with_needs(wanted: Mapping[str, str]) -> Levels | None:
+    """The wanted levels, and those that they need of other axes; ``None`` where they contradict."""
+    levels = {**wanted}
+    for axis, (plain, needs) in _NEEDS.items():
+        if wanted.get(axis, plain) != plain and any(levels.setdefault(other, one) != one for other, one in needs):
+            return None
+    return levels
+
+
+def _fewest(batch: str) -> int:
+    """The fewest elements of a batch of this level."""
+    return {"1": 1, "2 to 3": 2}.get(batch, 4)
+
+
+def _most_dim(pairs: int, tokens: int) -> float:
+    """The widest head that is small enough, of so many query-key pairs and tokens of all heads."""
+    return min(_MOST_PRODUCTS / (2 * pairs), _MOST_ELEMENTS / (2 * tokens))
+
+
+def _room(most: float) -> int:
+    """The largest size up to ``most``: a power of two, so that few tables are made."""
+    return 1 << int(math.log2(min(max(1.0, most), max(HEAD_DIMS))))
 
 
 def seconds(case: Case) -> float:
@@ -92,11 +166,17 @@ class _Draw:
     """One draw: part by part, the wanted levels first, and half of the rest plain."""
 
     def __init__(self, wanted: Mapping[str, str], said: Declaration, rng: random.Random) -> None:
-        self._wanted, self._said, self._rng = {**wanted}, said, rng
+        self._wanted, self._said, self._rng, self._shortest = {**wanted}, said, rng, False
 
     def fields(self, like: Case | None = None) -> dict[str, object] | None:
         """Fields of a case, of its sizes where it is to be like one, or ``None`` where wanted levels contradict."""
-        self._wanted = {**self._of_stored(), **self._wanted}
+        if (levels := _with_needs(self._wanted)) is None:
+            return None
+        self._wanted = levels
+        for axis in ("operator", "mode", "kv_dtype", "kv_cache", "strides"):
+            plain, level = _NEEDS[axis][0], self._declared(axis)
+            levels = None if level == plain or axis in self._wanted else _with_needs({axis: level, **self._wanted})
+            self._wanted = levels or {axis: plain, **self._wanted}
         kinds, strides = self._kinds(), self._declared("strides")
         if kinds is None:
             return None
@@ -119,13 +199,17 @@ class _Draw:
         return fields
 
     def _sizes(self, kinds: tuple[str, ...], strides: str) -> dict[str, int] | None:
+        return self._some_sizes(kinds, strides) or self._some_sizes(kinds, strides, shortest=True)
+
+    def _some_sizes(self, kinds: tuple[str, ...], strides: str, *, shortest: bool = False) -> dict[str, int] | None:
+        self._shortest = shortest
         lengths = self._lengths(equal="document" in kinds or strides == "qkv_slice" or self._said.layout == "packed")
         if lengths is None:
             return None
-        level = self._level("batch", ("1", "1", *_AXIS["batch"].levels))
+        level = self._wanted.get("batch", "1") if shortest else self._level("batch", ("1", "1", *_AXIS["batch"].levels))
         if "ragged" in kinds:
             lengths, level = (min(lengths), max(lengths)), "1"
-        batch = {"1": 1, "2 to 3": 2}.get(level, 4) + (level != "1" and self._rng.randrange(2))
+        batch = _fewest(level) + (level != "1" and self._rng.randrange(2))
         pairs = batch * lengths[0] * lengths[1]
         likely = {} if self._said.gqa and self._rng.random() >= 0.4 else {"group": "1"}
         heads = self._of_table(_heads, _HEAD_AXES, _MOST_PAIRS / pairs, likely)
@@ -133,18 +217,9 @@ class _Draw:
             return None
         equal = not self._said.unequal_head_dims or strides == "qkv_slice" or self._rng.random() < 0.6
         tokens = batch * (heads[0] * lengths[0] + heads[1] * lengths[1])
-        most = min(_MOST_PRODUCTS / (2 * pairs * heads[0]), _MOST_ELEMENTS / (2 * tokens))
+        most = _most_dim(pairs * heads[0], tokens)
         dims = self._of_table(_dims, _DIM_AXES, most, {"value dims": "equal"} if equal else {})
         return dims and dict(zip(_SIZES, (batch, *heads, *dims, *lengths), strict=True))
-
-    def _of_stored(self) -> Levels:
-        """A level of ``kv_dtype``; with a quantised one, also the levels that it requires of other axes."""
-        with_it = {"mode": "forward", "operator": "attention", "kv_cache": "dense", "strides": "contiguous"}
-        fits = "forward" in self._said.modes and all(
-            self._wanted.get(axis, one) == one for axis, one in with_it.items()
-        )
-        stored = self._declared("kv_dtype") if fits and self._said.kv_dtypes != ("none",) else "none"
-        return {"kv_dtype": stored} if stored == "none" else {"kv_dtype": stored, **with_it}
 
     def _level(self, axis: str, among: tuple[str, ...] | None = None) -> str:
         """The wanted level, or one by chance: the plain one, which comes first, in half of the draws."""
@@ -154,16 +229,17 @@ class _Draw:
 
     def _declared(self, name: str) -> str:
         """A level of a field whose values are declared; modes and dtypes have no plain one."""
-        declared = tuple(getattr(self._said, f"{name}s" if name != "strides" else name))
-        chosen = self._wanted.get(name)
-        return chosen or (self._rng.choice(declared) if name in ("mode", "dtype") else self._level(name, declared))
+        if name in self._wanted:
+            return self._wanted[name]
+        declared = tuple(self._said.kv_caches if name == "kv_cache" else getattr(self._said, _DECLARED[name]))
+        return self._rng.choice(declared) if name in ("mode", "dtype") else self._level(name, declared)
 
     def _part(self, *axes: str) -> tuple[str | None, ...]:
         return tuple(self._wanted.get(axis) for axis in axes)
 
     def _of_table(self, table: _Table, axes: tuple[str, ...], most: float, likely: Levels) -> tuple[int, int] | None:
         """A row of sizes up to ``most``, of the likely levels where that can be; the first ones more often."""
-        size = 1 << int(math.log2(min(max(1.0, most), max(HEAD_DIMS))))  # a power of two, so that few tables are made
+        size = _room(most)
         rows = table(tuple({**likely, **self._wanted}.get(axis) for axis in axes), size) or table(
             self._part(*axes), size
         )
@@ -187,6 +263,8 @@ class _Draw:
         sizes = [self._wanted.get(axis) or self._some_range() for axis in ("seqlen_q", "seqlen_kv")]
         ends = self._part("end of queries", "end of keys")
         queries, keys = (_lengths_of(size, end) for size, end in zip(sizes, ends, strict=True))
+        queries = queries or _lengths_of(self._wanted.get("seqlen_q"), ends[0])
+        keys = keys or _lengths_of(self._wanted.get("seqlen_kv"), ends[1])
         return (self._short(queries), self._short(keys)) if queries and keys else None
 
     def _one_length(self) -> int | None:
@@ -195,16 +273,19 @@ class _Draw:
         ends = {*self._part("end of queries", "end of keys")} - {None}
         if len(sizes) > 1 or len(ends) > 1:
             return None
-        lengths = _lengths_of(sizes.pop() if sizes else self._some_range(), ends.pop() if ends else None)
+        size, end = sizes.pop() if sizes else None, ends.pop() if ends else None
+        lengths = _lengths_of(size or self._some_range(), end) or _lengths_of(size, end)
         return self._short(lengths) if lengths else None
 
     def _short(self, lengths: tuple[int, ...]) -> int:
         """One of the lengths, short ones more often."""
-        return lengths[int(len(lengths) * self._rng.random() ** 2)]
+        return lengths[0 if self._shortest else int(len(lengths) * self._rng.random() ** 2)]
 
     def _some_range(self) -> str:
         """Every range of lengths, short ones more often."""
         ranges = _AXIS["seqlen_q"].levels
+        if self._shortest:
+            return ranges[0]
         return self._rng.choice((*ranges, *ranges[:4], ranges[2], ranges[3]))
 
     def _alignment(self) -> str:
@@ -228,7 +309,7 @@ class _Draw:
         return {"score_mod": "softcap", "softcap": self._rng.choice((2.0, 5.0) if bends else (20.0, 50.0))}
 
     def _kv_cache(self) -> dict[str, object]:
-        level = self._level("kv_cache", self._said.kv_caches)
+        level = self._declared("kv_cache")
         if level in ("dense", "latent"):
             return {"kv_cache": level}
         plain = level == "paged" and ("kv_cache" in self._wanted or self._rng.random() < 0.5)

@@ -22,7 +22,10 @@ _CODES = [{level: code for code, level in enumerate(axis.levels)} for axis in AX
 _COUNTS = np.array([len(axis.levels) for axis in AXES])
 LEVELS = [(axis.name, level) for axis in AXES for level in axis.levels]
 """Every level of every axis; its place is its number."""
-_FIRST_LEVEL = np.cumsum(_COUNTS) - _COUNTS
+FIRST_LEVEL = np.cumsum(_COUNTS) - _COUNTS
+"""The place in ``LEVELS`` of each axis's first level."""
+AXIS_OF_LEVEL = np.repeat(np.arange(len(AXES)), _COUNTS)
+"""The axis of each level, by its place."""
 
 
 def codes_of(cases: Iterable[Case]) -> NDArray[np.int64]:
@@ -78,10 +81,10 @@ class Tuples:
     def members(self, numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """The places in ``LEVELS`` of what each tuple has, (tuples, strength)."""
         axes, codes = self.parts(np.asarray(numbers, np.int64))
-        members: NDArray[np.int64] = _FIRST_LEVEL[axes] + codes
+        members: NDArray[np.int64] = FIRST_LEVEL[axes] + codes
         return members
 
-    def levels(self, numbers: Sequence[int]) -> list[dict[str, str]]:
+    def levels(self, numbers: Sequence[int] | NDArray[np.int64]) -> list[dict[str, str]]:
         """Tuples in words: level by axis."""
         return [in_words(one) for one in self.members(numbers).tolist()]
 
