@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Iterable, Sequence
@@ -14,12 +15,14 @@ from torch import Tensor
 from attnbench import Case, attention
 from attnbench.covering.array import Array, Space, cover
 from attnbench.covering.axes import AXES, levels_of
-from attnbench.covering.draw import draw, seconds
+from attnbench.covering.draw import contradicts, draw, seconds, with_needs
 from attnbench.covering.tuples import codes_of, tuples
 from attnbench.mutants.mutant import Mutant, implementation_of
 from attnbench.mutants.steps import Explicit, Plan
 from attnbench.mutants.trial import trial
 from attnbench.registry.implementation import Declaration
+from attnbench.sweep.expand import expand
+from attnbench.sweep.load import load_scenario
 from attnbench.worker.call import refusal
 
 RIGHT = implementation_of(Explicit, "mutant/right")
@@ -83,6 +86,42 @@ def test_what_counts_as_impossible_is_never_drawn(array: Array) -> None:
     drawn = [case for case in drawn if refusal(RIGHT, case, "cpu") is None]
     assert len(drawn) > 800
     assert pairs_in(itertools.compress(drawn, taken(drawn))) <= in_words(array.possible[2])
+
+
+def test_what_a_case_has_never_counts_as_a_contradiction(array: Array) -> None:
+    rng = random.Random("some of its levels")
+    for case in array.cases:
+        levels = levels_of(case)
+        some = dict(rng.sample(sorted(levels.items()), 3))
+        assert not contradicts(levels, NEARLY_ALL), case.label()
+        assert not contradicts(some, NEARLY_ALL), (some, case.label())
+
+
+def test_every_case_has_what_its_levels_need() -> None:
+    """Of cases that nobody drew."""
+    planned = expand(load_scenario("edge-shapes"), {"seed": ["1"]})
+    assert len(planned) > 50
+    for levels in (levels_of(one.case) for one in planned if not one.case.without):
+        assert with_needs(levels) == levels
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        {"dtype": "float8_e4m3fn", "mode": "forward"},
+        {"mask": "causal", "window": "left"},
+        {"mask": "document", "documents": "one", "lengths": "more keys"},
+        {"operator": "multi_head_attention", "kv_cache": "latent"},
+        {"seqlen_q": "1", "end of queries": "0 of 128"},
+        {"lengths": "equal", "seqlen_q": "1", "seqlen_kv": "2 to 8"},
+        {"heads_q": "24 and more", "seqlen_q": "1025 and more", "seqlen_kv": "257 to 1024"},
+    ],
+)
+def test_contradictions_are_known_and_never_drawn(levels: dict[str, str]) -> None:
+    said = dataclasses.replace(NEARLY_ALL, dtypes=("float32",))
+    rng = random.Random(0)
+    assert not any(draw(levels, said, "cpu", 1, rng) for _ in range(200))
+    assert contradicts(levels, said)
 
 
 def test_another_seed_finds_the_same_pairs_in_other_cases(small: Array) -> None:

@@ -109,7 +109,7 @@ def contradicts(wanted: Mapping[str, str], said: Declaration) -> bool:
     def part(*axes: str) -> tuple[str | None, ...]:
         return tuple(wanted.get(axis) for axis in axes)
 
-    if _with_needs(wanted) is None or any(
+    if with_needs(wanted) is None or any(
         name in wanted and wanted[name] not in getattr(said, field) for name, field in _DECLARED.items()
     ):
         return True
@@ -129,7 +129,7 @@ def contradicts(wanted: Mapping[str, str], said: Declaration) -> bool:
     return not _dims(part(*_DIM_AXES), _room(_most_dim(pairs * fewest[0], tokens)))
 
 
-def _with_needs(wanted: Mapping[str, str]) -> Levels | None:
+def with_needs(wanted: Mapping[str, str]) -> Levels | None:
     """The wanted levels, and those that they need of other axes; ``None`` where they contradict."""
     levels = {**wanted}
     for axis, (plain, needs) in _NEEDS.items():
@@ -170,12 +170,12 @@ class _Draw:
 
     def fields(self, like: Case | None = None) -> dict[str, object] | None:
         """Fields of a case, of its sizes where it is to be like one, or ``None`` where wanted levels contradict."""
-        if (levels := _with_needs(self._wanted)) is None:
+        if (levels := with_needs(self._wanted)) is None:
             return None
         self._wanted = levels
         for axis in ("operator", "mode", "kv_dtype", "kv_cache", "strides"):
             plain, level = _NEEDS[axis][0], self._declared(axis)
-            levels = None if level == plain or axis in self._wanted else _with_needs({axis: level, **self._wanted})
+            levels = None if level == plain or axis in self._wanted else with_needs({axis: level, **self._wanted})
             self._wanted = levels or {axis: plain, **self._wanted}
         kinds, strides = self._kinds(), self._declared("strides")
         if kinds is None:

@@ -310,7 +310,7 @@ def term_sizes(case: Case, plane: Plane, met: Intermediates, *, stores_scores: b
 
 
 def _of_scores(case: Case, plane: Plane, met: Intermediates) -> tuple[Tensor, int, Tensor]:
-    """Variance of the errors of scores that come of sums and roundings, the number of steps, and the variance of one."""
+    """Variance of the errors of fresh scores, the number of their steps, and the variance of rounding one step."""
     import torch
 
     steps = 2 + (case.softcap is not None) + (plane.bias is not None)  # the product, its scale, the cap, the bias
