@@ -98,7 +98,7 @@ def test_what_a_case_has_never_counts_as_a_contradiction(array: Array) -> None:
 
 
 def test_every_case_has_what_its_levels_need() -> None:
-    """Of cases that nobody drew."""
+    """The cases of edge-shapes, which nobody drew."""
     planned = expand(load_scenario("edge-shapes"), {"seed": ["1"]})
     assert len(planned) > 50
     for levels in (levels_of(one.case) for one in planned if not one.case.without):

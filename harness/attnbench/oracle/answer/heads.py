@@ -249,7 +249,7 @@ def _hidden(
 def _bias(
     case: Case, where: tuple[tuple[int, int], ...], rows: tuple[int, ...] | None, block: tuple[int, int]
 ) -> Tensor | None:
-    """What is added to the scores of a block of the selected rows: (heads, rows, keys)."""
+    """The bias that is added to the scores of a block of the selected rows: (heads, rows, keys)."""
     import torch
 
     if {"alibi", "relative_bias", "bias"}.isdisjoint(case.score_mods):
