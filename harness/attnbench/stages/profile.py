@@ -67,9 +67,15 @@ class TraceKernels(WorkerRequest[TracedKernels]):
 
     def serve(self, worker: Worker) -> TracedKernels:
         from attnbench.worker.cuda.kernel_trace import trace_kernels
+        from attnbench.worker.cuda.proton_scopes import scopes_of_calls
 
         call = worker.session.prepared()
-        return TracedKernels(kernels=trace_kernels(call.run, call.set_up))
+        kernels = trace_kernels(call.run, call.set_up)
+        try:
+            more = {"scopes": scopes_of_calls(call.run, call.set_up)}
+        except Exception as error:  # noqa: BLE001 - the kernels are known all the same
+            more = {"no_scopes": f"Proton: {type(error).__name__}: {error}"}
+        return TracedKernels(kernels=kernels.model_copy(update=more))
 
 
 class TakeProfile(WorkerRequest[Profiled]):
