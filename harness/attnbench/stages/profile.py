@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from attnbench.profiling.code.perf_map import VARIABLES
 from attnbench.profiling.parts import Counted, KernelsOfCall, MemoryOfCall, Sampled
 from attnbench.profiling.phases import Phase
 from attnbench.stages.stage import WorkerRequest
@@ -24,8 +25,8 @@ SAMPLES = 6_000
 _OPTIONAL = {"pyelftools": "elftools", "capstone": "capstone"}
 """Packages of the extra `profile`, and their modules."""
 COUNTED_NS = 300_000_000
-LINES_VARIABLES = {"NUMBA_DEBUGINFO": "1"}
-"""Environment of a process that shall compile with lines."""
+NAMING_VARIABLES = {"NUMBA_DEBUGINFO": "1", **VARIABLES}
+"""Environment of a process that shall compile with lines and names."""
 
 
 class Profiled(Sampled, AnswerMessage):

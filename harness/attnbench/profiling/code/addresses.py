@@ -15,6 +15,7 @@ from attnbench.profiling.code.elf import Elf, ElfError, of_file
 from attnbench.profiling.code.frames import FrameRule, FrameRules
 from attnbench.profiling.code.jit_objects import objects
 from attnbench.profiling.code.mappings import Mapping, executable
+from attnbench.profiling.code.perf_map import own_perf_map
 
 KERNEL = 1 << 63
 COMPILED, PYTHON = "compiled", "python"
@@ -61,6 +62,7 @@ class AddressSpace:
                 continue  # its samples are placed by page
         self._ranges = sorted((a, b, i) for i, one in enumerate(self._compiled) for a, b in one.ranges)
         self._range_starts = [a for a, _, _ in self._ranges]
+        self._named = own_perf_map()
         self._frames: dict[int, FrameRules] = {}
         self.place = functools.cache(self._place)
         self.places = functools.cache(self._places)
@@ -78,6 +80,8 @@ class AddressSpace:
 
     def function_start(self, address: int) -> int | None:
         """Return the first address of the function around an address, or ``None`` if its library doesn't tell."""
+        if (named := self._named.at(address)) is not None:
+            return named[0]
         mapping = self.mapping(address)
         elf = self._elf(mapping.name) if mapping is not None and mapping.is_file else None
         if mapping is None or elf is None:
@@ -148,7 +152,8 @@ class AddressSpace:
             line = code.line_at(address)
             file, number = (line.file, line.number) if line is not None else ("", 0)
             return Place(COMPILED, short_name(code.function_at(address)), file, number)
-        return Place(COMPILED, _page(address - start))
+        named = self._named.at(address)
+        return Place(COMPILED, named[1] if named is not None else _page(address - start))
 
     def _elf(self, name: str) -> Elf | None:
         if name not in self._elves:
