@@ -25,6 +25,10 @@ _CALLS = (0xE8, 0xFF)
 _LONGEST_CALL = 7
 _LONGEST_NAME = 200
 _MANY_VERSIONS = ("memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strcmp", "strchr")
+_ARRAY_EXPRESSION = "array expression"
+"""A function that Numba makes of one. Its lines are of a text that nobody sees, in the name of the caller's file."""
+_PLUGIN = re.compile(r"attnbench_plugin_[0-9a-f]+\.")
+"""The module of a plug-in file, by its path: two revisions of one function have one name."""
 _PARFOR = re.compile(r"__numba_parfor_gufunc_0x[0-9a-f]*?([0-9a-f]{1,6})(?![0-9a-f])")
 
 
@@ -149,9 +153,10 @@ class AddressSpace:
     def _compiled_place(self, address: int, start: int) -> Place:
         code = self._code(address)
         if code is not None:
-            line = code.line_at(address)
-            file, number = (line.file, line.number) if line is not None else ("", 0)
-            return Place(COMPILED, short_name(code.function_at(address)), file, number)
+            function, line = short_name(code.function_at(address)), code.line_at(address)
+            if line is None or function == _ARRAY_EXPRESSION:
+                return Place(COMPILED, function)
+            return Place(COMPILED, function, line.file, line.number)
         named = self._named.at(address)
         return Place(COMPILED, named[1] if named is not None else _page(address - start))
 
@@ -196,7 +201,9 @@ def short_name(name: str) -> str:
     if not parts or name[at : at + 1] != "B":  # a version, which a C++ compiler would not put there
         return _loop(name) or demangled(name)
     plain = ".".join(parts).replace("_3clocals_3e.", "")
-    return _loop(plain) or ".".join(plain.split(".")[-2:])
+    if "__numba_array_expr_" in plain:
+        return _ARRAY_EXPRESSION
+    return _loop(plain) or _PLUGIN.sub("", ".".join(plain.split(".")[-2:]))
 
 
 def _loop(name: str) -> str | None:
