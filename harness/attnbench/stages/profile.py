@@ -73,10 +73,10 @@ class TraceKernels(WorkerRequest[TracedKernels]):
         call = worker.session.prepared()
         kernels = trace_kernels(call.run, call.set_up)
         try:
-            more = {"scopes": scopes_of_calls(call.run, call.set_up)}
+            scopes, refused = scopes_of_calls(call.run, call.set_up), None
         except Exception as error:  # noqa: BLE001 - the kernels are known all the same
-            more = {"no_scopes": f"Proton: {type(error).__name__}: {error}"}
-        return TracedKernels(kernels=kernels.model_copy(update=more))
+            scopes, refused = (), f"Proton: {type(error).__name__}: {error}"
+        return TracedKernels(kernels=kernels.model_copy(update={"scopes": scopes, "no_scopes": refused}))
 
 
 class TakeProfile(WorkerRequest[Profiled]):

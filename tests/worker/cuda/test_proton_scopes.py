@@ -67,7 +67,7 @@ def proton(monkeypatch: pytest.MonkeyPatch) -> Proton:
     """The stand-in, in its place."""
     found = Proton()
     monkeypatch.setitem(sys.modules, "triton", types.ModuleType("triton"))
-    monkeypatch.setitem(sys.modules, "triton.profiler", found)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "triton.profiler", found)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     return found
 
