@@ -94,7 +94,7 @@ class Timings:
 
 @pytest.fixture
 def timings(monkeypatch: pytest.MonkeyPatch) -> Timings:
-    """What :mod:`tests.gpu.tiles` times in place of calls on a GPU."""
+    """The stand-in that :mod:`tests.gpu.tiles` times in place of calls on a GPU."""
     found = Timings()
     monkeypatch.setattr(tiles, "call_of", found.call_of)
     monkeypatch.setattr(tiles, "cudnn", lambda case, operands: "cuDNN")

@@ -55,7 +55,7 @@ STEPS = (
 
 
 Variant = tuple[str, Callable[[], Callable[[], object]]]
-"""What is timed, in words, and what makes the call."""
+"""The words for something that is timed, and a function that makes its call."""
 
 
 def tiles(folder: Path, seconds: float) -> list[str]:

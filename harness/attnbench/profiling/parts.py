@@ -197,6 +197,6 @@ class KernelsOfCall(_Part):
     kernels: tuple[KernelOfCall, ...]
     """Longest first."""
     scopes: tuple[ScopeOfCall, ...] = ()
-    """Of Triton's Proton, a scope before what is in it."""
+    """By Triton's Proton; a scope comes before what is in it."""
     no_scopes: str | None = None
     """Why Proton gave none, where Triton runs."""

@@ -44,7 +44,7 @@ class PerfMap:
 
 
 def own_perf_map() -> PerfMap:
-    """What this process's libraries have written; the file goes, since nobody else will remove it."""
+    """Read what this process's libraries have written; the file goes, since nobody else will remove it."""
     path = Path(f"/tmp/perf-{os.getpid()}.map")  # noqa: S108 - its place is perf's
     try:
         if path.lstat().st_uid != os.getuid():  # somebody else laid it there
