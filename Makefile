@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench gpu-wheels gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power history history-power history-planted truth fleet predict-truth first-minute compile-time precision aa clean
+.PHONY: bench gpu-wheels gpu-rehearsal gpu-install gpu-1 gpu-2 gpu-3 gpu-4 test test-fast lint docs soak gate gate-power history history-power history-planted truth fleet predict-truth first-minute compile-time precision aa clean
 
 bench: $(STAMP)  ## run the scenario `quick` on the CPU and write its report
 	@run=$$($(BIN)/attnbench run quick) ; code=$$? ; \
@@ -18,6 +18,11 @@ GPU_SECONDS ?= 540
 gpu-wheels: $(STAMP)  ## on a machine with a network: what a bare GPU machine lacks, and the cases of gpu-1, to be carried there in WHEELS
 	$(BIN)/python -m tests.gpu.wheels $(WHEELS)
 	$(BIN)/python -m tests.gpu.draw $(WHEELS)/cases
+
+gpu-rehearsal: $(STAMP)  ## without a GPU: that machine's Triton interprets the kernels, and compiles every tile size for Hopper; then gpu-1 to gpu-4 with stand-ins
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .rehearsal $$(grep ^triton== tests/gpu/machine.txt) 'numpy<2.4'
+	EVERY_TILE_SIZE=1 PYTHONPATH=.rehearsal $(BIN)/python -m pytest tests/gpu \
+		tests/implementations/test_triton_*.py tests/implementations/test_gluon_*.py
 
 gpu-install:  ## on a bare GPU machine, without a network: attnbench and WHEELS beside the torch that is there
 	$(GPU_PYTHON) -m pip install --quiet --no-deps --no-index --no-build-isolation $(wildcard $(WHEELS)/*.whl) -e .

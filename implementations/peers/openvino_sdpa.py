@@ -88,8 +88,17 @@ class Plan:
 
 
 sdpa.prepare(Plan)
-# Requests, shapes and tensors: kernels are in the plug-in for the processor, or compiled when they are needed.
-sdpa.phases({r"^(_pyopenvino|libopenvino\.so)": "dispatch"})
+sdpa.phases(
+    {
+        # Requests, shapes and tensors: kernels are in the plug-in for the processor, or compiled when they are needed.
+        r"^(_pyopenvino|libopenvino\.so)": "dispatch",
+        # Kernels of products are compiled in the order of the steps: one for Q K^T; one or two for P V, of which the
+        # second adds to what a block of keys before has left. Where tiles do not divide the lengths there are more.
+        r"^compiled!jit_brgemm_kernel_t 1 of [23]$": "qk",
+        r"^compiled!jit_brgemm_kernel_t [23] of [23]$": "pv",
+        r"^compiled!(jit_brgemm_matmul_copy|BrgemmCopyB|jit_uni_permute)": "copies",
+    }
+)
 
 
 def has_flag(case: Case) -> bool:

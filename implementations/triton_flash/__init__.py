@@ -12,6 +12,7 @@ check what they compute, far too slow to time.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from attnbench import attention
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 INTERPRETED_PAIRS = 2**20
 """Query-key pairs, over all heads, that the interpreter gets through in seconds."""
 WIDEST_HEAD = 256
+MOST_PROGRAMS = 65_535
+"""Along the second and third axis of a grid (CUDA C++ Programming Guide, "Compute Capabilities")."""
 _FLOAT8_CAPABILITY = (8, 9)
 
 
@@ -92,7 +95,11 @@ def refusal(case: Case, device: str) -> str | None:
     if max(case.head_dim, case.head_dim_v) > WIDEST_HEAD:
         return f"its tiles hold whole heads, of at most {WIDEST_HEAD} dims"
     if device != "cpu":
+        if case.batch * case.heads_q > MOST_PROGRAMS:
+            return f"its grid has a row for each head of each batch element, of at most {MOST_PROGRAMS:,}"
         return _lacks_float8(case)
+    if reason := _lacks_interpreter():
+        return reason
     pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv * (3 if case.needs_gradients else 1)
     if pairs > INTERPRETED_PAIRS:
         return (
@@ -100,6 +107,13 @@ def refusal(case: Case, device: str) -> str | None:
             f"({'gradients count threefold' if case.needs_gradients else 'forward'}) would take it long "
             f"(at most {INTERPRETED_PAIRS:,})"
         )
+    return None
+
+
+def _lacks_interpreter() -> str | None:
+    found = {name: tuple(map(int, version(name).split(".")[:2])) for name in ("triton", "numpy")}
+    if found["triton"] < (3, 7) and found["numpy"] >= (2, 4):
+        return "on a CPU Triton's interpreter runs the kernels, and that of Triton 3.6 fails with NumPy 2.4 and later"
     return None
 
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from attnbench.transport.host import LocalHost
 from tests.gpu.agreement import agreement
 from tests.gpu.profile import profile
 from tests.gpu.table import table
@@ -37,6 +38,8 @@ def main() -> int:
     parser.add_argument("--include", default="", help="of agreement: a regular expression")
     parser.add_argument("--scenario", default="hopper", help="of the table")
     given = parser.parse_args()
+    if missing := LocalHost().device_unavailable("cuda"):
+        parser.error(f"{missing}; nothing was run")
     given.folder.mkdir(parents=True, exist_ok=True)
     failed = False
     if "agreement" in given.parts:

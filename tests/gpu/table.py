@@ -55,7 +55,7 @@ def lines_of(path: Path) -> list[str]:
 
 def line_of(record: dict[str, Any], baseline_ns: float | None) -> str:
     """A cell."""
-    where = f"{','.join(record['cell_tags']):<28}{record['implementation']:<18}{record['status']:<9}"
+    where = f"{','.join(record['cell_tags']):<28}{record['implementation']:<18}{record['status']:<9} "
     median_ns = record["time_median_ns"]
     if median_ns is None:
         return where + short(record["reason"])

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import attnbench
 from attnbench.api.progress import Log
 from attnbench.api.selection import CellSelection
+from attnbench.transport.host import LocalHost
 from tests.conftest import REPOSITORY
+from tests.gpu import profile, tiles
 from tests.gpu.agreement import checks_of, run_all, told_of_checks
 from tests.gpu.table import lines_of
 from tests.gpu.wheels import needs_of_wheels, unmet
@@ -65,6 +72,85 @@ def test_the_table_has_each_cell_and_its_ratio_to_cudnn() -> None:
     (line,) = (line for line in lines if line.startswith("forward-causal-8k") and "triton/flash" in line)
     assert "1096.6 us" in line
     assert "0.814 of cuDNN" in line
+
+
+@dataclasses.dataclass
+class Timings:
+    """Stands in for a GPU: calls are names, and each takes a microsecond, or fails."""
+
+    fails: str = ""
+    breaks: bool = False
+    timed: list[object] = dataclasses.field(default_factory=list)
+
+    def call_of(self, kernel: str, _case: object, _operands: object, sizes: object, **more: object) -> object:
+        return f"{kernel} {sizes} {more or ''}"
+
+    def median_ms(self, call: object) -> float:
+        self.timed.append(call)
+        if self.fails and self.fails in str(call):
+            raise RuntimeError("out of shared memory")
+        return 0.001
+
+
+@pytest.fixture
+def timings(monkeypatch: pytest.MonkeyPatch) -> Timings:
+    """The stand-in that :mod:`tests.gpu.tiles` times in place of calls on a GPU."""
+    found = Timings()
+    monkeypatch.setattr(tiles, "call_of", found.call_of)
+    monkeypatch.setattr(tiles, "cudnn", lambda case, operands: "cuDNN")
+    monkeypatch.setattr(tiles, "operands_of", lambda case: None)
+    monkeypatch.setattr(tiles, "median_ms", found.median_ms)
+    monkeypatch.setattr(tiles, "is_broken", lambda: found.breaks)
+    return found
+
+
+def test_one_tile_size_that_fails_costs_no_other_and_none_is_timed_twice(tmp_path: Path, timings: Timings) -> None:
+    timings.fails = "forward (128, 128, 8, 2)"
+    lines = tiles.tiles(tmp_path, 600)
+    assert [line for line in lines if "out of shared memory" in line] == [
+        "  128x128 warps=8 stages=2    RuntimeError: out of shared memory"
+    ]
+    forward = [step for step in tiles.STEPS if "backward" not in step.name]
+    assert lines.count("  cuDNN                             1.0 us") == len(forward)
+    count = len(timings.timed)
+    assert tiles.tiles(tmp_path, 0) == lines
+    assert len(timings.timed) == count
+
+
+def test_what_the_time_or_a_broken_context_cut_off_is_timed_the_next_time(tmp_path: Path, timings: Timings) -> None:
+    timings.fails, timings.breaks = "partial (16, 128, 8, 3)", True
+    assert tiles.tiles(tmp_path, 600)[-1] == "CUDA's context is broken: start this part again"
+    assert tiles.tiles(tmp_path, 0)[-1] == "the time was over here"
+    whole = tiles.tiles(tmp_path, 600)
+    assert len(whole) == len(tiles.STEPS) + len(timings.timed)
+
+
+def test_the_two_cells_farthest_behind_are_profiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ncu, asked = tmp_path / "ncu", tmp_path / "asked"
+    ncu.write_text(f'#!/bin/sh\necho "$@" >> {asked}\necho "  Duration  us  5.00"\n')
+    ncu.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert profile.profile(tmp_path, 60) == ["no cell of gpu-2 was timed beside cuDNN: run that first"]
+    (tmp_path / "hopper.jsonl").write_bytes((REPOSITORY / "results/reference/h100.jsonl").read_bytes())
+    lines = profile.profile(tmp_path, 60)
+    assert profile.profile(tmp_path, 60) == lines
+    assert lines[1::2] == ["  Duration  us  5.00"] * 2
+    commands = asked.read_text().splitlines()
+    assert len(commands) == len(lines[::2])
+    words = commands[0].partition(" -m attnbench ")[2].split()
+    command = [sys.executable, "-m", "attnbench", *words, "--dry-run"]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "1 cell" in told.stderr
+
+
+@pytest.mark.skipif(LocalHost().device_unavailable("cuda") is None, reason="there is a GPU")
+def test_without_a_gpu_a_part_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.gpu", "table", "--folder", str(tmp_path)]
+    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "no CUDA device" in told.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_need_that_nobody_meets_is_told(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+import json
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -51,46 +54,72 @@ STEPS = (
 )  # fmt: skip
 
 
-def tiles(_folder: Path, seconds: float) -> list[str]:
-    """Each step's sizes, until the time is over."""
+Variant = tuple[str, Callable[[], Callable[[], object]]]
+"""The words for something that is timed, and a function that makes its call."""
+
+
+def tiles(folder: Path, seconds: float) -> list[str]:
+    """Each step's sizes, until the time is over; what was timed before, or failed, is not tried again."""
     until = time.monotonic() + seconds
+    path = folder / "tiles.json"
+    told: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     lines: list[str] = []
     for step in STEPS:
         lines.append(f"{step.name}; predicted: {step.predicts}")
-        case = make_case(**step.case)
-        operands = operands_of(case)
-        if not case.needs_gradients:
-            lines.append(f"  cuDNN {median_ms(cudnn(case, operands)) * 1e3:9.1f} us")
-        for said in (*decoding(case, operands), *measured(step, case, operands)):
-            lines.append(f"  {said}")
-            if time.monotonic() > until:
-                return [*lines, "the time was over here"]
+        for name, make_call in variants(step):
+            key = f"{step.name}: {name}"
+            if key not in told:
+                if time.monotonic() > until:
+                    return [*lines, "the time was over here"]
+                told[key], broken = timed(make_call)
+                path.write_text(json.dumps(told))
+                if broken:
+                    return [*lines, f"  {name:<28}{told[key]}", "CUDA's context is broken: start this part again"]
+            lines.append(f"  {name:<28}{told[key]}")
     return lines
 
 
-def decoding(case: Case, operands: Operands) -> Iterator[str]:
-    """Variants of decoding: how many programs each multiprocessor has, and whether the merge is launched ahead."""
-    if case.needs_gradients or case.seqlen_q > 1:
-        return
-    for programs in (1, 2, 3, 4):
-        for ahead in (False, True):
-            call = call_of("partial", case, operands, (16, 64, 4, 4), programs=programs, ahead=ahead)
-            told = f"{programs} for each SM, merge {'ahead' if ahead else 'behind'}"
-            yield f"{told:<28}{median_ms(call) * 1e3:9.1f} us"
+def timed(make_call: Callable[[], Callable[[], object]]) -> tuple[str, bool]:
+    """The median time of a call, or why there is none; and whether it was a fault that no later call survives."""
+    try:
+        return f"{median_ms(make_call()) * 1e3:9.1f} us", False
+    except Exception as error:  # noqa: BLE001 - compilers raise many kinds, and the next variant may do
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:80]}", is_broken()
 
 
-def measured(step: Step, case: Case, operands: Operands) -> Iterator[str]:
-    """A line for each of the sizes."""
+def is_broken() -> bool:
+    """Whether CUDA answers nothing but an earlier fault."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def variants(step: Step) -> Iterator[Variant]:
+    """CuDNN; of decoding, how many programs each multiprocessor has and when the merge is launched; tile sizes."""
+    case = make_case(**step.case)
+    operands = functools.cache(lambda: operands_of(case))
+    if not case.needs_gradients:
+        yield "cuDNN", lambda: cudnn(case, operands())
+    if case.seqlen_q == 1:
+        for programs, ahead in itertools.product((1, 2, 3, 4), (False, True)):
+            name = f"{programs} for each SM, merge {'ahead' if ahead else 'behind'}"
+            sizes = (16, 64, 4, 4)
+            yield name, functools.partial(call_of, "partial", case, operands, sizes, programs=programs, ahead=ahead)
     for sizes in step.sizes:
-        told = f"{sizes[0]}x{sizes[1]} warps={sizes[2]} stages={sizes[3]}"
-        try:
-            yield f"{told:<28}{median_ms(call_of(step.kernel, case, operands, sizes)) * 1e3:9.1f} us"
-        except Exception as error:  # noqa: BLE001 - compilers raise many kinds, and the next sizes may do
-            yield f"{told:<28}{type(error).__name__}: {str(error).splitlines()[0][:80]}"
+        name = f"{sizes[0]}x{sizes[1]} warps={sizes[2]} stages={sizes[3]}"
+        yield name, functools.partial(call_of, step.kernel, case, operands, sizes)
 
 
 def call_of(
-    kernel: str, case: Case, operands: Operands, sizes: Sizes, *, programs: int = 2, ahead: bool = True
+    kernel: str,
+    case: Case,
+    make_operands: Callable[[], Operands],
+    sizes: Sizes,
+    *,
+    programs: int = 2,
+    ahead: bool = True,
 ) -> Callable[[], object]:
     """A call of `triton/flash` whose kernel has these sizes; the other kernels of a backward pass have their seeds."""
     package = "attnbench.implementations.triton_flash"
@@ -100,6 +129,7 @@ def call_of(
         name: tuning.TABLE[name, 64 if case.head_dim <= 64 else 128][0]
         for name in ("forward", "dk_dv", "dq", "partial")
     }
+    operands = make_operands()
     plan = plan_module.Plan(case, operands, configs={**seeds, kernel: tuning.Config(*sizes)})
     plan.programs_each, plan.overlaps_merge = programs, ahead
     q, k, v = operands.q, operands.k, operands.v

@@ -69,8 +69,7 @@ def compiled(job: dict[str, Any]) -> list[dict[str, Any]]:
     operands = operands_of(case)
     one = plan.Plan(case, operands, tma=job["tma"])
     one.used = {kernel: one.candidates(kernel)[0] for kernel in ("forward", "dk_dv", "dq", "partial")}
-    if "forward" in job:
-        one.used["forward"] = tuning.Config(*job["forward"])
+    one.used |= {kernel: tuning.Config(*sizes) for kernel, sizes in job.get("configs", {}).items()}
     out, lse = (launch.decode if one.decodes else launch.forward)(one, operands.q, operands.k, operands.v)
     if case.needs_gradients:
         launch.backward(one, operands.dout, operands.q, operands.k, operands.v, out, lse)

@@ -6,6 +6,10 @@ matrix products become Hopper's own instructions and tiles come by its copy engi
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import itertools
+import os
 import sys
 from typing import Any
 
@@ -15,15 +19,17 @@ from tests.implementations.conftest import compiled_for_hopper
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Triton is for Linux")
 
+tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")
+
 LARGE: dict[str, Any] = {"heads_q": 16, "heads_kv": 2, "seqlen_q": 4096, "head_dim": 128, "dtype": "bfloat16"}
 JOBS: dict[str, dict[str, Any]] = {
     "full-128": {"case": LARGE, "tma": True},
     "causal-64": {"case": {**LARGE, "head_dim": 64, "mask": "causal"}, "tma": True},
     "causal-backward-128": {"case": {**LARGE, "mask": "causal", "mode": "backward"}, "tma": True},
     "float8": {"case": {**LARGE, "dtype": "float8_e4m3fn"}, "tma": True},
-    "bfloat16-in-large-tiles": {"case": LARGE, "tma": True, "forward": [128, 128, 8, 2]},
+    "bfloat16-in-large-tiles": {"case": LARGE, "tma": True, "configs": {"forward": [128, 128, 8, 2]}},
     "float8-in-large-tiles": {
-        "case": {**LARGE, "dtype": "float8_e4m3fn"}, "tma": True, "forward": [128, 128, 8, 2],
+        "case": {**LARGE, "dtype": "float8_e4m3fn"}, "tma": True, "configs": {"forward": [128, 128, 8, 2]},
     },
     "wide-heads": {"case": {**LARGE, "head_dim": 256, "mask": "causal"}, "tma": True},
     "float32": {"case": {**LARGE, "head_dim": 64, "dtype": "float32"}, "tma": False},
@@ -37,6 +43,27 @@ JOBS: dict[str, dict[str, Any]] = {
     "decode": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "score_mod": "sink"}, "tma": False},
     "decode-paged": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "kv_cache": "paged"}, "tma": False},
 }  # fmt: skip
+
+
+def every_tile_size() -> dict[str, dict[str, Any]]:
+    """A job for each place in the rows of the table, width and dtype."""
+    jobs: dict[str, dict[str, Any]] = {}
+    dtypes = (("float8_e4m3fn", 1), ("bfloat16", 2), ("float32", 4))
+    for (dtype, size), width, place in itertools.product(dtypes, (64, 128, 256), range(3)):
+        dense = {"mask": "causal", "mode": "forward" if size == 1 else "forward_backward"}
+        decode = {"seqlen_q": 1, "seqlen_kv": 32768}
+        for lengths, kernels in ((dense, ("forward", "dk_dv", "dq")), (decode, ("partial",))):
+            found = {kernel: tuning.candidates(kernel, width, width, size) for kernel in kernels}
+            sizes = {kernel: dataclasses.astuple(row[place]) for kernel, row in found.items() if place < len(row)}
+            if sizes:
+                case = {**LARGE, "head_dim": width, "dtype": dtype, **lengths}
+                name = f"{dtype}-{width}-{kernels[0]}-{place}"
+                jobs[name] = {"case": case, "tma": True, "configs": sizes}
+    return jobs
+
+
+if "EVERY_TILE_SIZE" in os.environ:  # make gpu-rehearsal: this takes minutes
+    JOBS |= every_tile_size()
 BY_WGMMA = {"full-128", "causal-64", "causal-backward-128", "float8", "wide-heads"}
 MOST_SHARED_BYTES = 227 * 2**10
 """Shared memory of a block (CUDA C++ Programming Guide, "Compute Capabilities", 9.0)."""

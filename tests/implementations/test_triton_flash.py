@@ -164,11 +164,11 @@ def test_every_tile_size_agrees_not_only_the_one_that_is_chosen(
     expect_agreement(case, outputs / f"{job_name(case, f'{kernel}-{config.block_m}x{config.block_n}-')}.npz")
 
 
-def refusal(**fields: Any) -> str | None:
-    """The reason for refusing a case on a CPU, or ``None``."""
+def refusal(device: str = "cpu", **fields: Any) -> str | None:
+    """The reason for refusing a case, or ``None``."""
     one = implementation("triton_flash", "triton/flash")
     assert one.supports_hook is not None
-    return one.supports_hook(make_case(**fields), "cpu")
+    return one.supports_hook(make_case(**fields), device)
 
 
 def test_problems_too_large_for_the_interpreter_are_refused_on_the_cpu() -> None:
@@ -181,6 +181,20 @@ def test_problems_too_large_for_the_interpreter_are_refused_on_the_cpu() -> None
 def test_heads_wider_than_a_tile_are_refused() -> None:
     assert refusal(seqlen_q=64, head_dim=256) is None
     assert refusal(seqlen_q=64, head_dim_v=257) == "its tiles hold whole heads, of at most 256 dims"
+
+
+def test_more_heads_than_a_grid_has_rows_are_refused_on_a_gpu() -> None:
+    assert refusal("cuda", batch=2**11 - 1, heads_q=32, seqlen_q=16) is None
+    assert "at most 65,535" in str(refusal("cuda", batch=2**11, heads_q=32, seqlen_q=16))
+
+
+def test_an_interpreter_that_this_numpy_breaks_is_refused_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"triton": "3.6.0", "numpy": "2.4.0rc1"}
+    monkeypatch.setattr(importlib.import_module("attnbench.implementations.triton_flash"), "version", found.__getitem__)
+    assert "Triton 3.6 fails with NumPy 2.4" in str(refusal(seqlen_q=16))
+    assert refusal("cuda", seqlen_q=16) is None
+    found["numpy"] = "2.3.5"
+    assert refusal(seqlen_q=16) is None
 
 
 def test_a_process_that_has_imported_triton_already_is_told_what_to_do() -> None:

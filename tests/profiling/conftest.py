@@ -11,7 +11,7 @@ import pytest
 from attnbench import make_case
 from attnbench.machine.hardware.pinning import usable_processors, worker_environment
 from attnbench.stages.prepare import Load, Prepare
-from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile
+from attnbench.stages.profile import NAMING_VARIABLES, Profiled, TakeProfile
 from attnbench.transport.host import LOCAL_HOST
 from tests.conftest import PLUGINS
 
@@ -31,7 +31,7 @@ def take(tmp_path_factory: pytest.TempPathFactory) -> Take:
     def profile(name: str, threads: int) -> Profiled:
         if threads > len(usable_processors()):
             pytest.skip(f"there are no {threads} processors")
-        environment = {**worker_environment(threads), **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(folder)}
+        environment = {**worker_environment(threads), **NAMING_VARIABLES, "NUMBA_CACHE_DIR": str(folder)}
         worker = LOCAL_HOST.start_worker(threads, environment)
         try:
             load = Load(kind="file", target=str(PLANTED), implementation=name, threads=threads)

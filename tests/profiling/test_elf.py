@@ -99,6 +99,8 @@ def test_a_damaged_library_is_refused_or_read_never_worse(small: bytes, at: int,
         ("_ZN9attnbench15implementations7product5scaleB3v87B158cEx", "product.scale"),
         ("_ZN13_3cdynamic_3e36__numba_parfor_gufunc_0x7f41bf63a510B3v87Ex", "parallel loop 63a510"),
         ("__gufunc__._ZN13_3cdynamic_3e36__numba_parfor_gufunc_0x7f41bf63a510B3v87Ex", "parallel loop 63a510"),
+        ("_ZN13_3cdynamic_3e33__numba_array_expr_0x7f837092ea10B3v87Ex", "array expression"),
+        ("_ZN29attnbench_plugin_77d41ffd36ef6attendB3v87Ex", "attend"),
         ("NRT_decref", "NRT_decref"),
     ],
 )

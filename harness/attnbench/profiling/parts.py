@@ -174,6 +174,17 @@ class KernelOfCall(_Part):
     """Time of all its launches in one call."""
 
 
+class ScopeOfCall(_Part):
+    """A scope of Triton's Proton, or a kernel in one."""
+
+    path: tuple[str, ...]
+    """Outermost first."""
+    launches: Annotated[float, Field(ge=0, le=1e9)]
+    """For each call."""
+    ns: Nanoseconds
+    """Time on the device of all that is in it, in one call."""
+
+
 class KernelsOfCall(_Part):
     """The kernels and copies of one call on a GPU: the mean of several calls."""
 
@@ -185,3 +196,7 @@ class KernelsOfCall(_Part):
     """From the first launch to the beginning of what it launches."""
     kernels: tuple[KernelOfCall, ...]
     """Longest first."""
+    scopes: tuple[ScopeOfCall, ...] = ()
+    """By Triton's Proton; a scope comes before what is in it."""
+    no_scopes: str | None = None
+    """Why Proton gave none, where Triton runs."""

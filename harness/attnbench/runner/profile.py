@@ -19,7 +19,7 @@ from attnbench.runner.floors import floors
 from attnbench.runner.oracle import Oracle
 from attnbench.runner.workers import Workers
 from attnbench.stages import call, prepare
-from attnbench.stages.profile import LINES_VARIABLES, Profiled, TakeProfile, TraceKernels
+from attnbench.stages.profile import NAMING_VARIABLES, Profiled, TakeProfile, TraceKernels
 from attnbench.stages.stage import CellLimits, CellRun, Stage
 from attnbench.store.profile import CellProfile, PhaseTime
 from attnbench.transport.executor import ExecutorError
@@ -67,7 +67,7 @@ def profile_cells(
     profiled.
     """
     plain = worker_environment(setting.threads)
-    environment = {**plain, **LINES_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}
+    environment = {**plain, **NAMING_VARIABLES, "NUMBA_CACHE_DIR": str(own_cache() / _DEBUG_CACHE)}
     with (
         contextlib.closing(Oracle(setting.threads, plain)) as oracle,
         contextlib.closing(Workers(setting.threads, environment, host)) as workers,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from attnbench.profiling.code.perf_map import VARIABLES
 from attnbench.profiling.parts import Counted, KernelsOfCall, MemoryOfCall, Sampled
 from attnbench.profiling.phases import Phase
 from attnbench.stages.stage import WorkerRequest
@@ -24,8 +25,8 @@ SAMPLES = 6_000
 _OPTIONAL = {"pyelftools": "elftools", "capstone": "capstone"}
 """Packages of the extra `profile`, and their modules."""
 COUNTED_NS = 300_000_000
-LINES_VARIABLES = {"NUMBA_DEBUGINFO": "1"}
-"""Environment of a process that shall compile with lines."""
+NAMING_VARIABLES = {"NUMBA_DEBUGINFO": "1", **VARIABLES}
+"""Environment of a process that shall compile with lines and names."""
 
 
 class Profiled(Sampled, AnswerMessage):
@@ -67,9 +68,15 @@ class TraceKernels(WorkerRequest[TracedKernels]):
 
     def serve(self, worker: Worker) -> TracedKernels:
         from attnbench.worker.cuda.kernel_trace import trace_kernels
+        from attnbench.worker.cuda.proton_scopes import scopes_of_calls
 
         call = worker.session.prepared()
-        return TracedKernels(kernels=trace_kernels(call.run, call.set_up))
+        kernels = trace_kernels(call.run, call.set_up)
+        try:
+            scopes, refused = scopes_of_calls(call.run, call.set_up), None
+        except Exception as error:  # noqa: BLE001 - the kernels are known all the same
+            scopes, refused = (), f"Proton: {type(error).__name__}: {error}"
+        return TracedKernels(kernels=kernels.model_copy(update={"scopes": scopes, "no_scopes": refused}))
 
 
 class TakeProfile(WorkerRequest[Profiled]):

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attnbench.profiling.parts import BlocksAtPeak, FunctionTime, LineTime, MemoryBlock
+from attnbench.profiling.parts import (
+    BlocksAtPeak,
+    FunctionTime,
+    KernelOfCall,
+    KernelsOfCall,
+    LineTime,
+    MemoryBlock,
+    ScopeOfCall,
+)
 from attnbench.profiling.phases import TITLES, Phase
 from attnbench.store.profile import ProfileError, write_profile
 from attnbench.views.document import Table
@@ -118,6 +126,21 @@ def test_a_profile_of_failed_cells_alone_is_a_page(tmp_path: Path) -> None:
     assert "out is 40 budgets away." in words
     assert "crashed" in words
     assert not list(folder.glob("flame-*"))
+
+
+def test_kernels_on_a_gpu_and_protons_scopes_are_told(tmp_path: Path) -> None:
+    kernels = KernelsOfCall(
+        calls=10, busy_ns=5e5, gaps_ns=4e3, first_launch_ns=9e3,
+        kernels=(KernelOfCall(name="forward_kernel", launches=1.0, ns=5e5),),
+        scopes=(ScopeOfCall(path=("decode", "join"), launches=2.0, ns=8e3),),
+    )  # fmt: skip
+    refused = kernels.model_copy(update={"scopes": (), "no_scopes": "Proton: RuntimeError: one subscriber"})
+    cells = (failed(name, "ok").model_copy(update={"kernels": one}) for name, one in (("a", kernels), ("b", refused)))
+    text = (written(profile_of(*cells), tmp_path) / "report.md").read_text()
+    section = text[text.index("## Kernels on the GPU") :]
+    assert re.search(r"`forward_kernel` *\| *1 *\| *500 ", section)
+    assert re.search(r"`decode / join` *\| *2 *\| *8\.00 ", section)
+    assert "No scopes of Triton's kernels: Proton: RuntimeError: one subscriber." in section
 
 
 def test_a_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:

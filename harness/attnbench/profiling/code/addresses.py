@@ -15,6 +15,7 @@ from attnbench.profiling.code.elf import Elf, ElfError, of_file
 from attnbench.profiling.code.frames import FrameRule, FrameRules
 from attnbench.profiling.code.jit_objects import objects
 from attnbench.profiling.code.mappings import Mapping, executable
+from attnbench.profiling.code.perf_map import own_perf_map
 
 KERNEL = 1 << 63
 COMPILED, PYTHON = "compiled", "python"
@@ -24,6 +25,10 @@ _CALLS = (0xE8, 0xFF)
 _LONGEST_CALL = 7
 _LONGEST_NAME = 200
 _MANY_VERSIONS = ("memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strcmp", "strchr")
+_ARRAY_EXPRESSION = "array expression"
+"""A function that Numba makes of one. Its lines are of a text that nobody sees, in the name of the caller's file."""
+_PLUGIN = re.compile(r"attnbench_plugin_[0-9a-f]+\.")
+"""The module of a plug-in file, by its path: two revisions of one function have one name."""
 _PARFOR = re.compile(r"__numba_parfor_gufunc_0x[0-9a-f]*?([0-9a-f]{1,6})(?![0-9a-f])")
 
 
@@ -61,6 +66,7 @@ class AddressSpace:
                 continue  # its samples are placed by page
         self._ranges = sorted((a, b, i) for i, one in enumerate(self._compiled) for a, b in one.ranges)
         self._range_starts = [a for a, _, _ in self._ranges]
+        self._named = own_perf_map()
         self._frames: dict[int, FrameRules] = {}
         self.place = functools.cache(self._place)
         self.places = functools.cache(self._places)
@@ -78,6 +84,8 @@ class AddressSpace:
 
     def function_start(self, address: int) -> int | None:
         """Return the first address of the function around an address, or ``None`` if its library doesn't tell."""
+        if (named := self._named.at(address)) is not None:
+            return named[0]
         mapping = self.mapping(address)
         elf = self._elf(mapping.name) if mapping is not None and mapping.is_file else None
         if mapping is None or elf is None:
@@ -145,10 +153,12 @@ class AddressSpace:
     def _compiled_place(self, address: int, start: int) -> Place:
         code = self._code(address)
         if code is not None:
-            line = code.line_at(address)
-            file, number = (line.file, line.number) if line is not None else ("", 0)
-            return Place(COMPILED, short_name(code.function_at(address)), file, number)
-        return Place(COMPILED, _page(address - start))
+            function, line = short_name(code.function_at(address)), code.line_at(address)
+            if line is None or function == _ARRAY_EXPRESSION:
+                return Place(COMPILED, function)
+            return Place(COMPILED, function, line.file, line.number)
+        named = self._named.at(address)
+        return Place(COMPILED, named[1] if named is not None else _page(address - start))
 
     def _elf(self, name: str) -> Elf | None:
         if name not in self._elves:
@@ -191,7 +201,9 @@ def short_name(name: str) -> str:
     if not parts or name[at : at + 1] != "B":  # a version, which a C++ compiler would not put there
         return _loop(name) or demangled(name)
     plain = ".".join(parts).replace("_3clocals_3e.", "")
-    return _loop(plain) or ".".join(plain.split(".")[-2:])
+    if "__numba_array_expr_" in plain:
+        return _ARRAY_EXPRESSION
+    return _loop(plain) or _PLUGIN.sub("", ".".join(plain.split(".")[-2:]))
 
 
 def _loop(name: str) -> str | None:

@@ -36,4 +36,12 @@ def section(cases: Sequence[ProfiledCase]) -> Section | None:
                 column("time of a call", "ns", unit="ns"),
             ]
             blocks += [Paragraph(text=said), Table(columns=columns, rows=rows)]
+            if found.no_scopes:
+                blocks.append(Paragraph(text=f"No scopes of Triton's kernels: {found.no_scopes}."))
+            if found.scopes:
+                scopes: list[Row] = [
+                    {"name": " / ".join(s.path), "launches": s.launches, "ns": s.ns} for s in found.scopes
+                ]
+                scope = column("scope of Proton", "name", is_code=True)
+                blocks.append(Table(columns=[scope, *columns[1:]], rows=scopes))
     return Section(anchor="kernels", title="Kernels on the GPU", blocks=blocks) if blocks else None
