@@ -150,7 +150,9 @@ class Case:
 
     @property
     def on_diagonal(self) -> bool:
-        """Whether the answer hangs on where the diagonal lies."""
+        """Whether the answer hangs on where the diagonal lies; in a ragged batch each request has its own."""
+        if self.requests is not None:
+            return False
         follows = not {"alibi", "relative_bias"}.isdisjoint(self.score_mods)
         return follows or any(kind.on_diagonal for kind in kinds_of(self.mask))
 
