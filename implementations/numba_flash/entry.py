@@ -7,8 +7,8 @@ A kernel is given a block of integers, which ``arguments.py`` draws. Its tensors
 - ``backward``: dO, Q, K, V, the output, dQ, dK, dV, the LSE.
 
 Q is (batch, heads_q, seqlen_q, head_dim), K and V (batch, heads_kv, seqlen_kv, head_dim or head_dim_v); ``forward`` and
-``decode`` take pages, too, (pages, heads_kv, page_size, ...). Gradients have the shapes of what they are of, and the LSE,
-in natural logarithms, is (batch, heads_q, seqlen_q).
+``decode`` take pages, too, (pages, heads_kv, page_size, ...). Gradients have the shapes of what they are of, and the
+LSE, in natural logarithms, is (batch, heads_q, seqlen_q).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class PagesOfTheNeighbour(Steps):
 
 
 class LastPageInFull(Steps):
-    """What is behind the last key of a request, in its last page, counts as keys: loaded as zeros, and not masked."""
+    """The rest of a request's last page counts as keys: it is loaded as zeros, and not masked."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
         import torch
