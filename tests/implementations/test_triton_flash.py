@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,7 +130,7 @@ def case_of(kernel: str, width: int, config: Any) -> Case:
 
 def job_name(case: Case, kind: str) -> str:
     """Unique, and legible in a list of tests."""
-    return f"{kind}{case.label().replace(' ', '-').replace(':', '-')}-{case.case_id[:4]}"
+    return f"{kind}{re.sub('[ :/]', '-', case.label())}-{case.case_id[:4]}"
 
 
 @pytest.fixture(scope="module")
