@@ -50,11 +50,11 @@ def block_lists(case: Case, block_m: int, block_n: int) -> BlockLists:
                 number = patterns.setdefault(cut[block].tobytes(), len(patterns))
                 entries.append((b, tile, block, number))
     found = np.array(entries, np.int64).reshape(-1, 4)
-    b, tile, block, pattern = found.T
+    element, row, column, pattern = found.T
     shapes = np.frombuffer(b"".join(patterns) or bytes(block_m * block_n), np.uint8)
     return BlockLists(
-        of_queries=_grouped(b * tiles + tile, case.batch * tiles, block * block_n, pattern),
-        of_keys=_grouped(b * blocks + block, case.batch * blocks, tile * block_m, pattern),
+        of_queries=_grouped(element * tiles + row, case.batch * tiles, column * block_n, pattern),
+        of_keys=_grouped(element * blocks + column, case.batch * blocks, row * block_m, pattern),
         patterns=shapes.reshape(-1, block_m, block_n).copy(),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from attnbench import alibi_slopes, is_bidirectional, relative_buckets, row_bounds
 
-from .lists import LISTED_KINDS, BlockLists, block_lists
+from .lists import LISTED_KINDS, block_lists
 from .tuning import Config, Kernel, candidates, choose, first_that_runs
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class Plan:
         self.block_d, self.block_dv = power_of_two(case.head_dim, least), power_of_two(case.head_dim_v, least)
         self.used: dict[Kernel, Config] = dict(configs or {})
         """Tile sizes by kernel."""
-        self._lists: dict[tuple[int, int], Any] = {}
-        """By tile sizes: tensors in place of arrays."""
+        self._lists: dict[tuple[int, int], tuple[Tensor, ...]] = {}
+        """By tile sizes."""
         self.programs_each = 2
         """Programs of decoding for each multiprocessor."""
 
@@ -91,24 +91,25 @@ class Plan:
         """What tells kernels which keys a query sees: bounds and a dummy, or a list of blocks and its patterns."""
         if not self.lists_blocks:
             return self.bounds[0], self.bounds[1], self.bounds[0]
-        lists = self._lists_of(config)
-        return *lists.of_queries, lists.patterns
+        starts, entries, _, _, patterns = self._lists_of(config)
+        return starts, entries, patterns
 
     def queries(self, config: Config) -> tuple[Tensor, Tensor, Tensor]:
         """The same for the queries that see a key."""
         if not self.lists_blocks:
             return self.bounds[2], self.bounds[3], self.bounds[2]
-        lists = self._lists_of(config)
-        return *lists.of_keys, lists.patterns
+        _, _, starts, entries, patterns = self._lists_of(config)
+        return starts, entries, patterns
 
-    def _lists_of(self, config: Config) -> Any:
+    def _lists_of(self, config: Config) -> tuple[Tensor, ...]:
+        """Those of ``lists.py`` for these tile sizes: two of queries, two of keys, and the patterns."""
         import torch
 
         size = (config.block_m, config.block_n)
         if size not in self._lists:
             made = block_lists(self.case, *size)
-            pairs = (tuple(torch.from_numpy(array).to(self.device) for array in pair) for pair in made[:2])
-            self._lists[size] = BlockLists(*pairs, torch.from_numpy(made.patterns).to(self.device))
+            arrays = (*made.of_queries, *made.of_keys, made.patterns)
+            self._lists[size] = tuple(torch.from_numpy(array).to(self.device) for array in arrays)
         return self._lists[size]
 
     def common(self) -> dict[str, Any]:
