@@ -88,7 +88,7 @@ class Plan:
         """Programs of decoding for each multiprocessor."""
 
     def keys(self, config: Config) -> tuple[Tensor, Tensor, Tensor]:
-        """What tells kernels which keys a query sees: bounds and a dummy, or a list of blocks and its patterns."""
+        """How kernels know which keys a query sees: bounds and a dummy, or a list of blocks and its patterns."""
         if not self.lists_blocks:
             return self.bounds[0], self.bounds[1], self.bounds[0]
         starts, entries, _, _, patterns = self._lists_of(config)
@@ -102,7 +102,7 @@ class Plan:
         return starts, entries, patterns
 
     def _lists_of(self, config: Config) -> tuple[Tensor, ...]:
-        """Those of ``lists.py`` for these tile sizes: two of queries, two of keys, and the patterns."""
+        """The lists of ``lists.py`` for these tile sizes: two of queries, two of keys, and the patterns."""
         import torch
 
         size = (config.block_m, config.block_n)

@@ -176,7 +176,7 @@ def block_range(low, high, length, BLOCK: tl.constexpr):
 
 @triton.jit
 def key_range(low_ptr, high_ptr, batch, start, size, RULE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """What a tile of queries from ``start`` on has to visit: its rows' bounds, and :func:`block_range` of these.
+    """The range that a tile of queries from ``start`` on visits: its rows' bounds, and :func:`block_range` of these.
 
     With ``BLOCKS``, ``low_ptr`` is where each tile's entries begin; they are the first stretch, and bounds are dummies.
     """
