@@ -174,10 +174,15 @@ def tensor_in(block: Pointer, index: int, kind: Number) -> Tensor:
 
 
 @compiled
+def unpaged(data: Pointer, row: int, column: int, width: int) -> Matrix:
+    """A matrix whose rows lie at one distance from each other."""
+    return Matrix(data, row, column, width, 0, 0, pointer(0, np.int64))
+
+
+@compiled
 def matrix_of(tensor: Tensor, b: int, h: int, width: int) -> Matrix:
     """One head of a tensor."""
-    data = moved(tensor.data, b * tensor.batch + h * tensor.head)
-    return Matrix(data, tensor.row, tensor.column, width, 0, 0, pointer(0, np.int64))
+    return unpaged(moved(tensor.data, b * tensor.batch + h * tensor.head), tensor.row, tensor.column, width)
 
 
 @compiled
