@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnbench import MASK_KINDS, attention, dense_bias, dense_mask, request_groups
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask, key_lengths, request_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,7 @@ EVERYTHING: dict[str, Any] = {
 
 @attention(
     "naive/numpy",
-    **EVERYTHING,
+    **{**EVERYTHING, "kv_caches": ("dense", "paged", "latent")},
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     kv_dtypes=("none", "int8"),
     returns_lse=True,
@@ -88,6 +88,8 @@ EVERYTHING: dict[str, Any] = {
 )
 def naive(q: Array, k: Array, v: Array, case: Case, plan: Plan) -> tuple[Array, Array]:
     """The three steps of attention, in plain NumPy."""
+    if plan.block_table is not None:
+        k, v = gather(k, plan.block_table, case), gather(v, plan.block_table, case)
     if case.kv_dtype is not None:  # what is stored, times the scale of its row
         k, v = k * plan.k_scale[..., None], v * plan.v_scale[..., None]
     return attend_by_heads(q, k, v, case, plan)
@@ -147,6 +149,7 @@ class Plan:
         table = operands.relative_bias
         bias = dense_bias(case, None if table is None else table.astype(np.float64))
         self.bias = None if bias is None else bias.astype(dtype)  # (batch or 1, heads_q or 1, seqlen_q, seqlen_kv)
+        self.block_table = operands.block_table
         self.k_scale, self.v_scale = operands.k_scale, operands.v_scale  # (batch, heads_kv, seqlen_kv)
         self.own_bias = operands.bias  # where its gradient is asked for
         self.seed = operands.dropout_seed
@@ -179,6 +182,13 @@ def kept(case: Case, plan: Plan) -> Array:
     """The weights that the last forward pass did not drop."""
     assert plan.kept is not None
     return plan.kept
+
+
+def gather(pages: Array, block_table: Array, case: Case) -> Array:
+    """Pages (pages, page_size, heads_kv, dim) to (batch, heads_kv, seqlen_kv, dim)."""
+    rows = zip(block_table, key_lengths(case), strict=True)
+    tokens = [pages[row[: -(-length // pages.shape[1])]].reshape(-1, *pages.shape[2:])[:length] for row, length in rows]
+    return np.concatenate([pages[:0, 0], *tokens]).reshape(case.batch, case.seqlen_kv, *pages.shape[2:]).swapaxes(1, 2)
 
 
 def group(x: Array, case: Case) -> Array:

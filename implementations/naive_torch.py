@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from attnbench import MASK_KINDS, attention, dense_bias, dense_mask, request_groups
+from attnbench import MASK_KINDS, attention, dense_bias, dense_mask, key_lengths, request_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,7 +150,13 @@ def dequantise(stored: Tensor, scale: Tensor, like: Tensor) -> Tensor:
 
 def gather(pages: Tensor, block_table: Tensor, case: Case) -> Tensor:
     """Pages (pages, page_size, heads_kv, dim) to (batch, heads_kv, seqlen_kv, dim)."""
-    return pages[block_table].flatten(1, 2)[:, : case.seqlen_kv].transpose(1, 2)
+    import torch
+
+    rows = zip(block_table, key_lengths(case).tolist(), strict=True)
+    keys = [pages[row[: -(-length // pages.shape[1])]].flatten(0, 1)[:length] for row, length in rows]
+    return (
+        torch.cat([pages[:0].flatten(0, 1), *keys]).view(case.batch, case.seqlen_kv, *pages.shape[2:]).transpose(1, 2)
+    )
 
 
 @attention("naive/torch-compile", **EVERYTHING)

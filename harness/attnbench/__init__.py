@@ -13,7 +13,7 @@ from attnbench.cases.bias import alibi_slopes, dense_bias, is_bidirectional, rel
 from attnbench.cases.case import Case, CaseError, make_case
 from attnbench.cases.cost import flops, minimum_bytes
 from attnbench.cases.masks import batch_varies, block_table, dense_mask, row_bounds, row_runs, visible_pairs
-from attnbench.cases.masks.kinds.ragged import request_groups
+from attnbench.cases.masks.kinds.ragged import key_lengths, request_groups
 from attnbench.cases.masks.table import MASK_KINDS
 from attnbench.errors import AttnbenchError, NotComparableError, UsageError
 from attnbench.registry.implementation import Implementation, attention
@@ -66,6 +66,7 @@ __all__ = [
     "flops",
     "inspect",
     "is_bidirectional",
+    "key_lengths",
     "load",
     "make_case",
     "merge",

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     kv_dtypes=("none", "int8"),
     strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
     score_mod_combinations=True,
-    kv_caches=("dense", "latent"),
+    kv_caches=("dense", "paged", "latent"),
     empty=True,
     gqa=True,
     unequal_head_dims=True,
@@ -74,13 +74,21 @@ def flash(q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tens
 
     out = q.new_empty(*plan.out)
     lse = torch.empty(*plan.rows, dtype=plan.number)
+    paged = case.kv_cache == "paged"
+    if paged:
+        k, v = k.transpose(1, 2), v.transpose(1, 2)  # views: heads before tokens, as everywhere else
     if plan.parts:
         for group, part in plan.parts:
-            rows, keys = group.queries_of, group.keys_of
+            rows, keys = group.queries_of, whole if paged else group.keys_of
             attend(part, rows(q), keys(k), keys(v), [keys(scale) for scale in plan.scales], rows(out), rows(lse))
     else:
         attend(plan, q, k, v, plan.scales, out, lse)
     return out, lse
+
+
+def whole(pages: Tensor) -> Tensor:
+    """The pages of all requests: a table says which are whose."""
+    return pages
 
 
 def attend(plan: Plan, q: Tensor, k: Tensor, v: Tensor, scales: Sequence[Tensor], out: Tensor, lse: Tensor) -> None:
@@ -96,7 +104,8 @@ def attend(plan: Plan, q: Tensor, k: Tensor, v: Tensor, scales: Sequence[Tensor]
 class Plan:
     """Compiled kernels, and what does not depend on Q, K and V."""
 
-    def __init__(self, case: Case, operands: Operands) -> None:
+    def __init__(self, case: Case, operands: Operands, sequences: slice = slice(None)) -> None:
+        """Make the plan of a case; ``sequences`` are the rows of the table of pages that it is about."""
         import numba
         import torch
 
@@ -108,7 +117,7 @@ class Plan:
         self.scales = () if case.kv_dtype is None else (operands.k_scale, operands.v_scale)
         # Each group of a pack by a call of its own: requests share no tile, decodes go to the kernel for decoding,
         # and nothing is copied or masked that no request sees.
-        self.parts = [(group, Plan(group.case, operands)) for group in request_groups(case)]
+        self.parts = [(group, Plan(group.case, operands, group.places)) for group in request_groups(case)]
         if self.parts:
             return
         runs = [row_runs(case, b) for b in range(case.batch)]
@@ -121,7 +130,11 @@ class Plan:
         cap = case.softcap or 0
         scale = [case.scale / cap if cap else case.scale, 1, case.scale, cap]
         numbers = (np.ascontiguousarray(rule, dtypes.number) for rule in (bias, sinks, scale))
-        self.rules = (*bounds_of(runs, dtypes.index), *numbers, stretches_of(runs, case.seqlen_kv, longest))
+        stretches = stretches_of(runs, case.seqlen_kv, longest)
+        pages = np.empty((case.batch, 0)) if operands.block_table is None else operands.block_table.numpy()[sequences]
+        self.rules = (
+            *bounds_of(runs, dtypes.index), *numbers, stretches, np.ascontiguousarray(pages, np.int64)
+        )  # fmt: skip
         threads = numba.get_num_threads() if os.name == "posix" else 1
         name = "decode_int8" if self.decodes_int8 else "decode" if few else "forward"
         self.forward = entry.Call(name, case, self.rules, threads)

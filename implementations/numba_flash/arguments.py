@@ -5,9 +5,9 @@ So one function starts every kernel on all threads, whatever its dtype, and is c
     0    sizes: batch, heads_q, heads_kv, seqlen_q, seqlen_kv, head_dim, head_dim_v
     7    two numbers that say how the work is cut, as each kernel tells
     9    an address: memory that all threads share
-    10   rules: addresses of low, high, bias, sinks, scale and stretches, the bias' numbers for each head, where 0 is no
-         bias, and the runs of each row
-    18   tensors, 5 words each: address, and strides in elements along batch, head, row and column
+    10   rules: addresses of low, high, bias, sinks, scale, stretches and pages; then the bias' numbers for each head,
+         where 0 is no bias, the runs of each row, the pages of a sequence, and the keys of a page, where 0 is no pages
+    21   tensors, 5 words each: address, and strides in elements along batch, head, row and column
     then counters, which begin at 0
 
 The rules, of int32 and float32, or int64 and float64 for float64:
@@ -19,6 +19,8 @@ The rules, of int32 and float32, or int64 and float64 for float64:
 - ``scale``: (4,): what Q K^T is multiplied by, which is the case's scale or, before a cap, that over the softcap; 1;
   the case's scale; the softcap, or 0.
 - ``stretches``: (batch, splits, 2), int64: the keys of each split of ``decode``, the first and the first beyond.
+- ``pages``: (batch, pages of a sequence), int64: where each page of keys lies. K and V are (pages, heads_kv, keys of a
+  page, dim) then, and are copied to tiles page by page.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from numba import types
 
 from .language.compiling import Codegen, Number, Pointer, compiled, intrinsic
 
-CUT, SHARED, RULES, TENSORS, WORDS = 7, 9, 10, 18, 5
+CUT, SHARED, RULES, TENSORS, WORDS = 7, 9, 10, 21, 5
 
 
 class Dtypes(NamedTuple):
@@ -84,8 +86,11 @@ class Rules(NamedTuple):
     sinks: Pointer
     scale: Pointer
     stretches: Pointer
+    pages: Pointer
     bias_row: int
     runs: int
+    pages_row: int
+    page_size: int
 
 
 class Tensor(NamedTuple):
@@ -99,12 +104,19 @@ class Tensor(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """Rows of one head: ``width`` numbers each, ``column`` elements apart, and ``row`` elements from row to row."""
+    """Rows of one head: ``width`` numbers each, ``column`` elements apart, and ``row`` elements from row to row.
+
+    Where ``page_size`` is not 0, so many rows are a page, and page ``i`` begins ``pages[i] * page`` elements behind
+    ``data``.
+    """
 
     data: Pointer
     row: int
     column: int
     width: int
+    page_size: int
+    page: int
+    pages: Pointer
 
 
 @intrinsic
@@ -140,7 +152,7 @@ def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
     return Rules(
         pointer(block[RULES], index), pointer(block[RULES + 1], index), pointer(block[RULES + 2], number),
         pointer(block[RULES + 3], number), pointer(block[RULES + 4], number), pointer(block[RULES + 5], np.int64),
-        block[RULES + 6], block[RULES + 7],
+        pointer(block[RULES + 6], np.int64), block[RULES + 7], block[RULES + 8], block[RULES + 9], block[RULES + 10],
     )  # fmt: skip
 
 
@@ -148,8 +160,10 @@ def rules_in(block: Pointer, index: Number, number: Number) -> Rules:
 def rules_of(rules: Rules, b: int, seqlen_q: int) -> Rules:
     """The rules of batch element ``b``."""
     at = b * rules.runs * seqlen_q
-    low, high = moved(rules.low, at), moved(rules.high, at)
-    return Rules(low, high, rules.bias, rules.sinks, rules.scale, rules.stretches, rules.bias_row, rules.runs)
+    return Rules(
+        moved(rules.low, at), moved(rules.high, at), rules.bias, rules.sinks, rules.scale, rules.stretches,
+        moved(rules.pages, b * rules.pages_row), rules.bias_row, rules.runs, rules.pages_row, rules.page_size,
+    )  # fmt: skip
 
 
 @compiled
@@ -160,6 +174,21 @@ def tensor_in(block: Pointer, index: int, kind: Number) -> Tensor:
 
 
 @compiled
+def unpaged(data: Pointer, row: int, column: int, width: int) -> Matrix:
+    """A matrix whose rows lie at one distance from each other."""
+    return Matrix(data, row, column, width, 0, 0, pointer(0, np.int64))
+
+
+@compiled
 def matrix_of(tensor: Tensor, b: int, h: int, width: int) -> Matrix:
     """One head of a tensor."""
-    return Matrix(moved(tensor.data, b * tensor.batch + h * tensor.head), tensor.row, tensor.column, width)
+    return unpaged(moved(tensor.data, b * tensor.batch + h * tensor.head), tensor.row, tensor.column, width)
+
+
+@compiled
+def keys_of(tensor: Tensor, rules: Rules, b: int, h: int, width: int) -> Matrix:
+    """One head of K or V, which may lie in pages; ``rules`` are those of batch element ``b``."""
+    if rules.page_size == 0:
+        return matrix_of(tensor, b, h, width)
+    data = moved(tensor.data, h * tensor.head)
+    return Matrix(data, tensor.row, tensor.column, width, rules.page_size, tensor.batch, rules.pages)

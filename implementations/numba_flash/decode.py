@@ -30,6 +30,7 @@ from .arguments import (
     Rules,
     Sizes,
     Tensor,
+    keys_of,
     matrix_of,
     moved,
     pointer,
@@ -377,8 +378,9 @@ def decode_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
             own = rules_of(rules, b, seqlen_q)
             keys = moved(own.stretches, 2 * (b * splits + split))
             attend_split(
-                q, matrix_of(k, b, g, sizes.head_dim), matrix_of(v, b, g, sizes.head_dim_v), sizes, own, b, g * group,
-                keys[0], keys[1], moved(partial, task * queries * row_size), moved(states, task * queries * 2), scratch,
+                q, keys_of(k, own, b, g, sizes.head_dim), keys_of(v, own, b, g, sizes.head_dim_v), sizes, own, b,
+                g * group, keys[0], keys[1], moved(partial, task * queries * row_size),
+                moved(states, task * queries * 2), scratch,
             )  # fmt: skip
             if next_task(block, counter + 1 + owner) == splits - 1:
                 merge_group(out, lse, rules.sinks, partial, states, sizes, owner, splits, row_size, scratch.spare)

@@ -6,8 +6,9 @@ A kernel is given a block of integers, which ``arguments.py`` draws. Its tensors
 - ``decode_int8``: Q, K, V, the scales of K and of V, (batch, heads_kv, seqlen_kv, 1), the output, the LSE.
 - ``backward``: dO, Q, K, V, the output, dQ, dK, dV, the LSE.
 
-Q is (batch, heads_q, seqlen_q, head_dim), K and V (batch, heads_kv, seqlen_kv, head_dim or head_dim_v); gradients have
-the shapes of what they are of, and the LSE, in natural logarithms, is (batch, heads_q, seqlen_q).
+Q is (batch, heads_q, seqlen_q, head_dim), K and V (batch, heads_kv, seqlen_kv, head_dim or head_dim_v); ``forward`` and
+``decode`` take pages, too, (pages, heads_kv, page_size, ...). Gradients have the shapes of what they are of, and the
+LSE, in natural logarithms, is (batch, heads_q, seqlen_q).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUERIES", "SPLIT", "TARGET", "TILE", "Call", "dtypes_of", "kernel"]
 
-LOW, BIAS, STRETCHES = 0, 2, 5  # their places among the rules
+LOW, BIAS, STRETCHES, PAGES = 0, 2, 5, 6  # their places among the rules
 WORTH_A_THREAD = 2**19  # multiply-adds; with fewer, a helper costs what it saves
 
 KERNELS: dict[str, tuple[Callable[..., Any], Callable[..., Cut]]] = {
@@ -90,7 +91,7 @@ class Call:
     Args:
         name: of the kernel.
         case: to be computed.
-        rules: low, high, bias, sinks, scale and stretches, as ``arguments.py`` tells; referred to.
+        rules: low, high, bias, sinks, scale, stretches and pages, as ``arguments.py`` tells; referred to.
         threads: at most.
     """
 
@@ -101,7 +102,7 @@ class Call:
         cut: Cut = KERNELS[name][1](sizes, dtypes_of(case.dtype), threads, rules[STRETCHES].shape[1])
         self._rules = rules
         self._before = (*sizes, *cut.numbers, 0, *(rule.ctypes.data for rule in rules))
-        self._before += (rules[BIAS].shape[1], rules[LOW].shape[1])
+        self._before += (rules[BIAS].shape[1], rules[LOW].shape[1], rules[PAGES].shape[1], case.page_size or 0)
         self._counters, self._shared = (0,) * cut.counters, cut.shared
         self._laid: tuple[list[tuple[int, ...]], array[int]] = [], array("q")
         # All of them or one: OpenMP ends the threads that a smaller team leaves over, and makes them anew for the next.

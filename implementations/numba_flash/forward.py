@@ -28,6 +28,7 @@ from .arguments import (
     Rules,
     Sizes,
     Tensor,
+    keys_of,
     matrix_of,
     moved,
     pointer,
@@ -355,9 +356,10 @@ def forward_for(sources: int, dtypes: Dtypes) -> Callable[..., None]:
             start = (blocks - 1 - task // together) * rows  # the last rows of a causal mask see the most
             b, head = task % together * heads // sizes.heads_q, task % together * heads % sizes.heads_q
             count = min(tiles, (sizes.seqlen_q - start + TILE - 1) // TILE)
+            own, g = rules_of(rules, b, sizes.seqlen_q), head // group
             attend(
-                q, matrix_of(k, b, head // group, sizes.head_dim), matrix_of(v, b, head // group, sizes.head_dim_v),
-                out, lse, sizes, rules_of(rules, b, sizes.seqlen_q), b, head, heads, start, count, scratch,
+                q, keys_of(k, own, b, g, sizes.head_dim), keys_of(v, own, b, g, sizes.head_dim_v),
+                out, lse, sizes, own, b, head, heads, start, count, scratch,
             )  # fmt: skip
             task = next_task(block, counter)
         release(memory)

@@ -127,7 +127,7 @@ def address_of(context: Any, pointer: Any) -> tuple[Any, Codegen]:
 def in_place(source: Matrix, tile: Number) -> bool:
     """Whether rows of a matrix can be used as a tile's as they are: the same numbers, in whole registers."""
     numbers = shared(source.data, tile)
-    if numbers == 0 or source.column != 1 or source.row % numbers != 0:
+    if numbers == 0 or source.column != 1 or source.row % numbers != 0 or source.page_size > 0:
         return False
     return source.width % (numbers * lanes_of(tile)) == 0 and address_of(source.data) % bytes_of(tile) == 0
 
@@ -283,6 +283,14 @@ def _paired(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
 # --- Tensors to tiles and back ----------------------------------------------------------------------------------------
 
 
+@compiled
+def place_of(source: Matrix, row: int) -> int:
+    """The elements of a matrix before a row."""
+    if source.page_size == 0:
+        return row * source.row
+    return source.pages[row // source.page_size] * source.page + row % source.page_size * source.row
+
+
 def pack(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, count: int) -> None:
     """Rows ``start`` to ``start + count`` of a matrix to a tile, padded with zeros to ``row_size``.
 
@@ -297,7 +305,7 @@ def _pack(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, cou
         lanes, width, column, data = lanes_of(tile), source.width, source.column, source.data
         whole = width - width % lanes if column == 1 else 0
         for i in range(count):
-            row, origin = at + i * row_size, (start + i) * source.row
+            row, origin = at + i * row_size, place_of(source, start + i)
             for d in range(0, whole, lanes):
                 store(tile, row + d, widen(tile, data, origin + d))
             for d in range(whole, width):
@@ -309,7 +317,7 @@ def _pack(tile: Pointer, at: int, row_size: int, source: Matrix, start: int, cou
         pairs = width // 2
         whole = pairs - pairs % lanes if column == 1 else 0
         for i in range(count):
-            row, origin = at + i * row_size, (start + i) * source.row
+            row, origin = at + i * row_size, place_of(source, start + i)
             for w in range(0, whole, lanes):
                 store(tile, row + w, widen(tile, data, origin + 2 * w))
             for w in range(whole, pairs):
@@ -341,15 +349,15 @@ def _pack_for_sum(tile: Pointer, at: int, row_size: int, source: Matrix, start: 
         lanes, width, column, data = lanes_of(tile), source.width, source.column, source.data
         whole = width - width % lanes if column == 1 else 0
         for i in range(0, count - 1, 2):
-            row, first = at + i // 2 * row_size, (start + i) * source.row
-            second = first + source.row
+            row, first = at + i // 2 * row_size, place_of(source, start + i)
+            second = place_of(source, start + i + 1)
             for d in range(0, whole, lanes):
                 store(tile, row + d, pair_rows(tile, data, first + d, second + d))
             for d in range(whole, width):
                 tile[row + d] = word_of(data[first + d * column], data[second + d * column])
             fill(tile, row + width, row_size - width, 0)
         if count % 2:
-            row, last = at + count // 2 * row_size, (start + count - 1) * source.row
+            row, last = at + count // 2 * row_size, place_of(source, start + count - 1)
             for d in range(width):
                 tile[row + d] = data[last + d * column]
             fill(tile, row + width, row_size - width, 0)

@@ -138,7 +138,8 @@ def mask_mod_of(case: Case, device: Any) -> MaskMod | None:
 
     if case.mask == "none":
         return None
-    mods = [mod_of_kind(kind, case, device) for kind in case.mask_kinds]
+    kinds = case.mask_kinds if case.requests is None else ("ragged",)  # whose bounds know a window, too
+    mods = [mod_of_kind(kind, case, device) for kind in kinds]
     return mods[0] if len(mods) == 1 else and_masks(*mods)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "torch/sdpa-each",
     device=("cpu", "cuda"),
     dtypes=("float64", "float32", "float16", "bfloat16"),
-    masks=("ragged",),
+    masks=("ragged", "sliding_window & ragged"),
     modes=("forward", "backward", "forward_backward"),
     strides=("contiguous", "transposed", "sliced", "expanded_kv"),
     gqa=True,
@@ -52,7 +52,7 @@ class Plan:
             one = group.case
             is_causal = one.mask == "causal" and one.alignment == "top_left"
             mask = None
-            if one.mask == "causal" and not is_causal:
+            if one.mask != "none" and not is_causal:
                 hidden = ~torch.from_numpy(dense_mask(one)).to(operands.q.device)
                 mask = torch.zeros(hidden.shape, dtype=operands.q.dtype, device=hidden.device)
                 mask = mask.masked_fill(hidden, -torch.inf)  # (1, 1, queries, keys)

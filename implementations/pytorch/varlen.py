@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "torch/varlen",
     device="cuda",
     dtypes=("float16", "bfloat16"),
-    masks=("none", "causal", "sliding_window", "document", "ragged"),
+    masks=("none", "causal", "sliding_window", "document", "ragged", "sliding_window & ragged"),
     modes=("forward", "backward", "forward_backward"),
     gqa=True,
     layout="packed",
@@ -59,7 +59,7 @@ class Plan:
         self.window = (-1, -1)
         if case.mask in ("causal", "ragged") or case.document_causal:
             self.window = (-1, 0)
-        elif case.mask == "sliding_window":
+        elif "sliding_window" in case.mask_kinds:
             assert case.window_left is not None
             assert case.window_right is not None
             self.window = (case.window_left, case.window_right)

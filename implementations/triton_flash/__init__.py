@@ -1,6 +1,6 @@
 """Fused attention in Triton, forward and backward, written to be read: FlashAttention-2 with Hopper in mind.
 
-- ``tiles.py``: what the kernels share; how a mask is two numbers for each row
+- ``tiles.py``: what the kernels share; how a mask is two numbers for each row; ``lists.py``: how others are lists
 - ``forward.py``, ``backward.py``, ``decode.py``: the kernels
 - ``tuning.py``: tile sizes; ``plan.py``: what is settled before the first call; ``launch.py``: the calls
 
@@ -36,7 +36,17 @@ _FLOAT8_CAPABILITY = (8, 9)
     "triton/flash",
     device=("cpu", "cuda"),
     dtypes=("float32", "float16", "bfloat16", "float8_e4m3fn"),
-    masks=("none", "causal", "sliding_window", "prefix_lm", "document", "key_padding", "left_padding"),
+    masks=(
+        "none",
+        "causal",
+        "sliding_window",
+        "prefix_lm",
+        "document",
+        "key_padding",
+        "left_padding",
+        "tree",
+        "block_sparse",
+    ),
     mask_intersections=True,
     modes=("forward", "backward", "forward_backward"),
     score_mods=(
@@ -94,6 +104,8 @@ def refusal(case: Case, device: str) -> str | None:
     """Why the kernels cannot run the case in reasonable time, or ``None``."""
     if max(case.head_dim, case.head_dim_v) > WIDEST_HEAD:
         return f"its tiles hold whole heads, of at most {WIDEST_HEAD} dims"
+    if case.kv_cache == "paged" and not {"tree", "block_sparse"}.isdisjoint(case.mask_kinds):
+        return "its kernel for pages takes masks that show a query one run of keys"
     if device != "cpu":
         if case.batch * case.heads_q > MOST_PROGRAMS:
             return f"its grid has a row for each head of each batch element, of at most {MOST_PROGRAMS:,}"

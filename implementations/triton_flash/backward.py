@@ -17,18 +17,20 @@ import triton.language as tl
 
 from .tiles import (
     ALL,
+    BLOCKS,
     LISTED,
     LOG2_E,
     SOFTCAP,
-    block_range,
-    keys_of,
+    block_at,
+    key_range,
     load_tile,
     modified,
     product,
-    queries_of,
+    query_range,
     rounded,
     store_tile,
     tanh,
+    visible,
 )
 
 
@@ -68,7 +70,7 @@ def slope_of(raw, scoring):
 @triton.jit
 def dk_dv(
     q_src, k_src, v_src, dout_src, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
-    first_ptr, beyond_ptr, q_strides, k_strides, v_strides, dout_strides,
+    first_ptr, beyond_ptr, pattern_ptr, q_strides, k_strides, v_strides, dout_strides,
     size, scoring,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     RULE: tl.constexpr, MOD: tl.constexpr, EVEN_QUERIES: tl.constexpr,
@@ -83,15 +85,16 @@ def dk_dv(
         q_src, k_src, v_src, dout_src: pointers with strides, or descriptors with ``TMA``.
         lse_ptr, delta_ptr: (batch, heads_q, seqlen_q), float32, contiguous.
         dk_ptr, dv_ptr: (batch, heads_kv, seqlen_kv, dim), contiguous.
-        first_ptr, beyond_ptr: see :func:`queries_of`.
+        first_ptr, beyond_ptr: see :func:`queries_of`; with ``BLOCKS``, a list of ``lists.py`` and its patterns.
         EVEN_QUERIES: ``seqlen_q`` is a multiple of ``BLOCK_M``.
     """
     start_n, pair = tl.program_id(0) * BLOCK_N, tl.program_id(1)  # the first keys are seen by most queries
     heads_kv = size.heads_q // size.group
     batch, head_kv = pair // heads_kv, pair % heads_kv
     keys = start_n + tl.arange(0, BLOCK_N)
-    first, beyond = queries_of(first_ptr, beyond_ptr, batch, keys, size, RULE)
-    begin, full, edge, end = block_range(first, beyond, size.seqlen_q, BLOCK_M)
+    first, beyond, begin, full, edge, end = query_range(
+        first_ptr, beyond_ptr, batch, start_n, size, RULE, BLOCK_N, BLOCK_M
+    )
 
     k = load_tile(
         k_src, k_strides, batch, head_kv, start_n, size.seqlen_kv, size.head_dim, BLOCK_N, BLOCK_D, False, EVEN_DIM, TMA
@@ -112,8 +115,11 @@ def dk_dv(
                 here, there = full, edge
             else:
                 here, there = edge, end
-            if (stretch == 0 and RULE != ALL) or stretch == 1 or (stretch == 2 and not (RULE == ALL and EVEN_QUERIES)):
-                for start_m in tl.range(here, there, BLOCK_M):
+            if (stretch == 0 and RULE != ALL) or (
+                RULE < BLOCKS and (stretch == 1 or (stretch == 2 and not (RULE == ALL and EVEN_QUERIES)))
+            ):
+                for place in tl.range(here, there, 1 if RULE == BLOCKS else BLOCK_M):
+                    start_m, pattern = block_at(beyond_ptr, place, RULE)
                     q = load_tile(
                         q_src, q_strides, batch, head, start_m, size.seqlen_q, size.head_dim,
                         BLOCK_M, BLOCK_D, stretch == 1, EVEN_DIM, TMA,
@@ -126,7 +132,9 @@ def dk_dv(
                     scores = modified(raw, rows[None, :], keys[:, None], head, size, scoring, MOD)
                     weights = tl.exp2((scores - lse[None, :]) * LOG2_E)  # (BLOCK_N, BLOCK_M)
                     if stretch != 1:
-                        is_visible = (rows[None, :] >= first[:, None]) & (rows[None, :] < beyond[:, None])
+                        is_visible = visible(
+                            first, beyond, rows, pattern_ptr, pattern, RULE, BLOCK_N, BLOCK_M, 1, BLOCK_N
+                        )
                         weights = tl.where(is_visible, weights, 0.0)
                     dout = load_tile(
                         dout_src, dout_strides, batch, head, start_m, size.seqlen_q, size.head_dim_v,
@@ -145,7 +153,7 @@ def dk_dv(
 @triton.jit
 def dq(
     q_src, k_src, v_src, dout_src, lse_ptr, delta_ptr, dq_ptr,
-    low_ptr, high_ptr, q_strides, k_strides, v_strides, dout_strides,
+    low_ptr, high_ptr, pattern_ptr, q_strides, k_strides, v_strides, dout_strides,
     size, scoring,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     RULE: tl.constexpr, MOD: tl.constexpr, EVEN_KEYS: tl.constexpr,
@@ -161,8 +169,7 @@ def dq(
     batch, head = pair // size.heads_q, pair % size.heads_q
     head_kv = head // size.group
     rows = start_m + tl.arange(0, BLOCK_M)
-    low, high = keys_of(low_ptr, high_ptr, batch, rows, size, RULE)
-    begin, full, edge, end = block_range(low, high, size.seqlen_kv, BLOCK_N)
+    low, high, begin, full, edge, end = key_range(low_ptr, high_ptr, batch, start_m, size, RULE, BLOCK_M, BLOCK_N)
 
     q = load_tile(
         q_src, q_strides, batch, head, start_m, size.seqlen_q, size.head_dim, BLOCK_M, BLOCK_D, False, EVEN_DIM, TMA
@@ -182,8 +189,11 @@ def dq(
             here, there = full, edge
         else:
             here, there = edge, end
-        if (stretch == 0 and RULE == LISTED) or stretch == 1 or (stretch == 2 and not (RULE == ALL and EVEN_KEYS)):
-            for start_n in tl.range(here, there, BLOCK_N):
+        if (stretch == 0 and RULE >= LISTED) or (
+            RULE < BLOCKS and (stretch == 1 or (stretch == 2 and not (RULE == ALL and EVEN_KEYS)))
+        ):
+            for place in tl.range(here, there, 1 if RULE == BLOCKS else BLOCK_N):
+                start_n, pattern = block_at(high_ptr, place, RULE)
                 k = load_tile(
                     k_src, k_strides, batch, head_kv, start_n, size.seqlen_kv, size.head_dim,
                     BLOCK_N, BLOCK_D, stretch == 1, EVEN_DIM, TMA,
@@ -197,7 +207,7 @@ def dq(
                 scores = modified(raw, rows[:, None], keys[None, :], head, size, scoring, MOD)
                 weights = tl.exp2((scores - lse[:, None]) * LOG2_E)
                 if stretch != 1:
-                    is_visible = (keys[None, :] >= low[:, None]) & (keys[None, :] < high[:, None])
+                    is_visible = visible(low, high, keys, pattern_ptr, pattern, RULE, BLOCK_M, BLOCK_N, BLOCK_N, 1)
                     weights = tl.where(is_visible, weights, 0.0)
                 dweights = product(dout, tl.trans(v), tl.zeros([BLOCK_M, BLOCK_N], tl.float32), PRECISION, DROP)
                 dscores = weights * (dweights - delta[:, None])

@@ -11,17 +11,19 @@ import triton.language as tl
 
 from .tiles import (
     ALL,
+    BLOCKS,
     LISTED,
     LN_2,
     LOG2_E,
     PLAIN,
-    block_range,
-    keys_of,
+    block_at,
+    key_range,
     load_tile,
     modified,
     product,
     rounded,
     store_tile,
+    visible,
 )
 
 
@@ -43,7 +45,7 @@ def load_values(
 
 @triton.jit
 def forward(
-    q_src, k_src, v_src, out_ptr, lse_ptr, low_ptr, high_ptr, sink_ptr,
+    q_src, k_src, v_src, out_ptr, lse_ptr, low_ptr, high_ptr, pattern_ptr, sink_ptr,
     q_strides, k_strides, v_strides, size, scoring,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     RULE: tl.constexpr, MOD: tl.constexpr, SINK: tl.constexpr, EVEN_KEYS: tl.constexpr,
@@ -56,7 +58,8 @@ def forward(
         q_src, k_src, v_src: (batch, heads, seqlen, dim), pointers with strides, or descriptors with ``TMA``.
         out_ptr: (batch, heads_q, seqlen_q, head_dim_v), contiguous.
         lse_ptr: (batch, heads_q, seqlen_q), float32, contiguous; natural logarithm.
-        low_ptr, high_ptr: see :func:`keys_of`.
+        low_ptr, high_ptr: see :func:`keys_of`; with ``BLOCKS``, a list of ``lists.py``.
+        pattern_ptr: the patterns of that list.
         sink_ptr: (heads_q,), float32.
         BLOCK_D, BLOCK_DV: the head dims, rounded up to powers of two; ``EVEN_DIM``: it was no rounding.
         EVEN_KEYS: ``seqlen_kv`` is a multiple of ``BLOCK_N``.
@@ -70,8 +73,7 @@ def forward(
     batch, head = pair // size.heads_q, pair % size.heads_q
     head_kv = head // size.group
     rows = start_m + tl.arange(0, BLOCK_M)
-    low, high = keys_of(low_ptr, high_ptr, batch, rows, size, RULE)
-    begin, full, edge, end = block_range(low, high, size.seqlen_kv, BLOCK_N)
+    low, high, begin, full, edge, end = key_range(low_ptr, high_ptr, batch, start_m, size, RULE, BLOCK_M, BLOCK_N)
 
     q = load_tile(
         q_src, q_strides, batch, head, start_m, size.seqlen_q, size.head_dim, BLOCK_M, BLOCK_D, False, EVEN_DIM, TMA
@@ -95,8 +97,11 @@ def forward(
         else:
             here, there = edge, end
         # Stretches that cannot have a block are not compiled at all.
-        if (stretch == 0 and RULE == LISTED) or stretch == 1 or (stretch == 2 and not (RULE == ALL and EVEN_KEYS)):
-            for start_n in tl.range(here, there, BLOCK_N):
+        if (stretch == 0 and RULE >= LISTED) or (
+            RULE < BLOCKS and (stretch == 1 or (stretch == 2 and not (RULE == ALL and EVEN_KEYS)))
+        ):
+            for place in tl.range(here, there, 1 if RULE == BLOCKS else BLOCK_N):
+                start_n, pattern = block_at(high_ptr, place, RULE)
                 k = load_tile(
                     k_src, k_strides, batch, head_kv, start_n, size.seqlen_kv, size.head_dim,
                     BLOCK_N, BLOCK_D, stretch == 1, EVEN_DIM, TMA,
@@ -106,7 +111,7 @@ def forward(
                 if MOD != PLAIN or SINK:
                     scores = modified(scores, rows[:, None], keys[None, :], head, size, scoring, MOD)
                 if stretch != 1:
-                    is_visible = (keys[None, :] >= low[:, None]) & (keys[None, :] < high[:, None])
+                    is_visible = visible(low, high, keys, pattern_ptr, pattern, RULE, BLOCK_M, BLOCK_N, BLOCK_N, 1)
                     scores = tl.where(is_visible, scores, float("-inf"))
 
                 maximum = tl.maximum(maximum, tl.max(scores, 1))

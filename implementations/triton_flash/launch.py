@@ -31,7 +31,6 @@ def forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
     out = q.new_empty((case.batch, case.heads_q, case.seqlen_q, case.head_dim_v), dtype=plan.out_dtype)
     lse = plan.scoring.table.new_empty((case.batch, case.heads_q, case.seqlen_q))
     kernel = load("forward", interpreted=plan.interpreted).forward
-    low, high, _, _ = plan.bounds
     sinks = plan.scoring.table if plan.sinks is None else plan.sinks
     v_transposed = plan.element_bytes == 1  # tensor cores read float8 factors along the axis of the sum only
     if v_transposed:
@@ -46,7 +45,7 @@ def forward(plan: Plan, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor
             plan.source(q, config.block_m, plan.block_d),
             plan.source(k, config.block_n, plan.block_d),
             v_source(config),
-            out, lse, low, high, sinks,
+            out, lse, *plan.keys(config), sinks,
             plan.strides(q), plan.strides(k), v_strides, plan.size, plan.scoring,
             SINK=plan.sinks is not None,
             EVEN_KEYS=case.seqlen_kv % config.block_n == 0,
@@ -67,7 +66,6 @@ def backward(
     kernels = load("backward", interpreted=plan.interpreted)
     dq, dk, dv = (x.new_empty(x.shape) for x in (q, k, v))
     delta = lse.new_empty(lse.shape)
-    low, high, first, beyond = plan.bounds
     strides = tuple(plan.strides(x) for x in (q, k, v, dout))
     # What the upstream gradient of .sum() is, a single one expanded, no descriptor takes.
     shared = {"TMA": plan.tma, **plan.common(), **plan.even()}
@@ -82,14 +80,14 @@ def backward(
 
     def run_dk_dv(config: Config) -> Tensor:
         kernels.dk_dv[(blocks(case.seqlen_kv, config.block_n), case.batch * case.heads_kv)](
-            *sources(config), lse, delta, dk, dv, first, beyond, *strides, plan.size, plan.scoring,
+            *sources(config), lse, delta, dk, dv, *plan.queries(config), *strides, plan.size, plan.scoring,
             EVEN_QUERIES=case.seqlen_q % config.block_m == 0, **compiled(config), **shared,
         )  # fmt: skip
         return dk
 
     def run_dq(config: Config) -> Tensor:
         kernels.dq[(blocks(case.seqlen_q, config.block_m), case.batch * case.heads_q)](
-            *sources(config), lse, delta, dq, low, high, *strides, plan.size, plan.scoring,
+            *sources(config), lse, delta, dq, *plan.keys(config), *strides, plan.size, plan.scoring,
             EVEN_KEYS=case.seqlen_kv % config.block_n == 0, **compiled(config), **shared,
         )  # fmt: skip
         return dq

@@ -12,6 +12,7 @@ import numpy as np
 
 from attnbench import alibi_slopes, is_bidirectional, relative_buckets, row_bounds
 
+from .lists import LISTED_KINDS, block_lists
 from .tuning import Config, Kernel, candidates, choose, first_that_runs
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Plan:
         self.interpreted = self.device.type == "cpu"
         self.tiles = load("tiles", interpreted=self.interpreted)
         self.paged = case.kv_cache == "paged"
-        self.decodes = self.paged or is_decoding(case)
+        self.lists_blocks = not LISTED_KINDS.isdisjoint(case.mask_kinds)
+        self.decodes = self.paged or (is_decoding(case) and not self.lists_blocks)
         self.element_bytes = operands.q.element_size()
         self.out_dtype = getattr(torch, case.output_dtype)
         pairs = case.batch * case.heads_q * case.seqlen_q * case.seqlen_kv
@@ -80,8 +82,35 @@ class Plan:
         self.block_d, self.block_dv = power_of_two(case.head_dim, least), power_of_two(case.head_dim_v, least)
         self.used: dict[Kernel, Config] = dict(configs or {})
         """Tile sizes by kernel."""
+        self._lists: dict[tuple[int, int], tuple[Tensor, ...]] = {}
+        """By tile sizes."""
         self.programs_each = 2
         """Programs of decoding for each multiprocessor."""
+
+    def keys(self, config: Config) -> tuple[Tensor, Tensor, Tensor]:
+        """How kernels know which keys a query sees: bounds and a dummy, or a list of blocks and its patterns."""
+        if not self.lists_blocks:
+            return self.bounds[0], self.bounds[1], self.bounds[0]
+        starts, entries, _, _, patterns = self._lists_of(config)
+        return starts, entries, patterns
+
+    def queries(self, config: Config) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for the queries that see a key."""
+        if not self.lists_blocks:
+            return self.bounds[2], self.bounds[3], self.bounds[2]
+        _, _, starts, entries, patterns = self._lists_of(config)
+        return starts, entries, patterns
+
+    def _lists_of(self, config: Config) -> tuple[Tensor, ...]:
+        """The lists of ``lists.py`` for these tile sizes: two of queries, two of keys, and the patterns."""
+        import torch
+
+        size = (config.block_m, config.block_n)
+        if size not in self._lists:
+            made = block_lists(self.case, *size)
+            arrays = (*made.of_queries, *made.of_keys, made.patterns)
+            self._lists[size] = tuple(torch.from_numpy(array).to(self.device) for array in arrays)
+        return self._lists[size]
 
     def common(self) -> dict[str, Any]:
         """Arguments that all kernels have, but for the tiles."""
@@ -142,7 +171,8 @@ class Plan:
         """Tile sizes that are worth trying for this case."""
         rows = self.case.seqlen_q * self.size.group
         dims = (self.case.head_dim, self.case.head_dim_v)
-        return candidates(kernel, *dims, self.element_bytes, rows, 4 if "relative_bias" in self.case.score_mods else 0)
+        of_score = 4 * ("relative_bias" in self.case.score_mods) + self.lists_blocks  # a bias, and a pattern's byte
+        return candidates(kernel, *dims, self.element_bytes, rows, of_score)
 
     def _kind(self, kernel: Kernel) -> tuple[Any, ...]:
         """The key of the best tile sizes: lengths count only by their order of magnitude."""
@@ -197,6 +227,8 @@ def fits_descriptor(tensor: Tensor) -> bool:
 
 def rule_of(case: Case, tiles: Any) -> Any:
     """How kernels learn what a query sees: by arithmetic where that is all, or a triangle; else from lists."""
+    if not LISTED_KINDS.isdisjoint(case.mask_kinds):
+        return tiles.BLOCKS
     return {"none": tiles.ALL, "causal": tiles.CAUSAL}.get(case.mask, tiles.LISTED)
 
 

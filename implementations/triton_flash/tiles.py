@@ -1,8 +1,9 @@
 """The parts that the kernels of ``triton/flash`` share: arguments, tiles, masks, scores.
 
-Imported by the call that needs it, never by a listing. The kernels stand on one property of attnbench's masks: a query
-sees one run of neighbouring keys, and, because both ends of that run only ever move forwards, a key is seen by one run
-of neighbouring queries. So a mask is two numbers for each row of a tile, and a whole range of tiles has no mask at all.
+Imported by the call that needs it, never by a listing. The kernels stand on one property of most masks: a query sees
+one run of neighbouring keys, and, because both ends of that run only ever move forwards, a key is seen by one run of
+neighbouring queries. So a mask is two numbers for each row of a tile, and a whole range of tiles has no mask at all.
+Trees and block-sparse masks are lists of blocks instead (``lists.py``).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-ALL, CAUSAL, LISTED = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-"""How a kernel learns which keys a query sees: all of them, those up to its own place, or from lists."""
+ALL, CAUSAL, LISTED, BLOCKS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+"""How a kernel learns which keys a query sees: all of them, those up to its own place, from lists of bounds, or from
+lists of blocks."""
 PLAIN, SOFTCAP, ALIBI, RELATIVE = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 """The modification of a scaled score. (A sink is no score: it is a start value of the softmax.)"""
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -170,6 +172,62 @@ def block_range(low, high, length, BLOCK: tl.constexpr):
     edge = tl.min(tl.where(sees, high, 0), 0) // BLOCK * BLOCK
     has_full = full < edge
     return begin, tl.where(has_full, full, begin), tl.where(has_full, edge, begin), end
+
+
+@triton.jit
+def key_range(low_ptr, high_ptr, batch, start, size, RULE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """The range that a tile of queries from ``start`` on visits: its rows' bounds, and :func:`block_range` of these.
+
+    With ``BLOCKS``, ``low_ptr`` is where each tile's entries begin; they are the first stretch, and bounds are dummies.
+    """
+    rows = start + tl.arange(0, ROWS)
+    if RULE == BLOCKS:
+        tile = low_ptr + batch * tl.cdiv(size.seqlen_q, ROWS) + start // ROWS
+        begin, end = tl.load(tile), tl.load(tile + 1)
+        return rows, rows, begin, end, end, end
+    else:  # noqa: RET505
+        low, high = keys_of(low_ptr, high_ptr, batch, rows, size, RULE)
+        begin, full, edge, end = block_range(low, high, size.seqlen_kv, BLOCK)
+        return low, high, begin, full, edge, end
+
+
+@triton.jit
+def query_range(first_ptr, beyond_ptr, batch, start, size, RULE: tl.constexpr, KEYS: tl.constexpr, BLOCK: tl.constexpr):
+    """The same for a tile of keys, which queries visit."""
+    keys = start + tl.arange(0, KEYS)
+    if RULE == BLOCKS:
+        tile = first_ptr + batch * tl.cdiv(size.seqlen_kv, KEYS) + start // KEYS
+        begin, end = tl.load(tile), tl.load(tile + 1)
+        return keys, keys, begin, end, end, end
+    else:  # noqa: RET505
+        first, beyond = queries_of(first_ptr, beyond_ptr, batch, keys, size, RULE)
+        begin, full, edge, end = block_range(first, beyond, size.seqlen_q, BLOCK)
+        return first, beyond, begin, full, edge, end
+
+
+@triton.jit
+def block_at(entries_ptr, place, RULE: tl.constexpr):
+    """The first row of the block that a loop has come to, and its pattern: with ``BLOCKS``, those of an entry."""
+    if RULE == BLOCKS:
+        return tl.load(entries_ptr + 2 * place), tl.load(entries_ptr + 2 * place + 1)
+    else:  # noqa: RET505
+        return place, 0
+
+
+@triton.jit
+def visible(
+    low, high, others, pattern_ptr, pattern, RULE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    ROW_STEP: tl.constexpr, COL_STEP: tl.constexpr,
+):  # fmt: skip
+    """Whether each of a tile's rows sees each of the others, (ROWS, COLS), by bounds or by a pattern.
+
+    ``ROW_STEP`` and ``COL_STEP`` are the steps from element to element of a pattern, (block_m, block_n).
+    """
+    if RULE == BLOCKS:
+        at = pattern * (ROWS * COLS) + tl.arange(0, ROWS)[:, None] * ROW_STEP + tl.arange(0, COLS)[None, :] * COL_STEP
+        return tl.load(pattern_ptr + at) != 0
+    else:  # noqa: RET505
+        return (others[None, :] >= low[:, None]) & (others[None, :] < high[:, None])
 
 
 @triton.jit

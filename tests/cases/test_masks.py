@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnbench.cases.case import Case, make_case
+from attnbench.cases.inputs.operands import file_problems
 from attnbench.cases.masks import batch_varies, block_table, dense_mask, row_bounds, row_runs, visible_pairs
 from attnbench.cases.masks.table import MASKS, PARAMETERS
+from attnbench.sweep.files.settled import with_files
 from tests.implementations.definition import sees
 
 
@@ -118,6 +120,27 @@ def test_random_blocks_are_as_many_as_the_density_says_with_those_on_the_diagona
         assert table.sum(1).tolist() == [count] * 50
         assert table.diagonal().all()
     assert blocks(mask_blocks="random:50%:1") != blocks(mask_blocks="random:50%:2")
+
+
+def test_blocks_come_out_of_a_file(tmp_path: Path) -> None:
+    """The matrix as it is; the case is known by the file's content; another shape, or floats, are a sentence."""
+    table = np.random.default_rng(0).random((5, 3)) < 0.5
+    fields: dict[str, Any] = {"mask": "block_sparse", "seqlen_q": 40, "seqlen_kv": 20, "mask_block_size": 8}
+    cases = []
+    for place in ("one.npz", "other.npz"):
+        np.savez(tmp_path / place, blocks=table)
+        cases.append(make_case(**with_files({**fields, "mask_blocks": f"file:{tmp_path / place}"})))
+    assert np.array_equal(block_table(cases[0]), table)
+    assert np.array_equal(dense_mask(cases[0])[0, 0, ::8, ::8], table)
+    assert visible_pairs(cases[0]) == 8 * int(table @ [8, 8, 4] @ np.ones(5))
+    assert cases[0].case_id == cases[1].case_id != make_case(**fields).case_id
+    assert "block_sparse 8 file:one.npz" in cases[0].label()
+    np.savez(tmp_path / "small.npz", blocks=table[:4])
+    np.savez(tmp_path / "floats.npz", blocks=table.astype(float))
+    for name, sentence in (("small", "have shape (4, 3); (blocks of queries, blocks of keys) is (5, 3)"),
+                           ("floats", "are of the dtype float64"), ("none", "No such file")):  # fmt: skip
+        (problem,) = file_problems(make_case(**fields, mask_blocks=f"file:{tmp_path / name}.npz"))
+        assert sentence in problem
 
 
 def test_padding_on_the_left_hides_the_first_keys_and_leaves_rows_without_any() -> None:

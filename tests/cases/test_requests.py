@@ -8,9 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attnbench import CaseError, dense_mask, flops, make_case, minimum_bytes, request_groups, visible_pairs
+from attnbench import (
+    Case,
+    CaseError,
+    attention,
+    dense_mask,
+    flops,
+    make_case,
+    minimum_bytes,
+    request_groups,
+    visible_pairs,
+)
+from attnbench.cases.inputs.operands import operand
+from attnbench.cases.inputs.sign_flips import value_signs
 from attnbench.cases.requests import Requests, mistake_in_requests, parse_requests, written
 from attnbench.untrusted.printable import shown
+from attnbench.worker.tensors import flip_signs, inputs_of, place, refresh
 
 
 @pytest.mark.parametrize(
@@ -120,6 +133,43 @@ def test_groups_cover_the_pack_and_see_what_its_mask_says(one_by_one: bool) -> N
     assert np.array_equal(seen, mask)
 
 
+def test_a_window_is_counted_in_each_request() -> None:
+    case = make_case(requests="q3_2q1s4_q2s3", mask="sliding_window & ragged", window_left=1)
+    seen = ["".join("x" if key else "." for key in row) for row in dense_mask(case)[0, 0]]
+    assert seen == ["x.............", "xx............", ".xx...........", ".....xx.......", ".........xx...",
+                    "...........xx.", "............xx"]  # fmt: skip
+    assert visible_pairs(case) == 13
+    assert case.alignment == "top_left"
+    for one in request_groups(case, one_by_one=True):
+        assert make_case(**one.case.to_dict()) == one.case
+        assert np.array_equal(dense_mask(one.case)[0, 0], dense_mask(case)[0, 0, one.rows, one.columns])
+
+
+def test_requests_have_pages_of_their_own() -> None:
+    """Each in its row of the table, with NaN behind its last key; short rows end in a page that is nobody's."""
+    case = make_case(requests="q3_2q1s4_q2s9", kv_cache="paged", page_size=4, heads_q=2, heads_kv=1, head_dim=5)
+
+    def kernel(q: Any, k: Any, v: Any, case: Case) -> Any:
+        return q
+
+    said = attention("tests/pages", masks=["ragged"], framework="numpy", kv_caches=["paged"])(kernel).declaration
+    placed = place(case, said, "cpu")
+    assert placed.block_table is not None
+    assert placed.block_table.shape == (4, 3)
+    assert placed.k.shape == (7, 4, 1, 5)
+    assert sorted(placed.block_table.reshape(-1)) == [0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6]
+    values, first = operand(case, "k")[0, 0], 0  # (20, 5)
+    for row, length in zip(placed.block_table, (3, 4, 4, 9), strict=True):
+        keys = placed.k[row].reshape(-1, 5)
+        assert np.array_equal(keys[:length], values[first : first + length])
+        assert np.isnan(keys[length:]).all()
+        first += length
+    assert np.array_equal(inputs_of(case, said.layout, placed)["k"][0, 0], values)
+    turned = flip_signs(case, said, refresh(case, said, placed, 3), 1)
+    expected = operand(case, "v", 3) * value_signs(case, 1)[..., None, None]
+    assert np.array_equal(inputs_of(case, said.layout, turned)["v"], expected)
+
+
 def test_other_cases_have_no_groups() -> None:
     assert request_groups(make_case(mask="document")) == []
 
@@ -129,11 +179,11 @@ def test_other_cases_have_no_groups() -> None:
     [
         ({"requests": "q3", "seqlen_q": 4}, "'q3' have 3 queries and 3 keys, not seqlen_q = 4 and seqlen_kv = 3"),
         ({"requests": "q3", "batch": 2}, "mask = 'ragged' is a batch by itself: batch = 2 must be 1"),
-        ({"requests": "q3", "mask": "ragged & causal"}, "'ragged' stands alone"),
+        ({"requests": "q3", "mask": "ragged & causal"}, "only 'sliding_window' is defined in each request"),
+        ({"requests": "q3", "mask": "ragged & sliding_window", "window_right": 2}, "window_right = 2 shows nothing"),
         ({"requests": "q3", "score_mod": "alibi"}, "score_mod = 'alibi' follows positions in one sequence"),
         ({"requests": "q3", "score_mod": "bias"}, "score_mod = 'bias' follows positions in one sequence"),
         ({"requests": "q3", "score_mod": "softcap & alibi"}, "score_mod = 'softcap & alibi' follows positions"),
-        ({"requests": "q3", "kv_cache": "paged"}, "kv_cache = 'paged' holds one sequence"),
         ({"requests": "q3", "kv_cache": "latent"}, "kv_cache = 'latent' holds one sequence"),
         ({"requests": "q3x"}, "requests = 'q3x' has 'q3x' where"),
         ({"mask": "ragged", "seqlen_q": 9, "seqlen_kv": 4}, "have 9 queries and 9 keys"),

@@ -18,7 +18,7 @@ from attnbench import Case, Implementation, Operands
 from attnbench.cases.dropout import dropout_seed
 from attnbench.cases.quantised import dequantised, quantised
 from tests.conftest import REPOSITORY
-from tests.implementations.definition import Answer, Inputs, attention_by_definition, whole_bias
+from tests.implementations.definition import Answer, Inputs, attention_by_definition, requests_of, whole_bias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -159,16 +159,26 @@ def laid_out(x: torch.Tensor, strides: str, *, expanded: bool) -> torch.Tensor:
 
 
 def pages(case: Case, placed: dict[str, Any]) -> dict[str, Any]:
-    """K and V in pages that lie in reverse order, NaN behind the last key, and the table that finds them."""
+    """K and V in pages that lie in reverse order, NaN behind the last key, and the table that finds them.
+
+    The first page is NaN and belongs to none: rows of the table that are short are filled up with it.
+    """
     assert case.page_size is not None
-    each = -(-case.seqlen_kv // case.page_size)
-    table = torch.arange(case.batch * each - 1, -1, -1, dtype=torch.int32).reshape(case.batch, each)
+    requests = case.requests and requests_of(case.requests)
+    lengths = [keys for _, keys in requests] if requests else [case.seqlen_kv] * case.batch
+    counts = [-(-length // case.page_size) for length in lengths]
+    table = torch.zeros((len(lengths), max(counts)), dtype=torch.int32)
     result: dict[str, Any] = {"block_table": table}
     for name in ("k", "v"):
-        x = placed[name].transpose(1, 2)  # (batch, seqlen_kv, heads_kv, dim)
-        room = torch.full((case.batch, each * case.page_size, *x.shape[2:]), torch.nan).to(x.dtype)
-        room[:, : case.seqlen_kv] = x
-        result[name] = room.reshape(case.batch * each, case.page_size, *x.shape[2:]).flip(0)
+        tokens = placed[name].transpose(1, 2).flatten(0, 1).split(lengths)  # (seqlen_kv, heads_kv, dim) each
+        filled = torch.full((sum(counts) + 1, case.page_size, *tokens[0].shape[1:]), torch.nan).to(tokens[0].dtype)
+        page = len(filled)
+        for row, (sequence, count) in enumerate(zip(tokens, counts, strict=True)):
+            for number, part in enumerate(sequence.split(case.page_size)):
+                page -= 1
+                filled[page, : len(part)], table[row, number] = part, page
+            assert number + 1 == count
+        result[name] = filled
     return result
 
 

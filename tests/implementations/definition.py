@@ -103,6 +103,12 @@ def one_row(
 
 def position(case: Case, i: int) -> int:
     """Which key stands where query i stands."""
+    if case.requests is not None:
+        first_query = beyond_last_key = 0
+        for queries, keys in requests_of(case.requests):
+            first_query, beyond_last_key = first_query + queries, beyond_last_key + keys
+            if i < first_query:
+                return beyond_last_key - (first_query - i)
     return i + (case.seqlen_kv - case.seqlen_q if case.alignment == "bottom_right" else 0)
 
 

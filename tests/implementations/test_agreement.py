@@ -115,6 +115,11 @@ RAGGED: list[dict[str, Any]] = [
     {**PACK, "strides": "sliced"},
     {**PACK, "dtype": "bfloat16"},
     {**PACK, "seqlen_q": 9, "seqlen_kv": 405, "requests": "9q1s45"},
+    {**PACK, "kv_cache": "paged"},
+    {**PACK, "kv_cache": "paged", "page_size": 7, "dtype": "bfloat16", "head_dim_v": 33},
+    {**PACK, "mask": "sliding_window & ragged", "window_left": 21},
+    {**PACK, "mask": "sliding_window & ragged", "window_left": 0, "kv_cache": "paged", "score_mod": "sink"},
+    {**PACK, "mask": "sliding_window & ragged", "window_left": 66, "dtype": "float64", "strides": "transposed"},
 ]
 SCORE_MODS: dict[str, dict[str, Any]] = {
     "none": {},

@@ -56,12 +56,12 @@ def powers(x: Any, result: Any, size: int) -> None:
 
 @numba.njit
 def packed(tile: Any, row_size: int, source: Any, width: int, start: int, count: int) -> None:
-    TILES.pack(tile, 0, row_size, ARGUMENTS.Matrix(source, width, 1, width), start, count)
+    TILES.pack(tile, 0, row_size, ARGUMENTS.unpaged(source, width, 1, width), start, count)
 
 
 @numba.njit
 def unpacked(target: Any, tile: Any, width: int, rows: int, spare: Any) -> None:
-    TILES.unpack(ARGUMENTS.Matrix(target, width, 1, width), 0, tile, 0, width, rows, spare)
+    TILES.unpack(ARGUMENTS.unpaged(target, width, 1, width), 0, tile, 0, width, rows, spare)
 
 
 @numba.njit

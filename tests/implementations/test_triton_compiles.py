@@ -38,6 +38,14 @@ JOBS: dict[str, dict[str, Any]] = {
                  "mode": "backward", "dtype": "float16"},
         "tma": False,
     },
+    "blocks": {
+        "case": {**LARGE, "seqlen_q": 1024, "mask": "causal & block_sparse", "mode": "backward"}, "tma": True,
+    },
+    "tree-float32": {
+        "case": {**LARGE, "seqlen_q": 8, "seqlen_kv": 1000, "dtype": "float32", "head_dim": 64, "mask": "tree",
+                 "alignment": "bottom_right", "mode": "backward"},
+        "tma": False,
+    },
     "alibi": {"case": {**LARGE, "head_dim": 64, "score_mod": "alibi"}, "tma": False},
     "relative-bias": {"case": {**LARGE, "head_dim": 64, "score_mod": "relative_bias"}, "tma": True},
     "decode": {"case": {**LARGE, "seqlen_q": 1, "seqlen_kv": 32768, "score_mod": "sink"}, "tma": False},
@@ -64,7 +72,7 @@ def every_tile_size() -> dict[str, dict[str, Any]]:
 
 if "EVERY_TILE_SIZE" in os.environ:  # make gpu-rehearsal: this takes minutes
     JOBS |= every_tile_size()
-BY_WGMMA = {"full-128", "causal-64", "causal-backward-128", "float8", "wide-heads"}
+BY_WGMMA = {"full-128", "causal-64", "causal-backward-128", "float8", "wide-heads", "blocks"}
 MOST_SHARED_BYTES = 227 * 2**10
 """Shared memory of a block (CUDA C++ Programming Guide, "Compute Capabilities", 9.0)."""
 

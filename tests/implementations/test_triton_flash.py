@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,18 @@ MASKS: list[dict[str, Any]] = [
     {"mask": "sliding_window", "window_left": 9, "window_right": 5},
     {"mask": "prefix_lm", "prefix_len": 30},
 ]
+BLOCKS: list[dict[str, Any]] = [
+    {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "random:40%:1", "seqlen_q": 300, "seqlen_kv": 200},
+    {"mask": "block_sparse", "mask_block_size": 16, "mask_blocks": "list:0+2+4//1+4/0/0+1+2+3+4"},
+    {"mask": "causal & block_sparse", "mask_block_size": 64, "mask_blocks": "random:50%:1", "seqlen_q": 300},
+    {
+        "mask": "block_sparse & key_padding",
+        "batch": 2,
+        "kv_lengths": (20, 67),
+        "mask_block_size": 8,
+        "mask_blocks": "local:1:1",
+    },
+]
 LENGTHS = [{"seqlen_q": 70, "seqlen_kv": 131}, {"seqlen_q": 131, "seqlen_kv": 70}]
 DIFFERENCES: list[dict[str, Any]] = [
     {},
@@ -40,6 +53,16 @@ DIFFERENCES: list[dict[str, Any]] = [
     {"mask": "document", "document_lengths": (1, 29, 40), "document_causal": True},
     {"mask": "key_padding", "batch": 2, "kv_lengths": (0, 67)},
     {"mask": "sliding_window & key_padding", "batch": 2, "kv_lengths": (33, 67), "window_left": 9, "window_right": 5},
+    {"mask": "tree", "tree_parents": (-1, 0, 0, 1, 1, -1, 5, 6, 2)},
+    {
+        "mask": "tree & key_padding",
+        "batch": 2,
+        "kv_lengths": (64, 70),
+        "tree_parents": (-1, 0, 0, 1),
+        "score_mod": "sink",
+    },
+    {"mask": "tree", "tree_parents": (-1, 0, 0, 1), "seqlen_q": 4, "seqlen_kv": 300, "alignment": "bottom_right"},
+    *BLOCKS,
     *({"score_mod": score_mod, "mask": "causal"} for score_mod in ("softcap", "alibi", "relative_bias", "sink")),
     {"score_mod": "softcap", "softcap": 0.5},
     {"score_mod": "alibi", "seqlen_kv": 40, "alignment": "bottom_right"},
@@ -107,7 +130,7 @@ def case_of(kernel: str, width: int, config: Any) -> Case:
 
 def job_name(case: Case, kind: str) -> str:
     """Unique, and legible in a list of tests."""
-    return f"{kind}{case.label().replace(' ', '-').replace(':', '-')}-{case.case_id[:4]}"
+    return f"{kind}{re.sub('[ :/]', '-', case.label())}-{case.case_id[:4]}"
 
 
 @pytest.fixture(scope="module")

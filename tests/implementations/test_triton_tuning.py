@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from attnbench import dense_mask, make_case, row_bounds
 
+lists = importlib.import_module("attnbench.implementations.triton_flash.lists")
 plan = importlib.import_module("attnbench.implementations.triton_flash.plan")
 tuning = importlib.import_module("attnbench.implementations.triton_flash.tuning")
 Config = tuning.Config
@@ -43,6 +45,33 @@ def test_a_key_is_seen_by_one_run_of_queries(fields: dict[str, Any]) -> None:
 def test_bounds_that_move_backwards_are_no_such_mask() -> None:
     with pytest.raises(ValueError, match="move forwards"):
         plan.column_bounds(np.array([0, 2, 1]), np.array([3, 3, 3]), 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mask": "tree", "tree_parents": (-1, 0, 0, 1, 1, -1, 5), "seqlen_kv": 70, "alignment": "bottom_right"},
+        {"mask": "causal & block_sparse", "mask_block_size": 8, "mask_blocks": "random:30%:1", "seqlen_kv": 70},
+        {"mask": "block_sparse & key_padding", "batch": 3, "mask_block_size": 16, "kv_lengths": (0, 5, 33)},
+    ],
+)
+def test_lists_name_each_block_that_is_seen_and_no_other(fields: dict[str, Any]) -> None:
+    case = make_case(**{"seqlen_q": 50, **fields})
+    mask = np.broadcast_to(dense_mask(case)[:, 0], (case.batch, case.seqlen_q, case.seqlen_kv))
+    tiles, blocks = -(-case.seqlen_q // 16), -(-case.seqlen_kv // 8)
+    whole = np.pad(mask, ((0, 0), (0, 16 * tiles - case.seqlen_q), (0, 8 * blocks - case.seqlen_kv)))
+    made = lists.block_lists(case, 16, 8)
+    for by_query, (starts, entries) in ((True, made.of_queries), (False, made.of_keys)):
+        written, visits = np.zeros_like(whole), 0
+        for owner, (begin, end) in enumerate(itertools.pairwise(starts.tolist())):
+            for first, pattern in entries[begin:end].tolist():
+                assert made.patterns[pattern].any()
+                b, own = divmod(owner, tiles if by_query else blocks)
+                row, column = (16 * own, first) if by_query else (first, 8 * own)
+                written[b, row : row + 16, column : column + 8] |= made.patterns[pattern].astype(bool)
+                visits += 1
+        assert np.array_equal(written, whole)
+        assert visits == whole.reshape(case.batch, tiles, 16, blocks, 8).any((2, 4)).sum()
 
 
 @pytest.mark.parametrize("element_bytes", [1, 2, 4])

@@ -101,3 +101,21 @@ def test_a_plan_is_sorted_and_counts_what_cannot_run(
     assert sentence.endswith(f"; of {len(view.rows)} cells {len(view.rows) - len(running)} unsupported")
     alone = plan_view(request_, cells_of(request_)[:1])
     assert "1 cell " in str(alone.facts["sentence"])
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        {"mask": "block_sparse", "mask_blocks": "file:/gone.npz"},
+        {"mask": "tensor", "mask_file": "/gone.npz"},
+    ],
+    ids=["blocks", "mask"],
+)
+def test_a_case_whose_file_is_gone_tells_nothing(
+    tmp_path: Path, request_: Request, stored: list[dict[str, Any]], gone: dict[str, str]
+) -> None:
+    """Not even of an implementation that ran nothing else."""
+    record = next(one for one in stored if one["kind"] == "record" and one["status"] == "ok")
+    lines = (json.dumps(line) for line in (stored[0], {**record, "mask": None, **gone}))
+    (tmp_path / "gone.jsonl").write_text("\n".join(lines) + "\n")
+    assert paces_of(request_, tmp_path) == Paces()

@@ -14,7 +14,6 @@ import math
 from attnbench.cases.checks import contradictions, wrong_values
 from attnbench.cases.choices import (
     FILE_FIELDS,
-    FILE_INPUTS,
     FOLLOWS,
     MAY_BE_ZERO,
     Alignment,
@@ -30,7 +29,7 @@ from attnbench.cases.masks.table import PARAMETERS, canonical, kinds_of, mask_na
 from attnbench.cases.requests import implied
 from attnbench.cases.score_mods import canonical as in_order
 from attnbench.cases.score_mods import names_in
-from attnbench.cases.tensors.source import short, without_path
+from attnbench.cases.tensors.source import FILE_INPUTS, short, without_path
 from attnbench.errors import UsageError
 
 
@@ -150,7 +149,9 @@ class Case:
 
     @property
     def on_diagonal(self) -> bool:
-        """Whether the answer hangs on where the diagonal lies."""
+        """Whether the answer hangs on where the diagonal lies; in a ragged batch each request has its own."""
+        if self.requests is not None:
+            return False
         follows = not {"alibi", "relative_bias"}.isdisjoint(self.score_mods)
         return follows or any(kind.on_diagonal for kind in kinds_of(self.mask))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from attnbench.cases.choices import CHOICES, FILE_INPUTS, FOLLOWS, INPUT_FAMILIES, LARGEST, MAY_BE_ZERO
+from attnbench.cases.choices import CHOICES, FOLLOWS, INPUT_FAMILIES, LARGEST, MAY_BE_ZERO
 from attnbench.cases.counting import cannot_be_counted
 from attnbench.cases.masks.table import PARAMETERS, kinds_of, mask_names
 from attnbench.cases.score_mods import names_in
-from attnbench.cases.tensors.source import mistake_in
+from attnbench.cases.tensors.source import FILE_INPUTS, mistake_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -41,8 +41,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kv_dtype": ("none", *get_args(KVDType)),
 }
 INPUT_FAMILIES: tuple[str, ...] = get_args(InputFamily)
-FILE_INPUTS = "file:"  # inputs = "file:captured.npz" takes the tensors from a file
-FILE_FIELDS: tuple[str, ...] = ("inputs", "mask_file", "bias_file")
+FILE_FIELDS: tuple[str, ...] = ("inputs", "mask_file", "mask_blocks", "bias_file")
 """Fields that may name a file."""
 
 LARGEST = 2**40

@@ -10,7 +10,12 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LONGEST = 2**14
 """Characters."""
@@ -118,6 +123,19 @@ def described(batch: tuple[Requests, ...]) -> str:
 
 
 CLASSES = ("prefill", "extend", "decode")
+
+
+def of_each(batch: tuple[Requests, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Queries and keys of the requests one by one: (requests,) each."""
+    sizes = np.array([one[1:] for one in batch], np.int64).repeat([one.number for one in batch], axis=0)
+    return sizes[:, 0], sizes[:, 1]
+
+
+def own_keys(batch: tuple[Requests, ...]) -> NDArray[np.int64]:
+    """The place among all keys where each query stands, (all queries,): the last one of a request at its last key."""
+    queries, keys = of_each(batch)
+    left = np.cumsum(queries).repeat(queries) - np.arange(1, queries.sum() + 1)  # queries of the request that follow
+    return np.cumsum(keys).repeat(queries) - 1 - left
 
 
 def tokens(batch: tuple[Requests, ...]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from attnbench.mutants.kernels import (
     heads,
     masks,
     misconduct,
+    pages,
     precision,
     quantised,
     scale,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from attnbench.mutants.steps import Steps
 
-_OF_MASKS = (masks, sequences, trees)
+_OF_MASKS = (masks, sequences, pages, trees)
 _THEMES = (scale, *_OF_MASKS, softmax, heads, precision, gradients, dropout, misconduct, conditions, quantised)
 
 

@@ -45,7 +45,7 @@ def implementation_of(steps: type[Steps], name: str) -> Implementation:
         mask_intersections=True,
         score_mods=CHOICES["score_mod"],
         score_mod_combinations=True,
-        kv_caches=("dense", "latent"),
+        kv_caches=CHOICES["kv_cache"],
         kv_dtypes=CHOICES["kv_dtype"],
         alignments=("top_left", "bottom_right"),
         strides=("contiguous", "transposed", "qkv_slice", "sliced", "expanded_kv", "summed"),
@@ -54,7 +54,7 @@ def implementation_of(steps: type[Steps], name: str) -> Implementation:
         returns_lse=True,
         bias_grad=True,
         dropout=("cpu",),
-    )(taken.forward)
+    )(taken.call)
     implementation.prepare(taken.prepare)
     implementation.kept(taken.told)
     if taken.backward is not None:

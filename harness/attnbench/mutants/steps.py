@@ -14,6 +14,7 @@ import numpy as np
 
 from attnbench.cases.bias import dense_bias
 from attnbench.cases.masks import dense_mask
+from attnbench.cases.masks.kinds.ragged import key_lengths
 from attnbench.cases.masks.table import instead_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,22 @@ class Steps:
     def bias(self, case: Case, table: NDArray[np.float64] | None) -> NDArray[np.floating] | None:
         """The bias that is added to the scores."""
         return dense_bias(case, table)
+
+    def call(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
+        """The forward pass over keys and values that may lie in pages."""
+        table = plan.operands.block_table
+        if table is not None:
+            k, v = (self.gathered(pages, table, case) for pages in (k, v))
+        return self.forward(q, k, v, case, plan)
+
+    def gathered(self, pages: Tensor, table: Tensor, case: Case) -> Tensor:
+        """Pages (pages, page_size, heads_kv, dim) to (batch, heads_kv, seqlen_kv, dim)."""
+        import torch
+
+        rows = zip(table, key_lengths(case).tolist(), strict=True)
+        tokens = [pages[row[: -(-length // pages.shape[1])]].flatten(0, 1)[:length] for row, length in rows]
+        whole = torch.cat([pages[:0].flatten(0, 1), *tokens])
+        return whole.view(case.batch, case.seqlen_kv, *pages.shape[2:]).transpose(1, 2)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, case: Case, plan: Plan) -> tuple[Tensor, Tensor]:
         """All steps: the output in the dtype of the inputs, and the LSE."""

@@ -15,8 +15,9 @@ class Operands:
 
     ``q``, ``k`` and ``v`` are rewritten in place between calls, so a plan may keep references to them but never values
     computed from them. With ``kv_cache = "paged"``, ``k`` and ``v`` are pages of shape (pages, page_size, heads_kv,
-    dim), and ``block_table``, int32 of shape (batch, pages per sequence), lists the pages of each sequence. With
-    ``"latent"``, ``v`` is a view of the first ``head_dim_v`` columns of ``k``.
+    dim), and ``block_table``, int32 of shape (batch, pages per sequence), lists the pages of each sequence. Of
+    a ragged batch it is (requests, most pages of one); short rows are filled up with a page of NaN. With ``"latent"``,
+    ``v`` is a view of the first ``head_dim_v`` columns of ``k``.
     """
 
     q: Tensor

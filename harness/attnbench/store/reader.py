@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_origin, get_type_h
 
 from pydantic import BaseModel, ValidationError
 
-from attnbench.cases.choices import FILE_INPUTS
+from attnbench.cases.tensors.source import FILE_INPUTS
 from attnbench.errors import UsageError, first_mistake
 from attnbench.store.fields import Cases, FieldError, members_of
 from attnbench.store.header import Footer, Header, Part

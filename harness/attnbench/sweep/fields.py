@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from attnbench.cases.case import FIELDS
 from attnbench.cases.checks import too_large
-from attnbench.cases.choices import CHOICES, FILE_INPUTS, INPUT_FAMILIES, MAY_BE_ZERO
+from attnbench.cases.choices import CHOICES, INPUT_FAMILIES, MAY_BE_ZERO
 from attnbench.cases.masks.table import PARAMETERS, intersection, mask_names
 from attnbench.cases.requests import SEGMENT, implied, mistake_in_requests, parse_requests, written
 from attnbench.cases.score_mods import in_order, names_in
-from attnbench.cases.tensors.source import mistake_in
+from attnbench.cases.tensors.source import FILE_INPUTS, mistake_in
 from attnbench.sweep.nearest import did_you_mean
 from attnbench.sweep.sizes import RANGE, SIZE, parse_range, parse_size
 from attnbench.untrusted.printable import shown

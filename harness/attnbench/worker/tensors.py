@@ -15,6 +15,7 @@ from attnbench.cases.bias import tensor_bias
 from attnbench.cases.dropout import dropout_seed
 from attnbench.cases.inputs.operands import operand, operand_shapes
 from attnbench.cases.inputs.sign_flips import score_signs, value_signs
+from attnbench.cases.masks.kinds.ragged import key_lengths
 from attnbench.cases.quantised import quantised
 from attnbench.registry.operands import Operands, Tensor
 
@@ -159,7 +160,8 @@ def _values_of(case: Case, layout: str, name: str, tensor: Any, batch_index: int
     if case.operator != "attention":
         return [tensor[batch_index]]
     if case.kv_cache == "paged" and name != "q":
-        return [tensor[page, :, head] for page in _page_order(case)[batch_index].tolist()]
+        pages = _page_table(case).reshape(case.batch, -1)[batch_index]  # a ragged batch is one element
+        return [tensor[page, :, head] for page in np.unique(pages).tolist()]
     if layout == "packed":
         length = case.seqlen_q if name == "q" else case.seqlen_kv
         return [tensor[batch_index * length : (batch_index + 1) * length, head]]
@@ -295,26 +297,41 @@ def _pages(case: Case, said: Declaration, device: str, given: Mapping[str, NDArr
     for name in ("k", "v"):
         values = given[name] if name in given else operand(case, name)
         pages[name] = _to_framework(_paged_values(case, values), case.dtype, said.framework, device)
-    return {**pages, "block_table": _to_framework(_page_order(case).astype(np.int32), None, said.framework, device)}
+    return {**pages, "block_table": _to_framework(_page_table(case).astype(np.int32), None, said.framework, device)}
 
 
-def _page_order(case: Case) -> NDArray[np.int64]:
-    """Return the places of each sequence's pages, shape (batch, pages of one sequence)."""
+def _page_table(case: Case) -> NDArray[np.int64]:
+    """Places of the pages of each sequence, (batch or requests, most pages of one); short rows end in the last page."""
     assert case.page_size is not None
-    each = -(-case.seqlen_kv // case.page_size)
-    return np.random.default_rng(case.seed).permutation(case.batch * each).reshape(case.batch, each)
+    counts = -(-key_lengths(case) // case.page_size)
+    own = np.arange(counts.max(initial=0)) < counts[:, None]
+    pages = int(counts.sum())
+    table = np.full(own.shape, pages)
+    table[own] = np.random.default_rng(case.seed).permutation(pages)
+    return table
+
+
+def _slots(case: Case) -> NDArray[np.int64]:
+    """The place of each key in the pages, in tokens: (all keys of the batch,)."""
+    assert case.page_size is not None
+    lengths, table = key_lengths(case), _page_table(case)
+    which = np.arange(len(lengths)).repeat(lengths)
+    key = np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
+    slots: NDArray[np.int64] = table[which, key // case.page_size] * case.page_size + key % case.page_size
+    return slots
 
 
 def _paged_values(case: Case, values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Convert (batch, heads, seqlen, dim) to (pages, page_size, heads, dim); room after the sequence holds NaN."""
+    """From (batch, heads, seqlen, dim) to (pages, page_size, heads, dim); room beyond a sequence holds NaN.
+
+    So does a last page, which belongs to none: short rows of the table are filled up with it.
+    """
     assert case.page_size is not None
-    order = _page_order(case)
-    batch, heads, seqlen, dim = values.shape
-    padded = np.full((batch, order.shape[1] * case.page_size, heads, dim), np.nan, values.dtype)
-    padded[:, :seqlen] = values.transpose(0, 2, 1, 3)
-    pages = np.empty((order.size, case.page_size, heads, dim), values.dtype)
-    pages[order.reshape(-1)] = padded.reshape(order.size, case.page_size, heads, dim)
-    return pages
+    heads, dim = values.shape[1], values.shape[3]
+    pages = int((-(-key_lengths(case) // case.page_size)).sum()) + (case.requests is not None)
+    tokens = np.full((pages * case.page_size, heads, dim), np.nan, values.dtype)
+    tokens[_slots(case)] = values.swapaxes(1, 2).reshape(-1, heads, dim)
+    return tokens.reshape(pages, case.page_size, heads, dim)
 
 
 def inputs_of(case: Case, layout: str, operands: Operands) -> dict[str, NDArray[np.floating]]:
@@ -327,8 +344,8 @@ def inputs_of(case: Case, layout: str, operands: Operands) -> dict[str, NDArray[
         if case.kv_dtype is not None and name in ("k", "v"):
             tensor = as_array(tensor) * as_array(getattr(operands, f"{name}_scale"))[..., None]
         if case.kv_cache == "paged" and name in ("k", "v"):
-            pages = as_array(tensor)[_page_order(case)]  # (batch, pages, page_size, heads, dim)
-            found[name] = pages.reshape(case.batch, -1, *pages.shape[3:])[:, : case.seqlen_kv].swapaxes(1, 2)
+            keys = as_array(tensor).reshape(-1, *tensor.shape[2:])[_slots(case)]
+            found[name] = keys.reshape(case.batch, case.seqlen_kv, *keys.shape[1:]).swapaxes(1, 2)
         else:
             found[name] = as_array(canonical(case, layout, tensor)).copy()
     return found

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.bias import RELATIVE_BUCKETS
-from attnbench.cases.choices import FILE_INPUTS
 from attnbench.cases.inputs.input_distributions import Head, values
 from attnbench.cases.inputs.sampling import upstream_rows
+from attnbench.cases.masks.kinds.block_sparse import file_of_blocks
 from attnbench.cases.quantised import dequantised
 from attnbench.cases.tensors.errors import TensorError
 from attnbench.cases.tensors.inputs import INPUTS, input_problem, input_tensor, remembered_tensor
-from attnbench.cases.tensors.planes import bias_problem, mask_problem
+from attnbench.cases.tensors.planes import bias_problem, blocks_problem, mask_problem
+from attnbench.cases.tensors.source import FILE_INPUTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -179,6 +180,9 @@ def file_problems(case: Case) -> list[str]:
         problems += [input_problem(text, case.inputs_layout, name, shape) for name, shape in shapes.items()]
     if case.mask_file is not None:
         problems.append(mask_problem(case.mask_file, case.batch, case.seqlen_q, case.seqlen_kv))
+    if case.mask_blocks is not None and (path := file_of_blocks(case.mask_blocks)) is not None:
+        size = case.mask_block_size or 1
+        problems.append(blocks_problem(path, -(-case.seqlen_q // size), -(-case.seqlen_kv // size)))
     if case.bias_file is not None:
         problems.append(bias_problem(case.bias_file, case.batch, case.heads_q, case.seqlen_q, case.seqlen_kv))
     return [problem for problem in problems if problem]

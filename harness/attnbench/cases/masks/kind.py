@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from attnbench.cases.requests import parse_requests, written
+from attnbench.cases.requests import own_keys, parse_requests, written
 from attnbench.cases.tensors.source import mistake_in
 from attnbench.untrusted.printable import shown
 
@@ -158,6 +158,8 @@ def runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def positions(case: Case) -> NDArray[np.int64]:
     """Return each query's position among the keys, (seqlen_q,); negative for queries before the first key."""
+    if case.requests is not None:
+        return own_keys(parse_requests(case.requests))
     return np.arange(case.seqlen_q, dtype=np.int64) + case.diagonal_offset
 
 

@@ -16,6 +16,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "v": ("v", "value", "values", "value_states", "value_layer", "v_proj"),
     "dout": ("dout", "do", "d_out", "grad_out", "grad_output", "out_grad"),
     "mask": ("mask", "attn_mask", "attention_mask"),
+    "blocks": ("blocks", "mask_blocks", "block_mask"),
     "bias": ("bias", "attn_bias", "attention_bias", "position_bias"),
 }
 """By the name that attnbench has for it; the first that a file holds is taken."""

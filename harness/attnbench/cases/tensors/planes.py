@@ -1,4 +1,4 @@
-"""Masks and biases that are tensors: out of a file, or drawn from a seed, so that they need no file.
+"""Masks, lists of blocks and biases that are tensors: out of a file, or drawn from a seed, so that they need no file.
 
 A drawn mask differs in each element of the batch. Its rows change between seen and hidden at their own rate, from every
 second key to every 128th on average, and one row in 32 sees nothing. A drawn bias differs in each head, too; it is a
@@ -15,7 +15,7 @@ import numpy as np
 from attnbench.cases.tensors.errors import TensorError, unreadable
 from attnbench.cases.tensors.file import FLOATS, UNREADABLE, array_of, entry_of
 from attnbench.cases.tensors.names import name_in
-from attnbench.cases.tensors.source import drawn_shape, seed_of, stored, without_digest
+from attnbench.cases.tensors.source import FILE_INPUTS, drawn_shape, seed_of, stored, without_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,35 @@ def bias_tensor(text: str, batch: int, heads_q: int, seqlen_q: int, seqlen_kv: i
         raise TensorError(f"bias_file = {without_digest(text)!r}: bias holds NaN or +inf; it may be finite, or -inf")
     bias.flags.writeable = False
     return bias
+
+
+@functools.lru_cache(maxsize=2)
+def blocks_tensor(text: str, rows: int, keys: int) -> NDArray[np.bool_]:
+    """The blocks of keys that each block of queries sees, (blocks of queries, blocks of keys), out of a file.
+
+    Raises:
+        TensorError: where the file does not hold them.
+    """
+    try:
+        path = stored(text).checked()
+        found = array_of(path, name_in(path, "blocks"))
+    except UNREADABLE as error:
+        raise TensorError(unreadable(FILE_INPUTS + text, "mask_blocks", "blocks", error)) from error
+    said = f"mask_blocks = {FILE_INPUTS + without_digest(text)!r}: blocks"
+    if found.dtype not in (np.bool_, np.uint8) or not np.isin(found, (0, 1)).all():
+        raise TensorError(f"{said} are of the dtype {found.dtype}: they must be booleans, or bytes 0 and 1")
+    if found.shape != (rows, keys):
+        raise TensorError(f"{said} have shape {found.shape}; (blocks of queries, blocks of keys) is {(rows, keys)}")
+    return found.astype(np.bool_)
+
+
+def blocks_problem(text: str, rows: int, keys: int) -> str | None:
+    """Why a file does not hold the lists of so many blocks, in a sentence, or ``None``."""
+    try:
+        blocks_tensor.__wrapped__(text, rows, keys)
+    except TensorError as error:
+        return str(error)
+    return None
 
 
 def mask_problem(text: str, batch: int, seqlen_q: int, seqlen_kv: int) -> str | None:

@@ -16,6 +16,8 @@ import stat
 from pathlib import Path
 
 RANDOM = "random:"
+FILE_INPUTS = "file:"
+"""Before the path of a file where a field may have other texts: ``inputs = "file:captured.npz"``."""
 AXES = ("batch", "heads", "queries", "keys")
 _DIGITS = 16
 _SHOWN = 6

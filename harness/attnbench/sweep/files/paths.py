@@ -5,26 +5,29 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from attnbench.cases.choices import FILE_FIELDS, FILE_INPUTS
-from attnbench.cases.tensors.source import RANDOM, StoredTensors, digest_of, stored
+from attnbench.cases.choices import FILE_FIELDS
+from attnbench.cases.tensors.source import FILE_INPUTS, RANDOM, StoredTensors, digest_of, stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+_PREFIXED = ("inputs", "mask_blocks")
+"""Fields that may have other texts than a path."""
 
 
 def file_in(name: str, value: object) -> str | None:
     """Return the file name in a field's value, without ``file:``, or ``None`` if it names no file."""
     if name not in FILE_FIELDS or not isinstance(value, str):
         return None
-    if name == "inputs":
+    if name in _PREFIXED:
         return value.removeprefix(FILE_INPUTS) if value.startswith(FILE_INPUTS) else None
     return None if value.startswith(RANDOM) else value
 
 
 def with_file(name: str, text: str) -> str:
     """Return the field's value that names a file."""
-    return FILE_INPUTS + text if name == "inputs" else text
+    return FILE_INPUTS + text if name in _PREFIXED else text
 
 
 def anchored(name: str, value: object, folder: Path) -> object:

@@ -56,6 +56,8 @@ def with_files(fields: Mapping[str, object]) -> dict[str, object]:
 def _is_used(name: str, fields: Mapping[str, object]) -> bool:
     if name == "mask_file":
         return "tensor" in str(fields.get("mask"))
+    if name == "mask_blocks":
+        return "block_sparse" in str(fields.get("mask"))
     return name == "inputs" or "bias" in names_in(str(fields.get("score_mod")))
 
 

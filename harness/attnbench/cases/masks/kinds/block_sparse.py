@@ -1,9 +1,9 @@
 """``block_sparse``: each block of queries has a list of blocks of keys, all of which its queries see.
 
-Lists are an input: selecting blocks is not attention's business. They are written out, drawn from a seed, or those of a
-pattern that models use: neighbouring blocks and the first ones of the sequence (Zaheer et al., "Big Bird", NeurIPS
-2020, section 2; Xiao et al., "Efficient Streaming Language Models with Attention Sinks", ICLR 2024). All heads and
-sequences share them.
+Lists are an input: selecting blocks is not attention's business. They are written out, read from a file, drawn from a
+seed, or those of a pattern that models use: neighbouring blocks and the first ones of the sequence (Zaheer et al., "Big
+Bird", NeurIPS 2020, section 2; Xiao et al., "Efficient Streaming Language Models with Attention Sinks", ICLR 2024). All
+heads and sequences share them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.masks.kind import Kind, Parameter, around, runs_of
+from attnbench.cases.tensors.planes import blocks_tensor
+from attnbench.cases.tensors.source import FILE_INPUTS, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +46,11 @@ _MISREAD: dict[str, Callable[[Table], Table]] = {
 
 def mistake_in_blocks(value: object) -> str | None:
     """Why this gives no lists of blocks, as the end of a sentence, or ``None``."""
-    known = "is not random:DENSITY%:SEED, local:NEAR:FIRST, nor list:0/0+1/... with a list for each block of queries"
+    known = (
+        "is not random:DENSITY%:SEED, local:NEAR:FIRST, file:PATH, nor list:0/0+1/..., a list for each block of queries"
+    )
+    if isinstance(value, str) and len(value) > len(FILE_INPUTS) and value.startswith(FILE_INPUTS) and "\0" not in value:
+        return None
     if not isinstance(value, str) or not any(form.fullmatch(value) for form in _FORMS.values()):
         return known
     drawn = _FORMS["random"].fullmatch(value)
@@ -113,6 +119,8 @@ class BlockSparse(Kind):
     def label(self, case: Case) -> str:
         """With the size of blocks and, where it is short, the way the lists are given."""
         text = case.mask_blocks or ""
+        if (path := file_of_blocks(text)) is not None:
+            text = FILE_INPUTS + short(path)
         return f"block_sparse {case.mask_block_size} {text if len(text) <= 24 else text[:20] + '...'}"
 
     def misreadings(self, case: Case) -> Iterator[tuple[str, dict[str, object]]]:
@@ -133,6 +141,11 @@ def block_table(case: Case) -> NDArray[np.bool_]:
     return _table(case.mask_blocks, case.mask_block_size, case.seqlen_q, case.seqlen_kv, case.diagonal_offset)
 
 
+def file_of_blocks(text: str) -> str | None:
+    """The file that lists of blocks are read from, or ``None``."""
+    return text.removeprefix(FILE_INPUTS) if text.startswith(FILE_INPUTS) else None
+
+
 def misread_blocks(how: str, text: str) -> str:
     """The text of lists that are read in a mistaken way."""
     assert how in _MISREAD
@@ -144,6 +157,8 @@ def _table(text: str, size: int, seqlen_q: int, seqlen_kv: int, offset: int) -> 
     how, _, rest = text.partition(":")
     if how in _MISREAD:
         table = _MISREAD[how](_table(rest, size, seqlen_q, seqlen_kv, offset))
+    elif (path := file_of_blocks(text)) is not None:
+        table = blocks_tensor(path, -(-seqlen_q // size), -(-seqlen_kv // size))
     elif how == "list":
         table = np.zeros((-(-seqlen_q // size), -(-seqlen_kv // size)), np.bool_)
         for row, listed in enumerate(_lists(text)):

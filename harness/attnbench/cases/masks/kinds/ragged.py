@@ -2,7 +2,7 @@
 
 Queries and keys are packed apart, so a request has other places in Q than in K and V (``cu_seqlens_q`` and
 ``cu_seqlens_k`` of variable-length kernels). A query sees the keys of its own request up to itself: in each request
-the diagonal ends in the bottom right corner.
+the diagonal ends in the bottom right corner, and a sliding window is counted from there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attnbench.cases.masks.kind import Kind, Parameter, one_run
-from attnbench.cases.requests import Requests, described, mistake_in_requests, parse_requests, tokens, written
+from attnbench.cases.requests import (
+    Requests,
+    described,
+    mistake_in_requests,
+    of_each,
+    own_keys,
+    parse_requests,
+    tokens,
+    written,
+)
 from attnbench.untrusted.printable import shown
 
 if TYPE_CHECKING:
@@ -39,8 +48,9 @@ class Ragged(Kind):
     def runs(self, case: Case, batch_index: int) -> NDArray[np.int64]:
         """From the request's first key to the query's own position."""
         del batch_index
-        low, high = bounds(parse_requests(case.requests or ""))
-        return one_run(case, low, high)
+        batch = parse_requests(case.requests or "")
+        queries, keys = of_each(batch)
+        return one_run(case, np.repeat(np.cumsum(keys) - keys, queries), own_keys(batch) + 1)
 
     def pairs(self, case: Case) -> int:
         """The requests' trapezia."""
@@ -69,12 +79,15 @@ class Ragged(Kind):
             )
         if case.batch != 1:
             found.append(f"mask = 'ragged' is a batch by itself: batch = {case.batch} must be 1")
-        if len(case.mask_kinds) > 1:
-            found.append(f"mask = {case.mask!r}: 'ragged' stands alone, as other kinds follow the pack's own diagonal")
-        if case.kv_cache != "dense":
+        if not {*case.mask_kinds} <= {"sliding_window", "ragged"}:
+            found.append(f"mask = {case.mask!r}: of all other kinds, only 'sliding_window' is defined in each request")
+        if case.window_right:
             found.append(
-                f"kv_cache = {case.kv_cache!r} holds one sequence, and 'ragged' packs several: it must be dense"
+                f"window_right = {case.window_right} shows nothing in a ragged batch, where no query sees a later key: "
+                "it must be 0"
             )
+        if case.kv_cache == "latent":
+            found.append("kv_cache = 'latent' holds one sequence, and 'ragged' packs several: dense or paged ones do")
         if not _FOLLOW_POSITIONS.isdisjoint(case.score_mods):
             found.append(
                 f"score_mod = {case.score_mod!r} follows positions in one sequence, and 'ragged' packs several"
@@ -114,21 +127,16 @@ def one_key_late(case: Case) -> str | None:
     return None
 
 
-def bounds(batch: tuple[Requests, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First key that each query of the pack sees, and the first beyond: (seqlen_q,) each."""
-    numbers = [one.number for one in batch]
-    queries, keys = (
-        np.repeat(np.array(sizes, np.int64), numbers) for sizes in zip(*(one[1:] for one in batch), strict=True)
-    )
-    ends, first = np.cumsum(keys), np.cumsum(queries) - queries
-    which = np.repeat(np.arange(len(queries)), queries)
-    row = np.arange(len(which)) - first[which]
-    return (ends - keys)[which], (ends - queries)[which] + row + 1
-
-
 def each(case: Case) -> list[Requests]:
     """The requests of a case one by one."""
     return [one._replace(number=1) for one in parse_requests(case.requests or "") for _ in range(one.number)]
+
+
+def key_lengths(case: Case) -> NDArray[np.int64]:
+    """Keys of each sequence, padding included: of the requests, or of the elements of a batch."""
+    if case.requests is None:
+        return np.full(case.batch, case.seqlen_kv, np.int64)
+    return of_each(parse_requests(case.requests))[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +147,10 @@ class RequestGroup:
     """Their queries in the pack."""
     columns: slice
     """Their keys in the pack."""
+    places: slice
+    """Which of the requests they are: their rows of the table of pages."""
     case: Case
-    """Dense and causal, with the diagonal in the bottom right corner; ``batch`` is how many they are."""
+    """Causal, or a window, with the diagonal in the bottom right corner; ``batch`` is how many they are."""
 
     def queries_of(self, pack: Tensor) -> Tensor:
         """Their part of a torch tensor (1, heads, all queries, ...), as a view (batch, heads, seqlen_q, ...)."""
@@ -160,11 +170,12 @@ def request_groups(case: Case, *, one_by_one: bool = False) -> list[RequestGroup
     """
     if case.requests is None:
         return []
-    found, row, column = [], 0, 0
+    found, row, column, place = [], 0, 0, 0
     for one in each(case) if one_by_one else parse_requests(case.requests or ""):
         rows, columns = slice(row, row + one.number * one.queries), slice(column, column + one.number * one.keys)
-        row, column = rows.stop, columns.stop
-        found.append(RequestGroup(rows, columns, _alone(case, one)))
+        places = slice(place, place + one.number)
+        row, column, place = rows.stop, columns.stop, places.stop
+        found.append(RequestGroup(rows, columns, places, _alone(case, one)))
     return found
 
 
@@ -173,16 +184,15 @@ def _as_batch(tokens: Tensor, count: int) -> Tensor:
 
 
 def _alone(case: Case, one: Requests) -> Case:
-    sees_all = one.queries == 1
+    windowed = case.window_left is not None
+    sees_all = one.queries == 1 and not windowed
     return dataclasses.replace(
         case,
         batch=one.number,
         seqlen_q=one.queries,
         seqlen_kv=one.keys,
-        mask="none" if sees_all else "causal",
+        mask="sliding_window" if windowed else "none" if sees_all else "causal",
         alignment="top_left" if sees_all or one.queries == one.keys else "bottom_right",
         requests=None,
-        kv_cache="dense",
-        page_size=None,
         strides="contiguous",
     )
