@@ -1,4 +1,4 @@
-"""Installs the hooks through which a model's attention is seen, and takes them away again."""
+"""Installs the hooks that intercept a model's attention, and removes them."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def intercept(
 ) -> Iterator[Interceptor]:
     """Let a handler answer the attention calls of the block, in this thread and in modules that other threads run.
 
-    Seen are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products around a
-    softmax, also where ``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` compute them; other libraries' functions
-    are told as not matched. Within the block compiled models run
-    uncompiled, and torch's fused inference path of encoder layers is off: both would hide their attention.
+    Intercepted are transformers' attention interface, ``scaled_dot_product_attention``, FlexAttention and products
+    around a softmax, also within ``nn.MultiheadAttention`` and ``nn.TransformerEncoder``; calls of other libraries'
+    functions are reported as unmatched. Within the block compiled models run uncompiled, and torch's fused inference
+    path of encoder layers is off: both would hide their attention.
 
     Args:
-        handler: answers each call; :meth:`AttentionCall.original` is what the model would have got. Attention that it
-            computes itself is not seen.
-        unmatched: told of each call that cannot be said as one.
-        around_model: gives a context for each call of an outermost module, and for each backward pass.
+        handler: answers each call; :meth:`AttentionCall.original` computes the model's own answer. Attention within the
+            handler is not intercepted.
+        unmatched: called for attention that is not understood.
+        around_model: returns a context for each call of an outermost module, and for each backward pass.
 
     Yields:
-        What looks at the program; it counts its looks.
+        The interceptor, which counts the functions that it has inspected.
 
     Raises:
-        UsageError: when a block of another thread is open.
+        UsageError: if another thread has an open block.
     """
     import torch
 
