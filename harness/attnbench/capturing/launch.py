@@ -1,4 +1,4 @@
-"""Runs a user's program in a process of its own, with capture around it."""
+"""Runs a user's program in its own process under capture."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HINT = "attnbench capture --out out -- python script.py, or -- script.py, or --
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A Python program, as its command line says it."""
+    """A Python program, parsed from its command line."""
 
     python: str
     options: tuple[str, ...]
@@ -39,10 +39,10 @@ class Program:
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Program:
-        """Read a command line.
+        """Parse a command line.
 
         Raises:
-            UsageError: where it starts no Python program.
+            UsageError: if it does not start a Python program.
         """
         rest = list(words)
         python = sys.executable
@@ -69,13 +69,13 @@ class Program:
         return cls(python, tuple(options), start, tuple(rest))
 
     def run(self, folder: Path, tensors: int, command: str) -> int:
-        """Run it, and wait; what was captured is written into the folder.
+        """Run the program to its end; the capture is written into the folder.
 
         Returns:
-            Its exit code; 128 and the number of a signal that ended it.
+            Its exit code, or 128 plus the number of the signal that ended it.
 
         Raises:
-            UsageError: where the script is not there, or its Python has no attnbench.
+            UsageError: if the script does not exist, or its Python has no attnbench.
         """
         if self.start == "script" and not Path(self.words[0]).exists():
             raise UsageError(f"there is no file {self.words[0]}")
@@ -87,7 +87,7 @@ class Program:
         while True:
             try:
                 code = child.wait()
-            except KeyboardInterrupt as interrupt:  # the program has its own way to end; what it has done is written
+            except KeyboardInterrupt as interrupt:  # let the program end in its own way and write the capture
                 child.send_signal(interrupt.number if isinstance(interrupt, Interrupted) else 2)
             else:
                 return code if code >= 0 else 128 - code
@@ -102,7 +102,7 @@ class Program:
 
 
 def _is_python(path: str) -> bool:
-    """Whether a program is a Python script by its first line, as those that pip installs."""
+    """Whether a program is a Python script by its first line, like those that pip installs."""
     with Path(path).open("rb") as file:
         first = file.readline(200)
     return first.startswith(b"#!") and b"python" in first

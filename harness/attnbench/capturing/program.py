@@ -1,6 +1,6 @@
-"""``python -m attnbench.capturing.program SETTINGS WORDS...``: runs a user's Python program with capture around it.
+"""``python -m attnbench.capturing.program SETTINGS WORDS...``: runs a user's Python program under capture.
 
-SETTINGS are :class:`Settings` as JSON. The words are the program's own: the script, module or code, and its arguments.
+SETTINGS are :class:`Settings` as JSON. WORDS are the program's own: the script, module or code, and its arguments.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Start = Literal["script", "module", "code"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Handed from the command to the program's process."""
+    """Settings that the command passes to the program's process."""
 
     folder: str
-    """To write the capture into."""
+    """Folder to write the capture into."""
     tensors: int
-    """How many calls of each shape keep their tensors."""
+    """Number of calls of each shape whose tensors are kept."""
     command: str
-    """The line that makes the capture again."""
+    """Command line that reproduces the capture."""
     start: Start
 
 
 def main() -> int:
-    """Run the program; its exit code."""
+    """Run the program, and return its exit code."""
     from attnbench.capturing.session import Session
     from attnbench.runner.interrupts import exit_code_of, raise_signals
 
@@ -74,19 +74,19 @@ def _run(start: Start) -> None:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         return
     code, sys.argv[0] = sys.argv[0], "-c"
-    main = sys.modules["__main__"] = types.ModuleType("__main__")  # where pickle looks for what the line defines
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # pickle looks up the code's definitions here
     exec(compile(code, "<string>", "exec"), vars(main))  # noqa: S102 - the user's own line
 
 
 def _wait_for_threads() -> None:
-    """Wait as Python does at a program's end: what its threads compute is the program's too."""
+    """Wait for the program's threads, as Python does at exit, so that their calls are captured, too."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
 
 
 def _exit_code(ended: SystemExit) -> int:
-    """The exit code that Python would return: a text is printed, and is a failure."""
+    """Return the exit code that Python would return: a text is printed, and means failure."""
     if ended.code is None or isinstance(ended.code, int):
         return ended.code or 0
     sys.stderr.write(f"{ended.code}\n")
@@ -94,7 +94,7 @@ def _exit_code(ended: SystemExit) -> int:
 
 
 def _of_program(frames: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that is the program's own."""
+    """Return the part of a traceback that belongs to the program."""
     while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
         frames = frames.tb_next
     return frames
