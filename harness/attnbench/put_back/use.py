@@ -1,4 +1,4 @@
-"""A model's attention is computed by an implementation while a block runs."""
+"""Lets an implementation compute a model's attention while a block runs."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from attnbench.registry.implementation import Implementation
 
 _COMPUTING: ContextVar[bool] = ContextVar("an implementation computes", default=False)
-"""Attention that an implementation calls is its own: an outer ``use`` leaves it alone."""
+"""Whether an implementation computes: an outer ``use`` ignores attention that the implementation itself calls."""
 
 _OUTPUTS = 4
-"""The number of outputs whose places are remembered."""
+"""Number of outputs whose addresses are remembered."""
 
 
 class Used:
-    """``with attnbench.use(...) as used``: counts of what the implementation has served.
+    """``with attnbench.use(...) as used``: the block, and counts of the calls that the implementation has served.
 
-    Blocks may lie within each other: the innermost comes first, and what it leaves falls to the next.
+    Blocks may be nested: the innermost comes first, and calls that it does not serve pass to the next.
     """
 
     def __init__(self, implementation: Implementation, known: KnownCalls | None = None) -> None:
-        """Take what is ready already, where that is to be kept."""
+        """``known`` is a cache to use and keep beyond the block; ``None`` creates one for the block."""
         self.implementation = implementation
         """The implementation that computes."""
         self.calls = 0
         """Attention calls that it has computed."""
         self.fallbacks: collections.Counter[str] = collections.Counter()
-        """Calls that were left to the model, by the reason."""
+        """Calls that were left to the model, by reason."""
         self._given, self._known = known, known
         self._block: contextlib.ExitStack | None = None
         self._outputs: collections.deque[tuple[int, StorageWeakRef]] = collections.deque(maxlen=_OUTPUTS)
@@ -75,7 +75,7 @@ class Used:
         block.__exit__(kind, error, trace)
 
     def answer(self, call: AttentionCall) -> Tensor:
-        """The output of a call: the implementation's where it serves it, else the model's own."""
+        """Return the output of a call: the implementation's if it serves the call, else the model's own."""
         from attnbench.interception.autocast import autocast_off
 
         if _COMPUTING.get():
@@ -92,7 +92,7 @@ class Used:
             _COMPUTING.reset(token)
         if not callable(ready):
             return self._left(call, ready.sentence)
-        if out.is_cpu and not bool(out.isfinite().all()):  # on a GPU to ask would be to wait for it
+        if out.is_cpu and not bool(out.isfinite().all()):  # on a GPU the check would wait for the result
             return self._left(call, "it returned NaN or infinity")
         with self._lock:
             self.calls += 1
@@ -104,10 +104,10 @@ class Used:
         return call.original()
 
     def _require_new_memory(self, call: AttentionCall, out: Tensor) -> None:
-        """Do nothing where an output lies in memory of its own, or in that of the values.
+        """Raise unless an output has memory of its own, or that of an input.
 
         Raises:
-            PutBackError: when it overwrites an earlier one.
+            PutBackError: if it overwrites an earlier output.
         """
         from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -157,8 +157,8 @@ def use(implementation: str | Implementation, *, plugin: str | None = None) -> U
 
 
 def _compiling() -> contextlib.AbstractContextManager[object]:
-    """Lets an implementation run what torch has compiled: where calls are intercepted, a model runs uncompiled."""
-    if "torch._dynamo.eval_frame" not in sys.modules:  # it takes seconds to import
+    """Return a context in which compiled code runs: interception disables it for the model, not for implementations."""
+    if "torch._dynamo.eval_frame" not in sys.modules:  # importing it takes seconds
         return contextlib.nullcontext()
     import torch
 
