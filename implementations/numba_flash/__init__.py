@@ -150,7 +150,7 @@ def bounds_of(runs: list[NDArray[np.int64]], index: type[Any]) -> Iterator[NDArr
 
 
 def stretches_of(runs: list[NDArray[np.int64]], seqlen_kv: int, longest: int) -> NDArray[np.int64]:
-    """Return stretches, at most ``longest``, of the keys that any row sees: (batch, stretches, 2), padded with (0, 0)."""
+    """Return stretches, at most ``longest``, of keys that any row sees: (batch, stretches, 2), padded with (0, 0)."""
     found = []
     for one in runs:
         changes = np.zeros(seqlen_kv + 1, np.int64)
