@@ -42,7 +42,7 @@ class CellLimits:
     """Exact number of visits between which samples are divided, on a CPU; ``None`` lets the sampling time decide. The
     driver may run other cells between visits."""
     warmup_ns: int = MIN_WARMUP_NS
-    """May be less than the protocol's if the processor is busy anyway."""
+    """May be less than the protocol's if the processor is awake anyway."""
     warmup_calls: int = MAX_WARMUP_CALLS
 
     @property
